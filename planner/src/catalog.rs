@@ -1,0 +1,131 @@
+//! What the planner knows of a database: its tables with their classes, its functions' volatility.
+
+use std::collections::HashMap;
+
+use crate::merge::Collation;
+use crate::topology::ShardId;
+
+/// One database as it was when the catalog was loaded.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// Grows with every load that changed something; plans are cached per version.
+    pub version: u64,
+    /// Number of shards, at least 1. With 1 nothing is sharded, and every statement may run.
+    pub shards: usize,
+    /// Schemas searched for unqualified names, in order (`pg_catalog` is searched first, implicitly).
+    pub search_path: Vec<String>,
+    tables: HashMap<(String, String), Table>,
+    /// By unqualified name: the least safe volatility and kind of all overloads in all schemas.
+    functions: HashMap<String, Function>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    pub schema: String,
+    pub name: String,
+    pub class: TableClass,
+    /// In attribute order.
+    pub columns: Vec<TableColumn>,
+    pub kind: RelationKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    Table,
+    View,
+    MaterializedView,
+    ForeignTable,
+    Sequence,
+}
+
+/// Where a table's rows live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableClass {
+    /// Rows are spread by the hash of `key`.
+    Sharded { key: String, key_type: KeyType },
+    /// The same rows on every shard.
+    Reference,
+    /// All rows on one shard.
+    Single(ShardId),
+    /// Found on several shards and declared nowhere: refused by name.
+    Undeclared,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    Int2,
+    Int4,
+    Int8,
+    /// text and varchar.
+    Text,
+    Uuid,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumn {
+    pub name: String,
+    /// OID of the type in pg_type.
+    pub type_oid: u32,
+    pub collation: Collation,
+    pub not_null: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Volatility {
+    Immutable,
+    Stable,
+    Volatile,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Function {
+    pub volatility: Volatility,
+    /// True when any overload lives outside `pg_catalog`.
+    pub user_defined: bool,
+    pub is_aggregate: bool,
+}
+
+impl Catalog {
+    pub fn new(version: u64, shards: usize) -> Self {
+        Self { version, shards: shards.max(1), search_path: vec!["public".into()], ..Self::default() }
+    }
+
+    pub fn is_sharded(&self) -> bool {
+        self.shards > 1
+    }
+
+    pub fn add_table(&mut self, table: Table) {
+        self.tables.insert((table.schema.clone(), table.name.clone()), table);
+    }
+
+    /// Records one pg_proc row; overloads keep the least safe of each field.
+    pub fn add_function(&mut self, name: &str, function: Function) {
+        self.functions
+            .entry(name.to_owned())
+            .and_modify(|f| {
+                f.volatility = f.volatility.max(function.volatility);
+                f.user_defined |= function.user_defined;
+                f.is_aggregate &= function.is_aggregate;
+            })
+            .or_insert(function);
+    }
+
+    pub fn function(&self, name: &str) -> Option<Function> {
+        self.functions.get(name).copied()
+    }
+
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.values()
+    }
+
+    /// Resolves a name as PostgreSQL would: with a schema exactly, else along `search_path`.
+    pub fn table(&self, schema: Option<&str>, name: &str) -> Option<&Table> {
+        match schema {
+            Some(schema) => self.tables.get(&(schema.to_owned(), name.to_owned())),
+            None => self
+                .search_path
+                .iter()
+                .find_map(|schema| self.tables.get(&(schema.clone(), name.to_owned()))),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Ringway's planner: (SQL, catalog) -> plan, (plan, values, topology) -> route.
+//!
+//! Pure by construction: no I/O, no clock, no randomness, no async. Everything
+//! it knows arrives as an argument; everything it decides leaves as a value.
+//! It never panics, whatever the text.
+
+pub mod catalog;
+pub mod hash;
+pub mod merge;
+pub mod plan;
+pub mod refusal;
+pub mod ring;
+pub mod route;
+pub mod shape;
+pub mod topology;
+
+pub use catalog::Catalog;
+pub use plan::Plan;
+pub use refusal::Refusal;
+pub use route::{Route, Values, route};
+pub use topology::{ShardId, ShardSet, Topology};

@@ -1,0 +1,36 @@
+//! What a statement that is not provably right is answered with.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A statement refused before anything ran: PostgreSQL's error fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// SQLSTATE, `0A000` (feature_not_supported) unless a truer one exists.
+    pub code: &'static str,
+    /// Primary message: short, lower case, no full stop.
+    pub message: Cow<'static, str>,
+    /// Why, as a sentence.
+    pub detail: Cow<'static, str>,
+    /// A rewrite or setting that works, as a sentence.
+    pub hint: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with SQLSTATE 0A000.
+    pub fn unsupported(
+        message: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { code: "0A000", message: message.into(), detail: detail.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Refusal {}

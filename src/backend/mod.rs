@@ -1,0 +1,1 @@
+//! One server connection: connect, TLS, authentication, expected replies, cleanup.

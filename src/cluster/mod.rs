@@ -1,0 +1,1 @@
+//! The servers as they are: health, roles, lag, the catalog, and which server should answer.

@@ -1,0 +1,204 @@
+//! Configuration: the TOML as written (`file`), the validated form (here), all mistakes at once.
+//!
+//! Validated types only: whoever holds a [`Config`] need not check it again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{ShardId, Topology};
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub general: General,
+    pub tls: Option<ServerTls>,
+    /// By user name.
+    pub users: BTreeMap<String, User>,
+    /// By the name clients connect to.
+    pub databases: BTreeMap<String, Arc<Database>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct General {
+    /// Where clients connect.
+    pub listen: Vec<SocketAddr>,
+    /// `/metrics` and `/healthz`; `None` serves no HTTP.
+    pub http_listen: Option<SocketAddr>,
+    /// Single-threaded runtimes that serve clients; clients are given to them as load needs.
+    pub workers: usize,
+    pub max_clients: usize,
+    /// Users who may connect to the admin database `ringway`.
+    pub admin_users: Vec<String>,
+    /// Largest frame other than DataRow and CopyData accepted from a client, in bytes.
+    pub max_message_bytes: usize,
+    /// Time a client has for startup and authentication.
+    pub login_timeout: Duration,
+    /// How long to wait for open transactions on SIGTERM.
+    pub shutdown_timeout: Duration,
+    /// Memory for cached plans, per database, in bytes.
+    pub plan_cache_bytes: usize,
+    /// Memory one statement may use to merge shards' rows, in bytes.
+    pub merge_memory_bytes: usize,
+    pub log_format: LogFormat,
+    /// tracing-subscriber's EnvFilter syntax.
+    pub log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Certificate shown to clients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerTls {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    /// Refuse clients that do not ask for TLS.
+    pub required: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    pub name: String,
+    pub auth: ClientAuth,
+}
+
+/// How a client proves who it is.
+#[derive(Clone, PartialEq)]
+pub enum ClientAuth {
+    Trust,
+    /// SCRAM-SHA-256 from a plain password.
+    Password(Secret),
+    /// SCRAM-SHA-256 from a verifier as in pg_authid: `SCRAM-SHA-256$4096:salt$stored:server`.
+    Verifier(Secret),
+}
+
+/// Text that never shows in logs, errors or SHOW.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl std::fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Trust => "trust",
+            Self::Password(_) => "password",
+            Self::Verifier(_) => "verifier",
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Database {
+    pub name: String,
+    pub pool: PoolSettings,
+    /// Credentials for the servers; `None` uses the client's own user name and configured password.
+    pub server_user: Option<ServerUser>,
+    /// Credentials for health, lag and catalog queries; defaults to `server_user`.
+    pub monitor_user: Option<ServerUser>,
+    pub server_tls: TlsMode,
+    /// CA bundle for `verify-full`.
+    pub server_ca: Option<PathBuf>,
+    pub reads: ReadSettings,
+    /// At least one.
+    pub shards: Vec<Shard>,
+    pub topology: Topology,
+    /// Declared classes; `schema.table`.
+    pub tables: BTreeMap<(String, String), TableRule>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerUser {
+    pub name: String,
+    pub password: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    Disable,
+    /// TLS without verifying the certificate, as libpq's `require`.
+    Require,
+    VerifyFull,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    Transaction,
+    Session,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolSettings {
+    pub mode: PoolMode,
+    /// Server connections per (endpoint, database, user), over all workers.
+    pub size: u32,
+    pub checkout_timeout: Duration,
+    pub connect_timeout: Duration,
+    /// Server connections unused for longer are closed.
+    pub idle_timeout: Duration,
+    /// Server connections older than this are closed when returned.
+    pub max_lifetime: Duration,
+    /// Prepared statements kept per server connection.
+    pub max_prepared: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadSettings {
+    /// False sends everything to the primary.
+    pub split: bool,
+    /// A replica further behind serves no reads.
+    pub max_lag: Duration,
+    /// How long a session that wrote waits for a fresh replica before it reads from the primary.
+    pub max_wait: Duration,
+    /// How often replicas and primaries are asked for their position.
+    pub poll_interval: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Shard {
+    pub id: ShardId,
+    pub name: String,
+    /// Database name on the servers.
+    pub dbname: String,
+    /// Primary and replicas in any order: roles are observed.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// `host:port` of a server; a host that starts with `/` is a directory of a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableRule {
+    Sharded { key: String },
+    Reference,
+    Single(ShardId),
+}
+
+impl Database {
+    pub fn is_sharded(&self) -> bool {
+        self.shards.len() > 1
+    }
+}

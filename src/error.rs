@@ -1,0 +1,121 @@
+//! Every error answers four questions: what may the client see, whose fault is it, may the
+//! statement be retried, may the connection live.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::{BufMut, BytesMut};
+
+/// An error on its way to a client, in PostgreSQL's fields.
+#[derive(Debug, Clone)]
+pub struct Error {
+    pub severity: Severity,
+    pub code: &'static str,
+    pub message: Cow<'static, str>,
+    pub detail: Option<Cow<'static, str>>,
+    pub hint: Option<Cow<'static, str>>,
+    pub fault: Fault,
+}
+
+/// FATAL ends the client's connection, ERROR ends the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Fatal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The client sent something wrong: logged at debug.
+    Client,
+    /// A server failed or cannot be reached.
+    Server,
+    /// The configuration or the environment is wrong: an operator has to act.
+    Operator,
+    /// A defect of ours.
+    Ringway,
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn new(fault: Fault, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { severity: Severity::Error, code, message: message.into(), detail: None, hint: None, fault }
+    }
+
+    /// 08P01 protocol_violation: the client's frames make no sense, so its connection ends.
+    pub fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Fault::Client, "08P01", message).fatal()
+    }
+
+    pub fn fatal(mut self) -> Self {
+        self.severity = Severity::Fatal;
+        self
+    }
+
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn is_fatal(&self) -> bool {
+        self.severity == Severity::Fatal
+    }
+
+    /// Appends the ErrorResponse frame.
+    /// <https://www.postgresql.org/docs/current/protocol-error-fields.html>
+    pub fn write_to(&self, out: &mut BytesMut) {
+        let severity = match self.severity {
+            Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
+        };
+        let mut fields: Vec<(u8, &str)> =
+            vec![(b'S', severity), (b'V', severity), (b'C', self.code), (b'M', &self.message)];
+        if let Some(detail) = &self.detail {
+            fields.push((b'D', detail));
+        }
+        if let Some(hint) = &self.hint {
+            fields.push((b'H', hint));
+        }
+        let length: usize = 4 + 1 + fields.iter().map(|(_, v)| v.len() + 2).sum::<usize>();
+        out.put_u8(b'E');
+        out.put_u32(length as u32);
+        for (tag, value) in fields {
+            out.put_u8(tag);
+            // A zero byte would end the field early and let text after it pass as another field.
+            out.extend(value.bytes().map(|b| if b == 0 { b'?' } else { b }));
+            out.put_u8(0);
+        }
+        out.put_u8(0);
+    }
+}
+
+impl From<planner::Refusal> for Error {
+    fn from(refusal: planner::Refusal) -> Self {
+        let mut error = Self::new(Fault::Client, refusal.code, refusal.message);
+        if !refusal.detail.is_empty() {
+            error.detail = Some(refusal.detail);
+        }
+        if !refusal.hint.is_empty() {
+            error.hint = Some(refusal.hint);
+        }
+        error
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.code)?;
+        if let Some(detail) = &self.detail {
+            write!(f, "; {detail}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

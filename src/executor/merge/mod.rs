@@ -1,0 +1,1 @@
+//! Combines the rows of several shards into one result, without I/O.

@@ -1,0 +1,13 @@
+//! Ringway: a PostgreSQL-wire proxy that pools, splits reads from writes and shards.
+//!
+//! ARCHITECTURE.md is the map; `tests/tidy.rs` holds the import directions.
+
+pub mod backend;
+pub mod cluster;
+pub mod config;
+pub mod error;
+pub mod executor;
+pub mod net;
+pub mod pool;
+pub mod session;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Server connections of one (endpoint, database, user): bb8 behind a fair queue.

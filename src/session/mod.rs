@@ -1,0 +1,1 @@
+//! One client: startup, simple and extended protocol, copy, prepared statements, settings.

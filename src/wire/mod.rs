@@ -1,0 +1,1 @@
+//! Bytes <-> messages. Frames pass undecoded where nothing must be known.
