@@ -1,0 +1,1 @@
+//! What needs a real PostgreSQL: one binary, so that clusters are shared.
