@@ -1,1 +1,3 @@
 //! One server connection: connect, TLS, authentication, expected replies, cleanup.
+
+pub mod server;

@@ -1,1 +1,6 @@
 //! Bytes <-> messages. Frames pass undecoded where nothing must be known.
+
+pub mod conn;
+pub mod frame;
+pub mod frontend;
+pub mod write;
