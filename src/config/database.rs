@@ -319,7 +319,7 @@ fn shard_name<'a>(section: &Section<'a>, earlier: &[(Shard, ShardWeight)]) -> &'
 
 fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
     let written = section.strings("servers");
-    if written.as_ref().is_none_or(Vec::is_empty) {
+    if !section.has("servers") || written.as_ref().is_some_and(Vec::is_empty) {
         section.mistake("servers", "no servers", SERVER_EXAMPLE);
     }
     let mut endpoints = Vec::new();
@@ -372,12 +372,11 @@ fn slot_overrides(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Vec
     let mut owners: BTreeMap<u16, ShardId> = BTreeMap::new();
     for entry in section.sections("slot_overrides").unwrap_or_default() {
         let shard = known_shard(&entry, shards);
-        let Some(written) = entry.strings("slots") else {
+        if !entry.has("slots") {
             let remedy = "write slots = \"0-99\" or a list of such ranges";
             entry.mistake("slots", "no slots", remedy);
-            continue;
-        };
-        for (place, text) in written {
+        }
+        for (place, text) in entry.strings("slots").unwrap_or_default() {
             let Some((first, last)) = slot_range(text) else {
                 let remedy = format!(
                     "write \"0-99\" or \"17\", with slots from 0 to {}",

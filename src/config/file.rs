@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeTable;
+use tracing_subscriber::EnvFilter;
 
 use super::database;
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
@@ -121,10 +122,9 @@ fn read_general(section: &Section<'_>, users: &BTreeMap<String, User>) -> Genera
     }
 }
 
-/// EnvFilter reads leniently what it does not know, so only its own errors are ours.
 fn log_level(section: &Section<'_>) -> Option<String> {
     let written = section.string("log_level")?;
-    if let Err(error) = written.parse::<tracing_subscriber::filter::targets::Targets>() {
+    if let Err(error) = EnvFilter::builder().parse(written) {
         let remedy = "write error, warn, info, debug or trace, or `info,ringway::pool=debug`";
         section.mistake("log_level", error.to_string(), remedy);
     }

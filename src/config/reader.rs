@@ -324,7 +324,8 @@ impl<'a> Section<'a> {
         choice.map(|(_, value)| *value)
     }
 
-    /// A string or a list of strings, each with its place.
+    /// A string or a list of strings, each with its place; `None` when something is written and
+    /// none of it is a string, which is reported.
     pub(super) fn strings(&self, key: &'static str) -> Option<Vec<(Place, &'a str)>> {
         let (place, value) = self.get(key)?;
         let items: Vec<(Place, &'a DeValue<'a>)> = match value.as_array() {
@@ -335,14 +336,15 @@ impl<'a> Section<'a> {
                 .map(|(at, item)| (place.index(at, item.span()), item.get_ref()))
                 .collect(),
         };
-        let mut strings = Vec::with_capacity(items.len());
+        let written = items.len();
+        let mut strings = Vec::with_capacity(written);
         for (place, item) in items {
             match item.as_str() {
                 Some(text) => strings.push((place, text)),
                 None => self.wrong_type(&place, "a string", item),
             }
         }
-        Some(strings)
+        (written == 0 || !strings.is_empty()).then_some(strings)
     }
 
     /// A table with fixed keys.

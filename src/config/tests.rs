@@ -225,6 +225,16 @@ fn the_admin_database_keeps_its_name() {
 }
 
 #[test]
+fn log_level_is_a_filter() {
+    let general = |level: &str| {
+        let database = "[databases.shop]\nservers = \"a:1\"\n";
+        mistakes(&with_user(&format!("[general]\nlog_level = \"{level}\"\n{database}")))
+    };
+    assert_eq!(general("info,ringway::pool=debug"), Vec::<String>::new());
+    assert!(general("info,ringway=loud")[0].starts_with("line 4: general.log_level: "));
+}
+
+#[test]
 fn admin_users_exist() {
     check_mistakes(
         &with_user("[general]\nadmin_users = [\"ap\"]\n[databases.shop]\nservers = \"a:1\"\n"),
