@@ -1,1 +1,3 @@
 //! What needs a real PostgreSQL: one binary, so that clusters are shared.
+
+mod captive;

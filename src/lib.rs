@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod executor;
 pub mod net;

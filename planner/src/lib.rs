@@ -6,6 +6,8 @@
 
 pub mod catalog;
 pub mod hash;
+mod key;
+mod lexer;
 pub mod merge;
 pub mod plan;
 pub mod refusal;

@@ -35,7 +35,9 @@ pub enum Statement {
         /// False for what PostgreSQL refuses inside a transaction block (CREATE INDEX CONCURRENTLY, VACUUM …).
         transactional: bool,
     },
-    Begin { read_only: bool },
+    Begin {
+        read_only: bool,
+    },
     Commit,
     Rollback,
     /// SAVEPOINT, RELEASE, ROLLBACK TO.
@@ -49,7 +51,9 @@ pub enum Statement {
     CopyIn,
     CopyOut,
     /// `EXPLAIN (ROUTE) inner`: `inner` is the byte range of the inner statement.
-    ExplainRoute { inner: std::ops::Range<usize> },
+    ExplainRoute {
+        inner: std::ops::Range<usize>,
+    },
     /// Everything else: DO, CALL, LOCK, FETCH, LISTEN, EXPLAIN …
     Other,
     /// Several statements in one simple query.
