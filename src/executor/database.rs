@@ -98,6 +98,11 @@ impl Database {
         Ok(pool)
     }
 
+    /// TLS settings for connections to this database's servers.
+    pub fn tls(&self) -> Option<&TlsConnector> {
+        self.tls.as_ref()
+    }
+
     /// All pools with the shard and server they belong to.
     pub fn pools(&self) -> Vec<(ShardId, EndpointId, Arc<Pool>)> {
         self.pools

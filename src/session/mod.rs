@@ -5,6 +5,7 @@
 //! other; each handler ends with nothing owed by any server, so that an error can be answered at
 //! any time.
 
+pub mod auth;
 mod block;
 mod exchange;
 mod extended;
@@ -13,6 +14,7 @@ mod local;
 mod routed;
 mod shared;
 mod simple;
+pub mod startup;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -69,6 +71,8 @@ struct Enlisted {
     in_block: bool,
     /// It may have written since the transaction began.
     wrote: bool,
+    /// What it did must be seen by this session's later reads.
+    leaves_mark: bool,
     /// Why it stays with this client, once it must.
     pinned: Option<&'static str>,
     /// Extended-protocol messages were sent since the last Sync.
@@ -230,7 +234,7 @@ impl Session {
 struct Prepared {
     statement: Arc<crate::executor::database::Statement>,
     plan: Arc<planner::Plan>,
-    pieces: Vec<planner::shape::Piece>,
+    pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,
 }
