@@ -1,1 +1,4 @@
 //! One client: startup, simple and extended protocol, copy, prepared statements, settings.
+
+pub mod auth;
+pub mod startup;
