@@ -340,3 +340,6 @@ fn parse_parameter(mut body: &[u8]) -> Option<(String, String)> {
         .to_owned();
     body.is_empty().then_some((name, value))
 }
+
+#[cfg(test)]
+mod tests;

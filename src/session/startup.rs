@@ -63,3 +63,6 @@ fn unusable(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Error {
     .detail(error.to_string())
     .hint("Both files of [tls] have to be PEM, and the key has to belong to the certificate.")
 }
+
+#[cfg(test)]
+mod tests;

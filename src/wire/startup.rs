@@ -450,3 +450,6 @@ fn parse_setting(switch: &str, setting: &str) -> Result<(String, String)> {
 fn syntax(message: String) -> Error {
     Error::new(Fault::Client, "42601", message).fatal()
 }
+
+#[cfg(test)]
+mod tests;
