@@ -4,3 +4,4 @@ pub mod conn;
 pub mod frame;
 pub mod frontend;
 pub mod write;
+pub mod startup;
