@@ -140,3 +140,142 @@ pub fn primary(snapshot: &ShardSnapshot, reason: ReadReason) -> Option<Pick> {
         reason,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::history::Sample;
+    use super::super::shard::{Observation, Position};
+    use super::*;
+
+    fn server(standing: Standing, position: Position) -> ServerView {
+        ServerView {
+            standing,
+            seen: Some(Observation {
+                started: Instant::now(),
+                system_id: None,
+                timeline: None,
+                position,
+            }),
+            lag: None,
+            lag_bytes: None,
+            error: None,
+        }
+    }
+
+    fn replica(standing: Standing, replayed: u64) -> ServerView {
+        let replayed = Some(Lsn::new(replayed));
+        server(standing, Position::Replica { replayed })
+    }
+
+    /// A primary with id 0 and `replicas` after it.
+    fn shard(replicas: &[ServerView]) -> ShardSnapshot {
+        let inserted = Lsn::new(1000);
+        let mut servers = vec![server(Standing::Primary, Position::Primary { inserted })];
+        servers.extend_from_slice(replicas);
+        ShardSnapshot {
+            primary: Some(EndpointId(0)),
+            servers,
+            samples: Vec::new(),
+        }
+    }
+
+    fn pick(snapshot: &ShardSnapshot, mut mark: Mark, tiebreak: usize) -> (u16, ReadReason) {
+        let pick = pick_read(snapshot, &mut mark, tiebreak).expect("a server");
+        let primary = snapshot.primary == Some(pick.endpoint);
+        assert_eq!(pick.role == Role::Primary, primary);
+        (pick.endpoint.0, pick.reason)
+    }
+
+    #[test]
+    fn fresh_replicas_take_turns() {
+        let snapshot = shard(&[
+            replica(Standing::Fresh, 10),
+            replica(Standing::Lagging, 10),
+            replica(Standing::Fresh, 10),
+        ]);
+        let turns: Vec<_> = (0..4)
+            .map(|n| pick(&snapshot, Mark::default(), n).0)
+            .collect();
+        assert_eq!(turns, [1, 3, 1, 3]);
+        assert_eq!(pick(&snapshot, Mark::default(), usize::MAX).0, 3);
+    }
+
+    #[test]
+    fn without_a_fresh_replica_the_primary_serves_and_says_why() {
+        assert_eq!(
+            pick(&shard(&[]), Mark::default(), 0),
+            (0, ReadReason::NoReplica)
+        );
+        for standing in [
+            Standing::Unknown,
+            Standing::Down,
+            Standing::Fenced,
+            Standing::Lagging,
+            Standing::Foreign,
+        ] {
+            let snapshot = shard(&[replica(standing, 10)]);
+            let expected = (0, ReadReason::NoneEligible);
+            assert_eq!(
+                pick(&snapshot, Mark::default(), 0),
+                expected,
+                "{standing:?}"
+            );
+            let mut wrote = Mark::default();
+            wrote.wrote(Instant::now());
+            assert_eq!(pick(&snapshot, wrote, 0), expected, "{standing:?}, marked");
+        }
+    }
+
+    #[test]
+    fn without_a_primary_only_fresh_replicas_serve() {
+        let mut snapshot = shard(&[replica(Standing::Fresh, 10)]);
+        snapshot.primary = None;
+        snapshot.servers[0].standing = Standing::Down;
+        assert_eq!(pick(&snapshot, Mark::default(), 0).0, 1);
+        snapshot.servers[1].standing = Standing::Lagging;
+        assert_eq!(pick_read(&snapshot, &mut Mark::default(), 0), None);
+    }
+
+    #[test]
+    fn a_session_reads_its_own_write() {
+        let written = Instant::now();
+        let mut snapshot = shard(&[replica(Standing::Fresh, 490), replica(Standing::Fresh, 499)]);
+        let mut mark = Mark::default();
+        mark.wrote(written);
+
+        // A sample that was under way when the write ended proves nothing.
+        snapshot.samples = vec![Sample {
+            lsn: Lsn::new(400),
+            started: written,
+        }];
+        let reason = pick_read(&snapshot, &mut mark, 0).map(|pick| pick.reason);
+        assert_eq!(reason, Some(ReadReason::MarkUnresolved));
+
+        snapshot.samples.push(Sample {
+            lsn: Lsn::new(500),
+            started: written + Duration::from_nanos(1),
+        });
+        let reason = pick_read(&snapshot, &mut mark, 0).map(|pick| pick.reason);
+        assert_eq!(reason, Some(ReadReason::NotCaughtUp));
+
+        // Later samples do not raise the floor.
+        snapshot.samples.push(Sample {
+            lsn: Lsn::new(900),
+            started: written + Duration::from_secs(1),
+        });
+        snapshot.servers[2] = replica(Standing::Fresh, 500);
+        for tiebreak in 0..3 {
+            assert_eq!(
+                pick(&snapshot, mark, tiebreak),
+                (2, ReadReason::FreshReplica)
+            );
+        }
+        // Another session has no such floor.
+        assert_eq!(pick(&snapshot, Mark::default(), 0).0, 1);
+
+        mark.wrote(written + Duration::from_secs(2));
+        assert_eq!(pick(&snapshot, mark, 0), (0, ReadReason::MarkUnresolved));
+    }
+}

@@ -65,7 +65,7 @@ pub fn pool(
         .connection_timeout(database.pool.connect_timeout)
         .idle_timeout(IDLE_TIMEOUT)
         .retry_connection(false)
-        .test_on_check_out(false)
+        .test_on_check_out(true)
         .build_unchecked(PostgresConnectionManager::new(config, ControlTls(tls)))
 }
 

@@ -34,7 +34,9 @@ impl History {
     /// Records a query that was started at `started` and answered `lsn`.
     pub fn push(&mut self, started: Instant, lsn: Lsn) {
         match self.samples.back_mut() {
-            Some(last) if started <= last.started || lsn < last.lsn => return,
+            Some(last) if started <= last.started => return,
+            // A crash may lose log that was inserted and not yet flushed.
+            Some(last) if lsn < last.lsn => self.samples.clear(),
             Some(last) if last.lsn == lsn => {
                 last.started = started;
                 return;
@@ -166,9 +168,18 @@ mod tests {
     #[test]
     fn answers_that_arrive_out_of_order_are_dropped() {
         let origin = Instant::now();
-        let history = history(origin, &[(50, 200), (20, 150), (60, 190)]);
+        let history = history(origin, &[(50, 200), (20, 150)]);
         assert_eq!(history.recent(9).len(), 1);
         assert_eq!(history.newest().map(|s| s.lsn), Some(Lsn::new(200)));
+    }
+
+    #[test]
+    fn a_position_that_went_back_starts_the_history_anew() {
+        let origin = Instant::now();
+        let history = history(origin, &[(0, 100), (50, 200), (60, 190)]);
+        let lag = |replayed| history.lag(Lsn::new(replayed), origin + ms(60), ms(0));
+        assert_eq!(lag(190), Some(ms(0)));
+        assert_eq!(lag(189), None);
     }
 
     #[test]

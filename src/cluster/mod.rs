@@ -14,6 +14,8 @@ pub mod lsn;
 mod monitor;
 mod poll;
 pub mod shard;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +31,7 @@ pub use lsn::Lsn;
 pub use monitor::MonitorGuard;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 
-use crate::config::{Database, Endpoint, ServerUser};
+use crate::config::{Database, Endpoint, ServerUser, Shard};
 use crate::error::{Error, Fault};
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
@@ -89,6 +91,13 @@ impl Cluster {
         fallback: &ServerUser,
         tls: Option<TlsConnector>,
     ) -> (Arc<Self>, MonitorGuard) {
+        let cluster = Arc::new(Self::new(database, fallback, tls));
+        let guard = monitor::start(&cluster);
+        (cluster, guard)
+    }
+
+    /// A cluster that nobody watches.
+    fn new(database: Arc<Database>, fallback: &ServerUser, tls: Option<TlsConnector>) -> Self {
         let user = database
             .monitor_user
             .as_ref()
@@ -99,14 +108,12 @@ impl Cluster {
             .iter()
             .map(|shard| ShardState::new(&database, shard, user, tls.clone()))
             .collect();
-        let cluster = Arc::new(Self {
+        Self {
             catalog: CatalogRoom::new(database.shards.len()),
             shards,
             turn: AtomicUsize::new(0),
             database,
-        });
-        let guard = monitor::start(&cluster);
-        (cluster, guard)
+        }
     }
 
     pub fn database(&self) -> &Arc<Database> {
@@ -315,7 +322,7 @@ impl Cluster {
 impl ShardState {
     fn new(
         database: &Database,
-        shard: &crate::config::Shard,
+        shard: &Shard,
         user: &ServerUser,
         tls: Option<TlsConnector>,
     ) -> Self {
@@ -341,7 +348,7 @@ impl ShardState {
 }
 
 impl ReplicaState {
-    fn new(shard: &crate::config::Shard, endpoint: &Endpoint, view: &ServerView) -> Self {
+    fn new(shard: &Shard, endpoint: &Endpoint, view: &ServerView) -> Self {
         Self {
             shard: shard.id,
             shard_name: shard.name.clone(),
@@ -387,7 +394,7 @@ fn log_change(
             );
         }
         Standing::Foreign => {
-            tracing::error!(
+            tracing::warn!(
                 database, shard, %endpoint, from,
                 "replica follows another system or timeline than the primary; it is not used"
             );

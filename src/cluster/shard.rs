@@ -71,7 +71,7 @@ pub struct ServerView {
     pub standing: Standing,
     /// The last observation, which a server that is down keeps.
     pub seen: Option<Observation>,
-    /// How old a replica's data may be.
+    /// How old a replica's data may be; `None` when that is not known, as of a server that is down.
     pub lag: Option<Duration>,
     /// WAL that a replica has not replayed yet.
     pub lag_bytes: Option<u64>,
@@ -248,12 +248,14 @@ impl ShardRecord {
     /// else the first configured wins.
     fn winner(&self) -> Option<EndpointId> {
         let lineage = self.lineage?;
-        let candidate = |(index, server): (usize, &Server)| {
+        let candidate = |(id, server): (EndpointId, &Server)| {
             let seen = server.up()?;
-            let id = EndpointId(index as u16);
             (is_primary(seen) && belongs(lineage, seen)).then_some(id)
         };
-        let mut candidates = self.servers.iter().enumerate().filter_map(candidate);
+        let mut candidates = (0..)
+            .map(EndpointId)
+            .zip(&self.servers)
+            .filter_map(candidate);
         let first = candidates.next();
         match self.primary {
             Some(incumbent) if candidates.any(|id| id == incumbent) => Some(incumbent),
@@ -265,15 +267,16 @@ impl ShardRecord {
     pub fn snapshot(&self, now: Instant) -> ShardSnapshot {
         ShardSnapshot {
             primary: self.primary,
-            servers: (0..self.servers.len())
-                .map(|index| self.view(EndpointId(index as u16), now))
+            servers: (0..)
+                .map(EndpointId)
+                .zip(&self.servers)
+                .map(|(id, server)| self.view(id, server, now))
                 .collect(),
             samples: self.history.recent(PUBLISHED_SAMPLES),
         }
     }
 
-    fn view(&self, id: EndpointId, now: Instant) -> ServerView {
-        let server = &self.servers[usize::from(id.0)];
+    fn view(&self, id: EndpointId, server: &Server, now: Instant) -> ServerView {
         let replayed = match server.seen.map(|seen| seen.position) {
             Some(Position::Replica { replayed }) => replayed,
             Some(Position::Primary { .. }) | None => None,
@@ -288,7 +291,7 @@ impl ShardRecord {
         ServerView {
             standing,
             seen: server.seen,
-            lag,
+            lag: lag.filter(|_| server.health == Health::Up),
             lag_bytes: newest
                 .zip(replayed)
                 .map(|(sample, lsn)| sample.lsn.bytes_since(lsn)),
@@ -333,4 +336,175 @@ fn belongs(lineage: Lineage, seen: &Observation) -> bool {
         .zip(seen.timeline)
         .is_none_or(|(highest, own)| own >= highest);
     newest && same_system(lineage.system_id, seen.system_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: EndpointId = EndpointId(0);
+    const TWO: EndpointId = EndpointId(1);
+    const INTERVAL: Duration = Duration::from_millis(50);
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn seen(started: Instant, timeline: u32, position: Position) -> Observation {
+        Observation {
+            started,
+            system_id: Some(7),
+            timeline: Some(timeline),
+            position,
+        }
+    }
+
+    fn primary(started: Instant, timeline: u32, lsn: u64) -> Observation {
+        let inserted = Lsn::new(lsn);
+        seen(started, timeline, Position::Primary { inserted })
+    }
+
+    fn replica(started: Instant, timeline: u32, lsn: u64) -> Observation {
+        let replayed = Some(Lsn::new(lsn));
+        seen(started, timeline, Position::Replica { replayed })
+    }
+
+    fn record() -> ShardRecord {
+        ShardRecord::new(2, ms(1000), INTERVAL)
+    }
+
+    #[track_caller]
+    fn check(record: &ShardRecord, now: Instant, expected: [Standing; 2]) {
+        let snapshot = record.snapshot(now);
+        let standings: Vec<_> = snapshot.servers.iter().map(|s| s.standing).collect();
+        assert_eq!(standings, expected);
+        let primary = standings.iter().position(|s| *s == Standing::Primary);
+        assert_eq!(snapshot.primary.map(|id| usize::from(id.0)), primary);
+    }
+
+    #[test]
+    fn a_replica_serves_once_its_lag_is_known_and_small() {
+        let (mut record, t) = (record(), Instant::now());
+        check(&record, t, [Standing::Unknown, Standing::Unknown]);
+        assert!(!record.is_polled());
+        record.observe(TWO, replica(t, 1, 100));
+        check(&record, t, [Standing::Unknown, Standing::Lagging]);
+        record.observe(ONE, primary(t, 1, 100));
+        check(&record, t, [Standing::Primary, Standing::Fresh]);
+        assert!(record.is_polled());
+    }
+
+    #[test]
+    fn a_replica_behind_max_lag_leaves_and_returns() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 1, 100));
+        record.observe(ONE, primary(t + ms(900), 1, 200));
+        check(&record, t + ms(1000), [Standing::Primary, Standing::Fresh]);
+        check(
+            &record,
+            t + ms(1001),
+            [Standing::Primary, Standing::Lagging],
+        );
+        let view = record.snapshot(t + ms(1001)).servers[1].clone();
+        assert_eq!((view.lag, view.lag_bytes), (Some(ms(1001)), Some(100)));
+        record.observe(TWO, replica(t + ms(1001), 1, 200));
+        check(&record, t + ms(1001), [Standing::Primary, Standing::Fresh]);
+    }
+
+    #[test]
+    fn lag_grows_while_the_primary_is_down() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 1, 100));
+        record.fail(ONE, t + ms(10), "gone".to_owned());
+        check(&record, t + ms(1100), [Standing::Down, Standing::Fresh]);
+        check(&record, t + ms(1101), [Standing::Down, Standing::Lagging]);
+    }
+
+    #[test]
+    fn a_promoted_server_wins_and_the_old_primary_stays_fenced() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 1, 100));
+        record.observe(TWO, primary(t + ms(1), 2, 90));
+        check(&record, t, [Standing::Fenced, Standing::Primary]);
+        assert_eq!(
+            record.snapshot(t).samples.len(),
+            1,
+            "another timeline's positions"
+        );
+        record.fail(TWO, t + ms(2), "gone".to_owned());
+        check(&record, t, [Standing::Fenced, Standing::Down]);
+        record.observe(TWO, primary(t + ms(3), 2, 95));
+        record.observe(ONE, primary(t + ms(3), 1, 100));
+        check(&record, t, [Standing::Fenced, Standing::Primary]);
+    }
+
+    #[test]
+    fn of_two_primaries_on_one_timeline_the_incumbent_stays() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(TWO, primary(t, 1, 100));
+        record.observe(ONE, primary(t, 1, 100));
+        check(&record, t, [Standing::Fenced, Standing::Primary]);
+    }
+
+    #[test]
+    fn a_replica_of_another_timeline_or_system_is_foreign() {
+        let t = Instant::now();
+        let mut other_system = replica(t, 2, 500);
+        other_system.system_id = Some(8);
+        for foreign in [replica(t, 1, 500), other_system] {
+            let mut record = record();
+            record.observe(ONE, primary(t, 2, 100));
+            record.observe(TWO, foreign);
+            check(&record, t, [Standing::Primary, Standing::Foreign]);
+        }
+    }
+
+    #[test]
+    fn a_replica_that_follows_a_newer_timeline_fences_the_old_primary() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 2, 100));
+        check(&record, t, [Standing::Fenced, Standing::Lagging]);
+    }
+
+    #[test]
+    fn another_system_takes_over_only_when_nobody_of_the_old_one_is_left() {
+        let (mut record, t) = (record(), Instant::now());
+        let mut rebuilt = primary(t + ms(1), 1, 10);
+        rebuilt.system_id = Some(8);
+        record.observe(ONE, primary(t, 3, 100));
+        record.observe(TWO, rebuilt);
+        check(&record, t, [Standing::Primary, Standing::Fenced]);
+        record.fail(ONE, t + ms(2), "gone".to_owned());
+        check(&record, t, [Standing::Down, Standing::Primary]);
+    }
+
+    #[test]
+    fn a_poll_sent_before_a_failure_does_not_undo_it() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.fail(ONE, t + ms(10), "refused".to_owned());
+        record.observe(ONE, primary(t + ms(9), 1, 100));
+        check(&record, t, [Standing::Down, Standing::Unknown]);
+        assert!(record.is_down(ONE));
+        record.observe(ONE, primary(t + ms(11), 1, 100));
+        check(&record, t, [Standing::Primary, Standing::Unknown]);
+    }
+
+    #[test]
+    fn identifiers_that_may_not_be_read_are_taken_on_trust() {
+        let (mut record, t) = (record(), Instant::now());
+        let blind = |mut seen: Observation| {
+            seen.system_id = None;
+            seen
+        };
+        let mut silent = blind(replica(t, 1, 100));
+        silent.timeline = None;
+        record.observe(ONE, blind(primary(t, 4, 100)));
+        record.observe(TWO, silent);
+        check(&record, t, [Standing::Primary, Standing::Fresh]);
+    }
 }

@@ -48,13 +48,19 @@ pub struct Classified {
     pub findings: Vec<Finding>,
 }
 
-/// Builds the catalog. `schemas` is by shard; `None` is a shard that could not be read yet.
+/// Builds the catalog. `shards` has the shards' names; in `schemas`, `None` is a shard that could
+/// not be read yet. Both are by shard id.
 pub fn classify(
     rules: &BTreeMap<TableName, TableRule>,
+    shards: &[&str],
     schemas: &[Option<&ShardSchema>],
     version: u64,
 ) -> Classified {
-    let classifier = Classifier { rules, schemas };
+    let classifier = Classifier {
+        rules,
+        shards,
+        schemas,
+    };
     let mut catalog = Catalog::new(version, schemas.len());
     let mut findings = Vec::new();
     if let Some(schema) = schemas.iter().flatten().next() {
@@ -67,7 +73,7 @@ pub fn classify(
     }
     for name in classifier.names() {
         let (table, found) = classifier.table(name);
-        findings.extend(found.into_iter().map(|(kind, text)| Finding { kind, text }));
+        findings.extend(found);
         if let Some(table) = table {
             catalog.add_table(table);
         }
@@ -75,10 +81,9 @@ pub fn classify(
     Classified { catalog, findings }
 }
 
-type Found = Vec<(FindingKind, String)>;
-
 struct Classifier<'a> {
     rules: &'a BTreeMap<TableName, TableRule>,
+    shards: &'a [&'a str],
     schemas: &'a [Option<&'a ShardSchema>],
 }
 
@@ -109,12 +114,16 @@ impl<'a> Classifier<'a> {
             .collect()
     }
 
+    fn shard_name(&self, shard: ShardId) -> &'a str {
+        self.shards.get(usize::from(shard.0)).unwrap_or(&"?")
+    }
+
     fn is_complete(&self) -> bool {
         self.schemas.iter().all(Option::is_some)
     }
 
     /// The relation with its class, `None` when it exists nowhere, and what is wrong with it.
-    fn table(&self, name: &TableName) -> (Option<Table>, Found) {
+    fn table(&self, name: &TableName) -> (Option<Table>, Vec<Finding>) {
         let copies = self.copies(name);
         let Some((_, first)) = copies.first() else {
             return (None, self.declared_but_missing(name));
@@ -156,19 +165,23 @@ impl<'a> Classifier<'a> {
         None
     }
 
-    fn declared_but_missing(&self, name: &TableName) -> Found {
+    fn declared_but_missing(&self, name: &TableName) -> Vec<Finding> {
         if !self.is_complete() {
-            return Found::new();
+            return Vec::new();
         }
-        mistake(format!(
+        vec![mistake(format!(
             "Table {} is declared but exists on no shard.",
             dotted(name)
-        ))
+        ))]
     }
 
-    fn undeclared(&self, name: &TableName, copies: &[(ShardId, &Relation)]) -> (TableClass, Found) {
+    fn undeclared(
+        &self,
+        name: &TableName,
+        copies: &[(ShardId, &Relation)],
+    ) -> (TableClass, Vec<Finding>) {
         match copies {
-            [(only, _)] if self.is_complete() => (TableClass::Single(*only), Found::new()),
+            [(only, _)] if self.is_complete() => (TableClass::Single(*only), Vec::new()),
             [(_, relation), ..] if relation.kind == RelationKind::Table => {
                 let text = format!(
                     "Table {} exists on {} shards and is declared nowhere: statements that name \
@@ -176,10 +189,10 @@ impl<'a> Classifier<'a> {
                     dotted(name),
                     copies.len()
                 );
-                (TableClass::Undeclared, vec![(FindingKind::Notice, text)])
+                (TableClass::Undeclared, vec![notice(text)])
             }
             // Sequences and views come with the tables; a statement that names one is told.
-            _ => (TableClass::Undeclared, Found::new()),
+            _ => (TableClass::Undeclared, Vec::new()),
         }
     }
 
@@ -188,59 +201,47 @@ impl<'a> Classifier<'a> {
         name: &TableName,
         shard: ShardId,
         copies: &[(ShardId, &Relation)],
-    ) -> Found {
-        let mut found = Found::new();
+    ) -> Vec<Finding> {
+        let mut found = Vec::new();
         if self.missing_on(name).contains(&shard) {
-            found.push((
-                FindingKind::Mistake,
-                format!(
-                    "Table {} is declared to live on shard {} but does not exist there.",
-                    dotted(name),
-                    shard.0
-                ),
-            ));
+            found.push(mistake(format!(
+                "Table {} is declared to live on shard \"{}\" but does not exist there.",
+                dotted(name),
+                self.shard_name(shard)
+            )));
         }
         if copies.iter().any(|(on, _)| *on != shard) {
-            found.push((
-                FindingKind::Notice,
-                format!(
-                    "Table {} is declared to live on shard {} but exists on others too: rows \
+            found.push(notice(format!(
+                "Table {} is declared to live on shard \"{}\" but exists on others too: rows \
                      there are not seen.",
-                    dotted(name),
-                    shard.0
-                ),
-            ));
+                dotted(name),
+                self.shard_name(shard)
+            )));
         }
         found
     }
 
     /// A table that every shard must have, with the same columns.
-    fn check_everywhere(&self, name: &TableName, copies: &[(ShardId, &Relation)]) -> Found {
-        let mut found = Found::new();
+    fn check_everywhere(&self, name: &TableName, copies: &[(ShardId, &Relation)]) -> Vec<Finding> {
+        let mut found = Vec::new();
         for shard in self.missing_on(name) {
-            found.push((
-                FindingKind::Mistake,
-                format!(
-                    "Table {} does not exist on shard {}.",
-                    dotted(name),
-                    shard.0
-                ),
-            ));
+            found.push(mistake(format!(
+                "Table {} does not exist on shard \"{}\".",
+                dotted(name),
+                self.shard_name(shard)
+            )));
         }
         let Some(((base, first), others)) = copies.split_first() else {
             return found;
         };
         for (shard, other) in others {
             if let Some(difference) = difference(first, other) {
-                found.push((
-                    FindingKind::Mistake,
-                    format!(
-                        "Table {} differs between shards {} and {}: {difference}.",
-                        dotted(name),
-                        base.0,
-                        shard.0
-                    ),
-                ));
+                found.push(mistake(format!(
+                    "Table {} differs between shards \"{}\" and \"{}\": {difference}.",
+                    dotted(name),
+                    self.shard_name(*base),
+                    self.shard_name(*shard)
+                )));
             }
         }
         found
@@ -251,7 +252,7 @@ impl<'a> Classifier<'a> {
         name: &TableName,
         key: &str,
         copies: &[(ShardId, &Relation)],
-    ) -> (TableClass, Found) {
+    ) -> (TableClass, Vec<Finding>) {
         let mut found = self.check_everywhere(name, copies);
         let mut types = Vec::new();
         for (shard, relation) in copies {
@@ -259,11 +260,11 @@ impl<'a> Classifier<'a> {
                 Ok(key_type) => types.push(key_type),
                 Err(why) => {
                     let text = format!(
-                        "Table {} cannot be sharded by column {key} on shard {}: {why}.",
+                        "Table {} cannot be sharded by column {key} on shard \"{}\": {why}.",
                         dotted(name),
-                        shard.0
+                        self.shard_name(*shard)
                     );
-                    found.push((FindingKind::Mistake, text));
+                    found.push(mistake(text));
                 }
             }
         }
@@ -355,10 +356,215 @@ fn describe(column: &Column) -> String {
     format!("{} {}{order}{not_null}", column.name, column.type_name)
 }
 
-fn mistake(text: String) -> Found {
-    vec![(FindingKind::Mistake, text)]
+fn mistake(text: String) -> Finding {
+    let kind = FindingKind::Mistake;
+    Finding { kind, text }
+}
+
+fn notice(text: String) -> Finding {
+    let kind = FindingKind::Notice;
+    Finding { kind, text }
 }
 
 fn dotted(name: &TableName) -> String {
     format!("{}.{}", name.0, name.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use planner::catalog::Volatility;
+
+    const INT8: u32 = 20;
+    const TEXT: u32 = 25;
+
+    fn name(table: &str) -> TableName {
+        ("public".to_owned(), table.to_owned())
+    }
+
+    fn column(name: &str, type_oid: u32) -> Column {
+        Column {
+            name: name.to_owned(),
+            type_name: format!("type_{type_oid}"),
+            type_oid,
+            collation: Collation::Bytewise,
+            not_null: false,
+        }
+    }
+
+    fn table(columns: &[(&str, u32)]) -> Relation {
+        Relation {
+            kind: RelationKind::Table,
+            partition_of: None,
+            columns: columns
+                .iter()
+                .map(|(name, oid)| column(name, *oid))
+                .collect(),
+        }
+    }
+
+    fn schema(relations: &[(&str, Relation)]) -> ShardSchema {
+        let relations = relations.iter().cloned();
+        ShardSchema {
+            search_path: vec!["public".to_owned()],
+            relations: relations
+                .map(|(table, relation)| (name(table), relation))
+                .collect(),
+            functions: BTreeMap::new(),
+        }
+    }
+
+    fn by(key: &str) -> TableRule {
+        TableRule::Sharded {
+            key: key.to_owned(),
+        }
+    }
+
+    /// The classes of all tables and the findings' texts.
+    fn check(
+        rules: &[(&str, TableRule)],
+        schemas: &[Option<&ShardSchema>],
+    ) -> (BTreeMap<String, TableClass>, Vec<String>) {
+        let rules = rules.iter().cloned();
+        let rules = rules.map(|(table, rule)| (name(table), rule)).collect();
+        let classified = classify(&rules, &["a", "b"], schemas, 1);
+        let tables = classified.catalog.tables();
+        let classes = tables.map(|t| (t.name.clone(), t.class.clone())).collect();
+        let texts = classified.findings.into_iter().map(|f| f.text).collect();
+        (classes, texts)
+    }
+
+    #[test]
+    fn declared_tables_have_their_class_on_every_shard() {
+        let both = schema(&[
+            ("orders", table(&[("id", INT8), ("note", TEXT)])),
+            ("users", table(&[("name", TEXT)])),
+            ("country", table(&[("code", TEXT)])),
+        ]);
+        let rules = [
+            ("orders", by("id")),
+            ("users", by("name")),
+            ("country", TableRule::Reference),
+        ];
+        let (classes, findings) = check(&rules, &[Some(&both), Some(&both)]);
+        assert_eq!(findings, Vec::<String>::new());
+        let sharded = |key: &str, key_type| TableClass::Sharded {
+            key: key.to_owned(),
+            key_type,
+        };
+        assert_eq!(classes["orders"], sharded("id", KeyType::Int8));
+        assert_eq!(classes["users"], sharded("name", KeyType::Text));
+        assert_eq!(classes["country"], TableClass::Reference);
+    }
+
+    #[test]
+    fn an_undeclared_table_is_single_only_where_no_other_shard_can_have_it() {
+        let a = schema(&[("both", table(&[])), ("a_only", table(&[]))]);
+        let b = schema(&[("both", table(&[])), ("b_only", table(&[]))]);
+        let (classes, findings) = check(&[], &[Some(&a), Some(&b)]);
+        assert_eq!(classes["a_only"], TableClass::Single(ShardId(0)));
+        assert_eq!(classes["b_only"], TableClass::Single(ShardId(1)));
+        assert_eq!(classes["both"], TableClass::Undeclared);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+
+        let (classes, _) = check(&[], &[Some(&a), None]);
+        assert_eq!(classes["a_only"], TableClass::Undeclared);
+    }
+
+    #[test]
+    fn with_one_shard_everything_is_single() {
+        let only = schema(&[("orders", table(&[("id", INT8)])), ("log", table(&[]))]);
+        let (classes, findings) = check(&[("orders", by("id"))], &[Some(&only)]);
+        assert_eq!(findings, Vec::<String>::new());
+        for class in classes.values() {
+            assert_eq!(*class, TableClass::Single(ShardId(0)));
+        }
+    }
+
+    #[test]
+    fn partitions_inherit_the_class_of_the_table_above() {
+        let child = |parent: &str| Relation {
+            partition_of: Some(name(parent)),
+            ..table(&[("id", INT8)])
+        };
+        let both = schema(&[
+            ("orders", table(&[("id", INT8)])),
+            ("orders_2026", child("orders")),
+            ("orders_2026_11", child("orders_2026")),
+            ("lost", child("lost")),
+        ]);
+        let (classes, _) = check(&[("orders", by("id"))], &[Some(&both), Some(&both)]);
+        assert_eq!(classes["orders_2026"], classes["orders"]);
+        assert_eq!(classes["orders_2026_11"], classes["orders"]);
+        assert_eq!(classes["lost"], TableClass::Undeclared);
+    }
+
+    #[test]
+    fn a_key_that_cannot_shard_leaves_the_table_undeclared_and_says_why() {
+        let mut nondeterministic = table(&[("id", TEXT)]);
+        nondeterministic.columns[0].collation = Collation::Unknown;
+        let cases = [
+            (table(&[("id", 1700)]), "type type_1700 is not"),
+            (table(&[("other", INT8)]), "no such column"),
+            (nondeterministic, "nondeterministic"),
+        ];
+        for (relation, why) in cases {
+            let both = schema(&[("orders", relation)]);
+            let (classes, findings) = check(&[("orders", by("id"))], &[Some(&both), Some(&both)]);
+            assert_eq!(classes["orders"], TableClass::Undeclared, "{why}");
+            assert_eq!(findings.len(), 2, "{findings:?}");
+            assert!(findings[0].contains(why), "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn shards_that_disagree_are_reported_all_at_once() {
+        let a = schema(&[
+            ("orders", table(&[("id", INT8)])),
+            ("country", table(&[("code", TEXT)])),
+            ("half", table(&[])),
+        ]);
+        let b = schema(&[
+            ("orders", table(&[("id", 23)])),
+            ("country", table(&[("code", TEXT), ("name", TEXT)])),
+        ]);
+        let rules = [
+            ("orders", by("id")),
+            ("country", TableRule::Reference),
+            ("gone", TableRule::Reference),
+            ("half", TableRule::Single(ShardId(1))),
+        ];
+        let (classes, findings) = check(&rules, &[Some(&a), Some(&b)]);
+        assert_eq!(classes["orders"], TableClass::Undeclared);
+        let expected = [
+            "Table public.country differs between shards \"a\" and \"b\": 1 columns against 2.",
+            "Table public.gone is declared but exists on no shard.",
+            "Table public.half is declared to live on shard \"b\" but does not exist there.",
+            "Table public.half is declared to live on shard \"b\" but exists on others too: rows \
+             there are not seen.",
+            "Table public.orders differs between shards \"a\" and \"b\": column id type_20 against \
+             id type_23.",
+        ];
+        assert_eq!(findings, expected);
+    }
+
+    #[test]
+    fn a_function_is_as_unsafe_as_its_worst_shard() {
+        let shard = |volatility| {
+            let function = Function {
+                volatility,
+                user_defined: true,
+                is_aggregate: false,
+            };
+            ShardSchema {
+                functions: BTreeMap::from([("f".to_owned(), function)]),
+                ..schema(&[])
+            }
+        };
+        let (a, b) = (shard(Volatility::Stable), shard(Volatility::Volatile));
+        let classified = classify(&BTreeMap::new(), &["a", "b"], &[Some(&a), Some(&b)], 7);
+        let worst = classified.catalog.function("f").map(|f| f.volatility);
+        assert_eq!(worst, Some(Volatility::Volatile));
+        assert_eq!(classified.catalog.version, 7);
+    }
 }

@@ -6,9 +6,9 @@ use planner::catalog::{Function, RelationKind, Volatility};
 use planner::merge::Collation;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
-use super::super::control::{ControlPool, Failure};
 use super::Loaded;
 use super::classify::{Column, Relation, ShardSchema, TableName};
+use crate::cluster::control::{ControlPool, Failure};
 
 /// Changes whenever something changes that the catalog tells: every change of a system row writes
 /// a new row version with its own xmin, and drops change the count. Sums, since xmin wraps around.

@@ -4,14 +4,15 @@ pub mod classify;
 mod load;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use planner::{Catalog, ShardId};
 use tokio::sync::{Mutex, watch};
 
-use super::Cluster;
-use super::control::Failure;
-use super::shard::{EndpointId, Standing};
+use crate::cluster::Cluster;
+use crate::cluster::control::Failure;
+use crate::cluster::shard::{EndpointId, Standing};
 use crate::net::timeout;
 use classify::{ShardSchema, classify};
 
@@ -34,7 +35,7 @@ pub enum FindingKind {
 }
 
 /// The time that loading one shard's schema may take.
-const LOAD_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The published catalog of one database.
 pub struct CatalogRoom {
@@ -115,7 +116,8 @@ impl CatalogRoom {
         let mut findings = unread;
         if changed {
             let version = self.catalog.load().version + 1;
-            let classified = classify(&cluster.database.tables, &schemas, version);
+            let names: Vec<_> = cluster.database.shards.iter().map(|s| &*s.name).collect();
+            let classified = classify(&cluster.database.tables, &names, &schemas, version);
             findings.extend(classified.findings);
             self.catalog.store(Arc::new(classified.catalog));
         } else {
@@ -152,9 +154,12 @@ async fn read(
             "The schema of shard \"{name}\" cannot be read: none of its servers is up."
         ));
     };
-    let answer = timeout(LOAD_LIMIT, load::load(cluster.control(shard, endpoint), known))
-        .await
-        .unwrap_or(Err(Failure::Slow("reading the schema", LOAD_LIMIT)));
+    let answer = timeout(
+        LOAD_LIMIT,
+        load::load(cluster.control(shard, endpoint), known),
+    )
+    .await
+    .unwrap_or(Err(Failure::Slow("reading the schema", LOAD_LIMIT)));
     answer.map_err(|failure| {
         let server = cluster.endpoint(shard, endpoint);
         format!("The schema of shard \"{name}\" cannot be read from {server}: {failure}.")
