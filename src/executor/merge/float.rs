@@ -8,6 +8,9 @@ const FLOAT8_FIXED_DIGITS: i32 = 15;
 /// float4 switches to exponents at 10^6 as `%.6g` does.
 const FLOAT4_FIXED_DIGITS: i32 = 6;
 
+/// Digits after the first that tell any two float8 apart.
+const LONGEST: usize = 16;
+
 /// An integer that orders as PostgreSQL orders floats: -0 equals 0, NaN equals NaN and is greatest.
 pub(super) fn order(value: f64) -> i64 {
     if value.is_nan() {
@@ -105,9 +108,7 @@ fn shortest(parts: &Parts, candidate: String, rounded: impl Fn(usize) -> String)
     if !parts.is_midpoint(&candidate) {
         return candidate;
     }
-    let digits = candidate.bytes().filter(u8::is_ascii_digit).count();
-    let longest = digits + 3;
-    (1..=longest)
+    (1..=LONGEST)
         .map(rounded)
         .find(|text| reads_back(parts, text))
         .unwrap_or(candidate)
@@ -147,4 +148,26 @@ fn layout(scientific: &str, fixed_digits: i32) -> String {
         return format!("{sign}{digits}{zeros}");
     }
     format!("{sign}{}.{}", &digits[..integer], &digits[integer..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Width in bytes, bits in hexadecimal, text; from PostgreSQL 15.
+    const FLOATS: &str = include_str!("testdata/float.txt");
+
+    #[test]
+    fn prints_as_postgresql() {
+        for line in FLOATS.lines() {
+            let [width, bits, text] = line.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let printed = match width {
+                "4" => float4_text(f32::from_bits(u32::from_str_radix(bits, 16).unwrap())),
+                _ => float8_text(f64::from_bits(u64::from_str_radix(bits, 16).unwrap())),
+            };
+            assert_eq!(printed, text, "{line}");
+        }
+    }
 }

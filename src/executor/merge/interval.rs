@@ -154,3 +154,42 @@ fn signed_clock(text: &[u8]) -> Option<i64> {
     let micros = whole.checked_mul(1_000_000)?.checked_add(fraction)?;
     Some(sign * micros)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_what_it_reads() {
+        for text in [
+            "00:00:00",
+            "1 day",
+            "-1 days",
+            "1 mon",
+            "2 mons",
+            "-1 days +00:00:01",
+            "1 year 2 mons -3 days +04:05:06.789",
+            "-1 years -2 mons +3 days -04:05:06.789",
+            "100:00:00.000001",
+            "-00:00:00.5",
+            "1 day -00:00:01",
+        ] {
+            let interval = Interval::parse(text.as_bytes()).unwrap();
+            assert_eq!(interval.to_string(), text);
+            assert_eq!(Interval::from_binary(&interval.to_binary()), Some(interval));
+        }
+    }
+
+    #[test]
+    fn addition_keeps_the_parts_apart() {
+        let parse = |text: &str| Interval::parse(text.as_bytes()).unwrap();
+        let sum = parse("1 mon 20:00:00").checked_add(parse("-31 days +05:00:00"));
+        assert_eq!(sum.unwrap().to_string(), "1 mon -31 days +25:00:00");
+        let most = Interval {
+            months: i32::MAX,
+            days: 0,
+            micros: 0,
+        };
+        assert_eq!(most.checked_add(parse("1 mon")), None);
+    }
+}

@@ -13,6 +13,8 @@ mod number;
 mod numeric;
 mod row;
 mod sort;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::VecDeque;
