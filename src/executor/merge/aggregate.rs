@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use planner::merge::{Aggregate, AggregateFunction, Collation, Group};
+use planner::merge::{Aggregate, AggregateFunction, Collation, Column, Group, GroupKey};
 
 use super::Columns;
 use super::number::{Number, NumberType};
@@ -31,7 +31,7 @@ impl Groups {
     /// # Errors
     /// 0A000 for types that cannot be grouped or aggregated here.
     pub fn new(group: &Group, columns: &Columns) -> Result<Self> {
-        let key = |key: &planner::merge::GroupKey| {
+        let key = |key: &GroupKey| {
             let column = columns.index(key.column)?;
             Ok((column, Decoder::for_equality(columns.info(column))?))
         };
@@ -48,7 +48,7 @@ impl Groups {
         };
         if groups.keys.is_empty() {
             // Without keys there is one group even if there is no row.
-            groups.create(Box::default(), None);
+            groups.create(Box::default());
         }
         Ok(groups)
     }
@@ -70,7 +70,7 @@ impl Groups {
                     + size_of_val(&*key)
                     + GROUP_OVERHEAD
                     + STATE_OVERHEAD * self.aggregates.len();
-                (self.create(key, None), size)
+                (self.create(key), size)
             }
         };
         let first_row = &mut self.first_rows[group];
@@ -108,10 +108,10 @@ impl Groups {
         Ok(rows)
     }
 
-    fn create(&mut self, key: Box<[Option<Key>]>, first_row: Option<Box<[u8]>>) -> usize {
+    fn create(&mut self, key: Box<[Option<Key>]>) -> usize {
         let group = self.first_rows.len();
         self.index.insert(key, group);
-        self.first_rows.push(first_row);
+        self.first_rows.push(None);
         for aggregate in &mut self.aggregates {
             aggregate.states.grow();
         }
@@ -167,7 +167,7 @@ struct NumberColumn {
 impl NumberColumn {
     fn new(
         function: &'static str,
-        column: planner::merge::Column,
+        column: Column,
         columns: &Columns,
         allowed: &[NumberType],
     ) -> Result<Self> {
@@ -321,7 +321,7 @@ impl States {
     }
 
     fn extreme(
-        column: planner::merge::Column,
+        column: Column,
         collation: Collation,
         replaces: Ordering,
         columns: &Columns,
@@ -337,17 +337,12 @@ impl States {
 
     /// avg() is numeric for integers and numeric. For floats it is float8, and the parts have to
     /// be float8 too: a float4 sum has already lost digits that avg(float4) keeps.
-    fn average(
-        column: planner::merge::Column,
-        sum: planner::merge::Column,
-        count: planner::merge::Column,
-        columns: &Columns,
-    ) -> Result<Self> {
+    fn average(column: Column, sum: Column, count: Column, columns: &Columns) -> Result<Self> {
         let output = columns.info(columns.index(column)?);
-        let allowed: &[NumberType] = match Kind::of(output.type_oid) {
-            Some(Kind::Numeric) => &[NumberType::Int8, NumberType::Numeric],
-            Some(Kind::Float8) => &[NumberType::Float8],
-            _ => &[],
+        let allowed: &[NumberType] = match NumberType::of(output) {
+            Some(NumberType::Numeric) => &[NumberType::Int8, NumberType::Numeric],
+            Some(NumberType::Float8) => &[NumberType::Float8],
+            Some(NumberType::Int8 | NumberType::Float4 | NumberType::Interval) | None => &[],
         };
         Ok(Self::Average {
             sum: NumberColumn::new("avg", sum, columns, allowed)?,
@@ -358,7 +353,7 @@ impl States {
 
     fn bool(
         function: &'static str,
-        column: planner::merge::Column,
+        column: Column,
         decisive: bool,
         columns: &Columns,
     ) -> Result<Self> {

@@ -51,9 +51,9 @@ impl Interval {
             }
             let count = signed(word)?;
             match words.next()? {
-                b"year" | b"years" => months += count.checked_mul(12)?,
-                b"mon" | b"mons" => months += count,
-                b"day" | b"days" => days += count,
+                b"year" | b"years" => months = count.checked_mul(12)?.checked_add(months)?,
+                b"mon" | b"mons" => months = count.checked_add(months)?,
+                b"day" | b"days" => days = count.checked_add(days)?,
                 _ => return None,
             }
         }
@@ -150,7 +150,8 @@ fn signed_clock(text: &[u8]) -> Option<i64> {
     if seconds.len() != 2 {
         return None;
     }
-    let whole = number(hours)?.checked_mul(3600)? + number(minutes)? * 60 + number(seconds)?;
+    let below_hours = number(minutes)? * 60 + number(seconds)?;
+    let whole = number(hours)?.checked_mul(3600)?.checked_add(below_hours)?;
     let micros = whole.checked_mul(1_000_000)?.checked_add(fraction)?;
     Some(sign * micros)
 }
@@ -177,6 +178,20 @@ mod tests {
             let interval = Interval::parse(text.as_bytes()).unwrap();
             assert_eq!(interval.to_string(), text);
             assert_eq!(Interval::from_binary(&interval.to_binary()), Some(interval));
+        }
+    }
+
+    #[test]
+    fn rejects_parts_out_of_range() {
+        let most = "999999999999999999";
+        for text in [
+            format!("{most} years"),
+            format!("{most} mons ").repeat(12) + "00:00:00",
+            format!("{most} days ").repeat(12) + "00:00:00",
+            format!("{most}:00:00"),
+            "2562047788015215:99:99".into(),
+        ] {
+            assert_eq!(Interval::parse(text.as_bytes()), None, "{text}");
         }
     }
 

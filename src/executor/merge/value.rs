@@ -217,17 +217,8 @@ fn bpchar_key(bytes: &[u8]) -> Option<Key> {
 }
 
 /// Parses what Rust and PostgreSQL write alike.
-fn from_text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+pub(super) fn from_text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
-}
-
-/// A float4 or float8 in text, each read with its own precision.
-pub(super) fn float_from_text(kind: Kind, bytes: &[u8]) -> Option<f64> {
-    if kind == Kind::Float4 {
-        from_text::<f32>(bytes).map(f64::from)
-    } else {
-        from_text(bytes)
-    }
 }
 
 fn text_key(kind: Kind, bytes: &[u8]) -> Option<Key> {
@@ -238,7 +229,8 @@ fn text_key(kind: Kind, bytes: &[u8]) -> Option<Key> {
             _ => None,
         },
         Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Oid => int_key(from_text::<i64>(bytes)?),
-        Kind::Float4 | Kind::Float8 => int_key(float::order(float_from_text(kind, bytes)?)),
+        Kind::Float4 => int_key(float::order(from_text::<f32>(bytes)?.into())),
+        Kind::Float8 => int_key(float::order(from_text(bytes)?)),
         Kind::Numeric => NumericKey::parse(bytes).map(Key::Numeric),
         Kind::Text | Kind::Name | Kind::EqualityOnly => bytes_key(bytes),
         Kind::BpChar => bpchar_key(bytes),
