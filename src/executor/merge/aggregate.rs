@@ -79,7 +79,7 @@ impl Groups {
             grown += body.len();
         }
         for aggregate in &mut self.aggregates {
-            aggregate.add(group, body, fields)?;
+            grown += aggregate.add(group, body, fields)?;
         }
         Ok(grown)
     }
@@ -212,18 +212,21 @@ impl Accumulator {
         })
     }
 
-    fn add(&mut self, group: usize, body: &[u8], fields: &[Field]) -> Result<()> {
+    /// Returns the bytes that the state grew by beyond [`STATE_OVERHEAD`].
+    fn add(&mut self, group: usize, body: &[u8], fields: &[Field]) -> Result<usize> {
         match &mut self.states {
             States::Sum { part, sums, .. } => {
                 let part = part.read(body, fields)?;
-                add_number(&mut sums[group], part)
+                add_number(&mut sums[group], part)?;
+                Ok(0)
             }
             States::Average { sum, count, states } => {
                 let (total, counted) = &mut states[group];
                 *counted = counted
                     .checked_add(count.read_count(body, fields)?)
                     .ok_or_else(|| malformed("a count beyond int8"))?;
-                add_number(total, sum.read(body, fields)?)
+                add_number(total, sum.read(body, fields)?)?;
+                Ok(0)
             }
             States::Extreme {
                 column,
@@ -232,14 +235,16 @@ impl Accumulator {
                 best,
             } => {
                 let Some(bytes) = row::value(body, &fields[*column]) else {
-                    return Ok(());
+                    return Ok(0);
                 };
                 let key = decoder.key(bytes)?;
                 let best = &mut best[group];
+                let size = |(key, bytes): &(Key, Box<[u8]>)| key.heap_size() + bytes.len();
+                let before = best.as_ref().map_or(0, size);
                 if best.as_ref().is_none_or(|(b, _)| key.cmp(b) == *replaces) {
                     *best = Some((key, bytes.into()));
                 }
-                Ok(())
+                Ok(best.as_ref().map_or(0, size).saturating_sub(before))
             }
             States::Bool {
                 column,
@@ -248,13 +253,13 @@ impl Accumulator {
                 values,
             } => {
                 let Some(key) = decoder.nullable_key(row::value(body, &fields[*column]))? else {
-                    return Ok(());
+                    return Ok(0);
                 };
                 let value = key != Key::Int(0);
                 if values[group].is_none() || value == *decisive {
                     values[group] = Some(value);
                 }
-                Ok(())
+                Ok(0)
             }
         }
     }

@@ -53,7 +53,8 @@ pub struct Merger {
 pub enum Step {
     /// A complete DataRow frame for the client.
     Row(Bytes),
-    /// Nothing to give until this shard delivers a row or ends.
+    /// Nothing to give until this shard delivers a row or ends. Others may be read meanwhile
+    /// unless they are full; without an order, any shard's row ends the wait.
     Need(usize),
     /// All rows were given, or as many as the limit allows.
     Done,
@@ -331,7 +332,7 @@ impl Merger {
     }
 
     /// True while the caller should not read from this shard: it is ahead of the others or of
-    /// the client. Always false once its rows are taken by [`Merger::step`].
+    /// the client. Never true of the shard that [`Step::Need`] names.
     pub fn is_full(&self, shard: usize) -> bool {
         self.shards.get(shard).is_some_and(|source| {
             source.queued_bytes >= HIGH_WATER_BYTES || source.queue.len() >= HIGH_WATER_ROWS

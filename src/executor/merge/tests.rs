@@ -256,6 +256,19 @@ fn a_shard_out_of_order_is_an_error() {
 }
 
 #[test]
+fn groups_count_against_the_memory_cap() {
+    let function = AggregateFunction::Max(Collation::Bytewise);
+    let mut case = Case::new(grouped(&[0], &[(1, function)]), &[INT4, TEXT]);
+    case.memory_cap = 1000;
+    let many: Vec<String> = (0..100).map(|n| format!("{n} x")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(case.run(&[&many]).unwrap_err().code, "53200");
+    assert_eq!(case.run(&[&["1 x"; 100]]).unwrap(), ["1 x"]);
+    let long = format!("1 {}", "y".repeat(600));
+    assert_eq!(case.run(&[&["1 x", &long]]).unwrap_err().code, "53200");
+}
+
+#[test]
 fn full_queues_ask_for_a_pause() {
     let plan = ordered(vec![ascending(0)], true);
     let mut merger = Case::new(plan, &[INT4]).merger(2).unwrap();
