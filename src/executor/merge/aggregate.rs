@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use planner::merge::{Aggregate, AggregateFunction, Collation, Group};
+use planner::merge::{Aggregate, AggregateFunction, Collation, Column, Group, GroupKey};
 
 use super::Columns;
 use super::number::{Number, NumberType};
@@ -31,7 +31,7 @@ impl Groups {
     /// # Errors
     /// 0A000 for types that cannot be grouped or aggregated here.
     pub fn new(group: &Group, columns: &Columns) -> Result<Self> {
-        let key = |key: &planner::merge::GroupKey| {
+        let key = |key: &GroupKey| {
             let column = columns.index(key.column)?;
             Ok((column, Decoder::for_equality(columns.info(column))?))
         };
@@ -48,7 +48,7 @@ impl Groups {
         };
         if groups.keys.is_empty() {
             // Without keys there is one group even if there is no row.
-            groups.create(Box::default(), None);
+            groups.create(Box::default());
         }
         Ok(groups)
     }
@@ -70,7 +70,7 @@ impl Groups {
                     + size_of_val(&*key)
                     + GROUP_OVERHEAD
                     + STATE_OVERHEAD * self.aggregates.len();
-                (self.create(key, None), size)
+                (self.create(key), size)
             }
         };
         let first_row = &mut self.first_rows[group];
@@ -79,7 +79,7 @@ impl Groups {
             grown += body.len();
         }
         for aggregate in &mut self.aggregates {
-            aggregate.add(group, body, fields)?;
+            grown += aggregate.add(group, body, fields)?;
         }
         Ok(grown)
     }
@@ -108,10 +108,10 @@ impl Groups {
         Ok(rows)
     }
 
-    fn create(&mut self, key: Box<[Option<Key>]>, first_row: Option<Box<[u8]>>) -> usize {
+    fn create(&mut self, key: Box<[Option<Key>]>) -> usize {
         let group = self.first_rows.len();
         self.index.insert(key, group);
-        self.first_rows.push(first_row);
+        self.first_rows.push(None);
         for aggregate in &mut self.aggregates {
             aggregate.states.grow();
         }
@@ -167,7 +167,7 @@ struct NumberColumn {
 impl NumberColumn {
     fn new(
         function: &'static str,
-        column: planner::merge::Column,
+        column: Column,
         columns: &Columns,
         allowed: &[NumberType],
     ) -> Result<Self> {
@@ -212,18 +212,21 @@ impl Accumulator {
         })
     }
 
-    fn add(&mut self, group: usize, body: &[u8], fields: &[Field]) -> Result<()> {
+    /// Returns the bytes that the state grew by beyond [`STATE_OVERHEAD`].
+    fn add(&mut self, group: usize, body: &[u8], fields: &[Field]) -> Result<usize> {
         match &mut self.states {
             States::Sum { part, sums, .. } => {
                 let part = part.read(body, fields)?;
-                add_number(&mut sums[group], part)
+                add_number(&mut sums[group], part)?;
+                Ok(0)
             }
             States::Average { sum, count, states } => {
                 let (total, counted) = &mut states[group];
                 *counted = counted
                     .checked_add(count.read_count(body, fields)?)
                     .ok_or_else(|| malformed("a count beyond int8"))?;
-                add_number(total, sum.read(body, fields)?)
+                add_number(total, sum.read(body, fields)?)?;
+                Ok(0)
             }
             States::Extreme {
                 column,
@@ -232,14 +235,16 @@ impl Accumulator {
                 best,
             } => {
                 let Some(bytes) = row::value(body, &fields[*column]) else {
-                    return Ok(());
+                    return Ok(0);
                 };
                 let key = decoder.key(bytes)?;
                 let best = &mut best[group];
+                let size = |(key, bytes): &(Key, Box<[u8]>)| key.heap_size() + bytes.len();
+                let before = best.as_ref().map_or(0, size);
                 if best.as_ref().is_none_or(|(b, _)| key.cmp(b) == *replaces) {
                     *best = Some((key, bytes.into()));
                 }
-                Ok(())
+                Ok(best.as_ref().map_or(0, size).saturating_sub(before))
             }
             States::Bool {
                 column,
@@ -248,13 +253,13 @@ impl Accumulator {
                 values,
             } => {
                 let Some(key) = decoder.nullable_key(row::value(body, &fields[*column]))? else {
-                    return Ok(());
+                    return Ok(0);
                 };
                 let value = key != Key::Int(0);
                 if values[group].is_none() || value == *decisive {
                     values[group] = Some(value);
                 }
-                Ok(())
+                Ok(0)
             }
         }
     }
@@ -321,7 +326,7 @@ impl States {
     }
 
     fn extreme(
-        column: planner::merge::Column,
+        column: Column,
         collation: Collation,
         replaces: Ordering,
         columns: &Columns,
@@ -337,17 +342,12 @@ impl States {
 
     /// avg() is numeric for integers and numeric. For floats it is float8, and the parts have to
     /// be float8 too: a float4 sum has already lost digits that avg(float4) keeps.
-    fn average(
-        column: planner::merge::Column,
-        sum: planner::merge::Column,
-        count: planner::merge::Column,
-        columns: &Columns,
-    ) -> Result<Self> {
+    fn average(column: Column, sum: Column, count: Column, columns: &Columns) -> Result<Self> {
         let output = columns.info(columns.index(column)?);
-        let allowed: &[NumberType] = match Kind::of(output.type_oid) {
-            Some(Kind::Numeric) => &[NumberType::Int8, NumberType::Numeric],
-            Some(Kind::Float8) => &[NumberType::Float8],
-            _ => &[],
+        let allowed: &[NumberType] = match NumberType::of(output) {
+            Some(NumberType::Numeric) => &[NumberType::Int8, NumberType::Numeric],
+            Some(NumberType::Float8) => &[NumberType::Float8],
+            Some(NumberType::Int8 | NumberType::Float4 | NumberType::Interval) | None => &[],
         };
         Ok(Self::Average {
             sum: NumberColumn::new("avg", sum, columns, allowed)?,
@@ -358,7 +358,7 @@ impl States {
 
     fn bool(
         function: &'static str,
-        column: planner::merge::Column,
+        column: Column,
         decisive: bool,
         columns: &Columns,
     ) -> Result<Self> {

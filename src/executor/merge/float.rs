@@ -8,6 +8,9 @@ const FLOAT8_FIXED_DIGITS: i32 = 15;
 /// float4 switches to exponents at 10^6 as `%.6g` does.
 const FLOAT4_FIXED_DIGITS: i32 = 6;
 
+/// Digits after the first that tell any two float8 apart.
+const LONGEST: usize = 16;
+
 /// An integer that orders as PostgreSQL orders floats: -0 equals 0, NaN equals NaN and is greatest.
 pub(super) fn order(value: f64) -> i64 {
     if value.is_nan() {
@@ -25,9 +28,12 @@ pub(super) fn float8_text(value: f64) -> String {
     }
     let bits = value.to_bits();
     let parts = Parts::new(bits & ((1 << 52) - 1), (bits >> 52) & 0x7FF, 52, 1075);
-    let shortest = shortest(&parts, format!("{value:e}"), |precision| {
-        format!("{value:.precision$e}")
-    });
+    let shortest = shortest(
+        &parts,
+        format!("{value:e}"),
+        |precision| format!("{value:.precision$e}"),
+        |text| text.parse() == Ok(value),
+    );
     layout(&shortest, FLOAT8_FIXED_DIGITS)
 }
 
@@ -38,9 +44,12 @@ pub(super) fn float4_text(value: f32) -> String {
     }
     let bits = u64::from(value.to_bits());
     let parts = Parts::new(bits & ((1 << 23) - 1), (bits >> 23) & 0xFF, 23, 150);
-    let shortest = shortest(&parts, format!("{value:e}"), |precision| {
-        format!("{value:.precision$e}")
-    });
+    let shortest = shortest(
+        &parts,
+        format!("{value:e}"),
+        |precision| format!("{value:.precision$e}"),
+        |text| text.parse() == Ok(value),
+    );
     layout(&shortest, FLOAT4_FIXED_DIGITS)
 }
 
@@ -99,29 +108,33 @@ fn integer(scientific: &str) -> Option<BigInt> {
     Some(digits * BigInt::from(10).pow(u32::try_from(zeros).ok()?))
 }
 
-/// PostgreSQL does not print a midpoint even if it is the shortest text that reads back: it would
-/// rely on the reader's rounding to even (STRICTLY_SHORTEST in src/common/ryu_common.h).
-fn shortest(parts: &Parts, candidate: String, rounded: impl Fn(usize) -> String) -> String {
-    if !parts.is_midpoint(&candidate) {
-        return candidate;
+/// Chooses the text among those that read back, given any shortest one. `rounded` rounds the
+/// exact value to so many digits after the first, halves to even.
+///
+/// PostgreSQL rounds halves to even too, and does not print a midpoint even if it is shortest: it
+/// would rely on the reader's rounding (STRICTLY_SHORTEST in src/common/ryu_common.h).
+fn shortest(
+    parts: &Parts,
+    any_shortest: String,
+    rounded: impl Fn(usize) -> String,
+    reads_back: impl Fn(&str) -> bool,
+) -> String {
+    let (mantissa, _) = any_shortest.split_once('e').unwrap_or((&any_shortest, ""));
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count();
+    let fits = |text: &String| reads_back(text) && !parts.is_midpoint(text);
+    let nearest = rounded(digits.saturating_sub(1));
+    if fits(&nearest) {
+        return nearest;
     }
-    let digits = candidate.bytes().filter(u8::is_ascii_digit).count();
-    let longest = digits + 3;
-    (1..=longest)
+    // Below a power of two floats are closer, so that the nearest text may not read back where
+    // one above does.
+    if fits(&any_shortest) {
+        return any_shortest;
+    }
+    (digits..=LONGEST)
         .map(rounded)
-        .find(|text| reads_back(parts, text))
-        .unwrap_or(candidate)
-}
-
-/// Is the text strictly between the two midpoints around the float?
-fn reads_back(parts: &Parts, scientific: &str) -> bool {
-    let Some(value) = integer(scientific) else {
-        return false;
-    };
-    let quarter = BigInt::from(1) << (parts.exponent - 2);
-    let here = BigInt::from(parts.mantissa) * 4;
-    let below = if parts.lower_is_closer { 1 } else { 2 };
-    value < (&here + 2) * &quarter && value > (here - below) * quarter
+        .find(fits)
+        .unwrap_or(any_shortest)
 }
 
 /// Lays `d.ddde±x` out as `%g` does, with at least two digits of exponent.
@@ -147,4 +160,26 @@ fn layout(scientific: &str, fixed_digits: i32) -> String {
         return format!("{sign}{digits}{zeros}");
     }
     format!("{sign}{}.{}", &digits[..integer], &digits[integer..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Width in bytes, bits in hexadecimal, text; from PostgreSQL 15.
+    const FLOATS: &str = include_str!("testdata/float.txt");
+
+    #[test]
+    fn prints_as_postgresql() {
+        for line in FLOATS.lines() {
+            let [width, bits, text] = line.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let printed = match width {
+                "4" => float4_text(f32::from_bits(u32::from_str_radix(bits, 16).unwrap())),
+                _ => float8_text(f64::from_bits(u64::from_str_radix(bits, 16).unwrap())),
+            };
+            assert_eq!(printed, text, "{line}");
+        }
+    }
 }

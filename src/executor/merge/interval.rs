@@ -51,9 +51,9 @@ impl Interval {
             }
             let count = signed(word)?;
             match words.next()? {
-                b"year" | b"years" => months += count.checked_mul(12)?,
-                b"mon" | b"mons" => months += count,
-                b"day" | b"days" => days += count,
+                b"year" | b"years" => months = count.checked_mul(12)?.checked_add(months)?,
+                b"mon" | b"mons" => months = count.checked_add(months)?,
+                b"day" | b"days" => days = count.checked_add(days)?,
                 _ => return None,
             }
         }
@@ -150,7 +150,61 @@ fn signed_clock(text: &[u8]) -> Option<i64> {
     if seconds.len() != 2 {
         return None;
     }
-    let whole = number(hours)?.checked_mul(3600)? + number(minutes)? * 60 + number(seconds)?;
+    let below_hours = number(minutes)? * 60 + number(seconds)?;
+    let whole = number(hours)?.checked_mul(3600)?.checked_add(below_hours)?;
     let micros = whole.checked_mul(1_000_000)?.checked_add(fraction)?;
     Some(sign * micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_what_it_reads() {
+        for text in [
+            "00:00:00",
+            "1 day",
+            "-1 days",
+            "1 mon",
+            "2 mons",
+            "-1 days +00:00:01",
+            "1 year 2 mons -3 days +04:05:06.789",
+            "-1 years -2 mons +3 days -04:05:06.789",
+            "100:00:00.000001",
+            "-00:00:00.5",
+            "1 day -00:00:01",
+        ] {
+            let interval = Interval::parse(text.as_bytes()).unwrap();
+            assert_eq!(interval.to_string(), text);
+            assert_eq!(Interval::from_binary(&interval.to_binary()), Some(interval));
+        }
+    }
+
+    #[test]
+    fn rejects_parts_out_of_range() {
+        let most = "999999999999999999";
+        for text in [
+            format!("{most} years"),
+            format!("{most} mons ").repeat(12) + "00:00:00",
+            format!("{most} days ").repeat(12) + "00:00:00",
+            format!("{most}:00:00"),
+            "2562047788015215:99:99".into(),
+        ] {
+            assert_eq!(Interval::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn addition_keeps_the_parts_apart() {
+        let parse = |text: &str| Interval::parse(text.as_bytes()).unwrap();
+        let sum = parse("1 mon 20:00:00").checked_add(parse("-31 days +05:00:00"));
+        assert_eq!(sum.unwrap().to_string(), "1 mon -31 days +25:00:00");
+        let most = Interval {
+            months: i32::MAX,
+            days: 0,
+            micros: 0,
+        };
+        assert_eq!(most.checked_add(parse("1 mon")), None);
+    }
 }

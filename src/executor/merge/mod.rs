@@ -13,6 +13,8 @@ mod number;
 mod numeric;
 mod row;
 mod sort;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::VecDeque;
@@ -25,7 +27,7 @@ pub use row::shard_formats;
 use crate::error::{Error, Fault, Result};
 use aggregate::Groups;
 use row::{ColumnInfo, Description, Field, malformed};
-use sort::{Order, SortRow};
+use sort::{Order, RowKeys, SortRow};
 
 /// Rows of one shard are held back beyond these: enough to keep a shard busy while others lag.
 const HIGH_WATER_BYTES: usize = 64 * 1024;
@@ -51,7 +53,8 @@ pub struct Merger {
 pub enum Step {
     /// A complete DataRow frame for the client.
     Row(Bytes),
-    /// Nothing to give until this shard delivers a row or ends.
+    /// Nothing to give until this shard delivers a row or ends. Others may be read meanwhile
+    /// unless they are full; without an order, any shard's row ends the wait.
     Need(usize),
     /// All rows were given, or as many as the limit allows.
     Done,
@@ -62,7 +65,27 @@ pub enum Step {
 struct Shard {
     queue: VecDeque<SortRow>,
     queued_bytes: usize,
+    /// The keys of the row that was taken last; rows to come must not be less.
+    taken: Option<RowKeys>,
     ended: bool,
+}
+
+impl Shard {
+    /// A shard that sorts otherwise than its keys compare here would make the merge wrong
+    /// silently: a collation or setting is not what the planner took it for.
+    fn check_order(&self, order: &Order, row: &SortRow) -> Result<()> {
+        let last = self.queue.back().map(|last| &last.keys);
+        match last.or(self.taken.as_ref()) {
+            Some(last) if order.compare(&row.keys, last).is_lt() => Err(Error::new(
+                Fault::Operator,
+                "XX000",
+                "a shard's rows are not in the order that was asked for",
+            )
+            .detail("The shard sorts otherwise than its column's type and collation say.")
+            .hint("Compare the collations and settings of the shards with ringway check.")),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// What is known once the first shard has described its columns.
@@ -253,6 +276,7 @@ impl Merger {
         match &mut schema.work {
             Work::Concat | Work::Merge => {
                 let row = schema.order.row(body, &self.fields)?;
+                source.check_order(&schema.order, &row)?;
                 self.memory.take(row.size())?;
                 source.queued_bytes += row.size();
                 source.queue.push_back(row);
@@ -308,7 +332,7 @@ impl Merger {
     }
 
     /// True while the caller should not read from this shard: it is ahead of the others or of
-    /// the client. Always false once its rows are taken by [`Merger::step`].
+    /// the client. Never true of the shard that [`Step::Need`] names.
     pub fn is_full(&self, shard: usize) -> bool {
         self.shards.get(shard).is_some_and(|source| {
             source.queued_bytes >= HIGH_WATER_BYTES || source.queue.len() >= HIGH_WATER_ROWS
@@ -364,7 +388,8 @@ impl Merger {
             match (source.queue.front(), least) {
                 (None, _) if !source.ended => return Pull::Need(shard),
                 (None, _) => {}
-                (Some(row), Some((_, best))) if schema.order.compare(row, best).is_ge() => {}
+                (Some(row), Some((_, best)))
+                    if schema.order.compare(&row.keys, &best.keys).is_ge() => {}
                 (Some(row), _) => least = Some((shard, row)),
             }
         }
@@ -381,6 +406,7 @@ impl Merger {
         };
         source.queued_bytes -= row.size();
         self.memory.give_back(row.size());
+        source.taken = Some(row.keys);
         Pull::Row(row.body)
     }
 }
@@ -411,7 +437,7 @@ impl Schema {
                 return Err(defect("a stream is not to be collected"));
             }
         };
-        rows.sort_by(|left, right| self.order.compare(left, right));
+        rows.sort_by(|left, right| self.order.compare(&left.keys, &right.keys));
         self.work = Work::Emit(rows.into_iter());
         Ok(())
     }

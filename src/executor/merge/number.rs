@@ -6,7 +6,7 @@ use super::float::{float4_text, float8_text};
 use super::interval::Interval;
 use super::numeric::Numeric;
 use super::row::{ColumnInfo, Format, malformed};
-use super::value::{Kind, float_from_text};
+use super::value::from_text;
 use crate::error::{Error, Fault, Result};
 
 /// The types that sum() returns.
@@ -72,11 +72,9 @@ impl Number {
 
     fn from_text(number_type: NumberType, bytes: &[u8]) -> Option<Self> {
         Some(match number_type {
-            NumberType::Int8 => {
-                Self::Int8(std::str::from_utf8(bytes).ok()?.parse::<i64>().ok()?.into())
-            }
-            NumberType::Float4 => Self::Float4(float_from_text(Kind::Float4, bytes)? as f32),
-            NumberType::Float8 => Self::Float8(float_from_text(Kind::Float8, bytes)?),
+            NumberType::Int8 => Self::Int8(from_text::<i64>(bytes)?.into()),
+            NumberType::Float4 => Self::Float4(from_text(bytes)?),
+            NumberType::Float8 => Self::Float8(from_text(bytes)?),
             NumberType::Numeric => Self::Numeric(Numeric::parse(bytes)?),
             NumberType::Interval => Self::Interval(Interval::parse(bytes)?),
         })

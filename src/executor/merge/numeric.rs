@@ -19,6 +19,9 @@ const MAX_INTEGER_DIGITS: usize = 131_072;
 /// The largest scale that the wire format can carry.
 const MAX_DSCALE: u16 = 0x3FFF;
 
+/// numeric_send reads a scale out of the bits that mark an infinity; readers ignore it.
+const INFINITY_DSCALE: u16 = 32;
+
 const SIGN_POSITIVE: u16 = 0x0000;
 const SIGN_NEGATIVE: u16 = 0x4000;
 const SIGN_NAN: u16 = 0xC000;
@@ -139,8 +142,8 @@ impl Numeric {
     pub fn to_binary(&self) -> Vec<u8> {
         let (unscaled, scale) = match self {
             Self::NaN => return header(0, 0, SIGN_NAN, 0),
-            Self::Infinity => return header(0, 0, SIGN_INFINITY, 0),
-            Self::NegInfinity => return header(0, 0, SIGN_NEG_INFINITY, 0),
+            Self::Infinity => return header(0, 0, SIGN_INFINITY, INFINITY_DSCALE),
+            Self::NegInfinity => return header(0, 0, SIGN_NEG_INFINITY, INFINITY_DSCALE),
             Self::Finite { unscaled, scale } => (unscaled, *scale as usize),
         };
         let (groups, weight) = base_10000(&unscaled.magnitude().to_string(), scale);
@@ -386,4 +389,81 @@ fn binary_to_text(bytes: &[u8]) -> Option<String> {
         text.truncate(end);
     }
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// sum, numeric_send(sum), count, sum / count, numeric_send(sum / count); from PostgreSQL 15.
+    const DIVISION: &str = include_str!("testdata/division.txt");
+
+    fn unhex(hex: &str) -> Vec<u8> {
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn divides_as_postgresql() {
+        for line in DIVISION.lines() {
+            let [sum, sum_binary, count, quotient, quotient_binary] =
+                line.split('\t').collect::<Vec<_>>()[..]
+            else {
+                panic!("{line}");
+            };
+            let parsed = Numeric::parse(sum.as_bytes()).unwrap();
+            assert_eq!(
+                Numeric::from_binary(&unhex(sum_binary)),
+                Some(parsed.clone()),
+                "{line}"
+            );
+            assert_eq!(parsed.to_string(), sum);
+            let divided = parsed.divide_by_count(count.parse().unwrap());
+            assert_eq!(divided.to_string(), quotient, "{line}");
+            assert_eq!(divided.to_binary(), unhex(quotient_binary), "{line}");
+        }
+    }
+
+    #[test]
+    fn adds_special_values() {
+        for (a, b, sum) in [
+            ("1.5", "2.25", "3.75"),
+            ("1.50", "-1.5", "0.00"),
+            ("-0.1", "0.05", "-0.05"),
+            ("NaN", "Infinity", "NaN"),
+            ("Infinity", "-Infinity", "NaN"),
+            ("-Infinity", "5", "-Infinity"),
+            ("5", "Infinity", "Infinity"),
+        ] {
+            let parse = |text: &str| Numeric::parse(text.as_bytes()).unwrap();
+            assert_eq!(parse(a).add(parse(b)).to_string(), sum);
+            assert_eq!(parse(b).add(parse(a)).to_string(), sum);
+        }
+    }
+
+    #[test]
+    fn refuses_more_digits_than_postgresql_has() {
+        let digits = |count: usize| Numeric::parse("9".repeat(count).as_bytes()).unwrap();
+        assert!(digits(MAX_INTEGER_DIGITS).check_range().is_ok());
+        let error = digits(MAX_INTEGER_DIGITS + 1).check_range().unwrap_err();
+        assert_eq!(error.code, "22003");
+    }
+
+    #[test]
+    fn rejects_what_is_not_a_numeric() {
+        for text in ["", "-", ".5", "1e5", "1.2.3", "+1", " 1", "nan", "--1"] {
+            assert_eq!(Numeric::parse(text.as_bytes()), None, "{text}");
+            assert_eq!(NumericKey::parse(text.as_bytes()), None, "{text}");
+        }
+        // Wrong length, wrong digit, wrong sign.
+        for bytes in [
+            &[0, 1, 0, 0, 0, 0, 0, 0][..],
+            &[0, 1, 0, 0, 0, 0, 0, 0, 0x27, 0x10],
+            &[0, 0, 0, 0, 0x12, 0x34, 0, 0],
+        ] {
+            assert_eq!(Numeric::from_binary(bytes), None);
+        }
+    }
 }

@@ -24,10 +24,13 @@ struct OrderKey {
     nulls_first: bool,
 }
 
+/// What decides a row's place, in the order of the plan's keys.
+pub(super) type RowKeys = Box<[Option<Key>]>;
+
 /// A row and its sort keys.
 #[derive(Debug)]
 pub(super) struct SortRow {
-    keys: Box<[Option<Key>]>,
+    pub keys: RowKeys,
     pub body: Bytes,
 }
 
@@ -71,10 +74,10 @@ impl Order {
         Ok(SortRow { keys, body })
     }
 
-    pub fn compare(&self, left: &SortRow, right: &SortRow) -> Ordering {
+    pub fn compare(&self, left: &RowKeys, right: &RowKeys) -> Ordering {
         self.keys
             .iter()
-            .zip(left.keys.iter().zip(&right.keys))
+            .zip(left.iter().zip(right))
             .map(|(key, (left, right))| {
                 value::compare(
                     left.as_ref(),

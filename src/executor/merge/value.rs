@@ -217,17 +217,8 @@ fn bpchar_key(bytes: &[u8]) -> Option<Key> {
 }
 
 /// Parses what Rust and PostgreSQL write alike.
-fn from_text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+pub(super) fn from_text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
-}
-
-/// A float4 or float8 in text, each read with its own precision.
-pub(super) fn float_from_text(kind: Kind, bytes: &[u8]) -> Option<f64> {
-    if kind == Kind::Float4 {
-        from_text::<f32>(bytes).map(f64::from)
-    } else {
-        from_text(bytes)
-    }
 }
 
 fn text_key(kind: Kind, bytes: &[u8]) -> Option<Key> {
@@ -238,7 +229,8 @@ fn text_key(kind: Kind, bytes: &[u8]) -> Option<Key> {
             _ => None,
         },
         Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Oid => int_key(from_text::<i64>(bytes)?),
-        Kind::Float4 | Kind::Float8 => int_key(float::order(float_from_text(kind, bytes)?)),
+        Kind::Float4 => int_key(float::order(from_text::<f32>(bytes)?.into())),
+        Kind::Float8 => int_key(float::order(from_text(bytes)?)),
         Kind::Numeric => NumericKey::parse(bytes).map(Key::Numeric),
         Kind::Text | Kind::Name | Kind::EqualityOnly => bytes_key(bytes),
         Kind::BpChar => bpchar_key(bytes),
@@ -364,5 +356,161 @@ pub(super) fn compare(
         (Some(_), None) => null_side.reverse(),
         (Some(left), Some(right)) if descending => right.cmp(left),
         (Some(left), Some(right)) => left.cmp(right),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Type, its OID, dense_rank() in the type's order, text and binary value in hexadecimal;
+    /// from PostgreSQL 15. A rank that starts again starts another table.
+    const ORDER: &str = include_str!("testdata/order.txt");
+
+    struct Row {
+        type_oid: u32,
+        rank: usize,
+        key: Key,
+        line: &'static str,
+    }
+
+    fn column(type_oid: u32, format: Format) -> ColumnInfo {
+        ColumnInfo {
+            name: "c".into(),
+            type_oid,
+            format,
+        }
+    }
+
+    fn key(type_oid: u32, format: Format, value: &[u8]) -> Result<Key> {
+        Decoder::for_order(&column(type_oid, format), Collation::Bytewise)?.key(value)
+    }
+
+    fn rows() -> Vec<Row> {
+        let unhex = |hex: &str| hex_bytes(hex.as_bytes()).unwrap();
+        let row = |line: &'static str| {
+            let [_, oid, rank, text, binary] = line.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let type_oid = oid.parse().unwrap();
+            let from_text = key(type_oid, Format::Text, &unhex(text)).expect(line);
+            let from_binary = key(type_oid, Format::Binary, &unhex(binary)).expect(line);
+            assert_eq!(from_text, from_binary, "{line}");
+            Row {
+                type_oid,
+                rank: rank.parse().unwrap(),
+                key: from_text,
+                line,
+            }
+        };
+        ORDER.lines().map(row).collect()
+    }
+
+    #[test]
+    fn keys_order_as_postgresql_in_both_formats() {
+        let rows = rows();
+        let tables = rows.chunk_by(|a, b| a.type_oid == b.type_oid && a.rank <= b.rank);
+        for table in tables {
+            for a in table {
+                for b in table {
+                    assert_eq!(
+                        a.key.cmp(&b.key),
+                        a.rank.cmp(&b.rank),
+                        "{} against {}",
+                        a.line,
+                        b.line
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_types_and_collations_without_a_known_order() {
+        const JSONB: u32 = 3802;
+        const INT4_ARRAY: u32 = 1007;
+        const USER_DEFINED: u32 = 16_384;
+        for oid in [114, JSONB, INT4_ARRAY, USER_DEFINED, 790] {
+            let column = column(oid, Format::Text);
+            let error = Decoder::for_equality(&column).unwrap_err();
+            assert_eq!((error.code, error.hint.is_some()), ("0A000", true));
+        }
+        let order =
+            |oid, collation| Decoder::for_order(&column(oid, Format::Text), collation).is_ok();
+        const TEXT: u32 = 25;
+        const NAME: u32 = 19;
+        const INET: u32 = 869;
+        assert!(order(TEXT, Collation::Bytewise));
+        assert!(!order(TEXT, Collation::Other));
+        assert!(!order(TEXT, Collation::Unknown));
+        assert!(order(NAME, Collation::Unknown));
+        assert!(!order(NAME, Collation::Other));
+        assert!(order(23, Collation::Other));
+        assert!(!order(INET, Collation::Bytewise));
+        assert!(Decoder::for_equality(&column(INET, Format::Text)).is_ok());
+    }
+
+    #[test]
+    fn refuses_styles_that_are_not_read() {
+        for (oid, value) in [
+            (1082, "17/12/1997"),
+            (1082, "12-17-1997"),
+            (1082, "17.12.1997"),
+            (1114, "Wed Dec 17 07:37:16 1997"),
+            (1114, "12/17/1997 07:37:16.00"),
+            (1184, "Wed Dec 17 07:37:16 1997 PST"),
+            (1184, "17.12.1997 07:37:16.00 PST"),
+            (1186, "1-2 3 4:05:06"),
+            (1186, "@ 1 year 2 mons"),
+            (1186, "P1Y2M"),
+            (1186, "4:05:06"),
+        ] {
+            let error = key(oid, Format::Text, value.as_bytes()).unwrap_err();
+            assert_eq!(
+                (error.code, error.fault),
+                ("0A000", Fault::Client),
+                "{value}"
+            );
+            assert!(error.hint.is_some());
+        }
+    }
+
+    #[test]
+    fn malformed_values_are_the_servers_fault() {
+        for (oid, format, value) in [
+            (16, Format::Text, &b"x"[..]),
+            (23, Format::Text, b"1x"),
+            (23, Format::Binary, b"123"),
+            (2950, Format::Text, b"a0eebc99"),
+            (17, Format::Text, b"\\x0"),
+            (17, Format::Text, b"\\9"),
+            (1083, Format::Text, b"12:00"),
+            (1700, Format::Binary, b"\0\x01"),
+        ] {
+            let error = key(oid, format, value).unwrap_err();
+            assert_eq!((error.code, error.fault), ("08P01", Fault::Server));
+        }
+    }
+
+    #[test]
+    fn reads_bytea_in_escape_format() {
+        let escaped = key(17, Format::Text, b"a\\\\b\\377\\000").unwrap();
+        assert_eq!(escaped, key(17, Format::Binary, b"a\\b\xff\0").unwrap());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(oid in 0u32..3000, binary: bool, value: Vec<u8>) {
+            let format = if binary { Format::Binary } else { Format::Text };
+            let _ = key(oid, format, &value);
+        }
+
+        #[test]
+        fn no_text_of_dates_and_numbers_panics(
+            oid in proptest::sample::select(vec![1082u32, 1083, 1114, 1184, 1186, 1266, 1700]),
+            value in "[-+0-9:. BCinfydaosmerN]{0,30}",
+        ) {
+            let _ = key(oid, Format::Text, value.as_bytes());
+        }
     }
 }
