@@ -225,7 +225,7 @@ impl Session {
         self.release();
     }
 
-    fn observe_block(&mut self) {
+    pub(super) fn observe_block(&mut self) {
         let mut open = false;
         let mut failed = self.block.is_failed();
         let mut enlisted = false;

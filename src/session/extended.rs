@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use planner::plan::{Access, SessionEffect, SetStatement, Statement, Target};
 use planner::route::{Execution, Param, Shards};
 use planner::shape::Shape;
@@ -24,7 +24,7 @@ use crate::executor::broadcast::Answer;
 use crate::executor::merge::{Merger, shard_formats};
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Pause, Request, Run};
-use crate::wire::frame::{HEADER, peek};
+use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, Bind, Execute, Parse};
 use crate::wire::write;
 
@@ -918,12 +918,12 @@ impl Session {
                         return Err(error);
                     }
                     error.write_to(&mut self.client.outbox);
-                    write::ready(&mut self.client.outbox, self.status().byte());
+                    self.ready();
                 }
             }
             None => {
                 self.observe_block();
-                write::ready(&mut self.client.outbox, self.status().byte());
+                self.ready();
             }
         }
         self.after_sync(failed).await;

@@ -52,7 +52,7 @@ impl Session {
                 let answer = self.broadcast(plan, &request, &shards, sum).await?;
                 self.client.outbox.extend_from_slice(&answer.rows);
                 write::command_complete(&mut self.client.outbox, &answer.tag);
-                write::ready(&mut self.client.outbox, self.status().byte());
+                self.ready();
                 Ok(())
             }
         }
@@ -128,7 +128,7 @@ impl Session {
         };
         self.end_scatter(&indexes, result).await?;
         write::command_complete(&mut self.client.outbox, &format!("SELECT {}", run.rows_out()));
-        write::ready(&mut self.client.outbox, self.status().byte());
+        self.ready();
         Ok(())
     }
 

@@ -57,7 +57,7 @@ impl Session {
             self.fail_block().await?;
             self.db.stats.errors.fetch_add(1, Relaxed);
             error.write_to(&mut self.client.outbox);
-            write::ready(&mut self.client.outbox, self.status().byte());
+            self.ready();
         }
         self.settle();
         Ok(())
@@ -167,7 +167,8 @@ impl Session {
         }
     }
 
-    fn ready(&mut self) {
+    /// ReadyForQuery of our own.
+    pub(super) fn ready(&mut self) {
         let status = self.status().byte();
         write::ready(&mut self.client.outbox, status);
     }
