@@ -118,7 +118,9 @@ fn credentials(
 ) -> (Option<ServerUser>, Option<ServerUser>) {
     let server_user = server_user_of(section, sources, "server_user", &SERVER_SECRET);
     let monitor_user = server_user_of(section, sources, "monitor_user", &MONITOR_SECRET);
-    let monitor_user = monitor_user.or_else(|| server_user.clone());
+    let monitor_user = monitor_user
+        .or_else(|| server_user.clone())
+        .or_else(|| only_user(users));
     if !section.has("server_user") {
         for user in users.values() {
             if matches!(user.auth, ClientAuth::Verifier(_)) {
@@ -132,6 +134,23 @@ fn credentials(
         }
     }
     (server_user, monitor_user)
+}
+
+/// The one user, if there is no other and it can log in to servers.
+fn only_user(users: &BTreeMap<String, User>) -> Option<ServerUser> {
+    let mut users = users.values();
+    let (user, None) = (users.next()?, users.next()) else {
+        return None;
+    };
+    let password = match &user.auth {
+        ClientAuth::Trust => None,
+        ClientAuth::Password(secret) => Some(secret.clone()),
+        ClientAuth::Verifier(_) => return None,
+    };
+    Some(ServerUser {
+        name: user.name.clone(),
+        password,
+    })
 }
 
 fn server_user_of(

@@ -169,6 +169,16 @@ pub enum PoolMode {
     Session,
 }
 
+impl PoolMode {
+    /// Its word in the file and in PgBouncer's tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::Session => "session",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolSettings {
     pub mode: PoolMode,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Config, Database, General, LogFormat, PoolMode, PoolSettings, ReadSettings, ServerUser, TlsMode,
+    Config, Database, General, LogFormat, PoolSettings, ReadSettings, ServerUser, TlsMode,
 };
 
 /// One setting.
@@ -139,7 +139,7 @@ fn database_settings(database: &Database) -> Vec<Entry> {
 
 fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
     vec![
-        setting("pool_mode", pool_mode(now.mode), pool_mode(default.mode)),
+        setting("pool_mode", now.mode.name(), default.mode.name()),
         setting("pool_size", now.size, default.size),
         millis(
             "checkout_timeout_ms",
@@ -214,14 +214,6 @@ fn format(general: &General) -> &'static str {
     match general.log_format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
-    }
-}
-
-/// The mode's word in the file and in PgBouncer's tables.
-pub fn pool_mode(mode: PoolMode) -> &'static str {
-    match mode {
-        PoolMode::Transaction => "transaction",
-        PoolMode::Session => "session",
     }
 }
 

@@ -228,7 +228,9 @@ fn the_admin_database_keeps_its_name() {
 fn log_level_is_a_filter() {
     let general = |level: &str| {
         let database = "[databases.shop]\nservers = \"a:1\"\n";
-        mistakes(&with_user(&format!("[general]\nlog_level = \"{level}\"\n{database}")))
+        mistakes(&with_user(&format!(
+            "[general]\nlog_level = \"{level}\"\n{database}"
+        )))
     };
     assert_eq!(general("info,ringway::pool=debug"), Vec::<String>::new());
     assert!(general("info,ringway=loud")[0].starts_with("line 4: general.log_level: "));
@@ -280,12 +282,18 @@ fn two_shards_do_not_share_a_database() {
 }
 
 #[test]
-fn shards_need_a_user_to_ask_with() {
+fn several_servers_need_a_user_to_ask_with() {
+    let database = "[databases.shop]\nservers = [\"a:1\", \"b:1\"]\n";
+    let config = parse_text(&with_user(database)).unwrap();
+    assert_eq!(
+        shop(&config).monitor_user.as_ref().map(|user| &*user.name),
+        Some("app")
+    );
     check_mistakes(
-        &with_user("[databases.shop]\nservers = [\"a:1\", \"b:1\"]\n"),
+        &with_user(&format!("[users.b]\nauth = \"trust\"\n{database}")),
         &[
-            "line 3: databases.shop: the primary has to be found among several servers, and there is \
-           no user to ask with; write server_user or monitor_user, a role that is a member of \
+            "line 5: databases.shop: the primary has to be found among several servers, and there \
+           is no user to ask with; write server_user or monitor_user, a role that is a member of \
            pg_monitor",
         ],
     );
