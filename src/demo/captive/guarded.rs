@@ -34,7 +34,7 @@ exit "$status"
 "#;
 
 /// How often a condition outside this process is looked at again.
-pub(super) const POLL: Duration = Duration::from_millis(5);
+pub(in crate::demo) const POLL: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -65,18 +65,17 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Starts `program` with its output appended to `log`. `dir` is the child's own directory,
-    /// writable for its account: it is removed should we die without stopping the child.
-    ///
-    /// `account` makes the command: it decides user and environment.
+    /// Starts `program` with its output appended to `log`. `shell` runs `/bin/sh` under the user
+    /// and environment that the child shall have. `dir` is the child's own directory, writable
+    /// for that user: it is removed should we die without stopping the child.
     pub fn spawn(
-        account: impl FnOnce(&Path) -> Command,
+        mut shell: Command,
         program: &Path,
-        args: &[String],
+        args: &[&str],
         dir: &Path,
         log: File,
     ) -> Result<Self, Error> {
-        let shell = account(Path::new("/bin/sh"))
+        let shell = shell
             .arg("-c")
             .arg(SHELL)
             .arg(dir)

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+pub(super) use guarded::POLL;
 pub use guarded::{Guarded, Signal};
 pub use programs::Programs;
 pub use server::{Server, StopMode, free_port};

@@ -225,21 +225,12 @@ impl Server {
         let log_start = log.metadata()?.len();
         let data = self.data_dir().to_string_lossy().into_owned();
         let socket = self.dir.to_string_lossy().into_owned();
-        let args = [
-            "-D",
-            &data,
-            "-k",
-            &socket,
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &self.port.to_string(),
-        ]
-        .map(str::to_owned);
+        let port = self.port.to_string();
+        let args = ["-D", &data, "-k", &socket, "-h", "127.0.0.1", "-p", &port];
         // A stale pid file of a killed postmaster says `ready` too, for another process.
         let stale = self.pid();
         let mut process = Guarded::spawn(
-            |shell| self.programs.as_account(shell),
+            self.programs.as_account(Path::new("/bin/sh")),
             &self.programs.path("postgres"),
             &args,
             &self.dir,
