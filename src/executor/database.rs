@@ -9,7 +9,7 @@ use planner::ShardId;
 use super::plans::PlanCache;
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{Settings, StatementId};
-use crate::cluster::{Cluster, EndpointId};
+use crate::cluster::{Cluster, EndpointId, MonitorGuard};
 use crate::config::{self, ServerUser};
 use crate::error::Error;
 use crate::net::TlsConnector;
@@ -23,6 +23,8 @@ pub struct Database {
     pub cluster: Arc<Cluster>,
     pub plans: PlanCache,
     pub stats: Stats,
+    /// Stops the monitors with the last user of this database.
+    _monitor: MonitorGuard,
     tls: Option<TlsConnector>,
     pools: Mutex<HashMap<(ShardId, EndpointId, String), Arc<Pool>>>,
     statements: Statements,
@@ -60,22 +62,28 @@ pub struct Routes {
 }
 
 impl Database {
-    pub fn new(
+    /// Starts watching the servers, on the current runtime.
+    ///
+    /// # Errors
+    /// TLS settings that cannot be used.
+    pub fn start(
         config: Arc<config::Database>,
-        cluster: Arc<Cluster>,
-        tls: Option<TlsConnector>,
+        fallback: &ServerUser,
         plan_cache_bytes: usize,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Error> {
+        let tls = crate::backend::tls::connector(config.server_tls, config.server_ca.as_deref())?;
+        let (cluster, monitor) = Cluster::start(Arc::clone(&config), fallback, tls.clone());
+        Ok(Self {
             config,
             cluster,
+            _monitor: monitor,
             plans: PlanCache::new(plan_cache_bytes),
             stats: Stats::default(),
             tls,
             pools: Mutex::default(),
             statements: Statements::default(),
             welcomes: Mutex::default(),
-        }
+        })
     }
 
     /// The pool of one server for one server user, made on first use.

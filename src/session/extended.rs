@@ -55,6 +55,11 @@ impl Batch {
         self.portals = HashMap::new();
     }
 
+    /// Plans of another configuration are not this one's.
+    pub(super) fn forget_plans(&mut self) {
+        self.statements.values_mut().for_each(|prepared| prepared.version = u64::MAX);
+    }
+
     /// A simple Query drops the unnamed statement and portal.
     pub(super) fn drop_unnamed(&mut self) {
         if !self.statements.is_empty() {

@@ -53,7 +53,7 @@ impl Session {
         let plan = self.db.plans.plan(sql, &shape, types, &self.db.cluster.catalog());
         let values = Values { sql: sql.as_bytes(), pieces: &shape.pieces, params: &[] };
         let topology = &self.db.config.topology;
-        vec![format!("{plan:?} {:?}", route(&plan, values, topology))]
+        planner::explain::explain(&plan, route(&plan, values, topology).as_ref(), topology)
     }
 
     /// Writes lines as PostgreSQL's EXPLAIN does.

@@ -9,8 +9,9 @@ pub mod auth;
 mod block;
 mod exchange;
 mod extended;
-mod hints;
+pub mod hints;
 mod local;
+pub mod login;
 mod routed;
 mod shared;
 mod simple;
@@ -19,6 +20,7 @@ pub mod startup;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
@@ -29,14 +31,14 @@ use planner::shape::Shape;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Mark};
 use crate::config::{PoolMode, ServerUser};
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::net::{self, Instant, Stream};
 use crate::pool::Lease;
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
-pub use shared::{CancelSlot, ClientInfo, ClientState, Shared};
+pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Registration, Shared};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -59,6 +61,25 @@ pub struct Session {
     shape: Shape,
     batch: extended::Batch,
     hints: hints::Hints,
+    /// Of the configuration this session knows.
+    generation: u64,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    max_message_bytes: usize,
+    merge_memory_bytes: usize,
+}
+
+impl Limits {
+    fn of(shared: &Shared) -> Self {
+        let general = &shared.directory.load().config.general;
+        Self {
+            max_message_bytes: general.max_message_bytes,
+            merge_memory_bytes: general.merge_memory_bytes,
+        }
+    }
 }
 
 /// A server connection this session holds.
@@ -86,10 +107,18 @@ pub struct Login {
     pub inbox: BytesMut,
     pub user: ServerUser,
     pub settings: Settings,
+    pub hints: hints::Hints,
 }
 
 impl Session {
-    pub fn new(login: Login, db: Arc<Database>, shared: Arc<Shared>, info: Arc<ClientInfo>) -> Self {
+    pub fn new(
+        login: Login,
+        db: Arc<Database>,
+        shared: Arc<Shared>,
+        generation: u64,
+        info: Arc<ClientInfo>,
+    ) -> Self {
+        let limits = Limits::of(&shared);
         let shards = db.config.shards.len();
         Self {
             client: Conn::new(login.stream, login.inbox),
@@ -105,7 +134,9 @@ impl Session {
             marks: vec![Mark::default(); shards],
             shape: Shape::default(),
             batch: extended::Batch::default(),
-            hints: hints::Hints::default(),
+            hints: login.hints,
+            generation,
+            limits,
         }
     }
 
@@ -123,6 +154,9 @@ impl Session {
 
     async fn serve(&mut self) -> Result<(), Error> {
         while let Some(frame) = self.next_frame().await? {
+            if self.leases.is_empty() && self.shared.generation.load(Relaxed) != self.generation {
+                self.follow_configuration()?;
+            }
             match frame[0] {
                 b'Q' => self.simple(frame).await?,
                 b'F' => self.function_call(frame).await?,
@@ -135,11 +169,31 @@ impl Session {
         Ok(())
     }
 
+    /// Between transactions, a changed configuration comes into force for this session.
+    fn follow_configuration(&mut self) -> Result<(), Error> {
+        let directory = self.shared.directory.load_full();
+        let db = directory.databases.get(&self.info.database).cloned().ok_or_else(|| {
+            Error::new(Fault::Operator, "57P01", "terminating connection due to configuration change")
+                .detail(format!("Database \"{}\" is no longer configured.", self.info.database))
+                .fatal()
+        })?;
+        if !Arc::ptr_eq(&db, &self.db) {
+            self.marks = vec![Mark::default(); db.config.shards.len()];
+            self.marks.iter_mut().for_each(|mark| mark.wrote(Instant::now()));
+            self.batch.forget_plans();
+            self.db = db;
+        }
+        self.user = login::server_user(&directory, &self.db, &self.info.user);
+        self.limits = Limits::of(&self.shared);
+        self.generation = directory.generation;
+        Ok(())
+    }
+
     /// The next whole frame, or `None` when the client has left.
     async fn next_frame(&mut self) -> Result<Option<BytesMut>, Error> {
         loop {
             if let Some(header) = frame::peek(&self.client.inbox)? {
-                frontend::check(header.tag, header.len, self.shared.limits.max_message_bytes)?;
+                frontend::check(header.tag, header.len, self.limits.max_message_bytes)?;
                 let have = self.client.inbox.len();
                 if have == header.len {
                     return Ok(Some(std::mem::take(&mut self.client.inbox)));

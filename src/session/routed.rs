@@ -181,7 +181,7 @@ impl Session {
     pub(super) fn merger(&self, merge: &MergePlan, shards: usize, values: Values<'_>) -> Result<Merger, Error> {
         let limit = merge.limit.as_ref().map(|v| row_count(v, values, "LIMIT")).transpose()?.flatten();
         let offset = merge.offset.as_ref().map(|v| row_count(v, values, "OFFSET")).transpose()?.flatten();
-        let cap = self.shared.limits.merge_memory_bytes;
+        let cap = self.limits.merge_memory_bytes;
         Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
     }
 

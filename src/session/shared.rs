@@ -1,22 +1,32 @@
 //! What sessions share: limits, and who is connected.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
+
+use super::auth::Authenticators;
 use crate::backend::server::Identity;
-use crate::net::Instant;
+use crate::config::Config;
+use crate::executor::database::Database;
+use crate::net::{Instant, TlsAcceptor};
 
 /// What every session of a process shares.
 pub struct Shared {
-    pub limits: Limits,
+    pub directory: ArcSwap<Directory>,
+    /// The directory's generation, for a look that costs nothing.
+    pub generation: AtomicU64,
     pub clients: Clients,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub max_message_bytes: usize,
-    pub merge_memory_bytes: usize,
+/// One configuration and what was built of it. Replaced as a whole by a reload.
+pub struct Directory {
+    pub generation: u64,
+    pub config: Config,
+    pub authenticators: Authenticators,
+    pub tls: Option<TlsAcceptor>,
+    pub databases: HashMap<String, Arc<Database>>,
 }
 
 /// The servers that now work for a client: where its CancelRequest goes.
@@ -68,6 +78,11 @@ impl ClientInfo {
         self.state.store(state as u8, Relaxed);
     }
 
+    /// True while it runs or awaits a statement, or holds a server connection.
+    pub fn is_busy(&self) -> bool {
+        self.state() != ClientState::Idle
+    }
+
     pub fn state(&self) -> ClientState {
         match self.state.load(Relaxed) {
             1 => ClientState::Active,
@@ -105,6 +120,22 @@ impl Drop for Registration {
 }
 
 impl Shared {
+    pub fn new(directory: Directory) -> Arc<Self> {
+        Arc::new(Self {
+            generation: AtomicU64::new(directory.generation),
+            directory: ArcSwap::from_pointee(directory),
+            clients: Clients::default(),
+        })
+    }
+
+    /// Puts a new configuration in force: for new clients at once, for others at their next
+    /// transaction.
+    pub fn replace(&self, directory: Directory) {
+        let generation = directory.generation;
+        self.directory.store(Arc::new(directory));
+        self.generation.store(generation, Relaxed);
+    }
+
     /// Gives the client a process id that no other has, and a key of `key_len` random bytes.
     pub fn register(self: &Arc<Self>, who: Newcomer, key_len: usize) -> Registration {
         let mut key = vec![0; key_len];
@@ -139,13 +170,11 @@ impl Shared {
         Registration { shared: Arc::clone(self), info }
     }
 
-    /// The servers to cancel for a CancelRequest; none when the key is not the client's.
-    pub fn cancel_targets(&self, pid: i32, key: &[u8]) -> Vec<Arc<Identity>> {
-        let client = self.clients.0.lock().ok().and_then(|clients| clients.get(&pid).cloned());
-        match client {
-            Some(client) if client.key.len() == key.len() && same(&client.key, key) => client.cancel.servers(),
-            _ => Vec::new(),
-        }
+    /// The database and servers to cancel for a CancelRequest; none when the key is not the client's.
+    pub fn cancel_targets(&self, pid: i32, key: &[u8]) -> Option<(String, Vec<Arc<Identity>>)> {
+        let client = self.clients.0.lock().ok()?.get(&pid).cloned()?;
+        let is_his = client.key.len() == key.len() && same(&client.key, key);
+        is_his.then(|| (client.database.clone(), client.cancel.servers()))
     }
 
     pub fn clients(&self) -> Vec<Arc<ClientInfo>> {
