@@ -138,5 +138,8 @@ fn a_server_that_left_is_not_up() {
     server.up.set(1.0);
     server.retire();
     let up = samples(&metrics.render(), "ringway_server_up");
-    assert_eq!(up, ["{database=\"shop\",shard=\"s1\",server=\"a:5432\"} NaN"]);
+    assert_eq!(
+        up,
+        ["{database=\"shop\",shard=\"s1\",server=\"a:5432\"} NaN"]
+    );
 }
