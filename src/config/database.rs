@@ -1,4 +1,4 @@
-//! `[databases.NAME]`: its settings, servers, shards and table classes.
+//! `[databases.NAME]`: its settings, servers and shards.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use planner::ring::SLOTS;
 use planner::topology::ShardWeight;
 use planner::{ShardId, Topology};
-use toml::de::DeValue;
 
-use super::file::{SecretKeys, SecretSource, Sources};
-use super::reader::{Entry, Section, did_you_mean};
+use super::file::{SecretKeys, SecretSource, Sources, certificates};
+use super::reader::{Section, did_you_mean};
+use super::tables;
 use super::{
     ClientAuth, Database, Endpoint, PoolMode, PoolSettings, ReadSettings, ServerUser, Shard,
-    TableRule, TlsMode, User,
+    TlsMode, User,
 };
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
@@ -46,7 +46,7 @@ pub(super) fn read(
     let (server_tls, server_ca) = server_tls(section, sources);
     let shards = shards(name, section);
     let overrides = slot_overrides(section, &shards);
-    let tables = tables(section, &shards);
+    let tables = tables::read(section, &shards);
     if monitor_user.is_none() && !section.has("server_user") && !section.has("monitor_user") {
         require_monitor(section, &reads, &shards);
     }
@@ -204,7 +204,7 @@ fn server_tls(section: &Section<'_>, sources: &Sources<'_>) -> (TlsMode, Option<
     let mode = section
         .choice("server_tls", &modes)
         .unwrap_or(TlsMode::Disable);
-    let ca = sources.file(section, "server_ca");
+    let ca = sources.pem(section, "server_ca", certificates);
     match mode {
         TlsMode::VerifyFull if !section.has("server_ca") => {
             let what = "verify-full needs the certificates to trust";
@@ -289,7 +289,7 @@ fn named_shards(
     let mut shards: Vec<(Shard, ShardWeight)> = Vec::with_capacity(sections.len());
     // Keyed by what would hold the same rows twice.
     let mut owners: HashMap<(Endpoint, String), String> = HashMap::new();
-    for (id, section) in (0..).zip(sections.iter().take(MAX_SHARDS)) {
+    for (id, section) in (0..=u16::MAX).zip(sections) {
         let name = shard_name(section, &shards);
         let dbname = section.string("dbname").unwrap_or(dbname);
         let weight = section.integer("weight", 1..=1_000).unwrap_or(1);
@@ -430,7 +430,10 @@ fn slot_range(text: &str) -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
-fn known_shard(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Option<ShardId> {
+pub(super) fn known_shard(
+    section: &Section<'_>,
+    shards: &[(Shard, ShardWeight)],
+) -> Option<ShardId> {
     let Some(name) = section.string("shard") else {
         if !section.has("shard") {
             section.mistake("shard", "no shard", "write the name of one");
@@ -449,138 +452,4 @@ fn known_shard(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Option
         section.mistake("shard", format!("there is no shard \"{name}\""), remedy);
     }
     known.map(|(shard, _)| shard.id)
-}
-
-fn tables(
-    section: &Section<'_>,
-    shards: &[(Shard, ShardWeight)],
-) -> BTreeMap<(String, String), TableRule> {
-    let entries = section.entries("tables");
-    if section.has("servers") && !entries.is_empty() {
-        let what = "the database has no shards, so its tables have no class";
-        section.mistake(
-            "tables",
-            what,
-            "write [[databases.NAME.shards]] instead of servers",
-        );
-    }
-    let mut tables = BTreeMap::new();
-    for entry in entries {
-        let Some(name) = table_name(entry.name) else {
-            let what = format!("\"{}\" is not a table's name", entry.name);
-            let remedy = "write orders, \"sales.orders\" or, as SQL would, '\"Odd\".\"Name\"'";
-            section.mistakes().add(&entry.place, what, remedy);
-            continue;
-        };
-        let place = entry.place.clone();
-        let Some(rule) = table_rule(section, entry, shards) else {
-            continue;
-        };
-        if tables.insert(name, rule).is_some() {
-            section
-                .mistakes()
-                .add(&place, "the table is declared twice", "keep one");
-        }
-    }
-    tables
-}
-
-const RULE_EXAMPLE: &str = "write { key = \"column\" }, \"reference\", or { shard = \"name\" }";
-
-fn table_rule(
-    database: &Section<'_>,
-    entry: Entry<'_>,
-    shards: &[(Shard, ShardWeight)],
-) -> Option<TableRule> {
-    let mistakes = database.mistakes();
-    match entry.value {
-        DeValue::String(word) if word == "reference" => Some(TableRule::Reference),
-        DeValue::Table(_) => {
-            let section = database.as_section(entry.place, entry.value)?;
-            keyed_rule(&section, shards)
-        }
-        DeValue::String(word) => {
-            mistakes.add(
-                &entry.place,
-                format!("\"{word}\" is no class of tables"),
-                RULE_EXAMPLE,
-            );
-            None
-        }
-        DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_)
-        | DeValue::Array(_) => {
-            mistakes.add(&entry.place, "not a class of tables", RULE_EXAMPLE);
-            None
-        }
-    }
-}
-
-fn keyed_rule(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Option<TableRule> {
-    match (section.has("key"), section.has("shard")) {
-        (true, false) => {
-            let written = section.string("key")?;
-            let key = identifiers(written).and_then(|parts| <[String; 1]>::try_from(parts).ok());
-            if key.is_none() {
-                let what = format!("\"{written}\" is not a column's name");
-                section.mistake("key", what, "write one column");
-            }
-            key.map(|[key]| TableRule::Sharded { key })
-        }
-        (false, true) => known_shard(section, shards).map(TableRule::Single),
-        (true, true) => {
-            section.mistake("shard", "key and shard are both given", RULE_EXAMPLE);
-            None
-        }
-        (false, false) => {
-            let what = "neither key nor shard (a name with a schema has to be quoted)";
-            section.mistakes().add(section.place(), what, RULE_EXAMPLE);
-            None
-        }
-    }
-}
-
-/// (schema, table); without a schema, `public`.
-fn table_name(written: &str) -> Option<(String, String)> {
-    let mut parts = identifiers(written)?;
-    let table = parts.pop()?;
-    let schema = parts.pop().unwrap_or_else(|| "public".to_owned());
-    parts.is_empty().then_some((schema, table))
-}
-
-/// The parts of a dotted SQL name, each folded as PostgreSQL would: lower case unless quoted.
-fn identifiers(written: &str) -> Option<Vec<String>> {
-    let mut parts = Vec::new();
-    let mut rest = written;
-    loop {
-        let (part, after) = identifier(rest)?;
-        parts.push(part);
-        match after.strip_prefix('.') {
-            Some(after) => rest = after,
-            None => return after.is_empty().then_some(parts),
-        }
-    }
-}
-
-/// The first identifier of `text` and what follows it.
-fn identifier(text: &str) -> Option<(String, &str)> {
-    let Some(mut quoted) = text.strip_prefix('"') else {
-        let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-        let end = text.find(|c| !word(c)).unwrap_or(text.len());
-        let (name, after) = text.split_at(end);
-        return (!name.is_empty()).then(|| (name.to_ascii_lowercase(), after));
-    };
-    let mut name = String::new();
-    loop {
-        let (part, after) = quoted.split_once('"')?;
-        name.push_str(part);
-        match after.strip_prefix('"') {
-            // Two quotes stand for one.
-            Some(after) => quoted = after,
-            None => return (!name.is_empty()).then_some((name, after)),
-        }
-        name.push('"');
-    }
 }

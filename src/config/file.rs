@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
@@ -209,8 +211,17 @@ fn http_address(
 }
 
 fn read_tls(section: &Section<'_>, sources: &Sources<'_>) -> Option<ServerTls> {
-    let certificate = sources.required_file(section, "certificate");
-    let private_key = sources.required_file(section, "private_key");
+    for key in ["certificate", "private_key"] {
+        if !section.has(key) {
+            section.mistake(
+                key,
+                format!("{key} is missing"),
+                "write the path of a PEM file",
+            );
+        }
+    }
+    let certificate = sources.pem(section, "certificate", certificates);
+    let private_key = sources.pem(section, "private_key", private_key);
     let required = section.boolean("required").unwrap_or(false);
     Some(ServerTls {
         certificate: certificate?,
@@ -219,9 +230,29 @@ fn read_tls(section: &Section<'_>, sources: &Sources<'_>) -> Option<ServerTls> {
     })
 }
 
+/// What PEM text lacks to be certificates.
+pub(super) fn certificates(pem: &[u8]) -> Result<(), String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err("no certificate in it".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn private_key(pem: &[u8]) -> Result<(), String> {
+    let key = PrivateKeyDer::from_pem_slice(pem);
+    key.map(|_| ()).map_err(|error| error.to_string())
+}
+
 fn users(root: &Section<'_>, sources: &Sources<'_>) -> BTreeMap<String, User> {
     let mut users = BTreeMap::new();
-    for entry in root.entries("users") {
+    let entries = root.entries("users");
+    if entries.as_ref().is_some_and(Vec::is_empty) {
+        let what = "no users: nobody could connect";
+        root.mistake("users", what, "add [users.NAME] with a password");
+    }
+    for entry in entries.unwrap_or_default() {
         let Some(section) = root.as_section(entry.place, entry.value) else {
             continue;
         };
@@ -233,11 +264,6 @@ fn users(root: &Section<'_>, sources: &Sources<'_>) -> BTreeMap<String, User> {
         let auth = client_auth(&section, sources).unwrap_or(ClientAuth::Trust);
         let name = entry.name.to_owned();
         users.insert(name.clone(), User { name, auth });
-    }
-    if users.is_empty() && !root.has("users") {
-        let remedy = "add [users.NAME] with a password";
-        root.mistakes()
-            .add(&Place::file(), "no users: nobody could connect", remedy);
     }
     users
 }
@@ -332,7 +358,16 @@ fn databases(
     users: &BTreeMap<String, User>,
 ) -> BTreeMap<String, Arc<Database>> {
     let mut databases = BTreeMap::new();
-    for entry in root.entries("databases") {
+    let entries = root.entries("databases");
+    if entries.as_ref().is_some_and(Vec::is_empty) {
+        let what = "no databases: nothing to connect to";
+        root.mistake(
+            "databases",
+            what,
+            "add [databases.NAME] with servers = [\"host:5432\"]",
+        );
+    }
+    for entry in entries.unwrap_or_default() {
         let Some(section) = root.as_section(entry.place, entry.value) else {
             continue;
         };
@@ -344,14 +379,6 @@ fn databases(
         if let Some(database) = database::read(entry.name, &section, sources, users) {
             databases.insert(entry.name.to_owned(), Arc::new(database));
         }
-    }
-    if !root.has("databases") {
-        let remedy = "add [databases.NAME] with servers = [\"host:5432\"]";
-        root.mistakes().add(
-            &Place::file(),
-            "no databases: nothing to connect to",
-            remedy,
-        );
     }
     databases
 }
@@ -435,25 +462,21 @@ impl Sources<'_> {
         self.base.join(written)
     }
 
-    /// The path of a file that can be read; `None` when the key is not written or wrong.
-    pub(super) fn file(&self, section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
+    /// The path of a PEM file that `check` finds nothing wrong with; `None` when the key is not
+    /// written.
+    pub(super) fn pem(
+        &self,
+        section: &Section<'_>,
+        key: &'static str,
+        check: fn(&[u8]) -> Result<(), String>,
+    ) -> Option<PathBuf> {
         let path = self.path(section.string(key)?);
-        if let Err(error) = std::fs::File::open(&path) {
-            section.mistake(
-                key,
-                format!("{} cannot be read: {error}", path.display()),
-                "",
-            );
+        let file = std::fs::read(&path).map_err(|error| format!("cannot be read: {error}"));
+        let checked = file.and_then(|pem| check(&pem).map_err(|why| format!("is no PEM: {why}")));
+        if let Err(what) = checked {
+            section.mistake(key, format!("{} {what}", path.display()), "");
         }
         Some(path)
-    }
-
-    fn required_file(&self, section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
-        if !section.has(key) {
-            let remedy = "write the path of a PEM file";
-            section.mistake(key, format!("{key} is missing"), remedy);
-        }
-        self.file(section, key)
     }
 }
 

@@ -6,6 +6,7 @@ mod database;
 mod file;
 mod reader;
 mod show;
+mod tables;
 #[cfg(test)]
 mod tests;
 

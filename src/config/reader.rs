@@ -369,19 +369,21 @@ impl<'a> Section<'a> {
         )
     }
 
-    /// A table whose keys the user names; values may be anything.
-    pub(super) fn entries(&self, key: &'static str) -> Vec<Entry<'a>> {
+    /// A table whose keys the user names; empty when it is not written, `None` when it is no table.
+    pub(super) fn entries(&self, key: &'static str) -> Option<Vec<Entry<'a>>> {
         let Some((place, value)) = self.get(key) else {
-            return Vec::new();
+            return Some(Vec::new());
         };
         let Some(table) = value.as_table() else {
             self.wrong_type(&place, "a table", value);
-            return Vec::new();
+            return None;
         };
-        table
-            .iter()
-            .map(|(name, value)| Entry::new(&place, name, value))
-            .collect()
+        let entries = table.iter();
+        Some(
+            entries
+                .map(|(name, value)| Entry::new(&place, name, value))
+                .collect(),
+        )
     }
 
     pub(super) fn as_section(&self, place: Place, value: &'a DeValue<'a>) -> Option<Section<'a>> {

@@ -41,13 +41,15 @@ pub fn entries(config: &Config) -> Vec<Entry> {
 
 /// The keys of settings that differ and that a reload cannot apply.
 pub fn diff_needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let pairs = entries(old).into_iter().zip(entries(new));
-    // Settings that need a restart come first and are the same keys in every configuration.
-    let fixed = pairs
-        .take_while(|(old, new)| old.key == new.key)
-        .filter(|(old, _)| !old.changeable);
-    fixed
-        .filter(|(old, new)| old.value != new.value)
+    let default = General::default();
+    let old = general(&old.general, &default);
+    let new = general(&new.general, &default);
+    let changed = old
+        .into_iter()
+        .zip(new)
+        .filter(|(old, new)| old.value != new.value);
+    changed
+        .filter(|(old, _)| !old.changeable)
         .map(|(old, _)| old.key)
         .collect()
 }

@@ -171,6 +171,18 @@ fn empty_file() {
 }
 
 #[test]
+fn empty_tables() {
+    check_mistakes(
+        "[users]\n[databases]\n",
+        &[
+            "line 1: users: no users: nobody could connect; add [users.NAME] with a password",
+            "line 2: databases: no databases: nothing to connect to; add [databases.NAME] with \
+             servers = [\"host:5432\"]",
+        ],
+    );
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_mistake() {
     let errors = load(Path::new("/nonexistent/ringway.toml"))
         .err()
@@ -348,6 +360,47 @@ fn secrets_come_from_files_and_the_environment() {
         "line 4: users.b.password_env: the environment has no variable B"
     );
     assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn certificates_are_read_when_the_file_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("server.crt", &made.cert.pem());
+    write("server.key", &made.key_pair.serialize_pem());
+    let told = |tls: &str| {
+        let text = with_user(&format!(
+            "[databases.shop]\nservers = \"a:1\"\n[tls]\n{tls}\n"
+        ));
+        match parse(&text, &directory.path().join("ringway.toml"), &|_| None) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors
+                .mistakes
+                .into_iter()
+                .map(|m| (m.path, m.what))
+                .collect(),
+        }
+    };
+    let right = "certificate = \"server.crt\"\nprivate_key = \"server.key\"";
+    assert_eq!(told(right), []);
+    let swapped = told("certificate = \"server.key\"\nprivate_key = \"server.crt\"");
+    assert_eq!(swapped.len(), 2, "{swapped:?}");
+    assert!(
+        swapped[0]
+            .1
+            .ends_with("server.key is no PEM: no certificate in it"),
+        "{swapped:?}"
+    );
+    let missing = told("certificate = \"absent.crt\"");
+    assert_eq!(
+        missing[0],
+        ("tls".to_owned(), "private_key is missing".to_owned())
+    );
+    assert!(
+        missing[1].1.contains("absent.crt cannot be read"),
+        "{missing:?}"
+    );
 }
 
 #[test]
