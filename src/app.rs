@@ -108,10 +108,10 @@ fn fallback_user(config: &Config) -> ServerUser {
 /// # Errors
 /// All mistakes in the file; nothing has changed then.
 pub fn reload(path: &Path, shared: &Shared) -> Result<(), Error> {
-    let config = config::file::load(path)
+    let config = config::load(path)
         .map_err(|mistakes| Error::new(Fault::Operator, "F0000", format!("configuration is not valid\n{mistakes}")))?;
     let old = shared.directory.load_full();
-    for setting in config::show::diff_needs_restart(&old.config, &config) {
+    for setting in config::diff_needs_restart(&old.config, &config) {
         tracing::warn!(setting, "takes effect after a restart only");
     }
     shared.replace(build(config, Some(&old))?);

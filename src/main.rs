@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(path: &std::path::Path) -> Result<(), String> {
-    let config = config::file::load(path).map_err(|mistakes| mistakes.to_string())?;
+    let config = config::load(path).map_err(|mistakes| mistakes.to_string())?;
     log::init(config.general.log_format, &config.general.log_level).map_err(|e| e.to_string())?;
     app::serve(path, config).map_err(|e| e.to_string())
 }

@@ -131,7 +131,7 @@ impl std::fmt::Debug for ClientAuth {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Database {
     pub name: String,
     pub pool: PoolSettings,
@@ -234,7 +234,7 @@ impl Default for ReadSettings {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Shard {
     pub id: ShardId,
     pub name: String,
