@@ -72,7 +72,7 @@ async fn poll(
     endpoint: EndpointId,
     link: &mut Option<Link>,
 ) -> Result<Observation, Failure> {
-    let limit = (cluster.database.reads.poll_interval * 20).max(SHORTEST_LIMIT);
+    let limit = (cluster.database.reads.poll_interval * 4).max(SHORTEST_LIMIT);
     let link = match link {
         Some(link) => link,
         None => {
