@@ -1,1 +1,6 @@
 //! What needs a real PostgreSQL: one binary, so that clusters are shared.
+
+mod captive;
+mod demo;
+mod smoke;
+mod support;

@@ -87,7 +87,12 @@ pub struct Function {
 
 impl Catalog {
     pub fn new(version: u64, shards: usize) -> Self {
-        Self { version, shards: shards.max(1), search_path: vec!["public".into()], ..Self::default() }
+        Self {
+            version,
+            shards: shards.max(1),
+            search_path: vec!["public".into()],
+            ..Self::default()
+        }
     }
 
     pub fn is_sharded(&self) -> bool {
@@ -95,7 +100,8 @@ impl Catalog {
     }
 
     pub fn add_table(&mut self, table: Table) {
-        self.tables.insert((table.schema.clone(), table.name.clone()), table);
+        self.tables
+            .insert((table.schema.clone(), table.name.clone()), table);
     }
 
     /// Records one pg_proc row; overloads keep the least safe of each field.

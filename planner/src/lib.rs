@@ -5,7 +5,10 @@
 //! It never panics, whatever the text.
 
 pub mod catalog;
+pub mod explain;
 pub mod hash;
+mod key;
+mod lexer;
 pub mod merge;
 pub mod plan;
 pub mod refusal;

@@ -60,7 +60,10 @@ pub enum AggregateFunction {
     Min(Collation),
     Max(Collation),
     /// avg(x) = sum of the `sum` parts / sum of the `count` parts, with PostgreSQL's own rounding.
-    Avg { sum: Column, count: Column },
+    Avg {
+        sum: Column,
+        count: Column,
+    },
     BoolAnd,
     BoolOr,
 }

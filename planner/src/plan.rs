@@ -3,9 +3,26 @@
 //! A plan is made once per shape and catalog version and cached; see [`crate::route`]
 //! for what is decided per execution.
 
+mod dml;
+mod facts;
+mod functions;
+mod keys;
+mod parse;
+mod query;
+mod refuse;
+mod scope;
+mod unread;
+mod utility;
+
 use std::borrow::Cow;
 
+use sqlparser::ast;
+
+use self::facts::Input;
+use self::functions::Conduct;
+use self::parse::Source;
 use crate::catalog::{Catalog, KeyType};
+use crate::lexer::Kind;
 use crate::merge::MergePlan;
 use crate::refusal::Refusal;
 use crate::route::{TextPiece, ValueRef};
@@ -35,7 +52,9 @@ pub enum Statement {
         /// False for what PostgreSQL refuses inside a transaction block (CREATE INDEX CONCURRENTLY, VACUUM …).
         transactional: bool,
     },
-    Begin { read_only: bool },
+    Begin {
+        read_only: bool,
+    },
     Commit,
     Rollback,
     /// SAVEPOINT, RELEASE, ROLLBACK TO.
@@ -48,8 +67,11 @@ pub enum Statement {
     Show(String),
     CopyIn,
     CopyOut,
-    /// `EXPLAIN (ROUTE) inner`: `inner` is the byte range of the inner statement.
-    ExplainRoute { inner: std::ops::Range<usize> },
+    /// `EXPLAIN (ROUTE) inner`: `inner` is the byte range of the inner statement in the text, from
+    /// which nothing is lifted (see [`crate::shape::Shape::scan`]).
+    ExplainRoute {
+        inner: std::ops::Range<usize>,
+    },
     /// Everything else: DO, CALL, LOCK, FETCH, LISTEN, EXPLAIN …
     Other,
     /// Several statements in one simple query.
@@ -144,12 +166,134 @@ pub struct PlanOptions<'a> {
 
 /// Plans one text. Never fails: what cannot be done is a plan that refuses.
 pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let _ = (sql, catalog, options);
+    let source = Source::new(sql);
+    if source
+        .tokens
+        .iter()
+        .all(|token| token.kind == Kind::Semicolon)
+    {
+        return Plan {
+            statement: Statement::Empty,
+            access: Access::Read,
+            effect: SessionEffect::None,
+            target: Target::AnyShard,
+            reason: "there is no statement".into(),
+        };
+    }
+    let planned = if source.multiple {
+        multiple(&source, catalog, options)
+    } else {
+        utility::plan(&source, catalog, options)
+            .unwrap_or_else(|| optimizable(&source, catalog, options))
+    };
+    if catalog.is_sharded() {
+        planned
+    } else {
+        unsharded(planned)
+    }
+}
+
+/// SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES: what PostgreSQL's planner plans.
+fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let Some(parsed) = source.parse() else {
+        return unread::plan(source, catalog);
+    };
+    let [statement] = parsed.statements.as_slice() else {
+        return unread::plan(source, catalog);
+    };
+    let input = Input {
+        source,
+        parsed: &parsed,
+        catalog,
+        options,
+    };
+    let facts = facts::of_statement(statement, input);
+    let (kind, (target, reason)) = match statement {
+        ast::Statement::Query(query) => (Statement::Query, query::target(query, &facts, input)),
+        ast::Statement::Insert(insert) => (Statement::Insert, dml::insert(insert, &facts, input)),
+        ast::Statement::Update(update) => (Statement::Update, dml::update(update, &facts, input)),
+        ast::Statement::Delete(delete) => (Statement::Delete, dml::delete(delete, &facts, input)),
+        _ => return unread::plan(source, catalog),
+    };
+    let Conduct { access, effect } = facts.conduct;
     Plan {
-        statement: Statement::Other,
-        access: Access::Write,
+        statement: kind,
+        access,
+        effect,
+        target,
+        reason,
+    }
+}
+
+/// Several statements in one simple query: they run together in one place.
+fn multiple(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let plans: Vec<_> = source
+        .statements()
+        .into_iter()
+        .map(|text| plan(text, catalog, options))
+        .collect();
+    let mut whole = Plan {
+        statement: Statement::Multiple,
+        access: Access::Read,
         effect: SessionEffect::None,
         target: Target::AnyShard,
-        reason: "not planned".into(),
+        reason: "the statements run together".into(),
+    };
+    for part in plans {
+        let effect = match part.statement {
+            Statement::Begin { .. }
+            | Statement::Commit
+            | Statement::Rollback
+            | Statement::Savepoint
+            | Statement::TwoPhase => {
+                SessionEffect::Pin("several statements with transaction control run as one query")
+            }
+            Statement::Set(_) => SessionEffect::Pin("SET runs in one query with other statements"),
+            Statement::Empty
+            | Statement::Query
+            | Statement::Insert
+            | Statement::Update
+            | Statement::Delete
+            | Statement::Ddl { .. }
+            | Statement::Show(_)
+            | Statement::CopyIn
+            | Statement::CopyOut
+            | Statement::ExplainRoute { .. }
+            | Statement::Other
+            | Statement::Multiple => part.effect,
+        };
+        whole.access = functions::worse_access(whole.access, part.access);
+        whole.effect = functions::worse_effect(whole.effect, effect);
+        whole.target = both_targets(whole.target, part.target);
+    }
+    whole
+}
+
+/// One target for two statements that run together.
+fn both_targets(first: Target, second: Target) -> Target {
+    match (first, second) {
+        (Target::Refused(refusal), _) | (_, Target::Refused(refusal)) => Target::Refused(refusal),
+        (Target::AnyShard, Target::AnyShard) => Target::AnyShard,
+        (Target::AnyShard, Target::OneShard(shard))
+        | (Target::OneShard(shard), Target::AnyShard) => Target::OneShard(shard),
+        (Target::OneShard(a), Target::OneShard(b)) if a == b => Target::OneShard(a),
+        (
+            Target::AnyShard | Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_),
+            Target::AnyShard | Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_),
+        ) => Target::Refused(refuse::multiple()),
+    }
+}
+
+/// With one shard there is nothing to choose and nothing to refuse.
+fn unsharded(plan: Plan) -> Plan {
+    match plan.target {
+        Target::AnyShard => plan,
+        Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_) | Target::Refused(_) => {
+            Plan {
+                target: Target::AnyShard,
+                reason: "the database has one shard".into(),
+                ..plan
+            }
+        }
     }
 }

@@ -10,9 +10,9 @@ pub struct Refusal {
     pub code: &'static str,
     /// Primary message: short, lower case, no full stop.
     pub message: Cow<'static, str>,
-    /// Why, as a sentence.
+    /// Why, as a sentence; empty when PostgreSQL itself would give none.
     pub detail: Cow<'static, str>,
-    /// A rewrite or setting that works, as a sentence.
+    /// A rewrite or setting that works, as a sentence; empty when PostgreSQL itself would give none.
     pub hint: Cow<'static, str>,
 }
 
@@ -23,7 +23,22 @@ impl Refusal {
         detail: impl Into<Cow<'static, str>>,
         hint: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { code: "0A000", message: message.into(), detail: detail.into(), hint: hint.into() }
+        Self {
+            code: "0A000",
+            message: message.into(),
+            detail: detail.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// An error that PostgreSQL itself would give, in its words.
+    pub fn as_postgresql(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            detail: "".into(),
+            hint: "".into(),
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::key::{self, Key};
 use crate::merge::MergePlan;
-use crate::plan::Plan;
+use crate::plan::{KeySet, Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
 use crate::topology::{ShardSet, Topology};
@@ -13,7 +14,10 @@ use crate::topology::{ShardSet, Topology};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueRef {
     /// The n-th lifted piece of the text, from 0; negated when a minus stood before it.
-    Literal { piece: usize, negative: bool },
+    Literal {
+        piece: usize,
+        negative: bool,
+    },
     /// `$n`, from 0.
     Param(usize),
     /// A constant of the shape itself.
@@ -24,7 +28,8 @@ pub enum ValueRef {
 /// A piece of a rewritten text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextPiece {
-    /// A byte range of the text that was planned; maps to the text at hand through the lifted pieces.
+    /// A byte range of the text that was planned, where every lifted piece counts as one byte
+    /// (as in a key of [`crate::shape::Shape`]); so it holds for every text of the shape.
     Original(Range<usize>),
     Added(String),
 }
@@ -68,7 +73,10 @@ pub enum Execution<'p> {
     /// The client's text, one shard, answer relayed.
     Direct,
     /// Each shard runs `sql`; the answers are merged.
-    Merge { merge: &'p MergePlan, sql: Cow<'p, [u8]> },
+    Merge {
+        merge: &'p MergePlan,
+        sql: Cow<'p, [u8]>,
+    },
     SumTags,
     SameAnswer,
 }
@@ -80,6 +88,86 @@ pub fn route<'p>(
     values: Values<'_>,
     topology: &Topology,
 ) -> Result<Route<'p>, Refusal> {
-    let _ = (plan, values, topology);
-    Ok(Route { shards: Shards::Any, execution: Execution::Direct })
+    match &plan.target {
+        Target::AnyShard => Ok(Route::direct(Shards::Any)),
+        Target::OneShard(shard) => Ok(Route::direct(Shards::Exactly(ShardSet::one(*shard)))),
+        Target::Keys { keys, many } => {
+            let shards = shards_of(keys, values, topology)?;
+            match shards.len() {
+                // No row can match, or the shard itself will reject the value: any one tells.
+                0 => Ok(Route::direct(Shards::Any)),
+                1 => Ok(Route::direct(Shards::Exactly(shards))),
+                _ => several(shards, many, values),
+            }
+        }
+        Target::AllShards(many) => several(ShardSet::all(topology.shard_count()), many, values),
+        Target::Refused(refusal) => Err(refusal.clone()),
+    }
+}
+
+impl Route<'_> {
+    fn direct(shards: Shards) -> Self {
+        Self {
+            shards,
+            execution: Execution::Direct,
+        }
+    }
+}
+
+/// The shards that own the keys at hand.
+fn shards_of(keys: &KeySet, values: Values<'_>, topology: &Topology) -> Result<ShardSet, Refusal> {
+    let mut shards = ShardSet::default();
+    for value in &keys.values {
+        match key::read(value, keys, values)? {
+            Key::Slot(slot) => shards.insert(topology.owner(slot)),
+            Key::Nowhere => {}
+        }
+    }
+    Ok(shards)
+}
+
+fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<Route<'p>, Refusal> {
+    let execution = match many {
+        Many::Merge(scatter) => Execution::Merge {
+            merge: &scatter.merge,
+            sql: Cow::Owned(match &scatter.rewrite {
+                Some(pieces) => rewritten(pieces, values),
+                None => values.sql.to_vec(),
+            }),
+        },
+        Many::SumTags => Execution::SumTags,
+        Many::SameAnswer => Execution::SameAnswer,
+        Many::Refused(refusal) => return Err(refusal.clone()),
+    };
+    Ok(Route {
+        shards: Shards::Exactly(shards),
+        execution,
+    })
+}
+
+/// The text for the shards.
+pub(crate) fn rewritten(pieces: &[TextPiece], values: Values<'_>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(values.sql.len() + 64);
+    for piece in pieces {
+        match piece {
+            TextPiece::Original(range) => {
+                let (start, end) = (at_hand(range.start, values), at_hand(range.end, values));
+                text.extend_from_slice(values.sql.get(start..end).unwrap_or_default());
+            }
+            TextPiece::Added(added) => text.extend_from_slice(added.as_bytes()),
+        }
+    }
+    text
+}
+
+/// Maps an offset that counts lifted pieces as one byte to one in the text at hand.
+fn at_hand(offset: usize, values: Values<'_>) -> usize {
+    let mut grown = 0;
+    for piece in values.pieces {
+        if piece.range.start - grown >= offset {
+            break;
+        }
+        grown += piece.range.len() - 1;
+    }
+    offset + grown
 }

@@ -1,11 +1,13 @@
 //! The shape of a statement: its text with literals and comments lifted out.
 //!
 //! `WHERE id = 17` and `WHERE id = 18` have one shape, so they share one plan.
-//! Everything that is not a literal or a comment stays byte for byte, so a byte
-//! offset in one text maps to another text of the same shape by the lengths of
-//! the lifted pieces before it.
+//! Everything that is not a literal or a comment stays byte for byte, so a place
+//! in one text maps to another text of the same shape by the lengths of the
+//! lifted pieces before it.
 
 use std::ops::Range;
+
+use crate::lexer::{self, Boundary, Kind};
 
 /// What was lifted out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +18,29 @@ pub enum PieceKind {
     Number,
     /// `'…'` with nothing but doubled quotes to undo.
     String,
-    /// `E'…'`, `U&'…'`, `B'…'`, `X'…'`, `N'…'` or `$tag$…$tag$`.
+    /// `E'…'`, `U&'…'`, `B'…'`, `X'…'`, `N'…'`, `$tag$…$tag$` or a string in several parts.
     OtherString,
     Comment,
 }
+
+impl PieceKind {
+    /// The byte that stands for such a piece in [`Shape::key`].
+    fn marker(self) -> u8 {
+        match self {
+            Self::Integer => 0x01,
+            Self::Number => 0x02,
+            Self::String => 0x03,
+            Self::OtherString => 0x04,
+            Self::Comment => 0x05,
+        }
+    }
+}
+
+/// Bytes below this are never copied into a shape that has lifted pieces.
+const MARKERS_END: u8 = 0x08;
+
+/// First byte of the key of a text that was left as it is. No other key holds it.
+const RAW: u8 = 0x07;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
@@ -31,7 +52,9 @@ pub struct Piece {
 /// A scanned statement. Reusable: [`Shape::scan`] clears and refills the buffers.
 #[derive(Debug, Default, Clone)]
 pub struct Shape {
-    /// The text with each lifted piece replaced by one marker byte below 0x08 that tells its kind.
+    /// The text with each lifted piece replaced by one marker byte below 0x08 that tells its kind;
+    /// or the byte 0x07 and the whole text, when nothing was lifted on purpose (see
+    /// [`Shape::scan`]). Different texts have one key only if they differ in lifted pieces only.
     /// This is the plan cache's key.
     pub key: Vec<u8>,
     pub pieces: Vec<Piece>,
@@ -40,13 +63,217 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Scans `sql`, which need not be valid SQL nor valid UTF-8. Literals in ORDER BY and GROUP BY
-    /// lists are not lifted (they are ordinals), nor are those of statements other than SELECT,
-    /// INSERT, UPDATE, DELETE, WITH, VALUES and TABLE.
+    /// Scans `sql`, which need not be valid SQL nor valid UTF-8. Numbers in ORDER BY and GROUP BY
+    /// lists are not lifted (they are ordinals). A text that does not begin with SELECT, INSERT,
+    /// UPDATE, DELETE, WITH, VALUES or TABLE stays whole, as does one that holds control bytes
+    /// below 0x08 outside literals; a later statement of another kind keeps its literals.
     pub fn scan(&mut self, sql: &[u8]) {
         self.key.clear();
         self.pieces.clear();
-        self.key.extend_from_slice(sql);
         self.multiple = false;
+        let liftable = self.lift(sql);
+        if !liftable {
+            self.key.clear();
+            self.pieces.clear();
+            self.key.push(RAW);
+            self.key.extend_from_slice(sql);
+            self.multiple = holds_several(sql);
+        }
     }
+
+    /// Fills key and pieces; false when the text must stay whole.
+    fn lift(&mut self, sql: &[u8]) -> bool {
+        let mut boundary = Boundary::default();
+        let mut ordinals = Ordinals::default();
+        let mut statement = Lifting::Undecided;
+        let mut statements = 0;
+        let mut at = 0;
+        while at < sql.len() {
+            let (kind, end) = lexer::next(sql, at);
+            let text = &sql[at..end];
+            if boundary.ends(kind, text) {
+                statement = Lifting::Undecided;
+                ordinals = Ordinals::default();
+            } else if statement == Lifting::Undecided {
+                statement = Lifting::of(kind, text);
+                if statement != Lifting::Undecided {
+                    statements += 1;
+                    self.multiple = statements > 1;
+                }
+                if statement == Lifting::No && statements == 1 {
+                    return false;
+                }
+            }
+            ordinals.see(kind, text);
+            match lifted(kind) {
+                Some(piece) if statement != Lifting::No || piece == PieceKind::Comment => {
+                    if ordinals.active() && matches!(piece, PieceKind::Integer | PieceKind::Number)
+                    {
+                        self.key.extend_from_slice(text);
+                    } else {
+                        self.key.push(piece.marker());
+                        self.pieces.push(Piece {
+                            kind: piece,
+                            range: at..end,
+                        });
+                    }
+                }
+                Some(_) | None => {
+                    if kind == Kind::Junk || text.iter().any(|byte| *byte < MARKERS_END) {
+                        return false;
+                    }
+                    self.key.extend_from_slice(text);
+                }
+            }
+            at = end;
+        }
+        true
+    }
+}
+
+fn lifted(kind: Kind) -> Option<PieceKind> {
+    match kind {
+        Kind::Integer => Some(PieceKind::Integer),
+        Kind::Number => Some(PieceKind::Number),
+        Kind::String => Some(PieceKind::String),
+        Kind::OtherString => Some(PieceKind::OtherString),
+        Kind::Comment => Some(PieceKind::Comment),
+        Kind::Space
+        | Kind::Word
+        | Kind::QuotedIdentifier
+        | Kind::Param
+        | Kind::Junk
+        | Kind::Semicolon
+        | Kind::Open
+        | Kind::Close
+        | Kind::Comma
+        | Kind::Other => None,
+    }
+}
+
+/// May the literals of the statement at hand be lifted?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lifting {
+    /// Its first word has not come yet.
+    Undecided,
+    Yes,
+    No,
+}
+
+impl Lifting {
+    /// Decides by the first token; `(` may stand before SELECT.
+    fn of(kind: Kind, text: &[u8]) -> Self {
+        match kind {
+            Kind::Space | Kind::Comment | Kind::Open => Self::Undecided,
+            Kind::Word if LIFTABLE.iter().any(|word| text.eq_ignore_ascii_case(word)) => Self::Yes,
+            Kind::Word
+            | Kind::QuotedIdentifier
+            | Kind::Param
+            | Kind::Integer
+            | Kind::Number
+            | Kind::Junk
+            | Kind::String
+            | Kind::OtherString
+            | Kind::Semicolon
+            | Kind::Close
+            | Kind::Comma
+            | Kind::Other => Self::No,
+        }
+    }
+}
+
+const LIFTABLE: [&[u8]; 7] = [
+    b"select", b"insert", b"update", b"delete", b"with", b"values", b"table",
+];
+
+/// Knows whether a token stands in an ORDER BY or GROUP BY list.
+#[derive(Debug, Default)]
+struct Ordinals {
+    depth: u32,
+    /// Depth of the outermost such list, when inside one.
+    list: Option<u32>,
+    /// ORDER or GROUP was the last word.
+    opening: bool,
+}
+
+impl Ordinals {
+    fn active(&self) -> bool {
+        self.list.is_some()
+    }
+
+    #[inline]
+    fn see(&mut self, kind: Kind, text: &[u8]) {
+        match kind {
+            Kind::Open => self.depth += 1,
+            Kind::Close => {
+                self.depth = self.depth.saturating_sub(1);
+                if self.list.is_some_and(|list| self.depth < list) {
+                    self.list = None;
+                }
+            }
+            Kind::Word => self.word(text),
+            Kind::Space
+            | Kind::Comment
+            | Kind::QuotedIdentifier
+            | Kind::Param
+            | Kind::Integer
+            | Kind::Number
+            | Kind::Junk
+            | Kind::String
+            | Kind::OtherString
+            | Kind::Semicolon
+            | Kind::Comma
+            | Kind::Other => {}
+        }
+    }
+
+    fn word(&mut self, text: &[u8]) {
+        if self.opening {
+            self.opening = false;
+            if self.list.is_none() && text.eq_ignore_ascii_case(b"by") {
+                self.list = Some(self.depth);
+                return;
+            }
+        }
+        let opens = text.eq_ignore_ascii_case(b"order") || text.eq_ignore_ascii_case(b"group");
+        if self.list == Some(self.depth) && (opens || ends_list(text)) {
+            self.list = None;
+        }
+        self.opening = opens;
+    }
+}
+
+/// Words that come after an ORDER BY or GROUP BY list on its own level. One that is missing here
+/// costs a shared plan, never a right answer.
+fn ends_list(word: &[u8]) -> bool {
+    const ENDS: [&[u8]; 8] = [
+        b"limit",
+        b"offset",
+        b"fetch",
+        b"for",
+        b"having",
+        b"union",
+        b"except",
+        b"intersect",
+    ];
+    ENDS.iter().any(|end| word.eq_ignore_ascii_case(end))
+}
+
+/// True when `sql` holds more than one non-empty statement.
+fn holds_several(sql: &[u8]) -> bool {
+    let mut boundary = Boundary::default();
+    let (mut ended, mut begun, mut at) = (false, false, 0);
+    while at < sql.len() {
+        let (kind, end) = lexer::next(sql, at);
+        if boundary.ends(kind, &sql[at..end]) {
+            ended |= begun;
+        } else if !matches!(kind, Kind::Space | Kind::Comment | Kind::Semicolon) {
+            if ended {
+                return true;
+            }
+            begun = true;
+        }
+        at = end;
+    }
+    false
 }

@@ -31,7 +31,13 @@ impl ShardSet {
     }
 
     pub fn intersect(&self, other: &Self) -> Self {
-        Self(self.0.iter().copied().filter(|s| other.contains(*s)).collect())
+        Self(
+            self.0
+                .iter()
+                .copied()
+                .filter(|s| other.contains(*s))
+                .collect(),
+        )
     }
 
     pub fn as_slice(&self) -> &[ShardId] {

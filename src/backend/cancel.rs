@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect::{dial, lost, unreachable};
+use super::server::Identity;
 use crate::config::Endpoint;
 use crate::error::Result;
 use crate::net::{self, TlsConnector};
@@ -49,4 +50,18 @@ pub async fn cancel(
         Ok(result) => result,
         Err(_) => Err(unreachable(endpoint, &"the server did not answer in time")),
     }
+}
+
+/// How long a cancel request that nobody waits for may take.
+const UNATTENDED: Duration = Duration::from_secs(5);
+
+/// Cancels what a server does for a client that is gone, without waiting for it.
+pub fn spawn(server: &Identity, tls: Option<&TlsConnector>) {
+    let (endpoint, tls) = (server.endpoint.clone(), tls.cloned());
+    let (pid, key) = (server.pid, server.cancel_key.clone());
+    tokio::spawn(async move {
+        if let Err(error) = cancel(&endpoint, tls.as_ref(), pid, &key, UNATTENDED).await {
+            tracing::debug!(%error, "cancel request failed");
+        }
+    });
 }

@@ -20,7 +20,7 @@ use crate::wire::write;
 /// Frames that are read as a whole are cut off here; longer ones break the connection.
 const MAX_CONTROL_FRAME: usize = 1 << 20;
 
-/// Settings a client asked for, by lower-case name, as values ready to stand after `SET name =`.
+/// Settings a client asked for: lower-case name -> the statement that makes it so.
 pub type Settings = BTreeMap<String, String>;
 
 /// Identifies a (text, parameter types) pair for the life of the process; the server-side
@@ -168,6 +168,54 @@ impl Server {
             && self.conn.outbox.is_empty()
     }
 
+    /// True when the server said something, or closed, while nothing was owed. Costs no system
+    /// call unless there is something to read.
+    pub fn is_stale(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.conn.poll_fill(&mut cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0) | Err(_)) => true,
+            Poll::Ready(Ok(_)) => !self.only_parameters(),
+        }
+    }
+
+    /// While a session holds this connection and nothing is owed: passes on what the server says by
+    /// itself. `Err` when it is lost, with the server's own last words if it had any.
+    pub fn poll_unasked(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Error> {
+        loop {
+            while let Ok(Some((header, body))) = frame::whole(&self.conn.inbox) {
+                if header.tag == b'E' {
+                    let error = read_error(body).fatal();
+                    self.doubt = Some("the server ended it");
+                    return Poll::Ready(error);
+                }
+                if header.tag == b'S' {
+                    self.note_parameter(HEADER..header.len);
+                }
+                out.extend_from_slice(&self.conn.inbox[..header.len]);
+                self.conn.inbox.advance(header.len);
+            }
+            match ready!(self.conn.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(self.lost("the server closed it").fatal()),
+                Ok(_) => {}
+                Err(e) => return Poll::Ready(self.lost(&e.to_string()).fatal()),
+            }
+        }
+    }
+
+    /// Takes ParameterStatus and notices (a reload of the server's configuration) out of the inbox.
+    fn only_parameters(&mut self) -> bool {
+        while let Ok(Some((header, _))) = frame::whole(&self.conn.inbox) {
+            match header.tag {
+                b'S' => self.note_parameter(HEADER..header.len),
+                b'N' => {}
+                _ => return false,
+            }
+            self.conn.inbox.advance(header.len);
+        }
+        self.conn.inbox.is_empty()
+    }
+
     /// True when the first bytes of a frame went to the client but not yet the last.
     pub fn is_mid_frame(&self) -> bool {
         self.rest_of_frame > 0 || self.approved > 0
@@ -179,7 +227,20 @@ impl Server {
 
     // ---- requests ----
 
+    /// Sends a whole Query or FunctionCall frame as it came.
+    pub fn send_frame(&mut self, frame: BytesMut) {
+        self.unnamed = None;
+        if self.conn.outbox.is_empty() {
+            self.conn.outbox = frame;
+        } else {
+            self.conn.outbox.extend_from_slice(&frame);
+        }
+        self.expect.push_back(Expect::Ready { show: true });
+    }
+
     pub fn send_query(&mut self, sql: &[u8], show: bool) {
+        // A simple query drops the unnamed statement.
+        self.unnamed = None;
         write::query(&mut self.conn.outbox, sql);
         self.expect.push_back(Expect::Ready { show });
     }
@@ -220,6 +281,13 @@ impl Server {
         }
         write::parse(&mut self.conn.outbox, &id.server_name(), sql, types);
         self.expect.push_back(Expect::Parse { show, prepares: Some(id) });
+    }
+
+    /// Parses under the empty name.
+    pub fn send_parse_unnamed(&mut self, id: StatementId, sql: &[u8], types: &[u32], show: bool) {
+        write::parse(&mut self.conn.outbox, b"", sql, types);
+        self.expect.push_back(Expect::Parse { show, prepares: None });
+        self.unnamed = Some(id);
     }
 
     /// After DISCARD ALL or DEALLOCATE ALL.
@@ -312,7 +380,7 @@ impl Server {
     }
 
     /// Copies what is approved, so that something can be taken out of the inbox or put after it.
-    fn flush_approved(&mut self, out: &mut BytesMut) {
+    pub fn flush_approved(&mut self, out: &mut BytesMut) {
         if self.approved > 0 {
             out.extend_from_slice(&self.conn.inbox[..self.approved]);
             self.conn.inbox.advance(self.approved);
@@ -461,6 +529,7 @@ impl Server {
         let frame = &self.conn.inbox[self.approved..self.approved + len];
         self.error = Some(Box::new(read_error(&frame[HEADER..])));
         self.copy_in = false;
+        self.unnamed = None;
         let mut show = true;
         match self.expect.front() {
             Some(Expect::Ready { show: visible }) => show = *visible,
@@ -529,6 +598,26 @@ impl Server {
             }
             self.exchange().await?;
         }
+    }
+
+    /// Takes one whole frame out of the inbox, for executors that read replies themselves.
+    /// ReadyForQuery, ParameterStatus and errors are noted as ever.
+    ///
+    /// # Errors
+    /// A frame that makes no sense, or ReadyForQuery that nothing asked for.
+    pub fn next_frame(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
+        let Some((header, _)) = frame::whole(&self.conn.inbox)? else { return Ok(None) };
+        match header.tag {
+            b'Z' => {
+                self.note_ready(HEADER..header.len)?;
+            }
+            b'S' => self.note_parameter(HEADER..header.len),
+            b'E' => self.error = Some(Box::new(read_error(&self.conn.inbox[HEADER..header.len]))),
+            _ => {}
+        }
+        let mut frame = self.conn.inbox.split_to(header.len);
+        frame.advance(HEADER);
+        Ok(Some((header.tag, frame.freeze())))
     }
 
     /// Writes what is in the outbox and reads once.

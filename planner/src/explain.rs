@@ -1,0 +1,166 @@
+//! The lines that EXPLAIN (ROUTE) answers with.
+
+use crate::merge::{Aggregate, AggregateFunction, Column, MergePlan, SortKey};
+use crate::plan::{Access, Plan, SessionEffect};
+use crate::refusal::Refusal;
+use crate::route::{Execution, Route, Shards, ValueRef};
+use crate::topology::{ShardId, Topology};
+
+/// Tells where a statement goes and why, one fact per line, `name: value`. `route` is what
+/// [`crate::route`] made of `plan` for the values at hand.
+pub fn explain(
+    plan: &Plan,
+    route: Result<&Route<'_>, &Refusal>,
+    topology: &Topology,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    match route {
+        Ok(route) => {
+            lines.push(format!("shards: {}", shards(&route.shards, topology)));
+            lines.push(format!("role: {}", role(plan.access)));
+            execution(&route.execution, &mut lines);
+            match &plan.effect {
+                SessionEffect::None => {}
+                SessionEffect::Taint(why) => {
+                    lines.push(format!("connection: reset after use, {why}"))
+                }
+                SessionEffect::Pin(why) => {
+                    lines.push(format!("connection: kept for the client, {why}"))
+                }
+                SessionEffect::DiscardAll => lines.push("connection: emptied".into()),
+            }
+            lines.push(format!("reason: {}", plan.reason));
+        }
+        Err(refusal) => {
+            lines.push(format!("refused: {refusal}"));
+            for (name, text) in [("detail", &refusal.detail), ("hint", &refusal.hint)] {
+                if !text.is_empty() {
+                    lines.push(format!("{name}: {text}"));
+                }
+            }
+        }
+    }
+    lines
+}
+
+fn shards(shards: &Shards, topology: &Topology) -> String {
+    let name = |shard: &ShardId| {
+        let known = topology.shards().get(usize::from(shard.0));
+        known.map_or_else(|| shard.0.to_string(), |shard| shard.name.clone())
+    };
+    match shards {
+        Shards::Any => "any one".into(),
+        Shards::Exactly(set) => set
+            .as_slice()
+            .iter()
+            .map(name)
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+fn role(access: Access) -> &'static str {
+    match access {
+        Access::Read => "replica or primary",
+        Access::Write | Access::Primary => "primary",
+    }
+}
+
+fn execution(execution: &Execution<'_>, lines: &mut Vec<String>) {
+    match execution {
+        Execution::Direct => lines.push("execution: as it is".into()),
+        Execution::Merge { merge, sql } => {
+            lines.push(format!("sql: {}", String::from_utf8_lossy(sql)));
+            lines.extend(
+                merge_steps(merge)
+                    .into_iter()
+                    .map(|step| format!("merge: {step}")),
+            );
+        }
+        Execution::SumTags => {
+            lines.push("execution: as it is on each, row counts are added".into())
+        }
+        Execution::SameAnswer => {
+            lines.push("execution: as it is on each, the first answer is the answer".into());
+        }
+    }
+}
+
+/// What happens to the shards' rows, in order.
+fn merge_steps(merge: &MergePlan) -> Vec<String> {
+    let mut steps = Vec::new();
+    if let Some(group) = &merge.group {
+        let keys: Vec<_> = group.keys.iter().map(|key| column(key.column)).collect();
+        if keys.is_empty() {
+            steps.push("group all rows into one".into());
+        } else {
+            steps.push(format!("group by {}", keys.join(", ")));
+        }
+        steps.extend(group.aggregates.iter().map(aggregate));
+    }
+    if !merge.order.is_empty() {
+        let order: Vec<_> = merge.order.iter().map(sort_key).collect();
+        let how = if merge.shards_sorted {
+            "merge sorted rows by"
+        } else {
+            "sort by"
+        };
+        steps.push(format!("{how} {}", order.join(", ")));
+    }
+    if merge.group.is_none() && merge.order.is_empty() {
+        steps.push("take rows as they come".into());
+    }
+    if let Some(offset) = &merge.offset {
+        steps.push(format!("skip {}", value(offset)));
+    }
+    if let Some(limit) = &merge.limit {
+        steps.push(format!("limit {}", value(limit)));
+    }
+    if merge.hidden > 0 {
+        steps.push(format!("drop {} hidden", merge.hidden));
+    }
+    steps
+}
+
+fn column(column: Column) -> String {
+    match column {
+        Column::FromStart(index) => format!("column {}", index + 1),
+        Column::Hidden(index) => format!("hidden {}", index + 1),
+    }
+}
+
+fn aggregate(aggregate: &Aggregate) -> String {
+    let at = column(aggregate.column);
+    match aggregate.function {
+        AggregateFunction::Count => format!("{at}: add counts"),
+        AggregateFunction::Sum => format!("{at}: add sums"),
+        AggregateFunction::Min(_) => format!("{at}: take the least"),
+        AggregateFunction::Max(_) => format!("{at}: take the greatest"),
+        AggregateFunction::Avg { sum, count } => {
+            format!("{at}: divide {} by {}", column(sum), column(count))
+        }
+        AggregateFunction::BoolAnd => format!("{at}: all true"),
+        AggregateFunction::BoolOr => format!("{at}: any true"),
+    }
+}
+
+fn sort_key(key: &SortKey) -> String {
+    let direction = if key.descending { " descending" } else { "" };
+    let nulls = if key.nulls_first { "first" } else { "last" };
+    format!("{}{direction} nulls {nulls}", column(key.column))
+}
+
+fn value(value: &ValueRef) -> String {
+    match value {
+        ValueRef::Literal { piece, negative } => {
+            format!(
+                "{}literal {}",
+                if *negative { "minus " } else { "" },
+                piece + 1
+            )
+        }
+        ValueRef::Param(index) => format!("${}", index + 1),
+        ValueRef::Text(text) => text.clone(),
+        ValueRef::Null => "NULL".into(),
+    }
+}

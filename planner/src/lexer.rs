@@ -1,0 +1,327 @@
+//! Splits SQL into tokens as PostgreSQL's `scan.l` does, with `standard_conforming_strings` on.
+//!
+//! Works on bytes, never fails: what is not terminated ends with the text.
+
+use std::ops::Range;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Space,
+    Comment,
+    /// A keyword or an identifier without quotes.
+    Word,
+    /// `"…"` or `U&"…"`.
+    QuotedIdentifier,
+    /// `$1`
+    Param,
+    Integer,
+    Number,
+    /// A number with letters stuck to it: an error or two tokens, depending on the version.
+    Junk,
+    String,
+    OtherString,
+    Semicolon,
+    Open,
+    Close,
+    Comma,
+    /// One byte of anything else; operators come byte by byte.
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub kind: Kind,
+    pub range: Range<usize>,
+}
+
+/// All tokens of `sql` but spaces and comments.
+pub(crate) fn tokens(sql: &str) -> Vec<Token> {
+    let sql = sql.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < sql.len() {
+        let (kind, end) = next(sql, at);
+        if !matches!(kind, Kind::Space | Kind::Comment) {
+            found.push(Token {
+                kind,
+                range: at..end,
+            });
+        }
+        at = end;
+    }
+    found
+}
+
+/// The token at `at`, which must be inside `sql`, and where it ends.
+#[inline]
+pub(crate) fn next(sql: &[u8], at: usize) -> (Kind, usize) {
+    match sql[at] {
+        byte if is_space(byte) => (Kind::Space, run(sql, at + 1, is_space)),
+        byte if starts_word(byte) => word(sql, at),
+        b'0'..=b'9' => number(sql, at),
+        b'.' if byte(sql, at + 1).is_ascii_digit() => number(sql, at),
+        b'\'' => plain_string(sql, at),
+        b'"' => (Kind::QuotedIdentifier, quoted(sql, at + 1, b'"')),
+        b'$' => dollar(sql, at),
+        b'-' if byte(sql, at + 1) == b'-' => (Kind::Comment, run(sql, at + 2, |b| !ends_line(b))),
+        b'/' if byte(sql, at + 1) == b'*' => (Kind::Comment, block_comment(sql, at + 2)),
+        b';' => (Kind::Semicolon, at + 1),
+        b'(' => (Kind::Open, at + 1),
+        b')' => (Kind::Close, at + 1),
+        b',' => (Kind::Comma, at + 1),
+        _ => (Kind::Other, at + 1),
+    }
+}
+
+/// The byte at `at`, or 0 behind the end: PostgreSQL's text never holds a 0.
+fn byte(sql: &[u8], at: usize) -> u8 {
+    sql.get(at).copied().unwrap_or(0)
+}
+
+fn run(sql: &[u8], mut at: usize, keep: impl Fn(u8) -> bool) -> usize {
+    while at < sql.len() && keep(sql[at]) {
+        at += 1;
+    }
+    at
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C)
+}
+
+fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+fn starts_word(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+fn continues_word(byte: u8) -> bool {
+    starts_word(byte) || byte.is_ascii_digit() || byte == b'$'
+}
+
+fn word(sql: &[u8], at: usize) -> (Kind, usize) {
+    let end = run(sql, at + 1, continues_word);
+    if end != at + 1 {
+        return (Kind::Word, end);
+    }
+    match (sql[at] | 0x20, byte(sql, end)) {
+        (b'e', b'\'') => (
+            Kind::OtherString,
+            continued(sql, escaped(sql, end + 1), escaped),
+        ),
+        (b'b' | b'x' | b'n', b'\'') => (
+            Kind::OtherString,
+            continued(sql, quote(sql, end + 1), quote),
+        ),
+        (b'u', b'&') => match byte(sql, end + 1) {
+            b'\'' => (
+                Kind::OtherString,
+                continued(sql, quote(sql, end + 2), quote),
+            ),
+            b'"' => (Kind::QuotedIdentifier, quoted(sql, end + 2, b'"')),
+            _ => (Kind::Word, end),
+        },
+        _ => (Kind::Word, end),
+    }
+}
+
+fn number(sql: &[u8], at: usize) -> (Kind, usize) {
+    let digit = |b: u8| b.is_ascii_digit();
+    let mut end = run(sql, at, digit);
+    let mut kind = Kind::Integer;
+    // `1..2` is an integer before two dots.
+    if byte(sql, end) == b'.' && byte(sql, end + 1) != b'.' {
+        kind = Kind::Number;
+        end = run(sql, end + 1, digit);
+    }
+    if byte(sql, end) | 0x20 == b'e' {
+        let signed = end + 1 + usize::from(matches!(byte(sql, end + 1), b'+' | b'-'));
+        if byte(sql, signed).is_ascii_digit() {
+            kind = Kind::Number;
+            end = run(sql, signed, digit);
+        }
+    }
+    if end < sql.len() && starts_word(sql[end]) {
+        return (Kind::Junk, run(sql, end, continues_word));
+    }
+    (kind, end)
+}
+
+fn plain_string(sql: &[u8], at: usize) -> (Kind, usize) {
+    let end = quote(sql, at + 1);
+    let whole = continued(sql, end, quote);
+    (
+        if whole == end {
+            Kind::String
+        } else {
+            Kind::OtherString
+        },
+        whole,
+    )
+}
+
+/// The end of a string whose opening quote is before `at`.
+fn quote(sql: &[u8], at: usize) -> usize {
+    quoted(sql, at, b'\'')
+}
+
+fn quoted(sql: &[u8], mut at: usize, mark: u8) -> usize {
+    while at < sql.len() {
+        if sql[at] == mark {
+            if byte(sql, at + 1) != mark {
+                return at + 1;
+            }
+            at += 1;
+        }
+        at += 1;
+    }
+    sql.len()
+}
+
+/// [`quote`] for `E'…'`, where a backslash hides the byte behind it.
+fn escaped(sql: &[u8], mut at: usize) -> usize {
+    while at < sql.len() {
+        match sql[at] {
+            b'\\' => at += 1,
+            b'\'' if byte(sql, at + 1) == b'\'' => at += 1,
+            b'\'' => return at + 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    sql.len()
+}
+
+/// A string goes on in the next quotes when only spaces, line comments and at least one line
+/// break stand between.
+fn continued(sql: &[u8], mut end: usize, string: impl Fn(&[u8], usize) -> usize) -> usize {
+    loop {
+        let mut at = end;
+        let mut broken = false;
+        loop {
+            let space = run(sql, at, is_space);
+            broken |= sql[at..space].iter().any(|b| ends_line(*b));
+            at = space;
+            if !(byte(sql, at) == b'-' && byte(sql, at + 1) == b'-') {
+                break;
+            }
+            at = run(sql, at, |b| !ends_line(b));
+        }
+        if !broken || byte(sql, at) != b'\'' {
+            return end;
+        }
+        end = string(sql, at + 1);
+    }
+}
+
+fn dollar(sql: &[u8], at: usize) -> (Kind, usize) {
+    let digits = run(sql, at + 1, |b| b.is_ascii_digit());
+    if digits > at + 1 {
+        return (Kind::Param, digits);
+    }
+    let tag_end = run(sql, at + 1, |b| starts_word(b) || b.is_ascii_digit());
+    if byte(sql, tag_end) != b'$' {
+        return (Kind::Other, at + 1);
+    }
+    let tag = &sql[at..=tag_end];
+    let body = tag_end + 1;
+    let length = sql[body..]
+        .windows(tag.len())
+        .position(|window| window == tag);
+    (
+        Kind::OtherString,
+        length.map_or(sql.len(), |length| body + length + tag.len()),
+    )
+}
+
+fn block_comment(sql: &[u8], mut at: usize) -> usize {
+    let mut depth = 1;
+    while at < sql.len() {
+        match (sql[at], byte(sql, at + 1)) {
+            (b'/', b'*') => {
+                depth += 1;
+                at += 1;
+            }
+            (b'*', b'/') => {
+                depth -= 1;
+                at += 1;
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    sql.len()
+}
+
+/// Finds where statements end: `;` outside parentheses and outside `BEGIN ATOMIC … END`.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Boundary {
+    parentheses: u32,
+    /// How many BEGIN and CASE of a function's body are open.
+    atomic: u32,
+    head: Head,
+}
+
+/// What the first words of a statement told.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    #[default]
+    Nothing,
+    /// CREATE or CREATE OR REPLACE so far.
+    Create,
+    /// CREATE FUNCTION or CREATE PROCEDURE: BEGIN may open a body.
+    Routine,
+    Other,
+}
+
+impl Boundary {
+    /// Takes the next token; true when it ends a statement.
+    #[inline]
+    pub(crate) fn ends(&mut self, kind: Kind, text: &[u8]) -> bool {
+        match kind {
+            Kind::Space | Kind::Comment => {}
+            Kind::Open => self.parentheses += 1,
+            Kind::Close => self.parentheses = self.parentheses.saturating_sub(1),
+            Kind::Word if self.head != Head::Other => self.word(text),
+            Kind::Semicolon if self.parentheses == 0 && self.atomic == 0 => {
+                *self = Self::default();
+                return true;
+            }
+            Kind::Word
+            | Kind::Semicolon
+            | Kind::QuotedIdentifier
+            | Kind::Param
+            | Kind::Integer
+            | Kind::Number
+            | Kind::Junk
+            | Kind::String
+            | Kind::OtherString
+            | Kind::Comma
+            | Kind::Other => {}
+        }
+        false
+    }
+
+    fn word(&mut self, text: &[u8]) {
+        let is = |word: &str| text.eq_ignore_ascii_case(word.as_bytes());
+        self.head = match self.head {
+            Head::Nothing if is("create") => Head::Create,
+            Head::Create if is("or") || is("replace") => Head::Create,
+            Head::Create if is("function") || is("procedure") => Head::Routine,
+            Head::Routine => Head::Routine,
+            Head::Nothing | Head::Create | Head::Other => Head::Other,
+        };
+        if self.head == Head::Routine {
+            if is("begin") || (self.atomic > 0 && is("case")) {
+                self.atomic += 1;
+            } else if is("end") {
+                self.atomic = self.atomic.saturating_sub(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Where INSERT, UPDATE and DELETE run.
+
+use sqlparser::ast::{
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, OnConflictAction,
+    OnInsert, SelectItem, SetExpr, TableFactor, TableObject, TableWithJoins, Update,
+    UpdateTableFromKind,
+};
+
+use super::facts::{Facts, Input};
+use super::keys::{self, Clauses};
+use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
+use super::refuse;
+use super::scope::object_name;
+use crate::catalog::{KeyType, Table, TableClass};
+use crate::plan::{KeySet, Many, Target};
+
+/// What holds for all three: `Some` when the decision is made.
+fn before_keys(table: Option<&Table>, facts: &Facts<'_>) -> Option<Decision> {
+    if let Some(table) = facts.undeclared() {
+        return Some(refused(refuse::undeclared(&table.name)));
+    }
+    if facts.opaque {
+        return Some(refused(refuse::unreadable()));
+    }
+    let table = match table {
+        Some(table) => table,
+        None if facts.tables.is_empty() => return Some(unsharded_tables(facts)),
+        None => {
+            let name = facts.unknown.first().map_or("", String::as_str);
+            return Some(refused(refuse::unknown_with_sharded(name)));
+        }
+    };
+    match table.class {
+        TableClass::Reference => Some(to_reference(table, facts)),
+        TableClass::Single(_) if facts.has_sharded() => {
+            Some(refused(refuse::write_joins(&table.name)))
+        }
+        TableClass::Single(_) => Some(unsharded_tables(facts)),
+        TableClass::Sharded { .. } => on_sharded(table, facts),
+        TableClass::Undeclared => Some(refused(refuse::undeclared(&table.name))),
+    }
+}
+
+fn to_reference(table: &Table, facts: &Facts<'_>) -> Decision {
+    if facts.has_sharded() || facts.singles().next().is_some() || facts.system_tables {
+        return refused(refuse::reference_from_others(&table.name));
+    }
+    if facts.volatile {
+        return refused(refuse::volatile_on_reference(&table.name));
+    }
+    if let Some(unknown) = facts.unknown.first() {
+        return refused(refuse::unknown_with_sharded(unknown));
+    }
+    let reason = format!(
+        "every shard has a copy of reference table \"{}\"",
+        table.name
+    );
+    (Target::AllShards(Many::SameAnswer), reason.into())
+}
+
+fn on_sharded(table: &Table, facts: &Facts<'_>) -> Option<Decision> {
+    if facts.sequences {
+        return Some(refused(refuse::sequence_on_sharded(&table.name)));
+    }
+    if let Some(unknown) = facts.unknown.first() {
+        return Some(refused(refuse::unknown_with_sharded(unknown)));
+    }
+    facts
+        .singles()
+        .next()
+        .map(|_| refused(refuse::write_joins(&table.name)))
+}
+
+fn resolve<'a>(name: &ObjectName, input: Input<'a>) -> Option<&'a Table> {
+    let (schema, name) = object_name(name)?;
+    input.catalog.table(schema.as_deref(), &name)
+}
+
+pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+    let table = match &insert.table {
+        TableObject::TableName(name) => resolve(name, input),
+        TableObject::TableFunction(_) | TableObject::TableQuery(_) => None,
+    };
+    if let Some(decision) = before_keys(table, facts) {
+        return decision;
+    }
+    let Some(table) = table else {
+        return refused(refuse::unreadable());
+    };
+    let TableClass::Sharded { key, key_type } = &table.class else {
+        return refused(refuse::unreadable());
+    };
+    if let Some(OnInsert::OnConflict(conflict)) = &insert.on {
+        if let OnConflictAction::DoUpdate(update) = &conflict.action {
+            if sets(&update.assignments, key) {
+                return refused(refuse::update_of_key(key));
+            }
+        }
+    }
+    if facts.sharded().count() > 1 || facts.queries > 1 {
+        return refused(refuse::insert_select(&table.name));
+    }
+    match inserted_keys(insert, table, key, *key_type, input) {
+        Ok(keys) => by_keys(keys, Many::Refused(refuse::insert_many_shards())),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+fn inserted_keys(
+    insert: &Insert,
+    table: &Table,
+    key: &str,
+    key_type: KeyType,
+    input: Input<'_>,
+) -> Result<KeySet, crate::Refusal> {
+    let needs_key = |why: &str| refuse::insert_needs_key(key, why);
+    let names: Option<Vec<String>> = match insert.columns.as_slice() {
+        [] => Some(
+            table
+                .columns
+                .iter()
+                .map(|column| column.name.clone())
+                .collect(),
+        ),
+        columns => columns
+            .iter()
+            .map(|column| {
+                object_name(column)
+                    .filter(|(of, _)| of.is_none())
+                    .map(|(_, name)| name)
+            })
+            .collect(),
+    };
+    let names = names.ok_or_else(|| needs_key("Its column list holds more than plain names"))?;
+    let position = names
+        .iter()
+        .position(|name| name == key)
+        .ok_or_else(|| needs_key("The key is not among its columns"))?;
+    let Some(source) = &insert.source else {
+        return Err(needs_key("DEFAULT VALUES are computed on the shard"));
+    };
+    let SetExpr::Values(rows) = source.body.as_ref() else {
+        return Err(refuse::insert_select(&table.name));
+    };
+    if source.order_by.is_some() || source.limit_clause.is_some() || source.fetch.is_some() {
+        return Err(refuse::insert_select(&table.name));
+    }
+    let mut values = Vec::with_capacity(rows.rows.len());
+    for row in &rows.rows {
+        let expr = row
+            .content
+            .get(position)
+            .ok_or_else(|| needs_key("A row has fewer values than there are columns"))?;
+        let value = keys::value(expr, key_type, input).ok_or_else(|| {
+            needs_key(&format!(
+                "It is neither a constant nor a parameter of type {}",
+                key_type.sql_name()
+            ))
+        })?;
+        values.push(value);
+    }
+    Ok(KeySet {
+        key_type,
+        column: format!("{}.{key}", table.name),
+        insert: true,
+        values,
+    })
+}
+
+pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+    let table = written(&update.table, input);
+    if let Some(decision) = before_keys(table, facts) {
+        return decision;
+    }
+    let Some(table) = table else {
+        return refused(refuse::unreadable());
+    };
+    if let TableClass::Sharded { key, .. } = &table.class {
+        if sets(&update.assignments, key) {
+            return refused(refuse::update_of_key(key));
+        }
+    }
+    let mut from = vec![update.table.clone()];
+    match &update.from {
+        Some(UpdateTableFromKind::BeforeSet(more) | UpdateTableFromKind::AfterSet(more)) => {
+            from.extend(more.iter().cloned());
+        }
+        None => {}
+    }
+    let writes = Write {
+        table,
+        from,
+        selection: update.selection.as_ref(),
+    };
+    by_rows(&writes, update.returning.as_deref(), facts, input)
+}
+
+pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+    let table = match from.as_slice() {
+        [only] => written(only, input),
+        _ => None,
+    };
+    if let Some(decision) = before_keys(table, facts) {
+        return decision;
+    }
+    let Some(table) = table else {
+        return refused(refuse::unreadable());
+    };
+    let mut from = from.clone();
+    from.extend(delete.using.iter().flatten().cloned());
+    let writes = Write {
+        table,
+        from,
+        selection: delete.selection.as_ref(),
+    };
+    by_rows(&writes, delete.returning.as_deref(), facts, input)
+}
+
+/// The rows that an UPDATE or DELETE of a sharded table touches.
+struct Write<'a> {
+    table: &'a Table,
+    from: Vec<TableWithJoins>,
+    selection: Option<&'a Expr>,
+}
+
+fn written<'a>(item: &TableWithJoins, input: Input<'a>) -> Option<&'a Table> {
+    match &item.relation {
+        TableFactor::Table {
+            name, args: None, ..
+        } if item.joins.is_empty() => resolve(name, input),
+        _ => None,
+    }
+}
+
+fn by_rows(
+    write: &Write<'_>,
+    returning: Option<&[SelectItem]>,
+    facts: &Facts<'_>,
+    input: Input<'_>,
+) -> Decision {
+    let clauses = Clauses::new(&write.from, write.selection, input);
+    let mut pins = clauses.pins();
+    pins.extend(facts.pins.iter().cloned());
+    // Without queries inside, rows of one shard meet rows of that shard only if joined by key.
+    let alone = facts.queries == 0 && clauses.is_colocated() && !facts.table_functions;
+    let many = if !alone || facts.system_tables {
+        Many::Refused(refuse::write_joins(&write.table.name))
+    } else if returning.is_some() {
+        Many::Refused(refuse::returning_many_shards())
+    } else {
+        Many::SumTags
+    };
+    match (joint_keys(&pins, facts), many) {
+        (Some(keys), many) => by_keys(keys, many),
+        (None, Many::Refused(refusal)) => refused(refusal),
+        (None, many) => (
+            Target::AllShards(many),
+            "no value of the sharding key is given".into(),
+        ),
+    }
+}
+
+/// Does one of the assignments set `column`?
+fn sets(assignments: &[Assignment], column: &str) -> bool {
+    let is_it = |name: &ObjectName| {
+        object_name(name).is_none_or(|(of, name)| {
+            // `a.b = …` sets field b of column a.
+            of.unwrap_or(name) == column
+        })
+    };
+    assignments
+        .iter()
+        .any(|assignment| match &assignment.target {
+            AssignmentTarget::ColumnName(name) => is_it(name),
+            AssignmentTarget::Tuple(names) => names.iter().any(is_it),
+        })
+}

@@ -1,0 +1,298 @@
+//! One walk over a whole statement: its tables, its functions, its SELECTs.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, Select,
+    SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+};
+
+use super::functions::{self, Conduct};
+use super::keys::{self, Pin};
+use super::parse::{Parsed, Source};
+use super::scope::{folded, is_system, object_name};
+use crate::catalog::{Catalog, RelationKind, Table, TableClass, Volatility};
+use crate::plan::{Access, PlanOptions, SessionEffect};
+use crate::topology::ShardId;
+
+/// What the rest of the planner asks for, by reference.
+#[derive(Clone, Copy)]
+pub(super) struct Input<'a> {
+    pub(super) source: &'a Source<'a>,
+    pub(super) parsed: &'a Parsed,
+    pub(super) catalog: &'a Catalog,
+    pub(super) options: PlanOptions<'a>,
+}
+
+/// What one walk found.
+pub(super) struct Facts<'a> {
+    pub(super) conduct: Conduct,
+    /// Tables of the catalog, each mention once.
+    pub(super) tables: Vec<&'a Table>,
+    /// Names that the catalog does not know, and that are no CTE and no system table.
+    pub(super) unknown: Vec<String>,
+    pub(super) system_tables: bool,
+    pub(super) volatile: bool,
+    pub(super) sequences: bool,
+    /// Functions in FROM.
+    pub(super) table_functions: bool,
+    /// Nodes that are queries of their own, the outermost included.
+    pub(super) queries: usize,
+    /// What each SELECT says of the keys of its sharded tables.
+    pub(super) pins: Vec<Pin>,
+    /// True when the tree has a part whose tables this walk does not see.
+    pub(super) opaque: bool,
+}
+
+struct Walk<'a> {
+    input: Input<'a>,
+    facts: Facts<'a>,
+    names: Vec<(Option<String>, String)>,
+    ctes: Vec<String>,
+    /// The next relation is a function in FROM, not a table.
+    function_next: bool,
+}
+
+pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts<'a> {
+    let mut walk = Walk {
+        input,
+        facts: Facts {
+            conduct: Conduct::HARMLESS,
+            tables: Vec::new(),
+            unknown: Vec::new(),
+            system_tables: false,
+            volatile: false,
+            sequences: false,
+            table_functions: false,
+            queries: 0,
+            pins: Vec::new(),
+            opaque: false,
+        },
+        names: Vec::new(),
+        ctes: Vec::new(),
+        function_next: false,
+    };
+    let _: ControlFlow<()> = statement.visit(&mut walk);
+    walk.resolve_names();
+    walk.facts
+}
+
+impl<'a> Walk<'a> {
+    fn call(&mut self, name: &str, ends_with_transaction: bool) {
+        let catalog = self.input.catalog;
+        let conduct = functions::conduct(name, ends_with_transaction, catalog);
+        let before = std::mem::replace(&mut self.facts.conduct, Conduct::HARMLESS);
+        self.facts.conduct = before.and(conduct);
+        self.facts.volatile |= functions::is_volatile(name, catalog);
+        self.facts.sequences |= functions::is_of_sequence(name);
+    }
+
+    fn call_object(&mut self, name: &ObjectName, ends_with_transaction: bool) {
+        let (_, name) = object_name(name).unwrap_or_default();
+        self.call(&name, ends_with_transaction);
+    }
+
+    /// `row.f` calls f(row) when f is no column.
+    fn maybe_call(&mut self, name: &str) {
+        let function = self.input.catalog.function(name);
+        if function.is_some_and(|f| f.user_defined && f.volatility == Volatility::Volatile) {
+            self.call(name, false);
+        }
+    }
+
+    fn resolve_names(&mut self) {
+        let catalog = self.input.catalog;
+        for (schema, name) in std::mem::take(&mut self.names) {
+            // A CTE may hide a table in one part of the statement and not in another.
+            match catalog.table(schema.as_deref(), &name) {
+                Some(table) => {
+                    if table.kind == RelationKind::View && !is_system(schema.as_deref(), &name) {
+                        self.needs_primary();
+                    }
+                    self.facts.tables.push(table);
+                }
+                None if schema.is_none() && self.ctes.contains(&name) => {}
+                None if is_system(schema.as_deref(), &name) => self.facts.system_tables = true,
+                None => {
+                    self.needs_primary();
+                    self.facts.unknown.push(name);
+                }
+            }
+        }
+    }
+
+    /// A view may call any function.
+    fn needs_primary(&mut self) {
+        self.facts.conduct.access =
+            functions::worse_access(self.facts.conduct.access, Access::Primary);
+    }
+}
+
+impl Visitor for Walk<'_> {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        if std::mem::take(&mut self.function_next) {
+            return ControlFlow::Continue(());
+        }
+        match object_name(name) {
+            Some(name) => self.names.push(name),
+            None => self.facts.opaque = true,
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table {
+                name,
+                args: Some(_),
+                ..
+            } => {
+                self.facts.table_functions = true;
+                self.function_next = true;
+                self.call_object(name, false);
+            }
+            TableFactor::Function { name, .. } => {
+                self.facts.table_functions = true;
+                self.call_object(name, false);
+            }
+            TableFactor::Table { args: None, .. }
+            | TableFactor::Derived { .. }
+            | TableFactor::NestedJoin { .. } => {}
+            TableFactor::UNNEST { .. } => self.facts.table_functions = true,
+            _ => self.facts.opaque = true,
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        self.facts.queries += 1;
+        if let Some(with) = &query.with {
+            self.ctes
+                .extend(with.cte_tables.iter().map(|cte| folded(&cte.alias.name)));
+        }
+        if !query.locks.is_empty() {
+            self.needs_primary();
+        }
+        self.facts.opaque |= names_a_table(&query.body) || !query.pipe_operators.is_empty();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        if select.into.is_some() {
+            let effect = match &select.into {
+                Some(into) if into.temporary => SessionEffect::Pin("it creates a temporary table"),
+                Some(_) | None => SessionEffect::None,
+            };
+            let before = std::mem::replace(&mut self.facts.conduct, Conduct::HARMLESS);
+            self.facts.conduct = before.and(Conduct::new(Access::Write, effect));
+        }
+        self.facts
+            .pins
+            .extend(keys::pins_of_select(select, self.input));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
+        match statement {
+            Statement::Query(_) => {}
+            // Also those in WITH.
+            _ => {
+                self.facts.conduct.access = Access::Write;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) => match &function.args {
+                // CURRENT_TIMESTAMP, SESSION_USER and their like.
+                FunctionArguments::None => {}
+                args => self.call_object(&function.name, ends_with_true(args)),
+            },
+            Expr::Ceil { .. } => self.call("ceil", false),
+            Expr::Floor { .. } => self.call("floor", false),
+            Expr::Substring { .. } => self.call("substring", false),
+            Expr::CompoundIdentifier(idents) => {
+                if let Some(last) = idents.last() {
+                    self.maybe_call(&folded(last));
+                }
+            }
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    if let AccessExpr::Dot(Expr::Identifier(ident)) = access {
+                        self.maybe_call(&folded(ident));
+                    }
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `TABLE name` as a query: sqlparser keeps the name out of what it shows as relations.
+fn names_a_table(body: &SetExpr) -> bool {
+    match body {
+        SetExpr::Table(_) => true,
+        SetExpr::SetOperation { left, right, .. } => names_a_table(left) || names_a_table(right),
+        SetExpr::Select(_)
+        | SetExpr::Query(_)
+        | SetExpr::Values(_)
+        | SetExpr::Insert(_)
+        | SetExpr::Update(_)
+        | SetExpr::Delete(_)
+        | SetExpr::Merge(_) => false,
+    }
+}
+
+/// Is the last argument the word TRUE?
+fn ends_with_true(args: &FunctionArguments) -> bool {
+    let FunctionArguments::List(list) = args else {
+        return false;
+    };
+    match list.args.last() {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) => {
+            value.value == Value::Boolean(true)
+        }
+        Some(_) | None => false,
+    }
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn sharded(&self) -> impl Iterator<Item = &'a Table> + '_ {
+        self.tables
+            .iter()
+            .copied()
+            .filter(|table| matches!(table.class, TableClass::Sharded { .. }))
+    }
+
+    pub(super) fn has_sharded(&self) -> bool {
+        self.sharded().next().is_some()
+    }
+
+    pub(super) fn undeclared(&self) -> Option<&'a Table> {
+        self.tables
+            .iter()
+            .copied()
+            .find(|table| table.class == TableClass::Undeclared)
+    }
+
+    pub(super) fn singles(&self) -> impl Iterator<Item = (&'a Table, ShardId)> + '_ {
+        self.tables
+            .iter()
+            .copied()
+            .filter_map(|table| match table.class {
+                TableClass::Single(shard) => Some((table, shard)),
+                TableClass::Sharded { .. } | TableClass::Reference | TableClass::Undeclared => None,
+            })
+    }
+
+    pub(super) fn has_reference(&self) -> bool {
+        self.tables
+            .iter()
+            .any(|table| table.class == TableClass::Reference)
+    }
+}

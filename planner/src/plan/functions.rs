@@ -1,0 +1,199 @@
+//! What calling a function means for where a statement may run and what it leaves behind.
+
+use crate::catalog::{Catalog, Volatility};
+use crate::plan::{Access, SessionEffect};
+
+/// What a statement, or a part of it, does beyond its tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Conduct {
+    pub(super) access: Access,
+    pub(super) effect: SessionEffect,
+}
+
+impl Conduct {
+    pub(super) const HARMLESS: Self = Self {
+        access: Access::Read,
+        effect: SessionEffect::None,
+    };
+
+    pub(super) fn new(access: Access, effect: SessionEffect) -> Self {
+        Self { access, effect }
+    }
+
+    /// Both happen.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            access: worse_access(self.access, other.access),
+            effect: worse_effect(self.effect, other.effect),
+        }
+    }
+}
+
+pub(super) fn worse_access(a: Access, b: Access) -> Access {
+    match (a, b) {
+        (Access::Write, _) | (_, Access::Write) => Access::Write,
+        (Access::Primary, _) | (_, Access::Primary) => Access::Primary,
+        (Access::Read, Access::Read) => Access::Read,
+    }
+}
+
+pub(super) fn worse_effect(a: SessionEffect, b: SessionEffect) -> SessionEffect {
+    let rank = |effect: &SessionEffect| match effect {
+        SessionEffect::None => 0,
+        SessionEffect::DiscardAll => 1,
+        SessionEffect::Taint(_) => 2,
+        SessionEffect::Pin(_) => 3,
+    };
+    if rank(&b) > rank(&a) { b } else { a }
+}
+
+/// Volatile functions of PostgreSQL that a replica answers as well and that leave nothing behind.
+const HARMLESS_VOLATILE: &[&str] = &[
+    "clock_timestamp",
+    "gen_random_uuid",
+    "pg_column_compression",
+    "pg_column_size",
+    "pg_database_size",
+    "pg_indexes_size",
+    "pg_relation_size",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "pg_table_size",
+    "pg_tablespace_size",
+    "pg_total_relation_size",
+    "random",
+    "random_normal",
+    "timeofday",
+];
+
+/// Written like functions, but part of the grammar: pg_proc does not hold them.
+const SYNTAX: &[&str] = &[
+    "array",
+    "coalesce",
+    "greatest",
+    "grouping",
+    "least",
+    "nullif",
+    "row",
+    "xmlconcat",
+    "xmlelement",
+    "xmlexists",
+    "xmlforest",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
+];
+
+/// What a call of `name` (without schema) does. `keeps` tells of set_config that its last
+/// argument is the word TRUE, so that the setting ends with the transaction.
+pub(super) fn conduct(name: &str, ends_with_transaction: bool, catalog: &Catalog) -> Conduct {
+    if SYNTAX.contains(&name) {
+        return Conduct::HARMLESS;
+    }
+    let known = catalog.function(name);
+    if known.is_some_and(|function| function.user_defined) {
+        return by_volatility(name, catalog);
+    }
+    if name.starts_with("pg_advisory_xact_lock") || name.starts_with("pg_try_advisory_xact_lock") {
+        return Conduct::new(Access::Primary, SessionEffect::None);
+    }
+    if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") {
+        let effect = SessionEffect::Pin("it takes or gives back an advisory lock of the session");
+        return Conduct::new(Access::Primary, effect);
+    }
+    match name {
+        "set_config" if ends_with_transaction => Conduct::new(Access::Primary, SessionEffect::None),
+        "set_config" => Conduct::new(
+            Access::Primary,
+            SessionEffect::Pin("set_config changes a session setting"),
+        ),
+        "currval" | "lastval" => Conduct::new(
+            Access::Primary,
+            SessionEffect::Pin("it asks what a sequence gave to this session"),
+        ),
+        "pg_export_snapshot" => Conduct::new(Access::Primary, SessionEffect::None),
+        _ => by_volatility(name, catalog),
+    }
+}
+
+fn by_volatility(name: &str, catalog: &Catalog) -> Conduct {
+    let Some(function) = catalog.function(name) else {
+        let effect = SessionEffect::Taint("it calls a function that is not in the catalog");
+        return Conduct::new(Access::Write, effect);
+    };
+    match function.volatility {
+        Volatility::Immutable | Volatility::Stable => Conduct::HARMLESS,
+        Volatility::Volatile if function.user_defined => Conduct::new(
+            Access::Write,
+            SessionEffect::Taint("it calls a volatile function that users defined"),
+        ),
+        Volatility::Volatile if HARMLESS_VOLATILE.contains(&name) => Conduct::HARMLESS,
+        Volatility::Volatile => Conduct::new(Access::Write, SessionEffect::None),
+    }
+}
+
+/// True for functions that give another value for each call: their result may not be computed
+/// once per shard where one value is meant.
+pub(super) fn is_volatile(name: &str, catalog: &Catalog) -> bool {
+    !SYNTAX.contains(&name)
+        && catalog
+            .function(name)
+            .is_none_or(|function| function.volatility == Volatility::Volatile)
+}
+
+/// True for functions that read or move a sequence; each shard has its own.
+pub(super) fn is_of_sequence(name: &str) -> bool {
+    matches!(name, "nextval" | "setval" | "currval" | "lastval")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Function;
+
+    fn catalog() -> Catalog {
+        let mut catalog = Catalog::new(1, 1);
+        let volatile = |user_defined| Function {
+            volatility: Volatility::Volatile,
+            user_defined,
+            is_aggregate: false,
+        };
+        for name in ["random", "nextval", "set_config", "pg_advisory_lock"] {
+            catalog.add_function(name, volatile(false));
+        }
+        catalog.add_function("mine", volatile(true));
+        catalog
+    }
+
+    #[test]
+    fn conduct_of_functions() {
+        let pins = |conduct: Conduct| matches!(conduct.effect, SessionEffect::Pin(_));
+        let taints = |conduct: &Conduct| matches!(conduct.effect, SessionEffect::Taint(_));
+        let of = |name| conduct(name, false, &catalog());
+        assert_eq!(of("random"), Conduct::HARMLESS);
+        assert_eq!(
+            of("nextval"),
+            Conduct::new(Access::Write, SessionEffect::None)
+        );
+        assert!(pins(of("pg_advisory_lock")) && pins(of("set_config")) && pins(of("lastval")));
+        assert!(!pins(conduct("set_config", true, &catalog())));
+        assert!(taints(&of("mine")) && of("mine").access == Access::Write);
+        assert!(taints(&of("unheard_of")) && of("unheard_of").access == Access::Write);
+    }
+
+    #[test]
+    fn a_users_overload_makes_a_harmless_name_suspect() {
+        let mut catalog = catalog();
+        catalog.add_function(
+            "random",
+            Function {
+                volatility: Volatility::Volatile,
+                user_defined: true,
+                is_aggregate: false,
+            },
+        );
+        assert_eq!(conduct("random", false, &catalog).access, Access::Write);
+    }
+}

@@ -1,0 +1,321 @@
+//! The text to plan: its pieces, its tokens, and sqlparser's tree of it with places in the text.
+
+use sqlparser::ast;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Location, Token as ParserToken, TokenWithSpan, Tokenizer, Whitespace};
+
+use crate::lexer::{self, Boundary, Kind, Token};
+use crate::shape::{Piece, PieceKind, Shape};
+
+/// Operators that may follow each other without parentheses or commas. sqlparser builds one level
+/// of its tree for each, and walking or dropping the tree needs stack for each level.
+const MAX_CHAIN: usize = 1000;
+
+/// A text with everything that is found without parsing.
+pub(super) struct Source<'a> {
+    pub(super) sql: &'a str,
+    pub(super) pieces: Vec<Piece>,
+    /// More than one statement, by PostgreSQL's lexical rules.
+    pub(super) multiple: bool,
+    /// PostgreSQL's tokens, without spaces and comments.
+    pub(super) tokens: Vec<Token>,
+}
+
+/// sqlparser's reading of a text.
+pub(super) struct Parsed {
+    pub(super) statements: Vec<ast::Statement>,
+    /// Where sqlparser's tokens start: line and column, byte.
+    places: Vec<(Location, usize)>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(sql: &'a str) -> Self {
+        let mut shape = Shape::default();
+        shape.scan(sql.as_bytes());
+        let tokens = lexer::tokens(sql);
+        Self {
+            sql,
+            pieces: shape.pieces,
+            multiple: shape.multiple,
+            tokens,
+        }
+    }
+
+    pub(super) fn text(&self, token: &Token) -> &'a str {
+        self.sql.get(token.range.clone()).unwrap_or_default()
+    }
+
+    /// True when token `index` is this keyword, in any case and without quotes.
+    pub(super) fn is(&self, index: usize, keyword: &str) -> bool {
+        self.tokens.get(index).is_some_and(|token| {
+            token.kind == Kind::Word && self.text(token).eq_ignore_ascii_case(keyword)
+        })
+    }
+
+    /// True when the tokens from `index` on are these keywords.
+    pub(super) fn are(&self, index: usize, keywords: &[&str]) -> bool {
+        keywords
+            .iter()
+            .enumerate()
+            .all(|(n, keyword)| self.is(index + n, keyword))
+    }
+
+    /// True when any token is this keyword.
+    pub(super) fn has(&self, keyword: &str) -> bool {
+        (0..self.tokens.len()).any(|index| self.is(index, keyword))
+    }
+
+    /// Token `index` in lower case, empty when it is no keyword or identifier without quotes.
+    pub(super) fn word(&self, index: usize) -> String {
+        match self.tokens.get(index) {
+            Some(token) if token.kind == Kind::Word => self.text(token).to_lowercase(),
+            Some(_) | None => String::new(),
+        }
+    }
+
+    /// Token `index` as a name: folded to lower case, or with its quotes undone.
+    pub(super) fn name(&self, index: usize) -> Option<String> {
+        let token = self.tokens.get(index)?;
+        match token.kind {
+            Kind::Word => Some(self.text(token).to_lowercase()),
+            Kind::QuotedIdentifier => {
+                let inner = self.text(token).strip_prefix('"')?.strip_suffix('"')?;
+                Some(inner.replace("\"\"", "\""))
+            }
+            Kind::Space
+            | Kind::Comment
+            | Kind::Param
+            | Kind::Integer
+            | Kind::Number
+            | Kind::Junk
+            | Kind::String
+            | Kind::OtherString
+            | Kind::Semicolon
+            | Kind::Open
+            | Kind::Close
+            | Kind::Comma
+            | Kind::Other => None,
+        }
+    }
+
+    /// The texts of the single statements, without empty ones.
+    pub(super) fn statements(&self) -> Vec<&'a str> {
+        let mut boundary = Boundary::default();
+        let mut found = Vec::new();
+        let mut start = None;
+        for token in &self.tokens {
+            if boundary.ends(token.kind, self.text(token).as_bytes()) {
+                let text = start
+                    .take()
+                    .and_then(|from| self.sql.get(from..token.range.start));
+                found.extend(text);
+            } else if start.is_none() && token.kind != Kind::Semicolon {
+                start = Some(token.range.start);
+            }
+        }
+        found.extend(start.and_then(|from| self.sql.get(from..)));
+        found
+    }
+
+    /// The lifted piece that starts at byte `offset`.
+    pub(super) fn piece_at(&self, offset: usize) -> Option<(usize, PieceKind)> {
+        let index = self
+            .pieces
+            .binary_search_by_key(&offset, |piece| piece.range.start)
+            .ok()?;
+        Some((index, self.pieces[index].kind))
+    }
+
+    /// `offset` when every lifted piece before it counts as one byte.
+    pub(super) fn shape_offset(&self, offset: usize) -> usize {
+        let before = self
+            .pieces
+            .iter()
+            .take_while(|piece| piece.range.start < offset);
+        offset - before.map(|piece| piece.range.len() - 1).sum::<usize>()
+    }
+
+    /// How often `$n` stands in the text, `n` from 0.
+    pub(super) fn uses_of_param(&self, index: usize) -> usize {
+        let is_it = |token: &&Token| {
+            token.kind == Kind::Param && param_index(self.text(token)) == Some(index)
+        };
+        self.tokens.iter().filter(is_it).count()
+    }
+
+    /// sqlparser's tree, if it can read the text and splits it into the tokens that PostgreSQL sees.
+    pub(super) fn parse(&self) -> Option<Parsed> {
+        if self.longest_chain() > MAX_CHAIN {
+            return None;
+        }
+        let dialect = PostgreSqlDialect {};
+        let tokens = Tokenizer::new(&dialect, self.sql)
+            .tokenize_with_location()
+            .ok()?;
+        let places = places(self.sql, &tokens);
+        if !self.agrees(&tokens, &places) {
+            return None;
+        }
+        let statements = Parser::new(&dialect)
+            .with_tokens_with_locations(tokens)
+            .parse_statements()
+            .ok()?;
+        Some(Parsed { statements, places })
+    }
+
+    /// An upper bound of the operators that stand in one row, over all open parentheses.
+    fn longest_chain(&self) -> usize {
+        let mut open = vec![0];
+        let (mut current, mut longest) = (0_usize, 0);
+        for token in &self.tokens {
+            match token.kind {
+                Kind::Open => open.push(0),
+                Kind::Close => {
+                    // What stood in parentheses counts once for the row around them.
+                    if open.len() > 1 {
+                        current -= open.pop().unwrap_or(0);
+                    }
+                }
+                Kind::Comma | Kind::Semicolon => {
+                    current -= open.last_mut().map_or(0, std::mem::take);
+                }
+                Kind::Other | Kind::Word if self.chains(token) => {
+                    if let Some(last) = open.last_mut() {
+                        *last += 1;
+                    }
+                    current += 1;
+                    longest = longest.max(current);
+                }
+                Kind::Other
+                | Kind::Word
+                | Kind::Space
+                | Kind::Comment
+                | Kind::QuotedIdentifier
+                | Kind::Param
+                | Kind::Integer
+                | Kind::Number
+                | Kind::Junk
+                | Kind::String
+                | Kind::OtherString => {}
+            }
+        }
+        longest
+    }
+
+    /// Does sqlparser nest its tree at this word or operator?
+    fn chains(&self, token: &Token) -> bool {
+        const WORDS: [&str; 11] = [
+            "and",
+            "at",
+            "collate",
+            "except",
+            "intersect",
+            "is",
+            "isnull",
+            "not",
+            "notnull",
+            "or",
+            "union",
+        ];
+        let text = self.text(token);
+        match token.kind {
+            Kind::Word => WORDS.iter().any(|word| text.eq_ignore_ascii_case(word)),
+            _ => text != ".",
+        }
+    }
+
+    /// Do both lexers see the same words, names and literals? Where they do not, the tree is of
+    /// another statement than the one that PostgreSQL would run.
+    fn agrees(&self, tokens: &[TokenWithSpan], places: &[(Location, usize)]) -> bool {
+        let ours = self.tokens.iter().filter(|token| is_compared(token.kind));
+        let theirs = tokens
+            .iter()
+            .zip(places)
+            .filter(|(token, _)| !is_operator(&token.token));
+        ours.map(|token| token.range.start)
+            .eq(theirs.map(|(_, (_, offset))| *offset))
+    }
+}
+
+impl Parsed {
+    /// The byte at which sqlparser's token at `location` starts.
+    pub(super) fn offset(&self, location: Location) -> Option<usize> {
+        let index = self
+            .places
+            .binary_search_by_key(&location, |(place, _)| *place)
+            .ok()?;
+        Some(self.places[index].1)
+    }
+}
+
+/// `$3` is 2.
+pub(super) fn param_index(text: &str) -> Option<usize> {
+    text.strip_prefix('$')?
+        .parse::<usize>()
+        .ok()?
+        .checked_sub(1)
+}
+
+fn is_compared(kind: Kind) -> bool {
+    match kind {
+        Kind::Word
+        | Kind::QuotedIdentifier
+        | Kind::Param
+        | Kind::Integer
+        | Kind::Number
+        | Kind::Junk
+        | Kind::String
+        | Kind::OtherString
+        | Kind::Semicolon => true,
+        Kind::Space | Kind::Comment | Kind::Open | Kind::Close | Kind::Comma | Kind::Other => false,
+    }
+}
+
+/// True for what is neither word nor literal nor `;`. sqlparser's tokens are not ours to list, so
+/// an unknown one counts as one to compare.
+fn is_operator(token: &ParserToken) -> bool {
+    match token {
+        ParserToken::Whitespace(
+            Whitespace::Space
+            | Whitespace::Newline
+            | Whitespace::Tab
+            | Whitespace::SingleLineComment { .. }
+            | Whitespace::MultiLineComment(_),
+        )
+        | ParserToken::EOF => true,
+        ParserToken::Word(_) | ParserToken::Number(..) | ParserToken::SemiColon => false,
+        other => !matches!(
+            other.to_string().as_bytes().first(),
+            Some(b'\'' | b'"' | b'$' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | 0x80..)
+        ),
+    }
+}
+
+/// The byte offsets of `tokens`, which are in the order of the text.
+fn places(sql: &str, tokens: &[TokenWithSpan]) -> Vec<(Location, usize)> {
+    let mut here = Location { line: 1, column: 1 };
+    let mut chars = sql.char_indices();
+    let mut offset = 0;
+    let mut found = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        while here < token.span.start {
+            let Some((at, char)) = chars.next() else {
+                break;
+            };
+            offset = at + char.len_utf8();
+            here = match char {
+                '\n' => Location {
+                    line: here.line + 1,
+                    column: 1,
+                },
+                _ => Location {
+                    line: here.line,
+                    column: here.column + 1,
+                },
+            };
+        }
+        found.push((token.span.start, offset));
+    }
+    found
+}

@@ -1,0 +1,134 @@
+//! Where a SELECT (or VALUES, or WITH) runs.
+
+use std::borrow::Cow;
+
+use sqlparser::ast::{Query, Select, SetExpr};
+
+use super::facts::{Facts, Input};
+use super::keys::{Clauses, Pin};
+use super::refuse;
+use crate::plan::{Access, KeySet, Many, Target};
+use crate::topology::ShardId;
+
+pub(super) type Decision = (Target, Cow<'static, str>);
+
+pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+    if let Some(table) = facts.undeclared() {
+        return refused(refuse::undeclared(&table.name));
+    }
+    if facts.opaque {
+        return refused(refuse::unreadable());
+    }
+    if !facts.has_sharded() {
+        return unsharded_tables(facts);
+    }
+    if let Some(table) = facts.unknown.first() {
+        return refused(refuse::unknown_with_sharded(table));
+    }
+    if let Some((single, _)) = facts.singles().next() {
+        let sharded = facts
+            .sharded()
+            .next()
+            .map_or("", |table| table.name.as_str());
+        return refused(refuse::single_tables_apart(&single.name, sharded));
+    }
+    match only_select(query, facts) {
+        Some(select) => simple(query, select, facts, input),
+        None => whole_in_one_shard(facts),
+    }
+}
+
+pub(super) fn refused(refusal: crate::Refusal) -> Decision {
+    let reason = refusal.detail.clone();
+    (Target::Refused(refusal), reason)
+}
+
+/// A statement whose tables are not spread over the shards.
+pub(super) fn unsharded_tables(facts: &Facts<'_>) -> Decision {
+    let mut singles = facts.singles();
+    let Some((first, shard)) = singles.next() else {
+        return match facts.conduct.access {
+            Access::Read => (Target::AnyShard, "every shard gives the same answer".into()),
+            // Sequences, advisory locks and row locks work only if all sessions meet in one place.
+            Access::Write | Access::Primary if facts.unknown.is_empty() => (
+                Target::OneShard(ShardId(0)),
+                "what concerns no sharded row runs on the first shard".into(),
+            ),
+            Access::Write | Access::Primary => (
+                Target::AnyShard,
+                "PostgreSQL itself tells of the table that is not there".into(),
+            ),
+        };
+    };
+    match singles.find(|(_, other)| *other != shard) {
+        Some((second, _)) => refused(refuse::single_tables_apart(&first.name, &second.name)),
+        None => (
+            Target::OneShard(shard),
+            format!("table \"{}\" is on one shard", first.name).into(),
+        ),
+    }
+}
+
+/// The SELECT that the whole query is, when it has no queries inside.
+fn only_select<'q>(query: &'q Query, facts: &Facts<'_>) -> Option<&'q Select> {
+    match query.body.as_ref() {
+        SetExpr::Select(select) if facts.queries == 1 && query.with.is_none() => Some(select),
+        _ => None,
+    }
+}
+
+/// One SELECT over sharded tables and tables that every shard has.
+fn simple(query: &Query, select: &Select, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+    let clauses = Clauses::new(&select.from, select.selection.as_ref(), input);
+    let (_, _) = (query, &clauses.splits);
+    let many = Many::Refused(refuse::not_one_shard("a query"));
+    match joint_keys(&facts.pins, facts) {
+        Some(keys) => by_keys(keys, many),
+        None => (
+            Target::AllShards(many),
+            "no value of the sharding key is given".into(),
+        ),
+    }
+}
+
+/// Any query: allowed if one shard holds all rows that it can touch.
+pub(super) fn whole_in_one_shard(facts: &Facts<'_>) -> Decision {
+    let refusal = refuse::not_one_shard("a query of this kind");
+    match joint_keys(&facts.pins, facts) {
+        Some(keys) => by_keys(keys, Many::Refused(refusal)),
+        None => refused(refusal),
+    }
+}
+
+pub(super) fn by_keys(keys: KeySet, many: Many) -> Decision {
+    let reason = format!("{} is limited to given values", keys.column);
+    (Target::Keys { keys, many }, reason.into())
+}
+
+/// The union of the keys of all sharded references, if all are limited.
+pub(super) fn joint_keys(pins: &[Pin], facts: &Facts<'_>) -> Option<KeySet> {
+    // A mention outside of what the pins were made from is not limited.
+    if pins.len() != facts.sharded().count() {
+        return None;
+    }
+    let mut joint: Option<KeySet> = None;
+    for pin in pins {
+        let keys = pin.keys.as_ref()?;
+        match &mut joint {
+            None => joint = Some(keys.clone()),
+            Some(joint) => {
+                let alike = joint.key_type == keys.key_type
+                    || (joint.key_type.is_integer() && keys.key_type.is_integer());
+                if !alike {
+                    return None;
+                }
+                for value in &keys.values {
+                    if !joint.values.contains(value) {
+                        joint.values.push(value.clone());
+                    }
+                }
+            }
+        }
+    }
+    joint
+}

@@ -1,0 +1,155 @@
+//! Every refusal of the planner, in one place: what, why, and what works instead.
+
+use crate::refusal::Refusal;
+
+pub(super) fn undeclared(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("table \"{table}\" is on several shards and in no table class"),
+        "Nothing says whether its rows are spread, copied or separate.",
+        format!("Declare \"{table}\" as sharded, reference or single in the configuration."),
+    )
+}
+
+pub(super) fn unreadable() -> Refusal {
+    Refusal::unsupported(
+        "this statement could not be read, so its shards are not known",
+        "It uses syntax that the planner does not know, and it may concern several shards.",
+        "Write it in simpler syntax, or split it.",
+    )
+}
+
+pub(super) fn multiple() -> Refusal {
+    Refusal::unsupported(
+        "several statements in one query do not concern one and the same shard",
+        "Statements sent together run as one transaction on one shard.",
+        "Send the statements one by one.",
+    )
+}
+
+pub(super) fn not_one_shard(what: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("{what} over several shards is not supported"),
+        "The shards' answers cannot be put together to the answer of one PostgreSQL.",
+        "Compare the sharding key of every sharded table with a constant, so that one shard has all rows.",
+    )
+}
+
+pub(super) fn single_tables_apart(first: &str, second: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("tables \"{first}\" and \"{second}\" are not on one shard"),
+        "A join needs all its rows in one place.",
+        "Query the tables one by one.",
+    )
+}
+
+pub(super) fn unknown_with_sharded(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("table \"{table}\" is not in the catalog"),
+        "It is used together with a sharded table, and nothing says where its rows are.",
+        "Check the name; a table just created is known after the next catalog load.",
+    )
+}
+
+pub(super) fn insert_needs_key(column: &str, why: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("INSERT does not tell the value of sharding key {column}"),
+        format!("{why}."),
+        format!("Give {column} as a constant or a parameter in each row of VALUES."),
+    )
+}
+
+pub(super) fn insert_many_shards() -> Refusal {
+    Refusal::unsupported(
+        "INSERT of rows of several shards is not supported",
+        "It would have to be applied on all of them or on none.",
+        "Send one INSERT for each row or for the rows of each shard.",
+    )
+}
+
+pub(super) fn insert_select(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("INSERT into sharded table \"{table}\" from a query is not supported"),
+        "The rows of the query may belong to other shards than the one that made them.",
+        "Run the query, then send INSERT with VALUES.",
+    )
+}
+
+pub(super) fn update_of_key(column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("sharding key {column} cannot be updated"),
+        "The row would have to move to another shard.",
+        "DELETE the row and INSERT it with the new key.",
+    )
+}
+
+pub(super) fn returning_many_shards() -> Refusal {
+    Refusal::unsupported(
+        "RETURNING over several shards is not supported",
+        "The statement is not limited to one value of the sharding key.",
+        "Leave RETURNING out, or compare the sharding key with a constant.",
+    )
+}
+
+pub(super) fn write_joins(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("a write to \"{table}\" that reads other tables may concern several shards"),
+        "It is not proven that the rows it reads are on the shard that it writes.",
+        "Compare the sharding key of every sharded table with a constant.",
+    )
+}
+
+pub(super) fn volatile_on_reference(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("a write to reference table \"{table}\" calls a volatile function"),
+        "Each shard would compute another value, and the copies would differ.",
+        "Compute the value first, then send it as a constant or a parameter.",
+    )
+}
+
+pub(super) fn reference_from_others(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("a write to reference table \"{table}\" may read reference tables only"),
+        "Each shard has other rows of the other tables, and the copies would differ.",
+        "Run the query first, then send its rows as constants or parameters.",
+    )
+}
+
+pub(super) fn sequence_on_sharded(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("a sequence function in a write to \"{table}\" is not supported"),
+        "Each shard has its own sequence, so values would repeat.",
+        "Fetch the value with SELECT nextval first, or use gen_random_uuid().",
+    )
+}
+
+pub(super) fn copy_sharded(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("COPY of sharded table \"{table}\" is not supported"),
+        "Rows of several shards pass through one COPY.",
+        "Use INSERT or SELECT.",
+    )
+}
+
+pub(super) fn copy_into_reference(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("COPY into reference table \"{table}\" is not supported"),
+        "The rows would have to go to every shard.",
+        "Use INSERT, which goes to every shard.",
+    )
+}
+
+pub(super) fn aggregate(what: &str, hint: &'static str) -> Refusal {
+    Refusal::unsupported(
+        format!("{what} over several shards is not supported"),
+        "The shards' parts do not add up to the whole.",
+        hint,
+    )
+}
+
+pub(super) fn unknown_code() -> Refusal {
+    Refusal::unsupported(
+        "DO and CALL are not supported on a sharded database",
+        "Their code may concern rows of any shard.",
+        "Send the statements of the code one by one.",
+    )
+}

@@ -1,0 +1,150 @@
+//! The tables of one FROM clause, and which of them a column name means.
+
+use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor};
+
+use crate::catalog::{Catalog, KeyType, Table, TableClass};
+
+/// A name folded as PostgreSQL folds it: lower case unless quoted.
+pub(super) fn folded(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+/// Schema and name; `None` for what is no plain name. A database name in front is ignored:
+/// PostgreSQL accepts only the current one.
+pub(super) fn object_name(name: &ObjectName) -> Option<(Option<String>, String)> {
+    let mut parts = Vec::with_capacity(name.0.len());
+    for part in &name.0 {
+        match part {
+            ObjectNamePart::Identifier(ident) => parts.push(folded(ident)),
+            ObjectNamePart::Function(_) => return None,
+        }
+    }
+    let table = parts.pop()?;
+    Some((parts.pop(), table))
+}
+
+/// True for the tables of PostgreSQL itself, which every shard has.
+pub(super) fn is_system(schema: Option<&str>, name: &str) -> bool {
+    match schema {
+        Some(schema) => matches!(schema, "pg_catalog" | "information_schema"),
+        None => name.starts_with("pg_"),
+    }
+}
+
+/// One item of FROM.
+pub(super) struct Reference<'c> {
+    /// The name that columns are qualified with.
+    pub(super) alias: String,
+    /// `None` for what the catalog does not tell the columns of.
+    pub(super) table: Option<&'c Table>,
+}
+
+/// The sharding key column of a reference.
+#[derive(Clone, Copy)]
+pub(super) struct KeyColumn<'c> {
+    pub(super) name: &'c str,
+    pub(super) key_type: KeyType,
+}
+
+impl<'c> Reference<'c> {
+    pub(super) fn new(name: &ObjectName, alias: Option<&TableAlias>, catalog: &'c Catalog) -> Self {
+        let (schema, table) = object_name(name).unwrap_or_default();
+        // A list of column names hides the table's own.
+        let renamed = alias.is_some_and(|alias| !alias.columns.is_empty());
+        Self {
+            table: catalog
+                .table(schema.as_deref(), &table)
+                .filter(|_| !renamed),
+            alias: alias.map_or(table, |alias| folded(&alias.name)),
+        }
+    }
+
+    pub(super) fn of_factor(factor: &TableFactor, catalog: &'c Catalog) -> Self {
+        match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                ..
+            } => Self::new(name, alias.as_ref(), catalog),
+            _ => Self {
+                alias: String::new(),
+                table: None,
+            },
+        }
+    }
+
+    pub(super) fn key(&self) -> Option<KeyColumn<'c>> {
+        match &self.table?.class {
+            TableClass::Sharded { key, key_type } => Some(KeyColumn {
+                name: key,
+                key_type: *key_type,
+            }),
+            TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => None,
+        }
+    }
+
+    pub(super) fn is_sharded(&self) -> bool {
+        self.key().is_some()
+    }
+}
+
+/// The items of one FROM clause, in order.
+#[derive(Default)]
+pub(super) struct Scope<'c> {
+    pub(super) references: Vec<Reference<'c>>,
+    /// Columns joined by USING: their bare name means the first table that has them.
+    pub(super) merged: Vec<String>,
+}
+
+impl Scope<'_> {
+    /// The reference and the name of a column; `None` where PostgreSQL or we could be in doubt.
+    pub(super) fn column(&self, expr: &Expr) -> Option<(usize, String)> {
+        match expr {
+            Expr::Nested(inner) => self.column(inner),
+            Expr::Identifier(ident) => self.bare_column(folded(ident)),
+            Expr::CompoundIdentifier(idents) => self.qualified_column(idents),
+            _ => None,
+        }
+    }
+
+    fn bare_column(&self, column: String) -> Option<(usize, String)> {
+        let mut found = None;
+        for (index, reference) in self.references.iter().enumerate() {
+            let table = reference.table?;
+            if table.columns.iter().any(|known| known.name == column) {
+                if found.is_some() {
+                    let first = found.filter(|_| self.merged.contains(&column));
+                    return first.map(|index| (index, column));
+                }
+                found = Some(index);
+            }
+        }
+        found.map(|index| (index, column))
+    }
+
+    fn qualified_column(&self, idents: &[Ident]) -> Option<(usize, String)> {
+        let (column, qualifier) = idents.split_last()?;
+        let alias = folded(qualifier.last()?);
+        let mut named = self.references.iter().enumerate().filter(|(_, reference)| {
+            reference.alias == alias
+                && (qualifier.len() == 1
+                    || reference.table.is_some_and(|table| {
+                        qualifier.len() == 2
+                            && table.name == alias
+                            && table.schema == folded(&qualifier[0])
+                    }))
+        });
+        let (index, _) = named.next()?;
+        named.next().is_none().then(|| (index, folded(column)))
+    }
+
+    /// The reference whose sharding key `expr` is.
+    pub(super) fn key_column(&self, expr: &Expr) -> Option<usize> {
+        let (index, column) = self.column(expr)?;
+        (self.references[index].key()?.name == column).then_some(index)
+    }
+}

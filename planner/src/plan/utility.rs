@@ -1,0 +1,533 @@
+//! Utility statements, told by their leading keywords as PostgreSQL's grammar tells them.
+//!
+//! sqlparser reads too few of them to be asked.
+
+use std::borrow::Cow;
+
+use super::parse::Source;
+use super::{functions, refuse, unread};
+use crate::catalog::{Catalog, TableClass};
+use crate::lexer::Kind;
+use crate::plan::{
+    Access, KeySet, Many, Plan, PlanOptions, SessionEffect, SetStatement, Statement, Target,
+    plan as plan_text,
+};
+use crate::route::ValueRef;
+use crate::topology::ShardId;
+
+/// The plan of a utility statement; `None` for what is none.
+pub(super) fn plan(
+    source: &Source<'_>,
+    catalog: &Catalog,
+    options: PlanOptions<'_>,
+) -> Option<Plan> {
+    let first = source.word(0);
+    let planned = match first.as_str() {
+        "" | "select" | "insert" | "update" | "delete" | "with" | "values" | "table" | "merge" => {
+            return None;
+        }
+        "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
+            transaction(source)
+        }
+        "prepare" if source.is(1, "transaction") => session(Statement::TwoPhase),
+        "set" => set(source),
+        "reset" => reset(source),
+        "show" => session(Statement::Show(setting_name(source, 1).0)),
+        "discard" if source.is(1, "all") => {
+            effect(SessionEffect::DiscardAll, "DISCARD ALL empties the session")
+        }
+        "discard" => effect(SessionEffect::None, "it empties a part of the session"),
+        "prepare" | "execute" | "deallocate" => {
+            pinned("prepared statements made with SQL live on one server connection")
+        }
+        "listen" | "unlisten" => on_first_shard(pinned("LISTEN lives on one server connection")),
+        "notify" => on_first_shard(writes("all sessions must meet on one shard")),
+        "load" => pinned("LOAD changes the server process"),
+        "declare" => declare(source, catalog, options),
+        "fetch" | "move" | "close" => primary("a cursor lives in its transaction"),
+        "lock" => lock(source, catalog),
+        "copy" => copy(source, catalog, options),
+        "explain" => explain(source, catalog, options),
+        "do" => unknown_code("DO runs code that is not known here", source, catalog),
+        "call" => unknown_code(
+            "CALL runs a procedure that is not known here",
+            source,
+            catalog,
+        ),
+        "create" => create(source, catalog),
+        "vacuum" => ddl(source, catalog, false),
+        "alter" | "drop" | "reindex" | "cluster" => ddl(source, catalog, is_transactional(source)),
+        "analyze" | "analyse" | "comment" | "grant" | "revoke" | "truncate" | "refresh"
+        | "checkpoint" | "security" | "reassign" | "import" => ddl(source, catalog, true),
+        _ => unread::plan(source, catalog),
+    };
+    Some(planned)
+}
+
+fn session(statement: Statement) -> Plan {
+    Plan {
+        statement,
+        access: Access::Read,
+        effect: SessionEffect::None,
+        target: Target::AnyShard,
+        reason: "the session itself acts on it".into(),
+    }
+}
+
+fn other(access: Access, effect: SessionEffect, reason: impl Into<Cow<'static, str>>) -> Plan {
+    Plan {
+        statement: Statement::Other,
+        access,
+        effect,
+        target: Target::AnyShard,
+        reason: reason.into(),
+    }
+}
+
+fn effect(effect: SessionEffect, reason: &'static str) -> Plan {
+    other(Access::Primary, effect, reason)
+}
+
+fn pinned(why: &'static str) -> Plan {
+    other(Access::Primary, SessionEffect::Pin(why), why)
+}
+
+fn primary(reason: &'static str) -> Plan {
+    other(Access::Primary, SessionEffect::None, reason)
+}
+
+fn writes(reason: &'static str) -> Plan {
+    other(Access::Write, SessionEffect::None, reason)
+}
+
+fn on_first_shard(plan: Plan) -> Plan {
+    Plan {
+        target: Target::OneShard(ShardId(0)),
+        ..plan
+    }
+}
+
+fn transaction(source: &Source<'_>) -> Plan {
+    let prepared = || source.is(1, "prepared");
+    let chains =
+        source.has("chain") && !source.are(source.tokens.len().saturating_sub(2), &["no", "chain"]);
+    match source.word(0).as_str() {
+        "begin" | "start" => {
+            let read_only = (1..source.tokens.len()).any(|at| source.are(at, &["read", "only"]));
+            session(Statement::Begin { read_only })
+        }
+        "savepoint" | "release" => session(Statement::Savepoint),
+        "commit" | "rollback" if prepared() => session(Statement::TwoPhase),
+        "rollback" if (1..3).any(|at| source.is(at, "to")) => session(Statement::Savepoint),
+        _ if chains => {
+            pinned("AND CHAIN begins the next transaction on the same server connection")
+        }
+        "commit" | "end" => session(Statement::Commit),
+        _ => session(Statement::Rollback),
+    }
+}
+
+fn set(source: &Source<'_>) -> Plan {
+    let local = source.is(1, "local");
+    let start =
+        1 + usize::from(local || (source.is(1, "session") && !source.is(2, "characteristics")));
+    if source.is(1, "transaction") || source.is(1, "constraints") {
+        return primary("it holds for this transaction only");
+    }
+    if source.are(1, &["session", "characteristics"]) {
+        return pinned("it sets several defaults of the session at once");
+    }
+    if source.are(start, &["session", "authorization"]) {
+        return set_value(source, local, "session_authorization".into(), start + 2);
+    }
+    if source.are(start, &["time", "zone"]) {
+        return set_value(source, local, "timezone".into(), start + 2);
+    }
+    match source.word(start).as_str() {
+        "role" => return set_value(source, local, "role".into(), start + 1),
+        "names" => return set_value(source, local, "client_encoding".into(), start + 1),
+        "schema" => return set_value(source, local, "search_path".into(), start + 1),
+        "xml" => return pinned("SET XML OPTION changes a session setting"),
+        _ => {}
+    }
+    let (name, next) = setting_name(source, start);
+    let assigned = source.is(next, "to") || token_text(source, next) == "=";
+    if name.is_empty() || !assigned {
+        return unreadable_set();
+    }
+    set_value(source, local, name, next + 1)
+}
+
+/// PostgreSQL itself says what is wrong with it; if it is nothing, the session must not lose it.
+fn unreadable_set() -> Plan {
+    pinned("it may change a session setting")
+}
+
+/// `SET … name` with its value from token `start` on.
+fn set_value(source: &Source<'_>, local: bool, name: String, start: usize) -> Plan {
+    let end = source
+        .tokens
+        .iter()
+        .rposition(|token| token.kind != Kind::Semicolon);
+    let value = match (source.tokens.get(start), end) {
+        (Some(from), Some(end)) if end >= start => {
+            let range = from.range.start..source.tokens[end].range.end;
+            source.sql.get(range).unwrap_or_default()
+        }
+        _ => return unreadable_set(),
+    };
+    let resets = end == Some(start)
+        && (source.is(start, "default") || (name == "timezone" && source.is(start, "local")));
+    let value = (!resets).then(|| value.to_owned());
+    session(Statement::Set(SetStatement {
+        local,
+        name: Some(name),
+        value,
+    }))
+}
+
+fn reset(source: &Source<'_>) -> Plan {
+    let name = if source.is(1, "all") {
+        None
+    } else if source.are(1, &["time", "zone"]) {
+        Some("timezone".to_owned())
+    } else if source.are(1, &["session", "authorization"]) {
+        Some("session_authorization".to_owned())
+    } else {
+        Some(setting_name(source, 1).0)
+    };
+    session(Statement::Set(SetStatement {
+        local: false,
+        name,
+        value: None,
+    }))
+}
+
+/// The name of a setting from token `start` on, in lower case, and the index behind it.
+fn setting_name(source: &Source<'_>, start: usize) -> (String, usize) {
+    if source.are(start, &["time", "zone"]) {
+        return ("timezone".into(), start + 2);
+    }
+    if source.are(start, &["transaction", "isolation", "level"]) {
+        return ("transaction_isolation".into(), start + 3);
+    }
+    let mut name = String::new();
+    let mut at = start;
+    while let Some(part) = source.name(at) {
+        name.push_str(&part.to_lowercase());
+        at += 1;
+        if token_text(source, at) != "." {
+            break;
+        }
+        name.push('.');
+        at += 1;
+    }
+    (name, at)
+}
+
+fn token_text<'a>(source: &Source<'a>, index: usize) -> &'a str {
+    source
+        .tokens
+        .get(index)
+        .map_or("", |token| source.text(token))
+}
+
+/// DECLARE: the cursor's query decides where, WITH HOLD that it outlives the transaction.
+fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let query = (1..source.tokens.len())
+        .find(|at| source.is(*at, "for"))
+        .map(|at| at + 1);
+    let holds = (1..query.unwrap_or(0)).any(|at| source.are(at, &["with", "hold"]));
+    let plan = if holds {
+        pinned("a cursor WITH HOLD outlives its transaction")
+    } else {
+        primary("a cursor lives in its transaction")
+    };
+    match query.and_then(|at| source.tokens.get(at)) {
+        Some(token) => in_place_of(plan, &source.sql[token.range.start..], catalog, options),
+        None => Plan {
+            target: unread::target(source, catalog, Access::Primary),
+            ..plan
+        },
+    }
+}
+
+/// `plan`, run where the statement `inner` runs; only in one shard.
+fn in_place_of(plan: Plan, inner: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let planned = plan_text(inner, catalog, options);
+    let access = functions::worse_access(plan.access, planned.access);
+    let effect = functions::worse_effect(plan.effect, planned.effect);
+    let refused = || refuse::not_one_shard("a statement of this kind");
+    let target = match planned.target {
+        Target::AnyShard => Target::AnyShard,
+        Target::OneShard(shard) => Target::OneShard(shard),
+        Target::Keys { keys, many: _ } => Target::Keys {
+            keys: with_constants(keys, inner),
+            many: Many::Refused(refused()),
+        },
+        Target::AllShards(_) => Target::Refused(refused()),
+        Target::Refused(refusal) => Target::Refused(refusal),
+    };
+    Plan {
+        access,
+        effect,
+        target,
+        ..plan
+    }
+}
+
+/// Puts the literals of `inner` in place of references to its pieces: nothing is lifted from the
+/// outer text, so they belong to its shape.
+fn with_constants(keys: KeySet, inner: &str) -> KeySet {
+    let source = Source::new(inner);
+    let constant = |value: ValueRef| match value {
+        ValueRef::Literal { piece, negative } => {
+            let text = source
+                .pieces
+                .get(piece)
+                .and_then(|piece| inner.get(piece.range.clone()));
+            let text = text.unwrap_or_default();
+            let unquoted = text
+                .strip_prefix('\'')
+                .and_then(|text| text.strip_suffix('\''));
+            let text = unquoted.map_or_else(|| text.to_owned(), |text| text.replace("''", "'"));
+            ValueRef::Text(if negative { format!("-{text}") } else { text })
+        }
+        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
+    };
+    KeySet {
+        values: keys.values.into_iter().map(constant).collect(),
+        ..keys
+    }
+}
+
+fn lock(source: &Source<'_>, catalog: &Catalog) -> Plan {
+    let plan = writes("LOCK takes table locks");
+    Plan {
+        target: unread::target(source, catalog, Access::Write),
+        ..plan
+    }
+}
+
+fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let depth_zero = top_level(source);
+    let direction = depth_zero
+        .into_iter()
+        .find(|at| source.is(*at, "from") || source.is(*at, "to"))
+        .unwrap_or(source.tokens.len());
+    let reads_in = source.is(direction, "from");
+    let statement = if source.is(direction + 1, "stdin") {
+        Statement::CopyIn
+    } else if source.is(direction + 1, "stdout") {
+        Statement::CopyOut
+    } else {
+        Statement::Other
+    };
+    let access = if reads_in {
+        Access::Write
+    } else {
+        Access::Primary
+    };
+    let plan = Plan {
+        statement,
+        ..other(access, SessionEffect::None, "COPY of one place")
+    };
+    if let (Some(open), Some(close)) = (
+        source.tokens.get(1),
+        source.tokens.get(direction.wrapping_sub(1)),
+    ) {
+        if open.kind == Kind::Open
+            && close.kind == Kind::Close
+            && open.range.end <= close.range.start
+        {
+            let inner = &source.sql[open.range.end..close.range.start];
+            return in_place_of(
+                Plan {
+                    access: Access::Read,
+                    ..plan
+                },
+                inner,
+                catalog,
+                options,
+            );
+        }
+    }
+    copy_table(source, catalog, plan, reads_in)
+}
+
+fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool) -> Plan {
+    let at = 1 + usize::from(source.is(1, "binary"));
+    let Some(table) = unread::named_table(source, catalog, at) else {
+        let target = unread::target(source, catalog, plan.access);
+        return Plan { target, ..plan };
+    };
+    let (access, target) = match &table.class {
+        TableClass::Sharded { .. } => (
+            plan.access,
+            Target::Refused(refuse::copy_sharded(&table.name)),
+        ),
+        TableClass::Undeclared => (
+            plan.access,
+            Target::Refused(refuse::undeclared(&table.name)),
+        ),
+        TableClass::Reference if reads_in => (
+            plan.access,
+            Target::Refused(refuse::copy_into_reference(&table.name)),
+        ),
+        TableClass::Reference => (Access::Read, Target::AnyShard),
+        TableClass::Single(shard) if reads_in => (plan.access, Target::OneShard(*shard)),
+        TableClass::Single(shard) => (Access::Read, Target::OneShard(*shard)),
+    };
+    Plan {
+        access,
+        target,
+        ..plan
+    }
+}
+
+/// Indices of the tokens outside parentheses.
+fn top_level(source: &Source<'_>) -> Vec<usize> {
+    let mut depth = 0_usize;
+    let mut found = Vec::new();
+    for (index, token) in source.tokens.iter().enumerate() {
+        match token.kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            _ if depth == 0 => found.push(index),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let plan = other(Access::Read, SessionEffect::None, "EXPLAIN of a statement");
+    let (inner, runs) = explained(source);
+    let Some(start) = source.tokens.get(inner).map(|token| token.range.start) else {
+        return plan;
+    };
+    if source
+        .tokens
+        .get(1)
+        .is_some_and(|token| token.kind == Kind::Open)
+        && source.is(2, "route")
+    {
+        let end = source
+            .tokens
+            .last()
+            .map_or(source.sql.len(), |token| match token.kind {
+                Kind::Semicolon => token.range.start,
+                _ => token.range.end,
+            });
+        return session(Statement::ExplainRoute {
+            inner: start..end.max(start),
+        });
+    }
+    let planned = plan_text(&source.sql[start..], catalog, options);
+    if runs {
+        return in_place_of(plan, &source.sql[start..], catalog, options);
+    }
+    let access = planned.access;
+    let plan = in_place_of(plan, &source.sql[start..], catalog, options);
+    // Without ANALYZE nothing is called, so nothing stays.
+    Plan {
+        access,
+        effect: SessionEffect::None,
+        ..plan
+    }
+}
+
+/// The index at which the explained statement starts, and whether ANALYZE runs it.
+fn explained(source: &Source<'_>) -> (usize, bool) {
+    let opens = source
+        .tokens
+        .get(1)
+        .is_some_and(|token| token.kind == Kind::Open);
+    if !opens {
+        let mut at = 1;
+        while source.is(at, "analyze") || source.is(at, "analyse") || source.is(at, "verbose") {
+            at += 1;
+        }
+        return (at, (1..at).any(|at| !source.is(at, "verbose")));
+    }
+    let starts_statement = |at: usize| {
+        [
+            "select", "insert", "update", "delete", "merge", "values", "with", "execute",
+            "declare", "create",
+        ]
+        .iter()
+        .any(|word| source.is(at, word))
+    };
+    if starts_statement(2) {
+        return (1, false);
+    }
+    let close = source
+        .tokens
+        .iter()
+        .position(|token| token.kind == Kind::Close);
+    let close = close.unwrap_or(source.tokens.len());
+    let runs = (2..close).any(|at| source.is(at, "analyze") || source.is(at, "analyse"));
+    (close + 1, runs)
+}
+
+fn unknown_code(why: &'static str, source: &Source<'_>, catalog: &Catalog) -> Plan {
+    let plan = other(Access::Write, SessionEffect::Taint(why), why);
+    if catalog.is_sharded() {
+        let _ = source;
+        return Plan {
+            target: Target::Refused(refuse::unknown_code()),
+            ..plan
+        };
+    }
+    plan
+}
+
+fn create(source: &Source<'_>, catalog: &Catalog) -> Plan {
+    let temporary = (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary"));
+    let plan = ddl(source, catalog, is_transactional(source));
+    let queries = source.has("select") || source.has("values");
+    let makes_table = (1..5).any(|at| source.is(at, "table"));
+    if temporary {
+        return Plan {
+            effect: SessionEffect::Pin("temporary objects live in one server session"),
+            target: unread::target(source, catalog, Access::Write),
+            ..plan
+        };
+    }
+    if makes_table && (queries || source.has("execute")) && source.has("as") {
+        // CREATE TABLE AS would fill each shard from its own rows.
+        return Plan {
+            target: unread::target(source, catalog, Access::Write),
+            ..plan
+        };
+    }
+    plan
+}
+
+/// False for what PostgreSQL refuses inside a transaction block.
+fn is_transactional(source: &Source<'_>) -> bool {
+    let database_wide = (1..3).any(|at| {
+        ["database", "tablespace", "system", "subscription"]
+            .iter()
+            .any(|word| source.is(at, word))
+    });
+    !database_wide && !source.has("concurrently")
+}
+
+fn ddl(source: &Source<'_>, catalog: &Catalog, transactional: bool) -> Plan {
+    let plan = Plan {
+        statement: Statement::Ddl { transactional },
+        ..writes("it changes the schema, so every shard runs it")
+    };
+    match unread::single_shard(source, catalog) {
+        Some(shard) => Plan {
+            target: Target::OneShard(shard),
+            reason: "it concerns tables of one shard only".into(),
+            ..plan
+        },
+        None => Plan {
+            target: Target::AllShards(Many::SameAnswer),
+            ..plan
+        },
+    }
+}

@@ -1,0 +1,93 @@
+//! Golden plans: `testdata/*.plan`. REWRITE=1 writes what the planner says now.
+
+use std::fs;
+
+use datadriven::{TestCase, walk_exclusive};
+use planner::explain::explain;
+use planner::plan::{Plan, PlanOptions, SessionEffect, Target, plan};
+use planner::route::{Param, Values, route};
+use planner::shape::Shape;
+
+mod support;
+
+#[test]
+fn golden_plans() {
+    let files = fs::read_dir("tests/testdata").expect("testdata").count();
+    let mut run = 0;
+    let is_no_plan = |file: &datadriven::TestFile| !file.filename.ends_with(".plan");
+    walk_exclusive(
+        "tests/testdata",
+        |file| {
+            run += 1;
+            file.run(answer);
+        },
+        is_no_plan,
+    );
+    assert!(run > 0 && run < files, "{run} of {files} files are plans");
+}
+
+/// `plan`: one statement on three shards. `pool`: the same on one. Arguments: `types` are declared
+/// parameter types, `params` their values in text (NULL is null).
+fn answer(case: &mut TestCase) -> String {
+    let shards = match case.directive.as_str() {
+        "plan" => 3,
+        "pool" => 1,
+        other => panic!("unknown directive {other}"),
+    };
+    let types: Vec<u32> = case
+        .try_take_args("types")
+        .expect("types")
+        .unwrap_or_default();
+    let texts: Vec<String> = case
+        .try_take_args("params")
+        .expect("params")
+        .unwrap_or_default();
+    let params: Vec<Param<'_>> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| Param {
+            value: (text != "NULL").then_some(text.as_bytes()),
+            binary: false,
+            type_oid: types.get(index).copied().unwrap_or(0),
+        })
+        .collect();
+    let sql = case.input.trim_end();
+    let catalog = support::catalog(shards);
+    let topology = support::topology(shards);
+    let planned = plan(
+        sql,
+        &catalog,
+        PlanOptions {
+            param_types: &types,
+        },
+    );
+    let mut shape = Shape::default();
+    shape.scan(sql.as_bytes());
+    let values = Values {
+        sql: sql.as_bytes(),
+        pieces: &shape.pieces,
+        params: &params,
+    };
+    let routed = route(&planned, values, &topology);
+    let mut lines = vec![head(&planned)];
+    lines.extend(explain(&planned, routed.as_ref(), &topology));
+    lines.join("\n") + "\n"
+}
+
+/// Statement, access, effect and target in one line.
+fn head(plan: &Plan) -> String {
+    let effect = match plan.effect {
+        SessionEffect::None => "",
+        SessionEffect::Taint(_) => " taint",
+        SessionEffect::Pin(_) => " pin",
+        SessionEffect::DiscardAll => " discard",
+    };
+    let target = match &plan.target {
+        Target::AnyShard => "any".to_owned(),
+        Target::OneShard(shard) => format!("one {}", shard.0),
+        Target::Keys { keys, .. } => format!("keys {} {:?}", keys.column, keys.values),
+        Target::AllShards(_) => "all".to_owned(),
+        Target::Refused(_) => "refused".to_owned(),
+    };
+    format!("{:?} {:?}{effect} -> {target}", plan.statement, plan.access)
+}

@@ -1,0 +1,185 @@
+//! The planner's catalog, loaded from the servers and kept up to date.
+
+pub mod classify;
+mod load;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use planner::{Catalog, ShardId};
+use tokio::sync::{Mutex, watch};
+
+use crate::cluster::Cluster;
+use crate::cluster::control::Failure;
+use crate::cluster::shard::{EndpointId, Standing};
+use crate::net::timeout;
+use classify::{ShardSchema, classify};
+
+/// Something that is not as the configuration has it, for people to act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: FindingKind,
+    /// A sentence.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FindingKind {
+    /// The configuration or a schema is wrong: statements on the table fail or are refused.
+    Mistake,
+    /// Statements that name the table are refused until something is declared or removed.
+    Notice,
+    /// A schema could not be read, so the catalog may be incomplete.
+    Unread,
+}
+
+/// The time that loading one shard's schema may take.
+const LOAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// The published catalog of one database.
+pub struct CatalogRoom {
+    catalog: ArcSwap<Catalog>,
+    findings: ArcSwap<Vec<Finding>>,
+    /// Held while loading, so that loads follow each other.
+    loaded: Mutex<Vec<Option<Loaded>>>,
+    first: watch::Sender<bool>,
+}
+
+/// One shard's schema with the fingerprint that was taken before it was read.
+struct Loaded {
+    fingerprint: String,
+    schema: ShardSchema,
+}
+
+impl CatalogRoom {
+    pub fn new(shards: usize) -> Self {
+        Self {
+            catalog: ArcSwap::from_pointee(Catalog::new(0, shards)),
+            findings: ArcSwap::default(),
+            loaded: Mutex::new((0..shards).map(|_| None).collect()),
+            first: watch::Sender::new(false),
+        }
+    }
+
+    pub fn current(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    pub fn findings(&self) -> Arc<Vec<Finding>> {
+        self.findings.load_full()
+    }
+
+    /// Waits for the first load to end, well or not.
+    pub async fn first_load(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.first.subscribe().wait_for(|done| *done).await;
+    }
+
+    /// Reads the schemas that changed since they were last read, and publishes the catalog that
+    /// follows. A shard that cannot be read keeps the schema it had.
+    ///
+    /// Cancel safety: what was read is kept, nothing half read is published.
+    pub async fn refresh(&self, cluster: &Cluster) {
+        let mut loaded = self.loaded.lock().await;
+        let mut unread = Vec::new();
+        let mut changed = self.catalog.load().version == 0;
+        for (shard, slot) in (0..).map(ShardId).zip(loaded.iter_mut()) {
+            let known = slot.as_ref().map(|l| l.fingerprint.as_str());
+            match read(cluster, shard, known).await {
+                Ok(None) => {}
+                Ok(Some(new)) => {
+                    changed |= slot.as_ref().is_none_or(|old| old.schema != new.schema);
+                    *slot = Some(new);
+                }
+                Err(text) => unread.push(Finding {
+                    kind: FindingKind::Unread,
+                    text,
+                }),
+            }
+        }
+        self.publish(cluster, &loaded, changed, unread);
+        self.first.send_replace(true);
+    }
+
+    fn publish(
+        &self,
+        cluster: &Cluster,
+        loaded: &[Option<Loaded>],
+        changed: bool,
+        unread: Vec<Finding>,
+    ) {
+        let schemas: Vec<_> = loaded
+            .iter()
+            .map(|slot| slot.as_ref().map(|loaded| &loaded.schema))
+            .collect();
+        let mut findings = unread;
+        if changed {
+            let version = self.catalog.load().version + 1;
+            let names: Vec<_> = cluster.database.shards.iter().map(|s| &*s.name).collect();
+            let classified = classify(&cluster.database.tables, &names, &schemas, version);
+            findings.extend(classified.findings);
+            self.catalog.store(Arc::new(classified.catalog));
+        } else {
+            let before = self.findings.load();
+            let lasting = before.iter().filter(|f| f.kind != FindingKind::Unread);
+            findings.extend(lasting.cloned());
+        }
+        self.log_new(&cluster.database.name, &findings);
+        self.findings.store(Arc::new(findings));
+    }
+
+    fn log_new(&self, database: &str, findings: &[Finding]) {
+        let before = self.findings.load();
+        for finding in findings.iter().filter(|f| !before.contains(f)) {
+            match finding.kind {
+                FindingKind::Mistake | FindingKind::Unread => {
+                    tracing::warn!(database, "{}", finding.text);
+                }
+                FindingKind::Notice => tracing::info!(database, "{}", finding.text),
+            }
+        }
+    }
+}
+
+/// Reads one shard's schema unless its fingerprint is still `known`. Errors are sentences.
+async fn read(
+    cluster: &Cluster,
+    shard: ShardId,
+    known: Option<&str>,
+) -> Result<Option<Loaded>, String> {
+    let name = &cluster.database.shards[usize::from(shard.0)].name;
+    let Some(endpoint) = source(cluster, shard) else {
+        return Err(format!(
+            "The schema of shard \"{name}\" cannot be read: none of its servers is up."
+        ));
+    };
+    let answer = timeout(
+        LOAD_LIMIT,
+        load::load(cluster.control(shard, endpoint), known),
+    )
+    .await
+    .unwrap_or(Err(Failure::Slow("reading the schema", LOAD_LIMIT)));
+    answer.map_err(|failure| {
+        let server = cluster.endpoint(shard, endpoint);
+        format!("The schema of shard \"{name}\" cannot be read from {server}: {failure}.")
+    })
+}
+
+/// The primary, else a replica that is up.
+fn source(cluster: &Cluster, shard: ShardId) -> Option<EndpointId> {
+    let snapshot = cluster.shard(shard).snapshot.load();
+    let mut servers = (0..).map(EndpointId).zip(&snapshot.servers);
+    snapshot.primary.or_else(|| {
+        servers
+            .find(|(_, server)| match server.standing {
+                Standing::Fresh | Standing::Lagging => true,
+                Standing::Unknown
+                | Standing::Down
+                | Standing::Primary
+                | Standing::Fenced
+                | Standing::Foreign => false,
+            })
+            .map(|(id, _)| id)
+    })
+}

@@ -1,0 +1,234 @@
+//! `ringway demo`: a real sharded cluster on this machine, from the PostgreSQL that is installed,
+//! with sample data and Ringway in front; `--check` compares its answers with one plain server.
+
+pub mod answer;
+pub mod captive;
+pub mod check;
+pub mod proxy;
+pub mod shop;
+pub mod tour;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use captive::{CaptiveCluster, Spec};
+use proxy::Proxy;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often we look whether Ringway still runs.
+const LOOK: Duration = Duration::from_millis(200);
+
+const SHARDS: usize = 2;
+const REPLICAS: usize = 1;
+
+/// The arguments of `ringway demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Run a tour of statements against Ringway and against one plain PostgreSQL with the same
+    /// rows, print the comparison and exit; a difference is a failure
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[derive(Debug)]
+pub enum Error {
+    Captive(captive::Error),
+    Postgres(tokio_postgres::Error),
+    Io(std::io::Error),
+    /// The tour's file cannot be read; the message names its line.
+    Tour(String),
+    /// Answers of the tour that were not those of one plain PostgreSQL.
+    Differs {
+        blocks: usize,
+    },
+}
+
+/// Progress lines with the time since the start.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    start: Instant,
+}
+
+impl Progress {
+    fn say(self, what: &str) {
+        println!("[{:5.1} s] {what}", self.start.elapsed().as_secs_f64());
+    }
+}
+
+/// Runs until Ctrl-C, SIGTERM or, with `check`, the end of the tour. Everything it started has
+/// ended and every file is gone when it returns.
+///
+/// # Errors
+/// What could not be started, a Ringway that ended by itself, or a tour with differences.
+pub async fn run(options: Options) -> Result<(), Error> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let progress = Progress {
+        start: Instant::now(),
+    };
+    let done = tokio::select! {
+        done = demo(&options, progress) => done,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    progress.say("everything is stopped and removed");
+    done
+}
+
+/// Cancel safety: yes; what has been started stops when this is dropped.
+async fn demo(options: &Options, progress: Progress) -> Result<(), Error> {
+    let cluster = start(shop::spec(SHARDS, REPLICAS), progress).await?;
+    progress.say(&format!("loading {} sharded rows", shop::SHARDED_ROWS));
+    shop::load(&cluster).await?;
+    let plain = if options.check {
+        let plain = start(shop::spec(1, 0), progress).await?;
+        progress.say("loading the same rows into one plain server");
+        shop::load(&plain).await?;
+        Some(plain)
+    } else {
+        None
+    };
+    progress.say("waiting for the replicas to replay");
+    let cluster = wait_caught_up(cluster).await?;
+    progress.say("starting ringway");
+    let mut proxy = start_proxy(&cluster).await?;
+    let outcome = match plain {
+        Some(plain) => check::run(&proxy, &plain.shards[0].primary).await,
+        None => {
+            invite(&cluster, &proxy)?;
+            watch(&mut proxy).await
+        }
+    };
+    progress.say("stopping");
+    outcome
+}
+
+/// Starting blocks, so it has a thread of its own; when nobody waits for it any more, the cluster
+/// is dropped as soon as it is up.
+async fn start(spec: Spec, progress: Progress) -> Result<CaptiveCluster, Error> {
+    let start = move || CaptiveCluster::start(&spec, |what| progress.say(what));
+    blocking(start).await
+}
+
+async fn wait_caught_up(cluster: CaptiveCluster) -> Result<CaptiveCluster, Error> {
+    blocking(move || cluster.wait_caught_up().map(|()| cluster)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, captive::Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(std::io::Error::other)??)
+}
+
+async fn start_proxy(cluster: &CaptiveCluster) -> Result<Proxy, Error> {
+    let directory = cluster.directory().join("ringway");
+    std::fs::create_dir(&directory)?;
+    let executable = std::env::current_exe()?;
+    let mut proxy = Proxy::start(&executable, &directory, |port| {
+        shop::ringway_toml(cluster, port)
+    })?;
+    // It listens; it is ready when a statement comes through.
+    let client = shop::connect(&shop::url(proxy.port, shop::DATABASE).parse()?).await;
+    match client {
+        Ok(client) => client.batch_execute("SELECT 1").await?,
+        Err(error) => {
+            proxy.check_running()?;
+            return Err(error);
+        }
+    }
+    Ok(proxy)
+}
+
+/// Returns only with the error that Ringway ended with.
+async fn watch(proxy: &mut Proxy) -> Result<(), Error> {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        proxy.check_running()?;
+    }
+}
+
+/// Prints what to type. The pgbench script is a file because pgbench reads no other.
+fn invite(cluster: &CaptiveCluster, proxy: &Proxy) -> Result<(), Error> {
+    let script = cluster.directory().join("ringway/point.sql");
+    std::fs::write(
+        &script,
+        "\\set id random(1, 10000)\nSELECT name, balance FROM customers WHERE id = :id;\n",
+    )?;
+    let url = shop::url(proxy.port, shop::DATABASE);
+    let admin = shop::url(proxy.port, "ringway");
+    println!("\nTwo shards, each a primary with a streaming replica, behind one port:\n");
+    for server in cluster.servers() {
+        println!("    {:12} 127.0.0.1:{}", server.name, server.port);
+    }
+    println!("\nType in another terminal:\n\n    psql {url}");
+    for statement in INVITATION.lines() {
+        println!("        {statement}");
+    }
+    let bench = cluster.programs().path("pgbench");
+    println!(
+        "    {} -n -M prepared -c 8 -T 10 -f {} '{url}'",
+        bench.display(),
+        script.display()
+    );
+    println!("    psql {admin}");
+    println!("        SHOW POOLS;");
+    println!("        SHOW REPLICAS;");
+    println!("\nConfiguration: {}", proxy.config_file.display());
+    println!("Ctrl-C stops everything and removes every file.\n");
+    Ok(())
+}
+
+const INVITATION: &str = "\
+SELECT * FROM customers WHERE id = 4711;
+EXPLAIN (ROUTE) SELECT * FROM customers WHERE id = 4711;
+SELECT country, count(*), sum(balance) FROM customers GROUP BY country ORDER BY 3 DESC LIMIT 5;
+EXPLAIN (ROUTE) SELECT country, avg(balance) FROM customers GROUP BY country;
+UPDATE customers SET balance = balance + 10 WHERE id = 4711 RETURNING balance;
+/* ringway: primary */ SELECT balance FROM customers WHERE id = 4711;";
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Captive(error) => write!(f, "{error}"),
+            Self::Postgres(error) => match error.as_db_error() {
+                Some(db) => write!(
+                    f,
+                    "{}: {} (SQLSTATE {})",
+                    db.severity(),
+                    db.message(),
+                    db.code().code()
+                ),
+                None => write!(f, "{error}"),
+            },
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Tour(message) => write!(f, "{message}"),
+            Self::Differs { blocks } => {
+                write!(
+                    f,
+                    "{blocks} parts of the tour were not answered as one PostgreSQL answers"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<captive::Error> for Error {
+    fn from(error: captive::Error) -> Self {
+        Self::Captive(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
