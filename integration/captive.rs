@@ -8,7 +8,7 @@ use ringway::demo::captive::{Auth, CaptiveCluster, Spec, StopMode};
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn start(spec: Spec) -> CaptiveCluster {
-    CaptiveCluster::start(&spec, |_| ()).unwrap_or_else(|error| panic!("{error}"))
+    crate::support::cluster(&spec)
 }
 
 #[test]
@@ -106,7 +106,8 @@ fn servers_end_with_a_killed_process() {
     if std::env::var_os(VICTIM).is_some() {
         let cluster = start(Spec::default());
         println!("directory={}", cluster.directory().display());
-        std::thread::sleep(LIMIT);
+        // Held here until it is killed, or its parent has died.
+        std::io::stdin().read_line(&mut String::new()).unwrap();
         return;
     }
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -116,6 +117,7 @@ fn servers_end_with_a_killed_process() {
             "--nocapture",
         ])
         .env(VICTIM, "1")
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

@@ -1,6 +1,8 @@
 //! The demo: its data, its tour, its end.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use ringway::demo::answer::Protocol;
 use ringway::demo::check::{Verdict, compare};
@@ -92,5 +94,33 @@ async fn the_demo_checks_itself() {
         text(&output.stdout).contains("0 differ"),
         "{}",
         text(&output.stdout)
+    );
+}
+
+#[test]
+fn ctrl_c_stops_everything_and_removes_every_file() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .arg("demo")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(demo.stdout.take().unwrap());
+    let config = output
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| Some(PathBuf::from(line.strip_prefix("Configuration: ")?)))
+        .expect("the demo names its configuration");
+    assert!(config.exists());
+    let kill = Command::new("sh")
+        .arg("-c")
+        .arg(format!("kill -s INT {}", demo.id()))
+        .status();
+    assert!(kill.unwrap().success());
+    assert!(demo.wait().unwrap().success());
+    let directory = config.ancestors().nth(2).unwrap();
+    assert!(
+        !directory.exists(),
+        "{} is still there",
+        directory.display()
     );
 }

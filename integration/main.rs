@@ -1,5 +1,6 @@
 //! What needs a real PostgreSQL: one binary, so that clusters are shared.
 
+mod bad_input;
 mod captive;
 mod demo;
 mod smoke;

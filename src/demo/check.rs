@@ -5,7 +5,7 @@ use super::answer::{Answer, Protocol, ask};
 use super::captive::Server;
 use super::proxy::Proxy;
 use super::tour::{self, Block, Expect, Statement};
-use super::{Error, shop};
+use super::{Error, print, shop};
 
 /// What became of one block in one protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,25 +78,28 @@ pub(super) async fn run(proxy: &Proxy, plain: &Server) -> Result<(), Error> {
     let blocks = tour::parse(tour::SHOP).map_err(Error::Tour)?;
     let ringway = shop::connect(&shop::url(proxy.port, shop::DATABASE).parse()?).await?;
     let plain = shop::connect(&shop::url(plain.port, shop::DATABASE).parse()?).await?;
-    println!("\n{:58} {:10} extended", "", "simple");
+    print(format_args!("\n{:58} {:10} extended", "", "simple"));
     let mut different = 0;
     for block in &blocks {
         // Both protocols see the same rows because every block leaves them as they were.
         let simple = compare(&ringway, &plain, block, Protocol::Simple).await;
         let extended = compare(&ringway, &plain, block, Protocol::Extended).await;
-        println!(
+        print(format_args!(
             "{:58} {:10} {}",
             block.title,
             word(&simple),
             word(&extended)
-        );
+        ));
         let verdicts = [("simple", simple), ("extended", extended)];
         let explained = verdicts
             .iter()
             .filter(|(protocol, verdict)| explain(protocol, verdict));
         different += usize::from(explained.count() > 0);
     }
-    println!("\n{} blocks, {different} differ", blocks.len());
+    print(format_args!(
+        "\n{} blocks, {different} differ",
+        blocks.len()
+    ));
     if different > 0 {
         Err(Error::Differs { blocks: different })
     } else {
@@ -122,9 +125,12 @@ fn explain(protocol: &str, verdict: &Verdict) -> bool {
     else {
         return false;
     };
-    println!("    {protocol}: {}", sql.replace('\n', "\n        "));
-    println!("        ringway:    {ringway}");
-    println!("        PostgreSQL: {plain}");
+    print(format_args!(
+        "    {protocol}: {}",
+        sql.replace('\n', "\n        ")
+    ));
+    print(format_args!("        ringway:    {ringway}"));
+    print(format_args!("        PostgreSQL: {plain}"));
     true
 }
 

@@ -9,6 +9,7 @@ pub mod shop;
 pub mod tour;
 
 use std::fmt;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use captive::{CaptiveCluster, Spec};
@@ -51,12 +52,20 @@ struct Progress {
 
 impl Progress {
     fn say(self, what: &str) {
-        println!("[{:5.1} s] {what}", self.start.elapsed().as_secs_f64());
+        print(format_args!(
+            "[{:5.1} s] {what}",
+            self.start.elapsed().as_secs_f64()
+        ));
     }
 }
 
-/// Runs until Ctrl-C, SIGTERM or, with `check`, the end of the tour. Everything it started has
-/// ended and every file is gone when it returns.
+/// Prints a line. A reader that has gone, as in `ringway demo --check | head`, is no error.
+fn print(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Runs until Ctrl-C, SIGTERM or, with `check`, the end of the tour. What it started has ended and
+/// its files are gone when it returns; servers that were still starting go with the runtime.
 ///
 /// # Errors
 /// What could not be started, a Ringway that ended by itself, or a tour with differences.
@@ -71,17 +80,17 @@ pub async fn run(options: Options) -> Result<(), Error> {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
-    progress.say("everything is stopped and removed");
+    progress.say("stopped");
     done
 }
 
 /// Cancel safety: yes; what has been started stops when this is dropped.
 async fn demo(options: &Options, progress: Progress) -> Result<(), Error> {
-    let cluster = start(shop::spec(SHARDS, REPLICAS), progress).await?;
+    let cluster = start(shop::spec(SHARDS, REPLICAS), "", progress).await?;
     progress.say(&format!("loading {} sharded rows", shop::SHARDED_ROWS));
     shop::load(&cluster).await?;
     let plain = if options.check {
-        let plain = start(shop::spec(1, 0), progress).await?;
+        let plain = start(shop::spec(1, 0), "plain server: ", progress).await?;
         progress.say("loading the same rows into one plain server");
         shop::load(&plain).await?;
         Some(plain)
@@ -92,21 +101,24 @@ async fn demo(options: &Options, progress: Progress) -> Result<(), Error> {
     let cluster = wait_caught_up(cluster).await?;
     progress.say("starting ringway");
     let mut proxy = start_proxy(&cluster).await?;
-    let outcome = match plain {
+    match plain {
         Some(plain) => check::run(&proxy, &plain.shards[0].primary).await,
         None => {
             invite(&cluster, &proxy)?;
             watch(&mut proxy).await
         }
-    };
-    progress.say("stopping");
-    outcome
+    }
 }
 
 /// Starting blocks, so it has a thread of its own; when nobody waits for it any more, the cluster
 /// is dropped as soon as it is up.
-async fn start(spec: Spec, progress: Progress) -> Result<CaptiveCluster, Error> {
-    let start = move || CaptiveCluster::start(&spec, |what| progress.say(what));
+async fn start(
+    spec: Spec,
+    whose: &'static str,
+    progress: Progress,
+) -> Result<CaptiveCluster, Error> {
+    let start =
+        move || CaptiveCluster::start(&spec, |what| progress.say(&format!("{whose}{what}")));
     blocking(start).await
 }
 
@@ -157,25 +169,37 @@ fn invite(cluster: &CaptiveCluster, proxy: &Proxy) -> Result<(), Error> {
     )?;
     let url = shop::url(proxy.port, shop::DATABASE);
     let admin = shop::url(proxy.port, "ringway");
-    println!("\nTwo shards, each a primary with a streaming replica, behind one port:\n");
+    print(format_args!(
+        "\nTwo shards, each a primary with a streaming replica, behind one port:\n"
+    ));
     for server in cluster.servers() {
-        println!("    {:12} 127.0.0.1:{}", server.name, server.port);
+        print(format_args!(
+            "    {:12} 127.0.0.1:{}",
+            server.name, server.port
+        ));
     }
-    println!("\nType in another terminal:\n\n    psql {url}");
+    print(format_args!(
+        "\nType in another terminal:\n\n    psql {url}"
+    ));
     for statement in INVITATION.lines() {
-        println!("        {statement}");
+        print(format_args!("        {statement}"));
     }
     let bench = cluster.programs().path("pgbench");
-    println!(
+    print(format_args!(
         "    {} -n -M prepared -c 8 -T 10 -f {} '{url}'",
         bench.display(),
         script.display()
-    );
-    println!("    psql {admin}");
-    println!("        SHOW POOLS;");
-    println!("        SHOW REPLICAS;");
-    println!("\nConfiguration: {}", proxy.config_file.display());
-    println!("Ctrl-C stops everything and removes every file.\n");
+    ));
+    print(format_args!("    psql {admin}"));
+    print(format_args!("        SHOW POOLS;"));
+    print(format_args!("        SHOW REPLICAS;"));
+    print(format_args!(
+        "\nConfiguration: {}",
+        proxy.config_file.display()
+    ));
+    print(format_args!(
+        "Ctrl-C stops everything and removes every file.\n"
+    ));
     Ok(())
 }
 

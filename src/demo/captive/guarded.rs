@@ -19,7 +19,9 @@ child=$!
 (
     while read -r signal; do kill -s "$signal" "$child"; done
     : >"$0/orphaned"
+    # PostgreSQL ends at once on SIGQUIT; what a shell starts in the background ignores it.
     kill -s QUIT "$child"
+    kill -s TERM "$child"
 ) <&3 3<&- >/dev/null 2>&1 &
 guard=$!
 exec 3<&-

@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -69,6 +70,8 @@ pub struct ShardServers {
 pub struct CaptiveCluster {
     pub shards: Vec<ShardServers>,
     programs: Programs,
+    /// Removes the directory should we die while no server yet guards a part of it.
+    _guard: Guarded,
     /// Dropped last: the servers' files are in it.
     directory: TempDir,
 }
@@ -136,6 +139,7 @@ impl CaptiveCluster {
         let programs = Programs::find()?;
         let directory = tempfile::Builder::new().prefix("ringway-").tempdir()?;
         programs.hand_over(directory.path())?;
+        let guard = guard(directory.path())?;
         let mut shards = Vec::with_capacity(spec.shards);
         for shard in 0..spec.shards.max(1) {
             progress(&format!("creating the files of shard {shard}"));
@@ -155,6 +159,7 @@ impl CaptiveCluster {
         let cluster = Self {
             shards,
             programs,
+            _guard: guard,
             directory,
         };
         cluster.wait_caught_up()?;
@@ -201,6 +206,18 @@ impl ShardServers {
         }
         Ok(())
     }
+}
+
+/// A process that does nothing but end with us.
+fn guard(directory: &Path) -> Result<Guarded, Error> {
+    let seventy_years = "2147483647";
+    Guarded::spawn(
+        Command::new("/bin/sh"),
+        Path::new("/bin/sleep"),
+        &[seventy_years],
+        directory,
+        std::fs::File::open("/dev/null")?,
+    )
 }
 
 /// Runs initdb and writes the configuration that all servers share.
@@ -333,7 +350,7 @@ impl fmt::Display for Error {
         match self {
             Self::NoPostgres => f.write_str(
                 "no PostgreSQL server programs found\n\
-                 Install them with: sudo apt-get install postgresql postgresql-contrib\n\
+                 Install them with: sudo apt-get install postgresql\n\
                  or name their directory: RINGWAY_PG_BIN=/path/to/postgresql/bin",
             ),
             Self::NoAccount => f.write_str(
