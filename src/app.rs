@@ -33,7 +33,10 @@ const LOAD_INTERVAL: Duration = Duration::from_millis(250);
 /// # Errors
 /// What keeps it from starting.
 pub fn serve(path: &Path, config: Config) -> Result<(), Error> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| cannot("start a runtime", &e))?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| cannot("start a runtime", &e))?;
     runtime.block_on(control(path.to_owned(), config))
 }
 
@@ -46,12 +49,21 @@ async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
         tokio::spawn(accept(listener, Arc::clone(&workers)));
     }
     if let Some(address) = general.http_listen {
-        let listener = TcpListener::bind(address).await.map_err(|e| cannot(&format!("listen on {address}"), &e))?;
-        tokio::spawn(crate::http::serve(listener, String::new, || Ok(()), std::future::pending()));
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| cannot(&format!("listen on {address}"), &e))?;
+        tokio::spawn(crate::http::serve(
+            listener,
+            String::new,
+            || Ok(()),
+            std::future::pending(),
+        ));
     }
     tracing::info!(listen = ?general.listen, workers = general.workers, "ready");
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| cannot("handle signals", &e))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| cannot("handle signals", &e))?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|e| cannot("handle signals", &e))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|e| cannot("handle signals", &e))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| cannot("handle signals", &e))?;
     loop {
         tokio::select! {
@@ -77,30 +89,53 @@ fn build(config: Config, old: Option<&Directory>) -> Result<Directory, Error> {
     let tls = config.tls.as_ref().map(startup::tls_acceptor).transpose()?;
     let mut databases = HashMap::new();
     for (name, database) in &config.databases {
-        let kept = old.and_then(|old| old.databases.get(name)).filter(|kept| kept.config == *database);
+        let kept = old
+            .and_then(|old| old.databases.get(name))
+            .filter(|kept| kept.config == *database);
         let made = match kept {
             Some(kept) => Arc::clone(kept),
             None => {
                 let fallback = fallback_user(&config);
-                Arc::new(Database::start(Arc::clone(database), &fallback, config.general.plan_cache_bytes)?)
+                Arc::new(Database::start(
+                    Arc::clone(database),
+                    &fallback,
+                    config.general.plan_cache_bytes,
+                )?)
             }
         };
         databases.insert(name.clone(), made);
     }
     let generation = old.map_or(1, |old| old.generation + 1);
-    Ok(Directory { generation, config, authenticators, tls, databases })
+    Ok(Directory {
+        generation,
+        config,
+        authenticators,
+        tls,
+        databases,
+    })
 }
 
 /// Who watches the servers when the configuration names nobody: the first user with a password.
 fn fallback_user(config: &Config) -> ServerUser {
     let with_password = config.users.values().find_map(|user| match &user.auth {
-        config::ClientAuth::Password(secret) => {
-            Some(ServerUser { name: user.name.clone(), password: Some(secret.clone()) })
-        }
+        config::ClientAuth::Password(secret) => Some(ServerUser {
+            name: user.name.clone(),
+            password: Some(secret.clone()),
+        }),
         config::ClientAuth::Trust | config::ClientAuth::Verifier(_) => None,
     });
-    let first = || config.users.keys().next().cloned().unwrap_or_else(|| "postgres".to_owned());
-    with_password.unwrap_or_else(|| ServerUser { name: first(), password: None })
+    let first = || {
+        config
+            .users
+            .keys()
+            .next()
+            .cloned()
+            .unwrap_or_else(|| "postgres".to_owned())
+    };
+    with_password.unwrap_or_else(|| ServerUser {
+        name: first(),
+        password: None,
+    })
 }
 
 /// Applies a changed configuration file; clients stay connected.
@@ -108,8 +143,13 @@ fn fallback_user(config: &Config) -> ServerUser {
 /// # Errors
 /// All mistakes in the file; nothing has changed then.
 pub fn reload(path: &Path, shared: &Shared) -> Result<(), Error> {
-    let config = config::load(path)
-        .map_err(|mistakes| Error::new(Fault::Operator, "F0000", format!("configuration is not valid\n{mistakes}")))?;
+    let config = config::load(path).map_err(|mistakes| {
+        Error::new(
+            Fault::Operator,
+            "F0000",
+            format!("configuration is not valid\n{mistakes}"),
+        )
+    })?;
     let old = shared.directory.load_full();
     for setting in config::diff_needs_restart(&old.config, &config) {
         tracing::warn!(setting, "takes effect after a restart only");
@@ -122,8 +162,9 @@ pub fn reload(path: &Path, shared: &Shared) -> Result<(), Error> {
 async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let listener =
-            TcpListener::bind(address).await.map_err(|e| cannot(&format!("listen on {address}"), &e))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| cannot(&format!("listen on {address}"), &e))?;
         listeners.push(listener);
     }
     Ok(listeners)
@@ -178,7 +219,10 @@ impl Workers {
                 .name(format!("worker-{number}"))
                 .spawn(move || work(&runtime, receiver, shared))
                 .map_err(|e| cannot("start a thread", &e))?;
-            workers.push(Worker { clients: sender, load: AtomicUsize::new(0) });
+            workers.push(Worker {
+                clients: sender,
+                load: AtomicUsize::new(0),
+            });
         }
         let workers = Arc::new(Self { workers });
         if count > 1 {
@@ -190,8 +234,13 @@ impl Workers {
     /// The first worker with time to spare, else the least busy one.
     fn give(&self, stream: TcpStream) {
         let load = |worker: &&Worker| worker.load.load(Relaxed);
-        let spare = self.workers.iter().find(|worker| load(worker) < (BUSY * 1000.0) as usize);
-        let Some(worker) = spare.or_else(|| self.workers.iter().min_by_key(load)) else { return };
+        let spare = self
+            .workers
+            .iter()
+            .find(|worker| load(worker) < (BUSY * 1000.0) as usize);
+        let Some(worker) = spare.or_else(|| self.workers.iter().min_by_key(load)) else {
+            return;
+        };
         match stream.into_std() {
             Ok(stream) => {
                 let _ = worker.clients.send(stream);
@@ -202,18 +251,28 @@ impl Workers {
 }
 
 async fn measure(workers: Arc<Workers>, runtimes: Vec<tokio::runtime::RuntimeMetrics>) {
-    let mut before: Vec<Duration> = runtimes.iter().map(|r| r.worker_total_busy_duration(0)).collect();
+    let mut before: Vec<Duration> = runtimes
+        .iter()
+        .map(|r| r.worker_total_busy_duration(0))
+        .collect();
     loop {
         net::sleep(LOAD_INTERVAL).await;
         for ((worker, runtime), before) in workers.workers.iter().zip(&runtimes).zip(&mut before) {
             let now = runtime.worker_total_busy_duration(0);
             let busy = now.saturating_sub(std::mem::replace(before, now));
-            worker.load.store((busy.as_secs_f64() / LOAD_INTERVAL.as_secs_f64() * 1000.0) as usize, Relaxed);
+            worker.load.store(
+                (busy.as_secs_f64() / LOAD_INTERVAL.as_secs_f64() * 1000.0) as usize,
+                Relaxed,
+            );
         }
     }
 }
 
-fn work(runtime: &Runtime, mut clients: mpsc::UnboundedReceiver<std::net::TcpStream>, shared: Arc<Shared>) {
+fn work(
+    runtime: &Runtime,
+    mut clients: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    shared: Arc<Shared>,
+) {
     runtime.block_on(async move {
         while let Some(stream) = clients.recv().await {
             match TcpStream::from_std(stream) {
@@ -235,7 +294,10 @@ async fn serve_client(stream: Stream, shared: Arc<Shared>) {
             let (session, _registration) = *session;
             session.run().await;
         }
-        Arrival::Admin { conn: _, registration: _ } => {}
+        Arrival::Admin {
+            conn: _,
+            registration: _,
+        } => {}
     }
 }
 

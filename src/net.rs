@@ -1,6 +1,7 @@
 //! The seam to the network and the clock. Nothing else in the crate names a socket type.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,24 +73,27 @@ impl Stream {
 
     /// `tls-server-end-point` data of our own certificate is kept by the acceptor, not here.
     pub fn peer_name(&self) -> String {
-        let tcp = match self {
-            Self::Tcp(s) => s,
-            Self::Tls(s) => s.get_ref().0,
-            Self::Unix(_) => return "unix".to_owned(),
-        };
-        tcp.peer_addr()
-            .map_or_else(|_| "unknown".to_owned(), |a| a.to_string())
+        match (self, self.peer_addr()) {
+            (Self::Unix(_), _) => "unix".to_owned(),
+            (Self::Tcp(_) | Self::Tls(_), Some(address)) => address.to_string(),
+            (Self::Tcp(_) | Self::Tls(_), None) => "unknown".to_owned(),
+        }
     }
 
     /// The peer's address without its port, as pg_hba.conf's messages show it.
     pub fn peer_host(&self) -> String {
-        let tcp = match self {
-            Self::Tcp(s) => s,
-            Self::Tls(s) => s.get_ref().0,
-            Self::Unix(_) => return "[local]".to_owned(),
-        };
-        tcp.peer_addr()
-            .map_or_else(|_| "unknown".to_owned(), |a| a.ip().to_string())
+        match self.peer_addr() {
+            Some(address) => address.ip().to_string(),
+            None => "[local]".to_owned(),
+        }
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(s) => s.peer_addr().ok(),
+            Self::Tls(s) => s.get_ref().0.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
     }
 
     /// Resolves when bytes or the end of the stream can be read, without holding a buffer.

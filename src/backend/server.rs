@@ -65,11 +65,18 @@ impl Status {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
     /// Everything up to ReadyForQuery, after Query, FunctionCall or Sync.
-    Ready { show: bool },
+    Ready {
+        show: bool,
+    },
     /// `prepares` joins the server's set of statements when ParseComplete comes.
-    Parse { show: bool, prepares: Option<StatementId> },
+    Parse {
+        show: bool,
+        prepares: Option<StatementId>,
+    },
     Bind,
-    Close { show: bool },
+    Close {
+        show: bool,
+    },
     Describe,
     Execute,
     /// Not a reply: bytes for the client when their turn comes.
@@ -273,20 +280,30 @@ impl Server {
     /// Sends Parse under the server's own name, making room first.
     pub fn send_prepare(&mut self, id: StatementId, sql: &[u8], types: &[u32], show: bool) {
         if self.prepared.len() >= self.max_prepared
-            && let Some(oldest) = self.prepared.iter().min_by_key(|(_, used)| **used).map(|(id, _)| *id)
+            && let Some(oldest) = self
+                .prepared
+                .iter()
+                .min_by_key(|(_, used)| **used)
+                .map(|(id, _)| *id)
         {
             self.prepared.remove(&oldest);
             write::close(&mut self.conn.outbox, b'S', &oldest.server_name());
             self.expect.push_back(Expect::Close { show: false });
         }
         write::parse(&mut self.conn.outbox, &id.server_name(), sql, types);
-        self.expect.push_back(Expect::Parse { show, prepares: Some(id) });
+        self.expect.push_back(Expect::Parse {
+            show,
+            prepares: Some(id),
+        });
     }
 
     /// Parses under the empty name.
     pub fn send_parse_unnamed(&mut self, id: StatementId, sql: &[u8], types: &[u32], show: bool) {
         write::parse(&mut self.conn.outbox, b"", sql, types);
-        self.expect.push_back(Expect::Parse { show, prepares: None });
+        self.expect.push_back(Expect::Parse {
+            show,
+            prepares: None,
+        });
         self.unnamed = Some(id);
     }
 
@@ -309,7 +326,11 @@ impl Server {
     }
 
     /// Writes approved bytes to the client without copying them.
-    pub fn poll_forward(&mut self, cx: &mut Context<'_>, client: &mut Conn) -> Poll<std::io::Result<()>> {
+    pub fn poll_forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Conn,
+    ) -> Poll<std::io::Result<()>> {
         while self.approved > 0 {
             let written = ready!(client.poll_forward(cx, &mut self.conn.inbox, self.approved))?;
             self.approved -= written;
@@ -334,7 +355,9 @@ impl Server {
         loop {
             self.inject(out);
             if self.rest_of_frame > 0 {
-                let here = self.rest_of_frame.min(self.conn.inbox.len() - self.approved);
+                let here = self
+                    .rest_of_frame
+                    .min(self.conn.inbox.len() - self.approved);
                 if self.rest_is_shown {
                     self.approved += here;
                 } else {
@@ -350,7 +373,9 @@ impl Server {
                 return Ok(Progress::Done);
             }
             let pending = &self.conn.inbox[self.approved..];
-            let Some(header) = frame::peek(pending)? else { return Ok(Progress::Starved) };
+            let Some(header) = frame::peek(pending)? else {
+                return Ok(Progress::Starved);
+            };
             match header.tag {
                 // Rows, COPY data and descriptions pass without being whole.
                 b'D' | b'd' | b'T' | b't' | b'V' | b'H' => self.pass(header.len)?,
@@ -391,7 +416,11 @@ impl Server {
     fn hidden(&self) -> bool {
         matches!(
             self.expect.front(),
-            Some(Expect::Ready { show: false } | Expect::Parse { show: false, .. } | Expect::Close { show: false })
+            Some(
+                Expect::Ready { show: false }
+                    | Expect::Parse { show: false, .. }
+                    | Expect::Close { show: false }
+            )
         )
     }
 
@@ -561,7 +590,11 @@ impl Server {
     }
 
     fn skip_to_sync(&mut self) {
-        while self.expect.front().is_some_and(|e| !matches!(e, Expect::Ready { .. })) {
+        while self
+            .expect
+            .front()
+            .is_some_and(|e| !matches!(e, Expect::Ready { .. }))
+        {
             self.expect.pop_front();
         }
     }
@@ -606,7 +639,9 @@ impl Server {
     /// # Errors
     /// A frame that makes no sense, or ReadyForQuery that nothing asked for.
     pub fn next_frame(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
-        let Some((header, _)) = frame::whole(&self.conn.inbox)? else { return Ok(None) };
+        let Some((header, _)) = frame::whole(&self.conn.inbox)? else {
+            return Ok(None);
+        };
         match header.tag {
             b'Z' => {
                 self.note_ready(HEADER..header.len)?;
@@ -672,9 +707,7 @@ pub fn error_field(mut body: &[u8], field: u8) -> Option<&[u8]> {
 
 /// A server's ErrorResponse as an error of ours.
 pub fn read_error(body: &[u8]) -> Error {
-    let text = |field| {
-        error_field(body, field).map(|v| String::from_utf8_lossy(v).into_owned())
-    };
+    let text = |field| error_field(body, field).map(|v| String::from_utf8_lossy(v).into_owned());
     let code = text(b'C').unwrap_or_else(|| "XX000".to_owned());
     let mut error = Error::new(Fault::Server, code, text(b'M').unwrap_or_default());
     error.detail = text(b'D').map(Into::into);

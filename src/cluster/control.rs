@@ -115,6 +115,9 @@ fn write_causes(
     f: &mut std::fmt::Formatter<'_>,
     error: &tokio_postgres::Error,
 ) -> std::fmt::Result {
+    if let Some(answer) = error.as_db_error() {
+        return write!(f, "{}: {}", answer.severity(), answer.message());
+    }
     write!(f, "{error}")?;
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

@@ -254,7 +254,8 @@ impl Cluster {
             .endpoints
             .iter()
             .zip(&snapshot.servers)
-            .map(|(endpoint, view)| describe(endpoint, view))
+            // Why a server is down may tell of another client's attempt: it is for the log.
+            .map(|(endpoint, view)| format!("{endpoint} is {}", view.standing.name()))
             .collect();
         let message = format!("shard \"{}\" has no primary", config.name);
         Error::new(Fault::Server, "57P03", message)
@@ -360,13 +361,6 @@ impl ReplicaState {
             timeline: view.seen.and_then(|seen| seen.timeline),
             error: view.error.clone(),
         }
-    }
-}
-
-fn describe(endpoint: &Endpoint, view: &ServerView) -> String {
-    match &view.error {
-        Some(error) => format!("{endpoint} is {} ({error})", view.standing.name()),
-        None => format!("{endpoint} is {}", view.standing.name()),
     }
 }
 

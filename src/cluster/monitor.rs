@@ -21,6 +21,8 @@ pub struct MonitorGuard {
 
 /// Between two polls of one server, however much they are hastened.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+/// Before another attempt on a server that is down, however much it is hastened.
+const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 /// Before another attempt on a server that is down, at most.
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// Before a server that does not answer counts as down, at least.
@@ -48,18 +50,19 @@ async fn watch_server(cluster: Arc<Cluster>, shard: ShardId, endpoint: EndpointI
         if cluster.is_down(shard, endpoint) {
             link = None;
         }
-        let pause = match poll(&cluster, shard, endpoint, &mut link).await {
+        let (shortest, pause) = match poll(&cluster, shard, endpoint, &mut link).await {
             Ok(seen) => {
                 cluster.observed(shard, endpoint, seen);
-                interval
+                (SHORTEST_PAUSE, interval)
             }
             Err(failure) => {
                 link = None;
                 cluster.failed(shard, endpoint, failure.to_string());
-                (interval * 10).min(LONGEST_RETRY).max(interval)
+                let retry = (interval * 10).min(LONGEST_RETRY).max(interval);
+                (SHORTEST_RETRY, retry)
             }
         };
-        let shortest = SHORTEST_PAUSE.min(pause);
+        let shortest = shortest.min(pause);
         sleep(shortest).await;
         // Either the rest of the pause is over or somebody waits for news: both mean go on.
         let _ = timeout(pause - shortest, cluster.hastened(shard, endpoint)).await;
@@ -72,7 +75,7 @@ async fn poll(
     endpoint: EndpointId,
     link: &mut Option<Link>,
 ) -> Result<Observation, Failure> {
-    let limit = (cluster.database.reads.poll_interval * 20).max(SHORTEST_LIMIT);
+    let limit = (cluster.database.reads.poll_interval * 4).max(SHORTEST_LIMIT);
     let link = match link {
         Some(link) => link,
         None => {

@@ -122,6 +122,10 @@ enum Health {
 struct Server {
     health: Health,
     seen: Option<Observation>,
+    /// Seen taking writes beside the shard's primary: what it holds may have diverged. So it does
+    /// not take over when the primary goes, until it comes back as a replica or on a higher
+    /// timeline, or the primary itself becomes a replica.
+    fenced: bool,
 }
 
 impl Server {
@@ -131,6 +135,24 @@ impl Server {
             Health::Up => self.seen.as_ref(),
             Health::Unpolled | Health::Down { .. } => None,
         }
+    }
+
+    /// The observation of a server that is up, takes writes and is not fenced.
+    fn candidate(&self) -> Option<&Observation> {
+        self.up().filter(|seen| is_primary(seen) && !self.fenced)
+    }
+
+    /// Takes in a poll that succeeded.
+    fn observe(&mut self, seen: Observation) {
+        let before = self.seen.and_then(|before| before.timeline);
+        let promoted = before
+            .zip(seen.timeline)
+            .is_some_and(|(old, new)| new > old);
+        if promoted || !is_primary(&seen) {
+            self.fenced = false;
+        }
+        self.health = Health::Up;
+        self.seen = Some(seen);
     }
 }
 
@@ -154,6 +176,7 @@ impl ShardRecord {
         let unpolled = || Server {
             health: Health::Unpolled,
             seen: None,
+            fenced: false,
         };
         Self {
             servers: (0..servers).map(|_| unpolled()).collect(),
@@ -188,8 +211,12 @@ impl ShardRecord {
         if matches!(&server.health, Health::Down { since, .. } if seen.started < *since) {
             return;
         }
-        server.health = Health::Up;
-        server.seen = Some(seen);
+        server.observe(seen);
+        if self.history_of == Some(id) && !is_primary(&seen) {
+            for server in &mut self.servers {
+                server.fenced = false;
+            }
+        }
         self.elect();
         if let (true, Position::Primary { inserted }) = (self.primary == Some(id), seen.position) {
             self.history.push(seen.started, inserted);
@@ -214,24 +241,36 @@ impl ShardRecord {
             self.lineage = lineage;
         }
         self.primary = self.winner();
+        self.fence();
         if self.primary.is_some() && self.primary != self.history_of {
             self.history.clear();
             self.history_of = self.primary;
         }
     }
 
+    /// Fences whoever takes writes beside the primary.
+    fn fence(&mut self) {
+        let Some(primary) = self.primary else {
+            return;
+        };
+        for (id, server) in (0..).map(EndpointId).zip(&mut self.servers) {
+            if id != primary && server.candidate().is_some() {
+                server.fenced = true;
+            }
+        }
+    }
+
     /// The lineage known so far raised by what the servers say; a new one only when no server of
-    /// the old one is left and a primary of another system answers.
+    /// the old one is left and a primary of another system appears.
     fn current_lineage(&self) -> Option<Lineage> {
         let seen = || self.servers.iter().filter_map(Server::up);
+        let candidate = self.servers.iter().find_map(Server::candidate);
         let known = self.lineage.filter(|lineage| {
-            let mut primaries = seen().filter(|s| is_primary(s));
-            seen().any(|s| same_system(lineage.system_id, s.system_id))
-                || primaries.next().is_none()
+            candidate.is_none() || seen().any(|s| same_system(lineage.system_id, s.system_id))
         });
         let system_id = match known {
             Some(lineage) => lineage.system_id,
-            None => seen().find(|s| is_primary(s))?.system_id,
+            None => candidate?.system_id,
         };
         let timeline = seen()
             .filter(|s| same_system(system_id, s.system_id))
@@ -249,8 +288,8 @@ impl ShardRecord {
     fn winner(&self) -> Option<EndpointId> {
         let lineage = self.lineage?;
         let candidate = |(id, server): (EndpointId, &Server)| {
-            let seen = server.up()?;
-            (is_primary(seen) && belongs(lineage, seen)).then_some(id)
+            let seen = server.candidate()?;
+            belongs(lineage, seen).then_some(id)
         };
         let mut candidates = (0..)
             .map(EndpointId)
@@ -442,11 +481,43 @@ mod tests {
     }
 
     #[test]
-    fn of_two_primaries_on_one_timeline_the_incumbent_stays() {
+    fn of_two_primaries_on_one_timeline_the_incumbent_stays_even_when_it_goes() {
         let (mut record, t) = (record(), Instant::now());
         record.observe(TWO, primary(t, 1, 100));
         record.observe(ONE, primary(t, 1, 100));
         check(&record, t, [Standing::Fenced, Standing::Primary]);
+        record.fail(TWO, t, "gone".to_owned());
+        check(&record, t, [Standing::Fenced, Standing::Down]);
+        record.observe(ONE, primary(t + ms(1), 1, 100));
+        check(&record, t, [Standing::Fenced, Standing::Down]);
+    }
+
+    #[test]
+    fn a_fence_falls_on_promotion_or_when_the_primary_gives_way() {
+        let t = Instant::now();
+        let split = || {
+            let mut record = record();
+            record.observe(TWO, primary(t, 1, 100));
+            record.observe(ONE, primary(t, 1, 100));
+            record
+        };
+        let mut promoted = split();
+        promoted.observe(ONE, primary(t + ms(1), 2, 100));
+        check(&promoted, t, [Standing::Primary, Standing::Fenced]);
+
+        let mut gave_way = split();
+        gave_way.observe(TWO, replica(t + ms(1), 1, 100));
+        check(&gave_way, t, [Standing::Primary, Standing::Lagging]);
+    }
+
+    #[test]
+    fn a_server_that_was_never_a_rival_may_take_over_on_the_same_timeline() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.fail(TWO, t, "storage is elsewhere".to_owned());
+        record.fail(ONE, t + ms(1), "gone".to_owned());
+        record.observe(TWO, primary(t + ms(2), 1, 100));
+        check(&record, t, [Standing::Down, Standing::Primary]);
     }
 
     #[test]
@@ -471,15 +542,23 @@ mod tests {
     }
 
     #[test]
-    fn another_system_takes_over_only_when_nobody_of_the_old_one_is_left() {
-        let (mut record, t) = (record(), Instant::now());
-        let mut rebuilt = primary(t + ms(1), 1, 10);
+    fn another_system_takes_over_only_when_it_appears_after_the_old_one() {
+        let t = Instant::now();
+        let mut rebuilt = primary(t + ms(2), 1, 10);
         rebuilt.system_id = Some(8);
-        record.observe(ONE, primary(t, 3, 100));
-        record.observe(TWO, rebuilt);
-        check(&record, t, [Standing::Primary, Standing::Fenced]);
-        record.fail(ONE, t + ms(2), "gone".to_owned());
-        check(&record, t, [Standing::Down, Standing::Primary]);
+
+        let mut beside = record();
+        beside.observe(ONE, primary(t, 3, 100));
+        beside.observe(TWO, rebuilt);
+        check(&beside, t, [Standing::Primary, Standing::Fenced]);
+        beside.fail(ONE, t + ms(1), "gone".to_owned());
+        check(&beside, t, [Standing::Down, Standing::Fenced]);
+
+        let mut after = record();
+        after.observe(ONE, primary(t, 3, 100));
+        after.fail(ONE, t + ms(1), "gone".to_owned());
+        after.observe(TWO, rebuilt);
+        check(&after, t, [Standing::Down, Standing::Primary]);
     }
 
     #[test]

@@ -42,9 +42,14 @@ pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
                 }
                 b'E' | b'1' | b'2' | b'N' | b'S' | b'A' | b'I' => {}
                 other => {
-                    server.doubt = Some("a broadcast statement answered with something else than rows");
-                    return Err(Error::new(Fault::Server, "08P01", "unexpected message from server")
-                        .detail(format!("Message type \"{}\".", other.escape_ascii())));
+                    server.doubt =
+                        Some("a broadcast statement answered with something else than rows");
+                    return Err(Error::new(
+                        Fault::Server,
+                        "08P01",
+                        "unexpected message from server",
+                    )
+                    .detail(format!("Message type \"{}\".", other.escape_ascii())));
                 }
             }
         }
@@ -54,9 +59,15 @@ pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
 
 fn append(rows: &mut BytesMut, tag: u8, body: &Bytes) -> Result<(), Error> {
     if rows.len() + body.len() > MAX_ANSWER {
-        return Err(Error::new(Fault::Client, "54000", "answer of a statement on all shards is too large")
-            .detail(format!("It is held back until all shards agree, and may have {MAX_ANSWER} bytes."))
-            .hint("Leave out RETURNING, or return fewer columns."));
+        return Err(Error::new(
+            Fault::Client,
+            "54000",
+            "answer of a statement on all shards is too large",
+        )
+        .detail(format!(
+            "It is held back until all shards agree, and may have {MAX_ANSWER} bytes."
+        ))
+        .hint("Leave out RETURNING, or return fewer columns."));
     }
     write::frame(rows, tag, |out| out.put_slice(body));
     Ok(())
@@ -68,9 +79,13 @@ fn text(body: &[u8]) -> String {
 
 /// Adds up the counts of command tags such as `UPDATE 3`.
 pub fn sum_tags(answers: &[Answer]) -> String {
-    let Some(first) = answers.first() else { return String::new() };
+    let Some(first) = answers.first() else {
+        return String::new();
+    };
     let (verb, _) = first.tag.rsplit_once(' ').unwrap_or((&first.tag, ""));
-    let counts = answers.iter().filter_map(|a| a.tag.rsplit_once(' ')?.1.parse::<u64>().ok());
+    let counts = answers
+        .iter()
+        .filter_map(|a| a.tag.rsplit_once(' ')?.1.parse::<u64>().ok());
     format!("{verb} {}", counts.sum::<u64>())
 }
 
@@ -80,8 +95,14 @@ mod tests {
 
     #[test]
     fn tags_add_up() {
-        let answer = |tag: &str| Answer { tag: tag.into(), ..Answer::default() };
-        assert_eq!(sum_tags(&[answer("UPDATE 3"), answer("UPDATE 4")]), "UPDATE 7");
+        let answer = |tag: &str| Answer {
+            tag: tag.into(),
+            ..Answer::default()
+        };
+        assert_eq!(
+            sum_tags(&[answer("UPDATE 3"), answer("UPDATE 4")]),
+            "UPDATE 7"
+        );
         assert_eq!(sum_tags(&[answer("DELETE 0")]), "DELETE 0");
     }
 }

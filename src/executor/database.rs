@@ -87,7 +87,12 @@ impl Database {
     }
 
     /// The pool of one server for one server user, made on first use.
-    pub fn pool(&self, shard: ShardId, endpoint: EndpointId, user: &ServerUser) -> Result<Arc<Pool>, Error> {
+    pub fn pool(
+        &self,
+        shard: ShardId,
+        endpoint: EndpointId,
+        user: &ServerUser,
+    ) -> Result<Arc<Pool>, Error> {
         let mut pools = self.pools.lock().map_err(|_| poisoned())?;
         let key = (shard, endpoint, user.name.clone());
         if let Some(pool) = pools.get(&key) {
@@ -115,7 +120,12 @@ impl Database {
     pub fn pools(&self) -> Vec<(ShardId, EndpointId, Arc<Pool>)> {
         self.pools
             .lock()
-            .map(|pools| pools.iter().map(|((s, e, _), p)| (*s, *e, Arc::clone(p))).collect())
+            .map(|pools| {
+                pools
+                    .iter()
+                    .map(|((s, e, _), p)| (*s, *e, Arc::clone(p)))
+                    .collect()
+            })
             .unwrap_or_default()
     }
 
@@ -140,7 +150,11 @@ impl Database {
 }
 
 fn poisoned() -> Error {
-    Error::new(crate::error::Fault::Ringway, "XX000", "internal lock is poisoned")
+    Error::new(
+        crate::error::Fault::Ringway,
+        "XX000",
+        "internal lock is poisoned",
+    )
 }
 
 /// A statement text under its id. As long as somebody holds it, the id stays.
@@ -167,7 +181,9 @@ impl Statements {
                 types: types.into(),
             })
         };
-        let Ok(mut known) = self.known.lock() else { return new() };
+        let Ok(mut known) = self.known.lock() else {
+            return new();
+        };
         let key: (Box<[u8]>, Box<[u32]>) = (sql.into(), types.into());
         if let Some(found) = known.get(&key).and_then(Weak::upgrade) {
             return found;

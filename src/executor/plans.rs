@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use planner::Catalog;
 use planner::plan::{Plan, PlanOptions, plan};
 use planner::shape::Shape;
-use planner::Catalog;
 
 /// Charged per entry besides twice its key: the plan itself and the map's overhead.
 const ENTRY_BYTES: usize = 512;
@@ -32,7 +32,12 @@ pub struct PlanCache {
 impl PlanCache {
     /// `capacity` in bytes, over both generations.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, generations: Mutex::default(), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self {
+            capacity,
+            generations: Mutex::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
     }
 
     /// The plan of `sql`, whose shape is `shape`; `types` are the parameter types Parse declared.
@@ -42,7 +47,15 @@ impl PlanCache {
         let key: &[u8] = if types.iter().all(|t| *t == 0) {
             &shape.key
         } else {
-            typed = [&shape.key[..], &[0], &types.iter().flat_map(|t| t.to_be_bytes()).collect::<Vec<_>>()].concat();
+            typed = [
+                &shape.key[..],
+                &[0],
+                &types
+                    .iter()
+                    .flat_map(|t| t.to_be_bytes())
+                    .collect::<Vec<_>>(),
+            ]
+            .concat();
             &typed
         };
         if let Some(found) = self.lookup(key, catalog.version) {
@@ -72,9 +85,14 @@ impl PlanCache {
     }
 
     fn insert(&self, key: &[u8], version: u64, plan: &Arc<Plan>) {
-        let Ok(mut generations) = self.generations.lock() else { return };
+        let Ok(mut generations) = self.generations.lock() else {
+            return;
+        };
         if generations.version != version {
-            *generations = Generations { version, ..Generations::default() };
+            *generations = Generations {
+                version,
+                ..Generations::default()
+            };
         }
         self.put(&mut generations, key.into(), Arc::clone(plan));
     }
@@ -127,7 +145,11 @@ mod tests {
             cache.plan(hot, &shape(hot), &[], &catalog);
         }
         assert!(cache.usage().1 <= 64 * 1024);
-        assert_eq!(cache.misses.load(Relaxed), 1001, "the hot plan was made once");
+        assert_eq!(
+            cache.misses.load(Relaxed),
+            1001,
+            "the hot plan was made once"
+        );
     }
 
     #[test]

@@ -69,12 +69,19 @@ fn poll_relay(
             server.flush_approved(&mut client.outbox);
             return Poll::Ready(Ok(End::Done));
         }
-        if copy.ended && !server.expect.iter().any(|e| matches!(e, Expect::Ready { .. })) {
+        if copy.ended
+            && !server
+                .expect
+                .iter()
+                .any(|e| matches!(e, Expect::Ready { .. }))
+        {
             return Poll::Ready(Ok(End::NeedsClient));
         }
         if written && let Poll::Ready(read) = server.conn.poll_fill(cx) {
             match read {
-                Ok(0) => return Poll::Ready(Err(Broken::Server(server.lost("the server closed it")))),
+                Ok(0) => {
+                    return Poll::Ready(Err(Broken::Server(server.lost("the server closed it"))));
+                }
                 Ok(_) => continue,
                 Err(e) => return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string())))),
             }
@@ -93,7 +100,11 @@ fn poll_relay(
 }
 
 /// True once everything meant for the client is written.
-fn poll_to_client(cx: &mut Context<'_>, client: &mut Conn, server: &mut Server) -> io::Result<bool> {
+fn poll_to_client(
+    cx: &mut Context<'_>,
+    client: &mut Conn,
+    server: &mut Server,
+) -> io::Result<bool> {
     match client.poll_drain(cx) {
         Poll::Ready(result) => result?,
         Poll::Pending => return Ok(false),
@@ -142,7 +153,9 @@ fn move_copy(client: &mut Conn, server: &mut Server, copy: &mut CopyIn) -> Resul
     let before = client.inbox.len();
     while server.copy_in && server.conn.outbox.len() < OUTBOX_HIGH {
         if copy.rest_of_frame == 0 {
-            let Some(header) = frame::peek(&client.inbox)? else { break };
+            let Some(header) = frame::peek(&client.inbox)? else {
+                break;
+            };
             if header.tag != b'd' && client.inbox.len() < header.len {
                 break;
             }
@@ -179,5 +192,10 @@ fn gone(_: io::Error) -> Broken {
 
 /// The client closed its connection; there is no one left to tell.
 pub fn closed() -> Error {
-    Error::new(crate::error::Fault::Client, "08006", "client closed the connection").fatal()
+    Error::new(
+        crate::error::Fault::Client,
+        "08006",
+        "client closed the connection",
+    )
+    .fatal()
 }

@@ -17,9 +17,15 @@ use crate::wire::write;
 
 /// How the shards are asked.
 pub enum Request<'a> {
-    Simple { sql: &'a [u8] },
+    Simple {
+        sql: &'a [u8],
+    },
     /// `bind_rest`: the Bind message after its two names, result formats fit for the shards' rows.
-    Extended { sql: &'a [u8], types: &'a [u32], bind_rest: &'a [u8] },
+    Extended {
+        sql: &'a [u8],
+        types: &'a [u32],
+        bind_rest: &'a [u8],
+    },
 }
 
 /// Why a run stopped giving rows.
@@ -54,7 +60,11 @@ impl Run {
             let out = &mut server.conn.outbox;
             match request {
                 Request::Simple { sql } => write::query(out, sql),
-                Request::Extended { sql, types, bind_rest } => {
+                Request::Extended {
+                    sql,
+                    types,
+                    bind_rest,
+                } => {
                     write::parse(out, b"", sql, types);
                     write::bind(out, b"", b"", bind_rest);
                     write::describe(out, b'P', b"");
@@ -65,7 +75,11 @@ impl Run {
             server.unnamed = None;
             server.expect.push_back(Expect::Ready { show: false });
         }
-        Self { merger, shards: vec![Shard::Starting; servers.len()], columns: None }
+        Self {
+            merger,
+            shards: vec![Shard::Starting; servers.len()],
+            columns: None,
+        }
     }
 
     /// The RowDescription frame for the client, once every shard has described its rows: what
@@ -73,7 +87,11 @@ impl Run {
     ///
     /// # Errors
     /// A shard's error or loss, or the refusal.
-    pub async fn columns(&mut self, client: &mut Conn, servers: &mut [&mut Server]) -> Result<BytesMut, Broken> {
+    pub async fn columns(
+        &mut self,
+        client: &mut Conn,
+        servers: &mut [&mut Server],
+    ) -> Result<BytesMut, Broken> {
         poll_fn(|cx| {
             loop {
                 if !self.shards.contains(&Shard::Starting)
@@ -112,7 +130,9 @@ impl Run {
                         Step::Done => return Poll::Ready(Ok(Pause::Finished)),
                     }
                 }
-                let drained = client.poll_drain(cx).map_err(|_| Broken::Client(super::relay::closed()))?;
+                let drained = client
+                    .poll_drain(cx)
+                    .map_err(|_| Broken::Client(super::relay::closed()))?;
                 if drained.is_pending() && client.outbox.len() >= OUTBOX_HIGH {
                     return Poll::Pending;
                 }
@@ -150,7 +170,11 @@ impl Run {
     }
 
     /// Reads from every server whose rows are wanted; pending when none has anything.
-    fn poll_servers(&mut self, cx: &mut Context<'_>, servers: &mut [&mut Server]) -> Result<Poll<()>, Broken> {
+    fn poll_servers(
+        &mut self,
+        cx: &mut Context<'_>,
+        servers: &mut [&mut Server],
+    ) -> Result<Poll<()>, Broken> {
         let mut progress = Poll::Pending;
         for (index, server) in servers.iter_mut().enumerate() {
             if let Poll::Ready(Err(e)) = server.conn.poll_drain(cx) {
@@ -162,7 +186,9 @@ impl Run {
             }
             match server.conn.poll_fill(cx) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(0)) => return Err(Broken::Server(server.lost("the server closed it"))),
+                Poll::Ready(Ok(0)) => {
+                    return Err(Broken::Server(server.lost("the server closed it")));
+                }
                 Poll::Ready(Err(e)) => return Err(Broken::Server(server.lost(&e.to_string()))),
                 Poll::Ready(Ok(_)) => {
                     progress = Poll::Ready(());
@@ -195,8 +221,12 @@ impl Run {
                 b'1' | b'2' | b'N' | b'S' | b'A' => {}
                 other => {
                     server.doubt = Some("the server sent a reply that nothing asked for");
-                    return Err(Error::new(Fault::Server, "08P01", "unexpected message from server")
-                        .detail(format!("Message type \"{}\".", other.escape_ascii())));
+                    return Err(Error::new(
+                        Fault::Server,
+                        "08P01",
+                        "unexpected message from server",
+                    )
+                    .detail(format!("Message type \"{}\".", other.escape_ascii())));
                 }
             }
         }

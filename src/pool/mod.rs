@@ -115,8 +115,11 @@ impl Pool {
             dbname: target.dbname.clone(),
             user: target.user.clone(),
         };
-        let manager =
-            Manager { target, max_prepared: settings.max_prepared.max(1), open: Arc::clone(&open) };
+        let manager = Manager {
+            target,
+            max_prepared: settings.max_prepared.max(1),
+            open: Arc::clone(&open),
+        };
         let connections = bb8::Pool::builder()
             .max_size(settings.size)
             .min_idle(Some(0))
@@ -158,7 +161,12 @@ impl Pool {
                 let _ = self.connections.add(server);
             }
             match self.connections.get_owned().await {
-                Ok(connection) => return Ok(Lease { connection, _place: place }),
+                Ok(connection) => {
+                    return Ok(Lease {
+                        connection,
+                        _place: place,
+                    });
+                }
                 Err(bb8::RunError::User(error)) => return Err(error),
                 Err(bb8::RunError::TimedOut) => return Err(self.timed_out()),
             }
@@ -168,34 +176,52 @@ impl Pool {
     async fn wait_for_place(&self) -> Result<OwnedSemaphorePermit, Error> {
         let start = Instant::now();
         let _waiting = Waiting::new(&self.stats.waiting);
-        let waited = timeout(self.settings.checkout_timeout, Arc::clone(&self.queue).acquire_owned());
-        let place = waited.await.map_err(|_| self.timed_out())?.map_err(|_| self.timed_out())?;
-        self.stats.wait_us.fetch_add(start.elapsed().as_micros() as u64, Relaxed);
+        let waited = timeout(
+            self.settings.checkout_timeout,
+            Arc::clone(&self.queue).acquire_owned(),
+        );
+        let place = waited
+            .await
+            .map_err(|_| self.timed_out())?
+            .map_err(|_| self.timed_out())?;
+        self.stats
+            .wait_us
+            .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
         Ok(place)
     }
 
     fn timed_out(&self) -> Error {
-        Error::new(Fault::Operator, "53300", "no server connection became free in time")
-            .detail(format!(
-                "All {} connections to {} for database \"{}\", user \"{}\" were in use for {} ms.",
-                self.settings.size,
-                self.key.endpoint,
-                self.key.dbname,
-                self.key.user,
-                self.settings.checkout_timeout.as_millis()
-            ))
-            .hint("Raise pool_size or checkout_timeout_ms, or shorten transactions.")
+        Error::new(
+            Fault::Operator,
+            "53300",
+            "no server connection became free in time",
+        )
+        .detail(format!(
+            "All {} connections to {} for database \"{}\", user \"{}\" were in use for {} ms.",
+            self.settings.size,
+            self.key.endpoint,
+            self.key.dbname,
+            self.key.user,
+            self.settings.checkout_timeout.as_millis()
+        ))
+        .hint("Raise pool_size or checkout_timeout_ms, or shorten transactions.")
     }
 
     /// (connections in use, connections idle).
     pub fn usage(&self) -> (u32, u32) {
         let state = self.connections.state();
-        (state.connections.saturating_sub(state.idle_connections), state.idle_connections)
+        (
+            state.connections.saturating_sub(state.idle_connections),
+            state.idle_connections,
+        )
     }
 
     /// The open connections, for SHOW SERVERS.
     pub fn servers(&self) -> Vec<Arc<Identity>> {
-        self.open.lock().map(|open| open.iter().filter_map(Weak::upgrade).collect()).unwrap_or_default()
+        self.open
+            .lock()
+            .map(|open| open.iter().filter_map(Weak::upgrade).collect())
+            .unwrap_or_default()
     }
 }
 

@@ -20,7 +20,9 @@ pub enum Block {
 
 impl Block {
     pub fn begin(sql: &[u8]) -> Self {
-        Self::Open { prelude: vec![sql.to_vec()] }
+        Self::Open {
+            prelude: vec![sql.to_vec()],
+        }
     }
 
     pub fn is_none(&self) -> bool {
@@ -85,12 +87,16 @@ pub fn aborted() -> Error {
 
 /// A write that would need atomic commit over several shards.
 pub fn second_writer(first: &str, second: &str) -> Error {
-    Error::new(Fault::Client, "0A000", "transaction would write to a second shard")
-        .detail(format!(
-            "It has written to shard \"{first}\", and this statement writes to shard \"{second}\"; \
+    Error::new(
+        Fault::Client,
+        "0A000",
+        "transaction would write to a second shard",
+    )
+    .detail(format!(
+        "It has written to shard \"{first}\", and this statement writes to shard \"{second}\"; \
              there is no atomic commit over several shards yet."
-        ))
-        .hint("Split it into one transaction per shard.")
+    ))
+    .hint("Split it into one transaction per shard.")
 }
 
 #[cfg(test)]

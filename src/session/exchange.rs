@@ -10,7 +10,7 @@ use super::block::{Block, second_writer};
 use super::{ClientState, Enlisted, Session};
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Role};
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::executor::relay::{Broken, End, relay};
 use crate::net::Instant;
 use crate::pool::Lease;
@@ -43,14 +43,25 @@ impl Session {
 
     /// All writes of a transaction must be on one shard.
     fn check_single_writer(&self, shard: ShardId) -> Result<(), Error> {
-        match self.leases.iter().find(|held| held.wrote && held.shard != shard) {
-            Some(other) => Err(second_writer(self.shard_name(other.shard), self.shard_name(shard))),
+        match self
+            .leases
+            .iter()
+            .find(|held| held.wrote && held.shard != shard)
+        {
+            Some(other) => Err(second_writer(
+                self.shard_name(other.shard),
+                self.shard_name(shard),
+            )),
             None => Ok(()),
         }
     }
 
     pub(super) fn shard_name(&self, shard: ShardId) -> &str {
-        self.db.config.shards.get(usize::from(shard.0)).map_or("?", |shard| &shard.name)
+        self.db
+            .config
+            .shards
+            .get(usize::from(shard.0))
+            .map_or("?", |shard| &shard.name)
     }
 
     /// A connection held already: what this transaction uses, so that it sees its own writes.
@@ -58,9 +69,14 @@ impl Session {
         let here = |held: &&Enlisted| held.shard == shard;
         let primary = self.leases.iter().filter(here).find(|held| !held.replica);
         let found = primary.or_else(|| {
-            self.leases.iter().filter(here).find(|_| access == Access::Read && self.block.is_none())
+            self.leases
+                .iter()
+                .filter(here)
+                .find(|_| access == Access::Read && self.block.is_none())
         })?;
-        self.leases.iter().position(|held| std::ptr::eq(held, found))
+        self.leases
+            .iter()
+            .position(|held| std::ptr::eq(held, found))
     }
 
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
@@ -91,7 +107,11 @@ impl Session {
 
     /// A fresh enough replica, if this is a read and there is one. A replica that cannot be
     /// connected to is taken out of rotation and the next is asked.
-    async fn take_replica(&mut self, shard: ShardId, split: bool) -> Option<(EndpointId, bool, Lease)> {
+    async fn take_replica(
+        &mut self,
+        shard: ShardId,
+        split: bool,
+    ) -> Option<(EndpointId, bool, Lease)> {
         if !split || !self.db.config.reads.split {
             return None;
         }
@@ -112,9 +132,13 @@ impl Session {
                     self.db.stats.routes.reads_on_replica.fetch_add(1, Relaxed);
                     return Some((pick.endpoint, true, lease));
                 }
-                // A full pool says nothing about the server's health.
-                Err(error) if error.code == "53300" => return None,
-                Err(error) => self.db.cluster.checkout_failed(shard, pick.endpoint, error.to_string()),
+                Err(error) if error.fault == Fault::Server => {
+                    self.db
+                        .cluster
+                        .checkout_failed(shard, pick.endpoint, error.to_string());
+                }
+                // A full pool or a wrong password says nothing about the server's health.
+                Err(_) => return None,
             }
         }
         None
@@ -138,7 +162,9 @@ impl Session {
         let Self { leases, block, .. } = self;
         let held = &mut leases[index];
         match block.prelude() {
-            [begin] if PLAIN_BEGIN.contains(&begin.as_slice()) => held.lease.send_query(begin, false),
+            [begin] if PLAIN_BEGIN.contains(&begin.as_slice()) => {
+                held.lease.send_query(begin, false)
+            }
             texts => {
                 for text in texts {
                     let text = String::from_utf8_lossy(text);
@@ -250,9 +276,16 @@ impl Session {
             (false, _) => {}
             (true, false) => self.block = Block::None,
             (true, true) => {
-                let revived = self.leases.iter().all(|held| held.lease.status != Status::Failed);
+                let revived = self
+                    .leases
+                    .iter()
+                    .all(|held| held.lease.status != Status::Failed);
                 let failed = failed && !revived;
-                self.block.observe(if failed { Status::Failed } else { Status::InTransaction });
+                self.block.observe(if failed {
+                    Status::Failed
+                } else {
+                    Status::InTransaction
+                });
             }
         }
     }
@@ -287,7 +320,11 @@ impl Session {
             return;
         }
         let sets = std::mem::take(&mut self.pending_sets);
-        if self.leases.iter().any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some()) {
+        if self
+            .leases
+            .iter()
+            .any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some())
+        {
             return;
         }
         let mut settings = Settings::clone(&self.settings);
@@ -328,7 +365,10 @@ fn keep_setting(settings: &mut Settings, base: &Settings, set: &SetStatement) {
 }
 
 /// Makes the server's settings what the client asked for; costs nothing when they are.
-pub(super) async fn apply_settings(server: &mut Lease, wanted: &Arc<Settings>) -> Result<(), Error> {
+pub(super) async fn apply_settings(
+    server: &mut Lease,
+    wanted: &Arc<Settings>,
+) -> Result<(), Error> {
     if Arc::ptr_eq(&server.applied, wanted) {
         return Ok(());
     }
@@ -360,7 +400,11 @@ mod tests {
     use super::*;
 
     fn set(name: &str, value: Option<&str>) -> SetStatement {
-        SetStatement { local: false, name: Some(name.into()), value: value.map(Into::into) }
+        SetStatement {
+            local: false,
+            name: Some(name.into()),
+            value: value.map(Into::into),
+        }
     }
 
     #[test]
@@ -377,8 +421,14 @@ mod tests {
 
     #[test]
     fn only_differences_are_sent() {
-        let a = Settings::from([("x".into(), "SET x = 1".into()), ("y".into(), "SET y = 1".into())]);
-        let b = Settings::from([("y".into(), "SET y = 1".into()), ("z".into(), "SET z = 1".into())]);
+        let a = Settings::from([
+            ("x".into(), "SET x = 1".into()),
+            ("y".into(), "SET y = 1".into()),
+        ]);
+        let b = Settings::from([
+            ("y".into(), "SET y = 1".into()),
+            ("z".into(), "SET z = 1".into()),
+        ]);
         assert_eq!(settings_diff(&a, &b), "RESET x;SET z = 1;");
     }
 }

@@ -57,7 +57,9 @@ impl Batch {
 
     /// Plans of another configuration are not this one's.
     pub(super) fn forget_plans(&mut self) {
-        self.statements.values_mut().for_each(|prepared| prepared.version = u64::MAX);
+        self.statements
+            .values_mut()
+            .for_each(|prepared| prepared.version = u64::MAX);
     }
 
     /// A simple Query drops the unnamed statement and portal.
@@ -73,7 +75,11 @@ impl Batch {
 
 enum Portal {
     /// Lives on the server of this lease.
-    Server { lease: usize, statement: Statement, effect: SessionEffect },
+    Server {
+        lease: usize,
+        statement: Statement,
+        effect: SessionEffect,
+    },
     Local(Local),
     Scatter(Box<ScatterPortal>),
     Broadcast(Box<BroadcastPortal>),
@@ -82,8 +88,12 @@ enum Portal {
 /// What the session answers by itself.
 enum Local {
     Empty,
-    Begin { sql: Vec<u8> },
-    End { commit: bool },
+    Begin {
+        sql: Vec<u8>,
+    },
+    End {
+        commit: bool,
+    },
     Set(SetStatement),
     Show(String),
     Explain(Vec<String>),
@@ -125,7 +135,10 @@ impl Session {
             return Ok(());
         }
         self.info.set(ClientState::Active);
-        self.db.stats.bytes_received.fetch_add(frame.len() as u64, Relaxed);
+        self.db
+            .stats
+            .bytes_received
+            .fetch_add(frame.len() as u64, Relaxed);
         let result = match frame[0] {
             b'P' => self.parse(&frame),
             b'B' => self.bind(&frame).await,
@@ -133,7 +146,10 @@ impl Session {
             b'E' => self.execute(frame).await,
             b'C' => self.close(&frame).await,
             b'H' => self.flush().await,
-            tag => Err(Error::protocol(format!("unexpected message type \"{}\"", tag.escape_ascii()))),
+            tag => Err(Error::protocol(format!(
+                "unexpected message type \"{}\"",
+                tag.escape_ascii()
+            ))),
         };
         let result = match result {
             Ok(()) => self.relieve().await,
@@ -149,7 +165,9 @@ impl Session {
     /// Keeps a long pipeline from piling up.
     async fn relieve(&mut self) -> Result<(), Error> {
         match self.batch.active {
-            Some(index) if self.leases[index].lease.conn.outbox.len() > PIPELINE_HIGH => self.fetch().await,
+            Some(index) if self.leases[index].lease.conn.outbox.len() > PIPELINE_HIGH => {
+                self.fetch().await
+            }
             _ => Ok(()),
         }
     }
@@ -184,7 +202,11 @@ impl Session {
         let parse = Parse::read(&frame[HEADER..])?;
         if !parse.name.is_empty() && self.batch.statements.contains_key(parse.name) {
             let name = String::from_utf8_lossy(parse.name);
-            return Err(Error::new(Fault::Client, "42P05", format!("prepared statement \"{name}\" already exists")));
+            return Err(Error::new(
+                Fault::Client,
+                "42P05",
+                format!("prepared statement \"{name}\" already exists"),
+            ));
         }
         let prepared = self.prepare(parse.sql, &parse.types)?;
         self.batch.statements.insert(parse.name.to_vec(), prepared);
@@ -200,21 +222,33 @@ impl Session {
             Ok(text) => self.db.plans.plan(text, &shape, types, &catalog),
             Err(_) if self.db.config.is_sharded() => return Err(simple::not_utf8()),
             // Only its surroundings matter: it goes to the primary, and the connection is cleaned.
-            Err(_) => self.db.plans.plan("DO ''", &Shape::default(), &[], &catalog),
+            Err(_) => self
+                .db
+                .plans
+                .plan("DO ''", &Shape::default(), &[], &catalog),
         };
         let pieces = shape.pieces.as_slice().into();
         self.shape = shape;
-        Ok(Prepared { statement: self.db.statement(sql, types), plan, pieces, version: catalog.version })
+        Ok(Prepared {
+            statement: self.db.statement(sql, types),
+            plan,
+            pieces,
+            version: catalog.version,
+        })
     }
 
     /// The statement of that name, planned anew if the schema has changed since.
     fn prepared(&mut self, name: &[u8]) -> Result<&Prepared, Error> {
         let missing = || {
             let name = String::from_utf8_lossy(name);
-            Error::new(Fault::Client, "26000", match name.is_empty() {
-                true => "unnamed prepared statement does not exist".to_owned(),
-                false => format!("prepared statement \"{name}\" does not exist"),
-            })
+            Error::new(
+                Fault::Client,
+                "26000",
+                match name.is_empty() {
+                    true => "unnamed prepared statement does not exist".to_owned(),
+                    false => format!("prepared statement \"{name}\" does not exist"),
+                },
+            )
         };
         let found = self.batch.statements.get(name).ok_or_else(missing)?;
         if found.version != self.db.cluster.catalog().version {
@@ -238,7 +272,9 @@ impl Session {
 
     /// `show`: the client waits for ParseComplete.
     fn parse_on(&mut self, index: usize, name: &[u8], show: bool) {
-        let Some(prepared) = self.batch.statements.get(name) else { return };
+        let Some(prepared) = self.batch.statements.get(name) else {
+            return;
+        };
         let statement = &prepared.statement;
         let lease = &mut self.leases[index].lease;
         if name.is_empty() {
@@ -248,7 +284,9 @@ impl Session {
         } else if !lease.has_prepared(statement.id) {
             lease.send_prepare(statement.id, &statement.sql, &statement.types, show);
         } else if show {
-            lease.expect.push_back(Expect::Inject(Bytes::from_static(write::PARSE_COMPLETE)));
+            lease
+                .expect
+                .push_back(Expect::Inject(Bytes::from_static(write::PARSE_COMPLETE)));
         }
     }
 
@@ -269,14 +307,19 @@ impl Session {
         let plan = Arc::clone(&prepared.plan);
         let statement = Arc::clone(&prepared.statement);
         let pieces = Arc::clone(&prepared.pieces);
-        let ends_block = matches!(plan.statement, Statement::Commit | Statement::Rollback | Statement::Savepoint);
+        let ends_block = matches!(
+            plan.statement,
+            Statement::Commit | Statement::Rollback | Statement::Savepoint
+        );
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
         }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
             self.complete_pending();
             self.emit(write::BIND_COMPLETE);
-            self.batch.portals.insert(portal.to_vec(), Portal::Local(local));
+            self.batch
+                .portals
+                .insert(portal.to_vec(), Portal::Local(local));
             return Ok(());
         }
         if let Some(index) = self.everywhere(&plan.statement, &statement.sql).await? {
@@ -293,10 +336,24 @@ impl Session {
                 type_oid: statement.types.get(i).copied().unwrap_or(0),
             }));
         } else {
-            bind = Bind { portal, statement: name, formats: vec![], values: vec![], result_formats: vec![], rest };
+            bind = Bind {
+                portal,
+                statement: name,
+                formats: vec![],
+                values: vec![],
+                result_formats: vec![],
+                rest,
+            };
         }
-        let values = Values { sql: &statement.sql, pieces: &pieces, params: &params };
-        let hints = self.hints.with_leading(&statement.sql).map(std::borrow::Cow::into_owned);
+        let values = Values {
+            sql: &statement.sql,
+            pieces: &pieces,
+            params: &params,
+        };
+        let hints = self
+            .hints
+            .with_leading(&statement.sql)
+            .map(std::borrow::Cow::into_owned);
         let decided = hints.and_then(|hints| self.decide(&plan, values, &hints));
         let merger = match &decided {
             Ok((_, route)) => match &route.execution {
@@ -376,8 +433,11 @@ impl Session {
         let lease = &mut self.leases[index].lease;
         write::bind(&mut lease.conn.outbox, portal, &server_name, rest);
         lease.expect.push_back(Expect::Bind);
-        let made =
-            Portal::Server { lease: index, statement: plan.statement.clone(), effect: plan.effect.clone() };
+        let made = Portal::Server {
+            lease: index,
+            statement: plan.statement.clone(),
+            effect: plan.effect.clone(),
+        };
         match self.batch.portals.get_mut(portal) {
             Some(old) => *old = made,
             None => {
@@ -396,11 +456,17 @@ impl Session {
                 Some(Local::Begin { sql: sql.to_vec() })
             }
             Statement::Commit | Statement::Rollback => {
-                let enlisted = self.leases.iter().filter(|held| held.in_block || held.needs_sync).count();
+                let enlisted = self
+                    .leases
+                    .iter()
+                    .filter(|held| held.in_block || held.needs_sync)
+                    .count();
                 let commit = *statement == Statement::Commit;
                 (enlisted != 1).then_some(Local::End { commit })
             }
-            Statement::Set(set) if local::is_ours(set.name.as_deref()) => Some(Local::Set(set.clone())),
+            Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
+                Some(Local::Set(set.clone()))
+            }
             Statement::Show(name) if local::is_ours(Some(name)) => Some(Local::Show(name.clone())),
             Statement::ExplainRoute { inner } => {
                 let text = std::str::from_utf8(sql).ok()?.get(inner.clone())?;
@@ -425,7 +491,11 @@ impl Session {
 
     /// SAVEPOINT, SET and COMMIT concern every enlisted server: runs them on all but the one that is
     /// returned, which answers the client.
-    async fn everywhere(&mut self, statement: &Statement, sql: &[u8]) -> Result<Option<usize>, Error> {
+    async fn everywhere(
+        &mut self,
+        statement: &Statement,
+        sql: &[u8],
+    ) -> Result<Option<usize>, Error> {
         let replayed = match statement {
             Statement::Savepoint | Statement::Set(_) => true,
             Statement::Commit | Statement::Rollback | Statement::Begin { .. } => false,
@@ -443,14 +513,19 @@ impl Session {
             | Statement::Other
             | Statement::Multiple => return Ok(None),
         };
-        let used = |held: &super::Enlisted| held.in_block || held.needs_sync || held.pinned.is_some();
+        let used =
+            |held: &super::Enlisted| held.in_block || held.needs_sync || held.pinned.is_some();
         let first = match self.leases.iter().position(used) {
-            Some(index) => self.enlist(self.leases[index].shard, Access::Primary).await?,
+            Some(index) => {
+                self.enlist(self.leases[index].shard, Access::Primary)
+                    .await?
+            }
             None => self.enlist(ShardId(0), Access::Primary).await?,
         };
         if replayed {
-            let others: Vec<usize> =
-                (0..self.leases.len()).filter(|i| *i != first && self.leases[*i].in_block).collect();
+            let others: Vec<usize> = (0..self.leases.len())
+                .filter(|i| *i != first && self.leases[*i].in_block)
+                .collect();
             if !others.is_empty() {
                 self.fetch().await?;
             }
@@ -483,7 +558,9 @@ impl Session {
     /// # Errors
     /// The loss of the server. Its own error is told to the client, and skips to Sync.
     async fn fetch(&mut self) -> Result<(), Error> {
-        let Some(index) = self.batch.active else { return Ok(()) };
+        let Some(index) = self.batch.active else {
+            return Ok(());
+        };
         let lease = &mut self.leases[index].lease;
         if lease.expect.is_empty() {
             return Ok(());
@@ -541,7 +618,11 @@ impl Session {
                 self.pick_shard(&Shards::Any)
             }
         };
-        let access = if plan.access == Access::Read { Access::Read } else { Access::Primary };
+        let access = if plan.access == Access::Read {
+            Access::Read
+        } else {
+            Access::Primary
+        };
         self.enlist(shard, access).await
     }
 
@@ -565,7 +646,9 @@ impl Session {
                 let mut portal = self.take_scatter(name)?;
                 let started = self.start_scatter(&mut portal).await;
                 let columns = portal.columns.clone();
-                self.batch.portals.insert(name.to_vec(), Portal::Scatter(portal));
+                self.batch
+                    .portals
+                    .insert(name.to_vec(), Portal::Scatter(portal));
                 started?;
                 self.emit(&columns);
                 Ok(())
@@ -573,7 +656,12 @@ impl Session {
             Some(Portal::Broadcast(portal)) => {
                 let (sql, types) = (portal.sql.clone(), portal.types.clone());
                 let formats = portal.result_formats.clone();
-                let shard = portal.shards.as_slice().first().copied().unwrap_or(ShardId(0));
+                let shard = portal
+                    .shards
+                    .as_slice()
+                    .first()
+                    .copied()
+                    .unwrap_or(ShardId(0));
                 let columns = self.describe_hidden(shard, &sql, &types, &formats).await?;
                 self.emit(&columns);
                 Ok(())
@@ -605,8 +693,16 @@ impl Session {
             while let Some((tag, body)) = server.next_frame()? {
                 match tag {
                     b'T' => {
-                        let mut merger = Merger::new(&planner::merge::MergePlan::default(), 1, None, 0, usize::MAX);
-                        if let Some(frame) = merger.row_description_with_formats(0, &body, formats)? {
+                        let mut merger = Merger::new(
+                            &planner::merge::MergePlan::default(),
+                            1,
+                            None,
+                            0,
+                            usize::MAX,
+                        );
+                        if let Some(frame) =
+                            merger.row_description_with_formats(0, &body, formats)?
+                        {
                             columns = frame;
                         }
                     }
@@ -619,11 +715,18 @@ impl Session {
     }
 
     async fn execute(&mut self, frame: BytesMut) -> Result<(), Error> {
-        let Execute { portal: name, max_rows } = Execute::read(&frame[HEADER..])?;
+        let Execute {
+            portal: name,
+            max_rows,
+        } = Execute::read(&frame[HEADER..])?;
         self.db.stats.queries.fetch_add(1, Relaxed);
         match self.batch.portals.get(name) {
             None => Err(no_portal(name)),
-            Some(Portal::Server { lease, statement, effect }) => {
+            Some(Portal::Server {
+                lease,
+                statement,
+                effect,
+            }) => {
                 let index = *lease;
                 match statement {
                     Statement::Set(set) => self.batch.sets.push(set.clone()),
@@ -672,7 +775,9 @@ impl Session {
                 write::command_complete(&mut out, "SHOW");
             }
             Local::Explain(lines) => {
-                lines.iter().for_each(|line| write::text_row(&mut out, &[Some(line)]));
+                lines
+                    .iter()
+                    .for_each(|line| write::text_row(&mut out, &[Some(line)]));
                 write::command_complete(&mut out, "EXPLAIN");
             }
             Local::Done => write::command_complete(&mut out, "SELECT 0"),
@@ -690,7 +795,9 @@ impl Session {
         }
         let commit = commit && !self.block.is_failed();
         let verb = if commit { "COMMIT" } else { "ROLLBACK" };
-        let mut order: Vec<usize> = (0..self.leases.len()).filter(|i| self.leases[*i].in_block).collect();
+        let mut order: Vec<usize> = (0..self.leases.len())
+            .filter(|i| self.leases[*i].in_block)
+            .collect();
         order.sort_by_key(|i| !self.leases[*i].wrote);
         for (at, index) in order.into_iter().enumerate() {
             let lease = &mut self.leases[index].lease;
@@ -698,7 +805,10 @@ impl Session {
             if at == 0 && self.leases[index].wrote {
                 done?;
             } else if done.is_err() {
-                self.leases[index].lease.doubt.get_or_insert("it failed to end a transaction");
+                self.leases[index]
+                    .lease
+                    .doubt
+                    .get_or_insert("it failed to end a transaction");
             }
         }
         self.block = Block::None;
@@ -720,12 +830,18 @@ impl Session {
     }
 
     async fn start_scatter(&mut self, portal: &mut ScatterPortal) -> Result<(), Error> {
-        let Some(merger) = portal.merger.take() else { return Ok(()) };
+        let Some(merger) = portal.merger.take() else {
+            return Ok(());
+        };
         self.fetch().await?;
         let indexes = self.enlist_for_read(&portal.shards).await?;
         self.sync_quietly(&indexes).await?;
         let mut servers = routed::pick(&mut self.leases, &indexes);
-        let request = Request::Extended { sql: &portal.sql, types: &portal.types, bind_rest: &portal.bind_rest };
+        let request = Request::Extended {
+            sql: &portal.sql,
+            types: &portal.types,
+            bind_rest: &portal.bind_rest,
+        };
         let mut run = Run::start(merger, &mut servers, &request);
         let result = run.columns(&mut self.client, &mut servers).await;
         let result = result.map(|columns| portal.columns = columns);
@@ -776,13 +892,18 @@ impl Session {
                     out.extend_from_slice(write::PORTAL_SUSPENDED);
                     portal.run = Some((run, indexes));
                 }
-                Pause::Finished => write::command_complete(&mut out, &format!("SELECT {}", run.rows_out() - before)),
+                Pause::Finished => write::command_complete(
+                    &mut out,
+                    &format!("SELECT {}", run.rows_out() - before),
+                ),
             }
         } else {
             write::command_complete(&mut out, "SELECT 0");
         }
         self.client.outbox.extend_from_slice(&out);
-        self.batch.portals.insert(name.to_vec(), Portal::Scatter(portal));
+        self.batch
+            .portals
+            .insert(name.to_vec(), Portal::Scatter(portal));
         Ok(())
     }
 
@@ -818,11 +939,15 @@ impl Session {
         }
         let all: Vec<usize> = (0..self.leases.len()).collect();
         self.sync_quietly(&all).await?;
-        let Answer { rows, tag } = self.broadcast(&portal.plan, &request, &portal.shards, portal.sum).await?;
+        let Answer { rows, tag } = self
+            .broadcast(&portal.plan, &request, &portal.shards, portal.sum)
+            .await?;
         let out = &mut self.client.outbox;
         out.extend_from_slice(&rows);
         write::command_complete(out, &tag);
-        self.batch.portals.insert(name.to_vec(), Portal::Local(Local::Done));
+        self.batch
+            .portals
+            .insert(name.to_vec(), Portal::Local(Local::Done));
         Ok(())
     }
 
@@ -856,7 +981,9 @@ impl Session {
                     self.batch.portals.remove(name);
                     self.emit(write::CLOSE_COMPLETE);
                 }
-                Some(Portal::Local(_) | Portal::Broadcast(_)) | None => self.emit(write::CLOSE_COMPLETE),
+                Some(Portal::Local(_) | Portal::Broadcast(_)) | None => {
+                    self.emit(write::CLOSE_COMPLETE)
+                }
             },
         }
         Ok(())
@@ -964,7 +1091,11 @@ enum Kind {
 
 fn no_portal(name: &[u8]) -> Error {
     let name = String::from_utf8_lossy(name);
-    Error::new(Fault::Client, "34000", format!("portal \"{name}\" does not exist"))
+    Error::new(
+        Fault::Client,
+        "34000",
+        format!("portal \"{name}\" does not exist"),
+    )
 }
 
 /// RowDescription or NoData of what the session answers itself.
@@ -986,6 +1117,8 @@ fn rest_with_formats(rest: &[u8], formats: &[i16], hidden: usize) -> Vec<u8> {
     let tail = 2 + 2 * formats.len();
     let mut out = rest[..rest.len().saturating_sub(tail)].to_vec();
     out.extend_from_slice(&(widened.len() as u16).to_be_bytes());
-    widened.iter().for_each(|format| out.extend_from_slice(&format.to_be_bytes()));
+    widened
+        .iter()
+        .for_each(|format| out.extend_from_slice(&format.to_be_bytes()));
     out
 }

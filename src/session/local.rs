@@ -24,13 +24,19 @@ impl Session {
     /// 42704 for any other name, 22023 for a value that is no hint.
     pub(super) fn set_local_setting(&mut self, set: &SetStatement) -> Result<(), Error> {
         match set.name.as_deref() {
-            Some("ringway.route") if set.local => {
-                Err(Error::new(Fault::Client, "0A000", "SET LOCAL ringway.route is not supported")
-                    .hint("Use SET ringway.route, or a comment /* ringway: … */ before one statement."))
-            }
+            Some("ringway.route") if set.local => Err(Error::new(
+                Fault::Client,
+                "0A000",
+                "SET LOCAL ringway.route is not supported",
+            )
+            .hint("Use SET ringway.route, or a comment /* ringway: … */ before one statement.")),
             Some("ringway.route") => {
                 let text = set.value.as_deref().unwrap_or("").trim().trim_matches('\'');
-                let text = if text.eq_ignore_ascii_case("auto") { "" } else { text };
+                let text = if text.eq_ignore_ascii_case("auto") {
+                    ""
+                } else {
+                    text
+                };
                 self.hints = Hints::parse(text)?;
                 Ok(())
             }
@@ -50,8 +56,15 @@ impl Session {
     pub(super) fn explain_route(&self, sql: &str, types: &[u32]) -> Vec<String> {
         let mut shape = Shape::default();
         shape.scan(sql.as_bytes());
-        let plan = self.db.plans.plan(sql, &shape, types, &self.db.cluster.catalog());
-        let values = Values { sql: sql.as_bytes(), pieces: &shape.pieces, params: &[] };
+        let plan = self
+            .db
+            .plans
+            .plan(sql, &shape, types, &self.db.cluster.catalog());
+        let values = Values {
+            sql: sql.as_bytes(),
+            pieces: &shape.pieces,
+            params: &[],
+        };
         let topology = &self.db.config.topology;
         planner::explain::explain(&plan, route(&plan, values, topology).as_ref(), topology)
     }
@@ -70,6 +83,10 @@ impl Session {
 }
 
 fn unrecognized(name: &str) -> Error {
-    Error::new(Fault::Client, "42704", format!("unrecognized configuration parameter \"{name}\""))
-        .hint("Ringway knows ringway.route and ringway.version.")
+    Error::new(
+        Fault::Client,
+        "42704",
+        format!("unrecognized configuration parameter \"{name}\""),
+    )
+    .hint("Ringway knows ringway.route and ringway.version.")
 }

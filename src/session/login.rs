@@ -23,7 +23,10 @@ pub const ADMIN_DATABASE: &str = "ringway";
 pub enum Arrival {
     Session(Box<(Session, Registration)>),
     /// A connection to the admin database by one who may.
-    Admin { conn: Conn, registration: Registration },
+    Admin {
+        conn: Conn,
+        registration: Registration,
+    },
     /// It was a CancelRequest, or it is refused already.
     Over,
 }
@@ -41,8 +44,15 @@ pub async fn arrive(stream: Stream, shared: &Arc<Shared>) -> Arrival {
 }
 
 async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>) -> Arrival {
-    let required = directory.config.tls.as_ref().is_some_and(|tls| tls.required);
-    let offer = directory.tls.as_ref().map(|acceptor| TlsOffer { acceptor, required });
+    let required = directory
+        .config
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.required);
+    let offer = directory
+        .tls
+        .as_ref()
+        .map(|acceptor| TlsOffer { acceptor, required });
     let (mut stream, buf, packet) = match open(stream, offer).await {
         Err(error) => {
             tracing::debug!(%error, "connection refused");
@@ -55,11 +65,28 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         Ok((stream, buf, Opening::Session(packet))) => (stream, buf, packet),
     };
     match welcome(&mut stream, buf, packet, shared, directory).await {
-        Ok(Welcomed::Admin { inbox, registration }) => {
-            Arrival::Admin { conn: Conn::new(stream, inbox), registration }
-        }
-        Ok(Welcomed::User { inbox, db, user, settings, hints, registration }) => {
-            let login = Login { stream, inbox, user, settings, hints };
+        Ok(Welcomed::Admin {
+            inbox,
+            registration,
+        }) => Arrival::Admin {
+            conn: Conn::new(stream, inbox),
+            registration,
+        },
+        Ok(Welcomed::User {
+            inbox,
+            db,
+            user,
+            settings,
+            hints,
+            registration,
+        }) => {
+            let login = Login {
+                stream,
+                inbox,
+                user,
+                settings,
+                hints,
+            };
             let info = Arc::clone(&registration.info);
             let session = Session::new(login, db, Arc::clone(shared), directory.generation, info);
             Arrival::Session(Box::new((session, registration)))
@@ -75,7 +102,10 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
 }
 
 enum Welcomed {
-    Admin { inbox: BytesMut, registration: Registration },
+    Admin {
+        inbox: BytesMut,
+        registration: Registration,
+    },
     User {
         inbox: BytesMut,
         db: Arc<Database>,
@@ -96,38 +126,77 @@ async fn welcome(
     let key_len = startup::cancel_key_len(packet.minor());
     let registration = shared.register(newcomer(stream, &packet), key_len);
     if shared.clients().len() > directory.config.general.max_clients {
-        return Err(Error::new(Fault::Operator, "53300", "sorry, too many clients already")
-            .hint("Raise max_clients."));
+        return Err(
+            Error::new(Fault::Operator, "53300", "sorry, too many clients already")
+                .hint("Raise max_clients."),
+        );
     }
     auth::authenticate(stream, &mut buf, &packet.user, &directory.authenticators).await?;
     let mut out = BytesMut::new();
     if packet.database == ADMIN_DATABASE {
         if !directory.config.general.admin_users.contains(&packet.user) {
-            return Err(Error::new(Fault::Client, "42501", "permission denied for database \"ringway\"")
-                .detail(format!("User \"{}\" is not in admin_users.", packet.user)));
+            return Err(Error::new(
+                Fault::Client,
+                "42501",
+                "permission denied for database \"ringway\"",
+            )
+            .detail(format!("User \"{}\" is not in admin_users.", packet.user)));
         }
-        startup::write_welcome(&mut out, &admin_parameters(), registration.info.pid, &registration.info.key);
+        startup::write_welcome(
+            &mut out,
+            &admin_parameters(),
+            registration.info.pid,
+            &registration.info.key,
+        );
         send(stream, &out).await?;
-        return Ok(Welcomed::Admin { inbox: buf, registration });
+        return Ok(Welcomed::Admin {
+            inbox: buf,
+            registration,
+        });
     }
-    let db = directory.databases.get(&packet.database).cloned().ok_or_else(|| {
-        Error::new(Fault::Client, "3D000", format!("database \"{}\" does not exist", packet.database))
-    })?;
+    let db = directory
+        .databases
+        .get(&packet.database)
+        .cloned()
+        .ok_or_else(|| {
+            Error::new(
+                Fault::Client,
+                "3D000",
+                format!("database \"{}\" does not exist", packet.database),
+            )
+        })?;
     let user = server_user(directory, &db, &packet.user);
     let (settings, hints) = startup_settings(&packet)?;
     let parameters = parameters(&db, &user, &settings).await?;
-    startup::write_welcome(&mut out, &parameters, registration.info.pid, &registration.info.key);
+    startup::write_welcome(
+        &mut out,
+        &parameters,
+        registration.info.pid,
+        &registration.info.key,
+    );
     send(stream, &out).await?;
     db.stats.clients.fetch_add(1, Relaxed);
-    Ok(Welcomed::User { inbox: buf, db, user, settings, hints, registration })
+    Ok(Welcomed::User {
+        inbox: buf,
+        db,
+        user,
+        settings,
+        hints,
+        registration,
+    })
 }
 
 fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
-    let application = packet.parameters.iter().find(|(name, _)| name == "application_name");
+    let application = packet
+        .parameters
+        .iter()
+        .find(|(name, _)| name == "application_name");
     Newcomer {
         user: packet.user.clone(),
         database: packet.database.clone(),
-        application: application.map(|(_, value)| value.clone()).unwrap_or_default(),
+        application: application
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default(),
         address: stream.peer_name(),
         tls: stream.is_tls(),
     }
@@ -139,11 +208,18 @@ pub(super) fn server_user(directory: &Directory, db: &Database, name: &str) -> S
     if let Some(user) = &db.config.server_user {
         return user.clone();
     }
-    let password = directory.config.users.get(name).and_then(|user| match &user.auth {
-        ClientAuth::Password(secret) => Some(secret.clone()),
-        ClientAuth::Trust | ClientAuth::Verifier(_) => None,
-    });
-    ServerUser { name: name.to_owned(), password }
+    let password = directory
+        .config
+        .users
+        .get(name)
+        .and_then(|user| match &user.auth {
+            ClientAuth::Password(secret) => Some(secret.clone()),
+            ClientAuth::Trust | ClientAuth::Verifier(_) => None,
+        });
+    ServerUser {
+        name: name.to_owned(),
+        password,
+    }
 }
 
 /// The startup packet's settings, as statements that make them so on a server.
@@ -156,17 +232,32 @@ fn startup_settings(packet: &StartupPacket) -> Result<(Settings, Hints), Error> 
             hints = Hints::parse(value)?;
             continue;
         }
-        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') || name.is_empty() {
-            return Err(Error::new(Fault::Client, "42704", format!("unrecognized configuration parameter \"{name}\"")));
+        if !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+            || name.is_empty()
+        {
+            return Err(Error::new(
+                Fault::Client,
+                "42704",
+                format!("unrecognized configuration parameter \"{name}\""),
+            ));
         }
         let value = value.replace('\'', "''");
-        settings.insert(name.clone(), format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"));
+        settings.insert(
+            name.clone(),
+            format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"),
+        );
     }
     Ok((settings, hints))
 }
 
 /// What a server reports for these settings: asked once, then remembered.
-async fn parameters(db: &Database, user: &ServerUser, settings: &Settings) -> Result<Parameters, Error> {
+async fn parameters(
+    db: &Database,
+    user: &ServerUser,
+    settings: &Settings,
+) -> Result<Parameters, Error> {
     if let Some(known) = db.welcome(&user.name, settings) {
         return Ok(known);
     }
@@ -175,7 +266,11 @@ async fn parameters(db: &Database, user: &ServerUser, settings: &Settings) -> Re
     let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
     let mut lease = db.pool(shard, endpoint, user)?.checkout().await?;
     exchange::apply_settings(&mut lease, &Arc::new(settings.clone())).await?;
-    let mut reported: Vec<_> = lease.parameters.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut reported: Vec<_> = lease
+        .parameters
+        .iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     reported.sort();
     let parameters = Arc::new(reported);
     db.remember_welcome(&user.name, settings, &parameters);
@@ -184,7 +279,10 @@ async fn parameters(db: &Database, user: &ServerUser, settings: &Settings) -> Re
 
 fn admin_parameters() -> Vec<(String, String)> {
     [
-        ("server_version", concat!(env!("CARGO_PKG_VERSION"), "/ringway")),
+        (
+            "server_version",
+            concat!(env!("CARGO_PKG_VERSION"), "/ringway"),
+        ),
         ("client_encoding", "UTF8"),
         ("server_encoding", "UTF8"),
         ("DateStyle", "ISO, MDY"),
@@ -208,13 +306,17 @@ async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), Error> {
 
 /// A CancelRequest goes to every server that now works for its client.
 async fn pass_cancel_on(shared: &Shared, directory: &Directory, pid: i32, key: &[u8]) {
-    let Some((database, servers)) = shared.cancel_targets(pid, key) else { return };
+    let Some((database, servers)) = shared.cancel_targets(pid, key) else {
+        return;
+    };
     let db = directory.databases.get(&database);
     let limit = directory.config.general.login_timeout;
     for server in servers {
         let server: &Identity = &server;
         let tls = db.and_then(|db| db.tls());
-        if let Err(error) = cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await {
+        if let Err(error) =
+            cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await
+        {
             tracing::warn!(%error, "cancel request failed");
         }
     }

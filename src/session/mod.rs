@@ -145,7 +145,10 @@ impl Session {
         let end = self.serve().await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
-            self.db.stats.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.db
+                .stats
+                .errors
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             error.write_to(&mut self.client.outbox);
             let _ = net::timeout(FAREWELL, self.client.drain()).await;
         }
@@ -172,14 +175,27 @@ impl Session {
     /// Between transactions, a changed configuration comes into force for this session.
     fn follow_configuration(&mut self) -> Result<(), Error> {
         let directory = self.shared.directory.load_full();
-        let db = directory.databases.get(&self.info.database).cloned().ok_or_else(|| {
-            Error::new(Fault::Operator, "57P01", "terminating connection due to configuration change")
-                .detail(format!("Database \"{}\" is no longer configured.", self.info.database))
+        let db = directory
+            .databases
+            .get(&self.info.database)
+            .cloned()
+            .ok_or_else(|| {
+                Error::new(
+                    Fault::Operator,
+                    "57P01",
+                    "terminating connection due to configuration change",
+                )
+                .detail(format!(
+                    "Database \"{}\" is no longer configured.",
+                    self.info.database
+                ))
                 .fatal()
-        })?;
+            })?;
         if !Arc::ptr_eq(&db, &self.db) {
             self.marks = vec![Mark::default(); db.config.shards.len()];
-            self.marks.iter_mut().for_each(|mark| mark.wrote(Instant::now()));
+            self.marks
+                .iter_mut()
+                .for_each(|mark| mark.wrote(Instant::now()));
             self.batch.forget_plans();
             self.db = db;
         }
@@ -232,7 +248,9 @@ impl Session {
             if let Poll::Ready(Err(_)) = client.poll_drain(cx) {
                 return Poll::Ready(Ok(false));
             }
-            client.poll_fill(cx).map(|read| Ok(read.is_ok_and(|n| n > 0)))
+            client
+                .poll_fill(cx)
+                .map(|read| Ok(read.is_ok_and(|n| n > 0)))
         })
         .await
     }
@@ -277,7 +295,9 @@ impl Session {
         match self.batch.active.and_then(|i| self.leases.get_mut(i)) {
             Some(held) if !held.lease.expect.is_empty() => {
                 let bytes = Bytes::copy_from_slice(bytes);
-                held.lease.expect.push_back(crate::backend::server::Expect::Inject(bytes));
+                held.lease
+                    .expect
+                    .push_back(crate::backend::server::Expect::Inject(bytes));
             }
             _ => self.client.outbox.extend_from_slice(bytes),
         }

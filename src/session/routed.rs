@@ -74,7 +74,10 @@ impl Session {
                 self.db.stats.routes.refused.fetch_add(1, Relaxed);
             })?,
             Some(name) => {
-                let position = topology.shards().iter().position(|shard| shard.name == *name);
+                let position = topology
+                    .shards()
+                    .iter()
+                    .position(|shard| shard.name == *name);
                 let shard = position.ok_or_else(|| hints::unknown_shard(name, topology))?;
                 Route {
                     shards: Shards::Exactly(ShardSet::one(ShardId(shard as u16))),
@@ -84,7 +87,9 @@ impl Session {
         };
         let access = match (hints.role, plan.access) {
             (Some(hints::Role::Primary), Access::Read) => Access::Primary,
-            (Some(hints::Role::Replica), Access::Write | Access::Primary) => return Err(hints::not_a_read()),
+            (Some(hints::Role::Replica), Access::Write | Access::Primary) => {
+                return Err(hints::not_a_read());
+            }
             (None | Some(_), access) => access,
         };
         Ok((access, routed))
@@ -127,7 +132,10 @@ impl Session {
             Err(broken) => Err(broken),
         };
         self.end_scatter(&indexes, result).await?;
-        write::command_complete(&mut self.client.outbox, &format!("SELECT {}", run.rows_out()));
+        write::command_complete(
+            &mut self.client.outbox,
+            &format!("SELECT {}", run.rows_out()),
+        );
         self.ready();
         Ok(())
     }
@@ -153,7 +161,8 @@ impl Session {
         for index in busy.into_iter().rev() {
             let lease = &mut self.leases[index].lease;
             // A shard that answered with an error is ready again as soon as that is read.
-            let settled = lease.doubt.is_none() && lease.error.is_some() && drain(lease).await.is_ok();
+            let settled =
+                lease.doubt.is_none() && lease.error.is_some() && drain(lease).await.is_ok();
             if !settled && !lease.is_clean() {
                 lost |= self.leases[index].in_block || self.leases[index].pinned.is_some();
                 let mut held = self.leases.remove(index);
@@ -178,9 +187,24 @@ impl Session {
         Ok(indexes)
     }
 
-    pub(super) fn merger(&self, merge: &MergePlan, shards: usize, values: Values<'_>) -> Result<Merger, Error> {
-        let limit = merge.limit.as_ref().map(|v| row_count(v, values, "LIMIT")).transpose()?.flatten();
-        let offset = merge.offset.as_ref().map(|v| row_count(v, values, "OFFSET")).transpose()?.flatten();
+    pub(super) fn merger(
+        &self,
+        merge: &MergePlan,
+        shards: usize,
+        values: Values<'_>,
+    ) -> Result<Merger, Error> {
+        let limit = merge
+            .limit
+            .as_ref()
+            .map(|v| row_count(v, values, "LIMIT"))
+            .transpose()?
+            .flatten();
+        let offset = merge
+            .offset
+            .as_ref()
+            .map(|v| row_count(v, values, "OFFSET"))
+            .transpose()?
+            .flatten();
         let cap = self.limits.merge_memory_bytes;
         Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
     }
@@ -197,7 +221,10 @@ impl Session {
         if !self.block.is_none() {
             return Err(self.not_in_block(shards));
         }
-        let transactional = plan.statement != (Statement::Ddl { transactional: false });
+        let transactional = plan.statement
+            != (Statement::Ddl {
+                transactional: false,
+            });
         let mut indexes = Vec::new();
         for shard in shards.as_slice() {
             let index = self.enlist(*shard, Access::Primary).await?;
@@ -213,12 +240,23 @@ impl Session {
         if let SessionEffect::DiscardAll = plan.effect {
             indexes.iter().for_each(|i| self.discard_all(*i));
         }
-        let tag = if sum { broadcast::sum_tags(&answers) } else { answers[0].tag.clone() };
-        Ok(Answer { rows: std::mem::take(&mut answers[0].rows), tag })
+        let tag = if sum {
+            broadcast::sum_tags(&answers)
+        } else {
+            answers[0].tag.clone()
+        };
+        Ok(Answer {
+            rows: std::mem::take(&mut answers[0].rows),
+            tag,
+        })
     }
 
     fn not_in_block(&self, shards: &ShardSet) -> Error {
-        let names: Vec<_> = shards.as_slice().iter().map(|s| self.shard_name(*s)).collect();
+        let names: Vec<_> = shards
+            .as_slice()
+            .iter()
+            .map(|s| self.shard_name(*s))
+            .collect();
         match names.as_slice() {
             [first, second, ..] => second_writer(first, second)
                 .detail("The statement runs on several shards, and there is no atomic commit over them yet.")
@@ -229,7 +267,10 @@ impl Session {
 }
 
 /// The servers of these leases, in the order of `indexes`.
-pub(super) fn pick<'a>(leases: &'a mut [super::Enlisted], indexes: &[usize]) -> Vec<&'a mut Server> {
+pub(super) fn pick<'a>(
+    leases: &'a mut [super::Enlisted],
+    indexes: &[usize],
+) -> Vec<&'a mut Server> {
     let mut slots: Vec<Option<&mut Server>> = indexes.iter().map(|_| None).collect();
     for (at, held) in leases.iter_mut().enumerate() {
         if let Some(slot) = indexes.iter().position(|index| *index == at) {
@@ -270,7 +311,11 @@ async fn run_on_each(
         for done in 0..servers.len() {
             if let Err(error) = servers[done].run_hidden("COMMIT").await {
                 roll_back(&mut servers[done..]).await;
-                return Err(if done == 0 { error } else { partial(error, servers, done) });
+                return Err(if done == 0 {
+                    error
+                } else {
+                    partial(error, servers, done)
+                });
             }
         }
     }
@@ -279,7 +324,9 @@ async fn run_on_each(
 
 async fn roll_back(servers: &mut [&mut Server]) {
     for server in servers {
-        if server.status != crate::backend::server::Status::Idle && server.run_hidden("ROLLBACK").await.is_err() {
+        if server.status != crate::backend::server::Status::Idle
+            && server.run_hidden("ROLLBACK").await.is_err()
+        {
             server.doubt.get_or_insert("it failed to roll back");
         }
     }
@@ -288,14 +335,24 @@ async fn roll_back(servers: &mut [&mut Server]) {
 /// Says what stands where after a statement took effect on some shards only.
 fn partial(error: Error, servers: &[&mut Server], done: usize) -> Error {
     let names = |servers: &[&mut Server]| {
-        servers.iter().map(|s| s.identity.endpoint.to_string()).collect::<Vec<_>>().join(", ")
+        servers
+            .iter()
+            .map(|s| s.identity.endpoint.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let detail = format!(
         "It took effect on {}; it failed on {}; it did not take effect after that.",
-        if done == 0 { "no shard".to_owned() } else { names(&servers[..done]) },
+        if done == 0 {
+            "no shard".to_owned()
+        } else {
+            names(&servers[..done])
+        },
         names(&servers[done..=done]),
     );
-    error.detail(detail).hint("Repeat the statement where it failed, or undo it where it took effect.")
+    error
+        .detail(detail)
+        .hint("Repeat the statement where it failed, or undo it where it took effect.")
 }
 
 /// Reads what a server that reported an error still owes.
@@ -312,14 +369,21 @@ async fn drain(server: &mut Server) -> Result<(), Error> {
 /// The value of LIMIT or OFFSET; `None` is NULL: no limit, no offset.
 fn row_count(value: &ValueRef, values: Values<'_>, clause: &str) -> Result<Option<u64>, Error> {
     let invalid = || {
-        Error::new(Fault::Client, "22P02", format!("invalid input syntax for type bigint in {clause}"))
+        Error::new(
+            Fault::Client,
+            "22P02",
+            format!("invalid input syntax for type bigint in {clause}"),
+        )
     };
     let (text, negative): (Bytes, bool) = match value {
         ValueRef::Null => return Ok(None),
         ValueRef::Text(text) => (Bytes::copy_from_slice(text.as_bytes()), false),
         ValueRef::Literal { piece, negative } => {
             let range = values.pieces.get(*piece).ok_or_else(invalid)?.range.clone();
-            (Bytes::copy_from_slice(values.sql.get(range).ok_or_else(invalid)?), *negative)
+            (
+                Bytes::copy_from_slice(values.sql.get(range).ok_or_else(invalid)?),
+                *negative,
+            )
         }
         ValueRef::Param(n) => {
             let param = values.params.get(*n).ok_or_else(invalid)?;
@@ -327,8 +391,12 @@ fn row_count(value: &ValueRef, values: Values<'_>, clause: &str) -> Result<Optio
                 None => return Ok(None),
                 Some(bytes) if param.binary => {
                     let number = match bytes.len() {
-                        2 => i64::from(i16::from_be_bytes(bytes.try_into().map_err(|_| invalid())?)),
-                        4 => i64::from(i32::from_be_bytes(bytes.try_into().map_err(|_| invalid())?)),
+                        2 => {
+                            i64::from(i16::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
+                        }
+                        4 => {
+                            i64::from(i32::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
+                        }
                         8 => i64::from_be_bytes(bytes.try_into().map_err(|_| invalid())?),
                         _ => return Err(invalid()),
                     };
@@ -338,13 +406,19 @@ fn row_count(value: &ValueRef, values: Values<'_>, clause: &str) -> Result<Optio
             }
         }
     };
-    let text = std::str::from_utf8(&text).map_err(|_| invalid())?.trim_matches(|c: char| c == '\'' || c.is_whitespace());
+    let text = std::str::from_utf8(&text)
+        .map_err(|_| invalid())?
+        .trim_matches(|c: char| c == '\'' || c.is_whitespace());
     let number: i64 = text.parse().map_err(|_| invalid())?;
     match u64::try_from(if negative { -number } else { number }) {
         Ok(count) => Ok(Some(count)),
         Err(_) => {
             let code = if clause == "LIMIT" { "2201W" } else { "2201X" };
-            Err(Error::new(Fault::Client, code, format!("{clause} must not be negative")))
+            Err(Error::new(
+                Fault::Client,
+                code,
+                format!("{clause} must not be negative"),
+            ))
         }
     }
 }

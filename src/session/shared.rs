@@ -47,7 +47,10 @@ impl CancelSlot {
     }
 
     pub fn servers(&self) -> Vec<Arc<Identity>> {
-        self.0.lock().map(|servers| servers.clone()).unwrap_or_default()
+        self.0
+            .lock()
+            .map(|servers| servers.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -167,7 +170,10 @@ impl Shared {
             }
             Err(_) => make(1),
         };
-        Registration { shared: Arc::clone(self), info }
+        Registration {
+            shared: Arc::clone(self),
+            info,
+        }
     }
 
     /// The database and servers to cancel for a CancelRequest; none when the key is not the client's.
@@ -178,7 +184,11 @@ impl Shared {
     }
 
     pub fn clients(&self) -> Vec<Arc<ClientInfo>> {
-        self.clients.0.lock().map(|clients| clients.values().cloned().collect()).unwrap_or_default()
+        self.clients
+            .0
+            .lock()
+            .map(|clients| clients.values().cloned().collect())
+            .unwrap_or_default()
     }
 }
 

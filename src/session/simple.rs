@@ -31,7 +31,9 @@ impl Session {
         let stats = &self.db.stats;
         stats.queries.fetch_add(1, Relaxed);
         stats.bytes_received.fetch_add(received, Relaxed);
-        stats.query_us.fetch_add(watch.0.elapsed().as_micros() as u64, Relaxed);
+        stats
+            .query_us
+            .fetch_add(watch.0.elapsed().as_micros() as u64, Relaxed);
         Ok(())
     }
 
@@ -43,7 +45,15 @@ impl Session {
                 "The call names a function by OID, so the shards it concerns cannot be known.",
                 "Call the function with SELECT.",
             ))),
-            false => self.run_whole(frame, ShardId(0), Access::Write, &SessionEffect::Taint("function call")).await,
+            false => {
+                self.run_whole(
+                    frame,
+                    ShardId(0),
+                    Access::Write,
+                    &SessionEffect::Taint("function call"),
+                )
+                .await
+            }
         };
         self.answer(result).await
     }
@@ -85,7 +95,10 @@ impl Session {
         shape.scan(sql);
         let result = match std::str::from_utf8(sql) {
             Ok(text) => {
-                let plan = self.db.plans.plan(text, &shape, &[], &self.db.cluster.catalog());
+                let plan = self
+                    .db
+                    .plans
+                    .plan(text, &shape, &[], &self.db.cluster.catalog());
                 let sql = text.to_owned();
                 self.planned(frame, &sql, &shape, plan).await
             }
@@ -100,7 +113,13 @@ impl Session {
         if self.db.config.is_sharded() {
             return Err(not_utf8());
         }
-        self.run_whole(frame, ShardId(0), Access::Write, &SessionEffect::Taint("unreadable text")).await
+        self.run_whole(
+            frame,
+            ShardId(0),
+            Access::Write,
+            &SessionEffect::Taint("unreadable text"),
+        )
+        .await
     }
 
     async fn planned(
@@ -110,7 +129,10 @@ impl Session {
         shape: &planner::shape::Shape,
         plan: Arc<Plan>,
     ) -> Result<(), Error> {
-        let ends_block = matches!(plan.statement, Statement::Commit | Statement::Rollback | Statement::Savepoint);
+        let ends_block = matches!(
+            plan.statement,
+            Statement::Commit | Statement::Rollback | Statement::Savepoint
+        );
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
         }
@@ -121,7 +143,10 @@ impl Session {
                 Ok(())
             }
             Statement::Begin { .. } => self.begin(frame, sql).await,
-            Statement::Commit | Statement::Rollback => self.end_block(frame, plan.statement == Statement::Commit).await,
+            Statement::Commit | Statement::Rollback => {
+                self.end_block(frame, plan.statement == Statement::Commit)
+                    .await
+            }
             Statement::Savepoint => self.on_all_enlisted(frame, sql).await,
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
                 self.set_local_setting(set)?;
@@ -161,7 +186,11 @@ impl Session {
             | Statement::CopyOut
             | Statement::Other
             | Statement::Multiple => {
-                let values = Values { sql: sql.as_bytes(), pieces: &shape.pieces, params: &[] };
+                let values = Values {
+                    sql: sql.as_bytes(),
+                    pieces: &shape.pieces,
+                    params: &[],
+                };
                 self.routed_simple(frame, &plan, values).await
             }
         }
@@ -215,13 +244,19 @@ impl Session {
 
     /// COMMIT or ROLLBACK on every enlisted shard; the one that wrote decides.
     async fn end_block(&mut self, frame: BytesMut, commit: bool) -> Result<(), Error> {
-        let enlisted: Vec<usize> = (0..self.leases.len()).filter(|i| self.leases[*i].in_block).collect();
+        let enlisted: Vec<usize> = (0..self.leases.len())
+            .filter(|i| self.leases[*i].in_block)
+            .collect();
         if self.block.is_none() {
             self.warn("25P01", "there is no transaction in progress");
             self.complete(if commit { "COMMIT" } else { "ROLLBACK" });
             return Ok(());
         }
-        let Some(decisive) = enlisted.iter().copied().find(|i| self.leases[*i].wrote).or(enlisted.first().copied())
+        let Some(decisive) = enlisted
+            .iter()
+            .copied()
+            .find(|i| self.leases[*i].wrote)
+            .or(enlisted.first().copied())
         else {
             let committed = commit && !self.block.is_failed();
             self.block = Block::None;
@@ -233,13 +268,18 @@ impl Session {
             // A shard that did not fail must not commit what the failed ones roll back.
             self.roll_back_others(&enlisted, decisive).await;
             if self.leases[decisive].lease.status != Status::Failed {
-                self.leases[decisive].lease.run_hidden("ROLLBACK").await.map_err(Error::fatal)?;
+                self.leases[decisive]
+                    .lease
+                    .run_hidden("ROLLBACK")
+                    .await
+                    .map_err(Error::fatal)?;
                 self.complete("ROLLBACK");
                 return Ok(());
             }
         }
         self.run_on(decisive, frame).await?;
-        let committed = self.leases[decisive].lease.tag == "COMMIT" && self.leases[decisive].lease.error.is_none();
+        let committed = self.leases[decisive].lease.tag == "COMMIT"
+            && self.leases[decisive].lease.error.is_none();
         for index in enlisted.into_iter().filter(|i| *i != decisive) {
             let lease = &mut self.leases[index].lease;
             let verb = if committed { "COMMIT" } else { "ROLLBACK" };
@@ -262,18 +302,29 @@ impl Session {
 
     /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
     async fn on_all_enlisted(&mut self, frame: BytesMut, sql: &str) -> Result<(), Error> {
-        let first = match self.leases.iter().position(|held| held.in_block || held.pinned.is_some()) {
+        let first = match self
+            .leases
+            .iter()
+            .position(|held| held.in_block || held.pinned.is_some())
+        {
             Some(index) => index,
             None => self.enlist(ShardId(0), Access::Primary).await?,
         };
         if !self.block.is_none() && !self.leases[first].in_block {
-            self.enlist(self.leases[first].shard, Access::Primary).await?;
+            self.enlist(self.leases[first].shard, Access::Primary)
+                .await?;
         }
         self.run_on(first, frame).await?;
         if self.leases[first].lease.error.is_some() {
             return Ok(());
         }
-        for held in self.leases.iter_mut().enumerate().filter(|(i, held)| *i != first && held.in_block).map(|(_, h)| h) {
+        for held in self
+            .leases
+            .iter_mut()
+            .enumerate()
+            .filter(|(i, held)| *i != first && held.in_block)
+            .map(|(_, h)| h)
+        {
             held.lease.run_hidden(sql).await.map_err(Error::fatal)?;
         }
         self.block.push(sql.as_bytes());
@@ -297,7 +348,12 @@ impl Session {
     pub(super) fn warn(&mut self, code: &str, message: &str) {
         let out = &mut self.client.outbox;
         write::frame(out, b'N', |out| {
-            for (field, text) in [(b'S', "WARNING"), (b'V', "WARNING"), (b'C', code), (b'M', message)] {
+            for (field, text) in [
+                (b'S', "WARNING"),
+                (b'V', "WARNING"),
+                (b'C', code),
+                (b'M', message),
+            ] {
                 out.extend_from_slice(&[field]);
                 out.extend_from_slice(text.as_bytes());
                 out.extend_from_slice(b"\0");

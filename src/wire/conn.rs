@@ -28,7 +28,12 @@ pub struct Conn {
 
 impl Conn {
     pub fn new(stream: Stream, inbox: BytesMut) -> Self {
-        Self { stream, inbox, outbox: BytesMut::new(), bulk: false }
+        Self {
+            stream,
+            inbox,
+            outbox: BytesMut::new(),
+            bulk: false,
+        }
     }
 
     /// Reads once into the inbox; `Ready(Ok(0))` is the end of the stream.

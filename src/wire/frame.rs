@@ -18,12 +18,17 @@ pub struct Header {
 /// # Errors
 /// 08P01 when the length does not even cover itself.
 pub fn peek(bytes: &[u8]) -> Result<Option<Header>, Error> {
-    let [tag, a, b, c, d, ..] = *bytes else { return Ok(None) };
+    let [tag, a, b, c, d, ..] = *bytes else {
+        return Ok(None);
+    };
     let length = u32::from_be_bytes([a, b, c, d]);
     if length < 4 {
         return Err(Error::protocol("invalid message length"));
     }
-    Ok(Some(Header { tag, len: length as usize + 1 }))
+    Ok(Some(Header {
+        tag,
+        len: length as usize + 1,
+    }))
 }
 
 /// The frame at the start of `bytes` with its body, or `None` while it is incomplete.
@@ -64,7 +69,10 @@ mod tests {
     #[test]
     fn header_needs_five_bytes_and_an_honest_length() {
         assert_eq!(peek(b"Q\0\0\0").ok(), Some(None));
-        assert_eq!(peek(b"Q\0\0\0\x04").ok(), Some(Some(Header { tag: b'Q', len: 5 })));
+        assert_eq!(
+            peek(b"Q\0\0\0\x04").ok(),
+            Some(Some(Header { tag: b'Q', len: 5 }))
+        );
         assert!(peek(b"Q\0\0\0\x03").is_err());
     }
 

@@ -14,12 +14,18 @@ pub fn check(tag: u8, len: usize, max: usize) -> Result<(), Error> {
     let limit = match tag {
         b'Q' | b'P' | b'B' | b'F' | b'd' => max,
         b'D' | b'E' | b'C' | b'S' | b'H' | b'X' | b'c' | b'f' | b'p' => SMALL_MESSAGE.min(max),
-        other => return Err(Error::protocol(format!("invalid frontend message type {other}"))),
+        other => {
+            return Err(Error::protocol(format!(
+                "invalid frontend message type {other}"
+            )));
+        }
     };
     // CopyData is relayed as it comes, so its length needs no bound of ours.
     if tag != b'd' && len > limit {
         return Err(Error::protocol("invalid message length")
-            .detail(format!("The message has {len} bytes, the limit is {limit}."))
+            .detail(format!(
+                "The message has {len} bytes, the limit is {limit}."
+            ))
             .hint("Raise max_message_bytes, or send the value with COPY."));
     }
     Ok(())
@@ -43,7 +49,9 @@ impl<'a> Parse<'a> {
         let mut read = || -> Option<Self> {
             let (name, sql) = (cstr(bytes)?, cstr(bytes)?);
             let count = i16(bytes)?;
-            let types = (0..count).map(|_| i32(bytes).map(|t| t as u32)).collect::<Option<_>>()?;
+            let types = (0..count)
+                .map(|_| i32(bytes).map(|t| t as u32))
+                .collect::<Option<_>>()?;
             bytes.is_empty().then_some(Self { name, sql, types })
         };
         read().ok_or_else(|| malformed("Parse"))
@@ -135,7 +143,9 @@ impl<'a> Named<'a> {
         match (kind, bytes.is_empty()) {
             (b'S', true) => Ok(Self::Statement(name)),
             (b'P', true) => Ok(Self::Portal(name)),
-            _ => Err(Error::protocol(format!("invalid {message} message subtype {kind}"))),
+            _ => Err(Error::protocol(format!(
+                "invalid {message} message subtype {kind}"
+            ))),
         }
     }
 }
@@ -151,7 +161,12 @@ impl<'a> Execute<'a> {
     pub fn read(mut body: &'a [u8]) -> Result<Self, Error> {
         let bytes = &mut body;
         cstr(bytes)
-            .and_then(|portal| Some(Self { portal, max_rows: i32(bytes)?.max(0) as u32 }))
+            .and_then(|portal| {
+                Some(Self {
+                    portal,
+                    max_rows: i32(bytes)?.max(0) as u32,
+                })
+            })
             .filter(|_| bytes.is_empty())
             .ok_or_else(|| malformed("Execute"))
     }
@@ -160,7 +175,9 @@ impl<'a> Execute<'a> {
 /// The text of a simple Query.
 pub fn query(mut body: &[u8]) -> Result<&[u8], Error> {
     let bytes = &mut body;
-    cstr(bytes).filter(|_| bytes.is_empty()).ok_or_else(|| malformed("Query"))
+    cstr(bytes)
+        .filter(|_| bytes.is_empty())
+        .ok_or_else(|| malformed("Query"))
 }
 
 #[cfg(test)]

@@ -3,5 +3,5 @@
 pub mod conn;
 pub mod frame;
 pub mod frontend;
-pub mod write;
 pub mod startup;
+pub mod write;

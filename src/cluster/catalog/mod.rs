@@ -42,8 +42,17 @@ pub struct CatalogRoom {
     catalog: ArcSwap<Catalog>,
     findings: ArcSwap<Vec<Finding>>,
     /// Held while loading, so that loads follow each other.
-    loaded: Mutex<Vec<Option<Loaded>>>,
+    read: Mutex<Schemas>,
     first: watch::Sender<bool>,
+}
+
+/// What was read from the shards.
+struct Schemas {
+    /// By shard id; `None` was never read.
+    shards: Vec<Option<Loaded>>,
+    /// The published catalog does not show all of it yet. Kept here because a load may be
+    /// cancelled between reading and publishing.
+    unpublished: bool,
 }
 
 /// One shard's schema with the fingerprint that was taken before it was read.
@@ -57,7 +66,10 @@ impl CatalogRoom {
         Self {
             catalog: ArcSwap::from_pointee(Catalog::new(0, shards)),
             findings: ArcSwap::default(),
-            loaded: Mutex::new((0..shards).map(|_| None).collect()),
+            read: Mutex::new(Schemas {
+                shards: (0..shards).map(|_| None).collect(),
+                unpublished: true,
+            }),
             first: watch::Sender::new(false),
         }
     }
@@ -79,17 +91,20 @@ impl CatalogRoom {
     /// Reads the schemas that changed since they were last read, and publishes the catalog that
     /// follows. A shard that cannot be read keeps the schema it had.
     ///
-    /// Cancel safety: what was read is kept, nothing half read is published.
+    /// Cancel safety: yes; what was read is kept for the next call.
     pub async fn refresh(&self, cluster: &Cluster) {
-        let mut loaded = self.loaded.lock().await;
+        let mut schemas = self.read.lock().await;
+        let Schemas {
+            shards,
+            unpublished,
+        } = &mut *schemas;
         let mut unread = Vec::new();
-        let mut changed = self.catalog.load().version == 0;
-        for (shard, slot) in (0..).map(ShardId).zip(loaded.iter_mut()) {
+        for (shard, slot) in (0..).map(ShardId).zip(shards) {
             let known = slot.as_ref().map(|l| l.fingerprint.as_str());
             match read(cluster, shard, known).await {
                 Ok(None) => {}
                 Ok(Some(new)) => {
-                    changed |= slot.as_ref().is_none_or(|old| old.schema != new.schema);
+                    *unpublished |= slot.as_ref().is_none_or(|old| old.schema != new.schema);
                     *slot = Some(new);
                 }
                 Err(text) => unread.push(Finding {
@@ -98,28 +113,25 @@ impl CatalogRoom {
                 }),
             }
         }
-        self.publish(cluster, &loaded, changed, unread);
+        self.publish(cluster, &mut schemas, unread);
         self.first.send_replace(true);
     }
 
-    fn publish(
-        &self,
-        cluster: &Cluster,
-        loaded: &[Option<Loaded>],
-        changed: bool,
-        unread: Vec<Finding>,
-    ) {
-        let schemas: Vec<_> = loaded
-            .iter()
-            .map(|slot| slot.as_ref().map(|loaded| &loaded.schema))
-            .collect();
+    fn publish(&self, cluster: &Cluster, schemas: &mut Schemas, unread: Vec<Finding>) {
         let mut findings = unread;
-        if changed {
+        if schemas.unpublished {
+            let config = &cluster.database;
+            let names: Vec<_> = config.shards.iter().map(|s| &*s.name).collect();
+            let shards: Vec<_> = schemas
+                .shards
+                .iter()
+                .map(|slot| slot.as_ref().map(|loaded| &loaded.schema))
+                .collect();
             let version = self.catalog.load().version + 1;
-            let names: Vec<_> = cluster.database.shards.iter().map(|s| &*s.name).collect();
-            let classified = classify(&cluster.database.tables, &names, &schemas, version);
+            let classified = classify(&config.tables, &names, &shards, version);
             findings.extend(classified.findings);
             self.catalog.store(Arc::new(classified.catalog));
+            schemas.unpublished = false;
         } else {
             let before = self.findings.load();
             let lasting = before.iter().filter(|f| f.kind != FindingKind::Unread);

@@ -433,7 +433,7 @@ mod tests {
         for oid in [114, JSONB, INT4_ARRAY, USER_DEFINED, 790] {
             let column = column(oid, Format::Text);
             let error = Decoder::for_equality(&column).unwrap_err();
-            assert_eq!((error.code, error.hint.is_some()), ("0A000", true));
+            assert_eq!((&*error.code, error.hint.is_some()), ("0A000", true));
         }
         let order =
             |oid, collation| Decoder::for_order(&column(oid, Format::Text), collation).is_ok();
@@ -467,7 +467,7 @@ mod tests {
         ] {
             let error = key(oid, Format::Text, value.as_bytes()).unwrap_err();
             assert_eq!(
-                (error.code, error.fault),
+                (&*error.code, error.fault),
                 ("0A000", Fault::Client),
                 "{value}"
             );
@@ -488,7 +488,7 @@ mod tests {
             (1700, Format::Binary, b"\0\x01"),
         ] {
             let error = key(oid, format, value).unwrap_err();
-            assert_eq!((error.code, error.fault), ("08P01", Fault::Server));
+            assert_eq!((&*error.code, error.fault), ("08P01", Fault::Server));
         }
     }
 

@@ -248,7 +248,7 @@ fn unusable_certificate_files_are_named() {
         ..ours
     };
     for (tls, named) in [(missing, "absent.crt"), (mismatch, "ours.crt")] {
-        let error = tls_acceptor(&tls).err().expect("must be refused");
+        let error = tls_acceptor(&tls).expect_err("must be refused");
         assert_eq!(error.code, "F0000");
         assert!(error.message.contains(named), "{error}");
     }
