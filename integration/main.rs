@@ -1,1 +1,8 @@
 //! What needs a real PostgreSQL: one binary, so that clusters are shared.
+
+mod bad_input;
+mod captive;
+mod copy;
+mod demo;
+mod smoke;
+mod support;

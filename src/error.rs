@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 #[derive(Debug, Clone)]
 pub struct Error {
     pub severity: Severity,
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     pub message: Cow<'static, str>,
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
@@ -39,8 +39,19 @@ pub enum Fault {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    pub fn new(fault: Fault, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Error, code, message: message.into(), detail: None, hint: None, fault }
+    pub fn new(
+        fault: Fault,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            severity: Severity::Error,
+            code: code.into(),
+            message: message.into(),
+            detail: None,
+            hint: None,
+            fault,
+        }
     }
 
     /// 08P01 protocol_violation: the client's frames make no sense, so its connection ends.
@@ -74,8 +85,12 @@ impl Error {
             Severity::Error => "ERROR",
             Severity::Fatal => "FATAL",
         };
-        let mut fields: Vec<(u8, &str)> =
-            vec![(b'S', severity), (b'V', severity), (b'C', self.code), (b'M', &self.message)];
+        let mut fields: Vec<(u8, &str)> = vec![
+            (b'S', severity),
+            (b'V', severity),
+            (b'C', &self.code),
+            (b'M', &self.message),
+        ];
         if let Some(detail) = &self.detail {
             fields.push((b'D', detail));
         }

@@ -2,11 +2,18 @@
 //!
 //! ARCHITECTURE.md is the map; `tests/tidy.rs` holds the import directions.
 
+pub mod admin;
+pub mod app;
 pub mod backend;
+pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod executor;
+pub mod http;
+pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod pool;
 pub mod session;

@@ -1,8 +1,15 @@
 //! The seam to the network and the clock. Nothing else in the crate names a socket type.
 
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -17,19 +24,76 @@ pub enum Stream {
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
+/// A server that says nothing for this long is probed, so that a dead host is noticed.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
 impl Stream {
+    /// Connects over TCP, trying every address that `host` resolves to.
+    pub async fn connect_tcp(host: &str, port: u16) -> io::Result<Self> {
+        let tcp = TcpStream::connect((host, port)).await?;
+        tcp.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL);
+        SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
+        Ok(Self::Tcp(tcp))
+    }
+
+    pub async fn connect_unix(path: impl AsRef<Path>) -> io::Result<Self> {
+        UnixStream::connect(path).await.map(Self::Unix)
+    }
+
+    /// Answers the client's TLS handshake. Only a plain TCP stream can become a TLS stream.
+    pub async fn accept_tls(self, tls: &TlsAcceptor) -> io::Result<Self> {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(tls));
+        let stream = acceptor.accept(self.into_tcp()?).await?;
+        Ok(Self::Tls(Box::new(stream.into())))
+    }
+
+    /// Starts a TLS handshake with a server that calls itself `host`.
+    pub async fn connect_tls(self, tls: &TlsConnector, host: &str) -> io::Result<Self> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
+        let stream = connector.connect(name, self.into_tcp()?).await?;
+        Ok(Self::Tls(Box::new(stream.into())))
+    }
+
+    fn into_tcp(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Tcp(tcp) => Ok(tcp),
+            Self::Unix(_) | Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
     /// `tls-server-end-point` data of our own certificate is kept by the acceptor, not here.
     pub fn peer_name(&self) -> String {
-        let tcp = match self {
-            Self::Tcp(s) => s,
-            Self::Tls(s) => s.get_ref().0,
-            Self::Unix(_) => return "unix".to_owned(),
-        };
-        tcp.peer_addr().map_or_else(|_| "unknown".to_owned(), |a| a.to_string())
+        match (self, self.peer_addr()) {
+            (Self::Unix(_), _) => "unix".to_owned(),
+            (Self::Tcp(_) | Self::Tls(_), Some(address)) => address.to_string(),
+            (Self::Tcp(_) | Self::Tls(_), None) => "unknown".to_owned(),
+        }
+    }
+
+    /// The peer's address without its port, as pg_hba.conf's messages show it.
+    pub fn peer_host(&self) -> String {
+        match self.peer_addr() {
+            Some(address) => address.ip().to_string(),
+            None => "[local]".to_owned(),
+        }
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(s) => s.peer_addr().ok(),
+            Self::Tls(s) => s.get_ref().0.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
     }
 
     /// Resolves when bytes or the end of the stream can be read, without holding a buffer.

@@ -1,1 +1,6 @@
 //! One server connection: connect, TLS, authentication, expected replies, cleanup.
+
+pub mod cancel;
+pub mod connect;
+pub mod server;
+pub mod tls;

@@ -1,1 +1,397 @@
 //! The servers as they are: health, roles, lag, the catalog, and which server should answer.
+//!
+//! Monitor tasks ask every server in turn and publish immutable snapshots; whoever routes reads
+//! them without waiting. Roles are observed, not configured. What follows from observations is
+//! decided by pure functions ([`shard`], [`balancer`], [`history`], [`catalog::classify`]).
+//!
+//! It holds no client's connection and runs no client's statement.
+
+pub mod balancer;
+pub mod catalog;
+pub mod control;
+pub mod history;
+pub mod lsn;
+mod monitor;
+mod poll;
+pub mod shard;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use planner::{Catalog, ShardId};
+use tokio::sync::{Notify, watch};
+
+pub use balancer::{Mark, Pick, ReadReason, Role};
+pub use catalog::{Finding, FindingKind};
+pub use lsn::Lsn;
+pub use monitor::MonitorGuard;
+pub use shard::{EndpointId, ShardSnapshot, Standing};
+
+use crate::config::{Database, Endpoint, ServerUser, Shard};
+use crate::error::{Error, Fault};
+use crate::net::{Instant, TlsConnector, timeout};
+use catalog::CatalogRoom;
+use control::ControlPool;
+use shard::{Observation, ServerView, ShardRecord};
+
+/// What is known of one configured database. Shared over all workers.
+pub struct Cluster {
+    database: Arc<Database>,
+    /// By shard id; at least one.
+    shards: Vec<ShardState>,
+    catalog: CatalogRoom,
+    /// Turns taken by reads over the replicas.
+    turn: AtomicUsize,
+}
+
+/// One shard's record, which the monitor writes, and its published snapshot.
+struct ShardState {
+    record: Mutex<ShardRecord>,
+    snapshot: ArcSwap<ShardSnapshot>,
+    /// Sent on every publication, for those who wait.
+    published: watch::Sender<()>,
+    /// By endpoint id.
+    servers: Vec<ServerAccess>,
+}
+
+struct ServerAccess {
+    control: ControlPool,
+    /// Cuts the monitor's pause short.
+    hasten: Notify,
+}
+
+/// One server for SHOW REPLICAS and metrics.
+#[derive(Debug, Clone)]
+pub struct ReplicaState {
+    pub shard: ShardId,
+    pub shard_name: String,
+    pub endpoint: Endpoint,
+    pub standing: Standing,
+    /// How old a replica's data may be; `None` for other servers and when it is not known.
+    pub lag: Option<Duration>,
+    /// WAL that a replica has still to replay.
+    pub lag_bytes: Option<u64>,
+    pub replayed: Option<Lsn>,
+    pub timeline: Option<u32>,
+    /// Why the server is down.
+    pub error: Option<String>,
+}
+
+impl Cluster {
+    /// Starts the monitor tasks on the current runtime; they stop when the guard is dropped.
+    ///
+    /// Control connections use the database's `monitor_user`, else its `server_user`, else
+    /// `fallback`. `tls` is used for every TCP server when it is given.
+    pub fn start(
+        database: Arc<Database>,
+        fallback: &ServerUser,
+        tls: Option<TlsConnector>,
+    ) -> (Arc<Self>, MonitorGuard) {
+        let cluster = Arc::new(Self::new(database, fallback, tls));
+        let guard = monitor::start(&cluster);
+        (cluster, guard)
+    }
+
+    /// A cluster that nobody watches.
+    fn new(database: Arc<Database>, fallback: &ServerUser, tls: Option<TlsConnector>) -> Self {
+        let user = database
+            .monitor_user
+            .as_ref()
+            .or(database.server_user.as_ref())
+            .unwrap_or(fallback);
+        let shards = database
+            .shards
+            .iter()
+            .map(|shard| ShardState::new(&database, shard, user, tls.clone()))
+            .collect();
+        Self {
+            catalog: CatalogRoom::new(database.shards.len()),
+            shards,
+            turn: AtomicUsize::new(0),
+            database,
+        }
+    }
+
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Waits until every server was asked once and the catalog was loaded once, whatever came of it.
+    pub async fn first_poll(&self) {
+        self.all_polled().await;
+        self.catalog.first_load().await;
+    }
+
+    /// Waits until every server was asked once, whatever came of it.
+    async fn all_polled(&self) {
+        for shard in &self.shards {
+            let mut published = shard.published.subscribe();
+            while !shard.record().is_polled() {
+                if published.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The catalog as last loaded; version 0 and empty before that.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.current()
+    }
+
+    /// What is wrong between the configured tables and those found, as of the last load.
+    pub fn catalog_findings(&self) -> Arc<Vec<Finding>> {
+        self.catalog.findings()
+    }
+
+    /// Looks for schema changes now; returns when [`Cluster::catalog`] shows everything that was
+    /// committed before the call. To be called after DDL.
+    pub async fn reload_catalog(&self) {
+        self.catalog.refresh(self).await;
+    }
+
+    /// The shard's primary, if one is known and up.
+    pub fn primary(&self, shard: ShardId) -> Option<EndpointId> {
+        self.shard(shard).snapshot.load().primary
+    }
+
+    /// Which server should answer a read now: a replica that is fresh enough for `mark`, else the
+    /// primary; `None` when there is neither. Waits for nothing.
+    pub fn pick_read(&self, shard: ShardId, mark: &mut Mark) -> Option<Pick> {
+        let snapshot = self.shard(shard).snapshot.load();
+        if !self.database.reads.split {
+            return balancer::primary(&snapshot, ReadReason::SplitOff);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        balancer::pick_read(&snapshot, mark, turn)
+    }
+
+    /// As [`Cluster::pick_read`], but while only the session's own write stands in the way, waits
+    /// up to `max_wait` for a replica to replay it.
+    ///
+    /// Cancel safety: yes; the mark may be resolved already.
+    pub async fn wait_fresh(
+        &self,
+        shard: ShardId,
+        mark: &mut Mark,
+        max_wait: Duration,
+    ) -> Option<Pick> {
+        let deadline = Instant::now() + max_wait;
+        let mut published = self.shard(shard).published.subscribe();
+        loop {
+            let pick = self.pick_read(shard, mark);
+            if !pick.is_some_and(|pick| pick.reason.passes_with_time()) {
+                return pick;
+            }
+            self.hasten(shard);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
+                return pick;
+            }
+        }
+    }
+
+    /// The shard's primary, waiting for one until `deadline`.
+    ///
+    /// Errors: 57P03 (cannot_connect_now), naming the shard and what is wrong with its servers.
+    ///
+    /// Cancel safety: yes.
+    pub async fn primary_or_wait(
+        &self,
+        shard: ShardId,
+        deadline: Instant,
+    ) -> Result<EndpointId, Error> {
+        let mut published = self.shard(shard).published.subscribe();
+        loop {
+            if let Some(primary) = self.primary(shard) {
+                return Ok(primary);
+            }
+            self.hasten(shard);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
+                return Err(self.no_primary(shard));
+            }
+        }
+    }
+
+    /// The address of a server; `endpoint` must be of that shard.
+    pub fn endpoint(&self, shard: ShardId, endpoint: EndpointId) -> &Endpoint {
+        &self.database.shards[usize::from(shard.0)].endpoints[usize::from(endpoint.0)]
+    }
+
+    /// A connection attempt of ours failed for a reason that lies with the server: takes it out
+    /// until a later poll over a new connection succeeds.
+    pub fn checkout_failed(&self, shard: ShardId, endpoint: EndpointId, reason: String) {
+        self.failed(shard, endpoint, reason);
+        self.hasten(shard);
+    }
+
+    /// Every server of the database.
+    pub fn replica_snapshot(&self) -> Vec<ReplicaState> {
+        let shards = self.database.shards.iter().zip(&self.shards);
+        shards
+            .flat_map(|(config, state)| {
+                let snapshot = state.snapshot.load_full();
+                let states: Vec<_> = config
+                    .endpoints
+                    .iter()
+                    .zip(&snapshot.servers)
+                    .map(|(endpoint, view)| ReplicaState::new(config, endpoint, view))
+                    .collect();
+                states
+            })
+            .collect()
+    }
+
+    fn no_primary(&self, shard: ShardId) -> Error {
+        let config = &self.database.shards[usize::from(shard.0)];
+        let snapshot = self.shard(shard).snapshot.load();
+        let servers: Vec<_> = config
+            .endpoints
+            .iter()
+            .zip(&snapshot.servers)
+            // Why a server is down may tell of another client's attempt: it is for the log.
+            .map(|(endpoint, view)| format!("{endpoint} is {}", view.standing.name()))
+            .collect();
+        let message = format!("shard \"{}\" has no primary", config.name);
+        Error::new(Fault::Server, "57P03", message)
+            .detail(format!("Its servers: {}.", servers.join("; ")))
+            .hint("Try again once a server of the shard takes writes.")
+    }
+
+    fn shard(&self, shard: ShardId) -> &ShardState {
+        &self.shards[usize::from(shard.0)]
+    }
+
+    fn control(&self, shard: ShardId, endpoint: EndpointId) -> &ControlPool {
+        &self.shard(shard).servers[usize::from(endpoint.0)].control
+    }
+
+    fn is_down(&self, shard: ShardId, endpoint: EndpointId) -> bool {
+        self.shard(shard).record().is_down(endpoint)
+    }
+
+    fn observed(&self, shard: ShardId, endpoint: EndpointId, seen: Observation) {
+        self.update(shard, |record, _| record.observe(endpoint, seen));
+    }
+
+    fn failed(&self, shard: ShardId, endpoint: EndpointId, error: String) {
+        self.update(shard, |record, now| record.fail(endpoint, now, error));
+    }
+
+    /// Changes a shard's record and publishes what follows.
+    fn update(&self, shard: ShardId, change: impl FnOnce(&mut ShardRecord, Instant)) {
+        let state = self.shard(shard);
+        let now = Instant::now();
+        // The record stays locked until the snapshot is stored, so that snapshots keep its order.
+        let mut record = state.record();
+        change(&mut record, now);
+        let snapshot = Arc::new(record.snapshot(now));
+        let before = state.snapshot.swap(Arc::clone(&snapshot));
+        drop(record);
+        state.published.send_replace(());
+        self.log_changes(shard, &before, &snapshot);
+    }
+
+    fn log_changes(&self, shard: ShardId, before: &ShardSnapshot, after: &ShardSnapshot) {
+        let config = &self.database.shards[usize::from(shard.0)];
+        let servers = config.endpoints.iter().zip(&before.servers);
+        for ((endpoint, before), after) in servers.zip(&after.servers) {
+            if before.standing != after.standing {
+                log_change(&self.database.name, &config.name, endpoint, before, after);
+            }
+        }
+    }
+
+    /// Has the shard's servers asked sooner than their turn.
+    fn hasten(&self, shard: ShardId) {
+        for server in &self.shard(shard).servers {
+            server.hasten.notify_one();
+        }
+    }
+
+    async fn hastened(&self, shard: ShardId, endpoint: EndpointId) {
+        let server = &self.shard(shard).servers[usize::from(endpoint.0)];
+        server.hasten.notified().await;
+    }
+}
+
+impl ShardState {
+    fn new(
+        database: &Database,
+        shard: &Shard,
+        user: &ServerUser,
+        tls: Option<TlsConnector>,
+    ) -> Self {
+        let reads = &database.reads;
+        let record = ShardRecord::new(shard.endpoints.len(), reads.max_lag, reads.poll_interval);
+        let access = |endpoint| ServerAccess {
+            control: control::pool(database, &shard.dbname, endpoint, user, tls.clone()),
+            hasten: Notify::new(),
+        };
+        Self {
+            snapshot: ArcSwap::from_pointee(record.snapshot(Instant::now())),
+            record: Mutex::new(record),
+            published: watch::Sender::new(()),
+            servers: shard.endpoints.iter().map(access).collect(),
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, ShardRecord> {
+        // A panic while it was held cannot leave it half changed in a way that the next poll
+        // does not repair.
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReplicaState {
+    fn new(shard: &Shard, endpoint: &Endpoint, view: &ServerView) -> Self {
+        Self {
+            shard: shard.id,
+            shard_name: shard.name.clone(),
+            endpoint: endpoint.clone(),
+            standing: view.standing,
+            lag: view.lag,
+            lag_bytes: view.lag_bytes,
+            replayed: view.replayed(),
+            timeline: view.seen.and_then(|seen| seen.timeline),
+            error: view.error.clone(),
+        }
+    }
+}
+
+fn log_change(
+    database: &str,
+    shard: &str,
+    endpoint: &Endpoint,
+    before: &ServerView,
+    after: &ServerView,
+) {
+    let (from, to) = (before.standing.name(), after.standing.name());
+    let error = after.error.as_deref().unwrap_or_default();
+    let lag_ms = after.lag.map(|lag| lag.as_millis() as u64);
+    match after.standing {
+        Standing::Unknown | Standing::Primary | Standing::Fresh | Standing::Lagging => {
+            tracing::info!(database, shard, %endpoint, from, to, lag_ms, "server changed standing");
+        }
+        Standing::Down => {
+            tracing::warn!(database, shard, %endpoint, from, error, "server is down");
+        }
+        Standing::Fenced => {
+            tracing::error!(
+                database, shard, %endpoint, from,
+                "server takes writes but is not the shard's primary; it is not used"
+            );
+        }
+        Standing::Foreign => {
+            tracing::warn!(
+                database, shard, %endpoint, from,
+                "replica follows another system or timeline than the primary; it is not used"
+            );
+        }
+    }
+}

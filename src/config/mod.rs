@@ -2,6 +2,14 @@
 //!
 //! Validated types only: whoever holds a [`Config`] need not check it again.
 
+mod database;
+mod file;
+mod reader;
+mod show;
+mod tables;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{ShardId, Topology};
+
+pub use file::{Env, load, parse};
+pub use reader::{ConfigErrors, Mistake};
+pub use show::{Entry, diff_needs_restart, entries};
+
+/// The name under which clients reach the admin database.
+pub const ADMIN_DATABASE: &str = "ringway";
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -44,6 +59,25 @@ pub struct General {
     pub log_format: LogFormat,
     /// tracing-subscriber's EnvFilter syntax.
     pub log_level: String,
+}
+
+impl Default for General {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 6432))],
+            http_listen: None,
+            workers: 1,
+            max_clients: 10_000,
+            admin_users: Vec::new(),
+            max_message_bytes: 64 << 20,
+            login_timeout: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(30),
+            plan_cache_bytes: 32 << 20,
+            merge_memory_bytes: 64 << 20,
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +131,7 @@ impl std::fmt::Debug for ClientAuth {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Database {
     pub name: String,
     pub pool: PoolSettings,
@@ -136,6 +170,16 @@ pub enum PoolMode {
     Session,
 }
 
+impl PoolMode {
+    /// Its word in the file and in PgBouncer's tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::Session => "session",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolSettings {
     pub mode: PoolMode,
@@ -151,6 +195,20 @@ pub struct PoolSettings {
     pub max_prepared: usize,
 }
 
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            mode: PoolMode::Transaction,
+            size: 20,
+            checkout_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(600),
+            max_lifetime: Duration::from_secs(3_600),
+            max_prepared: 256,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadSettings {
     /// False sends everything to the primary.
@@ -163,7 +221,20 @@ pub struct ReadSettings {
     pub poll_interval: Duration,
 }
 
-#[derive(Debug, Clone)]
+impl Default for ReadSettings {
+    /// No split: another session's write may reach a replica later than the primary, and an
+    /// application has to agree to that.
+    fn default() -> Self {
+        Self {
+            split: false,
+            max_lag: Duration::from_secs(1),
+            max_wait: Duration::ZERO,
+            poll_interval: Duration::from_millis(200),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
 pub struct Shard {
     pub id: ShardId,
     pub name: String,

@@ -1,3 +1,8 @@
 //! Runs a route: on one shard, on several with a merge, on all.
 
+pub mod broadcast;
+pub mod database;
 pub mod merge;
+pub mod plans;
+pub mod relay;
+pub mod scatter;

@@ -1,1 +1,242 @@
-//! Server connections of one (endpoint, database, user): bb8 behind a fair queue.
+//! Server connections of one (server, database, user): bb8 behind a fair queue.
+//!
+//! bb8 keeps the connections; a FIFO semaphore in front of it keeps the order of those who wait,
+//! so a newcomer never overtakes, and a full pool never makes bb8 wait.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::backend::connect::{ConnectTarget, connect};
+use crate::backend::server::{Identity, Server};
+use crate::config::PoolSettings;
+use crate::error::{Error, Fault};
+use crate::net::{Instant, timeout};
+use crate::wire::conn::Conn;
+
+/// Which server connections are interchangeable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    pub endpoint: crate::config::Endpoint,
+    pub dbname: String,
+    pub user: String,
+}
+
+/// What bb8 asks of us.
+pub struct Manager {
+    target: ConnectTarget,
+    max_prepared: usize,
+    open: Arc<Mutex<Vec<Weak<Identity>>>>,
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Server;
+    type Error = Error;
+
+    async fn connect(&self) -> Result<Server, Error> {
+        let connected = connect(&self.target).await?;
+        let server = Server::new(
+            Conn::new(connected.stream, connected.leftover),
+            Identity {
+                endpoint: self.target.endpoint.clone(),
+                pid: connected.pid,
+                cancel_key: connected.cancel_key,
+                connected_at: Instant::now(),
+            },
+            connected.parameters.into_iter().collect(),
+            self.max_prepared,
+        );
+        if let Ok(mut open) = self.open.lock() {
+            open.retain(|identity| identity.strong_count() > 0);
+            open.push(Arc::downgrade(&server.identity));
+        }
+        Ok(server)
+    }
+
+    async fn is_valid(&self, server: &mut Server) -> Result<(), Error> {
+        if server.is_stale() {
+            return Err(server.lost("it was closed while idle"));
+        }
+        Ok(())
+    }
+
+    fn has_broken(&self, server: &mut Server) -> bool {
+        !server.is_clean() || server.tainted
+    }
+}
+
+/// Figures for SHOW POOLS and the metrics.
+#[derive(Debug, Default)]
+pub struct PoolStats {
+    /// Sessions waiting for a connection now.
+    pub waiting: AtomicUsize,
+    /// Connections given out.
+    pub checkouts: AtomicU64,
+    /// Time spent waiting for a connection, in microseconds.
+    pub wait_us: AtomicU64,
+}
+
+pub struct Pool {
+    pub key: PoolKey,
+    pub stats: PoolStats,
+    settings: PoolSettings,
+    connections: bb8::Pool<Manager>,
+    queue: Arc<Semaphore>,
+    open: Arc<Mutex<Vec<Weak<Identity>>>>,
+}
+
+/// A server connection lent to one session. Dropping it gives it back; one in doubt is closed.
+pub struct Lease {
+    connection: bb8::PooledConnection<'static, Manager>,
+    /// Held until the connection is back, so that the limit holds while it is cleaned.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Deref for Lease {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        &self.connection
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.connection
+    }
+}
+
+impl Pool {
+    pub fn new(target: ConnectTarget, settings: &PoolSettings) -> Arc<Self> {
+        let open = Arc::default();
+        let key = PoolKey {
+            endpoint: target.endpoint.clone(),
+            dbname: target.dbname.clone(),
+            user: target.user.clone(),
+        };
+        let manager = Manager {
+            target,
+            max_prepared: settings.max_prepared.max(1),
+            open: Arc::clone(&open),
+        };
+        let connections = bb8::Pool::builder()
+            .max_size(settings.size)
+            .min_idle(Some(0))
+            .test_on_check_out(true)
+            .retry_connection(false)
+            .connection_timeout(settings.checkout_timeout)
+            .idle_timeout(Some(settings.idle_timeout))
+            .max_lifetime(Some(settings.max_lifetime))
+            // The most recently used connection has the warmest caches, and the others can age out.
+            .queue_strategy(bb8::QueueStrategy::Lifo)
+            .build_unchecked(manager);
+        Arc::new(Self {
+            key,
+            stats: PoolStats::default(),
+            settings: settings.clone(),
+            connections,
+            queue: Arc::new(Semaphore::new(settings.size as usize)),
+            open,
+        })
+    }
+
+    /// A connection, in order of asking.
+    ///
+    /// # Errors
+    /// 53300 when none came free within `checkout_timeout`, or why no new one could be opened.
+    ///
+    /// Cancel safety: dropping the future gives up the place in the queue and loses nothing.
+    pub async fn checkout(&self) -> Result<Lease, Error> {
+        let place = match Arc::clone(&self.queue).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => self.wait_for_place().await?,
+        };
+        self.stats.checkouts.fetch_add(1, Relaxed);
+        loop {
+            if self.connections.state().idle_connections == 0 {
+                // Connecting ourselves tells the true reason when it fails; bb8 only times out.
+                let server = self.connections.dedicated_connection().await?;
+                // Another lease may have come back meanwhile; then ours is one too many.
+                let _ = self.connections.add(server);
+            }
+            match self.connections.get_owned().await {
+                Ok(connection) => {
+                    return Ok(Lease {
+                        connection,
+                        _place: place,
+                    });
+                }
+                Err(bb8::RunError::User(error)) => return Err(error),
+                Err(bb8::RunError::TimedOut) => return Err(self.timed_out()),
+            }
+        }
+    }
+
+    async fn wait_for_place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let start = Instant::now();
+        let _waiting = Waiting::new(&self.stats.waiting);
+        let waited = timeout(
+            self.settings.checkout_timeout,
+            Arc::clone(&self.queue).acquire_owned(),
+        );
+        let place = waited
+            .await
+            .map_err(|_| self.timed_out())?
+            .map_err(|_| self.timed_out())?;
+        self.stats
+            .wait_us
+            .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
+        Ok(place)
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::new(
+            Fault::Operator,
+            "53300",
+            "no server connection became free in time",
+        )
+        .detail(format!(
+            "All {} connections to {} for database \"{}\", user \"{}\" were in use for {} ms.",
+            self.settings.size,
+            self.key.endpoint,
+            self.key.dbname,
+            self.key.user,
+            self.settings.checkout_timeout.as_millis()
+        ))
+        .hint("Raise pool_size or checkout_timeout_ms, or shorten transactions.")
+    }
+
+    /// (connections in use, connections idle).
+    pub fn usage(&self) -> (u32, u32) {
+        let state = self.connections.state();
+        (
+            state.connections.saturating_sub(state.idle_connections),
+            state.idle_connections,
+        )
+    }
+
+    /// The open connections, for SHOW SERVERS.
+    pub fn servers(&self) -> Vec<Arc<Identity>> {
+        self.open
+            .lock()
+            .map(|open| open.iter().filter_map(Weak::upgrade).collect())
+            .unwrap_or_default()
+    }
+}
+
+/// Counts a waiter for as long as it lives, however its future ends.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

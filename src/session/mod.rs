@@ -1,1 +1,319 @@
-//! One client: startup, simple and extended protocol, copy, prepared statements, settings.
+//! One client: simple and extended protocol, copy, prepared statements, settings, transactions.
+//!
+//! A session holds server connections only while it needs them: through a statement, a
+//! transaction, or for good once something pins it. [`Session::run`] reads one frame after the
+//! other; each handler ends with nothing owed by any server, so that an error can be answered at
+//! any time.
+
+pub mod auth;
+mod block;
+mod exchange;
+mod extended;
+pub mod hints;
+mod local;
+pub mod login;
+mod routed;
+mod shared;
+mod simple;
+pub mod startup;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use planner::ShardId;
+use planner::plan::SetStatement;
+use planner::shape::Shape;
+
+use crate::backend::server::{Settings, Status};
+use crate::cluster::{EndpointId, Mark};
+use crate::config::{PoolMode, ServerUser};
+use crate::error::{Error, Fault};
+use crate::executor::database::Database;
+use crate::net::{self, Instant, Stream};
+use crate::pool::Lease;
+use crate::wire::conn::Conn;
+use crate::wire::{frame, frontend};
+
+pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Registration, Shared};
+
+/// How long a dying connection may take to accept its last error.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+
+pub struct Session {
+    client: Conn,
+    db: Arc<Database>,
+    shared: Arc<Shared>,
+    info: Arc<ClientInfo>,
+    user: ServerUser,
+    /// Settings of the startup packet: what RESET returns to.
+    base: Settings,
+    settings: Arc<Settings>,
+    /// SETs of the open transaction, to be kept if it commits.
+    pending_sets: Vec<SetStatement>,
+    block: block::Block,
+    leases: Vec<Enlisted>,
+    /// By shard.
+    marks: Vec<Mark>,
+    shape: Shape,
+    batch: extended::Batch,
+    hints: hints::Hints,
+    /// Of the configuration this session knows.
+    generation: u64,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    max_message_bytes: usize,
+    merge_memory_bytes: usize,
+}
+
+impl Limits {
+    fn of(shared: &Shared) -> Self {
+        let general = &shared.directory.load().config.general;
+        Self {
+            max_message_bytes: general.max_message_bytes,
+            merge_memory_bytes: general.merge_memory_bytes,
+        }
+    }
+}
+
+/// A server connection this session holds.
+struct Enlisted {
+    shard: ShardId,
+    endpoint: EndpointId,
+    replica: bool,
+    lease: Lease,
+    /// It has been told of the open transaction block.
+    in_block: bool,
+    /// It may have written since the transaction began.
+    wrote: bool,
+    /// What it did must be seen by this session's later reads.
+    leaves_mark: bool,
+    /// Why it stays with this client, once it must.
+    pinned: Option<&'static str>,
+    /// Extended-protocol messages were sent since the last Sync.
+    needs_sync: bool,
+}
+
+/// What a login established.
+pub struct Login {
+    pub stream: Stream,
+    /// Bytes the client sent after its startup.
+    pub inbox: BytesMut,
+    pub user: ServerUser,
+    pub settings: Settings,
+    pub hints: hints::Hints,
+}
+
+impl Session {
+    pub fn new(
+        login: Login,
+        db: Arc<Database>,
+        shared: Arc<Shared>,
+        generation: u64,
+        info: Arc<ClientInfo>,
+    ) -> Self {
+        let limits = Limits::of(&shared);
+        let shards = db.config.shards.len();
+        Self {
+            client: Conn::new(login.stream, login.inbox),
+            db,
+            shared,
+            info,
+            user: login.user,
+            settings: Arc::new(login.settings.clone()),
+            base: login.settings,
+            pending_sets: Vec::new(),
+            block: block::Block::None,
+            leases: Vec::new(),
+            marks: vec![Mark::default(); shards],
+            shape: Shape::default(),
+            batch: extended::Batch::default(),
+            hints: login.hints,
+            generation,
+            limits,
+        }
+    }
+
+    /// Serves until the client leaves or must go.
+    pub async fn run(mut self) {
+        let end = self.serve().await;
+        if let Err(error) = end {
+            tracing::debug!(client = %self.info.address, %error, "session ended");
+            self.db
+                .stats
+                .errors
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            error.write_to(&mut self.client.outbox);
+            let _ = net::timeout(FAREWELL, self.client.drain()).await;
+        }
+        self.leave();
+    }
+
+    async fn serve(&mut self) -> Result<(), Error> {
+        while let Some(frame) = self.next_frame().await? {
+            if self.leases.is_empty() && self.shared.generation.load(Relaxed) != self.generation {
+                self.follow_configuration()?;
+            }
+            match frame[0] {
+                b'Q' => self.simple(frame).await?,
+                b'F' => self.function_call(frame).await?,
+                b'X' => return Ok(()),
+                // Leftovers of a COPY that failed: PostgreSQL ignores them too.
+                b'd' | b'c' | b'f' => {}
+                _ => self.extended(frame).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Between transactions, a changed configuration comes into force for this session.
+    fn follow_configuration(&mut self) -> Result<(), Error> {
+        let directory = self.shared.directory.load_full();
+        let db = directory
+            .databases
+            .get(&self.info.database)
+            .cloned()
+            .ok_or_else(|| {
+                Error::new(
+                    Fault::Operator,
+                    "57P01",
+                    "terminating connection due to configuration change",
+                )
+                .detail(format!(
+                    "Database \"{}\" is no longer configured.",
+                    self.info.database
+                ))
+                .fatal()
+            })?;
+        if !Arc::ptr_eq(&db, &self.db) {
+            self.marks = vec![Mark::default(); db.config.shards.len()];
+            self.marks
+                .iter_mut()
+                .for_each(|mark| mark.wrote(Instant::now()));
+            self.batch.forget_plans();
+            self.db = db;
+        }
+        self.user = login::server_user(&directory, &self.db, &self.info.user);
+        self.limits = Limits::of(&self.shared);
+        self.generation = directory.generation;
+        Ok(())
+    }
+
+    /// The next whole frame, or `None` when the client has left.
+    async fn next_frame(&mut self) -> Result<Option<BytesMut>, Error> {
+        loop {
+            if let Some(header) = frame::peek(&self.client.inbox)? {
+                frontend::check(header.tag, header.len, self.limits.max_message_bytes)?;
+                let have = self.client.inbox.len();
+                if have == header.len {
+                    return Ok(Some(std::mem::take(&mut self.client.inbox)));
+                }
+                if have > header.len {
+                    return Ok(Some(self.client.inbox.split_to(header.len)));
+                }
+                self.client.inbox.reserve(header.len - have);
+            }
+            if self.client.drain().await.is_err() || !self.wait_for_client().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads once from the client; false at its end. Held servers are listened to meanwhile.
+    async fn wait_for_client(&mut self) -> Result<bool, Error> {
+        if self.leases.is_empty() {
+            self.info.set(ClientState::Idle);
+            if self.client.inbox.is_empty() && !self.client.stream.is_tls() {
+                self.client.shrink();
+                self.shape = Shape::default();
+                if self.client.stream.readable().await.is_err() {
+                    return Ok(false);
+                }
+            }
+            return Ok(self.client.fill().await.is_ok_and(|read| read > 0));
+        }
+        let (client, leases) = (&mut self.client, &mut self.leases);
+        poll_fn(|cx| {
+            for held in leases.iter_mut() {
+                if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
+                    return Poll::Ready(Err(error));
+                }
+            }
+            if let Poll::Ready(Err(_)) = client.poll_drain(cx) {
+                return Poll::Ready(Ok(false));
+            }
+            client
+                .poll_fill(cx)
+                .map(|read| Ok(read.is_ok_and(|n| n > 0)))
+        })
+        .await
+    }
+
+    /// Status for a ReadyForQuery of our own.
+    fn status(&self) -> Status {
+        self.block.status()
+    }
+
+    fn is_session_mode(&self) -> bool {
+        self.db.config.pool.mode == PoolMode::Session
+    }
+
+    /// Gives everything back. A server in a transaction or mid-answer is closed by its pool.
+    fn leave(&mut self) {
+        for mut held in std::mem::take(&mut self.leases) {
+            held.lease.tainted |= held.pinned.is_some();
+            self.give_back(held);
+        }
+        self.info.cancel.clear();
+    }
+
+    /// Returns one server connection, cleaning it first when something may have been left on it.
+    fn give_back(&self, held: Enlisted) {
+        let mut lease = held.lease;
+        if !lease.tainted || !lease.is_clean() {
+            return;
+        }
+        let limit = self.db.config.pool.checkout_timeout;
+        tokio::spawn(async move {
+            // The place in the pool is held meanwhile. What cannot be cleaned stays tainted: closed.
+            if let Ok(Ok(())) = net::timeout(limit, lease.run_hidden("DISCARD ALL")).await {
+                lease.forget_prepared();
+                lease.applied = Arc::default();
+                lease.tainted = false;
+            }
+        });
+    }
+
+    /// Bytes for the client, after everything it is still owed.
+    fn emit(&mut self, bytes: &[u8]) {
+        match self.batch.active.and_then(|i| self.leases.get_mut(i)) {
+            Some(held) if !held.lease.expect.is_empty() => {
+                let bytes = Bytes::copy_from_slice(bytes);
+                held.lease
+                    .expect
+                    .push_back(crate::backend::server::Expect::Inject(bytes));
+            }
+            _ => self.client.outbox.extend_from_slice(bytes),
+        }
+    }
+}
+
+/// A prepared statement as the client knows it.
+struct Prepared {
+    statement: Arc<crate::executor::database::Statement>,
+    plan: Arc<planner::Plan>,
+    pieces: Arc<[planner::shape::Piece]>,
+    /// Catalog version of the plan.
+    version: u64,
+}
+
+type Named<T> = HashMap<Vec<u8>, T>;
+
+/// When a statement began, for its latency.
+struct Stopwatch(Instant);

@@ -1,0 +1,135 @@
+//! A connection that sends and reads frames as the test says, right or wrong.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Longer than any answer takes; a hanging peer fails the test instead of the run.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A frame from the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub tag: u8,
+    pub body: Vec<u8>,
+}
+
+impl Frame {
+    /// Fields of an ErrorResponse or NoticeResponse by their letter.
+    pub fn fields(&self) -> BTreeMap<char, String> {
+        assert!(matches!(self.tag, b'E' | b'N'), "{self:?}");
+        self.body
+            .split(|byte| *byte == 0)
+            .filter_map(|field| {
+                let (letter, text) = field.split_first()?;
+                Some((
+                    char::from(*letter),
+                    String::from_utf8_lossy(text).into_owned(),
+                ))
+            })
+            .collect()
+    }
+
+    /// SQLSTATE of an ErrorResponse.
+    pub fn code(&self) -> String {
+        self.fields().remove(&'C').unwrap_or_default()
+    }
+}
+
+pub struct Wire {
+    stream: TcpStream,
+}
+
+impl Wire {
+    pub fn connect(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream }
+    }
+
+    /// Connects as a user who needs no password; answers the connection in its idle state and the
+    /// frames that came before ReadyForQuery.
+    pub fn login(port: u16, user: &str, database: &str) -> (Self, Vec<Frame>) {
+        let mut wire = Self::connect(port);
+        wire.send_startup(196_608, &[("user", user), ("database", database)]);
+        let frames = wire.read_to_ready();
+        assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+        (wire, frames)
+    }
+
+    pub fn send_startup(&mut self, version: u32, params: &[(&str, &str)]) {
+        let mut body = version.to_be_bytes().to_vec();
+        for text in params.iter().flat_map(|(name, value)| [name, value]) {
+            body.extend_from_slice(text.as_bytes());
+            body.push(0);
+        }
+        body.push(0);
+        self.send_untagged(&body);
+    }
+
+    /// A frame without a tag, as StartupMessage, SSLRequest and CancelRequest are.
+    pub fn send_untagged(&mut self, body: &[u8]) {
+        let mut bytes = (body.len() as u32 + 4).to_be_bytes().to_vec();
+        bytes.extend_from_slice(body);
+        self.send_bytes(&bytes);
+    }
+
+    pub fn send(&mut self, tag: u8, body: &[u8]) {
+        self.send_bytes(&frame(tag, body));
+    }
+
+    /// A Query message.
+    pub fn query(&mut self, sql: &str) {
+        let mut body = sql.as_bytes().to_vec();
+        body.push(0);
+        self.send(b'Q', &body);
+    }
+
+    /// Bytes that need not be a frame.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The single byte that answers SSLRequest and GSSENCRequest.
+    pub fn read_byte(&mut self) -> u8 {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte).unwrap();
+        byte[0]
+    }
+
+    /// The next frame; `None` when the server has closed.
+    pub fn read(&mut self) -> Option<Frame> {
+        let mut head = [0; 5];
+        if self.stream.read(&mut head[..1]).unwrap() == 0 {
+            return None;
+        }
+        self.stream.read_exact(&mut head[1..]).unwrap();
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let mut body = vec![0; length - 4];
+        self.stream.read_exact(&mut body).unwrap();
+        Some(Frame { tag: head[0], body })
+    }
+
+    /// Frames up to and with ReadyForQuery, or to the end of the connection.
+    pub fn read_to_ready(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.read() {
+            let ready = frame.tag == b'Z';
+            frames.push(frame);
+            if ready {
+                break;
+            }
+        }
+        frames
+    }
+}
+
+/// Tag, length and body.
+pub fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![tag];
+    bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}

@@ -1,0 +1,51 @@
+//! SHOW HELP.
+
+use super::Show;
+use super::table::{Cell, Column, Row, text};
+
+pub struct HelpRow {
+    command: String,
+    meaning: &'static str,
+}
+
+impl HelpRow {
+    /// Every command.
+    pub fn all() -> Vec<Self> {
+        let show = |show: Show| Self {
+            command: format!("SHOW {}", show.name()),
+            meaning: meaning(show),
+        };
+        let mut rows: Vec<Self> = Show::ALL.into_iter().map(show).collect();
+        let meaning = "Reads the configuration again; a file with mistakes changes nothing.";
+        rows.push(Self {
+            command: "RELOAD".to_owned(),
+            meaning,
+        });
+        rows
+    }
+}
+
+fn meaning(show: Show) -> &'static str {
+    match show {
+        Show::Clients => "Connections of clients.",
+        Show::Config => "Settings in force, and which of them RELOAD can change.",
+        Show::Databases => "Databases, a row for each of their servers.",
+        Show::Help => "This table.",
+        Show::Lists => "How many there are of everything.",
+        Show::Pools => "Clients and server connections for each database and user.",
+        Show::Replicas => "Servers with role, health and lag.",
+        Show::Servers => "Connections to servers.",
+        Show::Shards => "Shards with their slots and their primary.",
+        Show::Stats => "Totals and averages for each database.",
+        Show::Users => "Users and their connections.",
+        Show::Version => "Ringway's version.",
+    }
+}
+
+impl Row for HelpRow {
+    const COLUMNS: &'static [Column] = &[text("command"), text("meaning")];
+
+    fn cells(self) -> Vec<Cell> {
+        vec![self.command.into(), self.meaning.into()]
+    }
+}

@@ -1,0 +1,239 @@
+//! The admin database's language: its commands and the tables that answer them.
+//!
+//! No sockets and no state here: a session parses with [`parse`], the application fills the rows
+//! from live state, and [`Table`] writes them in either protocol. Columns are PgBouncer 1.25's,
+//! in its order, wherever PgBouncer has the command, so that its exporters and agents work.
+//! <https://www.pgbouncer.org/usage.html>
+
+pub mod config;
+pub mod connections;
+pub mod databases;
+pub mod help;
+pub mod lists;
+pub mod pools;
+pub mod replicas;
+pub mod shards;
+pub mod stats;
+pub mod table;
+mod time;
+pub mod users;
+pub mod version;
+
+use crate::error::{Error, Fault};
+
+pub use config::ConfigRow;
+pub use connections::{ClientRow, ClientState, Connection, ServerRow, ServerState};
+pub use databases::DatabaseRow;
+pub use help::HelpRow;
+pub use lists::Lists;
+pub use pools::PoolRow;
+pub use replicas::ReplicaRow;
+pub use shards::ShardRow;
+pub use stats::StatsRow;
+pub use table::{Cell, Column, Row, Table, TypeOid};
+pub use users::UserRow;
+pub use version::VersionRow;
+
+/// What an operator may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Nothing but white space and semicolons, which clients send to see if we are alive.
+    Empty,
+    Show(Show),
+    /// Reads the configuration again.
+    Reload,
+}
+
+/// The tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    Clients,
+    Config,
+    Databases,
+    Help,
+    Lists,
+    Pools,
+    Replicas,
+    Servers,
+    Shards,
+    Stats,
+    Users,
+    Version,
+}
+
+impl Show {
+    /// In the order of SHOW HELP.
+    pub const ALL: [Self; 12] = [
+        Self::Clients,
+        Self::Config,
+        Self::Databases,
+        Self::Help,
+        Self::Lists,
+        Self::Pools,
+        Self::Replicas,
+        Self::Servers,
+        Self::Shards,
+        Self::Stats,
+        Self::Users,
+        Self::Version,
+    ];
+
+    /// The word after SHOW.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clients => "CLIENTS",
+            Self::Config => "CONFIG",
+            Self::Databases => "DATABASES",
+            Self::Help => "HELP",
+            Self::Lists => "LISTS",
+            Self::Pools => "POOLS",
+            Self::Replicas => "REPLICAS",
+            Self::Servers => "SERVERS",
+            Self::Shards => "SHARDS",
+            Self::Stats => "STATS",
+            Self::Users => "USERS",
+            Self::Version => "VERSION",
+        }
+    }
+
+    /// What the table has, for Describe in the extended protocol.
+    pub fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Clients => ClientRow::COLUMNS,
+            Self::Config => ConfigRow::COLUMNS,
+            Self::Databases => DatabaseRow::COLUMNS,
+            Self::Help => HelpRow::COLUMNS,
+            Self::Lists => lists::ListRow::COLUMNS,
+            Self::Pools => PoolRow::COLUMNS,
+            Self::Replicas => ReplicaRow::COLUMNS,
+            Self::Servers => ServerRow::COLUMNS,
+            Self::Shards => ShardRow::COLUMNS,
+            Self::Stats => StatsRow::COLUMNS,
+            Self::Users => UserRow::COLUMNS,
+            Self::Version => VersionRow::COLUMNS,
+        }
+    }
+}
+
+/// Reads one command; case and a trailing semicolon do not matter.
+///
+/// # Errors
+/// 42601 (syntax_error) for anything else.
+pub fn parse(sql: &str) -> Result<Command, Error> {
+    let text = sql.trim_matches(|c: char| c.is_whitespace() || c == ';');
+    let words: Vec<String> = text
+        .split_whitespace()
+        .map(str::to_ascii_uppercase)
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        [] => Ok(Command::Empty),
+        ["RELOAD"] => Ok(Command::Reload),
+        ["SHOW", word] => show(word),
+        ["SHOW"] => Err(unknown("SHOW needs to know what".to_owned(), "")),
+        [..] => Err(unknown(
+            format!("unknown admin command \"{}\"", shortened(text)),
+            "",
+        )),
+    }
+}
+
+fn show(word: &str) -> Result<Command, Error> {
+    let known = Show::ALL.into_iter().find(|show| show.name() == word);
+    known.map(Command::Show).ok_or_else(|| {
+        let likely = Show::ALL
+            .into_iter()
+            .max_by(|a, b| likeness(word, *a).total_cmp(&likeness(word, *b)))
+            .filter(|show| likeness(word, *show) > 0.8);
+        let hint = likely.map(|show| format!("Did you mean SHOW {}? ", show.name()));
+        let message = format!("unknown table \"{}\"", shortened(word));
+        unknown(message, hint.as_deref().unwrap_or_default())
+    })
+}
+
+fn likeness(word: &str, show: Show) -> f64 {
+    strsim::jaro_winkler(word, show.name())
+}
+
+/// Enough of a text to recognise it.
+fn shortened(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+fn unknown(message: String, hint: &str) -> Error {
+    Error::new(Fault::Client, "42601", message)
+        .detail("This is Ringway's admin database, which has no tables of its own.")
+        .hint(format!("{hint}SHOW HELP lists the commands."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands() {
+        let cases = [
+            ("", Command::Empty),
+            (" ; ;\n", Command::Empty),
+            ("reload", Command::Reload),
+            ("RELOAD;", Command::Reload),
+            ("show pools", Command::Show(Show::Pools)),
+            ("  Show\n\tClients ;", Command::Show(Show::Clients)),
+        ];
+        for (sql, command) in cases {
+            assert_eq!(parse(sql).ok(), Some(command), "{sql}");
+        }
+        for show in Show::ALL {
+            assert_eq!(
+                parse(&format!("SHOW {};", show.name())).ok(),
+                Some(Command::Show(show))
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused_with_a_way_out() {
+        let cases = [
+            (
+                "SELECT 1",
+                "unknown admin command \"SELECT 1\"",
+                "SHOW HELP lists the commands.",
+            ),
+            (
+                "SHOW",
+                "SHOW needs to know what",
+                "SHOW HELP lists the commands.",
+            ),
+            (
+                "RELOAD now",
+                "unknown admin command \"RELOAD now\"",
+                "SHOW HELP lists the commands.",
+            ),
+            (
+                "SHOW POOL",
+                "unknown table \"POOL\"",
+                "Did you mean SHOW POOLS? SHOW HELP lists the commands.",
+            ),
+            (
+                "SHOW \0é",
+                "unknown table \"\0é\"",
+                "SHOW HELP lists the commands.",
+            ),
+        ];
+        for (sql, message, hint) in cases {
+            let error = parse(sql).err().unwrap();
+            assert_eq!(error.code, "42601");
+            assert_eq!(error.message, message);
+            assert_eq!(error.hint.as_deref(), Some(hint));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_gets_an_answer(sql in "(?i)(show|reload|\\PC{0,5})[ ;]?\\PC{0,80}") {
+            if let Err(error) = parse(&sql) {
+                proptest::prop_assert_eq!(error.code, "42601");
+            }
+        }
+    }
+}

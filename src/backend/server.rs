@@ -1,0 +1,716 @@
+//! A server connection and the queue of replies it still owes: that queue IS the state.
+//!
+//! Frames are looked at by tag and length only. Those meant for the client stay where they were
+//! read (the first `approved` bytes of the inbox) until they are written to it; those that
+//! answer a message of ours are taken out.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::error::{Error, Fault};
+use crate::net::Instant;
+use crate::wire::conn::Conn;
+use crate::wire::frame::{self, HEADER};
+use crate::wire::write;
+
+/// Frames that are read as a whole are cut off here; longer ones break the connection.
+const MAX_CONTROL_FRAME: usize = 1 << 20;
+
+/// Settings a client asked for: lower-case name -> the statement that makes it so.
+pub type Settings = BTreeMap<String, String>;
+
+/// Identifies a (text, parameter types) pair for the life of the process; the server-side
+/// name of the statement is made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StatementId(pub u64);
+
+impl StatementId {
+    pub fn server_name(self) -> Vec<u8> {
+        format!("ringway_{}", self.0).into_bytes()
+    }
+}
+
+/// Transaction status as ReadyForQuery reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Idle,
+    InTransaction,
+    Failed,
+}
+
+impl Status {
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::InTransaction => b'T',
+            Self::Failed => b'E',
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'I' => Some(Self::Idle),
+            b'T' => Some(Self::InTransaction),
+            b'E' => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+/// A reply that is still owed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// Everything up to ReadyForQuery, after Query, FunctionCall or Sync.
+    Ready {
+        show: bool,
+    },
+    /// `prepares` joins the server's set of statements when ParseComplete comes.
+    Parse {
+        show: bool,
+        prepares: Option<StatementId>,
+    },
+    Bind,
+    Close {
+        show: bool,
+    },
+    Describe,
+    Execute,
+    /// Not a reply: bytes for the client when their turn comes.
+    Inject(Bytes),
+    /// A message sent to make the server fail; the client sees this error instead of the server's.
+    Fail(Bytes),
+}
+
+/// What a look at the inbox found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More bytes are needed.
+    Starved,
+    /// The server waits for COPY data.
+    CopyIn,
+    /// Nothing more is owed.
+    Done,
+}
+
+/// Who and where a server connection is: what CancelRequest and SHOW SERVERS need.
+#[derive(Debug)]
+pub struct Identity {
+    pub endpoint: crate::config::Endpoint,
+    pub pid: i32,
+    pub cancel_key: Bytes,
+    pub connected_at: Instant,
+}
+
+pub struct Server {
+    pub conn: Conn,
+    pub identity: Arc<Identity>,
+    pub expect: VecDeque<Expect>,
+    pub status: Status,
+    /// ParameterStatus values, current.
+    pub parameters: HashMap<String, String>,
+    /// Settings that a hidden SET applied here.
+    pub applied: Arc<Settings>,
+    /// The text last parsed under the empty name.
+    pub unnamed: Option<StatementId>,
+    /// Why the connection must not be used again, once it must not.
+    pub doubt: Option<&'static str>,
+    /// Something that the next user must not find was left behind.
+    pub tainted: bool,
+    /// Between CopyInResponse and the end of COPY.
+    pub copy_in: bool,
+    /// The last error the server reported since the last [`Server::begin_exchange`].
+    pub error: Option<Box<Error>>,
+    /// Command tag of the last CommandComplete.
+    pub tag: String,
+    prepared: HashMap<StatementId, u64>,
+    max_prepared: usize,
+    tick: u64,
+    /// First bytes of the inbox that are the client's.
+    approved: usize,
+    /// Bytes still to come of the frame being passed piecemeal.
+    rest_of_frame: usize,
+    /// Whether that frame is the client's or to be dropped.
+    rest_is_shown: bool,
+}
+
+impl Server {
+    pub fn new(
+        conn: Conn,
+        identity: Identity,
+        parameters: HashMap<String, String>,
+        max_prepared: usize,
+    ) -> Self {
+        Self {
+            conn,
+            identity: Arc::new(identity),
+            expect: VecDeque::new(),
+            status: Status::Idle,
+            parameters,
+            applied: Arc::default(),
+            unnamed: None,
+            doubt: None,
+            tainted: false,
+            copy_in: false,
+            error: None,
+            tag: String::new(),
+            prepared: HashMap::new(),
+            max_prepared,
+            tick: 0,
+            approved: 0,
+            rest_of_frame: 0,
+            rest_is_shown: true,
+        }
+    }
+
+    /// True when nothing is owed and no transaction is open.
+    pub fn is_clean(&self) -> bool {
+        self.doubt.is_none()
+            && self.expect.is_empty()
+            && self.status == Status::Idle
+            && self.conn.inbox.is_empty()
+            && self.conn.outbox.is_empty()
+    }
+
+    /// True when the server said something, or closed, while nothing was owed. Costs no system
+    /// call unless there is something to read.
+    pub fn is_stale(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.conn.poll_fill(&mut cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0) | Err(_)) => true,
+            Poll::Ready(Ok(_)) => !self.only_parameters(),
+        }
+    }
+
+    /// While a session holds this connection and nothing is owed: passes on what the server says by
+    /// itself. `Err` when it is lost, with the server's own last words if it had any.
+    pub fn poll_unasked(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Error> {
+        loop {
+            while let Ok(Some((header, body))) = frame::whole(&self.conn.inbox) {
+                if header.tag == b'E' {
+                    let error = read_error(body).fatal();
+                    self.doubt = Some("the server ended it");
+                    return Poll::Ready(error);
+                }
+                if header.tag == b'S' {
+                    self.note_parameter(HEADER..header.len);
+                }
+                out.extend_from_slice(&self.conn.inbox[..header.len]);
+                self.conn.inbox.advance(header.len);
+            }
+            match ready!(self.conn.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(self.lost("the server closed it").fatal()),
+                Ok(_) => {}
+                Err(e) => return Poll::Ready(self.lost(&e.to_string()).fatal()),
+            }
+        }
+    }
+
+    /// Takes ParameterStatus and notices (a reload of the server's configuration) out of the inbox.
+    fn only_parameters(&mut self) -> bool {
+        while let Ok(Some((header, _))) = frame::whole(&self.conn.inbox) {
+            match header.tag {
+                b'S' => self.note_parameter(HEADER..header.len),
+                b'N' => {}
+                _ => return false,
+            }
+            self.conn.inbox.advance(header.len);
+        }
+        self.conn.inbox.is_empty()
+    }
+
+    /// True when the first bytes of a frame went to the client but not yet the last.
+    pub fn is_mid_frame(&self) -> bool {
+        self.rest_of_frame > 0 || self.approved > 0
+    }
+
+    pub fn begin_exchange(&mut self) {
+        self.error = None;
+    }
+
+    // ---- requests ----
+
+    /// Sends a whole Query or FunctionCall frame as it came.
+    pub fn send_frame(&mut self, frame: BytesMut) {
+        self.unnamed = None;
+        if self.conn.outbox.is_empty() {
+            self.conn.outbox = frame;
+        } else {
+            self.conn.outbox.extend_from_slice(&frame);
+        }
+        self.expect.push_back(Expect::Ready { show: true });
+    }
+
+    pub fn send_query(&mut self, sql: &[u8], show: bool) {
+        // A simple query drops the unnamed statement.
+        self.unnamed = None;
+        write::query(&mut self.conn.outbox, sql);
+        self.expect.push_back(Expect::Ready { show });
+    }
+
+    pub fn send_sync(&mut self, show: bool) {
+        self.conn.outbox.extend_from_slice(write::SYNC);
+        self.expect.push_back(Expect::Ready { show });
+    }
+
+    /// Makes the server fail the transaction it is in, as PostgreSQL would have for the statement
+    /// that is refused with `error` (a whole ErrorResponse frame).
+    pub fn send_failure(&mut self, error: Bytes) {
+        write::describe(&mut self.conn.outbox, b'P', b"ringway: statement refused");
+        self.expect.push_back(Expect::Fail(error));
+    }
+
+    /// True when a statement of this id is, or will be by the time it is needed, prepared here.
+    pub fn has_prepared(&mut self, id: StatementId) -> bool {
+        self.tick += 1;
+        let tick = self.tick;
+        if let Some(used) = self.prepared.get_mut(&id) {
+            *used = tick;
+            return true;
+        }
+        self.expect
+            .iter()
+            .any(|e| matches!(e, Expect::Parse { prepares: Some(p), .. } if *p == id))
+    }
+
+    /// Sends Parse under the server's own name, making room first.
+    pub fn send_prepare(&mut self, id: StatementId, sql: &[u8], types: &[u32], show: bool) {
+        if self.prepared.len() >= self.max_prepared
+            && let Some(oldest) = self
+                .prepared
+                .iter()
+                .min_by_key(|(_, used)| **used)
+                .map(|(id, _)| *id)
+        {
+            self.prepared.remove(&oldest);
+            write::close(&mut self.conn.outbox, b'S', &oldest.server_name());
+            self.expect.push_back(Expect::Close { show: false });
+        }
+        write::parse(&mut self.conn.outbox, &id.server_name(), sql, types);
+        self.expect.push_back(Expect::Parse {
+            show,
+            prepares: Some(id),
+        });
+    }
+
+    /// Parses under the empty name.
+    pub fn send_parse_unnamed(&mut self, id: StatementId, sql: &[u8], types: &[u32], show: bool) {
+        write::parse(&mut self.conn.outbox, b"", sql, types);
+        self.expect.push_back(Expect::Parse {
+            show,
+            prepares: None,
+        });
+        self.unnamed = Some(id);
+    }
+
+    /// After DISCARD ALL or DEALLOCATE ALL.
+    pub fn forget_prepared(&mut self) {
+        self.prepared.clear();
+        self.unnamed = None;
+    }
+
+    // ---- replies ----
+
+    /// Bytes at the start of the inbox that belong to the client.
+    pub fn approved(&self) -> usize {
+        self.approved
+    }
+
+    /// Tells that `len` approved bytes left the inbox.
+    pub fn forwarded(&mut self, len: usize) {
+        self.approved -= len;
+    }
+
+    /// Writes approved bytes to the client without copying them.
+    pub fn poll_forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Conn,
+    ) -> Poll<std::io::Result<()>> {
+        while self.approved > 0 {
+            let written = ready!(client.poll_forward(cx, &mut self.conn.inbox, self.approved))?;
+            self.approved -= written;
+        }
+        client.poll_flush(cx)
+    }
+
+    /// Walks the frames in the inbox, approving what is the client's and consuming the rest.
+    /// Injected bytes go to `out`, after all that was approved before them.
+    ///
+    /// # Errors
+    /// A reply that nothing asked for, or a frame that makes no sense: the connection is in doubt.
+    pub fn scan(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
+        let result = self.scan_frames(out);
+        if result.is_err() {
+            self.doubt = Some("the server sent a reply that nothing asked for");
+        }
+        result
+    }
+
+    fn scan_frames(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
+        loop {
+            self.inject(out);
+            if self.rest_of_frame > 0 {
+                let here = self
+                    .rest_of_frame
+                    .min(self.conn.inbox.len() - self.approved);
+                if self.rest_is_shown {
+                    self.approved += here;
+                } else {
+                    self.flush_approved(out);
+                    self.conn.inbox.advance(here);
+                }
+                self.rest_of_frame -= here;
+                if self.rest_of_frame > 0 {
+                    return Ok(Progress::Starved);
+                }
+            }
+            if self.expect.is_empty() {
+                return Ok(Progress::Done);
+            }
+            let pending = &self.conn.inbox[self.approved..];
+            let Some(header) = frame::peek(pending)? else {
+                return Ok(Progress::Starved);
+            };
+            match header.tag {
+                // Rows, COPY data and descriptions pass without being whole.
+                b'D' | b'd' | b'T' | b't' | b'V' | b'H' => self.pass(header.len)?,
+                tag => {
+                    if header.len > MAX_CONTROL_FRAME {
+                        return Err(unexpected(tag));
+                    }
+                    if pending.len() < header.len {
+                        return Ok(Progress::Starved);
+                    }
+                    self.control(tag, header.len, out)?;
+                    if tag == b'G' {
+                        return Ok(Progress::CopyIn);
+                    }
+                }
+            }
+        }
+    }
+
+    fn inject(&mut self, out: &mut BytesMut) {
+        while let Some(Expect::Inject(_)) = self.expect.front() {
+            if let Some(Expect::Inject(bytes)) = self.expect.pop_front() {
+                self.flush_approved(out);
+                out.extend_from_slice(&bytes);
+            }
+        }
+    }
+
+    /// Copies what is approved, so that something can be taken out of the inbox or put after it.
+    pub fn flush_approved(&mut self, out: &mut BytesMut) {
+        if self.approved > 0 {
+            out.extend_from_slice(&self.conn.inbox[..self.approved]);
+            self.conn.inbox.advance(self.approved);
+            self.approved = 0;
+        }
+    }
+
+    fn hidden(&self) -> bool {
+        matches!(
+            self.expect.front(),
+            Some(
+                Expect::Ready { show: false }
+                    | Expect::Parse { show: false, .. }
+                    | Expect::Close { show: false }
+            )
+        )
+    }
+
+    /// A frame without meaning for the state: approved or dropped as it comes.
+    fn pass(&mut self, len: usize) -> Result<(), Error> {
+        let tag = self.conn.inbox[self.approved];
+        match self.expect.front() {
+            Some(Expect::Ready { .. } | Expect::Execute) => {}
+            Some(Expect::Describe) if tag == b'T' || tag == b't' => {}
+            Some(Expect::Parse { .. } | Expect::Bind | Expect::Close { .. } | Expect::Describe)
+            | Some(Expect::Inject(_) | Expect::Fail(_))
+            | None => return Err(unexpected(tag)),
+        }
+        self.rest_is_shown = !self.hidden();
+        if tag == b'T' && self.expect.front() == Some(&Expect::Describe) {
+            self.expect.pop_front();
+        }
+        self.rest_of_frame = len;
+        Ok(())
+    }
+
+    fn control(&mut self, tag: u8, len: usize, out: &mut BytesMut) -> Result<(), Error> {
+        let start = self.approved;
+        let body = start + HEADER..start + len;
+        let show = match tag {
+            b'N' | b'A' => !self.hidden(),
+            b'S' => {
+                self.note_parameter(body);
+                !self.hidden()
+            }
+            b'E' => return self.note_error(len, out),
+            b'Z' => self.note_ready(body)?,
+            b'C' => {
+                self.note_tag(body);
+                self.finish_execute(tag)?
+            }
+            b'I' | b's' => self.finish_execute(tag)?,
+            b'G' => self.note_copy_in()?,
+            b'c' => true,
+            b'1' => self.finish_parse()?,
+            b'2' => self.finish(tag, |e| matches!(e, Expect::Bind))?,
+            b'3' => match self.expect.pop_front() {
+                Some(Expect::Close { show }) => show,
+                _ => return Err(unexpected(tag)),
+            },
+            b'n' => self.finish(tag, |e| matches!(e, Expect::Describe))?,
+            other => return Err(unexpected(other)),
+        };
+        if show {
+            self.approved += len;
+        } else {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, tag: u8, is: impl Fn(&Expect) -> bool) -> Result<bool, Error> {
+        match self.expect.pop_front() {
+            Some(expect) if is(&expect) => Ok(true),
+            _ => Err(unexpected(tag)),
+        }
+    }
+
+    fn finish_parse(&mut self) -> Result<bool, Error> {
+        match self.expect.pop_front() {
+            Some(Expect::Parse { show, prepares }) => {
+                if let Some(id) = prepares {
+                    self.prepared.insert(id, self.tick);
+                }
+                Ok(show)
+            }
+            _ => Err(unexpected(b'1')),
+        }
+    }
+
+    /// CommandComplete and its kin end an Execute; within a simple query there may be many.
+    fn finish_execute(&mut self, tag: u8) -> Result<bool, Error> {
+        self.copy_in = false;
+        match self.expect.front() {
+            Some(Expect::Ready { show }) => Ok(*show),
+            Some(Expect::Execute) => {
+                self.expect.pop_front();
+                Ok(true)
+            }
+            _ => Err(unexpected(tag)),
+        }
+    }
+
+    /// While it reads COPY data the server ignores every Sync that was sent before.
+    fn note_copy_in(&mut self) -> Result<bool, Error> {
+        match self.expect.front() {
+            Some(Expect::Ready { show: true }) => {}
+            Some(Expect::Execute) => {
+                self.expect.retain(|e| !matches!(e, Expect::Ready { .. }));
+            }
+            _ => return Err(unexpected(b'G')),
+        }
+        self.copy_in = true;
+        Ok(true)
+    }
+
+    fn note_ready(&mut self, body: std::ops::Range<usize>) -> Result<bool, Error> {
+        let status = self.conn.inbox.get(body).and_then(|b| b.first()).copied();
+        match (self.expect.pop_front(), status.and_then(Status::from_byte)) {
+            (Some(Expect::Ready { show }), Some(status)) => {
+                self.status = status;
+                self.copy_in = false;
+                Ok(show)
+            }
+            _ => Err(unexpected(b'Z')),
+        }
+    }
+
+    fn note_tag(&mut self, body: std::ops::Range<usize>) {
+        self.tag.clear();
+        let mut bytes = &self.conn.inbox[body];
+        if let Some(tag) = frame::cstr(&mut bytes) {
+            self.tag.push_str(&String::from_utf8_lossy(tag));
+        }
+    }
+
+    fn note_parameter(&mut self, body: std::ops::Range<usize>) {
+        let mut bytes = &self.conn.inbox[body];
+        if let (Some(name), Some(value)) = (frame::cstr(&mut bytes), frame::cstr(&mut bytes)) {
+            self.parameters.insert(
+                String::from_utf8_lossy(name).into_owned(),
+                String::from_utf8_lossy(value).into_owned(),
+            );
+        }
+    }
+
+    /// An error ends the statement, and in the extended protocol everything up to Sync.
+    fn note_error(&mut self, len: usize, out: &mut BytesMut) -> Result<(), Error> {
+        let frame = &self.conn.inbox[self.approved..self.approved + len];
+        self.error = Some(Box::new(read_error(&frame[HEADER..])));
+        self.copy_in = false;
+        self.unnamed = None;
+        let mut show = true;
+        match self.expect.front() {
+            Some(Expect::Ready { show: visible }) => show = *visible,
+            Some(Expect::Fail(error)) => {
+                let error = error.clone();
+                self.flush_approved(out);
+                self.conn.inbox.advance(len);
+                out.extend_from_slice(&error);
+                self.skip_to_sync();
+                return Ok(());
+            }
+            Some(
+                Expect::Parse { .. }
+                | Expect::Bind
+                | Expect::Close { .. }
+                | Expect::Describe
+                | Expect::Execute
+                | Expect::Inject(_),
+            )
+            | None => self.skip_to_sync(),
+        }
+        if show {
+            self.approved += len;
+        } else {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+        }
+        Ok(())
+    }
+
+    fn skip_to_sync(&mut self) {
+        while self
+            .expect
+            .front()
+            .is_some_and(|e| !matches!(e, Expect::Ready { .. }))
+        {
+            self.expect.pop_front();
+        }
+    }
+
+    // ---- exchanges of our own ----
+
+    /// Runs a text of ours in the simple protocol; the client sees nothing of it.
+    ///
+    /// # Errors
+    /// The server's error, or the loss of the connection (then it is in doubt).
+    pub async fn run_hidden(&mut self, sql: &str) -> Result<(), Error> {
+        self.begin_exchange();
+        self.send_query(sql.as_bytes(), false);
+        self.settle().await?;
+        match self.error.take() {
+            None => Ok(()),
+            Some(error) => Err(*error),
+        }
+    }
+
+    /// Sends what is in the outbox and reads until nothing more is owed, dropping all replies.
+    /// An error of the server is left in [`Server::error`].
+    ///
+    /// # Errors
+    /// The loss of the connection.
+    pub async fn settle(&mut self) -> Result<(), Error> {
+        let mut dropped = BytesMut::new();
+        loop {
+            let progress = self.scan(&mut dropped)?;
+            self.flush_approved(&mut dropped);
+            dropped.clear();
+            if progress == Progress::Done {
+                return Ok(());
+            }
+            self.exchange().await?;
+        }
+    }
+
+    /// Takes one whole frame out of the inbox, for executors that read replies themselves.
+    /// ReadyForQuery, ParameterStatus and errors are noted as ever.
+    ///
+    /// # Errors
+    /// A frame that makes no sense, or ReadyForQuery that nothing asked for.
+    pub fn next_frame(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
+        let Some((header, _)) = frame::whole(&self.conn.inbox)? else {
+            return Ok(None);
+        };
+        match header.tag {
+            b'Z' => {
+                self.note_ready(HEADER..header.len)?;
+            }
+            b'S' => self.note_parameter(HEADER..header.len),
+            b'E' => self.error = Some(Box::new(read_error(&self.conn.inbox[HEADER..header.len]))),
+            _ => {}
+        }
+        let mut frame = self.conn.inbox.split_to(header.len);
+        frame.advance(HEADER);
+        Ok(Some((header.tag, frame.freeze())))
+    }
+
+    /// Writes what is in the outbox and reads once.
+    ///
+    /// # Errors
+    /// The loss of the connection.
+    pub async fn exchange(&mut self) -> Result<(), Error> {
+        let read = poll_fn(|cx| {
+            if let Poll::Ready(Err(e)) = self.conn.poll_drain(cx) {
+                return Poll::Ready(Err(e));
+            }
+            self.conn.poll_fill(cx)
+        });
+        match read.await {
+            Ok(0) => Err(self.lost("the server closed it")),
+            Ok(_) => Ok(()),
+            Err(e) => Err(self.lost(&e.to_string())),
+        }
+    }
+
+    /// Marks the connection as lost and words it for the client.
+    pub fn lost(&mut self, why: &str) -> Error {
+        self.doubt = Some("the connection was lost");
+        Error::new(Fault::Server, "08006", "connection to server was lost")
+            .detail(format!("Server {}: {why}.", self.identity.endpoint))
+            .hint("The statement may or may not have run; check before repeating it.")
+    }
+}
+
+fn unexpected(tag: u8) -> Error {
+    Error::new(Fault::Server, "08P01", "unexpected message from server").detail(format!(
+        "Message type \"{}\" came where the protocol has no place for it.",
+        tag.escape_ascii()
+    ))
+}
+
+/// A field of an ErrorResponse or NoticeResponse body.
+pub fn error_field(mut body: &[u8], field: u8) -> Option<&[u8]> {
+    let bytes = &mut body;
+    loop {
+        match frame::u8(bytes)? {
+            0 => return None,
+            tag => {
+                let value = frame::cstr(bytes)?;
+                if tag == field {
+                    return Some(value);
+                }
+            }
+        }
+    }
+}
+
+/// A server's ErrorResponse as an error of ours.
+pub fn read_error(body: &[u8]) -> Error {
+    let text = |field| error_field(body, field).map(|v| String::from_utf8_lossy(v).into_owned());
+    let code = text(b'C').unwrap_or_else(|| "XX000".to_owned());
+    let mut error = Error::new(Fault::Server, code, text(b'M').unwrap_or_default());
+    error.detail = text(b'D').map(Into::into);
+    error.hint = text(b'H').map(Into::into);
+    error
+}

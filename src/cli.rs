@@ -1,0 +1,131 @@
+//! The command line: what may be written, not what it does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A PostgreSQL-wire proxy: pools connections, reads from fresh replicas, shards provably right.
+#[derive(Debug, Parser, PartialEq, Eq)]
+#[command(name = "ringway", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand, PartialEq, Eq)]
+pub enum Command {
+    /// Serve clients until SIGTERM or Ctrl-C; SIGHUP applies a changed configuration
+    Serve(ConfigFile),
+    /// Tell every mistake in the configuration, then in what the servers look like
+    ///
+    /// Exits with 0 when all is well, with 1 otherwise.
+    Check(Check),
+    /// Print where a statement would run, and why
+    Explain(Explain),
+    /// Start a sharded cluster on this machine with Ringway in front, and say what to type
+    ///
+    /// Two shards, each a primary and a streaming replica, from the PostgreSQL that is installed;
+    /// everything lives in a temporary directory and is gone after Ctrl-C.
+    Demo(Demo),
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// The configuration, in TOML
+    #[arg(short, long, value_name = "FILE", env = "RINGWAY_CONFIG")]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Check {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Check the file only and connect to no server
+    #[arg(long)]
+    pub offline: bool,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Explain {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// The database to plan for; may be left out when the configuration has only one
+    #[arg(short, long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// The statement
+    #[arg(value_name = "SQL")]
+    pub sql: String,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Demo {
+    /// Take the whole tour without a person, compare every answer with one plain PostgreSQL, and
+    /// exit with 1 if any differs
+    #[arg(long)]
+    pub check: bool,
+    /// Where Ringway listens on 127.0.0.1; 0 takes a free port
+    #[arg(short, long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+    /// Directory of initdb and postgres; found by itself when left out
+    #[arg(long, value_name = "DIRECTORY", env = "RINGWAY_PG_BIN")]
+    pub pg_bindir: Option<PathBuf>,
+    /// Orders in the sample data, spread over the shards
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000,
+          value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    pub rows: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands() {
+        let parse = |line: &[&str]| Cli::try_parse_from(line).map(|cli| cli.command);
+        let file = || ConfigFile {
+            config: PathBuf::from("a.toml"),
+        };
+        assert_eq!(
+            parse(&["ringway", "serve", "-c", "a.toml"]).ok(),
+            Some(Command::Serve(file()))
+        );
+        assert_eq!(
+            parse(&["ringway", "check", "--config", "a.toml", "--offline"]).ok(),
+            Some(Command::Check(Check {
+                file: file(),
+                offline: true
+            })),
+        );
+        assert_eq!(
+            parse(&[
+                "ringway", "explain", "-c", "a.toml", "-d", "shop", "SELECT 1"
+            ])
+            .ok(),
+            Some(Command::Explain(Explain {
+                file: file(),
+                database: Some("shop".into()),
+                sql: "SELECT 1".into(),
+            })),
+        );
+        let demo = Demo {
+            check: true,
+            port: 0,
+            pg_bindir: None,
+            rows: 100_000,
+        };
+        assert_eq!(
+            parse(&["ringway", "demo", "--check"]).ok(),
+            Some(Command::Demo(demo))
+        );
+        let version = parse(&["ringway", "--version"]).map_err(|error| error.kind());
+        assert_eq!(version.err(), Some(ErrorKind::DisplayVersion));
+    }
+}

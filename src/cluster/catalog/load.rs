@@ -1,0 +1,302 @@
+//! Reads one shard's schema from one server.
+
+use std::collections::{BTreeMap, HashMap};
+
+use planner::catalog::{Function, RelationKind, Volatility};
+use planner::merge::Collation;
+use tokio_postgres::{IsolationLevel, Row, Transaction};
+
+use super::Loaded;
+use super::classify::{Column, Relation, ShardSchema, TableName};
+use crate::cluster::control::{ControlPool, Failure};
+
+/// Changes whenever something changes that the catalog tells: every change of a system row writes
+/// a new row version with its own xmin, and drops change the count. Sums, since xmin wraps around.
+/// Temporary relations are left out because they come and go without concerning anybody else.
+const FINGERPRINT: &str = "
+SELECT concat_ws(' ', current_schemas(false)::text,
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint))
+     FROM pg_namespace WHERE nspname !~ '^pg_'),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint))
+     FROM pg_proc WHERE pronamespace <> 'pg_catalog'::regnamespace),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint))
+     FROM pg_class WHERE relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
+  (SELECT concat(count(*), ':', sum(a.xmin::text::bigint))
+     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE a.attnum > 0 AND c.relpersistence <> 't'
+      AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_inherits))";
+
+/// A declared partition names its parent; the child of plain inheritance does not.
+const RELATIONS: &str = "
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
+       parent_schema.nspname::text, parent.relname::text
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
+  LEFT JOIN pg_class parent ON parent.oid = i.inhparent
+  LEFT JOIN pg_namespace parent_schema ON parent_schema.oid = parent.relnamespace
+ WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
+
+const COLUMNS: &str = "
+SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod),
+       a.attcollation, a.attnotnull
+  FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE a.attnum > 0 AND NOT a.attisdropped
+   AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+ ORDER BY a.attrelid, a.attnum";
+
+const DOMAINS: &str = "SELECT oid, typbasetype FROM pg_type WHERE typtype = 'd'";
+
+/// Through jsonb, because the columns' names differ between PostgreSQL's versions: the locale is
+/// collcollate up to 14, colliculocale (15, 16) or colllocale (17) for ICU and builtin, and
+/// datlocprovider exists from 15 on.
+const COLLATIONS: &str = "
+SELECT c.oid, c.collprovider::text, c.collisdeterministic,
+       COALESCE(to_jsonb(c) ->> 'colllocale', to_jsonb(c) ->> 'colliculocale',
+                to_jsonb(c) ->> 'collcollate')
+  FROM pg_collation c";
+
+const DEFAULT_COLLATION: &str = "
+SELECT COALESCE(to_jsonb(d) ->> 'datlocprovider', 'c'),
+       CASE WHEN COALESCE(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c' THEN d.datcollate
+            ELSE COALESCE(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') END,
+       getdatabaseencoding()
+  FROM pg_database d WHERE d.datname = current_database()";
+
+/// Whether the default collation sorts 18,000 code points, spread over all of Unicode, each below
+/// the next as bytes do. Surrogates are no characters.
+const SORTS_BY_BYTES: &str = "
+SELECT COALESCE(bool_and(character < next), false) FROM (
+  SELECT chr(point) AS character, lead(chr(point)) OVER (ORDER BY point) AS next
+    FROM generate_series(1, 1114111, 61) AS point
+   WHERE point NOT BETWEEN 55296 AND 57343) AS pairs
+ WHERE next IS NOT NULL";
+
+/// The letters of provolatile sort as the volatilities do.
+const FUNCTIONS: &str = "
+SELECT p.proname::text, max(p.provolatile::text COLLATE \"C\"),
+       bool_or(p.pronamespace <> 'pg_catalog'::regnamespace), bool_and(p.prokind = 'a')
+  FROM pg_proc p GROUP BY p.proname";
+
+/// Reads the schema unless its fingerprint is still `known`.
+///
+/// Errors: the server failed, or answered what PostgreSQL would not.
+pub async fn load(pool: &ControlPool, known: Option<&str>) -> Result<Option<Loaded>, Failure> {
+    let mut client = pool.get().await?;
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let fingerprint: String = transaction.query_one(FINGERPRINT, &[]).await?.try_get(0)?;
+    if known == Some(fingerprint.as_str()) {
+        transaction.commit().await?;
+        return Ok(None);
+    }
+    let schema = schema(&transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(Loaded {
+        fingerprint,
+        schema,
+    }))
+}
+
+async fn schema(transaction: &Transaction<'_>) -> Result<ShardSchema, Failure> {
+    let path = transaction.query_one("SELECT current_schemas(false)::text[]", &[]);
+    Ok(ShardSchema {
+        search_path: path.await?.try_get(0)?,
+        relations: relations(transaction).await?,
+        functions: functions(transaction).await?,
+    })
+}
+
+async fn relations(
+    transaction: &Transaction<'_>,
+) -> Result<BTreeMap<TableName, Relation>, Failure> {
+    let mut columns = columns(transaction).await?;
+    let mut relations = BTreeMap::new();
+    for row in transaction.query(RELATIONS, &[]).await? {
+        let oid: u32 = row.try_get(0)?;
+        let parent: (Option<String>, Option<String>) = (row.try_get(4)?, row.try_get(5)?);
+        let relation = Relation {
+            kind: relation_kind(row.try_get(3)?)?,
+            partition_of: parent.0.zip(parent.1),
+            columns: columns.remove(&oid).unwrap_or_default(),
+        };
+        relations.insert((row.try_get(1)?, row.try_get(2)?), relation);
+    }
+    Ok(relations)
+}
+
+fn relation_kind(letter: &str) -> Result<RelationKind, Failure> {
+    match letter {
+        "r" | "p" => Ok(RelationKind::Table),
+        "v" => Ok(RelationKind::View),
+        "m" => Ok(RelationKind::MaterializedView),
+        "f" => Ok(RelationKind::ForeignTable),
+        "S" => Ok(RelationKind::Sequence),
+        _ => Err(Failure::Odd("a relation kind that was not asked for")),
+    }
+}
+
+/// By the relation's OID, in attribute order.
+async fn columns(transaction: &Transaction<'_>) -> Result<HashMap<u32, Vec<Column>>, Failure> {
+    let domains = domains(transaction).await?;
+    let collations = collations(transaction).await?;
+    let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
+    for row in transaction.query(COLUMNS, &[]).await? {
+        let collation: u32 = row.try_get(4)?;
+        let column = Column {
+            name: row.try_get(1)?,
+            type_oid: base_type(&domains, row.try_get(2)?),
+            type_name: row.try_get(3)?,
+            collation: if collation == 0 {
+                Collation::Bytewise
+            } else {
+                *collations.get(&collation).unwrap_or(&Collation::Unknown)
+            },
+            not_null: row.try_get(5)?,
+        };
+        columns.entry(row.try_get(0)?).or_default().push(column);
+    }
+    Ok(columns)
+}
+
+/// Domain to the type it is over, which may be a domain again.
+async fn domains(transaction: &Transaction<'_>) -> Result<HashMap<u32, u32>, Failure> {
+    let rows = transaction.query(DOMAINS, &[]).await?;
+    let pair = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    rows.iter().map(pair).collect()
+}
+
+fn base_type(domains: &HashMap<u32, u32>, mut oid: u32) -> u32 {
+    // A server that lies about domains in a circle must not hold us: no chain is longer than all.
+    for _ in 0..domains.len() {
+        match domains.get(&oid) {
+            Some(base) => oid = *base,
+            None => break,
+        }
+    }
+    oid
+}
+
+/// What each collation of the database means for merging.
+async fn collations(transaction: &Transaction<'_>) -> Result<HashMap<u32, Collation>, Failure> {
+    let row = transaction.query_one(DEFAULT_COLLATION, &[]).await?;
+    let (provider, locale): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+    let encoding: String = row.try_get(2)?;
+    let measured = match (
+        encoding.as_str(),
+        is_libc_c_utf8(&provider, locale.as_deref()),
+    ) {
+        ("UTF8", true) => transaction
+            .query_one(SORTS_BY_BYTES, &[])
+            .await?
+            .try_get(0)?,
+        _ => false,
+    };
+    let judge = |provider: &str, locale: Option<&str>| {
+        if !is_ascii_superset_in_code_point_order(&encoding) {
+            Collation::Other
+        } else {
+            order(provider, locale, measured)
+        }
+    };
+    let default = judge(&provider, locale.as_deref());
+    let mut collations = HashMap::new();
+    for row in transaction.query(COLLATIONS, &[]).await? {
+        let (provider, deterministic): (&str, bool) = (row.try_get(1)?, row.try_get(2)?);
+        let collation = if !deterministic {
+            Collation::Unknown
+        } else if provider == "d" {
+            default
+        } else {
+            judge(provider, row.try_get(3)?)
+        };
+        collations.insert(row.try_get(0)?, collation);
+    }
+    Ok(collations)
+}
+
+/// Encodings whose byte order survives the conversion to UTF-8, as clients get it.
+fn is_ascii_superset_in_code_point_order(encoding: &str) -> bool {
+    matches!(encoding, "UTF8" | "SQL_ASCII" | "LATIN1")
+}
+
+fn is_libc_c_utf8(provider: &str, locale: Option<&str>) -> bool {
+    provider == "c" && locale.is_some_and(|l| matches!(l, "C.UTF-8" | "C.utf8" | "C.UTF8"))
+}
+
+/// The order of a deterministic collation.
+///
+/// PostgreSQL itself compares bytes for C and POSIX and for the builtin provider. C.UTF-8 of the
+/// system's library is in code point order by glibc's promise since 2.35, which a server does not
+/// tell, so it counts only when the server's own sorting was `measured` to be so.
+fn order(provider: &str, locale: Option<&str>, measured: bool) -> Collation {
+    match (provider, locale) {
+        ("c", Some("C" | "POSIX")) => Collation::Bytewise,
+        ("b", Some("C" | "C.UTF-8" | "PG_UNICODE_FAST")) => Collation::Bytewise,
+        _ if measured && is_libc_c_utf8(provider, locale) => Collation::Bytewise,
+        _ => Collation::Other,
+    }
+}
+
+async fn functions(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Function>, Failure> {
+    let mut functions = BTreeMap::new();
+    for row in transaction.query(FUNCTIONS, &[]).await? {
+        let volatility = match row.try_get(1)? {
+            "i" => Volatility::Immutable,
+            "s" => Volatility::Stable,
+            // What is not known to be harmless is not.
+            _ => Volatility::Volatile,
+        };
+        let function = Function {
+            volatility,
+            user_defined: row.try_get(2)?,
+            is_aggregate: row.try_get(3)?,
+        };
+        functions.insert(row.try_get(0)?, function);
+    }
+    Ok(functions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_byte_orders_count_as_bytewise() {
+        let cases = [
+            ("c", Some("C"), false, Collation::Bytewise),
+            ("c", Some("POSIX"), false, Collation::Bytewise),
+            ("c", Some("C.UTF-8"), false, Collation::Other),
+            ("c", Some("C.utf8"), true, Collation::Bytewise),
+            ("c", Some("en_US.UTF-8"), true, Collation::Other),
+            ("b", Some("C.UTF-8"), false, Collation::Bytewise),
+            ("i", Some("und"), true, Collation::Other),
+            ("i", Some("C"), true, Collation::Other),
+            ("c", None, true, Collation::Other),
+        ];
+        for (provider, locale, measured, expected) in cases {
+            assert_eq!(
+                order(provider, locale, measured),
+                expected,
+                "{provider} {locale:?} {measured}"
+            );
+        }
+    }
+
+    #[test]
+    fn domains_resolve_to_their_base_even_in_a_circle() {
+        let domains = HashMap::from([(10, 11), (11, 25), (20, 21), (21, 20)]);
+        assert_eq!(base_type(&domains, 10), 25);
+        assert_eq!(base_type(&domains, 25), 25);
+        assert!([20, 21].contains(&base_type(&domains, 20)));
+    }
+}

@@ -1,0 +1,197 @@
+//! The planner's catalog, loaded from the servers and kept up to date.
+
+pub mod classify;
+mod load;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use planner::{Catalog, ShardId};
+use tokio::sync::{Mutex, watch};
+
+use crate::cluster::Cluster;
+use crate::cluster::control::Failure;
+use crate::cluster::shard::{EndpointId, Standing};
+use crate::net::timeout;
+use classify::{ShardSchema, classify};
+
+/// Something that is not as the configuration has it, for people to act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: FindingKind,
+    /// A sentence.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FindingKind {
+    /// The configuration or a schema is wrong: statements on the table fail or are refused.
+    Mistake,
+    /// Statements that name the table are refused until something is declared or removed.
+    Notice,
+    /// A schema could not be read, so the catalog may be incomplete.
+    Unread,
+}
+
+/// The time that loading one shard's schema may take.
+const LOAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// The published catalog of one database.
+pub struct CatalogRoom {
+    catalog: ArcSwap<Catalog>,
+    findings: ArcSwap<Vec<Finding>>,
+    /// Held while loading, so that loads follow each other.
+    read: Mutex<Schemas>,
+    first: watch::Sender<bool>,
+}
+
+/// What was read from the shards.
+struct Schemas {
+    /// By shard id; `None` was never read.
+    shards: Vec<Option<Loaded>>,
+    /// The published catalog does not show all of it yet. Kept here because a load may be
+    /// cancelled between reading and publishing.
+    unpublished: bool,
+}
+
+/// One shard's schema with the fingerprint that was taken before it was read.
+struct Loaded {
+    fingerprint: String,
+    schema: ShardSchema,
+}
+
+impl CatalogRoom {
+    pub fn new(shards: usize) -> Self {
+        Self {
+            catalog: ArcSwap::from_pointee(Catalog::new(0, shards)),
+            findings: ArcSwap::default(),
+            read: Mutex::new(Schemas {
+                shards: (0..shards).map(|_| None).collect(),
+                unpublished: true,
+            }),
+            first: watch::Sender::new(false),
+        }
+    }
+
+    pub fn current(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    pub fn findings(&self) -> Arc<Vec<Finding>> {
+        self.findings.load_full()
+    }
+
+    /// Waits for the first load to end, well or not.
+    pub async fn first_load(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.first.subscribe().wait_for(|done| *done).await;
+    }
+
+    /// Reads the schemas that changed since they were last read, and publishes the catalog that
+    /// follows. A shard that cannot be read keeps the schema it had.
+    ///
+    /// Cancel safety: yes; what was read is kept for the next call.
+    pub async fn refresh(&self, cluster: &Cluster) {
+        let mut schemas = self.read.lock().await;
+        let Schemas {
+            shards,
+            unpublished,
+        } = &mut *schemas;
+        let mut unread = Vec::new();
+        for (shard, slot) in (0..).map(ShardId).zip(shards) {
+            let known = slot.as_ref().map(|l| l.fingerprint.as_str());
+            match read(cluster, shard, known).await {
+                Ok(None) => {}
+                Ok(Some(new)) => {
+                    *unpublished |= slot.as_ref().is_none_or(|old| old.schema != new.schema);
+                    *slot = Some(new);
+                }
+                Err(text) => unread.push(Finding {
+                    kind: FindingKind::Unread,
+                    text,
+                }),
+            }
+        }
+        self.publish(cluster, &mut schemas, unread);
+        self.first.send_replace(true);
+    }
+
+    fn publish(&self, cluster: &Cluster, schemas: &mut Schemas, unread: Vec<Finding>) {
+        let mut findings = unread;
+        if schemas.unpublished {
+            let config = &cluster.database;
+            let names: Vec<_> = config.shards.iter().map(|s| &*s.name).collect();
+            let shards: Vec<_> = schemas
+                .shards
+                .iter()
+                .map(|slot| slot.as_ref().map(|loaded| &loaded.schema))
+                .collect();
+            let version = self.catalog.load().version + 1;
+            let classified = classify(&config.tables, &names, &shards, version);
+            findings.extend(classified.findings);
+            self.catalog.store(Arc::new(classified.catalog));
+            schemas.unpublished = false;
+        } else {
+            let before = self.findings.load();
+            let lasting = before.iter().filter(|f| f.kind != FindingKind::Unread);
+            findings.extend(lasting.cloned());
+        }
+        self.log_new(&cluster.database.name, &findings);
+        self.findings.store(Arc::new(findings));
+    }
+
+    fn log_new(&self, database: &str, findings: &[Finding]) {
+        let before = self.findings.load();
+        for finding in findings.iter().filter(|f| !before.contains(f)) {
+            match finding.kind {
+                FindingKind::Mistake | FindingKind::Unread => {
+                    tracing::warn!(database, "{}", finding.text);
+                }
+                FindingKind::Notice => tracing::info!(database, "{}", finding.text),
+            }
+        }
+    }
+}
+
+/// Reads one shard's schema unless its fingerprint is still `known`. Errors are sentences.
+async fn read(
+    cluster: &Cluster,
+    shard: ShardId,
+    known: Option<&str>,
+) -> Result<Option<Loaded>, String> {
+    let name = &cluster.database.shards[usize::from(shard.0)].name;
+    let Some(endpoint) = source(cluster, shard) else {
+        return Err(format!(
+            "The schema of shard \"{name}\" cannot be read: none of its servers is up."
+        ));
+    };
+    let answer = timeout(
+        LOAD_LIMIT,
+        load::load(cluster.control(shard, endpoint), known),
+    )
+    .await
+    .unwrap_or(Err(Failure::Slow("reading the schema", LOAD_LIMIT)));
+    answer.map_err(|failure| {
+        let server = cluster.endpoint(shard, endpoint);
+        format!("The schema of shard \"{name}\" cannot be read from {server}: {failure}.")
+    })
+}
+
+/// The primary, else a replica that is up.
+fn source(cluster: &Cluster, shard: ShardId) -> Option<EndpointId> {
+    let snapshot = cluster.shard(shard).snapshot.load();
+    let mut servers = (0..).map(EndpointId).zip(&snapshot.servers);
+    snapshot.primary.or_else(|| {
+        servers
+            .find(|(_, server)| match server.standing {
+                Standing::Fresh | Standing::Lagging => true,
+                Standing::Unknown
+                | Standing::Down
+                | Standing::Primary
+                | Standing::Fenced
+                | Standing::Foreign => false,
+            })
+            .map(|(id, _)| id)
+    })
+}

@@ -1,0 +1,96 @@
+//! The tasks that keep a cluster's picture of its servers up to date: one per server, and one
+//! for the catalog.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::Cluster;
+use super::control::Failure;
+use super::poll::Link;
+use super::shard::{EndpointId, Observation};
+use crate::net::{sleep, timeout};
+use planner::ShardId;
+
+/// Runs the monitor tasks; dropping it stops them.
+#[must_use = "the monitor stops when its guard is dropped"]
+pub struct MonitorGuard {
+    _tasks: JoinSet<()>,
+}
+
+/// Between two polls of one server, however much they are hastened.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+/// Before another attempt on a server that is down, however much it is hastened.
+const SHORTEST_RETRY: Duration = Duration::from_millis(50);
+/// Before another attempt on a server that is down, at most.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// Before a server that does not answer counts as down, at least.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+/// Between two looks for schema changes made by others.
+const CATALOG_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Starts the tasks on the current runtime.
+pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
+    let mut tasks = JoinSet::new();
+    for (shard, servers) in (0..).map(ShardId).zip(cluster.database.shards.iter()) {
+        for (endpoint, _) in (0..).map(EndpointId).zip(servers.endpoints.iter()) {
+            tasks.spawn(watch_server(Arc::clone(cluster), shard, endpoint));
+        }
+    }
+    tasks.spawn(watch_catalog(Arc::clone(cluster)));
+    MonitorGuard { _tasks: tasks }
+}
+
+async fn watch_server(cluster: Arc<Cluster>, shard: ShardId, endpoint: EndpointId) {
+    let interval = cluster.database.reads.poll_interval;
+    let mut link = None;
+    loop {
+        // Whoever found the server down proved the kept connection to be no evidence.
+        if cluster.is_down(shard, endpoint) {
+            link = None;
+        }
+        let (shortest, pause) = match poll(&cluster, shard, endpoint, &mut link).await {
+            Ok(seen) => {
+                cluster.observed(shard, endpoint, seen);
+                (SHORTEST_PAUSE, interval)
+            }
+            Err(failure) => {
+                link = None;
+                cluster.failed(shard, endpoint, failure.to_string());
+                let retry = (interval * 10).min(LONGEST_RETRY).max(interval);
+                (SHORTEST_RETRY, retry)
+            }
+        };
+        let shortest = shortest.min(pause);
+        sleep(shortest).await;
+        // Either the rest of the pause is over or somebody waits for news: both mean go on.
+        let _ = timeout(pause - shortest, cluster.hastened(shard, endpoint)).await;
+    }
+}
+
+async fn poll(
+    cluster: &Cluster,
+    shard: ShardId,
+    endpoint: EndpointId,
+    link: &mut Option<Link>,
+) -> Result<Observation, Failure> {
+    let limit = (cluster.database.reads.poll_interval * 4).max(SHORTEST_LIMIT);
+    let link = match link {
+        Some(link) => link,
+        None => {
+            let pool = cluster.control(shard, endpoint);
+            let connect_limit = cluster.database.pool.connect_timeout;
+            link.insert(Link::open(pool, connect_limit, limit).await?)
+        }
+    };
+    link.observe(limit).await
+}
+
+async fn watch_catalog(cluster: Arc<Cluster>) {
+    cluster.all_polled().await;
+    loop {
+        cluster.reload_catalog().await;
+        sleep(CATALOG_INTERVAL).await;
+    }
+}

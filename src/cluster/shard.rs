@@ -1,0 +1,589 @@
+//! What is known of one shard's servers, and what follows from it: who is primary, who is
+//! fenced, which replicas may serve. Pure: observations and the time arrive as arguments.
+
+use std::time::Duration;
+
+use super::history::{History, Sample};
+use super::lsn::Lsn;
+use crate::net::Instant;
+
+/// A server's position in its shard's configuration, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub u16);
+
+/// What one poll of one server found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// When the query was sent.
+    pub started: Instant,
+    /// `pg_control_system()`; `None` when the monitor's user may not call it.
+    pub system_id: Option<i64>,
+    /// `None` on a replica that does not tell which timeline it follows.
+    pub timeline: Option<u32>,
+    pub position: Position,
+}
+
+/// The role that a server has taken and how far its log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// End of the last record inserted.
+    Primary { inserted: Lsn },
+    /// `None` before anything was replayed.
+    Replica { replayed: Option<Lsn> },
+}
+
+/// What a server may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Not asked yet.
+    Unknown,
+    /// The last poll or connection attempt failed.
+    Down,
+    Primary,
+    /// Takes writes, but another server is the primary or was promoted after it: not used.
+    Fenced,
+    /// A replica within `max_lag`: may answer reads.
+    Fresh,
+    /// A replica behind `max_lag`, or whose lag is not known yet.
+    Lagging,
+    /// A replica of another cluster or another timeline than the primary's.
+    Foreign,
+}
+
+impl Standing {
+    /// One word for SHOW REPLICAS, metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Down => "down",
+            Self::Primary => "primary",
+            Self::Fenced => "fenced",
+            Self::Fresh => "fresh",
+            Self::Lagging => "lagging",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// One server as published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerView {
+    pub standing: Standing,
+    /// The last observation, which a server that is down keeps.
+    pub seen: Option<Observation>,
+    /// How old a replica's data may be; `None` when that is not known, as of a server that is down.
+    pub lag: Option<Duration>,
+    /// WAL that a replica has not replayed yet.
+    pub lag_bytes: Option<u64>,
+    /// Why it is down.
+    pub error: Option<String>,
+}
+
+impl ServerView {
+    /// How far a replica has replayed.
+    pub fn replayed(&self) -> Option<Lsn> {
+        match self.seen?.position {
+            Position::Replica { replayed } => replayed,
+            Position::Primary { .. } => None,
+        }
+    }
+}
+
+/// One shard at one moment; immutable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardSnapshot {
+    pub primary: Option<EndpointId>,
+    /// By endpoint id.
+    pub servers: Vec<ServerView>,
+    /// The primary's last positions, oldest first; resolve marks.
+    pub samples: Vec<Sample>,
+}
+
+/// Samples published. A mark older than all of them gets the oldest, which asks for a little more
+/// than it must and is never wrong.
+const PUBLISHED_SAMPLES: usize = 32;
+
+/// The history that a shard's servers share: timelines of other systems do not compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lineage {
+    system_id: Option<i64>,
+    /// The highest timeline seen on any server.
+    timeline: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Health {
+    Unpolled,
+    Up,
+    Down { since: Instant, error: String },
+}
+
+#[derive(Debug)]
+struct Server {
+    health: Health,
+    seen: Option<Observation>,
+    /// Seen taking writes beside the shard's primary: what it holds may have diverged. So it does
+    /// not take over when the primary goes, until it comes back as a replica or on a higher
+    /// timeline, or the primary itself becomes a replica.
+    fenced: bool,
+}
+
+impl Server {
+    /// The observation of a server that is up.
+    fn up(&self) -> Option<&Observation> {
+        match self.health {
+            Health::Up => self.seen.as_ref(),
+            Health::Unpolled | Health::Down { .. } => None,
+        }
+    }
+
+    /// The observation of a server that is up, takes writes and is not fenced.
+    fn candidate(&self) -> Option<&Observation> {
+        self.up().filter(|seen| is_primary(seen) && !self.fenced)
+    }
+
+    /// Takes in a poll that succeeded.
+    fn observe(&mut self, seen: Observation) {
+        let before = self.seen.and_then(|before| before.timeline);
+        let promoted = before
+            .zip(seen.timeline)
+            .is_some_and(|(old, new)| new > old);
+        if promoted || !is_primary(&seen) {
+            self.fenced = false;
+        }
+        self.health = Health::Up;
+        self.seen = Some(seen);
+    }
+}
+
+/// Everything known of one shard; changed by one observation at a time.
+#[derive(Debug)]
+pub struct ShardRecord {
+    servers: Vec<Server>,
+    history: History,
+    /// The server whose positions the history holds; stays while there is no primary.
+    history_of: Option<EndpointId>,
+    primary: Option<EndpointId>,
+    lineage: Option<Lineage>,
+    max_lag: Duration,
+    /// See [`History::lag`].
+    allowance: Duration,
+}
+
+impl ShardRecord {
+    /// `poll_interval` is the time between two observations of one server.
+    pub fn new(servers: usize, max_lag: Duration, poll_interval: Duration) -> Self {
+        let unpolled = || Server {
+            health: Health::Unpolled,
+            seen: None,
+            fenced: false,
+        };
+        Self {
+            servers: (0..servers).map(|_| unpolled()).collect(),
+            history: History::default(),
+            history_of: None,
+            primary: None,
+            lineage: None,
+            max_lag,
+            // The newest sample may be one interval old, and the poll under way another one.
+            allowance: poll_interval * 2,
+        }
+    }
+
+    /// True when every server was asked once, whatever came of it.
+    pub fn is_polled(&self) -> bool {
+        self.servers
+            .iter()
+            .all(|server| server.health != Health::Unpolled)
+    }
+
+    pub fn is_down(&self, id: EndpointId) -> bool {
+        let server = self.servers.get(usize::from(id.0));
+        server.is_some_and(|server| matches!(server.health, Health::Down { .. }))
+    }
+
+    /// Takes in one poll that succeeded. One that was sent before the server was last found down
+    /// proves nothing and is ignored.
+    pub fn observe(&mut self, id: EndpointId, seen: Observation) {
+        let Some(server) = self.servers.get_mut(usize::from(id.0)) else {
+            return;
+        };
+        if matches!(&server.health, Health::Down { since, .. } if seen.started < *since) {
+            return;
+        }
+        server.observe(seen);
+        if self.history_of == Some(id) && !is_primary(&seen) {
+            for server in &mut self.servers {
+                server.fenced = false;
+            }
+        }
+        self.elect();
+        if let (true, Position::Primary { inserted }) = (self.primary == Some(id), seen.position) {
+            self.history.push(seen.started, inserted);
+        }
+    }
+
+    /// Takes in a poll or a connection attempt that failed.
+    pub fn fail(&mut self, id: EndpointId, now: Instant, error: String) {
+        let Some(server) = self.servers.get_mut(usize::from(id.0)) else {
+            return;
+        };
+        server.health = Health::Down { since: now, error };
+        self.elect();
+    }
+
+    /// Settles the lineage and the primary. The history of another primary or timeline is dropped:
+    /// its positions do not compare.
+    fn elect(&mut self) {
+        let lineage = self.current_lineage();
+        if lineage != self.lineage {
+            self.history.clear();
+            self.lineage = lineage;
+        }
+        self.primary = self.winner();
+        self.fence();
+        if self.primary.is_some() && self.primary != self.history_of {
+            self.history.clear();
+            self.history_of = self.primary;
+        }
+    }
+
+    /// Fences whoever takes writes beside the primary.
+    fn fence(&mut self) {
+        let Some(primary) = self.primary else {
+            return;
+        };
+        for (id, server) in (0..).map(EndpointId).zip(&mut self.servers) {
+            if id != primary && server.candidate().is_some() {
+                server.fenced = true;
+            }
+        }
+    }
+
+    /// The lineage known so far raised by what the servers say; a new one only when no server of
+    /// the old one is left and a primary of another system appears.
+    fn current_lineage(&self) -> Option<Lineage> {
+        let seen = || self.servers.iter().filter_map(Server::up);
+        let candidate = self.servers.iter().find_map(Server::candidate);
+        let known = self.lineage.filter(|lineage| {
+            candidate.is_none() || seen().any(|s| same_system(lineage.system_id, s.system_id))
+        });
+        let system_id = match known {
+            Some(lineage) => lineage.system_id,
+            None => candidate?.system_id,
+        };
+        let timeline = seen()
+            .filter(|s| same_system(system_id, s.system_id))
+            .filter_map(|s| s.timeline)
+            .chain(known.and_then(|lineage| lineage.timeline))
+            .max();
+        Some(Lineage {
+            system_id,
+            timeline,
+        })
+    }
+
+    /// The primary on the lineage's highest timeline. Of two on the same one the incumbent stays,
+    /// else the first configured wins.
+    fn winner(&self) -> Option<EndpointId> {
+        let lineage = self.lineage?;
+        let candidate = |(id, server): (EndpointId, &Server)| {
+            let seen = server.candidate()?;
+            belongs(lineage, seen).then_some(id)
+        };
+        let mut candidates = (0..)
+            .map(EndpointId)
+            .zip(&self.servers)
+            .filter_map(candidate);
+        let first = candidates.next();
+        match self.primary {
+            Some(incumbent) if candidates.any(|id| id == incumbent) => Some(incumbent),
+            Some(_) | None => first,
+        }
+    }
+
+    /// The shard as it is at `now`.
+    pub fn snapshot(&self, now: Instant) -> ShardSnapshot {
+        ShardSnapshot {
+            primary: self.primary,
+            servers: (0..)
+                .map(EndpointId)
+                .zip(&self.servers)
+                .map(|(id, server)| self.view(id, server, now))
+                .collect(),
+            samples: self.history.recent(PUBLISHED_SAMPLES),
+        }
+    }
+
+    fn view(&self, id: EndpointId, server: &Server, now: Instant) -> ServerView {
+        let replayed = match server.seen.map(|seen| seen.position) {
+            Some(Position::Replica { replayed }) => replayed,
+            Some(Position::Primary { .. }) | None => None,
+        };
+        let lag = replayed.and_then(|lsn| self.history.lag(lsn, now, self.allowance));
+        let newest = self.history.newest();
+        let (standing, error) = match &server.health {
+            Health::Unpolled => (Standing::Unknown, None),
+            Health::Down { error, .. } => (Standing::Down, Some(error.clone())),
+            Health::Up => (self.standing(id, server.seen.as_ref(), lag), None),
+        };
+        ServerView {
+            standing,
+            seen: server.seen,
+            lag: lag.filter(|_| server.health == Health::Up),
+            lag_bytes: newest
+                .zip(replayed)
+                .map(|(sample, lsn)| sample.lsn.bytes_since(lsn)),
+            error,
+        }
+    }
+
+    fn standing(
+        &self,
+        id: EndpointId,
+        seen: Option<&Observation>,
+        lag: Option<Duration>,
+    ) -> Standing {
+        let Some(seen) = seen else {
+            return Standing::Unknown;
+        };
+        match seen.position {
+            Position::Primary { .. } if self.primary == Some(id) => Standing::Primary,
+            Position::Primary { .. } => Standing::Fenced,
+            Position::Replica { .. } => match self.lineage {
+                Some(lineage) if !belongs(lineage, seen) => Standing::Foreign,
+                Some(_) | None if lag.is_some_and(|lag| lag <= self.max_lag) => Standing::Fresh,
+                Some(_) | None => Standing::Lagging,
+            },
+        }
+    }
+}
+
+fn is_primary(seen: &Observation) -> bool {
+    matches!(seen.position, Position::Primary { .. })
+}
+
+/// Unknown identifiers are taken on trust: a user without the privilege cannot read them anywhere.
+fn same_system(one: Option<i64>, other: Option<i64>) -> bool {
+    one.zip(other).is_none_or(|(one, other)| one == other)
+}
+
+/// A server of the lineage's system on its highest timeline.
+fn belongs(lineage: Lineage, seen: &Observation) -> bool {
+    let newest = lineage
+        .timeline
+        .zip(seen.timeline)
+        .is_none_or(|(highest, own)| own >= highest);
+    newest && same_system(lineage.system_id, seen.system_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: EndpointId = EndpointId(0);
+    const TWO: EndpointId = EndpointId(1);
+    const INTERVAL: Duration = Duration::from_millis(50);
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn seen(started: Instant, timeline: u32, position: Position) -> Observation {
+        Observation {
+            started,
+            system_id: Some(7),
+            timeline: Some(timeline),
+            position,
+        }
+    }
+
+    fn primary(started: Instant, timeline: u32, lsn: u64) -> Observation {
+        let inserted = Lsn::new(lsn);
+        seen(started, timeline, Position::Primary { inserted })
+    }
+
+    fn replica(started: Instant, timeline: u32, lsn: u64) -> Observation {
+        let replayed = Some(Lsn::new(lsn));
+        seen(started, timeline, Position::Replica { replayed })
+    }
+
+    fn record() -> ShardRecord {
+        ShardRecord::new(2, ms(1000), INTERVAL)
+    }
+
+    #[track_caller]
+    fn check(record: &ShardRecord, now: Instant, expected: [Standing; 2]) {
+        let snapshot = record.snapshot(now);
+        let standings: Vec<_> = snapshot.servers.iter().map(|s| s.standing).collect();
+        assert_eq!(standings, expected);
+        let primary = standings.iter().position(|s| *s == Standing::Primary);
+        assert_eq!(snapshot.primary.map(|id| usize::from(id.0)), primary);
+    }
+
+    #[test]
+    fn a_replica_serves_once_its_lag_is_known_and_small() {
+        let (mut record, t) = (record(), Instant::now());
+        check(&record, t, [Standing::Unknown, Standing::Unknown]);
+        assert!(!record.is_polled());
+        record.observe(TWO, replica(t, 1, 100));
+        check(&record, t, [Standing::Unknown, Standing::Lagging]);
+        record.observe(ONE, primary(t, 1, 100));
+        check(&record, t, [Standing::Primary, Standing::Fresh]);
+        assert!(record.is_polled());
+    }
+
+    #[test]
+    fn a_replica_behind_max_lag_leaves_and_returns() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 1, 100));
+        record.observe(ONE, primary(t + ms(900), 1, 200));
+        check(&record, t + ms(1000), [Standing::Primary, Standing::Fresh]);
+        check(
+            &record,
+            t + ms(1001),
+            [Standing::Primary, Standing::Lagging],
+        );
+        let view = record.snapshot(t + ms(1001)).servers[1].clone();
+        assert_eq!((view.lag, view.lag_bytes), (Some(ms(1001)), Some(100)));
+        record.observe(TWO, replica(t + ms(1001), 1, 200));
+        check(&record, t + ms(1001), [Standing::Primary, Standing::Fresh]);
+    }
+
+    #[test]
+    fn lag_grows_while_the_primary_is_down() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 1, 100));
+        record.fail(ONE, t + ms(10), "gone".to_owned());
+        check(&record, t + ms(1100), [Standing::Down, Standing::Fresh]);
+        check(&record, t + ms(1101), [Standing::Down, Standing::Lagging]);
+    }
+
+    #[test]
+    fn a_promoted_server_wins_and_the_old_primary_stays_fenced() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 1, 100));
+        record.observe(TWO, primary(t + ms(1), 2, 90));
+        check(&record, t, [Standing::Fenced, Standing::Primary]);
+        assert_eq!(
+            record.snapshot(t).samples.len(),
+            1,
+            "another timeline's positions"
+        );
+        record.fail(TWO, t + ms(2), "gone".to_owned());
+        check(&record, t, [Standing::Fenced, Standing::Down]);
+        record.observe(TWO, primary(t + ms(3), 2, 95));
+        record.observe(ONE, primary(t + ms(3), 1, 100));
+        check(&record, t, [Standing::Fenced, Standing::Primary]);
+    }
+
+    #[test]
+    fn of_two_primaries_on_one_timeline_the_incumbent_stays_even_when_it_goes() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(TWO, primary(t, 1, 100));
+        record.observe(ONE, primary(t, 1, 100));
+        check(&record, t, [Standing::Fenced, Standing::Primary]);
+        record.fail(TWO, t, "gone".to_owned());
+        check(&record, t, [Standing::Fenced, Standing::Down]);
+        record.observe(ONE, primary(t + ms(1), 1, 100));
+        check(&record, t, [Standing::Fenced, Standing::Down]);
+    }
+
+    #[test]
+    fn a_fence_falls_on_promotion_or_when_the_primary_gives_way() {
+        let t = Instant::now();
+        let split = || {
+            let mut record = record();
+            record.observe(TWO, primary(t, 1, 100));
+            record.observe(ONE, primary(t, 1, 100));
+            record
+        };
+        let mut promoted = split();
+        promoted.observe(ONE, primary(t + ms(1), 2, 100));
+        check(&promoted, t, [Standing::Primary, Standing::Fenced]);
+
+        let mut gave_way = split();
+        gave_way.observe(TWO, replica(t + ms(1), 1, 100));
+        check(&gave_way, t, [Standing::Primary, Standing::Lagging]);
+    }
+
+    #[test]
+    fn a_server_that_was_never_a_rival_may_take_over_on_the_same_timeline() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.fail(TWO, t, "storage is elsewhere".to_owned());
+        record.fail(ONE, t + ms(1), "gone".to_owned());
+        record.observe(TWO, primary(t + ms(2), 1, 100));
+        check(&record, t, [Standing::Down, Standing::Primary]);
+    }
+
+    #[test]
+    fn a_replica_of_another_timeline_or_system_is_foreign() {
+        let t = Instant::now();
+        let mut other_system = replica(t, 2, 500);
+        other_system.system_id = Some(8);
+        for foreign in [replica(t, 1, 500), other_system] {
+            let mut record = record();
+            record.observe(ONE, primary(t, 2, 100));
+            record.observe(TWO, foreign);
+            check(&record, t, [Standing::Primary, Standing::Foreign]);
+        }
+    }
+
+    #[test]
+    fn a_replica_that_follows_a_newer_timeline_fences_the_old_primary() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 2, 100));
+        check(&record, t, [Standing::Fenced, Standing::Lagging]);
+    }
+
+    #[test]
+    fn another_system_takes_over_only_when_it_appears_after_the_old_one() {
+        let t = Instant::now();
+        let mut rebuilt = primary(t + ms(2), 1, 10);
+        rebuilt.system_id = Some(8);
+
+        let mut beside = record();
+        beside.observe(ONE, primary(t, 3, 100));
+        beside.observe(TWO, rebuilt);
+        check(&beside, t, [Standing::Primary, Standing::Fenced]);
+        beside.fail(ONE, t + ms(1), "gone".to_owned());
+        check(&beside, t, [Standing::Down, Standing::Fenced]);
+
+        let mut after = record();
+        after.observe(ONE, primary(t, 3, 100));
+        after.fail(ONE, t + ms(1), "gone".to_owned());
+        after.observe(TWO, rebuilt);
+        check(&after, t, [Standing::Down, Standing::Primary]);
+    }
+
+    #[test]
+    fn a_poll_sent_before_a_failure_does_not_undo_it() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.fail(ONE, t + ms(10), "refused".to_owned());
+        record.observe(ONE, primary(t + ms(9), 1, 100));
+        check(&record, t, [Standing::Down, Standing::Unknown]);
+        assert!(record.is_down(ONE));
+        record.observe(ONE, primary(t + ms(11), 1, 100));
+        check(&record, t, [Standing::Primary, Standing::Unknown]);
+    }
+
+    #[test]
+    fn identifiers_that_may_not_be_read_are_taken_on_trust() {
+        let (mut record, t) = (record(), Instant::now());
+        let blind = |mut seen: Observation| {
+            seen.system_id = None;
+            seen
+        };
+        let mut silent = blind(replica(t, 1, 100));
+        silent.timeline = None;
+        record.observe(ONE, blind(primary(t, 4, 100)));
+        record.observe(TWO, silent);
+        check(&record, t, [Standing::Primary, Standing::Fresh]);
+    }
+}

@@ -1,0 +1,181 @@
+//! Waiting and publishing, with observations fed by hand instead of by monitor tasks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::topology::ShardWeight;
+use planner::{ShardId, Topology};
+
+use super::shard::{Observation, Position};
+use super::{Cluster, EndpointId, Lsn, Mark, Pick, ReadReason, Role, Standing};
+use crate::config::{
+    Database, Endpoint, PoolMode, PoolSettings, ReadSettings, ServerUser, Shard, TlsMode,
+};
+use crate::net::Instant;
+
+const SHARD: ShardId = ShardId(0);
+const PRIMARY: EndpointId = EndpointId(0);
+const REPLICA: EndpointId = EndpointId(1);
+/// Ends a test that would wait forever.
+const LONG: Duration = Duration::from_secs(30);
+
+fn database(split: bool) -> Database {
+    let second = Duration::from_secs(1);
+    let endpoint = |host: &str| Endpoint {
+        host: host.to_owned(),
+        port: 5432,
+    };
+    Database {
+        name: "shop".to_owned(),
+        pool: PoolSettings {
+            mode: PoolMode::Transaction,
+            size: 1,
+            checkout_timeout: second,
+            connect_timeout: second,
+            idle_timeout: second,
+            max_lifetime: second,
+            max_prepared: 1,
+        },
+        server_user: None,
+        monitor_user: None,
+        server_tls: TlsMode::Disable,
+        server_ca: None,
+        reads: ReadSettings {
+            split,
+            max_lag: LONG,
+            max_wait: second,
+            poll_interval: second,
+        },
+        shards: vec![Shard {
+            id: SHARD,
+            name: "north".to_owned(),
+            dbname: "shop".to_owned(),
+            endpoints: vec![endpoint("one.invalid"), endpoint("two.invalid")],
+        }],
+        topology: Topology::new(
+            vec![ShardWeight {
+                name: "north".to_owned(),
+                weight: 1,
+            }],
+            &[],
+        ),
+        tables: BTreeMap::new(),
+    }
+}
+
+fn cluster(split: bool) -> Arc<Cluster> {
+    let user = ServerUser {
+        name: "monitor".to_owned(),
+        password: None,
+    };
+    Arc::new(Cluster::new(Arc::new(database(split)), &user, None))
+}
+
+/// Feeds one poll that was started just now.
+fn observe(cluster: &Cluster, endpoint: EndpointId, position: Position) {
+    let seen = Observation {
+        started: Instant::now(),
+        system_id: Some(7),
+        timeline: Some(1),
+        position,
+    };
+    cluster.observed(SHARD, endpoint, seen);
+}
+
+fn primary_at(cluster: &Cluster, lsn: u64) {
+    let inserted = Lsn::new(lsn);
+    observe(cluster, PRIMARY, Position::Primary { inserted });
+}
+
+fn replica_at(cluster: &Cluster, lsn: u64) {
+    let replayed = Some(Lsn::new(lsn));
+    observe(cluster, REPLICA, Position::Replica { replayed });
+}
+
+#[tokio::test]
+async fn a_statement_is_held_until_a_primary_appears() {
+    let cluster = cluster(true);
+    let deadline = Instant::now() + LONG;
+    let promotion = async { primary_at(&cluster, 1) };
+    let (found, ()) = tokio::join!(cluster.primary_or_wait(SHARD, deadline), promotion);
+    assert_eq!(found.ok(), Some(PRIMARY));
+}
+
+#[tokio::test]
+async fn without_a_primary_the_error_names_the_shard_and_its_servers() {
+    let cluster = cluster(true);
+    replica_at(&cluster, 1);
+    cluster.checkout_failed(SHARD, PRIMARY, "connection refused".to_owned());
+    let error = cluster.primary_or_wait(SHARD, Instant::now()).await;
+    let error = error.expect_err("nobody is primary");
+    assert_eq!(error.code, "57P03");
+    assert_eq!(error.message, "shard \"north\" has no primary");
+    assert_eq!(
+        error.detail.as_deref(),
+        Some("Its servers: one.invalid:5432 is down; two.invalid:5432 is lagging.")
+    );
+}
+
+#[tokio::test]
+async fn a_session_waits_for_a_replica_to_replay_its_write() {
+    let cluster = cluster(true);
+    primary_at(&cluster, 100);
+    replica_at(&cluster, 100);
+    let mut mark = Mark::default();
+    mark.wrote(Instant::now());
+    let replay = async {
+        primary_at(&cluster, 200);
+        tokio::task::yield_now().await;
+        replica_at(&cluster, 200);
+    };
+    let (pick, ()) = tokio::join!(cluster.wait_fresh(SHARD, &mut mark, LONG), replay);
+    let expected = Pick {
+        endpoint: REPLICA,
+        role: Role::Replica,
+        reason: ReadReason::FreshReplica,
+    };
+    assert_eq!(pick, Some(expected));
+}
+
+#[tokio::test]
+async fn when_the_wait_is_over_the_primary_serves() {
+    let cluster = cluster(true);
+    primary_at(&cluster, 100);
+    replica_at(&cluster, 100);
+    let mut mark = Mark::default();
+    mark.wrote(Instant::now());
+    primary_at(&cluster, 200);
+    let pick = cluster.wait_fresh(SHARD, &mut mark, Duration::ZERO).await;
+    let pick = pick.map(|pick| (pick.endpoint, pick.reason));
+    assert_eq!(pick, Some((PRIMARY, ReadReason::NotCaughtUp)));
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_be_reached_is_out_at_once() {
+    let cluster = cluster(true);
+    primary_at(&cluster, 100);
+    replica_at(&cluster, 100);
+    let endpoint = |cluster: &Cluster| {
+        let pick = cluster.pick_read(SHARD, &mut Mark::default());
+        pick.map(|pick| pick.endpoint)
+    };
+    assert_eq!(endpoint(&cluster), Some(REPLICA));
+    cluster.checkout_failed(SHARD, REPLICA, "connection refused".to_owned());
+    assert_eq!(endpoint(&cluster), Some(PRIMARY));
+    let states = cluster.replica_snapshot();
+    assert_eq!(states[1].standing, Standing::Down);
+    assert_eq!(states[1].error.as_deref(), Some("connection refused"));
+    replica_at(&cluster, 100);
+    assert_eq!(endpoint(&cluster), Some(REPLICA));
+}
+
+#[tokio::test]
+async fn reads_stay_on_the_primary_when_they_are_not_split() {
+    let cluster = cluster(false);
+    primary_at(&cluster, 100);
+    replica_at(&cluster, 100);
+    let pick = cluster.pick_read(SHARD, &mut Mark::default());
+    let pick = pick.map(|pick| (pick.endpoint, pick.reason));
+    assert_eq!(pick, Some((PRIMARY, ReadReason::SplitOff)));
+}

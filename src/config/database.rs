@@ -1,0 +1,455 @@
+//! `[databases.NAME]`: its settings, servers and shards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use planner::ring::SLOTS;
+use planner::topology::ShardWeight;
+use planner::{ShardId, Topology};
+
+use super::file::{SecretKeys, SecretSource, Sources, certificates};
+use super::reader::{Section, did_you_mean};
+use super::tables;
+use super::{
+    ClientAuth, Database, Endpoint, PoolMode, PoolSettings, ReadSettings, ServerUser, Shard,
+    TlsMode, User,
+};
+
+const SERVER_SECRET: SecretKeys = SecretKeys {
+    plain: "server_password",
+    file: "server_password_file",
+    env: "server_password_env",
+};
+const MONITOR_SECRET: SecretKeys = SecretKeys {
+    plain: "monitor_password",
+    file: "monitor_password_file",
+    env: "monitor_password_env",
+};
+
+/// The name of the only shard of a database that lists `servers`.
+const ONLY_SHARD: &str = "main";
+const SERVER_EXAMPLE: &str =
+    "write \"host:5432\", \"[::1]:5432\" or \"/var/run/postgresql:5432\" for a Unix socket";
+
+/// Reads one database; `None` when a mistake leaves nothing to go on with.
+pub(super) fn read(
+    name: &str,
+    section: &Section<'_>,
+    sources: &Sources<'_>,
+    users: &BTreeMap<String, User>,
+) -> Option<Database> {
+    let pool = pool(section);
+    let reads = section
+        .section("reads")
+        .map_or_else(ReadSettings::default, |s| reads(&s));
+    let (server_user, monitor_user) = credentials(section, sources, users);
+    let (server_tls, server_ca) = server_tls(section, sources);
+    let shards = shards(name, section);
+    let overrides = slot_overrides(section, &shards);
+    let tables = tables::read(section, &shards);
+    if monitor_user.is_none() && !section.has("server_user") && !section.has("monitor_user") {
+        require_monitor(section, &reads, &shards);
+    }
+    let (shards, weights): (Vec<Shard>, Vec<ShardWeight>) = shards.into_iter().unzip();
+    if shards.is_empty() {
+        return None;
+    }
+    Some(Database {
+        name: name.to_owned(),
+        pool,
+        server_user,
+        monitor_user,
+        server_tls,
+        server_ca,
+        reads,
+        shards,
+        topology: Topology::new(weights, &overrides),
+        tables,
+    })
+}
+
+fn pool(section: &Section<'_>) -> PoolSettings {
+    let default = PoolSettings::default();
+    let modes = [
+        ("transaction", PoolMode::Transaction),
+        ("session", PoolMode::Session),
+    ];
+    PoolSettings {
+        mode: section.choice("pool_mode", &modes).unwrap_or(default.mode),
+        size: section
+            .integer("pool_size", 1..=100_000)
+            .unwrap_or(default.size),
+        checkout_timeout: section
+            .millis("checkout_timeout_ms")
+            .unwrap_or(default.checkout_timeout),
+        connect_timeout: section
+            .millis("connect_timeout_ms")
+            .unwrap_or(default.connect_timeout),
+        idle_timeout: section
+            .seconds("idle_timeout_s")
+            .unwrap_or(default.idle_timeout),
+        max_lifetime: section
+            .seconds("max_lifetime_s")
+            .unwrap_or(default.max_lifetime),
+        max_prepared: section
+            .integer("max_prepared_statements", 1..=1_000_000)
+            .map_or(default.max_prepared, |count| count as usize),
+    }
+}
+
+fn reads(section: &Section<'_>) -> ReadSettings {
+    let default = ReadSettings::default();
+    ReadSettings {
+        split: section.boolean("split").unwrap_or(default.split),
+        max_lag: section.millis("max_lag_ms").unwrap_or(default.max_lag),
+        max_wait: section
+            .millis_or_zero("max_wait_ms")
+            .unwrap_or(default.max_wait),
+        poll_interval: section
+            .millis("poll_interval_ms")
+            .unwrap_or(default.poll_interval),
+    }
+}
+
+fn credentials(
+    section: &Section<'_>,
+    sources: &Sources<'_>,
+    users: &BTreeMap<String, User>,
+) -> (Option<ServerUser>, Option<ServerUser>) {
+    let server_user = server_user_of(section, sources, "server_user", &SERVER_SECRET);
+    let monitor_user = server_user_of(section, sources, "monitor_user", &MONITOR_SECRET);
+    let monitor_user = monitor_user
+        .or_else(|| server_user.clone())
+        .or_else(|| only_user(users));
+    if !section.has("server_user") {
+        for user in users.values() {
+            if matches!(user.auth, ClientAuth::Verifier(_)) {
+                let what = format!(
+                    "user \"{}\" has only a verifier, which cannot log in to a server",
+                    user.name
+                );
+                let remedy = "write server_user and server_password, or give the user a password";
+                section.mistakes().add(section.place(), what, remedy);
+            }
+        }
+    }
+    (server_user, monitor_user)
+}
+
+/// The one user, if there is no other and it can log in to servers.
+fn only_user(users: &BTreeMap<String, User>) -> Option<ServerUser> {
+    let mut users = users.values();
+    let (user, None) = (users.next()?, users.next()) else {
+        return None;
+    };
+    let password = match &user.auth {
+        ClientAuth::Trust => None,
+        ClientAuth::Password(secret) => Some(secret.clone()),
+        ClientAuth::Verifier(_) => return None,
+    };
+    Some(ServerUser {
+        name: user.name.clone(),
+        password,
+    })
+}
+
+fn server_user_of(
+    section: &Section<'_>,
+    sources: &Sources<'_>,
+    key: &'static str,
+    secret: &SecretKeys,
+) -> Option<ServerUser> {
+    let password = match sources.secret(section, secret) {
+        SecretSource::Known(secret) => Some(secret),
+        SecretSource::Absent | SecretSource::Mistaken => None,
+    };
+    if password.is_some() && !section.has(key) {
+        let password_key = [secret.plain, secret.file, secret.env];
+        let written = password_key.into_iter().find(|key| section.has(key));
+        let what = format!("a password without {key}");
+        section.mistake(
+            written.unwrap_or(secret.plain),
+            what,
+            format!("write {key} too"),
+        );
+    }
+    Some(ServerUser {
+        name: section.string(key)?.to_owned(),
+        password,
+    })
+}
+
+/// Roles, lag and the catalog are asked for by Ringway itself, when no client is there.
+fn require_monitor(section: &Section<'_>, reads: &ReadSettings, shards: &[(Shard, ShardWeight)]) {
+    let why = if shards.len() > 1 {
+        "shards have to be watched"
+    } else if reads.split {
+        "reads.split has to know the replicas' lag"
+    } else if shards.iter().any(|(shard, _)| shard.endpoints.len() > 1) {
+        "the primary has to be found among several servers"
+    } else {
+        return;
+    };
+    let what = format!("{why}, and there is no user to ask with");
+    let remedy = "write server_user or monitor_user, a role that is a member of pg_monitor";
+    section.mistakes().add(section.place(), what, remedy);
+}
+
+fn server_tls(section: &Section<'_>, sources: &Sources<'_>) -> (TlsMode, Option<PathBuf>) {
+    let modes = [
+        ("disable", TlsMode::Disable),
+        ("require", TlsMode::Require),
+        ("verify-full", TlsMode::VerifyFull),
+    ];
+    let mode = section
+        .choice("server_tls", &modes)
+        .unwrap_or(TlsMode::Disable);
+    let ca = sources.pem(section, "server_ca", certificates);
+    match mode {
+        TlsMode::VerifyFull if !section.has("server_ca") => {
+            let what = "verify-full needs the certificates to trust";
+            section.mistake(
+                "server_tls",
+                what,
+                "write server_ca, the path of a PEM file",
+            );
+        }
+        TlsMode::Disable | TlsMode::Require if section.has("server_ca") => {
+            let what = "server_ca is only used with server_tls = \"verify-full\"";
+            section.mistake("server_ca", what, "write server_tls = \"verify-full\"");
+        }
+        TlsMode::Disable | TlsMode::Require | TlsMode::VerifyFull => {}
+    }
+    (mode, ca)
+}
+
+/// The shards in the file's order, with what the ring needs of them.
+fn shards(database: &str, section: &Section<'_>) -> Vec<(Shard, ShardWeight)> {
+    let dbname = section.string("dbname").unwrap_or(database);
+    let written = section.sections("shards");
+    match (written, section.has("servers")) {
+        (None, true) => {
+            let endpoints = endpoints(section);
+            vec![shard(0, ONLY_SHARD, dbname, endpoints, 1)]
+        }
+        (Some(sections), false) => named_shards(section, &sections, dbname),
+        (None, false) => {
+            let remedy =
+                "write servers = [\"host:5432\"], or [[databases.NAME.shards]] for several";
+            section
+                .mistakes()
+                .add(section.place(), "the database has no servers", remedy);
+            Vec::new()
+        }
+        (Some(sections), true) => {
+            let what = "servers and shards are both given";
+            section.mistake("servers", what, "move the servers into a shard");
+            named_shards(section, &sections, dbname)
+        }
+    }
+}
+
+fn shard(
+    id: u16,
+    name: &str,
+    dbname: &str,
+    endpoints: Vec<Endpoint>,
+    weight: u32,
+) -> (Shard, ShardWeight) {
+    let shard = Shard {
+        id: ShardId(id),
+        name: name.to_owned(),
+        dbname: dbname.to_owned(),
+        endpoints,
+    };
+    (
+        shard,
+        ShardWeight {
+            name: name.to_owned(),
+            weight,
+        },
+    )
+}
+
+fn named_shards(
+    database: &Section<'_>,
+    sections: &[Section<'_>],
+    dbname: &str,
+) -> Vec<(Shard, ShardWeight)> {
+    if sections.is_empty() {
+        database.mistake("shards", "no shards", "list at least one");
+    }
+    if sections.len() > MAX_SHARDS {
+        let what = format!(
+            "{} shards; at most {MAX_SHARDS} are possible",
+            sections.len()
+        );
+        database.mistake("shards", what, "");
+    }
+    let mut shards: Vec<(Shard, ShardWeight)> = Vec::with_capacity(sections.len());
+    // Keyed by what would hold the same rows twice.
+    let mut owners: HashMap<(Endpoint, String), String> = HashMap::new();
+    for (id, section) in (0..=u16::MAX).zip(sections) {
+        let name = shard_name(section, &shards);
+        let dbname = section.string("dbname").unwrap_or(dbname);
+        let weight = section.integer("weight", 1..=1_000).unwrap_or(1);
+        let endpoints = endpoints(section);
+        for endpoint in &endpoints {
+            let key = (endpoint.clone(), dbname.to_owned());
+            if let Some(owner) = owners.insert(key, name.to_owned()) {
+                let what = format!(
+                    "database \"{dbname}\" on {endpoint} already belongs to shard \"{owner}\""
+                );
+                let remedy = "give each shard servers of its own, or another dbname";
+                section.mistake("servers", what, remedy);
+            }
+        }
+        shards.push(shard(id, name, dbname, endpoints, weight));
+    }
+    shards
+}
+
+/// Each shard owns at least one slot.
+const MAX_SHARDS: usize = 1_024;
+
+fn shard_name<'a>(section: &Section<'a>, earlier: &[(Shard, ShardWeight)]) -> &'a str {
+    if !section.has("name") {
+        let remedy = "write name = \"s1\"; the name places the shard on the ring, so keep it";
+        section
+            .mistakes()
+            .add(section.place(), "the shard has no name", remedy);
+    }
+    let name = section.string("name").unwrap_or_default();
+    if earlier
+        .iter()
+        .any(|(shard, _)| shard.name == name && !name.is_empty())
+    {
+        section.mistake("name", format!("there is a shard \"{name}\" already"), "");
+    }
+    if !name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    {
+        let what = format!("\"{name}\" cannot be written in a hint");
+        section.mistake("name", what, "use letters, digits, _ and -");
+    }
+    name
+}
+
+fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
+    let written = section.strings("servers");
+    if !section.has("servers") || written.as_ref().is_some_and(Vec::is_empty) {
+        section.mistake("servers", "no servers", SERVER_EXAMPLE);
+    }
+    let mut endpoints = Vec::new();
+    for (place, text) in written.unwrap_or_default() {
+        match endpoint(text) {
+            Ok(endpoint) if endpoints.contains(&endpoint) => {
+                section
+                    .mistakes()
+                    .add(&place, format!("{endpoint} is listed twice"), "");
+            }
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(what) => {
+                section
+                    .mistakes()
+                    .add(&place, format!("\"{text}\" {what}"), SERVER_EXAMPLE);
+            }
+        }
+    }
+    endpoints
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
+    let port = port.parse().ok().filter(|port| *port != 0);
+    let port: u16 = port.ok_or("has no port from 1 to 65535")?;
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host = bracketed.unwrap_or(host);
+    if host.is_empty() {
+        return Err("has no host");
+    }
+    if host.contains(':') && bracketed.is_none() {
+        return Err("has more than one colon; an IPv6 address needs brackets");
+    }
+    if bracketed.is_some() && host.parse::<std::net::Ipv6Addr>().is_err() {
+        return Err("has no IPv6 address in its brackets");
+    }
+    if host.contains(char::is_whitespace) || (host.contains('/') && !host.starts_with('/')) {
+        return Err("is not a host and port");
+    }
+    Ok(Endpoint {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+/// Slots that were moved by hand, as (slot, shard).
+fn slot_overrides(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Vec<(u16, ShardId)> {
+    let mut owners: BTreeMap<u16, ShardId> = BTreeMap::new();
+    for entry in section.sections("slot_overrides").unwrap_or_default() {
+        let shard = known_shard(&entry, shards);
+        if !entry.has("slots") {
+            let remedy = "write slots = \"0-99\" or a list of such ranges";
+            entry.mistake("slots", "no slots", remedy);
+        }
+        for (place, text) in entry.strings("slots").unwrap_or_default() {
+            let Some((first, last)) = slot_range(text) else {
+                let remedy = format!(
+                    "write \"0-99\" or \"17\", with slots from 0 to {}",
+                    SLOTS - 1
+                );
+                section
+                    .mistakes()
+                    .add(&place, format!("\"{text}\" is not a range"), remedy);
+                continue;
+            };
+            let Some(shard) = shard else { continue };
+            let taken = (first..=last).filter(|slot| owners.insert(*slot, shard).is_some());
+            if let Some(slot) = taken.collect::<Vec<_>>().first() {
+                let what = format!("slot {slot} is in an earlier override too");
+                section.mistakes().add(&place, what, "name each slot once");
+            }
+        }
+    }
+    owners.into_iter().collect()
+}
+
+/// `first-last`, both included, or one slot.
+fn slot_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let slot = |text: &str| {
+        text.trim()
+            .parse::<u16>()
+            .ok()
+            .filter(|s| usize::from(*s) < SLOTS)
+    };
+    let (first, last) = (slot(first)?, slot(last)?);
+    (first <= last).then_some((first, last))
+}
+
+pub(super) fn known_shard(
+    section: &Section<'_>,
+    shards: &[(Shard, ShardWeight)],
+) -> Option<ShardId> {
+    let Some(name) = section.string("shard") else {
+        if !section.has("shard") {
+            section.mistake("shard", "no shard", "write the name of one");
+        }
+        return None;
+    };
+    let known = shards.iter().find(|(shard, _)| shard.name == name);
+    if known.is_none() {
+        let names = shards.iter().map(|(shard, _)| shard.name.as_str());
+        let likely = did_you_mean(name, names.clone());
+        let remedy = if likely.is_empty() {
+            format!("known shards: {}", names.collect::<Vec<_>>().join(", "))
+        } else {
+            likely
+        };
+        section.mistake("shard", format!("there is no shard \"{name}\""), remedy);
+    }
+    known.map(|(shard, _)| shard.id)
+}

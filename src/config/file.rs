@@ -1,0 +1,507 @@
+//! The TOML as written: from a file's text to a validated [`Config`], or to every mistake in it.
+//!
+//! Sections of databases are read in `database`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use toml::de::DeTable;
+use tracing_subscriber::EnvFilter;
+
+use super::database;
+use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
+use super::{
+    ADMIN_DATABASE, ClientAuth, Config, Database, General, LogFormat, Secret, ServerTls, User,
+};
+
+const MIB: usize = 1 << 20;
+/// A frame's length is a signed 32 bit number.
+const MAX_FRAME_MIB: u32 = 2_047;
+/// Durations end here, at a year, so that sums with the clock cannot overflow.
+const YEAR_S: u32 = 366 * 24 * 60 * 60;
+
+/// Reads an environment variable; a parameter so that tests need not change the process.
+pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// Reads and validates the configuration file at `path`, with the files and environment
+/// variables that it names.
+///
+/// # Errors
+/// Every mistake of the file at once; the file that cannot be read is one mistake.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let mistakes = Mistakes::new("");
+        mistakes.add(&Place::file(), format!("cannot be read: {error}"), "");
+        ConfigErrors {
+            file: path.to_owned(),
+            mistakes: mistakes.into_vec(),
+        }
+    })?;
+    parse(&text, path, &|name| std::env::var(name).ok())
+}
+
+/// Validates the text of the configuration file at `path`, to whose directory the paths in it
+/// are relative.
+///
+/// # Errors
+/// Every mistake of the file at once.
+pub fn parse(text: &str, path: &Path, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    let mistakes = Mistakes::new(text);
+    let config = read(text, path, env, &mistakes);
+    let mistakes = mistakes.into_vec();
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(config),
+        Some(_) | None => Err(ConfigErrors {
+            file: path.to_owned(),
+            mistakes,
+        }),
+    }
+}
+
+/// The configuration as far as it could be understood; it counts only when no mistake was added.
+fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Option<Config> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        // What was not understood would look missing, so nothing else is said.
+        errors.iter().for_each(|error| mistakes.add_syntax(error));
+        return None;
+    }
+    let sources = Sources {
+        base: path.parent().unwrap_or(Path::new("")),
+        env,
+    };
+    // Sections borrow from the table and report when dropped, hence this order.
+    let root = Section::new(Place::file(), table.get_ref(), mistakes);
+    let users = users(&root, &sources);
+    let general = root.section("general");
+    let general = general.map_or_else(General::default, |section| read_general(&section, &users));
+    let tls = root
+        .section("tls")
+        .and_then(|section| read_tls(&section, &sources));
+    let databases = databases(&root, &sources, &users);
+    Some(Config {
+        general,
+        tls,
+        users,
+        databases,
+    })
+}
+
+fn read_general(section: &Section<'_>, users: &BTreeMap<String, User>) -> General {
+    let default = General::default();
+    let mib = |key, max| section.integer(key, 1..=max).map(|mib| mib as usize * MIB);
+    let count = |key, max| section.integer(key, 1..=max).map(|count| count as usize);
+    let listen = listen_addresses(section, "listen").unwrap_or(default.listen);
+    let http = listen_addresses(section, "http_listen");
+    General {
+        http_listen: http_address(section, http.as_deref(), &listen),
+        listen,
+        workers: workers(section).unwrap_or(default.workers),
+        max_clients: count("max_clients", 1_000_000).unwrap_or(default.max_clients),
+        admin_users: admin_users(section, users),
+        max_message_bytes: mib("max_message_mib", MAX_FRAME_MIB)
+            .unwrap_or(default.max_message_bytes),
+        login_timeout: section
+            .seconds("login_timeout_s")
+            .unwrap_or(default.login_timeout),
+        shutdown_timeout: section
+            .seconds_or_zero("shutdown_timeout_s")
+            .unwrap_or(default.shutdown_timeout),
+        plan_cache_bytes: mib("plan_cache_mib", 65_536).unwrap_or(default.plan_cache_bytes),
+        merge_memory_bytes: mib("merge_memory_mib", 65_536).unwrap_or(default.merge_memory_bytes),
+        log_format: section
+            .choice(
+                "log_format",
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            )
+            .unwrap_or(default.log_format),
+        log_level: log_level(section).unwrap_or(default.log_level),
+    }
+}
+
+fn log_level(section: &Section<'_>) -> Option<String> {
+    let written = section.string("log_level")?;
+    if let Err(error) = EnvFilter::builder().parse(written) {
+        let remedy = "write error, warn, info, debug or trace, or `info,ringway::pool=debug`";
+        section.mistake("log_level", error.to_string(), remedy);
+    }
+    Some(written.to_owned())
+}
+
+fn workers(section: &Section<'_>) -> Option<usize> {
+    if !section.is_string("workers") {
+        return section
+            .integer("workers", 1..=256)
+            .map(|count| count as usize);
+    }
+    section.choice("workers", &[("auto", ())])?;
+    Some(std::thread::available_parallelism().map_or(1, |cores| cores.get()))
+}
+
+fn admin_users(section: &Section<'_>, users: &BTreeMap<String, User>) -> Vec<String> {
+    let names = section.strings("admin_users").unwrap_or_default();
+    for (place, name) in &names {
+        if !users.contains_key(*name) {
+            let likely = did_you_mean(name, users.keys().map(String::as_str));
+            let remedy = if likely.is_empty() {
+                format!("add [users.{name}]")
+            } else {
+                likely
+            };
+            section
+                .mistakes()
+                .add(place, format!("there is no user \"{name}\""), remedy);
+        }
+    }
+    names.into_iter().map(|(_, name)| name.to_owned()).collect()
+}
+
+fn listen_addresses(section: &Section<'_>, key: &'static str) -> Option<Vec<SocketAddr>> {
+    let written = section.strings(key)?;
+    if written.is_empty() {
+        section.mistake(
+            key,
+            "no address",
+            "list at least one, such as \"127.0.0.1:6432\"",
+        );
+    }
+    let mut addresses = Vec::with_capacity(written.len());
+    for (place, text) in written {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 && addresses.contains(&address) => {
+                section
+                    .mistakes()
+                    .add(&place, format!("{address} is listed twice"), "");
+            }
+            Ok(address) => addresses.push(address),
+            Err(_) => section.mistakes().add(
+                &place,
+                format!("\"{text}\" is not an IP address and port"),
+                "write \"127.0.0.1:6432\", \"0.0.0.0:6432\" for every interface, or \"[::]:6432\"",
+            ),
+        }
+    }
+    Some(addresses)
+}
+
+fn http_address(
+    section: &Section<'_>,
+    http: Option<&[SocketAddr]>,
+    listen: &[SocketAddr],
+) -> Option<SocketAddr> {
+    let http = http?;
+    if http.len() > 1 {
+        section.mistake("http_listen", "more than one address", "write one");
+    }
+    let address = *http.first()?;
+    if address.port() != 0 && listen.contains(&address) {
+        let remedy = "give HTTP a port of its own, such as 127.0.0.1:9187";
+        section.mistake(
+            "http_listen",
+            format!("{address} is also in listen"),
+            remedy,
+        );
+    }
+    Some(address)
+}
+
+fn read_tls(section: &Section<'_>, sources: &Sources<'_>) -> Option<ServerTls> {
+    for key in ["certificate", "private_key"] {
+        if !section.has(key) {
+            section.mistake(
+                key,
+                format!("{key} is missing"),
+                "write the path of a PEM file",
+            );
+        }
+    }
+    let certificate = sources.pem(section, "certificate", certificates);
+    let private_key = sources.pem(section, "private_key", private_key);
+    let required = section.boolean("required").unwrap_or(false);
+    Some(ServerTls {
+        certificate: certificate?,
+        private_key: private_key?,
+        required,
+    })
+}
+
+/// What PEM text lacks to be certificates.
+pub(super) fn certificates(pem: &[u8]) -> Result<(), String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err("no certificate in it".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn private_key(pem: &[u8]) -> Result<(), String> {
+    let key = PrivateKeyDer::from_pem_slice(pem);
+    key.map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn users(root: &Section<'_>, sources: &Sources<'_>) -> BTreeMap<String, User> {
+    let mut users = BTreeMap::new();
+    let entries = root.entries("users");
+    if entries.as_ref().is_some_and(Vec::is_empty) {
+        let what = "no users: nobody could connect";
+        root.mistake("users", what, "add [users.NAME] with a password");
+    }
+    for entry in entries.unwrap_or_default() {
+        let Some(section) = root.as_section(entry.place, entry.value) else {
+            continue;
+        };
+        if entry.name.is_empty() {
+            root.mistakes()
+                .add(section.place(), "a user needs a name", "");
+        }
+        // A user with a mistake still exists, else each mention of it would be a second mistake.
+        let auth = client_auth(&section, sources).unwrap_or(ClientAuth::Trust);
+        let name = entry.name.to_owned();
+        users.insert(name.clone(), User { name, auth });
+    }
+    users
+}
+
+#[derive(Clone, Copy)]
+enum AuthMethod {
+    Scram,
+    Trust,
+}
+
+fn client_auth(section: &Section<'_>, sources: &Sources<'_>) -> Option<ClientAuth> {
+    let choices = [
+        ("scram-sha-256", AuthMethod::Scram),
+        ("trust", AuthMethod::Trust),
+    ];
+    let written = section.has("auth");
+    let method = section.choice("auth", &choices);
+    let password = sources.secret(section, &USER_SECRET);
+    let verifier = section.string("verifier");
+    if let Some(verifier) = verifier
+        && !is_verifier(verifier)
+    {
+        let what = "not a SCRAM-SHA-256 verifier";
+        let remedy = "copy rolpassword from pg_authid: SCRAM-SHA-256$4096:salt$stored:server";
+        section.mistake("verifier", what, remedy);
+    }
+    match if written { method? } else { AuthMethod::Scram } {
+        AuthMethod::Scram => scram(section, password, verifier),
+        AuthMethod::Trust => {
+            if verifier.is_some() || !matches!(password, SecretSource::Absent) {
+                let what = "auth = \"trust\" asks for no password, but one is given";
+                section.mistake("auth", what, "leave out the one or the other");
+            }
+            Some(ClientAuth::Trust)
+        }
+    }
+}
+
+fn scram(
+    section: &Section<'_>,
+    password: SecretSource,
+    verifier: Option<&str>,
+) -> Option<ClientAuth> {
+    match (password, verifier) {
+        (SecretSource::Absent, Some(verifier)) => {
+            Some(ClientAuth::Verifier(Secret(verifier.to_owned())))
+        }
+        (SecretSource::Known(secret), None) => Some(ClientAuth::Password(secret)),
+        (SecretSource::Absent, None) => {
+            // An empty or mistyped verifier is reported already.
+            if !section.has("verifier") {
+                let remedy = "write password, password_file, password_env or verifier; \
+                              or auth = \"trust\" to let in everyone who can connect";
+                section
+                    .mistakes()
+                    .add(section.place(), "the user has no password", remedy);
+            }
+            None
+        }
+        (SecretSource::Mistaken, None) => None,
+        (SecretSource::Known(_) | SecretSource::Mistaken, Some(_)) => {
+            section.mistake(
+                "verifier",
+                "the password is given twice",
+                "keep one of the two",
+            );
+            None
+        }
+    }
+}
+
+/// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, the last three in base64.
+/// <https://www.postgresql.org/docs/current/catalog-pg-authid.html>
+fn is_verifier(text: &str) -> bool {
+    let base64 = |text: &str| {
+        let byte = |b: u8| b.is_ascii_alphanumeric() || b"+/=".contains(&b);
+        !text.is_empty() && text.len().is_multiple_of(4) && text.bytes().all(byte)
+    };
+    let parts = text.strip_prefix("SCRAM-SHA-256$").and_then(|rest| {
+        let (parameters, keys) = rest.split_once('$')?;
+        Some((parameters.split_once(':')?, keys.split_once(':')?))
+    });
+    parts.is_some_and(|((iterations, salt), (stored, server))| {
+        iterations.parse::<u32>().is_ok_and(|count| count > 0)
+            && [salt, stored, server].into_iter().all(base64)
+    })
+}
+
+fn databases(
+    root: &Section<'_>,
+    sources: &Sources<'_>,
+    users: &BTreeMap<String, User>,
+) -> BTreeMap<String, Arc<Database>> {
+    let mut databases = BTreeMap::new();
+    let entries = root.entries("databases");
+    if entries.as_ref().is_some_and(Vec::is_empty) {
+        let what = "no databases: nothing to connect to";
+        root.mistake(
+            "databases",
+            what,
+            "add [databases.NAME] with servers = [\"host:5432\"]",
+        );
+    }
+    for entry in entries.unwrap_or_default() {
+        let Some(section) = root.as_section(entry.place, entry.value) else {
+            continue;
+        };
+        if entry.name == ADMIN_DATABASE {
+            let what = format!("\"{ADMIN_DATABASE}\" is the name of the admin database");
+            let remedy = "choose another name; dbname keeps the name on the servers";
+            root.mistakes().add(section.place(), what, remedy);
+        }
+        if let Some(database) = database::read(entry.name, &section, sources, users) {
+            databases.insert(entry.name.to_owned(), Arc::new(database));
+        }
+    }
+    databases
+}
+
+/// What lies outside the file: where relative paths start, and the environment.
+pub(super) struct Sources<'e> {
+    base: &'e Path,
+    env: Env<'e>,
+}
+
+/// The keys a secret may come from.
+pub(super) struct SecretKeys {
+    pub(super) plain: &'static str,
+    pub(super) file: &'static str,
+    pub(super) env: &'static str,
+}
+
+const USER_SECRET: SecretKeys = SecretKeys {
+    plain: "password",
+    file: "password_file",
+    env: "password_env",
+};
+
+/// What became of a secret.
+pub(super) enum SecretSource {
+    Absent,
+    Known(Secret),
+    /// Written, but wrongly; the mistake is reported.
+    Mistaken,
+}
+
+impl Sources<'_> {
+    /// Reads a secret from the one source that is written.
+    pub(super) fn secret(&self, section: &Section<'_>, keys: &SecretKeys) -> SecretSource {
+        let written: Vec<&'static str> = [keys.plain, keys.file, keys.env]
+            .into_iter()
+            .filter(|key| section.has(key))
+            .collect();
+        let key = match written[..] {
+            [] => return SecretSource::Absent,
+            [key] => key,
+            [first, second, ..] => {
+                let what = format!("the password is given twice, by {first} and by {second}");
+                section.mistake(second, what, "keep one of them");
+                return SecretSource::Mistaken;
+            }
+        };
+        // A string that is not one is reported by the reader.
+        let Some(text) = section.string(key) else {
+            return SecretSource::Mistaken;
+        };
+        let secret = if key == keys.plain {
+            Ok(text.to_owned())
+        } else if key == keys.file {
+            self.secret_file(text)
+        } else {
+            (self.env)(text).ok_or_else(|| format!("the environment has no variable {text}"))
+        };
+        match secret {
+            Ok(secret) if !secret.is_empty() => SecretSource::Known(Secret(secret)),
+            Ok(_) => {
+                section.mistake(key, format!("the password in {text} is empty"), "");
+                SecretSource::Mistaken
+            }
+            Err(what) => {
+                section.mistake(key, what, "");
+                SecretSource::Mistaken
+            }
+        }
+    }
+
+    /// The file's first line: editors end files with a line feed that is not of the password.
+    fn secret_file(&self, name: &str) -> Result<String, String> {
+        let path = self.path(name);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+
+    fn path(&self, written: &str) -> PathBuf {
+        self.base.join(written)
+    }
+
+    /// The path of a PEM file that `check` finds nothing wrong with; `None` when the key is not
+    /// written.
+    pub(super) fn pem(
+        &self,
+        section: &Section<'_>,
+        key: &'static str,
+        check: fn(&[u8]) -> Result<(), String>,
+    ) -> Option<PathBuf> {
+        let path = self.path(section.string(key)?);
+        let file = std::fs::read(&path).map_err(|error| format!("cannot be read: {error}"));
+        let checked = file.and_then(|pem| check(&pem).map_err(|why| format!("is no PEM: {why}")));
+        if let Err(what) = checked {
+            section.mistake(key, format!("{} {what}", path.display()), "");
+        }
+        Some(path)
+    }
+}
+
+impl Section<'_> {
+    /// Whole milliseconds, from 1.
+    pub(super) fn millis(&self, key: &'static str) -> Option<Duration> {
+        self.integer(key, 1..=u32::MAX)
+            .map(|ms| Duration::from_millis(u64::from(ms)))
+    }
+
+    /// Whole milliseconds, from 0.
+    pub(super) fn millis_or_zero(&self, key: &'static str) -> Option<Duration> {
+        self.integer(key, 0..=u32::MAX)
+            .map(|ms| Duration::from_millis(u64::from(ms)))
+    }
+
+    /// Whole seconds, from 1 to a year.
+    pub(super) fn seconds(&self, key: &'static str) -> Option<Duration> {
+        self.integer(key, 1..=YEAR_S)
+            .map(|s| Duration::from_secs(u64::from(s)))
+    }
+
+    /// Whole seconds, from 0 to a year.
+    pub(super) fn seconds_or_zero(&self, key: &'static str) -> Option<Duration> {
+        self.integer(key, 0..=YEAR_S)
+            .map(|s| Duration::from_secs(u64::from(s)))
+    }
+}

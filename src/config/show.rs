@@ -1,0 +1,228 @@
+//! The configuration as SHOW CONFIG prints it, under the keys of the file and without secrets.
+
+use std::time::Duration;
+
+use super::{
+    Config, Database, General, LogFormat, PoolSettings, ReadSettings, ServerUser, TlsMode,
+};
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// As in the file: `general.listen`, `databases.shop.pool_size`.
+    pub key: String,
+    pub value: String,
+    /// Empty where the setting has none.
+    pub default: String,
+    /// False when only a restart applies a change.
+    pub changeable: bool,
+}
+
+/// Every setting in force, in the file's order; secrets show only that they are there.
+pub fn entries(config: &Config) -> Vec<Entry> {
+    let mut entries = general(&config.general, &General::default());
+    let tls = config.tls.as_ref();
+    let path = |path: Option<&std::path::PathBuf>| path.map(|p| p.display().to_string());
+    entries.extend([
+        unset("tls.certificate", path(tls.map(|tls| &tls.certificate))),
+        unset("tls.private_key", path(tls.map(|tls| &tls.private_key))),
+        setting("tls.required", tls.is_some_and(|tls| tls.required), false),
+    ]);
+    for database in config.databases.values() {
+        let prefix = format!("databases.{}", database.name);
+        let settings = database_settings(database);
+        entries.extend(settings.into_iter().map(|entry| Entry {
+            key: format!("{prefix}.{}", entry.key),
+            ..entry
+        }));
+    }
+    entries
+}
+
+/// The keys of settings that differ and that a reload cannot apply.
+pub fn diff_needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let default = General::default();
+    let old = general(&old.general, &default);
+    let new = general(&new.general, &default);
+    let changed = old
+        .into_iter()
+        .zip(new)
+        .filter(|(old, new)| old.value != new.value);
+    changed
+        .filter(|(old, _)| !old.changeable)
+        .map(|(old, _)| old.key)
+        .collect()
+}
+
+fn general(now: &General, default: &General) -> Vec<Entry> {
+    let listen = |general: &General| join(general.listen.iter());
+    let http = now.http_listen.map(|address| address.to_string());
+    let mib = |bytes: usize| bytes >> 20;
+    vec![
+        restart(setting("general.listen", listen(now), listen(default))),
+        restart(unset("general.http_listen", http)),
+        restart(setting("general.workers", now.workers, default.workers)),
+        restart(setting("general.log_format", format(now), format(default))),
+        restart(setting(
+            "general.log_level",
+            &now.log_level,
+            &default.log_level,
+        )),
+        setting("general.max_clients", now.max_clients, default.max_clients),
+        setting("general.admin_users", now.admin_users.join(", "), ""),
+        setting(
+            "general.max_message_mib",
+            mib(now.max_message_bytes),
+            mib(default.max_message_bytes),
+        ),
+        seconds(
+            "general.login_timeout_s",
+            now.login_timeout,
+            default.login_timeout,
+        ),
+        seconds(
+            "general.shutdown_timeout_s",
+            now.shutdown_timeout,
+            default.shutdown_timeout,
+        ),
+        setting(
+            "general.plan_cache_mib",
+            mib(now.plan_cache_bytes),
+            mib(default.plan_cache_bytes),
+        ),
+        setting(
+            "general.merge_memory_mib",
+            mib(now.merge_memory_bytes),
+            mib(default.merge_memory_bytes),
+        ),
+    ]
+}
+
+fn database_settings(database: &Database) -> Vec<Entry> {
+    let mut entries = pool_settings(&database.pool, &PoolSettings::default());
+    entries.extend(read_settings(&database.reads, &ReadSettings::default()));
+    let user = |user: &Option<ServerUser>| user.as_ref().map(|user| user.name.clone());
+    let password = |user: &Option<ServerUser>| {
+        user.as_ref()
+            .and_then(|user| user.password.as_ref())
+            .map(|_| "***".to_owned())
+    };
+    let ca = database
+        .server_ca
+        .as_ref()
+        .map(|path| path.display().to_string());
+    entries.extend([
+        unset("server_user", user(&database.server_user)),
+        unset("server_password", password(&database.server_user)),
+        unset("monitor_user", user(&database.monitor_user)),
+        unset("monitor_password", password(&database.monitor_user)),
+        setting(
+            "server_tls",
+            tls_mode(database.server_tls),
+            tls_mode(TlsMode::Disable),
+        ),
+        unset("server_ca", ca),
+    ]);
+    for shard in &database.shards {
+        let key = format!("shards.{}", shard.name);
+        entries.push(setting(
+            &format!("{key}.servers"),
+            join(shard.endpoints.iter()),
+            "",
+        ));
+        entries.push(setting(
+            &format!("{key}.dbname"),
+            &shard.dbname,
+            &database.name,
+        ));
+    }
+    entries
+}
+
+fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
+    vec![
+        setting("pool_mode", now.mode.name(), default.mode.name()),
+        setting("pool_size", now.size, default.size),
+        millis(
+            "checkout_timeout_ms",
+            now.checkout_timeout,
+            default.checkout_timeout,
+        ),
+        millis(
+            "connect_timeout_ms",
+            now.connect_timeout,
+            default.connect_timeout,
+        ),
+        seconds("idle_timeout_s", now.idle_timeout, default.idle_timeout),
+        seconds("max_lifetime_s", now.max_lifetime, default.max_lifetime),
+        setting(
+            "max_prepared_statements",
+            now.max_prepared,
+            default.max_prepared,
+        ),
+    ]
+}
+
+fn read_settings(now: &ReadSettings, default: &ReadSettings) -> Vec<Entry> {
+    vec![
+        setting("reads.split", now.split, default.split),
+        millis("reads.max_lag_ms", now.max_lag, default.max_lag),
+        millis("reads.max_wait_ms", now.max_wait, default.max_wait),
+        millis(
+            "reads.poll_interval_ms",
+            now.poll_interval,
+            default.poll_interval,
+        ),
+    ]
+}
+
+fn setting(key: &str, value: impl ToString, default: impl ToString) -> Entry {
+    Entry {
+        key: key.to_owned(),
+        value: value.to_string(),
+        default: default.to_string(),
+        changeable: true,
+    }
+}
+
+/// A setting without a default.
+fn unset(key: &str, value: Option<String>) -> Entry {
+    setting(key, value.unwrap_or_default(), "")
+}
+
+fn restart(entry: Entry) -> Entry {
+    Entry {
+        changeable: false,
+        ..entry
+    }
+}
+
+fn seconds(key: &str, value: Duration, default: Duration) -> Entry {
+    setting(key, value.as_secs(), default.as_secs())
+}
+
+fn millis(key: &str, value: Duration, default: Duration) -> Entry {
+    setting(key, value.as_millis(), default.as_millis())
+}
+
+fn join(items: impl Iterator<Item = impl ToString>) -> String {
+    items
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn format(general: &General) -> &'static str {
+    match general.log_format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    }
+}
+
+fn tls_mode(mode: TlsMode) -> &'static str {
+    match mode {
+        TlsMode::Disable => "disable",
+        TlsMode::Require => "require",
+        TlsMode::VerifyFull => "verify-full",
+    }
+}

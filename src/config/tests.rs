@@ -1,0 +1,476 @@
+//! The example files, and what a file with mistakes is told.
+
+use std::path::Path;
+
+use super::*;
+
+fn parse_text(text: &str) -> Result<Config, ConfigErrors> {
+    parse(text, Path::new("test.toml"), &|_| None)
+}
+
+/// The lines of the report, the first (file and count) aside.
+fn mistakes(text: &str) -> Vec<String> {
+    match parse_text(text) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.mistakes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[track_caller]
+fn check_mistakes(text: &str, expected: &[&str]) {
+    assert_eq!(mistakes(text), expected, "in\n{text}");
+}
+
+/// `extra` in a file that is right without it.
+fn with_user(extra: &str) -> String {
+    format!("[users.app]\npassword = \"x\"\n{extra}")
+}
+
+fn example(name: &str) -> Config {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("conf")
+        .join(name);
+    load(&path).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn shop(config: &Config) -> &Database {
+    &config.databases["shop"]
+}
+
+#[test]
+fn example_pooler() {
+    let config = example("pooler.toml");
+    assert_eq!(shop(&config).shards.len(), 1);
+    assert_eq!(shop(&config).pool, PoolSettings::default());
+    assert_eq!(
+        config.users["app"].auth,
+        ClientAuth::Password(Secret("change me".into()))
+    );
+}
+
+#[test]
+fn example_replicas() {
+    let config = example("replicas.toml");
+    let database = shop(&config);
+    assert!(database.reads.split);
+    assert_eq!(database.reads.max_lag, Duration::from_millis(500));
+    assert_eq!(database.shards[0].endpoints.len(), 3);
+    assert_eq!(
+        database.monitor_user.as_ref().map(|u| &*u.name),
+        Some("ringway_monitor")
+    );
+}
+
+#[test]
+fn example_shards() {
+    let config = example("shards.toml");
+    let database = shop(&config);
+    assert!(database.is_sharded());
+    assert_eq!(database.monitor_user, database.server_user);
+    let rule = |table: &str| &database.tables[&("public".to_owned(), table.to_owned())];
+    assert_eq!(
+        rule("orders"),
+        &TableRule::Sharded {
+            key: "customer_id".into()
+        }
+    );
+    assert_eq!(rule("countries"), &TableRule::Reference);
+    assert_eq!(rule("settings"), &TableRule::Single(ShardId(0)));
+}
+
+/// The annotated file says which values are defaults; they have to be.
+#[test]
+fn example_with_everything_tells_true_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/ringway.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let entries = entries(&example("ringway.toml"));
+    let mut told = 0;
+    for line in text.lines() {
+        let Some((setting, comment)) = line.split_once("# ") else {
+            continue;
+        };
+        if !matches!(comment.split(' ').next(), Some("default" | "default;")) {
+            continue;
+        }
+        let key = setting.split('=').next().unwrap_or_default().trim();
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.key.rsplit('.').next() == Some(key))
+        {
+            assert_eq!(entry.value, entry.default, "{}", entry.key);
+            told += 1;
+        }
+    }
+    assert!(told >= 20, "only {told} defaults were compared");
+    assert_eq!(
+        shop(&example("ringway.toml")).topology.owner(99),
+        ShardId(1)
+    );
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = r#"
+[general]
+listen = "localhost"
+max_cleints = 5
+
+[users.app]
+password = "x"
+
+[databases.shop]
+pool_size = 0
+server_user = "shop"
+pool_mode = "statement"
+
+[[databases.shop.shards]]
+name = "s1"
+servers = ["a:5432"]
+
+[[databases.shop.shards]]
+name = "s2"
+servers = []
+
+[databases.shop.tables]
+orders = { shard = "s3" }
+"#;
+    check_mistakes(
+        text,
+        &[
+            "line 3: general.listen: \"localhost\" is not an IP address and port; write \
+             \"127.0.0.1:6432\", \"0.0.0.0:6432\" for every interface, or \"[::]:6432\"",
+            "line 4: general.max_cleints: unknown key; did you mean `max_clients`?",
+            "line 10: databases.shop.pool_size: 0 is out of range; write a number from 1 to 100000",
+            "line 12: databases.shop.pool_mode: \"statement\" is not a choice here; write \
+             \"transaction\" or \"session\"",
+            "line 20: databases.shop.shards[1].servers: no servers; write \"host:5432\", \
+             \"[::1]:5432\" or \"/var/run/postgresql:5432\" for a Unix socket",
+            "line 23: databases.shop.tables.orders.shard: there is no shard \"s3\"; known shards: s1, s2",
+        ],
+    );
+}
+
+#[test]
+fn grammar_mistakes_are_told_together() {
+    let text = "[general]\nlisten = \nworkers = 1\n[users.app]\npassword \n";
+    let told = mistakes(text);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("line 2: not TOML"), "{told:?}");
+    assert!(told[1].starts_with("line 5: not TOML"), "{told:?}");
+}
+
+#[test]
+fn empty_file() {
+    check_mistakes(
+        "",
+        &[
+            "no users: nobody could connect; add [users.NAME] with a password",
+            "no databases: nothing to connect to; add [databases.NAME] with servers = [\"host:5432\"]",
+        ],
+    );
+}
+
+#[test]
+fn empty_tables() {
+    check_mistakes(
+        "[users]\n[databases]\n",
+        &[
+            "line 1: users: no users: nobody could connect; add [users.NAME] with a password",
+            "line 2: databases: no databases: nothing to connect to; add [databases.NAME] with \
+             servers = [\"host:5432\"]",
+        ],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_mistake() {
+    let errors = load(Path::new("/nonexistent/ringway.toml"))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        errors.starts_with("/nonexistent/ringway.toml: 1 mistake\n  cannot be read"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn unknown_keys_name_the_likely_one() {
+    check_mistakes(
+        &with_user(
+            "[databases.shop]\nserver = [\"a:1\"]\nservers = [\"a:1\"]\nreads = { spilt = true, zzz = 1 }\n[user.b]\n",
+        ),
+        &[
+            "line 4: databases.shop.server: unknown key; did you mean `servers`?",
+            "line 6: databases.shop.reads.spilt: unknown key; did you mean `split`?",
+            "line 6: databases.shop.reads.zzz: unknown key; known here: max_lag_ms, max_wait_ms, poll_interval_ms, split",
+            "line 7: user: unknown key; did you mean `users`?",
+        ],
+    );
+}
+
+#[test]
+fn wrong_types() {
+    check_mistakes(
+        &with_user(
+            "password_file = 5\n[databases.shop]\nservers = [1]\npool_size = \"20\"\nshards = 1.5\n",
+        ),
+        &[
+            "line 3: users.app.password_file: the password is given twice, by password and by \
+             password_file; keep one of them",
+            "line 5: databases.shop.servers[0]: expected a string, found a whole number",
+            "line 6: databases.shop.pool_size: expected a whole number, found a string",
+            "line 7: databases.shop.shards: expected an array of tables, found a fraction",
+        ],
+    );
+}
+
+#[test]
+fn the_admin_database_keeps_its_name() {
+    check_mistakes(
+        &with_user("[databases.ringway]\nservers = \"a:1\"\n"),
+        &[
+            "line 3: databases.ringway: \"ringway\" is the name of the admin database; choose \
+           another name; dbname keeps the name on the servers",
+        ],
+    );
+}
+
+#[test]
+fn log_level_is_a_filter() {
+    let general = |level: &str| {
+        let database = "[databases.shop]\nservers = \"a:1\"\n";
+        mistakes(&with_user(&format!(
+            "[general]\nlog_level = \"{level}\"\n{database}"
+        )))
+    };
+    assert_eq!(general("info,ringway::pool=debug"), Vec::<String>::new());
+    assert!(general("info,ringway=loud")[0].starts_with("line 4: general.log_level: "));
+}
+
+#[test]
+fn admin_users_exist() {
+    check_mistakes(
+        &with_user("[general]\nadmin_users = [\"ap\"]\n[databases.shop]\nservers = \"a:1\"\n"),
+        &["line 4: general.admin_users[0]: there is no user \"ap\"; did you mean `app`?"],
+    );
+}
+
+#[test]
+fn servers_are_host_and_port() {
+    let bad = [
+        "a", "a:0", ":5432", "::1:5432", "[x]:5432", "a b:1", "x/y:1", "a:99999",
+    ];
+    for server in bad {
+        let told = mistakes(&with_user(&format!(
+            "[databases.shop]\nservers = [\"{server}\"]\n"
+        )));
+        assert_eq!(told.len(), 1, "{server}: {told:?}");
+        assert!(told[0].contains("databases.shop.servers[0]"), "{told:?}");
+    }
+    let good = ["a:1", "[::1]:5432", "/var/run/postgresql:5432"];
+    for server in good {
+        let config = parse_text(&with_user(&format!(
+            "[databases.shop]\nservers = \"{server}\"\n"
+        )))
+        .unwrap();
+        assert_eq!(shop(&config).shards[0].endpoints[0].to_string(), server);
+    }
+}
+
+#[test]
+fn two_shards_do_not_share_a_database() {
+    let shards = "[[databases.shop.shards]]\nname = \"s1\"\nservers = \"a:1\"\n\
+                  [[databases.shop.shards]]\nname = \"s1\"\nservers = [\"a:1\", \"a:1\"]\n";
+    check_mistakes(
+        &with_user(&format!("[databases.shop]\nserver_user = \"u\"\n{shards}")),
+        &[
+            "line 9: databases.shop.shards[1].name: there is a shard \"s1\" already",
+            "line 10: databases.shop.shards[1].servers: database \"shop\" on a:1 already belongs \
+             to shard \"s1\"; give each shard servers of its own, or another dbname",
+            "line 10: databases.shop.shards[1].servers[1]: a:1 is listed twice",
+        ],
+    );
+}
+
+#[test]
+fn several_servers_need_a_user_to_ask_with() {
+    let database = "[databases.shop]\nservers = [\"a:1\", \"b:1\"]\n";
+    let config = parse_text(&with_user(database)).unwrap();
+    assert_eq!(
+        shop(&config).monitor_user.as_ref().map(|user| &*user.name),
+        Some("app")
+    );
+    check_mistakes(
+        &with_user(&format!("[users.b]\nauth = \"trust\"\n{database}")),
+        &[
+            "line 5: databases.shop: the primary has to be found among several servers, and there \
+           is no user to ask with; write server_user or monitor_user, a role that is a member of \
+           pg_monitor",
+        ],
+    );
+}
+
+#[test]
+fn a_verifier_logs_in_nowhere() {
+    let verifier = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy";
+    let database = "[databases.shop]\nservers = \"a:1\"\n";
+    check_mistakes(
+        &format!("[users.app]\nverifier = \"{verifier}\"\n{database}"),
+        &[
+            "line 3: databases.shop: user \"app\" has only a verifier, which cannot log in to a \
+           server; write server_user and server_password, or give the user a password",
+        ],
+    );
+    let told = mistakes(&format!("[users.app]\nverifier = \"md5abc\"\n{database}"));
+    assert!(
+        told.iter()
+            .any(|line| line.contains("not a SCRAM-SHA-256 verifier")),
+        "{told:?}"
+    );
+    let user = format!("[users.app]\nverifier = \"{verifier}\"\n{database}server_user = \"u\"\n");
+    assert_eq!(mistakes(&user), Vec::<String>::new());
+}
+
+#[test]
+fn secrets_come_from_files_and_the_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), "of the file\n").unwrap();
+    let text = "[users.a]\npassword_file = \"secret\"\n[users.b]\npassword_env = \"B\"\n\
+                [databases.shop]\nservers = \"a:1\"\n";
+    let file = directory.path().join("ringway.toml");
+    let env = |name: &str| (name == "B").then(|| "of the environment".to_owned());
+    let config = parse(text, &file, &env).unwrap();
+    assert_eq!(
+        config.users["a"].auth,
+        ClientAuth::Password(Secret("of the file".into()))
+    );
+    assert_eq!(
+        config.users["b"].auth,
+        ClientAuth::Password(Secret("of the environment".into()))
+    );
+
+    let errors = parse(text, Path::new("/nonexistent/ringway.toml"), &|_| None)
+        .err()
+        .unwrap();
+    let told: Vec<String> = errors.mistakes.iter().map(ToString::to_string).collect();
+    assert!(told[0].starts_with("line 2: users.a.password_file: /nonexistent/secret cannot be"));
+    assert_eq!(
+        told[1],
+        "line 4: users.b.password_env: the environment has no variable B"
+    );
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn certificates_are_read_when_the_file_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("server.crt", &made.cert.pem());
+    write("server.key", &made.key_pair.serialize_pem());
+    let told = |tls: &str| {
+        let text = with_user(&format!(
+            "[databases.shop]\nservers = \"a:1\"\n[tls]\n{tls}\n"
+        ));
+        match parse(&text, &directory.path().join("ringway.toml"), &|_| None) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors
+                .mistakes
+                .into_iter()
+                .map(|m| (m.path, m.what))
+                .collect(),
+        }
+    };
+    let right = "certificate = \"server.crt\"\nprivate_key = \"server.key\"";
+    assert_eq!(told(right), []);
+    let swapped = told("certificate = \"server.key\"\nprivate_key = \"server.crt\"");
+    assert_eq!(swapped.len(), 2, "{swapped:?}");
+    assert!(
+        swapped[0]
+            .1
+            .ends_with("server.key is no PEM: no certificate in it"),
+        "{swapped:?}"
+    );
+    let missing = told("certificate = \"absent.crt\"");
+    assert_eq!(
+        missing[0],
+        ("tls".to_owned(), "private_key is missing".to_owned())
+    );
+    assert!(
+        missing[1].1.contains("absent.crt cannot be read"),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn table_names_fold_as_in_sql() {
+    let shard = "[[databases.shop.shards]]\nname = \"s1\"\nservers = \"a:1\"\n";
+    let tables = "[databases.shop.tables]\nOrders = { key = \"ID\" }\n\"Sales.X\" = \"reference\"\n\
+                  '\"Odd\"\".N\".t' = \"reference\"\n";
+    let config = parse_text(&with_user(&format!("{shard}{tables}"))).unwrap();
+    let names: Vec<_> = shop(&config)
+        .tables
+        .keys()
+        .map(|(s, t)| (s.as_str(), t.as_str()))
+        .collect();
+    assert_eq!(
+        names,
+        [("Odd\".N", "t"), ("public", "orders"), ("sales", "x")]
+    );
+    let twice = with_user(&format!(
+        "{shard}{tables}\"public.orders\" = \"reference\"\na.b.c = 1\n\"a.\" = 1\n"
+    ));
+    let told = mistakes(&twice);
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(
+        told.iter().any(|line| line.contains("declared twice")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn overrides_name_slots_once() {
+    let shard = "[[databases.shop.shards]]\nname = \"s1\"\nservers = \"a:1\"\n";
+    let slots = "slot_overrides = [{ slots = [\"0-9\", \"9\"], shard = \"s1\" }, { slots = \"16384\", shard = \"s1\" }]\n";
+    let told = mistakes(&with_user(&format!("[databases.shop]\n{slots}{shard}")));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].contains("slots[1]: slot 9 is in an earlier override too"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("\"16384\" is not a range"), "{told:?}");
+}
+
+#[test]
+fn entries_never_show_secrets() {
+    for entry in entries(&example("ringway.toml")) {
+        assert!(!entry.value.contains("change me"), "{entry:?}");
+    }
+    assert!(!format!("{:?}", example("ringway.toml")).contains("change me"));
+}
+
+#[test]
+fn a_new_address_needs_a_restart_and_a_new_pool_size_does_not() {
+    let old = example("pooler.toml");
+    let mut new = example("pooler.toml");
+    new.general.max_clients = 1;
+    new.databases.clear();
+    assert_eq!(diff_needs_restart(&old, &new), Vec::<String>::new());
+    new.general.listen.clear();
+    new.general.workers = 7;
+    assert_eq!(
+        diff_needs_restart(&old, &new),
+        ["general.listen", "general.workers"]
+    );
+}
+
+proptest::proptest! {
+    /// Any text ends in a configuration or in mistakes.
+    #[test]
+    fn any_text_gets_an_answer(text in "(\\[{1,2}(databases|users|general|a)(\\.b)?\\]{1,2}\n|[a-z_]{1,9} = (\"[^\"\n]{0,9}\"|[0-9]{1,20}|\\{\\}|\\[\\])\n|\\PC{0,9}){0,12}") {
+        if let Err(errors) = parse_text(&text) {
+            proptest::prop_assert!(!errors.mistakes.is_empty());
+        }
+    }
+}

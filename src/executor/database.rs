@@ -1,0 +1,199 @@
+//! One configured database as sessions use it: its cluster, pools, plans and statement names.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+
+use planner::ShardId;
+
+use super::plans::PlanCache;
+use crate::backend::connect::ConnectTarget;
+use crate::backend::server::{Settings, StatementId};
+use crate::cluster::{Cluster, EndpointId, MonitorGuard};
+use crate::config::{self, ServerUser};
+use crate::error::Error;
+use crate::net::TlsConnector;
+use crate::pool::Pool;
+
+/// Welcome messages kept: one per combination of startup settings seen.
+const MAX_WELCOMES: usize = 256;
+
+pub struct Database {
+    pub config: Arc<config::Database>,
+    pub cluster: Arc<Cluster>,
+    pub plans: PlanCache,
+    pub stats: Stats,
+    /// Stops the monitors with the last user of this database.
+    _monitor: MonitorGuard,
+    tls: Option<TlsConnector>,
+    pools: Mutex<HashMap<(ShardId, EndpointId, String), Arc<Pool>>>,
+    statements: Statements,
+    /// ParameterStatus values a server reported for the settings a client starts with.
+    welcomes: Mutex<HashMap<(String, Settings), Parameters>>,
+}
+
+/// ParameterStatus names and values.
+pub type Parameters = Arc<Vec<(String, String)>>;
+
+/// Counters since start, for SHOW STATS and the metrics.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub clients: AtomicU64,
+    pub transactions: AtomicU64,
+    pub queries: AtomicU64,
+    pub bytes_received: AtomicU64,
+    pub bytes_sent: AtomicU64,
+    /// Microseconds from a statement's start until its answer was complete.
+    pub query_us: AtomicU64,
+    pub errors: AtomicU64,
+    pub routes: Routes,
+}
+
+/// Executions by what became of them.
+#[derive(Debug, Default)]
+pub struct Routes {
+    pub direct: AtomicU64,
+    pub merged: AtomicU64,
+    pub broadcast: AtomicU64,
+    pub local: AtomicU64,
+    pub refused: AtomicU64,
+    pub reads_on_replica: AtomicU64,
+    pub reads_on_primary: AtomicU64,
+}
+
+impl Database {
+    /// Starts watching the servers, on the current runtime.
+    ///
+    /// # Errors
+    /// TLS settings that cannot be used.
+    pub fn start(
+        config: Arc<config::Database>,
+        fallback: &ServerUser,
+        plan_cache_bytes: usize,
+    ) -> Result<Self, Error> {
+        let tls = crate::backend::tls::connector(config.server_tls, config.server_ca.as_deref())?;
+        let (cluster, monitor) = Cluster::start(Arc::clone(&config), fallback, tls.clone());
+        Ok(Self {
+            config,
+            cluster,
+            _monitor: monitor,
+            plans: PlanCache::new(plan_cache_bytes),
+            stats: Stats::default(),
+            tls,
+            pools: Mutex::default(),
+            statements: Statements::default(),
+            welcomes: Mutex::default(),
+        })
+    }
+
+    /// The pool of one server for one server user, made on first use.
+    pub fn pool(
+        &self,
+        shard: ShardId,
+        endpoint: EndpointId,
+        user: &ServerUser,
+    ) -> Result<Arc<Pool>, Error> {
+        let mut pools = self.pools.lock().map_err(|_| poisoned())?;
+        let key = (shard, endpoint, user.name.clone());
+        if let Some(pool) = pools.get(&key) {
+            return Ok(Arc::clone(pool));
+        }
+        let target = ConnectTarget {
+            endpoint: self.cluster.endpoint(shard, endpoint).clone(),
+            dbname: self.config.shards[shard.0 as usize].dbname.clone(),
+            user: user.name.clone(),
+            password: user.password.clone(),
+            tls: self.tls.clone(),
+            connect_timeout: self.config.pool.connect_timeout,
+        };
+        let pool = Pool::new(target, &self.config.pool);
+        pools.insert(key, Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// TLS settings for connections to this database's servers.
+    pub fn tls(&self) -> Option<&TlsConnector> {
+        self.tls.as_ref()
+    }
+
+    /// All pools with the shard and server they belong to.
+    pub fn pools(&self) -> Vec<(ShardId, EndpointId, Arc<Pool>)> {
+        self.pools
+            .lock()
+            .map(|pools| {
+                pools
+                    .iter()
+                    .map(|((s, e, _), p)| (*s, *e, Arc::clone(p)))
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    /// The id of a (text, types) pair; the same for all who hold it.
+    pub fn statement(&self, sql: &[u8], types: &[u32]) -> Arc<Statement> {
+        self.statements.intern(sql, types)
+    }
+
+    pub fn welcome(&self, user: &str, settings: &Settings) -> Option<Parameters> {
+        let key = (user.to_owned(), settings.clone());
+        self.welcomes.lock().ok()?.get(&key).cloned()
+    }
+
+    pub fn remember_welcome(&self, user: &str, settings: &Settings, parameters: &Parameters) {
+        if let Ok(mut welcomes) = self.welcomes.lock() {
+            if welcomes.len() >= MAX_WELCOMES {
+                welcomes.clear();
+            }
+            welcomes.insert((user.to_owned(), settings.clone()), Arc::clone(parameters));
+        }
+    }
+}
+
+fn poisoned() -> Error {
+    Error::new(
+        crate::error::Fault::Ringway,
+        "XX000",
+        "internal lock is poisoned",
+    )
+}
+
+/// A statement text under its id. As long as somebody holds it, the id stays.
+#[derive(Debug)]
+pub struct Statement {
+    pub id: StatementId,
+    pub sql: Box<[u8]>,
+    pub types: Box<[u32]>,
+}
+
+/// Gives equal statements equal ids, over all clients, so that a server prepares each once.
+#[derive(Default)]
+struct Statements {
+    next: AtomicU64,
+    known: Mutex<HashMap<(Box<[u8]>, Box<[u32]>), Weak<Statement>>>,
+}
+
+impl Statements {
+    fn intern(&self, sql: &[u8], types: &[u32]) -> Arc<Statement> {
+        let new = || {
+            Arc::new(Statement {
+                id: StatementId(self.next.fetch_add(1, Relaxed)),
+                sql: sql.into(),
+                types: types.into(),
+            })
+        };
+        let Ok(mut known) = self.known.lock() else {
+            return new();
+        };
+        let key: (Box<[u8]>, Box<[u32]>) = (sql.into(), types.into());
+        if let Some(found) = known.get(&key).and_then(Weak::upgrade) {
+            return found;
+        }
+        // Amortised: a sweep at each doubling keeps the map near what is alive.
+        if known.len() == known.capacity() {
+            known.retain(|_, statement| statement.strong_count() > 0);
+        }
+        let statement = new();
+        known.insert(key, Arc::downgrade(&statement));
+        statement
+    }
+}

@@ -1,0 +1,163 @@
+//! The plan cache: by shape, bounded in bytes, emptied when the catalog changes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use planner::Catalog;
+use planner::plan::{Plan, PlanOptions, plan};
+use planner::shape::Shape;
+
+/// Charged per entry besides twice its key: the plan itself and the map's overhead.
+const ENTRY_BYTES: usize = 512;
+
+/// Two generations: what is used moves to `young`; when `young` is full it becomes `old`, and the
+/// old `old` is forgotten. Every step is O(1), and what is used survives.
+#[derive(Default)]
+struct Generations {
+    version: u64,
+    young: HashMap<Box<[u8]>, Arc<Plan>>,
+    old: HashMap<Box<[u8]>, Arc<Plan>>,
+    young_bytes: usize,
+    old_bytes: usize,
+}
+
+pub struct PlanCache {
+    capacity: usize,
+    generations: Mutex<Generations>,
+    pub hits: AtomicU64,
+    pub misses: AtomicU64,
+}
+
+impl PlanCache {
+    /// `capacity` in bytes, over both generations.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            generations: Mutex::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// The plan of `sql`, whose shape is `shape`; `types` are the parameter types Parse declared.
+    pub fn plan(&self, sql: &str, shape: &Shape, types: &[u32], catalog: &Catalog) -> Arc<Plan> {
+        // Declared types change what a parameter can be a key for, so they are part of the key.
+        let typed: Vec<u8>;
+        let key: &[u8] = if types.iter().all(|t| *t == 0) {
+            &shape.key
+        } else {
+            typed = [
+                &shape.key[..],
+                &[0],
+                &types
+                    .iter()
+                    .flat_map(|t| t.to_be_bytes())
+                    .collect::<Vec<_>>(),
+            ]
+            .concat();
+            &typed
+        };
+        if let Some(found) = self.lookup(key, catalog.version) {
+            self.hits.fetch_add(1, Relaxed);
+            return found;
+        }
+        self.misses.fetch_add(1, Relaxed);
+        let made = Arc::new(plan(sql, catalog, PlanOptions { param_types: types }));
+        self.insert(key, catalog.version, &made);
+        made
+    }
+
+    fn lookup(&self, key: &[u8], version: u64) -> Option<Arc<Plan>> {
+        let mut generations = self.generations.lock().ok()?;
+        if generations.version != version {
+            return None;
+        }
+        if let Some(plan) = generations.young.get(key) {
+            return Some(Arc::clone(plan));
+        }
+        let (key, plan) = generations.old.remove_entry(key)?;
+        let size = entry_size(&key);
+        generations.old_bytes = generations.old_bytes.saturating_sub(size);
+        let found = Arc::clone(&plan);
+        self.put(&mut generations, key, plan);
+        Some(found)
+    }
+
+    fn insert(&self, key: &[u8], version: u64, plan: &Arc<Plan>) {
+        let Ok(mut generations) = self.generations.lock() else {
+            return;
+        };
+        if generations.version != version {
+            *generations = Generations {
+                version,
+                ..Generations::default()
+            };
+        }
+        self.put(&mut generations, key.into(), Arc::clone(plan));
+    }
+
+    fn put(&self, generations: &mut Generations, key: Box<[u8]>, plan: Arc<Plan>) {
+        let size = entry_size(&key);
+        if size > self.capacity / 2 {
+            return;
+        }
+        if generations.young_bytes + size > self.capacity / 2 {
+            generations.old = std::mem::take(&mut generations.young);
+            generations.old_bytes = std::mem::take(&mut generations.young_bytes);
+        }
+        if generations.young.insert(key, plan).is_none() {
+            generations.young_bytes += size;
+        }
+    }
+
+    /// (entries, bytes charged).
+    pub fn usage(&self) -> (usize, usize) {
+        self.generations
+            .lock()
+            .map(|g| (g.young.len() + g.old.len(), g.young_bytes + g.old_bytes))
+            .unwrap_or_default()
+    }
+}
+
+fn entry_size(key: &[u8]) -> usize {
+    ENTRY_BYTES + 2 * key.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(sql: &str) -> Shape {
+        let mut shape = Shape::default();
+        shape.scan(sql.as_bytes());
+        shape
+    }
+
+    #[test]
+    fn stays_within_its_bytes_and_keeps_what_is_used() {
+        let cache = PlanCache::new(64 * 1024);
+        let catalog = Catalog::new(1, 1);
+        let hot = "SELECT hot FROM t";
+        for i in 0..1000 {
+            let sql = format!("SELECT c{i} FROM t");
+            cache.plan(&sql, &shape(&sql), &[], &catalog);
+            cache.plan(hot, &shape(hot), &[], &catalog);
+        }
+        assert!(cache.usage().1 <= 64 * 1024);
+        assert_eq!(
+            cache.misses.load(Relaxed),
+            1001,
+            "the hot plan was made once"
+        );
+    }
+
+    #[test]
+    fn a_new_catalog_makes_new_plans() {
+        let cache = PlanCache::new(64 * 1024);
+        let sql = "SELECT 1";
+        cache.plan(sql, &shape(sql), &[], &Catalog::new(1, 1));
+        cache.plan(sql, &shape(sql), &[], &Catalog::new(2, 1));
+        assert_eq!(cache.misses.load(Relaxed), 2);
+    }
+}

@@ -1,0 +1,201 @@
+//! Passes one server's replies to the client, and the client's COPY data to the server, until
+//! nothing more is owed. Both directions move at once, so neither side can block the other.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+
+use crate::backend::server::{Expect, Progress, Server};
+use crate::error::Error;
+use crate::wire::conn::{Conn, OUTBOX_HIGH};
+use crate::wire::frame;
+
+/// While a statement runs, at most this much of what the client sends next is read ahead.
+const READ_AHEAD: usize = 8 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All replies are here, and written or in the client's outbox.
+    Done,
+    /// COPY data ended, and the server will say no more until the client's next message.
+    NeedsClient,
+}
+
+#[derive(Debug)]
+pub enum Broken {
+    /// The client is gone, or sent something that makes no sense.
+    Client(Error),
+    /// The server is; the client must be told.
+    Server(Error),
+}
+
+/// Relays until `server` owes nothing.
+///
+/// # Errors
+/// Which side broke. The server connection is in doubt then.
+///
+/// Cancel safety: none; dropping the future midway leaves the server in doubt, which its pool sees.
+pub async fn relay(client: &mut Conn, server: &mut Server) -> Result<End, Broken> {
+    let mut copy = CopyIn::default();
+    poll_fn(|cx| poll_relay(cx, client, server, &mut copy)).await
+}
+
+/// Where in the client's COPY stream we are.
+#[derive(Default)]
+struct CopyIn {
+    rest_of_frame: usize,
+    ended: bool,
+}
+
+fn poll_relay(
+    cx: &mut Context<'_>,
+    client: &mut Conn,
+    server: &mut Server,
+    copy: &mut CopyIn,
+) -> Poll<Result<End, Broken>> {
+    loop {
+        let progress = server.scan(&mut client.outbox).map_err(Broken::Server)?;
+        if let Poll::Ready(Err(e)) = server.conn.poll_drain(cx) {
+            // It may have said why before it closed: read that first.
+            if let Poll::Pending | Poll::Ready(Ok(0) | Err(_)) = server.conn.poll_fill(cx) {
+                return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string()))));
+            }
+            continue;
+        }
+        let written = poll_to_client(cx, client, server).map_err(gone)?;
+        if progress == Progress::Done {
+            server.flush_approved(&mut client.outbox);
+            return Poll::Ready(Ok(End::Done));
+        }
+        if copy.ended
+            && !server
+                .expect
+                .iter()
+                .any(|e| matches!(e, Expect::Ready { .. }))
+        {
+            return Poll::Ready(Ok(End::NeedsClient));
+        }
+        if written && let Poll::Ready(read) = server.conn.poll_fill(cx) {
+            match read {
+                Ok(0) => {
+                    return Poll::Ready(Err(Broken::Server(server.lost("the server closed it"))));
+                }
+                Ok(_) => continue,
+                Err(e) => return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string())))),
+            }
+        }
+        let moved = if server.copy_in {
+            poll_copy(cx, client, server, copy)
+        } else {
+            poll_read_ahead(cx, client)
+        };
+        match moved {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error))),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// True once everything meant for the client is written.
+fn poll_to_client(
+    cx: &mut Context<'_>,
+    client: &mut Conn,
+    server: &mut Server,
+) -> io::Result<bool> {
+    match client.poll_drain(cx) {
+        Poll::Ready(result) => result?,
+        Poll::Pending => return Ok(false),
+    }
+    match server.poll_forward(cx, client) {
+        Poll::Ready(result) => result.map(|()| true),
+        Poll::Pending => Ok(false),
+    }
+}
+
+/// Watches for the client's end, reading a little of what it sends next.
+fn poll_read_ahead(cx: &mut Context<'_>, client: &mut Conn) -> Poll<Result<(), Error>> {
+    if client.inbox.len() >= READ_AHEAD {
+        return Poll::Pending;
+    }
+    match client.poll_fill(cx) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(closed())),
+        Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(_)) => Poll::Ready(Err(closed())),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// Moves COPY frames to the server as they come, bounded by what it accepts.
+fn poll_copy(
+    cx: &mut Context<'_>,
+    client: &mut Conn,
+    server: &mut Server,
+    copy: &mut CopyIn,
+) -> Poll<Result<(), Error>> {
+    if move_copy(client, server, copy)? {
+        return Poll::Ready(Ok(()));
+    }
+    if server.conn.outbox.len() >= OUTBOX_HIGH {
+        return Poll::Pending;
+    }
+    match client.poll_fill(cx) {
+        Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(closed())),
+        Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// True when anything moved.
+fn move_copy(client: &mut Conn, server: &mut Server, copy: &mut CopyIn) -> Result<bool, Error> {
+    let before = client.inbox.len();
+    while server.copy_in && server.conn.outbox.len() < OUTBOX_HIGH {
+        if copy.rest_of_frame == 0 {
+            let Some(header) = frame::peek(&client.inbox)? else {
+                break;
+            };
+            if header.tag != b'd' && client.inbox.len() < header.len {
+                break;
+            }
+            match header.tag {
+                b'd' => {}
+                // The server ignores these while it reads COPY data.
+                b'H' | b'S' => {
+                    client.inbox.advance(header.len);
+                    continue;
+                }
+                b'X' => return Err(closed()),
+                // CopyDone, CopyFail, or something the server will complain about.
+                _ => {
+                    copy.ended = true;
+                    server.copy_in = false;
+                }
+            }
+            copy.rest_of_frame = header.len;
+        }
+        let here = copy.rest_of_frame.min(client.inbox.len());
+        if here == 0 {
+            break;
+        }
+        server.conn.outbox.extend_from_slice(&client.inbox[..here]);
+        client.inbox.advance(here);
+        copy.rest_of_frame -= here;
+    }
+    Ok(client.inbox.len() != before)
+}
+
+fn gone(_: io::Error) -> Broken {
+    Broken::Client(closed())
+}
+
+/// The client closed its connection; there is no one left to tell.
+pub fn closed() -> Error {
+    Error::new(
+        crate::error::Fault::Client,
+        "08006",
+        "client closed the connection",
+    )
+    .fatal()
+}

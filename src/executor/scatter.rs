@@ -1,0 +1,250 @@
+//! A SELECT on several shards: every shard runs the rewritten text, [`Merger`] makes one answer.
+//!
+//! A [`Run`] can pause (a portal with a row limit); it owes each shard's ReadyForQuery until
+//! [`Run::finish`] or until the last row.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+
+use super::merge::{Merger, Step};
+use super::relay::Broken;
+use crate::backend::server::{Expect, Server};
+use crate::error::{Error, Fault};
+use crate::wire::conn::{Conn, OUTBOX_HIGH};
+use crate::wire::write;
+
+/// How the shards are asked.
+pub enum Request<'a> {
+    Simple {
+        sql: &'a [u8],
+    },
+    /// `bind_rest`: the Bind message after its two names, result formats fit for the shards' rows.
+    Extended {
+        sql: &'a [u8],
+        types: &'a [u32],
+        bind_rest: &'a [u8],
+    },
+}
+
+/// Why a run stopped giving rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    Finished,
+    RowLimit,
+}
+
+pub struct Run {
+    merger: Merger,
+    shards: Vec<Shard>,
+    columns: Option<BytesMut>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shard {
+    /// No RowDescription yet.
+    Starting,
+    Rows,
+    /// CommandComplete came.
+    Ended,
+    /// ReadyForQuery came.
+    Ready,
+}
+
+impl Run {
+    /// Queues the request on every server; [`Run::columns`] sends it.
+    pub fn start(merger: Merger, servers: &mut [&mut Server], request: &Request<'_>) -> Self {
+        for server in servers.iter_mut() {
+            server.begin_exchange();
+            let out = &mut server.conn.outbox;
+            match request {
+                Request::Simple { sql } => write::query(out, sql),
+                Request::Extended {
+                    sql,
+                    types,
+                    bind_rest,
+                } => {
+                    write::parse(out, b"", sql, types);
+                    write::bind(out, b"", b"", bind_rest);
+                    write::describe(out, b'P', b"");
+                    write::execute(out, b"", 0);
+                    out.extend_from_slice(write::SYNC);
+                }
+            }
+            server.unnamed = None;
+            server.expect.push_back(Expect::Ready { show: false });
+        }
+        Self {
+            merger,
+            shards: vec![Shard::Starting; servers.len()],
+            columns: None,
+        }
+    }
+
+    /// The RowDescription frame for the client, once every shard has described its rows: what
+    /// cannot be merged is refused before the first row.
+    ///
+    /// # Errors
+    /// A shard's error or loss, or the refusal.
+    pub async fn columns(
+        &mut self,
+        client: &mut Conn,
+        servers: &mut [&mut Server],
+    ) -> Result<BytesMut, Broken> {
+        poll_fn(|cx| {
+            loop {
+                if !self.shards.contains(&Shard::Starting)
+                    && let Some(columns) = &self.columns
+                {
+                    return Poll::Ready(Ok(columns.clone()));
+                }
+                if self.poll_servers(cx, servers)?.is_pending() {
+                    return poll_gone(cx, client);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends rows to the client, at most `max_rows` unless that is 0.
+    ///
+    /// # Errors
+    /// Which side broke, or a shard's own error.
+    pub async fn rows(
+        &mut self,
+        client: &mut Conn,
+        servers: &mut [&mut Server],
+        max_rows: u32,
+    ) -> Result<Pause, Broken> {
+        let start = self.merger.rows_out();
+        poll_fn(|cx| {
+            loop {
+                while client.outbox.len() < OUTBOX_HIGH {
+                    if max_rows > 0 && self.merger.rows_out() - start >= u64::from(max_rows) {
+                        return Poll::Ready(Ok(Pause::RowLimit));
+                    }
+                    match self.merger.step().map_err(Broken::Server)? {
+                        Step::Row(row) => client.outbox.extend_from_slice(&row),
+                        Step::Need(_) => break,
+                        Step::Done => return Poll::Ready(Ok(Pause::Finished)),
+                    }
+                }
+                let drained = client
+                    .poll_drain(cx)
+                    .map_err(|_| Broken::Client(super::relay::closed()))?;
+                if drained.is_pending() && client.outbox.len() >= OUTBOX_HIGH {
+                    return Poll::Pending;
+                }
+                if self.poll_servers(cx, servers)?.is_pending() {
+                    return poll_gone(cx, client);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Rows given so far.
+    pub fn rows_out(&self) -> u64 {
+        self.merger.rows_out()
+    }
+
+    /// Reads what the shards still owe, dropping rows nobody wants.
+    ///
+    /// # Errors
+    /// The loss of a shard's connection; errors of its statement are in [`Server::error`].
+    pub async fn finish(&mut self, servers: &mut [&mut Server]) -> Result<(), Error> {
+        for (server, shard) in servers.iter_mut().zip(&mut self.shards) {
+            while *shard != Shard::Ready {
+                while let Some((tag, _)) = server.next_frame()? {
+                    if tag == b'Z' {
+                        *shard = Shard::Ready;
+                    }
+                }
+                if *shard != Shard::Ready {
+                    server.exchange().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from every server whose rows are wanted; pending when none has anything.
+    fn poll_servers(
+        &mut self,
+        cx: &mut Context<'_>,
+        servers: &mut [&mut Server],
+    ) -> Result<Poll<()>, Broken> {
+        let mut progress = Poll::Pending;
+        for (index, server) in servers.iter_mut().enumerate() {
+            if let Poll::Ready(Err(e)) = server.conn.poll_drain(cx) {
+                return Err(Broken::Server(server.lost(&e.to_string())));
+            }
+            // A shard that is ahead waits, unless it is at its end anyway.
+            if self.shards[index] == Shard::Ready || self.merger.is_full(index) {
+                continue;
+            }
+            match server.conn.poll_fill(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(0)) => {
+                    return Err(Broken::Server(server.lost("the server closed it")));
+                }
+                Poll::Ready(Err(e)) => return Err(Broken::Server(server.lost(&e.to_string()))),
+                Poll::Ready(Ok(_)) => {
+                    progress = Poll::Ready(());
+                    self.take_frames(index, server).map_err(Broken::Server)?;
+                }
+            }
+        }
+        Ok(progress)
+    }
+
+    fn take_frames(&mut self, index: usize, server: &mut Server) -> Result<(), Error> {
+        while let Some((tag, body)) = server.next_frame()? {
+            match tag {
+                b'T' => {
+                    if let Some(columns) = self.merger.row_description(index, &body)? {
+                        self.columns = Some(columns);
+                    }
+                    self.shards[index] = Shard::Rows;
+                }
+                b'D' => self.merger.push(index, body)?,
+                b'C' => {
+                    self.merger.end(index);
+                    self.shards[index] = Shard::Ended;
+                }
+                b'Z' => self.shards[index] = Shard::Ready,
+                b'E' => {
+                    let error = server.error.as_deref().cloned();
+                    return Err(error.unwrap_or_else(|| server.lost("it failed")));
+                }
+                b'1' | b'2' | b'N' | b'S' | b'A' => {}
+                other => {
+                    server.doubt = Some("the server sent a reply that nothing asked for");
+                    return Err(Error::new(
+                        Fault::Server,
+                        "08P01",
+                        "unexpected message from server",
+                    )
+                    .detail(format!("Message type \"{}\".", other.escape_ascii())));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// While shards are awaited, the client's leaving ends the run.
+fn poll_gone<T>(cx: &mut Context<'_>, client: &mut Conn) -> Poll<Result<T, Broken>> {
+    const READ_AHEAD: usize = 8 * 1024;
+    while client.inbox.len() < READ_AHEAD {
+        match client.poll_fill(cx) {
+            Poll::Ready(Ok(0) | Err(_)) => {
+                return Poll::Ready(Err(Broken::Client(super::relay::closed())));
+            }
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => break,
+        }
+    }
+    Poll::Pending
+}

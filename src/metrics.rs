@@ -1,0 +1,536 @@
+//! Every metric: its name, kind, help and labels, in one table.
+//!
+//! Handles are made once, when a database or a server is configured, and given to the rooms that
+//! use them; nothing on the way of a statement looks a metric up by name. There is no global
+//! recorder: whoever holds [`Metrics`] can render it, and tests have one each.
+//!
+//! Labels are bounded: names from the configuration, words of the enums here, and SQLSTATEs that
+//! Ringway itself raises. Never users, addresses of clients, or text from a statement.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusRecorder};
+
+/// A row of the table.
+struct Metric {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    labels: &'static [&'static str],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    /// In seconds, with [`SECONDS`] as bounds.
+    Histogram,
+}
+
+/// Upper bounds of the histograms' buckets: from a point query on a warm cache to a report.
+const SECONDS: [f64; 16] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0, 60.0,
+];
+
+const DATABASE: &[&str] = &["database"];
+const SERVER: &[&str] = &["database", "shard", "server"];
+
+macro_rules! table {
+    ($($id:ident = $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
+        $(const $id: Metric =
+            Metric { name: $name, kind: Kind::$kind, help: $help, labels: $labels };)*
+        /// All of them, for descriptions.
+        const TABLE: &[Metric] = &[$($id),*];
+    };
+}
+
+table! {
+    BUILD = Gauge "ringway_build_info" &["version"], "Always 1; the version is the label.";
+    RELOADS = Counter "ringway_config_reloads_total" &["result"], "Configuration files read again, by whether they were applied or refused.";
+    LOGIN_FAILURES = Counter "ringway_login_failures_total" &[], "Clients refused before they were logged in.";
+    CLIENTS = Gauge "ringway_clients" DATABASE, "Clients connected now.";
+    CLIENT_CONNECTIONS = Counter "ringway_client_connections_total" DATABASE, "Clients that logged in.";
+    WAITING = Gauge "ringway_pool_waiting_clients" DATABASE, "Clients that wait for a server connection now.";
+    TRANSACTIONS = Counter "ringway_transactions_total" DATABASE, "Transactions that ended.";
+    QUERIES = Counter "ringway_queries_total" DATABASE, "Statements answered.";
+    RECEIVED = Counter "ringway_bytes_received_total" DATABASE, "Bytes received from clients.";
+    SENT = Counter "ringway_bytes_sent_total" DATABASE, "Bytes sent to clients.";
+    CHECKOUTS = Counter "ringway_checkouts_total" DATABASE, "Server connections given to clients.";
+    QUERY_SECONDS = Histogram "ringway_query_seconds" DATABASE, "From a statement's arrival to the end of its answer, the wait for a server included.";
+    CHECKOUT_SECONDS = Histogram "ringway_checkout_wait_seconds" DATABASE, "Wait for a server connection.";
+    ROUTES = Counter "ringway_routes_total" &["database", "kind"], "Statements by how they were executed.";
+    READS = Counter "ringway_reads_total" &["database", "role", "reason"], "Reads by the role of the server that answered, and why it did.";
+    PLAN_HITS = Counter "ringway_plan_cache_hits_total" DATABASE, "Statements whose plan was in the cache.";
+    PLAN_MISSES = Counter "ringway_plan_cache_misses_total" DATABASE, "Statements that had to be planned.";
+    PLAN_BYTES = Gauge "ringway_plan_cache_bytes" DATABASE, "Memory of the cached plans.";
+    ERRORS = Counter "ringway_errors_total" &["database", "sqlstate"], "Errors that Ringway itself answered with; errors of servers are not among them.";
+    SERVER_CONNECTIONS = Gauge "ringway_server_connections" &["database", "shard", "server", "state"], "Connections to servers now: active with a client, or idle.";
+    SERVER_CONNECTS = Counter "ringway_server_connects_total" &["database", "shard", "server", "result"], "Connections opened to servers, and attempts that failed.";
+    SERVER_UP = Gauge "ringway_server_up" SERVER, "1 when the server answered its last health query.";
+    SERVER_PRIMARY = Gauge "ringway_server_primary" SERVER, "1 when the server is its shard's primary.";
+    LAG_SECONDS = Gauge "ringway_replica_lag_seconds" SERVER, "How old a replica's data may be; NaN when unknown or not a replica.";
+    LAG_BYTES = Gauge "ringway_replica_lag_bytes" SERVER, "WAL that a replica has still to replay; NaN when unknown or not a replica.";
+}
+
+/// A total that SHOW STATS reads back: the exporter's own counters can only be written.
+#[derive(Debug, Default)]
+pub struct Total(AtomicU64);
+
+impl Total {
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add_micros(&self, elapsed: Duration) {
+        self.add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// An enum whose words are values of a label.
+pub trait Word: Copy + 'static {
+    const ALL: &'static [Self];
+    /// Position in `ALL`.
+    fn index(self) -> usize;
+}
+
+/// One counter per word.
+pub struct CounterBy<W> {
+    counters: Vec<Counter>,
+    words: PhantomData<W>,
+}
+
+impl<W: Word> CounterBy<W> {
+    fn new(make: impl Fn(W) -> Counter) -> Self {
+        Self {
+            counters: W::ALL.iter().map(|word| make(*word)).collect(),
+            words: PhantomData,
+        }
+    }
+
+    pub fn increment(&self, word: W) {
+        self.counters[word.index()].increment(1);
+    }
+}
+
+/// How a statement was executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// On one shard, text and answer untouched.
+    Direct,
+    /// On several shards, their rows merged.
+    Merge,
+    /// On several shards, answered with one tag.
+    Broadcast,
+    /// Nowhere: refused before anything ran.
+    Refused,
+    /// Answered by Ringway itself.
+    Local,
+}
+
+impl Word for RouteKind {
+    const ALL: &'static [Self] = &[
+        Self::Direct,
+        Self::Merge,
+        Self::Broadcast,
+        Self::Refused,
+        Self::Local,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl RouteKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Merge => "merge",
+            Self::Broadcast => "broadcast",
+            Self::Refused => "refused",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// Who answered a read, and why: what the balancer says, and what the session adds to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadBy {
+    /// A replica that was fresh enough.
+    FreshReplica,
+    /// A replica, in a transaction that began on it.
+    ReplicaTransaction,
+    /// The primary: reads are not split.
+    SplitOff,
+    /// The primary: the shard has no replicas.
+    NoReplica,
+    /// The primary: every replica is down or behind.
+    NoneEligible,
+    /// The primary: the position of the session's own write is not known yet.
+    MarkUnresolved,
+    /// The primary: no replica has replayed the session's own write.
+    NotCaughtUp,
+    /// The primary: inside a transaction that may write.
+    Transaction,
+    /// The primary: the client asked for it.
+    Hint,
+}
+
+impl Word for ReadBy {
+    const ALL: &'static [Self] = &[
+        Self::FreshReplica,
+        Self::ReplicaTransaction,
+        Self::SplitOff,
+        Self::NoReplica,
+        Self::NoneEligible,
+        Self::MarkUnresolved,
+        Self::NotCaughtUp,
+        Self::Transaction,
+        Self::Hint,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl ReadBy {
+    /// The values of `role` and `reason`.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::FreshReplica => ("replica", "fresh_replica"),
+            Self::ReplicaTransaction => ("replica", "transaction"),
+            Self::SplitOff => ("primary", "split_off"),
+            Self::NoReplica => ("primary", "no_replica"),
+            Self::NoneEligible => ("primary", "none_eligible"),
+            Self::MarkUnresolved => ("primary", "mark_unresolved"),
+            Self::NotCaughtUp => ("primary", "not_caught_up"),
+            Self::Transaction => ("primary", "transaction"),
+            Self::Hint => ("primary", "hint"),
+        }
+    }
+}
+
+/// The process's metrics.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    databases: Mutex<BTreeMap<String, Arc<DatabaseMetrics>>>,
+    pub reloads_applied: Counter,
+    pub reloads_refused: Counter,
+    pub login_failures: Counter,
+}
+
+/// One database's metrics: a field per row of the table, and the totals of SHOW STATS.
+pub struct DatabaseMetrics {
+    pub clients: Gauge,
+    pub client_connections: Counter,
+    pub waiting: Gauge,
+    pub received_bytes: Total,
+    pub sent_bytes: Total,
+    pub client_parses: Total,
+    pub server_parses: Total,
+    pub binds: Total,
+    pub routes: CounterBy<RouteKind>,
+    pub reads: CounterBy<ReadBy>,
+    pub plan_cache_hits: Counter,
+    pub plan_cache_misses: Counter,
+    pub plan_cache_bytes: Gauge,
+    transactions: Total,
+    queries: Total,
+    checkouts: Total,
+    transaction_micros: Total,
+    query_micros: Total,
+    wait_micros: Total,
+    query_seconds: Histogram,
+    checkout_seconds: Histogram,
+}
+
+/// What SHOW STATS counts, since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub checkouts: u64,
+    pub transactions: u64,
+    pub queries: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    pub transaction_micros: u64,
+    pub query_micros: u64,
+    pub wait_micros: u64,
+    pub client_parses: u64,
+    pub server_parses: u64,
+    pub binds: u64,
+}
+
+/// One server's metrics, for one shard of one database.
+pub struct ServerMetrics {
+    /// Connections that serve a client.
+    pub active: Gauge,
+    /// Connections that wait for one.
+    pub idle: Gauge,
+    pub connects: Counter,
+    pub connect_failures: Counter,
+    pub up: Gauge,
+    pub primary: Gauge,
+    lag_seconds: Gauge,
+    lag_bytes: Gauge,
+}
+
+impl Metrics {
+    /// A recorder of its own, with every metric described.
+    ///
+    /// # Errors
+    /// None with the table as it is: the histograms have bounds.
+    pub fn new() -> Result<Self, BuildError> {
+        let histograms = TABLE.iter().filter(|metric| metric.kind == Kind::Histogram);
+        let builder =
+            histograms
+                .into_iter()
+                .try_fold(PrometheusBuilder::new(), |builder, metric| {
+                    builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), &SECONDS)
+                })?;
+        let recorder = builder.build_recorder();
+        for Metric {
+            name,
+            kind,
+            help,
+            labels: _,
+        } in TABLE
+        {
+            match kind {
+                Kind::Counter => recorder.describe_counter((*name).into(), None, (*help).into()),
+                Kind::Gauge => recorder.describe_gauge((*name).into(), None, (*help).into()),
+                Kind::Histogram => {
+                    recorder.describe_histogram((*name).into(), None, (*help).into());
+                }
+            }
+        }
+        recorder
+            .gauge(&BUILD, &[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        Ok(Self {
+            reloads_applied: recorder.counter(&RELOADS, &["applied"]),
+            reloads_refused: recorder.counter(&RELOADS, &["refused"]),
+            login_failures: recorder.counter(&LOGIN_FAILURES, &[]),
+            databases: Mutex::default(),
+            recorder,
+        })
+    }
+
+    /// The handles of a database; the same ones whenever it is asked for.
+    pub fn database(&self, name: &str) -> Arc<DatabaseMetrics> {
+        let mut databases = self
+            .databases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = databases.get(name) {
+            return Arc::clone(database);
+        }
+        let database = Arc::new(DatabaseMetrics::new(&self.recorder, name));
+        databases.insert(name.to_owned(), Arc::clone(&database));
+        database
+    }
+
+    /// The handles of a server; `server` is its endpoint, written as in the configuration.
+    pub fn server(&self, database: &str, shard: &str, server: &str) -> ServerMetrics {
+        let labels = [database, shard, server];
+        let gauge = |metric| self.recorder.gauge(metric, &labels);
+        let connections = |state| {
+            self.recorder
+                .gauge(&SERVER_CONNECTIONS, &[database, shard, server, state])
+        };
+        let connects = |result| {
+            self.recorder
+                .counter(&SERVER_CONNECTS, &[database, shard, server, result])
+        };
+        let metrics = ServerMetrics {
+            active: connections("active"),
+            idle: connections("idle"),
+            connects: connects("ok"),
+            connect_failures: connects("failed"),
+            up: gauge(&SERVER_UP),
+            primary: gauge(&SERVER_PRIMARY),
+            lag_seconds: gauge(&LAG_SECONDS),
+            lag_bytes: gauge(&LAG_BYTES),
+        };
+        metrics.set_lag(None, None);
+        metrics
+    }
+
+    /// Counts an error that Ringway itself answered with. The code is one written in our source,
+    /// so that a server cannot add labels.
+    pub fn error(&self, database: &str, sqlstate: &'static str) {
+        self.recorder
+            .counter(&ERRORS, &[database, sqlstate])
+            .increment(1);
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let databases = self
+            .databases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (name, database) in databases.iter() {
+            let totals = database.totals();
+            let publish = |metric, total| {
+                self.recorder
+                    .counter(metric, &[name.as_str()])
+                    .absolute(total)
+            };
+            publish(&TRANSACTIONS, totals.transactions);
+            publish(&QUERIES, totals.queries);
+            publish(&RECEIVED, totals.received_bytes);
+            publish(&SENT, totals.sent_bytes);
+            publish(&CHECKOUTS, totals.checkouts);
+        }
+        drop(databases);
+        self.recorder.handle().render()
+    }
+
+    /// Folds the histograms' samples, which are kept one by one until then; to be called every
+    /// few seconds, whether or not anyone scrapes.
+    pub fn upkeep(&self) {
+        self.recorder.handle().run_upkeep();
+    }
+}
+
+impl DatabaseMetrics {
+    fn new(recorder: &PrometheusRecorder, name: &str) -> Self {
+        let counter = |metric| recorder.counter(metric, &[name]);
+        let gauge = |metric| recorder.gauge(metric, &[name]);
+        let histogram = |metric| recorder.histogram(metric, &[name]);
+        Self {
+            clients: gauge(&CLIENTS),
+            client_connections: counter(&CLIENT_CONNECTIONS),
+            waiting: gauge(&WAITING),
+            received_bytes: Total::default(),
+            sent_bytes: Total::default(),
+            client_parses: Total::default(),
+            server_parses: Total::default(),
+            binds: Total::default(),
+            routes: CounterBy::new(|kind: RouteKind| {
+                recorder.counter(&ROUTES, &[name, kind.name()])
+            }),
+            reads: CounterBy::new(|by: ReadBy| {
+                let (role, reason) = by.names();
+                recorder.counter(&READS, &[name, role, reason])
+            }),
+            plan_cache_hits: counter(&PLAN_HITS),
+            plan_cache_misses: counter(&PLAN_MISSES),
+            plan_cache_bytes: gauge(&PLAN_BYTES),
+            transactions: Total::default(),
+            queries: Total::default(),
+            checkouts: Total::default(),
+            transaction_micros: Total::default(),
+            query_micros: Total::default(),
+            wait_micros: Total::default(),
+            query_seconds: histogram(&QUERY_SECONDS),
+            checkout_seconds: histogram(&CHECKOUT_SECONDS),
+        }
+    }
+
+    /// A statement was answered, `elapsed` after it arrived.
+    pub fn query_done(&self, elapsed: Duration) {
+        self.queries.add(1);
+        self.query_micros.add_micros(elapsed);
+        self.query_seconds.record(elapsed);
+    }
+
+    /// A transaction ended, `elapsed` after its first statement.
+    pub fn transaction_done(&self, elapsed: Duration) {
+        self.transactions.add(1);
+        self.transaction_micros.add_micros(elapsed);
+    }
+
+    /// A client got a server connection after it had waited for it.
+    pub fn checkout_done(&self, waited: Duration) {
+        self.checkouts.add(1);
+        self.wait_micros.add_micros(waited);
+        self.checkout_seconds.record(waited);
+    }
+
+    pub fn totals(&self) -> Totals {
+        Totals {
+            checkouts: self.checkouts.get(),
+            transactions: self.transactions.get(),
+            queries: self.queries.get(),
+            received_bytes: self.received_bytes.get(),
+            sent_bytes: self.sent_bytes.get(),
+            transaction_micros: self.transaction_micros.get(),
+            query_micros: self.query_micros.get(),
+            wait_micros: self.wait_micros.get(),
+            client_parses: self.client_parses.get(),
+            server_parses: self.server_parses.get(),
+            binds: self.binds.get(),
+        }
+    }
+}
+
+impl ServerMetrics {
+    /// The server left the configuration: what it was last is no longer true. Its connections
+    /// count down by themselves as they close.
+    pub fn retire(&self) {
+        self.up.set(f64::NAN);
+        self.primary.set(f64::NAN);
+        self.set_lag(None, None);
+    }
+
+    /// `None` when it is unknown or the server is no replica.
+    pub fn set_lag(&self, age: Option<Duration>, bytes: Option<u64>) {
+        self.lag_seconds
+            .set(age.map_or(f64::NAN, |age| age.as_secs_f64()));
+        self.lag_bytes
+            .set(bytes.map_or(f64::NAN, |bytes| bytes as f64));
+    }
+}
+
+/// Handles by row of the table, so that names and labels are written there only.
+trait FromTable {
+    fn counter(&self, metric: &Metric, values: &[&str]) -> Counter;
+    fn gauge(&self, metric: &Metric, values: &[&str]) -> Gauge;
+    fn histogram(&self, metric: &Metric, values: &[&str]) -> Histogram;
+}
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+impl FromTable for PrometheusRecorder {
+    fn counter(&self, metric: &Metric, values: &[&str]) -> Counter {
+        self.register_counter(&metric.key(Kind::Counter, values), &METADATA)
+    }
+
+    fn gauge(&self, metric: &Metric, values: &[&str]) -> Gauge {
+        self.register_gauge(&metric.key(Kind::Gauge, values), &METADATA)
+    }
+
+    fn histogram(&self, metric: &Metric, values: &[&str]) -> Histogram {
+        self.register_histogram(&metric.key(Kind::Histogram, values), &METADATA)
+    }
+}
+
+impl Metric {
+    fn key(&self, kind: Kind, values: &[&str]) -> Key {
+        debug_assert!(
+            self.kind == kind && self.labels.len() == values.len(),
+            "{}",
+            self.name
+        );
+        let labels = self.labels.iter().zip(values);
+        let labels: Vec<Label> = labels
+            .map(|(label, value)| Label::new(*label, (*value).to_owned()))
+            .collect();
+        Key::from_parts(self.name, labels)
+    }
+}

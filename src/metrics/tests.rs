@@ -1,0 +1,145 @@
+//! What is rendered is what the table says.
+
+use super::*;
+
+/// The samples of a metric as rendered, without their name.
+fn samples(text: &str, name: &str) -> Vec<String> {
+    let mut samples: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with(['{', ' ']))
+        .map(str::to_owned)
+        .collect();
+    samples.sort();
+    samples
+}
+
+#[test]
+fn every_metric_is_rendered_with_its_help_and_kind() {
+    let metrics = Metrics::new().unwrap();
+    metrics
+        .database("shop")
+        .query_done(Duration::from_millis(3));
+    metrics
+        .database("shop")
+        .checkout_done(Duration::from_micros(20));
+    metrics.server("shop", "s1", "a:5432");
+    metrics.error("shop", "53300");
+    let text = metrics.render();
+    for Metric {
+        name,
+        kind,
+        help,
+        labels: _,
+    } in TABLE
+    {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        assert!(
+            text.contains(&format!("# HELP {name} {help}\n")),
+            "no help of {name}\n{text}"
+        );
+        assert!(
+            text.contains(&format!("# TYPE {name} {kind}\n")),
+            "no type of {name}\n{text}"
+        );
+    }
+    let described = text
+        .lines()
+        .filter(|line| line.starts_with("# TYPE"))
+        .count();
+    assert_eq!(
+        described,
+        TABLE.len(),
+        "something is rendered that is not in the table\n{text}"
+    );
+}
+
+#[test]
+fn names_follow_prometheus() {
+    for metric in TABLE {
+        assert_eq!(
+            metric.kind == Kind::Counter,
+            metric.name.ends_with("_total"),
+            "{}",
+            metric.name
+        );
+        assert!(metric.name.starts_with("ringway_"));
+        assert!(metric.help.ends_with('.'));
+    }
+}
+
+#[test]
+fn a_database_has_the_same_handles_whenever_it_is_asked_for() {
+    let metrics = Metrics::new().unwrap();
+    metrics
+        .database("shop")
+        .query_done(Duration::from_millis(3));
+    metrics
+        .database("shop")
+        .query_done(Duration::from_millis(3));
+    let text = metrics.render();
+    assert_eq!(
+        samples(&text, "ringway_queries_total"),
+        ["{database=\"shop\"} 2"]
+    );
+    assert_eq!(
+        samples(&text, "ringway_query_seconds_count"),
+        ["{database=\"shop\"} 2"]
+    );
+    assert_eq!(metrics.database("shop").totals().query_micros, 6_000);
+}
+
+#[test]
+fn words_count_under_their_own_name() {
+    let metrics = Metrics::new().unwrap();
+    let shop = metrics.database("shop");
+    for (at, kind) in RouteKind::ALL.iter().enumerate() {
+        assert_eq!(kind.index(), at);
+    }
+    for (at, by) in ReadBy::ALL.iter().enumerate() {
+        assert_eq!(by.index(), at);
+    }
+    shop.routes.increment(RouteKind::Local);
+    shop.reads.increment(ReadBy::Hint);
+    let text = metrics.render();
+    let counted = |name| {
+        samples(&text, name)
+            .into_iter()
+            .filter(|s| s.ends_with(" 1"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        counted("ringway_routes_total"),
+        ["{database=\"shop\",kind=\"local\"} 1"]
+    );
+    let hint = "{database=\"shop\",role=\"primary\",reason=\"hint\"} 1";
+    assert_eq!(counted("ringway_reads_total"), [hint]);
+}
+
+#[test]
+fn an_unknown_lag_is_not_zero() {
+    let metrics = Metrics::new().unwrap();
+    let server = metrics.server("shop", "s1", "a:5432");
+    let lag = |metrics: &Metrics| samples(&metrics.render(), "ringway_replica_lag_seconds");
+    let labels = "{database=\"shop\",shard=\"s1\",server=\"a:5432\"}";
+    assert_eq!(lag(&metrics), [format!("{labels} NaN")]);
+    server.set_lag(Some(Duration::from_millis(250)), Some(10));
+    assert_eq!(lag(&metrics), [format!("{labels} 0.25")]);
+}
+
+#[test]
+fn a_server_that_left_is_not_up() {
+    let metrics = Metrics::new().unwrap();
+    let server = metrics.server("shop", "s1", "a:5432");
+    server.up.set(1.0);
+    server.retire();
+    let up = samples(&metrics.render(), "ringway_server_up");
+    assert_eq!(
+        up,
+        ["{database=\"shop\",shard=\"s1\",server=\"a:5432\"} NaN"]
+    );
+}

@@ -1,0 +1,125 @@
+//! The client's transaction block, and telling servers of it.
+//!
+//! BEGIN is answered at once and sent to a shard with the first statement that needs it, so a
+//! transaction occupies only the shards it touches. What ran on all enlisted shards before (BEGIN,
+//! SAVEPOINT, SET LOCAL) is replayed on one that joins later.
+
+use crate::backend::server::Status;
+use crate::error::{Error, Fault};
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Block {
+    /// Each statement is its own transaction.
+    #[default]
+    None,
+    /// `prelude`: the texts a shard that joins must run first, BEGIN before all.
+    Open { prelude: Vec<Vec<u8>> },
+    /// A statement failed: only ROLLBACK (also TO a savepoint) or COMMIT may follow.
+    Failed { prelude: Vec<Vec<u8>> },
+}
+
+impl Block {
+    pub fn begin(sql: &[u8]) -> Self {
+        Self::Open {
+            prelude: vec![sql.to_vec()],
+        }
+    }
+
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    pub fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+
+    pub fn status(&self) -> Status {
+        match self {
+            Self::None => Status::Idle,
+            Self::Open { .. } => Status::InTransaction,
+            Self::Failed { .. } => Status::Failed,
+        }
+    }
+
+    pub fn prelude(&self) -> &[Vec<u8>] {
+        match self {
+            Self::None => &[],
+            Self::Open { prelude } | Self::Failed { prelude } => prelude,
+        }
+    }
+
+    /// Remembers a text that every shard of this block must have run.
+    pub fn push(&mut self, sql: &[u8]) {
+        match self {
+            Self::None => {}
+            Self::Open { prelude } | Self::Failed { prelude } => prelude.push(sql.to_vec()),
+        }
+    }
+
+    /// Follows what the enlisted servers report.
+    pub fn observe(&mut self, status: Status) {
+        let prelude = match std::mem::take(self) {
+            Self::None => Vec::new(),
+            Self::Open { prelude } | Self::Failed { prelude } => prelude,
+        };
+        *self = match status {
+            Status::Idle => Self::None,
+            Status::InTransaction => Self::Open { prelude },
+            Status::Failed => Self::Failed { prelude },
+        };
+    }
+
+    pub fn fail(&mut self) {
+        if !self.is_none() {
+            self.observe(Status::Failed);
+        }
+    }
+}
+
+/// 25P02, as PostgreSQL words it.
+pub fn aborted() -> Error {
+    Error::new(
+        Fault::Client,
+        "25P02",
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}
+
+/// A write that would need atomic commit over several shards.
+pub fn second_writer(first: &str, second: &str) -> Error {
+    Error::new(
+        Fault::Client,
+        "0A000",
+        "transaction would write to a second shard",
+    )
+    .detail(format!(
+        "It has written to shard \"{first}\", and this statement writes to shard \"{second}\"; \
+             there is no atomic commit over several shards yet."
+    ))
+    .hint("Split it into one transaction per shard.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_servers() {
+        let mut block = Block::begin(b"BEGIN");
+        assert_eq!(block.status(), Status::InTransaction);
+        block.observe(Status::Failed);
+        assert!(block.is_failed());
+        assert_eq!(block.prelude(), [b"BEGIN".to_vec()]);
+        block.observe(Status::InTransaction);
+        assert!(!block.is_failed(), "ROLLBACK TO revives it");
+        block.observe(Status::Idle);
+        assert!(block.is_none());
+    }
+
+    #[test]
+    fn nothing_fails_outside_a_block() {
+        let mut block = Block::None;
+        block.fail();
+        assert!(block.is_none());
+    }
+}

@@ -1,0 +1,434 @@
+//! Getting server connections, exchanging messages over them, and giving them back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use planner::ShardId;
+use planner::plan::{Access, SessionEffect, SetStatement};
+
+use super::block::{Block, second_writer};
+use super::{ClientState, Enlisted, Session};
+use crate::backend::server::{Settings, Status};
+use crate::cluster::{EndpointId, Role};
+use crate::error::{Error, Fault};
+use crate::executor::relay::{Broken, End, relay};
+use crate::net::Instant;
+use crate::pool::Lease;
+
+/// A text that cannot fail on a healthy, idle connection, so it may travel with the next one.
+const PLAIN_BEGIN: [&[u8]; 2] = [b"BEGIN", b"begin"];
+
+impl Session {
+    /// A connection to `shard` that may run a statement with `access`; its index in `leases`.
+    ///
+    /// # Errors
+    /// No server, no free connection in time, a second shard to write to, or a setting of the
+    /// client that this server refuses.
+    pub(super) async fn enlist(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
+        if access == Access::Write {
+            self.check_single_writer(shard)?;
+        }
+        let index = match self.held(shard, access) {
+            Some(index) => index,
+            None => self.take(shard, access).await?,
+        };
+        if !self.block.is_none() && !self.leases[index].in_block {
+            self.open_block(index).await?;
+        }
+        let held = &mut self.leases[index];
+        held.wrote |= access == Access::Write;
+        held.leaves_mark |= access != Access::Read;
+        Ok(index)
+    }
+
+    /// All writes of a transaction must be on one shard.
+    fn check_single_writer(&self, shard: ShardId) -> Result<(), Error> {
+        match self
+            .leases
+            .iter()
+            .find(|held| held.wrote && held.shard != shard)
+        {
+            Some(other) => Err(second_writer(
+                self.shard_name(other.shard),
+                self.shard_name(shard),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn shard_name(&self, shard: ShardId) -> &str {
+        self.db
+            .config
+            .shards
+            .get(usize::from(shard.0))
+            .map_or("?", |shard| &shard.name)
+    }
+
+    /// A connection held already: what this transaction uses, so that it sees its own writes.
+    fn held(&self, shard: ShardId, access: Access) -> Option<usize> {
+        let here = |held: &&Enlisted| held.shard == shard;
+        let primary = self.leases.iter().filter(here).find(|held| !held.replica);
+        let found = primary.or_else(|| {
+            self.leases
+                .iter()
+                .filter(here)
+                .find(|_| access == Access::Read && self.block.is_none())
+        })?;
+        self.leases
+            .iter()
+            .position(|held| std::ptr::eq(held, found))
+    }
+
+    async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
+        self.info.set(ClientState::Waiting);
+        let split = access == Access::Read && self.block.is_none() && !self.is_session_mode();
+        let (endpoint, replica, lease) = match self.take_replica(shard, split).await {
+            Some(taken) => taken,
+            None => self.take_primary(shard).await?,
+        };
+        self.info.set(ClientState::Active);
+        self.info.cancel.add(&lease.identity);
+        let session_mode = self.is_session_mode().then_some("session pool mode");
+        let mut held = Enlisted {
+            shard,
+            endpoint,
+            replica,
+            lease,
+            in_block: false,
+            wrote: false,
+            leaves_mark: false,
+            pinned: session_mode,
+            needs_sync: false,
+        };
+        apply_settings(&mut held.lease, &self.settings).await?;
+        self.leases.push(held);
+        Ok(self.leases.len() - 1)
+    }
+
+    /// A fresh enough replica, if this is a read and there is one. A replica that cannot be
+    /// connected to is taken out of rotation and the next is asked.
+    async fn take_replica(
+        &mut self,
+        shard: ShardId,
+        split: bool,
+    ) -> Option<(EndpointId, bool, Lease)> {
+        if !split || !self.db.config.reads.split {
+            return None;
+        }
+        let servers = self.db.config.shards[usize::from(shard.0)].endpoints.len();
+        for _ in 0..servers {
+            let max_wait = self.db.config.reads.max_wait;
+            let mark = &mut self.marks[usize::from(shard.0)];
+            let mut pick = self.db.cluster.pick_read(shard, mark)?;
+            if pick.reason.passes_with_time() && !max_wait.is_zero() {
+                pick = self.db.cluster.wait_fresh(shard, mark, max_wait).await?;
+            }
+            if pick.role == Role::Primary {
+                self.db.stats.routes.reads_on_primary.fetch_add(1, Relaxed);
+                return None;
+            }
+            match self.checkout(shard, pick.endpoint).await {
+                Ok(lease) => {
+                    self.db.stats.routes.reads_on_replica.fetch_add(1, Relaxed);
+                    return Some((pick.endpoint, true, lease));
+                }
+                Err(error) if error.fault == Fault::Server => {
+                    self.db
+                        .cluster
+                        .checkout_failed(shard, pick.endpoint, error.to_string());
+                }
+                // A full pool or a wrong password says nothing about the server's health.
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    async fn take_primary(&mut self, shard: ShardId) -> Result<(EndpointId, bool, Lease), Error> {
+        let deadline = Instant::now() + self.db.config.pool.checkout_timeout;
+        let endpoint = match self.db.cluster.primary(shard) {
+            Some(endpoint) => endpoint,
+            None => self.db.cluster.primary_or_wait(shard, deadline).await?,
+        };
+        Ok((endpoint, false, self.checkout(shard, endpoint).await?))
+    }
+
+    async fn checkout(&self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Error> {
+        self.db.pool(shard, endpoint, &self.user)?.checkout().await
+    }
+
+    /// Tells a server of the open block: everything that ran on all enlisted shards so far.
+    async fn open_block(&mut self, index: usize) -> Result<(), Error> {
+        let Self { leases, block, .. } = self;
+        let held = &mut leases[index];
+        match block.prelude() {
+            [begin] if PLAIN_BEGIN.contains(&begin.as_slice()) => {
+                held.lease.send_query(begin, false)
+            }
+            texts => {
+                for text in texts {
+                    let text = String::from_utf8_lossy(text);
+                    held.lease.run_hidden(&text).await?;
+                }
+            }
+        }
+        held.in_block = true;
+        Ok(())
+    }
+
+    /// Notes what a statement may leave behind, before it runs.
+    pub(super) fn note_effect(&mut self, index: usize, effect: &SessionEffect) {
+        let held = &mut self.leases[index];
+        match effect {
+            SessionEffect::None | SessionEffect::DiscardAll => {}
+            SessionEffect::Taint(_) => held.lease.tainted = true,
+            SessionEffect::Pin(why) => {
+                held.pinned = Some(why);
+                if let Ok(mut pinned) = self.info.pinned.lock() {
+                    *pinned = Some(why);
+                }
+            }
+        }
+    }
+
+    /// Relays until the server owes nothing.
+    ///
+    /// # Errors
+    /// FATAL when the client must go: it left, or what it was told so far cannot be completed.
+    pub(super) async fn relay(&mut self, index: usize) -> Result<End, Error> {
+        let in_transaction = !self.block.is_none();
+        let held = &mut self.leases[index];
+        match relay(&mut self.client, &mut held.lease).await {
+            Ok(end) => Ok(end),
+            Err(Broken::Client(error)) => {
+                self.abandon();
+                Err(error.fatal())
+            }
+            Err(Broken::Server(error)) => {
+                let error = self.server_lost(index, error);
+                // The client believes in a transaction that is gone.
+                Err(if in_transaction { error.fatal() } else { error })
+            }
+        }
+    }
+
+    /// Drops a server connection that was lost or makes no sense.
+    pub(super) fn server_lost(&mut self, index: usize, error: Error) -> Error {
+        let mut held = self.leases.remove(index);
+        self.batch.active = None;
+        held.lease.doubt = Some("an exchange broke");
+        let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
+        tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
+        if unfinished { error.fatal() } else { error }
+    }
+
+    /// The client is gone while servers work for it: cancel what runs, use no connection again.
+    pub(super) fn abandon(&mut self) {
+        for held in &mut self.leases {
+            if !held.lease.expect.is_empty() {
+                held.lease.doubt = Some("its client left");
+                crate::backend::cancel::spawn(&held.lease.identity, self.db.tls());
+            }
+        }
+    }
+
+    /// After every exchange: follows the transaction, and gives back what is not needed.
+    pub(super) fn settle(&mut self) {
+        self.observe_block();
+        if !self.block.is_none() {
+            return;
+        }
+        self.db.stats.transactions.fetch_add(1, Relaxed);
+        self.keep_settings();
+        let now = Instant::now();
+        for held in &mut self.leases {
+            held.wrote = false;
+            if std::mem::take(&mut held.leaves_mark) {
+                self.marks[usize::from(held.shard.0)].wrote(now);
+            }
+            held.in_block = false;
+        }
+        self.release();
+    }
+
+    pub(super) fn observe_block(&mut self) {
+        let mut open = false;
+        let mut failed = self.block.is_failed();
+        let mut enlisted = false;
+        for held in &mut self.leases {
+            match held.lease.status {
+                Status::Idle => {}
+                // A multi-statement text may have opened the block by itself.
+                Status::InTransaction => {
+                    held.in_block = true;
+                    open = true;
+                }
+                Status::Failed => {
+                    held.in_block = true;
+                    failed = true;
+                    open = true;
+                }
+            }
+            enlisted |= held.in_block;
+        }
+        match (enlisted, open) {
+            // A block without a shard lives in the proxy alone.
+            (false, _) => {}
+            (true, false) => self.block = Block::None,
+            (true, true) => {
+                let revived = self
+                    .leases
+                    .iter()
+                    .all(|held| held.lease.status != Status::Failed);
+                let failed = failed && !revived;
+                self.block.observe(if failed {
+                    Status::Failed
+                } else {
+                    Status::InTransaction
+                });
+            }
+        }
+    }
+
+    /// Returns every connection that nothing keeps here.
+    pub(super) fn release(&mut self) {
+        self.batch.active = None;
+        if self.leases.is_empty() {
+            return;
+        }
+        self.info.cancel.clear();
+        for held in std::mem::take(&mut self.leases) {
+            if held.pinned.is_some() && held.lease.doubt.is_none() {
+                self.info.cancel.add(&held.lease.identity);
+                self.leases.push(held);
+            } else {
+                self.give_back(held);
+            }
+        }
+    }
+
+    /// A SET or RESET has succeeded on the servers this session holds.
+    pub(super) fn note_set(&mut self, set: &SetStatement) {
+        if !set.local {
+            self.pending_sets.push(set.clone());
+        }
+    }
+
+    /// At the end of a transaction: its SETs become the session's, or vanish with it.
+    fn keep_settings(&mut self) {
+        if self.pending_sets.is_empty() {
+            return;
+        }
+        let sets = std::mem::take(&mut self.pending_sets);
+        if self
+            .leases
+            .iter()
+            .any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some())
+        {
+            return;
+        }
+        let mut settings = Settings::clone(&self.settings);
+        for set in sets {
+            keep_setting(&mut settings, &self.base, &set);
+        }
+        self.settings = Arc::new(settings);
+        for held in &mut self.leases {
+            held.lease.applied = Arc::clone(&self.settings);
+        }
+    }
+
+    /// DISCARD ALL has succeeded: everything is as at the start.
+    pub(super) fn discard_all(&mut self, index: usize) {
+        self.settings = Arc::new(self.base.clone());
+        self.batch.forget_statements();
+        let lease = &mut self.leases[index].lease;
+        lease.forget_prepared();
+        lease.applied = Arc::default();
+    }
+}
+
+fn keep_setting(settings: &mut Settings, base: &Settings, set: &SetStatement) {
+    match (&set.name, &set.value) {
+        (None, _) => *settings = base.clone(),
+        (Some(name), Some(value)) => {
+            settings.insert(name.clone(), format!("SET {name} = {value}"));
+        }
+        (Some(name), None) => match base.get(name) {
+            Some(initial) => {
+                settings.insert(name.clone(), initial.clone());
+            }
+            None => {
+                settings.remove(name);
+            }
+        },
+    }
+}
+
+/// Makes the server's settings what the client asked for; costs nothing when they are.
+pub(super) async fn apply_settings(
+    server: &mut Lease,
+    wanted: &Arc<Settings>,
+) -> Result<(), Error> {
+    if Arc::ptr_eq(&server.applied, wanted) {
+        return Ok(());
+    }
+    if *server.applied != **wanted {
+        let sql = settings_diff(&server.applied, wanted);
+        server.run_hidden(&sql).await?;
+    }
+    server.applied = Arc::clone(wanted);
+    Ok(())
+}
+
+/// Statements that turn settings `from` into `to`.
+fn settings_diff(from: &Settings, to: &Settings) -> String {
+    let mut sql = String::new();
+    for name in from.keys().filter(|name| !to.contains_key(*name)) {
+        sql.push_str(&format!("RESET {name};"));
+    }
+    for (name, statement) in to {
+        if from.get(name) != Some(statement) {
+            sql.push_str(statement);
+            sql.push(';');
+        }
+    }
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: Option<&str>) -> SetStatement {
+        SetStatement {
+            local: false,
+            name: Some(name.into()),
+            value: value.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn reset_returns_to_the_startup_packet() {
+        let base = Settings::from([("datestyle".into(), "SET datestyle = 'SQL'".into())]);
+        let mut settings = base.clone();
+        keep_setting(&mut settings, &base, &set("datestyle", Some("'ISO'")));
+        keep_setting(&mut settings, &base, &set("work_mem", Some("'1MB'")));
+        assert_eq!(settings["datestyle"], "SET datestyle = 'ISO'");
+        keep_setting(&mut settings, &base, &set("datestyle", None));
+        keep_setting(&mut settings, &base, &set("work_mem", None));
+        assert_eq!(settings, base);
+    }
+
+    #[test]
+    fn only_differences_are_sent() {
+        let a = Settings::from([
+            ("x".into(), "SET x = 1".into()),
+            ("y".into(), "SET y = 1".into()),
+        ]);
+        let b = Settings::from([
+            ("y".into(), "SET y = 1".into()),
+            ("z".into(), "SET z = 1".into()),
+        ]);
+        assert_eq!(settings_diff(&a, &b), "RESET x;SET z = 1;");
+    }
+}

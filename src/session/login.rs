@@ -1,0 +1,323 @@
+//! From an accepted connection to a session: startup, authentication, the first settings.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::BytesMut;
+
+use super::shared::{Directory, Newcomer, Registration, Shared};
+use super::{Login, Session, auth, exchange, hints::Hints, startup};
+use crate::backend::server::Settings;
+use crate::backend::{cancel, server::Identity};
+use crate::config::{ClientAuth, ServerUser};
+use crate::error::{Error, Fault};
+use crate::executor::database::{Database, Parameters};
+use crate::net::{self, Instant, Stream};
+use crate::wire::conn::Conn;
+use crate::wire::startup::{Opening, StartupPacket, TlsOffer, open, refuse};
+
+/// The database that is answered by Ringway itself.
+pub const ADMIN_DATABASE: &str = "ringway";
+
+/// What a new connection turned out to be.
+pub enum Arrival {
+    Session(Box<(Session, Registration)>),
+    /// A connection to the admin database by one who may.
+    Admin {
+        conn: Conn,
+        registration: Registration,
+    },
+    /// It was a CancelRequest, or it is refused already.
+    Over,
+}
+
+/// Serves a new connection up to its first ReadyForQuery.
+///
+/// Cancel safety: dropping the future closes the connection.
+pub async fn arrive(stream: Stream, shared: &Arc<Shared>) -> Arrival {
+    let directory = shared.directory.load_full();
+    let limit = directory.config.general.login_timeout;
+    match net::timeout(limit, log_in(stream, shared, &directory)).await {
+        Ok(arrival) => arrival,
+        Err(_) => Arrival::Over,
+    }
+}
+
+async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>) -> Arrival {
+    let required = directory
+        .config
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.required);
+    let offer = directory
+        .tls
+        .as_ref()
+        .map(|acceptor| TlsOffer { acceptor, required });
+    let (mut stream, buf, packet) = match open(stream, offer).await {
+        Err(error) => {
+            tracing::debug!(%error, "connection refused");
+            return Arrival::Over;
+        }
+        Ok((_, _, Opening::Cancel { pid, key })) => {
+            pass_cancel_on(shared, directory, pid, &key).await;
+            return Arrival::Over;
+        }
+        Ok((stream, buf, Opening::Session(packet))) => (stream, buf, packet),
+    };
+    match welcome(&mut stream, buf, packet, shared, directory).await {
+        Ok(Welcomed::Admin {
+            inbox,
+            registration,
+        }) => Arrival::Admin {
+            conn: Conn::new(stream, inbox),
+            registration,
+        },
+        Ok(Welcomed::User {
+            inbox,
+            db,
+            user,
+            settings,
+            hints,
+            registration,
+        }) => {
+            let login = Login {
+                stream,
+                inbox,
+                user,
+                settings,
+                hints,
+            };
+            let info = Arc::clone(&registration.info);
+            let session = Session::new(login, db, Arc::clone(shared), directory.generation, info);
+            Arrival::Session(Box::new((session, registration)))
+        }
+        Err(error) => {
+            if error.fault != Fault::Client {
+                tracing::warn!(%error, "login failed");
+            }
+            refuse(&mut stream, &error.fatal()).await;
+            Arrival::Over
+        }
+    }
+}
+
+enum Welcomed {
+    Admin {
+        inbox: BytesMut,
+        registration: Registration,
+    },
+    User {
+        inbox: BytesMut,
+        db: Arc<Database>,
+        user: ServerUser,
+        settings: Settings,
+        hints: Hints,
+        registration: Registration,
+    },
+}
+
+async fn welcome(
+    stream: &mut Stream,
+    mut buf: BytesMut,
+    packet: StartupPacket,
+    shared: &Arc<Shared>,
+    directory: &Directory,
+) -> Result<Welcomed, Error> {
+    let key_len = startup::cancel_key_len(packet.minor());
+    let registration = shared.register(newcomer(stream, &packet), key_len);
+    if shared.clients().len() > directory.config.general.max_clients {
+        return Err(
+            Error::new(Fault::Operator, "53300", "sorry, too many clients already")
+                .hint("Raise max_clients."),
+        );
+    }
+    auth::authenticate(stream, &mut buf, &packet.user, &directory.authenticators).await?;
+    let mut out = BytesMut::new();
+    if packet.database == ADMIN_DATABASE {
+        if !directory.config.general.admin_users.contains(&packet.user) {
+            return Err(Error::new(
+                Fault::Client,
+                "42501",
+                "permission denied for database \"ringway\"",
+            )
+            .detail(format!("User \"{}\" is not in admin_users.", packet.user)));
+        }
+        startup::write_welcome(
+            &mut out,
+            &admin_parameters(),
+            registration.info.pid,
+            &registration.info.key,
+        );
+        send(stream, &out).await?;
+        return Ok(Welcomed::Admin {
+            inbox: buf,
+            registration,
+        });
+    }
+    let db = directory
+        .databases
+        .get(&packet.database)
+        .cloned()
+        .ok_or_else(|| {
+            Error::new(
+                Fault::Client,
+                "3D000",
+                format!("database \"{}\" does not exist", packet.database),
+            )
+        })?;
+    let user = server_user(directory, &db, &packet.user);
+    let (settings, hints) = startup_settings(&packet)?;
+    let parameters = parameters(&db, &user, &settings).await?;
+    startup::write_welcome(
+        &mut out,
+        &parameters,
+        registration.info.pid,
+        &registration.info.key,
+    );
+    send(stream, &out).await?;
+    db.stats.clients.fetch_add(1, Relaxed);
+    Ok(Welcomed::User {
+        inbox: buf,
+        db,
+        user,
+        settings,
+        hints,
+        registration,
+    })
+}
+
+fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
+    let application = packet
+        .parameters
+        .iter()
+        .find(|(name, _)| name == "application_name");
+    Newcomer {
+        user: packet.user.clone(),
+        database: packet.database.clone(),
+        application: application
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default(),
+        address: stream.peer_name(),
+        tls: stream.is_tls(),
+    }
+}
+
+/// As whom this client's statements run: the database's `server_user`, else the client's own name
+/// with the password that is configured for it.
+pub(super) fn server_user(directory: &Directory, db: &Database, name: &str) -> ServerUser {
+    if let Some(user) = &db.config.server_user {
+        return user.clone();
+    }
+    let password = directory
+        .config
+        .users
+        .get(name)
+        .and_then(|user| match &user.auth {
+            ClientAuth::Password(secret) => Some(secret.clone()),
+            ClientAuth::Trust | ClientAuth::Verifier(_) => None,
+        });
+    ServerUser {
+        name: name.to_owned(),
+        password,
+    }
+}
+
+/// The startup packet's settings, as statements that make them so on a server.
+fn startup_settings(packet: &StartupPacket) -> Result<(Settings, Hints), Error> {
+    let mut settings = Settings::new();
+    let mut hints = Hints::default();
+    for (name, value) in packet.parameters.iter().chain(&packet.options) {
+        let name = name.to_ascii_lowercase();
+        if name == "ringway.route" {
+            hints = Hints::parse(value)?;
+            continue;
+        }
+        if !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+            || name.is_empty()
+        {
+            return Err(Error::new(
+                Fault::Client,
+                "42704",
+                format!("unrecognized configuration parameter \"{name}\""),
+            ));
+        }
+        let value = value.replace('\'', "''");
+        settings.insert(
+            name.clone(),
+            format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"),
+        );
+    }
+    Ok((settings, hints))
+}
+
+/// What a server reports for these settings: asked once, then remembered.
+async fn parameters(
+    db: &Database,
+    user: &ServerUser,
+    settings: &Settings,
+) -> Result<Parameters, Error> {
+    if let Some(known) = db.welcome(&user.name, settings) {
+        return Ok(known);
+    }
+    let shard = planner::ShardId(0);
+    let deadline = Instant::now() + db.config.pool.checkout_timeout;
+    let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
+    let mut lease = db.pool(shard, endpoint, user)?.checkout().await?;
+    exchange::apply_settings(&mut lease, &Arc::new(settings.clone())).await?;
+    let mut reported: Vec<_> = lease
+        .parameters
+        .iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    reported.sort();
+    let parameters = Arc::new(reported);
+    db.remember_welcome(&user.name, settings, &parameters);
+    Ok(parameters)
+}
+
+fn admin_parameters() -> Vec<(String, String)> {
+    [
+        (
+            "server_version",
+            concat!(env!("CARGO_PKG_VERSION"), "/ringway"),
+        ),
+        ("client_encoding", "UTF8"),
+        ("server_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
+
+async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), Error> {
+    use tokio::io::AsyncWriteExt;
+    let sent = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    sent.await.map_err(|_| crate::executor::relay::closed())
+}
+
+/// A CancelRequest goes to every server that now works for its client.
+async fn pass_cancel_on(shared: &Shared, directory: &Directory, pid: i32, key: &[u8]) {
+    let Some((database, servers)) = shared.cancel_targets(pid, key) else {
+        return;
+    };
+    let db = directory.databases.get(&database);
+    let limit = directory.config.general.login_timeout;
+    for server in servers {
+        let server: &Identity = &server;
+        let tls = db.and_then(|db| db.tls());
+        if let Err(error) =
+            cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await
+        {
+            tracing::warn!(%error, "cancel request failed");
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Statements that a plan routes, over the simple protocol; and what both protocols share of it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Bytes, BytesMut};
+use planner::merge::MergePlan;
+use planner::plan::{Access, Plan, SessionEffect, Statement};
+use planner::route::{Execution, Shards, ValueRef};
+use planner::{Route, ShardId, ShardSet, Values, route};
+
+use super::block::second_writer;
+use super::{Session, hints};
+use crate::backend::server::Server;
+use crate::error::{Error, Fault};
+use crate::executor::broadcast::{self, Answer};
+use crate::executor::merge::Merger;
+use crate::executor::relay::Broken;
+use crate::executor::scatter::{Request, Run};
+use crate::wire::write;
+
+impl Session {
+    pub(super) async fn routed_simple(
+        &mut self,
+        frame: BytesMut,
+        plan: &Plan,
+        values: Values<'_>,
+    ) -> Result<(), Error> {
+        let hints = self.hints.with_leading(values.sql)?;
+        let (access, route) = self.decide(plan, values, &hints)?;
+        let routes = &self.db.stats.routes;
+        match route.execution {
+            Execution::Direct => {
+                routes.direct.fetch_add(1, Relaxed);
+                let shard = self.pick_shard(&route.shards);
+                let result = self.run_whole(frame, shard, access, &plan.effect).await;
+                if matches!(plan.statement, Statement::Ddl { .. }) {
+                    self.db.cluster.reload_catalog().await;
+                }
+                result
+            }
+            Execution::Merge { merge, sql } => {
+                routes.merged.fetch_add(1, Relaxed);
+                let shards = self.shard_set(&route.shards);
+                self.merged_simple(merge, &sql, &shards, values).await
+            }
+            Execution::SumTags | Execution::SameAnswer => {
+                routes.broadcast.fetch_add(1, Relaxed);
+                let sum = matches!(route.execution, Execution::SumTags);
+                let shards = self.shard_set(&route.shards);
+                let mut request = BytesMut::new();
+                write::query(&mut request, values.sql);
+                let answer = self.broadcast(plan, &request, &shards, sum).await?;
+                self.client.outbox.extend_from_slice(&answer.rows);
+                write::command_complete(&mut self.client.outbox, &answer.tag);
+                self.ready();
+                Ok(())
+            }
+        }
+    }
+
+    /// The route of one execution, with what hints say about it.
+    ///
+    /// # Errors
+    /// What the planner refuses, or a hint that contradicts what is right.
+    pub(super) fn decide<'p>(
+        &self,
+        plan: &'p Plan,
+        values: Values<'_>,
+        hints: &hints::Hints,
+    ) -> Result<(Access, Route<'p>), Error> {
+        let topology = &self.db.config.topology;
+        let routed = match &hints.shard {
+            None => route(plan, values, topology).inspect_err(|_| {
+                self.db.stats.routes.refused.fetch_add(1, Relaxed);
+            })?,
+            Some(name) => {
+                let position = topology
+                    .shards()
+                    .iter()
+                    .position(|shard| shard.name == *name);
+                let shard = position.ok_or_else(|| hints::unknown_shard(name, topology))?;
+                Route {
+                    shards: Shards::Exactly(ShardSet::one(ShardId(shard as u16))),
+                    execution: Execution::Direct,
+                }
+            }
+        };
+        let access = match (hints.role, plan.access) {
+            (Some(hints::Role::Primary), Access::Read) => Access::Primary,
+            (Some(hints::Role::Replica), Access::Write | Access::Primary) => {
+                return Err(hints::not_a_read());
+            }
+            (None | Some(_), access) => access,
+        };
+        Ok((access, routed))
+    }
+
+    /// The one shard of a direct route. Where any will do, one that is enlisted already.
+    pub(super) fn pick_shard(&self, shards: &Shards) -> ShardId {
+        match shards {
+            Shards::Exactly(set) => set.as_slice().first().copied().unwrap_or(ShardId(0)),
+            Shards::Any => self.leases.first().map_or(ShardId(0), |held| held.shard),
+        }
+    }
+
+    pub(super) fn shard_set(&self, shards: &Shards) -> ShardSet {
+        match shards {
+            Shards::Exactly(set) => set.clone(),
+            Shards::Any => ShardSet::one(self.pick_shard(shards)),
+        }
+    }
+
+    async fn merged_simple(
+        &mut self,
+        merge: &MergePlan,
+        sql: &[u8],
+        shards: &ShardSet,
+        values: Values<'_>,
+    ) -> Result<(), Error> {
+        let indexes = self.enlist_for_read(shards).await?;
+        let merger = self.merger(merge, shards.len(), values)?;
+        let mut servers = pick(&mut self.leases, &indexes);
+        let mut run = Run::start(merger, &mut servers, &Request::Simple { sql });
+        let result = async {
+            let columns = run.columns(&mut self.client, &mut servers).await?;
+            self.client.outbox.extend_from_slice(&columns);
+            run.rows(&mut self.client, &mut servers, 0).await
+        }
+        .await;
+        let result = match result {
+            Ok(_) => run.finish(&mut servers).await.map_err(Broken::Server),
+            Err(broken) => Err(broken),
+        };
+        self.end_scatter(&indexes, result).await?;
+        write::command_complete(
+            &mut self.client.outbox,
+            &format!("SELECT {}", run.rows_out()),
+        );
+        self.ready();
+        Ok(())
+    }
+
+    /// After a run that broke, no server may go on with it: what is still busy is cancelled and
+    /// closed, which also rolls its transaction back.
+    pub(super) async fn end_scatter(
+        &mut self,
+        indexes: &[usize],
+        result: Result<(), Broken>,
+    ) -> Result<(), Error> {
+        let error = match result {
+            Ok(()) => return Ok(()),
+            Err(Broken::Client(error)) => {
+                self.abandon();
+                return Err(error.fatal());
+            }
+            Err(Broken::Server(error)) => error,
+        };
+        let mut lost = false;
+        let mut busy: Vec<usize> = indexes.to_vec();
+        busy.sort_unstable();
+        for index in busy.into_iter().rev() {
+            let lease = &mut self.leases[index].lease;
+            // A shard that answered with an error is ready again as soon as that is read.
+            let settled =
+                lease.doubt.is_none() && lease.error.is_some() && drain(lease).await.is_ok();
+            if !settled && !lease.is_clean() {
+                lost |= self.leases[index].in_block || self.leases[index].pinned.is_some();
+                let mut held = self.leases.remove(index);
+                held.lease.doubt = Some("a scatter read broke");
+                crate::backend::cancel::spawn(&held.lease.identity, self.db.tls());
+            }
+        }
+        Err(if lost { error.fatal() } else { error })
+    }
+
+    /// Connections to all `shards`, taken in their order, so that two sessions cannot each hold
+    /// what the other waits for.
+    pub(super) async fn enlist_for_read(&mut self, shards: &ShardSet) -> Result<Vec<usize>, Error> {
+        let mut indexes = Vec::with_capacity(shards.len());
+        for shard in shards.as_slice() {
+            indexes.push(self.enlist(*shard, Access::Read).await?);
+        }
+        for index in &indexes {
+            // BEGIN may be under way; its reply must not meet the merge.
+            self.leases[*index].lease.settle().await?;
+        }
+        Ok(indexes)
+    }
+
+    pub(super) fn merger(
+        &self,
+        merge: &MergePlan,
+        shards: usize,
+        values: Values<'_>,
+    ) -> Result<Merger, Error> {
+        let limit = merge
+            .limit
+            .as_ref()
+            .map(|v| row_count(v, values, "LIMIT"))
+            .transpose()?
+            .flatten();
+        let offset = merge
+            .offset
+            .as_ref()
+            .map(|v| row_count(v, values, "OFFSET"))
+            .transpose()?
+            .flatten();
+        let cap = self.limits.merge_memory_bytes;
+        Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
+    }
+
+    /// Runs one request on all `shards`, each in a transaction of its own, committed when all
+    /// have succeeded.
+    pub(super) async fn broadcast(
+        &mut self,
+        plan: &Plan,
+        request: &[u8],
+        shards: &ShardSet,
+        sum: bool,
+    ) -> Result<Answer, Error> {
+        if !self.block.is_none() {
+            return Err(self.not_in_block(shards));
+        }
+        let transactional = plan.statement
+            != (Statement::Ddl {
+                transactional: false,
+            });
+        let mut indexes = Vec::new();
+        for shard in shards.as_slice() {
+            let index = self.enlist(*shard, Access::Primary).await?;
+            self.note_effect(index, &plan.effect);
+            indexes.push(index);
+        }
+        let mut servers = pick(&mut self.leases, &indexes);
+        let result = run_on_each(&mut servers, request, transactional).await;
+        if matches!(plan.statement, Statement::Ddl { .. }) {
+            self.db.cluster.reload_catalog().await;
+        }
+        let mut answers = result?;
+        if let SessionEffect::DiscardAll = plan.effect {
+            indexes.iter().for_each(|i| self.discard_all(*i));
+        }
+        let tag = if sum {
+            broadcast::sum_tags(&answers)
+        } else {
+            answers[0].tag.clone()
+        };
+        Ok(Answer {
+            rows: std::mem::take(&mut answers[0].rows),
+            tag,
+        })
+    }
+
+    fn not_in_block(&self, shards: &ShardSet) -> Error {
+        let names: Vec<_> = shards
+            .as_slice()
+            .iter()
+            .map(|s| self.shard_name(*s))
+            .collect();
+        match names.as_slice() {
+            [first, second, ..] => second_writer(first, second)
+                .detail("The statement runs on several shards, and there is no atomic commit over them yet.")
+                .hint("Run it outside a transaction block, or once per shard by its key."),
+            _ => second_writer("", ""),
+        }
+    }
+}
+
+/// The servers of these leases, in the order of `indexes`.
+pub(super) fn pick<'a>(
+    leases: &'a mut [super::Enlisted],
+    indexes: &[usize],
+) -> Vec<&'a mut Server> {
+    let mut slots: Vec<Option<&mut Server>> = indexes.iter().map(|_| None).collect();
+    for (at, held) in leases.iter_mut().enumerate() {
+        if let Some(slot) = indexes.iter().position(|index| *index == at) {
+            slots[slot] = Some(&mut *held.lease);
+        }
+    }
+    slots.into_iter().flatten().collect()
+}
+
+async fn run_on_each(
+    servers: &mut [&mut Server],
+    request: &[u8],
+    transactional: bool,
+) -> Result<Vec<Answer>, Error> {
+    let mut answers = Vec::with_capacity(servers.len());
+    let mut failure = None;
+    for server in servers.iter_mut() {
+        if transactional {
+            server.run_hidden("BEGIN").await?;
+        }
+        match broadcast::ask(server, request).await {
+            Ok(answer) => answers.push(answer),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    if let Some(error) = failure {
+        return Err(if transactional {
+            roll_back(servers).await;
+            error
+        } else {
+            partial(error, servers, answers.len())
+        });
+    }
+    if transactional {
+        for done in 0..servers.len() {
+            if let Err(error) = servers[done].run_hidden("COMMIT").await {
+                roll_back(&mut servers[done..]).await;
+                return Err(if done == 0 {
+                    error
+                } else {
+                    partial(error, servers, done)
+                });
+            }
+        }
+    }
+    Ok(answers)
+}
+
+async fn roll_back(servers: &mut [&mut Server]) {
+    for server in servers {
+        if server.status != crate::backend::server::Status::Idle
+            && server.run_hidden("ROLLBACK").await.is_err()
+        {
+            server.doubt.get_or_insert("it failed to roll back");
+        }
+    }
+}
+
+/// Says what stands where after a statement took effect on some shards only.
+fn partial(error: Error, servers: &[&mut Server], done: usize) -> Error {
+    let names = |servers: &[&mut Server]| {
+        servers
+            .iter()
+            .map(|s| s.identity.endpoint.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let detail = format!(
+        "It took effect on {}; it failed on {}; it did not take effect after that.",
+        if done == 0 {
+            "no shard".to_owned()
+        } else {
+            names(&servers[..done])
+        },
+        names(&servers[done..=done]),
+    );
+    error
+        .detail(detail)
+        .hint("Repeat the statement where it failed, or undo it where it took effect.")
+}
+
+/// Reads what a server that reported an error still owes.
+async fn drain(server: &mut Server) -> Result<(), Error> {
+    while !server.expect.is_empty() {
+        while server.next_frame()?.is_some() {}
+        if !server.expect.is_empty() {
+            server.exchange().await?;
+        }
+    }
+    Ok(())
+}
+
+/// The value of LIMIT or OFFSET; `None` is NULL: no limit, no offset.
+fn row_count(value: &ValueRef, values: Values<'_>, clause: &str) -> Result<Option<u64>, Error> {
+    let invalid = || {
+        Error::new(
+            Fault::Client,
+            "22P02",
+            format!("invalid input syntax for type bigint in {clause}"),
+        )
+    };
+    let (text, negative): (Bytes, bool) = match value {
+        ValueRef::Null => return Ok(None),
+        ValueRef::Text(text) => (Bytes::copy_from_slice(text.as_bytes()), false),
+        ValueRef::Literal { piece, negative } => {
+            let range = values.pieces.get(*piece).ok_or_else(invalid)?.range.clone();
+            (
+                Bytes::copy_from_slice(values.sql.get(range).ok_or_else(invalid)?),
+                *negative,
+            )
+        }
+        ValueRef::Param(n) => {
+            let param = values.params.get(*n).ok_or_else(invalid)?;
+            match param.value {
+                None => return Ok(None),
+                Some(bytes) if param.binary => {
+                    let number = match bytes.len() {
+                        2 => {
+                            i64::from(i16::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
+                        }
+                        4 => {
+                            i64::from(i32::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
+                        }
+                        8 => i64::from_be_bytes(bytes.try_into().map_err(|_| invalid())?),
+                        _ => return Err(invalid()),
+                    };
+                    (Bytes::from(number.to_string()), false)
+                }
+                Some(bytes) => (Bytes::copy_from_slice(bytes), false),
+            }
+        }
+    };
+    let text = std::str::from_utf8(&text)
+        .map_err(|_| invalid())?
+        .trim_matches(|c: char| c == '\'' || c.is_whitespace());
+    let number: i64 = text.parse().map_err(|_| invalid())?;
+    match u64::try_from(if negative { -number } else { number }) {
+        Ok(count) => Ok(Some(count)),
+        Err(_) => {
+            let code = if clause == "LIMIT" { "2201W" } else { "2201X" };
+            Err(Error::new(
+                Fault::Client,
+                code,
+                format!("{clause} must not be negative"),
+            ))
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The simple query protocol.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Bytes, BytesMut};
+use planner::plan::{Access, Plan, SessionEffect, Statement};
+use planner::{ShardId, Values};
+
+use super::block::{Block, aborted};
+use super::{ClientState, Session, Stopwatch, local};
+use crate::backend::server::Status;
+use crate::error::{Error, Fault};
+use crate::executor::relay::End;
+use crate::net::Instant;
+use crate::wire::frame::HEADER;
+use crate::wire::{frontend, write};
+
+impl Session {
+    /// One Query frame, answered up to ReadyForQuery.
+    ///
+    /// # Errors
+    /// FATAL ones only: others are answered here.
+    pub(super) async fn simple(&mut self, frame: BytesMut) -> Result<(), Error> {
+        let watch = Stopwatch(Instant::now());
+        self.info.set(ClientState::Active);
+        self.batch.drop_unnamed();
+        let received = frame.len() as u64;
+        let result = self.simple_statement(frame).await;
+        self.answer(result).await?;
+        let stats = &self.db.stats;
+        stats.queries.fetch_add(1, Relaxed);
+        stats.bytes_received.fetch_add(received, Relaxed);
+        stats
+            .query_us
+            .fetch_add(watch.0.elapsed().as_micros() as u64, Relaxed);
+        Ok(())
+    }
+
+    /// A FunctionCall goes to the primary whole; which tables it touches cannot be known.
+    pub(super) async fn function_call(&mut self, frame: BytesMut) -> Result<(), Error> {
+        let result = match self.db.config.is_sharded() {
+            true => Err(Error::from(planner::Refusal::unsupported(
+                "function call protocol on a sharded database",
+                "The call names a function by OID, so the shards it concerns cannot be known.",
+                "Call the function with SELECT.",
+            ))),
+            false => {
+                self.run_whole(
+                    frame,
+                    ShardId(0),
+                    Access::Write,
+                    &SessionEffect::Taint("function call"),
+                )
+                .await
+            }
+        };
+        self.answer(result).await
+    }
+
+    /// Ends a simple exchange: an error is told and fails the block, then everything settles.
+    async fn answer(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        if let Err(error) = result {
+            if error.is_fatal() {
+                return Err(error);
+            }
+            self.fail_block().await?;
+            self.db.stats.errors.fetch_add(1, Relaxed);
+            error.write_to(&mut self.client.outbox);
+            self.ready();
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// What PostgreSQL does with a transaction in which a statement failed, for one that we refused.
+    pub(super) async fn fail_block(&mut self) -> Result<(), Error> {
+        if self.block.is_none() {
+            return Ok(());
+        }
+        for held in &mut self.leases {
+            if held.in_block && held.lease.status == Status::InTransaction {
+                held.lease.send_failure(Bytes::new());
+                held.lease.send_sync(false);
+                held.lease.settle().await.map_err(Error::fatal)?;
+            }
+        }
+        self.block.fail();
+        Ok(())
+    }
+
+    async fn simple_statement(&mut self, frame: BytesMut) -> Result<(), Error> {
+        let sql = frontend::query(&frame[HEADER..])?;
+        let mut shape = std::mem::take(&mut self.shape);
+        shape.scan(sql);
+        let result = match std::str::from_utf8(sql) {
+            Ok(text) => {
+                let plan = self
+                    .db
+                    .plans
+                    .plan(text, &shape, &[], &self.db.cluster.catalog());
+                let sql = text.to_owned();
+                self.planned(frame, &sql, &shape, plan).await
+            }
+            Err(_) => self.run_undecodable(frame).await,
+        };
+        self.shape = shape;
+        result
+    }
+
+    /// A text in another encoding: PostgreSQL can read it, we cannot.
+    async fn run_undecodable(&mut self, frame: BytesMut) -> Result<(), Error> {
+        if self.db.config.is_sharded() {
+            return Err(not_utf8());
+        }
+        self.run_whole(
+            frame,
+            ShardId(0),
+            Access::Write,
+            &SessionEffect::Taint("unreadable text"),
+        )
+        .await
+    }
+
+    async fn planned(
+        &mut self,
+        frame: BytesMut,
+        sql: &str,
+        shape: &planner::shape::Shape,
+        plan: Arc<Plan>,
+    ) -> Result<(), Error> {
+        let ends_block = matches!(
+            plan.statement,
+            Statement::Commit | Statement::Rollback | Statement::Savepoint
+        );
+        if self.block.is_failed() && !ends_block {
+            return Err(aborted());
+        }
+        match &plan.statement {
+            Statement::Empty => {
+                self.client.outbox.extend_from_slice(write::EMPTY_QUERY);
+                self.ready();
+                Ok(())
+            }
+            Statement::Begin { .. } => self.begin(frame, sql).await,
+            Statement::Commit | Statement::Rollback => {
+                self.end_block(frame, plan.statement == Statement::Commit)
+                    .await
+            }
+            Statement::Savepoint => self.on_all_enlisted(frame, sql).await,
+            Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
+                self.set_local_setting(set)?;
+                write::command_complete(&mut self.client.outbox, local::set_tag(set));
+                self.ready();
+                Ok(())
+            }
+            Statement::Set(set) => {
+                self.on_all_enlisted(frame, sql).await?;
+                if self.leases.iter().all(|held| held.lease.error.is_none()) {
+                    self.note_set(set);
+                }
+                Ok(())
+            }
+            Statement::Show(name) if local::is_ours(Some(name)) => {
+                let value = self.show_local_setting(name)?;
+                write::text_columns(&mut self.client.outbox, &[name.as_str()]);
+                write::text_row(&mut self.client.outbox, &[Some(&value)]);
+                write::command_complete(&mut self.client.outbox, "SHOW");
+                self.ready();
+                Ok(())
+            }
+            Statement::ExplainRoute { inner } => {
+                let lines = self.explain_route(&sql[inner.clone()], &[]);
+                self.write_explain(&lines, true);
+                self.ready();
+                Ok(())
+            }
+            Statement::Query
+            | Statement::Insert
+            | Statement::Update
+            | Statement::Delete
+            | Statement::Ddl { .. }
+            | Statement::TwoPhase
+            | Statement::Show(_)
+            | Statement::CopyIn
+            | Statement::CopyOut
+            | Statement::Other
+            | Statement::Multiple => {
+                let values = Values {
+                    sql: sql.as_bytes(),
+                    pieces: &shape.pieces,
+                    params: &[],
+                };
+                self.routed_simple(frame, &plan, values).await
+            }
+        }
+    }
+
+    /// ReadyForQuery of our own.
+    pub(super) fn ready(&mut self) {
+        let status = self.status().byte();
+        write::ready(&mut self.client.outbox, status);
+    }
+
+    /// Runs a frame untouched on one shard and relays the answer.
+    pub(super) async fn run_whole(
+        &mut self,
+        frame: BytesMut,
+        shard: ShardId,
+        access: Access,
+        effect: &SessionEffect,
+    ) -> Result<(), Error> {
+        let index = self.enlist(shard, access).await?;
+        self.note_effect(index, effect);
+        let lease = &mut self.leases[index].lease;
+        lease.begin_exchange();
+        lease.send_frame(frame);
+        match self.relay(index).await? {
+            End::Done => {}
+            End::NeedsClient => return Err(Error::protocol("COPY ended without its reply").fatal()),
+        }
+        if *effect == SessionEffect::DiscardAll && self.leases[index].lease.error.is_none() {
+            self.discard_all(index);
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, frame: BytesMut, sql: &str) -> Result<(), Error> {
+        if !self.block.is_none() {
+            return match self.leases.iter().position(|held| held.in_block) {
+                // The server gives its own warning.
+                Some(index) => self.run_on(index, frame).await,
+                None => {
+                    self.warn("25001", "there is already a transaction in progress");
+                    self.complete("BEGIN");
+                    Ok(())
+                }
+            };
+        }
+        self.block = Block::begin(sql.trim().trim_end_matches(';').as_bytes());
+        self.complete("BEGIN");
+        Ok(())
+    }
+
+    /// COMMIT or ROLLBACK on every enlisted shard; the one that wrote decides.
+    async fn end_block(&mut self, frame: BytesMut, commit: bool) -> Result<(), Error> {
+        let enlisted: Vec<usize> = (0..self.leases.len())
+            .filter(|i| self.leases[*i].in_block)
+            .collect();
+        if self.block.is_none() {
+            self.warn("25P01", "there is no transaction in progress");
+            self.complete(if commit { "COMMIT" } else { "ROLLBACK" });
+            return Ok(());
+        }
+        let Some(decisive) = enlisted
+            .iter()
+            .copied()
+            .find(|i| self.leases[*i].wrote)
+            .or(enlisted.first().copied())
+        else {
+            let committed = commit && !self.block.is_failed();
+            self.block = Block::None;
+            self.pending_sets.clear();
+            self.complete(if committed { "COMMIT" } else { "ROLLBACK" });
+            return Ok(());
+        };
+        if self.block.is_failed() && commit {
+            // A shard that did not fail must not commit what the failed ones roll back.
+            self.roll_back_others(&enlisted, decisive).await;
+            if self.leases[decisive].lease.status != Status::Failed {
+                self.leases[decisive]
+                    .lease
+                    .run_hidden("ROLLBACK")
+                    .await
+                    .map_err(Error::fatal)?;
+                self.complete("ROLLBACK");
+                return Ok(());
+            }
+        }
+        self.run_on(decisive, frame).await?;
+        let committed = self.leases[decisive].lease.tag == "COMMIT"
+            && self.leases[decisive].lease.error.is_none();
+        for index in enlisted.into_iter().filter(|i| *i != decisive) {
+            let lease = &mut self.leases[index].lease;
+            let verb = if committed { "COMMIT" } else { "ROLLBACK" };
+            // These only read: what they answer changes nothing, and a broken one is closed.
+            if lease.status != Status::Idle && lease.run_hidden(verb).await.is_err() {
+                lease.doubt.get_or_insert("it failed to end a transaction");
+            }
+        }
+        Ok(())
+    }
+
+    async fn roll_back_others(&mut self, enlisted: &[usize], decisive: usize) {
+        for index in enlisted.iter().copied().filter(|i| *i != decisive) {
+            let lease = &mut self.leases[index].lease;
+            if lease.run_hidden("ROLLBACK").await.is_err() {
+                lease.doubt.get_or_insert("it failed to end a transaction");
+            }
+        }
+    }
+
+    /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
+    async fn on_all_enlisted(&mut self, frame: BytesMut, sql: &str) -> Result<(), Error> {
+        let first = match self
+            .leases
+            .iter()
+            .position(|held| held.in_block || held.pinned.is_some())
+        {
+            Some(index) => index,
+            None => self.enlist(ShardId(0), Access::Primary).await?,
+        };
+        if !self.block.is_none() && !self.leases[first].in_block {
+            self.enlist(self.leases[first].shard, Access::Primary)
+                .await?;
+        }
+        self.run_on(first, frame).await?;
+        if self.leases[first].lease.error.is_some() {
+            return Ok(());
+        }
+        for held in self
+            .leases
+            .iter_mut()
+            .enumerate()
+            .filter(|(i, held)| *i != first && held.in_block)
+            .map(|(_, h)| h)
+        {
+            held.lease.run_hidden(sql).await.map_err(Error::fatal)?;
+        }
+        self.block.push(sql.as_bytes());
+        Ok(())
+    }
+
+    async fn run_on(&mut self, index: usize, frame: BytesMut) -> Result<(), Error> {
+        let lease = &mut self.leases[index].lease;
+        lease.begin_exchange();
+        lease.tag.clear();
+        lease.send_frame(frame);
+        self.relay(index).await.map(|_| ())
+    }
+
+    fn complete(&mut self, tag: &str) {
+        write::command_complete(&mut self.client.outbox, tag);
+        self.ready();
+    }
+
+    /// A WARNING, as PostgreSQL sends it.
+    pub(super) fn warn(&mut self, code: &str, message: &str) {
+        let out = &mut self.client.outbox;
+        write::frame(out, b'N', |out| {
+            for (field, text) in [
+                (b'S', "WARNING"),
+                (b'V', "WARNING"),
+                (b'C', code),
+                (b'M', message),
+            ] {
+                out.extend_from_slice(&[field]);
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\0");
+            }
+            out.extend_from_slice(b"\0");
+        });
+    }
+}
+
+pub(super) fn not_utf8() -> Error {
+    Error::new(Fault::Client, "0A000", "statement is not valid UTF-8")
+        .detail("On a sharded database Ringway must read every statement to route it.")
+        .hint("Set client_encoding to UTF8.")
+}

@@ -1,0 +1,68 @@
+//! The end of startup: what a client is told once it is authenticated, and the certificate that
+//! it is shown.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::ServerTls;
+use crate::error::{Error, Fault, Result};
+use crate::net::TlsAcceptor;
+use crate::wire::write;
+
+/// The protocol's name in TLS application-layer protocol negotiation, as IANA registered it.
+const ALPN: &[u8] = b"postgresql";
+
+/// Length in bytes of the cancel key that a client of protocol 3.`minor` is given.
+pub fn cancel_key_len(minor: u16) -> usize {
+    if minor >= 2 { 32 } else { 4 }
+}
+
+/// Appends what follows AuthenticationOk: the settings as the client should assume them, its
+/// cancel key (see [`cancel_key_len`]) and the first ReadyForQuery.
+pub fn write_welcome(out: &mut BytesMut, parameters: &[(String, String)], pid: i32, key: &[u8]) {
+    for (name, value) in parameters {
+        write::parameter_status(out, name, value);
+    }
+    write::frame(out, b'K', |out| {
+        out.put_i32(pid);
+        out.put_slice(key);
+    });
+    write::ready(out, b'I');
+}
+
+/// Loads the certificate chain and private key that clients are shown.
+///
+/// # Errors
+/// F0000 that names the file which cannot be read or used.
+pub fn tls_acceptor(tls: &ServerTls) -> Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(&tls.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable("certificate", &tls.certificate, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.private_key)
+        .map_err(|error| unusable("private key", &tls.private_key, &error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| unusable("certificate", &tls.certificate, &error))?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn unusable(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::new(
+        Fault::Operator,
+        "F0000",
+        format!("could not load {what} file \"{}\"", path.display()),
+    )
+    .detail(error.to_string())
+    .hint("Both files of [tls] have to be PEM, and the key has to belong to the certificate.")
+}
+
+#[cfg(test)]
+mod tests;

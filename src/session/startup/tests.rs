@@ -1,0 +1,430 @@
+//! Whole logins over real sockets: our client half against tokio-postgres, hand-written frames
+//! and our own server half.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Buf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::backend::connect::{ConnectTarget, Connected, connect};
+use crate::backend::tls::connector;
+use crate::config::{ClientAuth, Endpoint, Secret, TlsMode, User};
+use crate::net::Stream;
+use crate::session::auth::{Authenticators, authenticate};
+use crate::wire::startup::{Opening, TlsOffer, open, refuse};
+
+/// `pencil` with 4096 iterations and the salt of RFC 7677's example.
+const VERIFIER: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==\
+    $WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+fn users() -> BTreeMap<String, User> {
+    [
+        ("trusted", ClientAuth::Trust),
+        ("plain", ClientAuth::Password(Secret("pencil".to_owned()))),
+        (
+            "spoken",
+            ClientAuth::Password(Secret("I\u{ad}X \u{2168}".to_owned())),
+        ),
+        ("stored", ClientAuth::Verifier(Secret(VERIFIER.to_owned()))),
+    ]
+    .into_iter()
+    .map(|(name, auth)| {
+        (
+            name.to_owned(),
+            User {
+                name: name.to_owned(),
+                auth,
+            },
+        )
+    })
+    .collect()
+}
+
+/// Serves logins on a free port until the test ends. Errors are sent to the client.
+async fn serve(tls: Option<TlsAcceptor>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = listener.local_addr().expect("bound").port();
+    let authenticators = Authenticators::new(&users()).expect("valid users");
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let offer = tls.as_ref().map(|acceptor| TlsOffer {
+                acceptor,
+                required: false,
+            });
+            let _ = log_in(Stream::Tcp(tcp), offer, &authenticators).await;
+        }
+    });
+    port
+}
+
+async fn log_in(
+    stream: Stream,
+    tls: Option<TlsOffer<'_>>,
+    authenticators: &Authenticators,
+) -> Result<()> {
+    let (mut stream, mut buf, opening) = open(stream, tls).await?;
+    let Opening::Session(packet) = opening else {
+        panic!("cancel request")
+    };
+    if let Err(error) = authenticate(&mut stream, &mut buf, &packet.user, authenticators).await {
+        refuse(&mut stream, &error).await;
+        return Err(error);
+    }
+    let mut out = BytesMut::new();
+    let key = vec![7; cancel_key_len(packet.minor())];
+    write_welcome(
+        &mut out,
+        &[("server_version".to_owned(), "15.0".to_owned())],
+        42,
+        &key,
+    );
+    stream.write_all(&out).await.expect("write");
+    stream.flush().await.expect("flush");
+    Ok(())
+}
+
+fn target(host: &str, port: u16, user: &str, password: &str) -> ConnectTarget {
+    ConnectTarget {
+        endpoint: Endpoint {
+            host: host.to_owned(),
+            port,
+        },
+        dbname: "shop".to_owned(),
+        user: user.to_owned(),
+        password: Some(Secret(password.to_owned())),
+        tls: None,
+        connect_timeout: Duration::from_secs(10),
+    }
+}
+
+fn code(outcome: Result<Connected>) -> String {
+    outcome.map_or_else(|error| error.code.into_owned(), |_| "00000".to_owned())
+}
+
+#[tokio::test]
+async fn our_two_halves_agree_on_who_may_log_in() {
+    let port = serve(None).await;
+    for (user, password, expected) in [
+        ("trusted", "anything", "00000"),
+        ("plain", "pencil", "00000"),
+        ("plain", "Pencil", "28P01"),
+        ("stored", "pencil", "00000"),
+        ("stored", "", "28P01"),
+        ("spoken", "IX IX", "00000"),
+        ("nobody", "pencil", "28P01"),
+    ] {
+        let outcome = connect(&target("127.0.0.1", port, user, password)).await;
+        if let Err(error) = &outcome {
+            let text = format!("password authentication failed for user \"{user}\"");
+            assert_eq!(error.message, text);
+        }
+        assert_eq!(code(outcome), expected, "{user} with {password:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_welcome_reaches_the_server_half_whole() {
+    let port = serve(None).await;
+    let connected = connect(&target("127.0.0.1", port, "trusted", ""))
+        .await
+        .expect("logged in");
+    assert_eq!(
+        connected.parameters,
+        [("server_version".to_owned(), "15.0".to_owned())]
+    );
+    assert_eq!(
+        (connected.pid, &connected.cancel_key[..]),
+        (42, &[7; 4][..])
+    );
+    assert!(connected.leftover.is_empty());
+}
+
+#[tokio::test]
+async fn tokio_postgres_logs_in_with_the_right_password_only() {
+    let port = serve(None).await;
+    let log_in = async |user: &str, password: &str| {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host("127.0.0.1")
+            .port(port)
+            .user(user)
+            .password(password);
+        config.connect(tokio_postgres::NoTls).await.map(|_| ())
+    };
+    log_in("plain", "pencil").await.expect("right password");
+    for (user, password) in [("plain", "wrong"), ("nobody", "pencil")] {
+        let error = log_in(user, password).await.expect_err("must be refused");
+        assert_eq!(
+            error.code(),
+            Some(&tokio_postgres::error::SqlState::INVALID_PASSWORD)
+        );
+    }
+}
+
+/// A certificate for `localhost` that signs itself, written to files.
+fn certificate(dir: &tempfile::TempDir, name: &str) -> ServerTls {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("made");
+    let file = |suffix: &str, text: String| -> PathBuf {
+        let path = dir.path().join(format!("{name}.{suffix}"));
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    ServerTls {
+        certificate: file("crt", made.cert.pem()),
+        private_key: file("key", made.key_pair.serialize_pem()),
+        required: false,
+    }
+}
+
+#[tokio::test]
+async fn tls_protects_the_login_and_verify_full_checks_who_answers() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (ours, other) = (certificate(&dir, "ours"), certificate(&dir, "other"));
+    let port = serve(Some(tls_acceptor(&ours).expect("usable"))).await;
+    for (mode, ca, host, expected) in [
+        (TlsMode::Disable, None, "localhost", "00000"),
+        (TlsMode::Require, None, "127.0.0.1", "00000"),
+        (
+            TlsMode::VerifyFull,
+            Some(&ours.certificate),
+            "localhost",
+            "00000",
+        ),
+        (
+            TlsMode::VerifyFull,
+            Some(&ours.certificate),
+            "127.0.0.1",
+            "08001",
+        ),
+        (
+            TlsMode::VerifyFull,
+            Some(&other.certificate),
+            "localhost",
+            "08001",
+        ),
+    ] {
+        let tls = connector(mode, ca.map(PathBuf::as_path)).expect("usable");
+        let target = ConnectTarget {
+            tls,
+            ..target(host, port, "plain", "pencil")
+        };
+        let outcome = connect(&target).await;
+        if let Ok(connected) = &outcome {
+            assert_eq!(
+                connected.stream.is_tls(),
+                mode != TlsMode::Disable,
+                "{mode:?}"
+            );
+        }
+        assert_eq!(code(outcome), expected, "{mode:?} {host}");
+    }
+}
+
+#[tokio::test]
+async fn tls_that_the_server_does_not_have_is_not_done_without() {
+    let port = serve(None).await;
+    let tls = connector(TlsMode::Require, None).expect("usable");
+    let target = ConnectTarget {
+        tls,
+        ..target("127.0.0.1", port, "plain", "pencil")
+    };
+    assert_eq!(code(connect(&target).await), "08001");
+}
+
+#[test]
+fn unusable_certificate_files_are_named() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (ours, other) = (certificate(&dir, "ours"), certificate(&dir, "other"));
+    let missing = ServerTls {
+        certificate: dir.path().join("absent.crt"),
+        ..ours.clone()
+    };
+    let mismatch = ServerTls {
+        private_key: other.private_key,
+        ..ours
+    };
+    for (tls, named) in [(missing, "absent.crt"), (mismatch, "ours.crt")] {
+        let error = tls_acceptor(&tls).expect_err("must be refused");
+        assert_eq!(error.code, "F0000");
+        assert!(error.message.contains(named), "{error}");
+    }
+}
+
+/// A client that sends its own frames after the startup packet of `user`.
+struct Raw(TcpStream);
+
+impl Raw {
+    async fn start(port: u16, user: &str) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("connect");
+        let body = [b"\0\x03\0\0user\0", user.as_bytes(), b"\0\0"].concat();
+        stream
+            .write_u32(body.len() as u32 + 4)
+            .await
+            .expect("write");
+        stream.write_all(&body).await.expect("write");
+        Self(stream)
+    }
+
+    async fn send(&mut self, frame: &[u8]) {
+        self.0.write_all(frame).await.expect("write");
+    }
+
+    /// The next frame's tag and body.
+    async fn receive(&mut self) -> (u8, Vec<u8>) {
+        let tag = self.0.read_u8().await.expect("tag");
+        let mut body = vec![0; self.0.read_u32().await.expect("length") as usize - 4];
+        self.0.read_exact(&mut body).await.expect("body");
+        (tag, body)
+    }
+
+    /// The server's first SCRAM message for a client that says `client_first`.
+    async fn challenge(&mut self) -> String {
+        self.receive().await;
+        self.send(&initial(b"SCRAM-SHA-256", b"n,,n=,r=abc")).await;
+        let (_, body) = self.receive().await;
+        String::from_utf8(body[4..].to_vec()).expect("text")
+    }
+}
+
+fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    write::frame(&mut out, tag, |out| out.put_slice(body));
+    out.to_vec()
+}
+
+fn initial(mechanism: &[u8], data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u32).to_be_bytes();
+    frame(b'p', &[mechanism, b"\0", &length, data].concat())
+}
+
+fn sqlstate(error: &[u8]) -> String {
+    let field = error
+        .split(|byte| *byte == 0)
+        .find(|field| field.first() == Some(&b'C'));
+    String::from_utf8_lossy(&field.expect("has a code")[1..]).into_owned()
+}
+
+#[tokio::test]
+async fn malformed_sasl_messages_are_protocol_errors() {
+    let port = serve(None).await;
+    let first = b"n,,n=,r=abc";
+    let cases: &[Vec<u8>] = &[
+        frame(b'p', b""),
+        frame(b'p', b"SCRAM-SHA-256"),
+        frame(b'p', b"SCRAM-SHA-256\0\0\0"),
+        frame(b'p', b"SCRAM-SHA-256\0\xff\xff\xff\xff"),
+        frame(b'p', b"SCRAM-SHA-256\0\0\0\0\x7fn,,n=,r=abc"),
+        frame(b'p', b"SCRAM-SHA-256\0\0\0\0\x01n,,n=,r=abc"),
+        frame(b'p', b"SCRAM-SHA-256\0\x80\0\0\0"),
+        initial(b"SCRAM-SHA-256-PLUS", first),
+        initial(b"SCRAM-SHA-256", b""),
+        initial(b"SCRAM-SHA-256", b"\xff"),
+        initial(b"SCRAM-SHA-256", b"p=tls-server-end-point,,n=,r=abc"),
+        frame(b'Q', b"SELECT 1\0"),
+        b"p\0\0\0\x03".to_vec(),
+        b"p\x7f\xff\xff\xff".to_vec(),
+        frame(b'p', &[0; 2000]),
+    ];
+    for case in cases {
+        let mut client = Raw::start(port, "plain").await;
+        assert_eq!(client.receive().await.0, b'R');
+        client.send(case).await;
+        let (tag, body) = client.receive().await;
+        let shown = String::from_utf8_lossy(case);
+        assert_eq!(
+            (tag, sqlstate(&body).as_str()),
+            (b'E', "08P01"),
+            "{shown:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn malformed_scram_proofs_are_protocol_errors_and_wrong_ones_are_not() {
+    let port = serve(None).await;
+    let wrong = BASE64_OF_32_BYTES;
+    for (last, expected) in [
+        ("c=biws,r={nonce},p={wrong}", "28P01"),
+        ("c=biws,r={nonce},p=AAAA", "08P01"),
+        ("c=biws,r={nonce},p=!", "08P01"),
+        ("c=biws,r={nonce}", "08P01"),
+        ("c=eSws,r={nonce},p={wrong}", "08P01"),
+        ("c=biws,r=abc,p={wrong}", "08P01"),
+        ("", "08P01"),
+    ] {
+        let mut client = Raw::start(port, "plain").await;
+        let challenge = client.challenge().await;
+        let nonce = challenge
+            .split(',')
+            .next()
+            .and_then(|r| r.strip_prefix("r="))
+            .expect("nonce");
+        let last = last.replace("{nonce}", nonce).replace("{wrong}", wrong);
+        client.send(&frame(b'p', last.as_bytes())).await;
+        let (tag, body) = client.receive().await;
+        assert_eq!((tag, sqlstate(&body).as_str()), (b'E', expected), "{last}");
+    }
+}
+
+const BASE64_OF_32_BYTES: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+#[tokio::test]
+async fn challenges_do_not_tell_whether_a_user_exists() {
+    let port = serve(None).await;
+    let parameters = async |user: &str| {
+        let challenge = Raw::start(port, user).await.challenge().await;
+        challenge
+            .split_once(",s=")
+            .map(|(_, salt)| salt.to_owned())
+            .expect("salt")
+    };
+    for user in ["plain", "nobody"] {
+        let (first, again) = (parameters(user).await, parameters(user).await);
+        assert_eq!(first, again);
+        assert!(
+            first.len() == 24 + ",i=4096".len() && first.ends_with(",i=4096"),
+            "{first}"
+        );
+    }
+    assert_ne!(parameters("nobody").await, parameters("somebody").await);
+}
+
+#[test]
+fn verifiers_that_are_not_postgresqls_are_refused_without_showing_them() {
+    let broken = [
+        "",
+        "md5d41d8cd98f00b204e9800998ecf8427e",
+        "SCRAM-SHA-256$0:c2FsdA==$c2FsdA==:c2FsdA==",
+        &VERIFIER.replace("$4096", "$0"),
+        &VERIFIER.replace("$4096", "$99999999999"),
+        &VERIFIER.replace("W22Z", "W2!Z"),
+        &VERIFIER.replace("WG5d", ""),
+    ];
+    for text in broken {
+        let auth = ClientAuth::Verifier(Secret(text.to_owned()));
+        let user = User {
+            name: "ann".to_owned(),
+            auth,
+        };
+        let error = Authenticators::new(&BTreeMap::from([("ann".to_owned(), user)]))
+            .err()
+            .unwrap_or_else(|| panic!("{text} was taken"));
+        assert_eq!(error.message, "invalid SCRAM verifier for user \"ann\"");
+        assert!(text.is_empty() || !error.to_string().contains(text));
+    }
+}
+
+#[test]
+fn clients_of_protocol_3_2_get_a_long_cancel_key() {
+    let mut out = BytesMut::new();
+    write_welcome(&mut out, &[], 5, &vec![1; cancel_key_len(2)]);
+    assert_eq!(out.get_u8(), b'K');
+    assert_eq!(out.get_u32(), 4 + 4 + 32);
+    assert_eq!(cancel_key_len(0), 4);
+}
