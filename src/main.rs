@@ -34,7 +34,11 @@ fn run_demo(args: ringway::cli::Demo) -> Result<(), String> {
         pg_bin: args.pg_bindir,
         orders: args.rows,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(demo::run(options)).map_err(|error| error.to_string())
+    runtime
+        .block_on(demo::run(options))
+        .map_err(|error| error.to_string())
 }
