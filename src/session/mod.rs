@@ -107,7 +107,8 @@ pub struct Login {
     /// Bytes the client sent after its startup.
     pub inbox: BytesMut,
     pub user: ServerUser,
-    pub settings: Settings,
+    /// Shared among clients that asked for the same.
+    pub settings: Arc<Settings>,
     pub hints: hints::Hints,
 }
 
@@ -127,8 +128,8 @@ impl Session {
             shared,
             info,
             user: login.user,
-            settings: Arc::new(login.settings.clone()),
-            base: login.settings,
+            base: Settings::clone(&login.settings),
+            settings: login.settings,
             pending_sets: Vec::new(),
             block: block::Block::None,
             leases: Vec::new(),
@@ -312,7 +313,7 @@ struct Prepared {
     version: u64,
 }
 
-type Named<T> = HashMap<Vec<u8>, T>;
+type Named<T> = HashMap<Vec<u8>, T, ahash::RandomState>;
 
 /// When a statement began, for its latency.
 struct Stopwatch(Instant);
