@@ -220,6 +220,11 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         ast::Statement::Delete(delete) => (Statement::Delete, dml::delete(delete, &facts, input)),
         _ => return unread::plan(source, catalog),
     };
+    let (target, reason) = if facts.session_sequences {
+        query::refused(refuse::session_sequence())
+    } else {
+        (target, reason)
+    };
     let Conduct { access, effect } = facts.conduct;
     Plan {
         statement: kind,
@@ -228,6 +233,15 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         target,
         reason,
     }
+}
+
+/// The statement inside of EXPLAIN, DECLARE or COPY; a utility statement there is not looked into.
+fn inner(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let source = Source::new(sql);
+    if source.multiple || utility::is_utility(&source) {
+        return unread::plan(&source, catalog);
+    }
+    optimizable(&source, catalog, options)
 }
 
 /// Several statements in one simple query: they run together in one place.

@@ -7,7 +7,7 @@ use sqlparser::ast::{
 };
 
 use super::facts::{Facts, Input};
-use super::keys::{self, Clauses};
+use super::keys::{self, Clauses, TypedParams};
 use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
 use super::refuse;
 use super::scope::object_name;
@@ -150,12 +150,13 @@ fn inserted_keys(
             .content
             .get(position)
             .ok_or_else(|| needs_key("A row has fewer values than there are columns"))?;
-        let value = keys::value(expr, key_type, input).ok_or_else(|| {
-            needs_key(&format!(
-                "It is neither a constant nor a parameter of type {}",
-                key_type.sql_name()
-            ))
-        })?;
+        let value =
+            keys::value(expr, key_type, &TypedParams::default(), input).ok_or_else(|| {
+                needs_key(&format!(
+                    "It is neither a constant nor a parameter of type {}",
+                    key_type.sql_name()
+                ))
+            })?;
         values.push(value);
     }
     Ok(KeySet {

@@ -35,6 +35,8 @@ pub(super) struct Facts<'a> {
     pub(super) system_tables: bool,
     pub(super) volatile: bool,
     pub(super) sequences: bool,
+    /// currval or lastval.
+    pub(super) session_sequences: bool,
     /// Functions in FROM.
     pub(super) table_functions: bool,
     /// Statements that write, those in WITH included.
@@ -64,6 +66,7 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             system_tables: false,
             volatile: false,
             sequences: false,
+            session_sequences: false,
             table_functions: false,
             writes: 0,
             pins: Vec::new(),
@@ -77,12 +80,13 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
     walk.resolve_names();
     // What looks like an unknown table may be syntax that sqlparser took for a name, as in
     // `FROM ONLY orders`.
-    let misread = |table: &&Table| !walk.facts.tables.contains(table);
-    if !walk.facts.unknown.is_empty() {
-        walk.facts.opaque |= unread::tables(input.source, input.catalog)
+    let seen = &walk.facts.tables;
+    let misread = |table: &&Table| !seen.iter().any(|known| std::ptr::eq(*known, *table));
+    let hidden = !walk.facts.unknown.is_empty()
+        && unread::tables(input.source, input.catalog)
             .iter()
             .any(misread);
-    }
+    walk.facts.opaque |= hidden;
     walk.facts
 }
 
@@ -94,6 +98,7 @@ impl<'a> Walk<'a> {
         self.facts.conduct = before.and(conduct);
         self.facts.volatile |= functions::is_volatile(name, catalog);
         self.facts.sequences |= functions::is_of_sequence(name);
+        self.facts.session_sequences |= matches!(name, "currval" | "lastval");
     }
 
     fn call_object(&mut self, name: &ObjectName, ends_with_transaction: bool) {

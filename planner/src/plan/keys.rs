@@ -4,9 +4,11 @@
 //! and for the side of an outer join that may be missing, those of its ON. What is not
 //! understood limits nothing.
 
+use std::ops::ControlFlow;
+
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Join, JoinConstraint, JoinOperator, Select,
-    TableFactor, TableWithJoins, UnaryOperator, Value, ValueWithSpan,
+    TableFactor, TableWithJoins, UnaryOperator, Value, ValueWithSpan, visit_expressions,
 };
 
 use super::facts::Input;
@@ -34,6 +36,8 @@ pub(super) struct Clauses<'c> {
     equal: Vec<(usize, usize)>,
     /// Pairs (kept, optional) of an outer join whose ON says that the keys are equal.
     optional: Vec<(usize, usize)>,
+    /// Parameters that meet columns, with the columns' types.
+    typed: TypedParams,
     /// References that an outer join may leave out of a row.
     nullable: Vec<usize>,
     /// False when a join is of a kind that cannot run shard by shard.
@@ -51,6 +55,7 @@ impl<'c> Clauses<'c> {
             values: Vec::new(),
             equal: Vec::new(),
             optional: Vec::new(),
+            typed: TypedParams::default(),
             nullable: Vec::new(),
             splits: true,
         };
@@ -60,6 +65,13 @@ impl<'c> Clauses<'c> {
         }
         clauses.values.resize(clauses.scope.references.len(), None);
         // Only now every name can be resolved.
+        let on = conditions.iter().filter_map(|condition| match condition {
+            Condition::On(_, on) => Some(*on),
+            Condition::Using(..) => None,
+        });
+        for expr in on.chain(selection) {
+            clauses.typed.collect(expr, &clauses.scope);
+        }
         for condition in conditions {
             clauses.apply(condition, input);
         }
@@ -278,11 +290,8 @@ impl<'c> Clauses<'c> {
     }
 
     fn value(&self, reference: usize, expr: &Expr, input: Input<'c>) -> Option<ValueRef> {
-        value(
-            expr,
-            self.scope.references[reference].key()?.key_type,
-            input,
-        )
+        let key_type = self.scope.references[reference].key()?.key_type;
+        value(expr, key_type, &self.typed, input)
     }
 
     fn equate(&mut self, a: usize, b: usize, sides: &Sides) {
@@ -444,32 +453,43 @@ pub(super) fn without_parentheses(expr: &Expr) -> &Expr {
 
 /// `expr` as a value of a key of `key_type`, if its value is there when the statement runs and
 /// its type is sure to be one that the key's own equality compares.
-pub(super) fn value(expr: &Expr, key_type: KeyType, input: Input<'_>) -> Option<ValueRef> {
+pub(super) fn value(
+    expr: &Expr,
+    key_type: KeyType,
+    typed: &TypedParams,
+    input: Input<'_>,
+) -> Option<ValueRef> {
     match expr {
-        Expr::Nested(inner) => value(inner, key_type, input),
-        Expr::Value(constant) => constant_value(constant, key_type, input),
+        Expr::Nested(inner) => value(inner, key_type, typed, input),
+        Expr::Value(constant) => constant_value(constant, key_type, typed, input),
         Expr::UnaryOp {
             op: UnaryOperator::Plus,
             expr,
-        } if key_type.is_integer() => number(expr, key_type, false, input),
+        } if key_type.is_integer() => number(expr, key_type, false, typed, input),
         Expr::UnaryOp {
             op: UnaryOperator::Minus,
             expr,
-        } if key_type.is_integer() => number(expr, key_type, true, input),
+        } if key_type.is_integer() => number(expr, key_type, true, typed, input),
         Expr::Cast {
             kind: CastKind::Cast | CastKind::DoubleColon,
             expr,
             data_type,
             format: None,
-        } => holds(key_type, data_type).then(|| value(expr, key_type, input))?,
-        Expr::TypedString(typed) => holds(key_type, &typed.data_type)
-            .then(|| constant_value(&typed.value, key_type, input))?,
+        } => holds(key_type, data_type).then(|| value(expr, key_type, typed, input))?,
+        Expr::TypedString(literal) => holds(key_type, &literal.data_type)
+            .then(|| constant_value(&literal.value, key_type, typed, input))?,
         _ => None,
     }
 }
 
 /// A number with a sign before it. `-5::bigint` is `-(5::bigint)`.
-fn number(expr: &Expr, key_type: KeyType, negative: bool, input: Input<'_>) -> Option<ValueRef> {
+fn number(
+    expr: &Expr,
+    key_type: KeyType,
+    negative: bool,
+    typed: &TypedParams,
+    input: Input<'_>,
+) -> Option<ValueRef> {
     let constant = match expr {
         Expr::Cast {
             kind: CastKind::DoubleColon,
@@ -485,7 +505,7 @@ fn number(expr: &Expr, key_type: KeyType, negative: bool, input: Input<'_>) -> O
     if !matches!(constant.value, Value::Number(..)) {
         return None;
     }
-    match constant_value(constant, key_type, input)? {
+    match constant_value(constant, key_type, typed, input)? {
         ValueRef::Literal { piece, .. } => Some(ValueRef::Literal { piece, negative }),
         ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => None,
     }
@@ -494,11 +514,12 @@ fn number(expr: &Expr, key_type: KeyType, negative: bool, input: Input<'_>) -> O
 fn constant_value(
     constant: &ValueWithSpan,
     key_type: KeyType,
+    typed: &TypedParams,
     input: Input<'_>,
 ) -> Option<ValueRef> {
     match &constant.value {
         Value::Null => Some(ValueRef::Null),
-        Value::Placeholder(name) => param(name, key_type, input),
+        Value::Placeholder(name) => param(name, key_type, typed, input),
         Value::Number(..) | Value::SingleQuotedString(_) => {
             let offset = input.parsed.offset(constant.span.start)?;
             let (piece, kind) = input.source.piece_at(offset)?;
@@ -517,15 +538,68 @@ fn constant_value(
 }
 
 /// PostgreSQL gives an undeclared parameter the type of what it meets first, so only one that
-/// meets nothing else than the key is sure to have the key's type.
-fn param(name: &str, key_type: KeyType, input: Input<'_>) -> Option<ValueRef> {
+/// meets nothing else than columns of the key's type is sure to have it.
+fn param(name: &str, key_type: KeyType, typed: &TypedParams, input: Input<'_>) -> Option<ValueRef> {
     let index = param_index(name)?;
     let declared = input.options.param_types.get(index).copied().unwrap_or(0);
     let sure = match declared {
-        0 | oid::UNKNOWN => input.source.uses_of_param(index) == 1,
+        0 | oid::UNKNOWN => {
+            let uses = input.source.uses_of_param(index);
+            uses == 1 || uses == typed.uses(index, key_type)
+        }
         declared => key_type.accepts(declared),
     };
     sure.then_some(ValueRef::Param(index))
+}
+
+/// Where parameters stand beside `=` with a column on the other side: (parameter, type of column).
+#[derive(Default)]
+pub(super) struct TypedParams(Vec<(usize, u32)>);
+
+impl TypedParams {
+    fn collect(&mut self, expr: &Expr, scope: &Scope<'_>) {
+        let mut found = Vec::new();
+        let visited = visit_expressions(expr, |part| match part {
+            // Names inside mean other columns.
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                ControlFlow::Break(())
+            }
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Eq,
+                right,
+            } => {
+                found.extend(column_and_param(left, right, scope));
+                found.extend(column_and_param(right, left, scope));
+                ControlFlow::Continue(())
+            }
+            _ => ControlFlow::Continue(()),
+        });
+        if visited.is_continue() {
+            self.0.extend(found);
+        }
+    }
+
+    /// How often parameter `index` meets a column whose type is as good as `key_type`.
+    fn uses(&self, index: usize, key_type: KeyType) -> usize {
+        let fits = |(param, type_oid): &&(usize, u32)| {
+            *param == index && *type_oid != 0 && key_type.accepts(*type_oid)
+        };
+        self.0.iter().filter(fits).count()
+    }
+}
+
+fn column_and_param(column: &Expr, param: &Expr, scope: &Scope<'_>) -> Option<(usize, u32)> {
+    let (reference, name) = scope.column(column)?;
+    let columns = &scope.references[reference].table?.columns;
+    let type_oid = columns.iter().find(|column| column.name == name)?.type_oid;
+    match param {
+        Expr::Value(constant) => match &constant.value {
+            Value::Placeholder(name) => Some((param_index(name)?, type_oid)),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// May a value be cast to `data_type` on its way to a key of `key_type` and stay what it is?

@@ -1,5 +1,7 @@
 //! The text to plan: its pieces, its tokens, and sqlparser's tree of it with places in the text.
 
+use std::collections::HashMap;
+
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -20,6 +22,8 @@ pub(super) struct Source<'a> {
     pub(super) multiple: bool,
     /// PostgreSQL's tokens, without spaces and comments.
     pub(super) tokens: Vec<Token>,
+    /// How often each `$n` stands in the text, by n from 0.
+    param_uses: HashMap<usize, usize>,
 }
 
 /// sqlparser's reading of a text.
@@ -34,11 +38,18 @@ impl<'a> Source<'a> {
         let mut shape = Shape::default();
         shape.scan(sql.as_bytes());
         let tokens = lexer::tokens(sql);
+        let mut param_uses = HashMap::new();
+        for token in tokens.iter().filter(|token| token.kind == Kind::Param) {
+            if let Some(index) = param_index(&sql[token.range.clone()]) {
+                *param_uses.entry(index).or_default() += 1;
+            }
+        }
         Self {
             sql,
             pieces: shape.pieces,
             multiple: shape.multiple,
             tokens,
+            param_uses,
         }
     }
 
@@ -138,10 +149,7 @@ impl<'a> Source<'a> {
 
     /// How often `$n` stands in the text, `n` from 0.
     pub(super) fn uses_of_param(&self, index: usize) -> usize {
-        let is_it = |token: &&Token| {
-            token.kind == Kind::Param && param_index(self.text(token)) == Some(index)
-        };
-        self.tokens.iter().filter(is_it).count()
+        self.param_uses.get(&index).copied().unwrap_or(0)
     }
 
     /// sqlparser's tree, if it can read the text and splits it into the tokens that PostgreSQL sees.

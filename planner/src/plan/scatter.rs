@@ -11,7 +11,7 @@ use sqlparser::ast::{
 };
 
 use super::facts::Input;
-use super::keys::{self, Clauses, without_parentheses};
+use super::keys::{self, Clauses, TypedParams, without_parentheses};
 use super::layout::Layout;
 use super::refuse;
 use super::scope::folded;
@@ -69,6 +69,9 @@ pub(super) fn plan(
         volatile,
         hidden: vec![],
     };
+    if group.iter().any(|expr| shards.is_unclear(expr)) {
+        return Err(refuse::not_grouped());
+    }
     if shards.uses_window() {
         return Err(refuse::not_one_shard("a window function"));
     }
@@ -123,8 +126,10 @@ fn lists<'q>(
 }
 
 fn bounds(query: &Query, input: Input<'_>) -> Result<Bounds, Refusal> {
-    let value =
-        |expr: &Expr| keys::value(expr, KeyType::Int8, input).ok_or_else(refuse::limit_value);
+    let value = |expr: &Expr| {
+        keys::value(expr, KeyType::Int8, &TypedParams::default(), input)
+            .ok_or_else(refuse::limit_value)
+    };
     let (limit, offset) = match &query.limit_clause {
         None => (None, None),
         Some(LimitClause::LimitOffset {
@@ -262,6 +267,18 @@ impl<'a> Shards<'a> {
                 .unwrap_or(expr),
             _ => expr,
         }
+    }
+
+    /// Could a bare name in GROUP BY be a column that is not known here? It would come before an
+    /// output name.
+    fn is_unclear(&self, expr: &Expr) -> bool {
+        let scope = &self.clauses.scope;
+        matches!(expr, Expr::Identifier(_))
+            && scope.column(expr).is_none()
+            && scope
+                .references
+                .iter()
+                .any(|reference| reference.table.is_none())
     }
 
     fn direction(

@@ -3,6 +3,8 @@
 //! Every identifier that could be a table's name counts as one, so a statement is never taken
 //! to concern fewer tables than it does, except through views and functions.
 
+use std::collections::HashSet;
+
 use super::parse::Source;
 use super::refuse;
 use super::scope::is_system;
@@ -115,7 +117,7 @@ pub(super) fn named_table<'c>(
 
 /// Every table of the catalog whose name stands anywhere in the text, in whatever schema.
 pub(super) fn tables<'c>(source: &Source<'_>, catalog: &'c Catalog) -> Vec<&'c Table> {
-    let names: Vec<_> = (0..source.tokens.len())
+    let names: HashSet<_> = (0..source.tokens.len())
         .filter_map(|index| source.name(index))
         .collect();
     catalog

@@ -10,7 +10,7 @@ use crate::catalog::{Catalog, TableClass};
 use crate::lexer::Kind;
 use crate::plan::{
     Access, KeySet, Many, Plan, PlanOptions, SessionEffect, SetStatement, Statement, Target,
-    plan as plan_text,
+    inner as plan_inner,
 };
 use crate::route::ValueRef;
 use crate::topology::ShardId;
@@ -21,11 +21,10 @@ pub(super) fn plan(
     catalog: &Catalog,
     options: PlanOptions<'_>,
 ) -> Option<Plan> {
-    let first = source.word(0);
-    let planned = match first.as_str() {
-        "" | "select" | "insert" | "update" | "delete" | "with" | "values" | "table" | "merge" => {
-            return None;
-        }
+    if !is_utility(source) {
+        return None;
+    }
+    let planned = match source.word(0).as_str() {
         "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
             transaction(source)
         }
@@ -62,6 +61,14 @@ pub(super) fn plan(
         _ => unread::plan(source, catalog),
     };
     Some(planned)
+}
+
+/// Is it none of the statements that PostgreSQL's planner plans?
+pub(super) fn is_utility(source: &Source<'_>) -> bool {
+    const OPTIMIZABLE: [&str; 9] = [
+        "", "select", "insert", "update", "delete", "with", "values", "table", "merge",
+    ];
+    !OPTIMIZABLE.contains(&source.word(0).as_str())
 }
 
 fn session(statement: Statement) -> Plan {
@@ -254,10 +261,10 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
 
 /// `plan`, run where the statement `inner` runs; only in one shard.
 fn in_place_of(plan: Plan, inner: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let planned = plan_text(inner, catalog, options);
+    let planned = plan_inner(inner, catalog, options);
     let access = functions::worse_access(plan.access, planned.access);
     let effect = functions::worse_effect(plan.effect, planned.effect);
-    let refused = || refuse::not_one_shard("a statement of this kind");
+    let refused = refuse::inner_statement;
     let target = match planned.target {
         Target::AnyShard => Target::AnyShard,
         Target::OneShard(shard) => Target::OneShard(shard),
@@ -303,9 +310,15 @@ fn with_constants(keys: KeySet, inner: &str) -> KeySet {
 
 fn lock(source: &Source<'_>, catalog: &Catalog) -> Plan {
     let plan = writes("LOCK takes table locks");
-    Plan {
-        target: unread::target(source, catalog, Access::Write),
-        ..plan
+    match unread::single_shard(source, catalog) {
+        Some(shard) => Plan {
+            target: Target::OneShard(shard),
+            ..plan
+        },
+        None => Plan {
+            target: Target::Refused(refuse::lock()),
+            ..plan
+        },
     }
 }
 
@@ -424,13 +437,13 @@ fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
             inner: start..end.max(start),
         });
     }
-    let planned = plan_text(&source.sql[start..], catalog, options);
-    if runs {
-        return in_place_of(plan, &source.sql[start..], catalog, options);
-    }
-    let access = planned.access;
     let plan = in_place_of(plan, &source.sql[start..], catalog, options);
-    // Without ANALYZE nothing is called, so nothing stays.
+    if runs {
+        return plan;
+    }
+    // Without ANALYZE nothing is called, so nothing stays. Still only the primary explains writes:
+    // a replica refuses them.
+    let access = plan.access;
     Plan {
         access,
         effect: SessionEffect::None,
@@ -484,26 +497,39 @@ fn unknown_code(why: &'static str, source: &Source<'_>, catalog: &Catalog) -> Pl
 }
 
 fn create(source: &Source<'_>, catalog: &Catalog) -> Plan {
-    let temporary = (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary"));
     let plan = ddl(source, catalog, is_transactional(source));
-    let queries = source.has("select") || source.has("values");
-    let makes_table = (1..5).any(|at| source.is(at, "table"));
-    if temporary {
+    if (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary")) {
         return Plan {
             effect: SessionEffect::Pin("temporary objects live in one server session"),
-            target: unread::target(source, catalog, Access::Write),
+            target: Target::Refused(refuse::temporary()),
             ..plan
         };
     }
-    if makes_table && (queries || source.has("execute")) && source.has("as") {
-        // CREATE TABLE AS would fill each shard from its own rows.
-        return Plan {
-            target: unread::target(source, catalog, Access::Write),
-            ..plan
-        };
+    if !(1..4).any(|at| source.is(at, "table")) {
+        return plan;
     }
-    plan
+    if top_level(source).into_iter().any(|at| source.is(at, "as")) {
+        let target = match unread::single_shard(source, catalog) {
+            Some(shard) => Target::OneShard(shard),
+            None => Target::Refused(refuse::create_table_as()),
+        };
+        return Plan { target, ..plan };
+    }
+    let refers = ["references", "like", "inherits", "of"]
+        .iter()
+        .any(|word| source.has(word));
+    if refers {
+        return plan;
+    }
+    // Its columns may have the names of tables.
+    Plan {
+        target: Target::AllShards(Many::SameAnswer),
+        reason: EVERYWHERE.into(),
+        ..plan
+    }
 }
+
+const EVERYWHERE: &str = "it changes the schema, so every shard runs it";
 
 /// False for what PostgreSQL refuses inside a transaction block.
 fn is_transactional(source: &Source<'_>) -> bool {
@@ -518,7 +544,7 @@ fn is_transactional(source: &Source<'_>) -> bool {
 fn ddl(source: &Source<'_>, catalog: &Catalog, transactional: bool) -> Plan {
     let plan = Plan {
         statement: Statement::Ddl { transactional },
-        ..writes("it changes the schema, so every shard runs it")
+        ..writes(EVERYWHERE)
     };
     match unread::single_shard(source, catalog) {
         Some(shard) => Plan {
