@@ -8,6 +8,7 @@ mod facts;
 mod functions;
 mod keys;
 mod layout;
+mod multiple;
 mod parse;
 mod query;
 mod refuse;
@@ -183,7 +184,7 @@ pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
         };
     }
     let planned = if source.multiple {
-        multiple(&source, catalog, options)
+        multiple::plan(&source, catalog, options)
     } else {
         utility::plan(&source, catalog, options)
             .unwrap_or_else(|| optimizable(&source, catalog, options))
@@ -218,7 +219,14 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         ast::Statement::Insert(insert) => (Statement::Insert, dml::insert(insert, &facts, input)),
         ast::Statement::Update(update) => (Statement::Update, dml::update(update, &facts, input)),
         ast::Statement::Delete(delete) => (Statement::Delete, dml::delete(delete, &facts, input)),
-        _ => return unread::plan(source, catalog),
+        // MERGE
+        _ => {
+            let target = unread::target(source, catalog, facts.conduct.access);
+            (
+                Statement::Other,
+                (target, "it names tables that are in one place".into()),
+            )
+        }
     };
     let (target, reason) = if facts.session_sequences {
         query::refused(refuse::session_sequence())
@@ -242,65 +250,6 @@ fn inner(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
         return unread::plan(&source, catalog);
     }
     optimizable(&source, catalog, options)
-}
-
-/// Several statements in one simple query: they run together in one place.
-fn multiple(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let plans: Vec<_> = source
-        .statements()
-        .into_iter()
-        .map(|text| plan(text, catalog, options))
-        .collect();
-    let mut whole = Plan {
-        statement: Statement::Multiple,
-        access: Access::Read,
-        effect: SessionEffect::None,
-        target: Target::AnyShard,
-        reason: "the statements run together".into(),
-    };
-    for part in plans {
-        let effect = match part.statement {
-            Statement::Begin { .. }
-            | Statement::Commit
-            | Statement::Rollback
-            | Statement::Savepoint
-            | Statement::TwoPhase => {
-                SessionEffect::Pin("several statements with transaction control run as one query")
-            }
-            Statement::Set(_) => SessionEffect::Pin("SET runs in one query with other statements"),
-            Statement::Empty
-            | Statement::Query
-            | Statement::Insert
-            | Statement::Update
-            | Statement::Delete
-            | Statement::Ddl { .. }
-            | Statement::Show(_)
-            | Statement::CopyIn
-            | Statement::CopyOut
-            | Statement::ExplainRoute { .. }
-            | Statement::Other
-            | Statement::Multiple => part.effect,
-        };
-        whole.access = functions::worse_access(whole.access, part.access);
-        whole.effect = functions::worse_effect(whole.effect, effect);
-        whole.target = both_targets(whole.target, part.target);
-    }
-    whole
-}
-
-/// One target for two statements that run together.
-fn both_targets(first: Target, second: Target) -> Target {
-    match (first, second) {
-        (Target::Refused(refusal), _) | (_, Target::Refused(refusal)) => Target::Refused(refusal),
-        (Target::AnyShard, Target::AnyShard) => Target::AnyShard,
-        (Target::AnyShard, Target::OneShard(shard))
-        | (Target::OneShard(shard), Target::AnyShard) => Target::OneShard(shard),
-        (Target::OneShard(a), Target::OneShard(b)) if a == b => Target::OneShard(a),
-        (
-            Target::AnyShard | Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_),
-            Target::AnyShard | Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_),
-        ) => Target::Refused(refuse::multiple()),
-    }
 }
 
 /// With one shard there is nothing to choose and nothing to refuse.

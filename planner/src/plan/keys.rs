@@ -12,7 +12,7 @@ use sqlparser::ast::{
 };
 
 use super::facts::Input;
-use super::parse::param_index;
+use super::parse::{Source, param_index};
 use super::scope::{Reference, Scope, object_name};
 use crate::catalog::KeyType;
 use crate::key::oid;
@@ -604,7 +604,7 @@ fn column_and_param(column: &Expr, param: &Expr, scope: &Scope<'_>) -> Option<(u
 
 /// May a value be cast to `data_type` on its way to a key of `key_type` and stay what it is?
 fn holds(key_type: KeyType, data_type: &DataType) -> bool {
-    let width = match data_type {
+    let bytes = match data_type {
         DataType::SmallInt(None) | DataType::Int2(None) => 2,
         DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => 4,
         DataType::BigInt(None) | DataType::Int8(None) => 8,
@@ -615,10 +615,67 @@ fn holds(key_type: KeyType, data_type: &DataType) -> bool {
         DataType::Uuid => return key_type == KeyType::Uuid,
         _ => return false,
     };
+    key_type.is_integer() && bytes <= width(key_type)
+}
+
+/// The keys of both, if one hash serves both.
+pub(super) fn union(first: KeySet, second: KeySet) -> Option<KeySet> {
+    let both_integers = first.key_type.is_integer() && second.key_type.is_integer();
+    if first.key_type != second.key_type && !both_integers {
+        return None;
+    }
+    let (mut whole, mut second) = (first, second);
+    if whole.insert != second.insert {
+        // NULL in WHERE matches nothing; beside an INSERT it must not look like one to insert.
+        for keys in [&mut whole, &mut second] {
+            let insert = keys.insert;
+            keys.values
+                .retain(|value| insert || *value != ValueRef::Null);
+        }
+    }
+    whole.insert |= second.insert;
+    // What is too large for the narrower type is PostgreSQL's to reject.
+    if width(second.key_type) > width(whole.key_type) {
+        whole.key_type = second.key_type;
+    }
+    // The usual case: a join carried the same values over.
+    if whole.values != second.values {
+        whole.values.append(&mut second.values);
+    }
+    Some(whole)
+}
+
+/// Bytes of an integer type.
+fn width(key_type: KeyType) -> u8 {
     match key_type {
-        KeyType::Int2 => width <= 2,
-        KeyType::Int4 => width <= 4,
-        KeyType::Int8 => true,
-        KeyType::Text | KeyType::Uuid => false,
+        KeyType::Int2 => 2,
+        KeyType::Int4 => 4,
+        KeyType::Int8 => 8,
+        KeyType::Text | KeyType::Uuid => 0,
+    }
+}
+
+/// Puts the literals of `inner` in place of references to its pieces: nothing is lifted from the
+/// outer text, so they belong to its shape.
+pub(super) fn with_constants(keys: KeySet, inner: &str) -> KeySet {
+    let source = Source::new(inner);
+    let constant = |value: ValueRef| match value {
+        ValueRef::Literal { piece, negative } => {
+            let text = source
+                .pieces
+                .get(piece)
+                .and_then(|piece| inner.get(piece.range.clone()));
+            let text = text.unwrap_or_default();
+            let unquoted = text
+                .strip_prefix('\'')
+                .and_then(|text| text.strip_suffix('\''));
+            let text = unquoted.map_or_else(|| text.to_owned(), |text| text.replace("''", "'"));
+            ValueRef::Text(if negative { format!("-{text}") } else { text })
+        }
+        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
+    };
+    KeySet {
+        values: keys.values.into_iter().map(constant).collect(),
+        ..keys
     }
 }

@@ -1,6 +1,7 @@
 //! The text to plan: its pieces, its tokens, and sqlparser's tree of it with places in the text.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
@@ -110,22 +111,19 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The texts of the single statements, without empty ones.
-    pub(super) fn statements(&self) -> Vec<&'a str> {
+    /// Where the single statements stand in the text, without empty ones.
+    pub(super) fn statements(&self) -> Vec<Range<usize>> {
         let mut boundary = Boundary::default();
         let mut found = Vec::new();
         let mut start = None;
         for token in &self.tokens {
             if boundary.ends(token.kind, self.text(token).as_bytes()) {
-                let text = start
-                    .take()
-                    .and_then(|from| self.sql.get(from..token.range.start));
-                found.extend(text);
-            } else if start.is_none() && token.kind != Kind::Semicolon {
+                found.extend(start.take().map(|from| from..token.range.start));
+            } else if start.is_none() {
                 start = Some(token.range.start);
             }
         }
-        found.extend(start.and_then(|from| self.sql.get(from..)));
+        found.extend(start.map(|from| from..self.sql.len()));
         found
     }
 

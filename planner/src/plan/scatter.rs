@@ -52,7 +52,8 @@ pub(super) fn plan(
 ) -> Result<Scatter, Refusal> {
     let (group, order) = lists(query, select)?;
     let layout = Layout::of(input.source).ok_or_else(refuse::unreadable)?;
-    let agrees = layout.items.len() == select.projection.len()
+    let agrees = !select.projection.is_empty()
+        && layout.items.len() == select.projection.len()
         && layout.order.as_ref().map_or(0, |list| list.items.len()) == order.len()
         && layout.group.as_ref().map_or(0, |list| list.items.len()) == group.len();
     if !agrees {

@@ -5,14 +5,13 @@
 use std::borrow::Cow;
 
 use super::parse::Source;
-use super::{functions, refuse, unread};
+use super::{functions, keys, refuse, unread};
 use crate::catalog::{Catalog, TableClass};
 use crate::lexer::Kind;
 use crate::plan::{
-    Access, KeySet, Many, Plan, PlanOptions, SessionEffect, SetStatement, Statement, Target,
+    Access, Many, Plan, PlanOptions, SessionEffect, SetStatement, Statement, Target,
     inner as plan_inner,
 };
-use crate::route::ValueRef;
 use crate::topology::ShardId;
 
 /// The plan of a utility statement; `None` for what is none.
@@ -269,7 +268,7 @@ fn in_place_of(plan: Plan, inner: &str, catalog: &Catalog, options: PlanOptions<
         Target::AnyShard => Target::AnyShard,
         Target::OneShard(shard) => Target::OneShard(shard),
         Target::Keys { keys, many: _ } => Target::Keys {
-            keys: with_constants(keys, inner),
+            keys: keys::with_constants(keys, inner),
             many: Many::Refused(refused()),
         },
         Target::AllShards(_) => Target::Refused(refused()),
@@ -280,31 +279,6 @@ fn in_place_of(plan: Plan, inner: &str, catalog: &Catalog, options: PlanOptions<
         effect,
         target,
         ..plan
-    }
-}
-
-/// Puts the literals of `inner` in place of references to its pieces: nothing is lifted from the
-/// outer text, so they belong to its shape.
-fn with_constants(keys: KeySet, inner: &str) -> KeySet {
-    let source = Source::new(inner);
-    let constant = |value: ValueRef| match value {
-        ValueRef::Literal { piece, negative } => {
-            let text = source
-                .pieces
-                .get(piece)
-                .and_then(|piece| inner.get(piece.range.clone()));
-            let text = text.unwrap_or_default();
-            let unquoted = text
-                .strip_prefix('\'')
-                .and_then(|text| text.strip_suffix('\''));
-            let text = unquoted.map_or_else(|| text.to_owned(), |text| text.replace("''", "'"));
-            ValueRef::Text(if negative { format!("-{text}") } else { text })
-        }
-        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
-    };
-    KeySet {
-        values: keys.values.into_iter().map(constant).collect(),
-        ..keys
     }
 }
 
