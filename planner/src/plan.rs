@@ -16,12 +16,13 @@ mod scatter;
 mod scope;
 mod unread;
 mod utility;
+mod values;
 
 use std::borrow::Cow;
 
 use sqlparser::ast;
 
-use self::facts::Input;
+use self::facts::{Creates, Facts, Input};
 use self::functions::Conduct;
 use self::parse::Source;
 use crate::catalog::{Catalog, KeyType};
@@ -228,10 +229,9 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
             )
         }
     };
-    let (target, reason) = if facts.session_sequences {
-        query::refused(refuse::session_sequence())
-    } else {
-        (target, reason)
+    let (target, reason) = match only_here(&target, &facts) {
+        Some(refusal) => query::refused(refusal),
+        None => (target, reason),
     };
     let Conduct { access, effect } = facts.conduct;
     Plan {
@@ -240,6 +240,21 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         effect,
         target,
         reason,
+    }
+}
+
+/// Why a statement cannot run on a sharded database, whatever its tables.
+fn only_here(target: &Target, facts: &Facts<'_>) -> Option<Refusal> {
+    if facts.session_sequences {
+        return Some(refuse::session_sequence());
+    }
+    match (facts.creates, target) {
+        (Some(Creates::Temporary), _) => Some(refuse::temporary()),
+        (Some(Creates::Table), Target::OneShard(_)) | (None, _) => None,
+        (
+            Some(Creates::Table),
+            Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) | Target::Refused(_),
+        ) => Some(refuse::create_table_as()),
     }
 }
 

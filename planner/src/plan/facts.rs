@@ -37,6 +37,8 @@ pub(super) struct Facts<'a> {
     pub(super) sequences: bool,
     /// currval or lastval.
     pub(super) session_sequences: bool,
+    /// SELECT INTO.
+    pub(super) creates: Option<Creates>,
     /// Functions in FROM.
     pub(super) table_functions: bool,
     /// Statements that write, those in WITH included.
@@ -45,6 +47,13 @@ pub(super) struct Facts<'a> {
     pub(super) pins: Vec<Pin>,
     /// True when the tree has a part whose tables this walk does not see, or may have misread one.
     pub(super) opaque: bool,
+}
+
+/// What SELECT INTO creates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Creates {
+    Table,
+    Temporary,
 }
 
 struct Walk<'a> {
@@ -67,6 +76,7 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             volatile: false,
             sequences: false,
             session_sequences: false,
+            creates: None,
             table_functions: false,
             writes: 0,
             pins: Vec::new(),
@@ -193,11 +203,16 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        if select.into.is_some() {
-            let effect = match &select.into {
-                Some(into) if into.temporary => SessionEffect::Pin("it creates a temporary table"),
-                Some(_) | None => SessionEffect::None,
+        if let Some(into) = &select.into {
+            let (creates, effect) = if into.temporary {
+                (
+                    Creates::Temporary,
+                    SessionEffect::Pin("it creates a temporary table"),
+                )
+            } else {
+                (Creates::Table, SessionEffect::None)
             };
+            self.facts.creates = Some(creates);
             let before = std::mem::replace(&mut self.facts.conduct, Conduct::HARMLESS);
             self.facts.conduct = before.and(Conduct::new(Access::Write, effect));
         }

@@ -11,10 +11,11 @@ use sqlparser::ast::{
 };
 
 use super::facts::Input;
-use super::keys::{self, Clauses, TypedParams, without_parentheses};
+use super::keys::{Clauses, without_parentheses};
 use super::layout::Layout;
 use super::refuse;
 use super::scope::folded;
+use super::values::{self, TypedParams};
 use crate::catalog::KeyType;
 use crate::key::oid;
 use crate::merge::{Collation, Column, MergePlan, SortKey};
@@ -128,7 +129,7 @@ fn lists<'q>(
 
 fn bounds(query: &Query, input: Input<'_>) -> Result<Bounds, Refusal> {
     let value = |expr: &Expr| {
-        keys::value(expr, KeyType::Int8, &TypedParams::default(), input)
+        values::value(expr, KeyType::Int8, &TypedParams::default(), input)
             .ok_or_else(refuse::limit_value)
     };
     let (limit, offset) = match &query.limit_clause {

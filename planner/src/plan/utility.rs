@@ -400,13 +400,14 @@ fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
         .is_some_and(|token| token.kind == Kind::Open)
         && source.is(2, "route")
     {
-        let end = source
-            .tokens
-            .last()
-            .map_or(source.sql.len(), |token| match token.kind {
-                Kind::Semicolon => token.range.start,
-                _ => token.range.end,
-            });
+        let end = source.tokens.last().map_or(source.sql.len(), |token| {
+            let ends = token.kind == Kind::Semicolon;
+            if ends {
+                token.range.start
+            } else {
+                token.range.end
+            }
+        });
         return session(Statement::ExplainRoute {
             inner: start..end.max(start),
         });
