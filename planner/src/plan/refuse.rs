@@ -241,3 +241,11 @@ pub(super) fn inner_statement() -> Refusal {
         "Compare the sharding key of every sharded table with a constant; EXPLAIN (ROUTE) tells where a query runs.",
     )
 }
+
+pub(super) fn output_name(name: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("what \"{name}\" means in ORDER BY or GROUP BY over several shards is not known"),
+        "An item of the select list without AS may have that name.",
+        "Name the items of the select list with AS.",
+    )
+}

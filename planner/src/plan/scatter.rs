@@ -221,19 +221,31 @@ impl<'a> Shards<'a> {
     }
 
     /// The select item with this output name.
-    fn item_named(&self, name: &Ident) -> Option<usize> {
+    ///
+    /// # Errors
+    /// No item is known to have it, and the name of some item is not known.
+    fn item_named(&self, name: &Ident) -> Result<Option<usize>, Refusal> {
         let name = folded(name);
-        self.select.projection.iter().position(|item| match item {
-            SelectItem::ExprWithAlias { alias, .. } => folded(alias) == name,
-            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => folded(ident) == name,
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(idents)) => {
-                idents.last().is_some_and(|ident| folded(ident) == name)
+        let mut unclear = false;
+        for (index, item) in self.select.projection.iter().enumerate() {
+            let output = match item {
+                SelectItem::ExprWithAlias { alias, .. } => OutputName::Is(folded(alias)),
+                SelectItem::UnnamedExpr(expr) => OutputName::of(expr),
+                // Its names are those of input columns.
+                SelectItem::QualifiedWildcard(..) | SelectItem::Wildcard(_) => OutputName::None,
+                SelectItem::ExprWithAliases { .. } => OutputName::Unclear,
+            };
+            match output {
+                OutputName::Is(output) if output == name => return Ok(Some(index)),
+                OutputName::Is(_) | OutputName::None => {}
+                OutputName::Unclear => unclear = true,
             }
-            SelectItem::UnnamedExpr(_)
-            | SelectItem::ExprWithAliases { .. }
-            | SelectItem::QualifiedWildcard(..)
-            | SelectItem::Wildcard(_) => false,
-        })
+        }
+        if unclear {
+            Err(refuse::output_name(&name))
+        } else {
+            Ok(None)
+        }
     }
 
     /// The select item that `expr` repeats.
@@ -259,15 +271,17 @@ impl<'a> Shards<'a> {
     where
         'a: 'e,
     {
-        if let Some(item) = ordinal(expr).and_then(|index| self.item(index)) {
-            return item;
-        }
-        match expr {
-            Expr::Identifier(name) if self.clauses.scope.column(expr).is_none() => self
-                .item_named(name)
-                .and_then(|index| self.item(index))
-                .unwrap_or(expr),
-            _ => expr,
+        let item = self.group_item(expr).ok().flatten();
+        item.and_then(|index| self.item(index)).unwrap_or(expr)
+    }
+
+    /// The select item that a GROUP BY item names by position or output name.
+    fn group_item(&self, expr: &Expr) -> Result<Option<usize>, Refusal> {
+        match without_parentheses(expr) {
+            Expr::Identifier(name) if self.clauses.scope.column(expr).is_none() => {
+                self.item_named(name)
+            }
+            other => Ok(ordinal(other)),
         }
     }
 
@@ -275,7 +289,7 @@ impl<'a> Shards<'a> {
     /// output name.
     fn is_unclear(&self, expr: &Expr) -> bool {
         let scope = &self.clauses.scope;
-        matches!(expr, Expr::Identifier(_))
+        matches!(without_parentheses(expr), Expr::Identifier(_))
             && scope.column(expr).is_none()
             && scope
                 .references
@@ -443,9 +457,48 @@ impl<'a> Shards<'a> {
     }
 }
 
+/// The name that PostgreSQL gives to an output column without AS (`FigureColname`).
+enum OutputName {
+    Is(String),
+    /// `?column?`, which no bare name means.
+    None,
+    Unclear,
+}
+
+impl OutputName {
+    fn of(expr: &Expr) -> Self {
+        match expr {
+            Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => Self::of(inner),
+            Expr::Identifier(ident) => Self::Is(folded(ident)),
+            Expr::CompoundIdentifier(idents) => idents
+                .last()
+                .map_or(Self::Unclear, |ident| Self::Is(folded(ident))),
+            Expr::Function(function) => match function.name.0.last() {
+                Some(ObjectNamePart::Identifier(ident)) => Self::Is(folded(ident)),
+                Some(ObjectNamePart::Function(_)) | None => Self::Unclear,
+            },
+            Expr::Cast { expr, .. } => match Self::of(expr) {
+                Self::Is(name) => Self::Is(name),
+                // The type's internal name.
+                Self::None | Self::Unclear => Self::Unclear,
+            },
+            Expr::BinaryOp { .. }
+            | Expr::UnaryOp { .. }
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::InList { .. }
+            | Expr::Between { .. }
+            | Expr::Like { .. }
+            | Expr::ILike { .. } => Self::None,
+            Expr::Value(constant) if !matches!(constant.value, Value::Boolean(_)) => Self::None,
+            _ => Self::Unclear,
+        }
+    }
+}
+
 /// `3` as an item of ORDER BY or GROUP BY is 2. Such numbers are never lifted.
 fn ordinal(expr: &Expr) -> Option<usize> {
-    match expr {
+    match without_parentheses(expr) {
         Expr::Value(constant) => match &constant.value {
             Value::Number(digits, _) => digits.parse::<usize>().ok()?.checked_sub(1),
             _ => None,
