@@ -8,6 +8,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token as ParserToken, TokenWithSpan, Tokenizer, Whitespace};
 
+use super::scope::truncated;
 use crate::lexer::{self, Boundary, Kind, Token};
 use crate::shape::{Piece, PieceKind, Shape};
 
@@ -81,19 +82,20 @@ impl<'a> Source<'a> {
     /// Token `index` in lower case, empty when it is no keyword or identifier without quotes.
     pub(super) fn word(&self, index: usize) -> String {
         match self.tokens.get(index) {
-            Some(token) if token.kind == Kind::Word => self.text(token).to_lowercase(),
+            Some(token) if token.kind == Kind::Word => self.text(token).to_ascii_lowercase(),
             Some(_) | None => String::new(),
         }
     }
 
-    /// Token `index` as a name: folded to lower case, or with its quotes undone.
+    /// Token `index` as a name: folded to lower case, or with its quotes undone. `None` for
+    /// `U&"…"`, whose escapes are not read here.
     pub(super) fn name(&self, index: usize) -> Option<String> {
         let token = self.tokens.get(index)?;
         match token.kind {
-            Kind::Word => Some(self.text(token).to_lowercase()),
+            Kind::Word => Some(truncated(self.text(token).to_ascii_lowercase())),
             Kind::QuotedIdentifier => {
                 let inner = self.text(token).strip_prefix('"')?.strip_suffix('"')?;
-                Some(inner.replace("\"\"", "\""))
+                Some(truncated(inner.replace("\"\"", "\"")))
             }
             Kind::Space
             | Kind::Comment

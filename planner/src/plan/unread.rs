@@ -66,6 +66,9 @@ pub(super) fn target(source: &Source<'_>, catalog: &Catalog, access: Access) -> 
     if !catalog.is_sharded() {
         return Target::AnyShard;
     }
+    if has_unread_name(source) {
+        return Target::Refused(refuse::unreadable());
+    }
     let tables = tables(source, catalog);
     if let Some(table) = tables
         .iter()
@@ -86,7 +89,17 @@ pub(super) fn target(source: &Source<'_>, catalog: &Catalog, access: Access) -> 
 
 /// The one shard that has all of the named tables, if they are of class single.
 pub(super) fn single_shard(source: &Source<'_>, catalog: &Catalog) -> Option<ShardId> {
+    if has_unread_name(source) {
+        return None;
+    }
     shard_of(&tables(source, catalog))
+}
+
+/// `U&"…"` may be any table's name.
+fn has_unread_name(source: &Source<'_>) -> bool {
+    (0..source.tokens.len()).any(|index| {
+        source.tokens[index].kind == Kind::QuotedIdentifier && source.name(index).is_none()
+    })
 }
 
 fn shard_of(tables: &[&Table]) -> Option<ShardId> {
