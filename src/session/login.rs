@@ -1,7 +1,6 @@
 //! From an accepted connection to a session: startup, authentication, the first settings.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
 
@@ -39,7 +38,10 @@ pub async fn arrive(stream: Stream, shared: &Arc<Shared>) -> Arrival {
     let limit = directory.config.general.login_timeout;
     match net::timeout(limit, log_in(stream, shared, &directory)).await {
         Ok(arrival) => arrival,
-        Err(_) => Arrival::Over,
+        Err(_) => {
+            shared.metrics.login_failures.increment(1);
+            Arrival::Over
+        }
     }
 }
 
@@ -55,6 +57,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         .map(|acceptor| TlsOffer { acceptor, required });
     let (mut stream, buf, packet) = match open(stream, offer).await {
         Err(error) => {
+            shared.metrics.login_failures.increment(1);
             tracing::debug!(%error, "connection refused");
             return Arrival::Over;
         }
@@ -92,6 +95,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             Arrival::Session(Box::new((session, registration)))
         }
         Err(error) => {
+            shared.metrics.login_failures.increment(1);
             if error.fault != Fault::Client {
                 tracing::warn!(%error, "login failed");
             }
@@ -176,7 +180,7 @@ async fn welcome(
         &registration.info.key,
     );
     send(stream, &out).await?;
-    db.stats.clients.fetch_add(1, Relaxed);
+    db.metrics.client_connections.increment(1);
     Ok(Welcomed::User {
         inbox: buf,
         db,
@@ -218,6 +222,7 @@ fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
             .map(|(_, value)| value.clone())
             .unwrap_or_default(),
         address: stream.peer_name(),
+        local: stream.local_addr(),
         tls: stream.is_tls(),
     }
 }
