@@ -5,3 +5,4 @@ mod captive;
 mod demo;
 mod smoke;
 mod support;
+mod trace;
