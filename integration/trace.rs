@@ -70,7 +70,11 @@ impl Trace {
     }
 
     fn name(&self) -> String {
-        self.path.file_stem().unwrap().to_string_lossy().into_owned()
+        self.path
+            .file_stem()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// Sends what the trace sends and answers the whole file anew, with the replies of `port`.
@@ -130,7 +134,7 @@ impl Player {
 
     /// Sends the batch and writes down what comes back.
     fn read_owed(&mut self) {
-        self.wire.send_bytes(&std::mem::take(&mut self.batch));
+        let _ = self.wire.try_send(&std::mem::take(&mut self.batch));
         let mut frames: Vec<Frame> = Vec::new();
         match self.until.take() {
             Some(names) => {
@@ -192,7 +196,10 @@ fn config(cluster: &CaptiveCluster, port: u16) -> String {
     );
     if cluster.shards.len() > 1 {
         let _ = writeln!(toml, "[databases.{DATABASE}.tables]");
-        for line in SCHEMA.lines().filter_map(|l| l.strip_prefix("-- ringway: ")) {
+        for line in SCHEMA
+            .lines()
+            .filter_map(|l| l.strip_prefix("-- ringway: "))
+        {
             let _ = writeln!(toml, "{line}");
         }
     }
@@ -278,14 +285,18 @@ fn postgresql_answers_as_the_traces_say() {
 fn one_shard_answers_as_the_traces_say() {
     let cluster = servers(1, 1);
     let ringway = Ringway::start(|port| config(&cluster, port));
-    support::wait_until(Duration::from_secs(10), "a replica that serves reads", || {
-        let (mut wire, _) = Wire::login(ringway.port(), USER, DATABASE);
-        wire.query("SELECT inet_server_port()");
-        let port = cluster.shards[0].replicas[0].port.to_string();
-        wire.read_to_ready()
-            .iter()
-            .any(|frame| frame.tag == b'D' && frame.body.ends_with(port.as_bytes()))
-    });
+    support::wait_until(
+        Duration::from_secs(10),
+        "a replica that serves reads",
+        || {
+            let (mut wire, _) = Wire::login(ringway.port(), USER, DATABASE);
+            wire.query("SELECT inet_server_port()");
+            let port = cluster.shards[0].replicas[0].port.to_string();
+            wire.read_to_ready()
+                .iter()
+                .any(|frame| frame.tag == b'D' && frame.body.ends_with(port.as_bytes()))
+        },
+    );
     check(
         replay_all(&Trace::all(), Target::One, ringway.port()),
         Target::One,

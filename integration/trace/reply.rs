@@ -42,7 +42,12 @@ pub fn describe(frames: &[Frame]) -> String {
         let tag = run[0].tag;
         if run.len() > LONGEST_RUN && matches!(tag, b'D' | b'd') {
             let sum = checksum(run);
-            let _ = writeln!(out, "< {} {} times, checksum {sum:016x}", name(tag), run.len());
+            let _ = writeln!(
+                out,
+                "< {} {} times, checksum {sum:016x}",
+                name(tag),
+                run.len()
+            );
             continue;
         }
         for frame in run {
@@ -83,7 +88,9 @@ fn body(frame: &Frame) -> String {
         }
         b'S' => format!("{} {}", body.text(), body.text()),
         b'T' => {
-            let columns = (0..body.u16()).map(|_| column(&mut body)).collect::<Vec<_>>();
+            let columns = (0..body.u16())
+                .map(|_| column(&mut body))
+                .collect::<Vec<_>>();
             columns.join(" ")
         }
         b'V' => body.value(),
@@ -101,7 +108,9 @@ fn body(frame: &Frame) -> String {
 /// source, and the severity in the server's language.
 fn error(frame: &Frame) -> String {
     let fields = frame.fields();
-    let shown = fields.iter().filter(|(letter, _)| !"FLRWS".contains(**letter));
+    let shown = fields
+        .iter()
+        .filter(|(letter, _)| !"FLRWS".contains(**letter));
     let shown: Vec<_> = shown
         .map(|(letter, text)| format!("{letter}={}", quoted(text.as_bytes())))
         .collect();
