@@ -47,19 +47,18 @@ async fn encryption_that_is_not_configured_is_declined() {
 async fn a_frame_that_makes_no_sense_ends_its_own_connection_only() {
     let ringway = Ringway::of_shop().await;
     let (mut neighbour, _) = Wire::login(ringway.port(), "raw", "shop");
-    let lying_name = {
-        // A Bind whose number of parameters is not that of the values that follow.
-        let mut body = b"\0\0\0\0\x7f\xff".to_vec();
-        body.extend_from_slice(&[0; 4]);
-        frame(b'B', &body)
-    };
+    // A Bind that announces 32,767 parameters and brings none.
+    let lying_bind = [
+        frame(b'P', b"\0SELECT $1::int\0\0\0"),
+        frame(b'B', b"\0\0\0\0\x7f\xff"),
+    ];
     for bytes in [
         b"Q\0\0\0\x03".to_vec(),
         b"Q\x7f\xff\xff\xff".to_vec(),
         b"Q\xff\xff\xff\xff".to_vec(),
         frame(b'Q', b"SELECT 1"),
         frame(b'!', b""),
-        lying_name,
+        lying_bind.concat(),
     ] {
         let (mut wire, _) = Wire::login(ringway.port(), "raw", "shop");
         wire.send_bytes(&bytes);

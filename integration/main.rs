@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod captive;
+mod copy;
 mod demo;
 mod smoke;
 mod support;

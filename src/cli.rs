@@ -67,7 +67,7 @@ pub struct Demo {
     #[arg(short, long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
     /// Directory of initdb and postgres; found by itself when left out
-    #[arg(long, value_name = "DIRECTORY", env = "RINGWAY_PG_BINDIR")]
+    #[arg(long, value_name = "DIRECTORY", env = "RINGWAY_PG_BIN")]
     pub pg_bindir: Option<PathBuf>,
     /// Orders in the sample data, spread over the shards
     #[arg(long, value_name = "COUNT", default_value_t = 100_000,

@@ -28,6 +28,17 @@ fn serve(path: &std::path::Path) -> Result<(), String> {
 }
 
 fn run_demo(args: ringway::cli::Demo) -> Result<(), String> {
-    let _ = (args, &demo::run);
-    Err("not wired".to_owned())
+    let options = demo::Options {
+        check: args.check,
+        port: args.port,
+        pg_bin: args.pg_bindir,
+        orders: args.rows,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime
+        .block_on(demo::run(options))
+        .map_err(|error| error.to_string())
 }

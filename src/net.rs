@@ -96,14 +96,13 @@ impl Stream {
         }
     }
 
-    /// Resolves when bytes or the end of the stream can be read, without holding a buffer.
-    ///
-    /// Cancel safety: yes. For TLS this may resolve although only a partial record arrived.
-    pub async fn readable(&self) -> std::io::Result<()> {
+    /// Ready when bytes or the end of the stream can be read, without holding a buffer. For TLS
+    /// always ready: only a read can tell.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self {
-            Self::Tcp(s) => s.readable().await,
-            Self::Unix(s) => s.readable().await,
-            Self::Tls(s) => s.get_ref().0.readable().await,
+            Self::Tcp(s) => s.poll_read_ready(cx),
+            Self::Unix(s) => s.poll_read_ready(cx),
+            Self::Tls(_) => Poll::Ready(Ok(())),
         }
     }
 }

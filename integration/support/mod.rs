@@ -33,7 +33,7 @@ pub async fn plain_shop() -> &'static CaptiveCluster {
 pub async fn loaded(shards: usize, replicas: usize) -> CaptiveCluster {
     let start = move || cluster(&shop::spec(shards, replicas));
     let cluster = tokio::task::spawn_blocking(start).await.unwrap();
-    shop::load(&cluster)
+    shop::load(&cluster, shop::Size::TOUR)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
     cluster.wait_caught_up().unwrap();
@@ -51,7 +51,7 @@ impl Ringway {
     pub fn start(config: impl FnOnce(u16) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let executable = Path::new(env!("CARGO_BIN_EXE_ringway"));
-        let proxy = Proxy::start(executable, directory.path(), config)
+        let proxy = Proxy::start(executable, directory.path(), 0, config)
             .unwrap_or_else(|error| panic!("{error}"));
         Self {
             proxy,

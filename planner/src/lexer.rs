@@ -60,6 +60,8 @@ pub(crate) fn next(sql: &[u8], at: usize) -> (Kind, usize) {
         byte if starts_word(byte) => word(sql, at),
         b'0'..=b'9' => number(sql, at),
         b'.' if byte(sql, at + 1).is_ascii_digit() => number(sql, at),
+        // One token, so that `1..2` is no `.2`.
+        b'.' if byte(sql, at + 1) == b'.' => (Kind::Other, at + 2),
         b'\'' => plain_string(sql, at),
         b'"' => (Kind::QuotedIdentifier, quoted(sql, at + 1, b'"')),
         b'$' => dollar(sql, at),

@@ -7,9 +7,11 @@ mod dml;
 mod facts;
 mod functions;
 mod keys;
+mod layout;
 mod parse;
 mod query;
 mod refuse;
+mod scatter;
 mod scope;
 mod unread;
 mod utility;
@@ -208,6 +210,9 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         options,
     };
     let facts = facts::of_statement(statement, input);
+    if facts.opaque {
+        return unread::plan(source, catalog);
+    }
     let (kind, (target, reason)) = match statement {
         ast::Statement::Query(query) => (Statement::Query, query::target(query, &facts, input)),
         ast::Statement::Insert(insert) => (Statement::Insert, dml::insert(insert, &facts, input)),

@@ -240,7 +240,7 @@ impl Server {
         if self.conn.outbox.is_empty() {
             self.conn.outbox = frame;
         } else {
-            self.conn.outbox.extend_from_slice(&frame);
+            self.conn.outbox.unsplit(frame);
         }
         self.expect.push_back(Expect::Ready { show: true });
     }

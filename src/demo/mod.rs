@@ -10,10 +10,12 @@ pub mod tour;
 
 use std::fmt;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use captive::{CaptiveCluster, Spec};
 use proxy::Proxy;
+use shop::Size;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often we look whether Ringway still runs.
@@ -22,13 +24,17 @@ const LOOK: Duration = Duration::from_millis(200);
 const SHARDS: usize = 2;
 const REPLICAS: usize = 1;
 
-/// The arguments of `ringway demo`.
-#[derive(Debug, Clone, clap::Args)]
+/// What the user asked for.
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// Run a tour of statements against Ringway and against one plain PostgreSQL with the same
-    /// rows, print the comparison and exit; a difference is a failure
-    #[arg(long)]
+    /// Compare the whole tour with one plain PostgreSQL that holds the same rows, and end.
     pub check: bool,
+    /// Where Ringway listens; 0 takes a free port.
+    pub port: u16,
+    /// Directory of PostgreSQL's programs; `None` finds it.
+    pub pg_bin: Option<PathBuf>,
+    /// Roughly how many orders to load.
+    pub orders: u32,
 }
 
 #[derive(Debug)]
@@ -86,13 +92,18 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
 /// Cancel safety: yes; what has been started stops when this is dropped.
 async fn demo(options: &Options, progress: Progress) -> Result<(), Error> {
-    let cluster = start(shop::spec(SHARDS, REPLICAS), "", progress).await?;
-    progress.say(&format!("loading {} sharded rows", shop::SHARDED_ROWS));
-    shop::load(&cluster).await?;
+    let size = Size::of_orders(options.orders);
+    let spec = |shards, replicas| Spec {
+        pg_bin: options.pg_bin.clone(),
+        ..shop::spec(shards, replicas)
+    };
+    let cluster = start(spec(SHARDS, REPLICAS), "", progress).await?;
+    progress.say(&format!("loading {} sharded rows", size.sharded_rows()));
+    shop::load(&cluster, size).await?;
     let plain = if options.check {
-        let plain = start(shop::spec(1, 0), "plain server: ", progress).await?;
+        let plain = start(spec(1, 0), "plain server: ", progress).await?;
         progress.say("loading the same rows into one plain server");
-        shop::load(&plain).await?;
+        shop::load(&plain, size).await?;
         Some(plain)
     } else {
         None
@@ -100,11 +111,11 @@ async fn demo(options: &Options, progress: Progress) -> Result<(), Error> {
     progress.say("waiting for the replicas to replay");
     let cluster = wait_caught_up(cluster).await?;
     progress.say("starting ringway");
-    let mut proxy = start_proxy(&cluster).await?;
+    let mut proxy = start_proxy(&cluster, options.port).await?;
     match plain {
         Some(plain) => check::run(&proxy, &plain.shards[0].primary).await,
         None => {
-            invite(&cluster, &proxy)?;
+            invite(&cluster, &proxy, size)?;
             watch(&mut proxy).await
         }
     }
@@ -133,11 +144,11 @@ async fn blocking<T: Send + 'static>(
     Ok(done.map_err(std::io::Error::other)??)
 }
 
-async fn start_proxy(cluster: &CaptiveCluster) -> Result<Proxy, Error> {
+async fn start_proxy(cluster: &CaptiveCluster, port: u16) -> Result<Proxy, Error> {
     let directory = cluster.directory().join("ringway");
     std::fs::create_dir(&directory)?;
     let executable = std::env::current_exe()?;
-    let mut proxy = Proxy::start(&executable, &directory, |port| {
+    let mut proxy = Proxy::start(&executable, &directory, port, |port| {
         shop::ringway_toml(cluster, port)
     })?;
     // It listens; it is ready when a statement comes through.
@@ -161,11 +172,14 @@ async fn watch(proxy: &mut Proxy) -> Result<(), Error> {
 }
 
 /// Prints what to type. The pgbench script is a file because pgbench reads no other.
-fn invite(cluster: &CaptiveCluster, proxy: &Proxy) -> Result<(), Error> {
+fn invite(cluster: &CaptiveCluster, proxy: &Proxy, size: Size) -> Result<(), Error> {
     let script = cluster.directory().join("ringway/point.sql");
     std::fs::write(
         &script,
-        "\\set id random(1, 10000)\nSELECT name, balance FROM customers WHERE id = :id;\n",
+        format!(
+            "\\set id random(1, {})\nSELECT name, balance FROM customers WHERE id = :id;\n",
+            size.customers
+        ),
     )?;
     let url = shop::url(proxy.port, shop::DATABASE);
     let admin = shop::url(proxy.port, "ringway");
@@ -204,12 +218,12 @@ fn invite(cluster: &CaptiveCluster, proxy: &Proxy) -> Result<(), Error> {
 }
 
 const INVITATION: &str = "\
-SELECT * FROM customers WHERE id = 4711;
-EXPLAIN (ROUTE) SELECT * FROM customers WHERE id = 4711;
+SELECT * FROM customers WHERE id = 42;
+EXPLAIN (ROUTE) SELECT * FROM customers WHERE id = 42;
 SELECT country, count(*), sum(balance) FROM customers GROUP BY country ORDER BY 3 DESC LIMIT 5;
 EXPLAIN (ROUTE) SELECT country, avg(balance) FROM customers GROUP BY country;
-UPDATE customers SET balance = balance + 10 WHERE id = 4711 RETURNING balance;
-/* ringway: primary */ SELECT balance FROM customers WHERE id = 4711;";
+UPDATE customers SET balance = balance + 10 WHERE id = 42 RETURNING balance;
+/* ringway: primary */ SELECT balance FROM customers WHERE id = 42;";
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,17 +22,19 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Writes the configuration that `config` makes of a free port, runs `executable serve -c` on
-    /// it and waits until the port takes connections. `dir` is for this proxy alone.
+    /// Writes the configuration that `config` makes of `port`, or of a free one for 0, runs
+    /// `executable serve -c` on it and waits until the port takes connections. `dir` is for this
+    /// proxy alone.
     ///
     /// # Errors
     /// [`Error::Failed`] with the log when the process ends instead.
     pub fn start(
         executable: &Path,
         dir: &Path,
+        port: u16,
         config: impl FnOnce(u16) -> String,
     ) -> Result<Self, Error> {
-        let port = free_port()?;
+        let port = if port == 0 { free_port()? } else { port };
         let config_file = dir.join("ringway.toml");
         std::fs::write(&config_file, config(port))?;
         let log_file = dir.join("log");

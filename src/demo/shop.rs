@@ -14,11 +14,31 @@ pub const DATABASE: &str = "shop";
 /// The role of applications, with the same password; it owns the tables.
 pub const USER: &str = "app";
 
-/// Rows of customers, orders and order items together.
-pub const SHARDED_ROWS: usize = 160_000;
-
 const TABLES: &str = include_str!("shop.sql");
 const SETTINGS: &str = include_str!("settings.sql");
+
+/// How much is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Each has 6 orders, with 9 items in all.
+    pub customers: u32,
+}
+
+impl Size {
+    /// Small, and the one that the tour was written for.
+    pub const TOUR: Self = Self { customers: 10_000 };
+
+    pub fn of_orders(orders: u32) -> Self {
+        Self {
+            customers: orders.div_ceil(6),
+        }
+    }
+
+    /// Rows of customers, orders and order items together.
+    pub fn sharded_rows(self) -> u64 {
+        u64::from(self.customers) * 16
+    }
+}
 
 /// What the demo's servers are like.
 pub fn spec(shards: usize, replicas: usize) -> Spec {
@@ -32,13 +52,13 @@ pub fn spec(shards: usize, replicas: usize) -> Spec {
 }
 
 /// Creates role, tables and rows on every shard of the cluster, on all shards at once.
-pub async fn load(cluster: &CaptiveCluster) -> Result<(), Error> {
+pub async fn load(cluster: &CaptiveCluster, size: Size) -> Result<(), Error> {
     let topology = topology(cluster.shards.len());
     let loads = cluster.shards.iter().enumerate().map(|(at, shard)| {
         let owned = (0..SLOTS as u16)
             .filter(|slot| usize::from(topology.owner(*slot).0) == at)
             .collect();
-        load_shard(&shard.primary, owned, at == 0)
+        load_shard(&shard.primary, owned, size, at == 0)
     });
     futures_util::future::try_join_all(loads).await?;
     Ok(())
@@ -105,7 +125,12 @@ fn topology(shards: usize) -> Topology {
     Topology::new((0..shards).map(weight).collect(), &[])
 }
 
-async fn load_shard(server: &Server, owned: Vec<u16>, settings: bool) -> Result<(), Error> {
+async fn load_shard(
+    server: &Server,
+    owned: Vec<u16>,
+    size: Size,
+    settings: bool,
+) -> Result<(), Error> {
     let client = connect(&server.connection()).await?;
     client
         .batch_execute(&format!(
@@ -121,7 +146,8 @@ async fn load_shard(server: &Server, owned: Vec<u16>, settings: bool) -> Result<
                 .join(", ")
         ))
         .await?;
-    client.batch_execute(TABLES).await?;
+    let tables = TABLES.replace("{customers}", &size.customers.to_string());
+    client.batch_execute(&tables).await?;
     if settings {
         client.batch_execute(SETTINGS).await?;
     }

@@ -1,4 +1,4 @@
--- A small shop: 10,000 customers, 60,000 orders, 90,000 order items, spread by customer.
+-- A small shop: {customers} customers, each with 6 orders and 9 order items, spread by customer.
 -- Runs on every shard, and as it is on one plain server for comparison: the table owned_slot
 -- says which customers belong here. No randomness, so that all servers agree.
 
@@ -50,7 +50,7 @@ SELECT id,
     (ARRAY['AT', 'BR', 'DE', 'ES', 'FR', 'IN', 'IT', 'JP', 'KE', 'NZ', 'PL', 'US'])[1 + id * 31 % 12],
     date '2020-01-01' + (id * 7 % 2000)::integer,
     (id * 7919 % 1000000)::numeric / 100
-FROM generate_series(1, 10000) AS id
+FROM generate_series(1, {customers}) AS id
 WHERE ((hashint8extended(id, 8816678312871386365) & 16383) + 10467) & 16383
     IN (SELECT slot FROM owned_slot);
 

@@ -10,7 +10,7 @@
 //! A statement ends with a semicolon at the end of a line. `with:` gives its parameters, parted by
 //! `, `; a bare `NULL` is one. A line `\.` ends the data that follow a `COPY … FROM STDIN`.
 //! Flags: `ordered` (the rows' order counts too), `refused` (must be refused with 0A000), `maybe`
-//! (the same answer or refused with 0A000), `repeat=N`.
+//! (the same answer or refused with 0A000; for reads, as the plain server runs it), `repeat=N`.
 
 /// The tour of the demo's shop.
 pub const SHOP: &str = include_str!("tour.sql");

@@ -32,10 +32,11 @@ pub struct Manager {
 }
 
 impl bb8::ManageConnection for Manager {
-    type Connection = Server;
+    // Boxed: bb8 and sessions move connections about, and a pointer moves for nothing.
+    type Connection = Box<Server>;
     type Error = Error;
 
-    async fn connect(&self) -> Result<Server, Error> {
+    async fn connect(&self) -> Result<Box<Server>, Error> {
         let connected = connect(&self.target).await?;
         let server = Server::new(
             Conn::new(connected.stream, connected.leftover),
@@ -52,17 +53,17 @@ impl bb8::ManageConnection for Manager {
             open.retain(|identity| identity.strong_count() > 0);
             open.push(Arc::downgrade(&server.identity));
         }
-        Ok(server)
+        Ok(Box::new(server))
     }
 
-    async fn is_valid(&self, server: &mut Server) -> Result<(), Error> {
+    async fn is_valid(&self, server: &mut Box<Server>) -> Result<(), Error> {
         if server.is_stale() {
             return Err(server.lost("it was closed while idle"));
         }
         Ok(())
     }
 
-    fn has_broken(&self, server: &mut Server) -> bool {
+    fn has_broken(&self, server: &mut Box<Server>) -> bool {
         !server.is_clean() || server.tainted
     }
 }
@@ -153,23 +154,19 @@ impl Pool {
             Err(_) => self.wait_for_place().await?,
         };
         self.stats.checkouts.fetch_add(1, Relaxed);
-        loop {
-            if self.connections.state().idle_connections == 0 {
-                // Connecting ourselves tells the true reason when it fails; bb8 only times out.
-                let server = self.connections.dedicated_connection().await?;
-                // Another lease may have come back meanwhile; then ours is one too many.
-                let _ = self.connections.add(server);
-            }
-            match self.connections.get_owned().await {
-                Ok(connection) => {
-                    return Ok(Lease {
-                        connection,
-                        _place: place,
-                    });
-                }
-                Err(bb8::RunError::User(error)) => return Err(error),
-                Err(bb8::RunError::TimedOut) => return Err(self.timed_out()),
-            }
+        if self.connections.state().idle_connections == 0 {
+            // Connecting ourselves tells the true reason when it fails; bb8 only times out.
+            let server = self.connections.dedicated_connection().await?;
+            // Another lease may have come back meanwhile; then ours is one too many.
+            let _ = self.connections.add(server);
+        }
+        match self.connections.get_owned().await {
+            Ok(connection) => Ok(Lease {
+                connection,
+                _place: place,
+            }),
+            Err(bb8::RunError::User(error)) => Err(error),
+            Err(bb8::RunError::TimedOut) => Err(self.timed_out()),
         }
     }
 

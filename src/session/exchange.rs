@@ -82,7 +82,7 @@ impl Session {
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         self.info.set(ClientState::Waiting);
         let split = access == Access::Read && self.block.is_none() && !self.is_session_mode();
-        let (endpoint, replica, lease) = match self.take_replica(shard, split).await {
+        let (replica, lease) = match self.take_replica(shard, split).await {
             Some(taken) => taken,
             None => self.take_primary(shard).await?,
         };
@@ -91,7 +91,6 @@ impl Session {
         let session_mode = self.is_session_mode().then_some("session pool mode");
         let mut held = Enlisted {
             shard,
-            endpoint,
             replica,
             lease,
             in_block: false,
@@ -107,11 +106,7 @@ impl Session {
 
     /// A fresh enough replica, if this is a read and there is one. A replica that cannot be
     /// connected to is taken out of rotation and the next is asked.
-    async fn take_replica(
-        &mut self,
-        shard: ShardId,
-        split: bool,
-    ) -> Option<(EndpointId, bool, Lease)> {
+    async fn take_replica(&mut self, shard: ShardId, split: bool) -> Option<(bool, Lease)> {
         if !split || !self.db.config.reads.split {
             return None;
         }
@@ -130,7 +125,7 @@ impl Session {
             match self.checkout(shard, pick.endpoint).await {
                 Ok(lease) => {
                     self.db.stats.routes.reads_on_replica.fetch_add(1, Relaxed);
-                    return Some((pick.endpoint, true, lease));
+                    return Some((true, lease));
                 }
                 Err(error) if error.fault == Fault::Server => {
                     self.db
@@ -144,17 +139,29 @@ impl Session {
         None
     }
 
-    async fn take_primary(&mut self, shard: ShardId) -> Result<(EndpointId, bool, Lease), Error> {
+    async fn take_primary(&mut self, shard: ShardId) -> Result<(bool, Lease), Error> {
         let deadline = Instant::now() + self.db.config.pool.checkout_timeout;
         let endpoint = match self.db.cluster.primary(shard) {
             Some(endpoint) => endpoint,
             None => self.db.cluster.primary_or_wait(shard, deadline).await?,
         };
-        Ok((endpoint, false, self.checkout(shard, endpoint).await?))
+        Ok((false, self.checkout(shard, endpoint).await?))
     }
 
-    async fn checkout(&self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Error> {
-        self.db.pool(shard, endpoint, &self.user)?.checkout().await
+    async fn checkout(&mut self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Error> {
+        let known = self
+            .pools
+            .iter()
+            .find(|(s, e, _)| (*s, *e) == (shard, endpoint));
+        let pool = match known {
+            Some((_, _, pool)) => Arc::clone(pool),
+            None => {
+                let pool = self.db.pool(shard, endpoint, &self.user)?;
+                self.pools.push((shard, endpoint, Arc::clone(&pool)));
+                pool
+            }
+        };
+        pool.checkout().await
     }
 
     /// Tells a server of the open block: everything that ran on all enlisted shards so far.

@@ -22,7 +22,7 @@ use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::Answer;
 use crate::executor::merge::{Merger, shard_formats};
-use crate::executor::relay::Broken;
+use crate::executor::relay::{Broken, End};
 use crate::executor::scatter::{Pause, Request, Run};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, Bind, Execute, Parse};
@@ -1045,12 +1045,18 @@ impl Session {
             Some(index) => {
                 self.leases[index].needs_sync = false;
                 self.leases[index].lease.send_sync(true);
-                if let Err(error) = self.relay(index).await {
-                    if error.is_fatal() {
-                        return Err(error);
+                match self.relay(index).await {
+                    Ok(End::Done) => {}
+                    // COPY FROM STDIN swallowed this Sync; the client sends another.
+                    Ok(End::NeedsClient) => {
+                        self.leases[index].needs_sync = true;
+                        return Ok(());
                     }
-                    error.write_to(&mut self.client.outbox);
-                    self.ready();
+                    Err(error) if error.is_fatal() => return Err(error),
+                    Err(error) => {
+                        error.write_to(&mut self.client.outbox);
+                        self.ready();
+                    }
                 }
             }
             None => {

@@ -165,6 +165,7 @@ async fn welcome(
                 format!("database \"{}\" does not exist", packet.database),
             )
         })?;
+    wait_for_catalog(&db).await?;
     let user = server_user(directory, &db, &packet.user);
     let (settings, hints) = startup_settings(&packet)?;
     let parameters = parameters(&db, &user, &settings).await?;
@@ -184,6 +185,25 @@ async fn welcome(
         hints,
         registration,
     })
+}
+
+/// On a sharded database nothing can be routed before the tables are known.
+async fn wait_for_catalog(db: &Database) -> Result<(), Error> {
+    let known = || db.cluster.catalog().version > 0;
+    if !known() {
+        let _ = net::timeout(db.config.pool.checkout_timeout, db.cluster.first_poll()).await;
+    }
+    if db.config.is_sharded() && !known() {
+        let error = Error::new(
+            Fault::Server,
+            "57P03",
+            "the schema of the database is not known yet",
+        );
+        return Err(error
+            .detail("Ringway reads it from every shard before it routes statements.")
+            .hint("Check the servers with SHOW REPLICAS in the database \"ringway\"."));
+    }
+    Ok(())
 }
 
 fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {

@@ -34,7 +34,7 @@ use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::net::{self, Instant, Stream};
-use crate::pool::Lease;
+use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
@@ -58,6 +58,8 @@ pub struct Session {
     leases: Vec<Enlisted>,
     /// By shard.
     marks: Vec<Mark>,
+    /// The pools this session has used: looking one up by name costs a lock and a hash.
+    pools: Vec<(ShardId, EndpointId, Arc<Pool>)>,
     shape: Shape,
     batch: extended::Batch,
     hints: hints::Hints,
@@ -85,7 +87,6 @@ impl Limits {
 /// A server connection this session holds.
 struct Enlisted {
     shard: ShardId,
-    endpoint: EndpointId,
     replica: bool,
     lease: Lease,
     /// It has been told of the open transaction block.
@@ -132,6 +133,7 @@ impl Session {
             block: block::Block::None,
             leases: Vec::new(),
             marks: vec![Mark::default(); shards],
+            pools: Vec::new(),
             shape: Shape::default(),
             batch: extended::Batch::default(),
             hints: login.hints,
@@ -199,6 +201,7 @@ impl Session {
             self.batch.forget_plans();
             self.db = db;
         }
+        self.pools.clear();
         self.user = login::server_user(&directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
         self.generation = directory.generation;
@@ -217,7 +220,6 @@ impl Session {
                 if have > header.len {
                     return Ok(Some(self.client.inbox.split_to(header.len)));
                 }
-                self.client.inbox.reserve(header.len - have);
             }
             if self.client.drain().await.is_err() || !self.wait_for_client().await? {
                 return Ok(None);
@@ -232,9 +234,6 @@ impl Session {
             if self.client.inbox.is_empty() && !self.client.stream.is_tls() {
                 self.client.shrink();
                 self.shape = Shape::default();
-                if self.client.stream.readable().await.is_err() {
-                    return Ok(false);
-                }
             }
             return Ok(self.client.fill().await.is_ok_and(|read| read > 0));
         }

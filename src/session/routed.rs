@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use planner::merge::MergePlan;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::route::{Execution, Shards, ValueRef};
+use planner::shape::Piece;
 use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::block::second_writer;
@@ -16,15 +17,22 @@ use crate::executor::broadcast::{self, Answer};
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run};
-use crate::wire::write;
+use crate::wire::frame::HEADER;
+use crate::wire::{frontend, write};
 
 impl Session {
     pub(super) async fn routed_simple(
         &mut self,
         frame: BytesMut,
         plan: &Plan,
-        values: Values<'_>,
+        pieces: &[Piece],
     ) -> Result<(), Error> {
+        let sql = frontend::query(&frame[HEADER..])?;
+        let values = Values {
+            sql,
+            pieces,
+            params: &[],
+        };
         let hints = self.hints.with_leading(values.sql)?;
         let (access, route) = self.decide(plan, values, &hints)?;
         let routes = &self.db.stats.routes;

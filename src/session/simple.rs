@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
+use planner::ShardId;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
-use planner::{ShardId, Values};
+use planner::shape::Shape;
 
 use super::block::{Block, aborted};
 use super::{ClientState, Session, Stopwatch, local};
@@ -93,16 +94,13 @@ impl Session {
         let sql = frontend::query(&frame[HEADER..])?;
         let mut shape = std::mem::take(&mut self.shape);
         shape.scan(sql);
-        let result = match std::str::from_utf8(sql) {
-            Ok(text) => {
-                let plan = self
-                    .db
-                    .plans
-                    .plan(text, &shape, &[], &self.db.cluster.catalog());
-                let sql = text.to_owned();
-                self.planned(frame, &sql, &shape, plan).await
-            }
-            Err(_) => self.run_undecodable(frame).await,
+        let plan = std::str::from_utf8(sql).ok().map(|text| {
+            let catalog = self.db.cluster.catalog();
+            self.db.plans.plan(text, &shape, &[], &catalog)
+        });
+        let result = match plan {
+            Some(plan) => self.planned(frame, &shape, plan).await,
+            None => self.run_undecodable(frame).await,
         };
         self.shape = shape;
         result
@@ -125,8 +123,7 @@ impl Session {
     async fn planned(
         &mut self,
         frame: BytesMut,
-        sql: &str,
-        shape: &planner::shape::Shape,
+        shape: &Shape,
         plan: Arc<Plan>,
     ) -> Result<(), Error> {
         let ends_block = matches!(
@@ -142,12 +139,12 @@ impl Session {
                 self.ready();
                 Ok(())
             }
-            Statement::Begin { .. } => self.begin(frame, sql).await,
+            Statement::Begin { .. } => self.begin(frame).await,
             Statement::Commit | Statement::Rollback => {
                 self.end_block(frame, plan.statement == Statement::Commit)
                     .await
             }
-            Statement::Savepoint => self.on_all_enlisted(frame, sql).await,
+            Statement::Savepoint => self.on_all_enlisted(frame).await,
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
                 self.set_local_setting(set)?;
                 write::command_complete(&mut self.client.outbox, local::set_tag(set));
@@ -155,7 +152,7 @@ impl Session {
                 Ok(())
             }
             Statement::Set(set) => {
-                self.on_all_enlisted(frame, sql).await?;
+                self.on_all_enlisted(frame).await?;
                 if self.leases.iter().all(|held| held.lease.error.is_none()) {
                     self.note_set(set);
                 }
@@ -170,7 +167,8 @@ impl Session {
                 Ok(())
             }
             Statement::ExplainRoute { inner } => {
-                let lines = self.explain_route(&sql[inner.clone()], &[]);
+                let inner = text_of(&frame).get(inner.clone()).unwrap_or_default();
+                let lines = self.explain_route(inner, &[]);
                 self.write_explain(&lines, true);
                 self.ready();
                 Ok(())
@@ -185,14 +183,7 @@ impl Session {
             | Statement::CopyIn
             | Statement::CopyOut
             | Statement::Other
-            | Statement::Multiple => {
-                let values = Values {
-                    sql: sql.as_bytes(),
-                    pieces: &shape.pieces,
-                    params: &[],
-                };
-                self.routed_simple(frame, &plan, values).await
-            }
+            | Statement::Multiple => self.routed_simple(frame, &plan, &shape.pieces).await,
         }
     }
 
@@ -225,7 +216,7 @@ impl Session {
         Ok(())
     }
 
-    async fn begin(&mut self, frame: BytesMut, sql: &str) -> Result<(), Error> {
+    async fn begin(&mut self, frame: BytesMut) -> Result<(), Error> {
         if !self.block.is_none() {
             return match self.leases.iter().position(|held| held.in_block) {
                 // The server gives its own warning.
@@ -237,7 +228,7 @@ impl Session {
                 }
             };
         }
-        self.block = Block::begin(sql.trim().trim_end_matches(';').as_bytes());
+        self.block = Block::begin(text_of(&frame).trim().trim_end_matches(';').as_bytes());
         self.complete("BEGIN");
         Ok(())
     }
@@ -301,7 +292,8 @@ impl Session {
     }
 
     /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
-    async fn on_all_enlisted(&mut self, frame: BytesMut, sql: &str) -> Result<(), Error> {
+    async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<(), Error> {
+        let sql = text_of(&frame).to_owned();
         let first = match self
             .leases
             .iter()
@@ -325,7 +317,7 @@ impl Session {
             .filter(|(i, held)| *i != first && held.in_block)
             .map(|(_, h)| h)
         {
-            held.lease.run_hidden(sql).await.map_err(Error::fatal)?;
+            held.lease.run_hidden(&sql).await.map_err(Error::fatal)?;
         }
         self.block.push(sql.as_bytes());
         Ok(())
@@ -361,6 +353,15 @@ impl Session {
             out.extend_from_slice(b"\0");
         });
     }
+}
+
+/// The text of a Query frame that was checked to be UTF-8.
+fn text_of(frame: &[u8]) -> &str {
+    frame
+        .get(HEADER..)
+        .and_then(|body| frontend::query(body).ok())
+        .and_then(|sql| std::str::from_utf8(sql).ok())
+        .unwrap_or_default()
 }
 
 pub(super) fn not_utf8() -> Error {

@@ -36,8 +36,10 @@ impl Conn {
         }
     }
 
-    /// Reads once into the inbox; `Ready(Ok(0))` is the end of the stream.
+    /// Reads once into the inbox; `Ready(Ok(0))` is the end of the stream. Room is made only once
+    /// there is something to read.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.stream.poll_readable(cx))?;
         let room = if self.bulk { BULK } else { SMALL };
         if self.inbox.capacity() - self.inbox.len() < SMALL {
             self.inbox.reserve(room);

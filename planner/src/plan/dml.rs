@@ -19,8 +19,8 @@ fn before_keys(table: Option<&Table>, facts: &Facts<'_>) -> Option<Decision> {
     if let Some(table) = facts.undeclared() {
         return Some(refused(refuse::undeclared(&table.name)));
     }
-    if facts.opaque {
-        return Some(refused(refuse::unreadable()));
+    if facts.writes > 1 && facts.has_reference() {
+        return Some(refused(refuse::write_inside()));
     }
     let table = match table {
         Some(table) => table,
@@ -90,14 +90,13 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
     let TableClass::Sharded { key, key_type } = &table.class else {
         return refused(refuse::unreadable());
     };
-    if let Some(OnInsert::OnConflict(conflict)) = &insert.on {
-        if let OnConflictAction::DoUpdate(update) = &conflict.action {
-            if sets(&update.assignments, key) {
-                return refused(refuse::update_of_key(key));
-            }
-        }
+    if let Some(OnInsert::OnConflict(conflict)) = &insert.on
+        && let OnConflictAction::DoUpdate(update) = &conflict.action
+        && sets(&update.assignments, key)
+    {
+        return refused(refuse::update_of_key(key));
     }
-    if facts.sharded().count() > 1 || facts.queries > 1 {
+    if facts.sharded().count() > 1 {
         return refused(refuse::insert_select(&table.name));
     }
     match inserted_keys(insert, table, key, *key_type, input) {
@@ -175,10 +174,10 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
     let Some(table) = table else {
         return refused(refuse::unreadable());
     };
-    if let TableClass::Sharded { key, .. } = &table.class {
-        if sets(&update.assignments, key) {
-            return refused(refuse::update_of_key(key));
-        }
+    if let TableClass::Sharded { key, .. } = &table.class
+        && sets(&update.assignments, key)
+    {
+        return refused(refuse::update_of_key(key));
     }
     let mut from = vec![update.table.clone()];
     match &update.from {
@@ -241,16 +240,20 @@ fn by_rows(
 ) -> Decision {
     let clauses = Clauses::new(&write.from, write.selection, input);
     let mut pins = clauses.pins();
-    pins.extend(facts.pins.iter().cloned());
-    // Without queries inside, rows of one shard meet rows of that shard only if joined by key.
-    let alone = facts.queries == 0 && clauses.is_colocated() && !facts.table_functions;
-    let many = if !alone || facts.system_tables {
+    // Rows of one shard must meet rows of that shard only: all sharded tables joined by key.
+    let apart = facts.pins.is_empty()
+        && pins.len() == facts.sharded().count()
+        && clauses.is_colocated()
+        && !facts.table_functions
+        && !facts.system_tables;
+    let many = if !apart {
         Many::Refused(refuse::write_joins(&write.table.name))
     } else if returning.is_some() {
         Many::Refused(refuse::returning_many_shards())
     } else {
         Many::SumTags
     };
+    pins.extend(facts.pins.iter().cloned());
     match (joint_keys(&pins, facts), many) {
         (Some(keys), many) => by_keys(keys, many),
         (None, Many::Refused(refusal)) => refused(refusal),

@@ -11,6 +11,7 @@ use super::functions::{self, Conduct};
 use super::keys::{self, Pin};
 use super::parse::{Parsed, Source};
 use super::scope::{folded, is_system, object_name};
+use super::unread;
 use crate::catalog::{Catalog, RelationKind, Table, TableClass, Volatility};
 use crate::plan::{Access, PlanOptions, SessionEffect};
 use crate::topology::ShardId;
@@ -36,11 +37,11 @@ pub(super) struct Facts<'a> {
     pub(super) sequences: bool,
     /// Functions in FROM.
     pub(super) table_functions: bool,
-    /// Nodes that are queries of their own, the outermost included.
-    pub(super) queries: usize,
+    /// Statements that write, those in WITH included.
+    pub(super) writes: usize,
     /// What each SELECT says of the keys of its sharded tables.
     pub(super) pins: Vec<Pin>,
-    /// True when the tree has a part whose tables this walk does not see.
+    /// True when the tree has a part whose tables this walk does not see, or may have misread one.
     pub(super) opaque: bool,
 }
 
@@ -64,7 +65,7 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             volatile: false,
             sequences: false,
             table_functions: false,
-            queries: 0,
+            writes: 0,
             pins: Vec::new(),
             opaque: false,
         },
@@ -74,6 +75,14 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
     };
     let _: ControlFlow<()> = statement.visit(&mut walk);
     walk.resolve_names();
+    // What looks like an unknown table may be syntax that sqlparser took for a name, as in
+    // `FROM ONLY orders`.
+    let misread = |table: &&Table| !walk.facts.tables.contains(table);
+    if !walk.facts.unknown.is_empty() {
+        walk.facts.opaque |= unread::tables(input.source, input.catalog)
+            .iter()
+            .any(misread);
+    }
     walk.facts
 }
 
@@ -167,7 +176,6 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        self.facts.queries += 1;
         if let Some(with) = &query.with {
             self.ctes
                 .extend(with.cte_tables.iter().map(|cte| folded(&cte.alias.name)));
@@ -200,6 +208,7 @@ impl Visitor for Walk<'_> {
             // Also those in WITH.
             _ => {
                 self.facts.conduct.access = Access::Write;
+                self.facts.writes += 1;
             }
         }
         ControlFlow::Continue(())

@@ -34,8 +34,10 @@ pub(super) struct Clauses<'c> {
     equal: Vec<(usize, usize)>,
     /// Pairs (kept, optional) of an outer join whose ON says that the keys are equal.
     optional: Vec<(usize, usize)>,
+    /// References that an outer join may leave out of a row.
+    nullable: Vec<usize>,
     /// False when a join is of a kind that cannot run shard by shard.
-    pub(super) splits: bool,
+    splits: bool,
 }
 
 pub(super) fn pins_of_select(select: &Select, input: Input<'_>) -> Vec<Pin> {
@@ -49,6 +51,7 @@ impl<'c> Clauses<'c> {
             values: Vec::new(),
             equal: Vec::new(),
             optional: Vec::new(),
+            nullable: Vec::new(),
             splits: true,
         };
         let mut conditions = Vec::new();
@@ -88,6 +91,11 @@ impl<'c> Clauses<'c> {
                 Sides::Neither => !any(start..end),
             };
             self.splits &= splits;
+            match &sides {
+                Sides::Inner => {}
+                Sides::Optional { optional, .. } => self.nullable.extend(optional.clone()),
+                Sides::Neither => self.nullable.extend(start..end),
+            }
             match constraint {
                 Some(JoinConstraint::On(on)) => conditions.push(Condition::On(sides, on)),
                 Some(JoinConstraint::Using(columns)) => {
@@ -343,6 +351,20 @@ impl<'c> Clauses<'c> {
         })
     }
 
+    /// Is `expr` a sharding key, never NULL by an outer join? Then rows that agree in it are on
+    /// one shard.
+    pub(super) fn is_key(&self, expr: &Expr) -> bool {
+        self.scope
+            .key_column(expr)
+            .is_some_and(|reference| !self.nullable.contains(&reference))
+    }
+
+    /// Is there a sharded table that no outer join leaves out?
+    pub(super) fn always_has_key(&self) -> bool {
+        (0..self.scope.references.len())
+            .any(|reference| self.is_sharded(reference) && !self.nullable.contains(&reference))
+    }
+
     /// True when every row of the join comes from rows of one shard: all sharded references are
     /// joined on their keys.
     pub(super) fn is_colocated(&self) -> bool {
@@ -446,9 +468,18 @@ pub(super) fn value(expr: &Expr, key_type: KeyType, input: Input<'_>) -> Option<
     }
 }
 
-/// A number with a sign before it.
+/// A number with a sign before it. `-5::bigint` is `-(5::bigint)`.
 fn number(expr: &Expr, key_type: KeyType, negative: bool, input: Input<'_>) -> Option<ValueRef> {
-    let Expr::Value(constant) = expr else {
+    let constant = match expr {
+        Expr::Cast {
+            kind: CastKind::DoubleColon,
+            expr,
+            data_type,
+            format: None,
+        } if holds(key_type, data_type) => expr,
+        other => other,
+    };
+    let Expr::Value(constant) = constant else {
         return None;
     };
     if !matches!(constant.value, Value::Number(..)) {

@@ -219,9 +219,10 @@ impl<'a> Source<'a> {
             "union",
         ];
         let text = self.text(token);
-        match token.kind {
-            Kind::Word => WORDS.iter().any(|word| text.eq_ignore_ascii_case(word)),
-            _ => text != ".",
+        if token.kind == Kind::Word {
+            WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+        } else {
+            text != "."
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use sqlparser::ast::{Query, Select, SetExpr};
+use sqlparser::ast::{Query, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{Clauses, Pin};
-use super::refuse;
+use super::{refuse, scatter};
 use crate::plan::{Access, KeySet, Many, Target};
 use crate::topology::ShardId;
 
@@ -16,8 +16,8 @@ pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Deci
     if let Some(table) = facts.undeclared() {
         return refused(refuse::undeclared(&table.name));
     }
-    if facts.opaque {
-        return refused(refuse::unreadable());
+    if facts.writes > 0 && facts.has_reference() {
+        return refused(refuse::write_inside());
     }
     if !facts.has_sharded() {
         return unsharded_tables(facts);
@@ -32,10 +32,7 @@ pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Deci
             .map_or("", |table| table.name.as_str());
         return refused(refuse::single_tables_apart(&single.name, sharded));
     }
-    match only_select(query, facts) {
-        Some(select) => simple(query, select, facts, input),
-        None => whole_in_one_shard(facts),
-    }
+    simple(query, facts, input).unwrap_or_else(|| whole_in_one_shard(facts))
 }
 
 pub(super) fn refused(refusal: crate::Refusal) -> Decision {
@@ -69,26 +66,33 @@ pub(super) fn unsharded_tables(facts: &Facts<'_>) -> Decision {
     }
 }
 
-/// The SELECT that the whole query is, when it has no queries inside.
-fn only_select<'q>(query: &'q Query, facts: &Facts<'_>) -> Option<&'q Select> {
-    match query.body.as_ref() {
-        SetExpr::Select(select) if facts.queries == 1 && query.with.is_none() => Some(select),
-        _ => None,
-    }
-}
-
-/// One SELECT over sharded tables and tables that every shard has.
-fn simple(query: &Query, select: &Select, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+/// One SELECT over sharded tables and tables that every shard has. `None` when sharded tables are
+/// mentioned anywhere else than in its own FROM.
+fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
+    let SetExpr::Select(select) = query.body.as_ref() else {
+        return None;
+    };
     let clauses = Clauses::new(&select.from, select.selection.as_ref(), input);
-    let (_, _) = (query, &clauses.splits);
-    let many = Many::Refused(refuse::not_one_shard("a query"));
-    match joint_keys(&facts.pins, facts) {
-        Some(keys) => by_keys(keys, many),
-        None => (
+    let pins = clauses.pins();
+    if query.with.is_some() || pins.len() != facts.sharded().count() {
+        return None;
+    }
+    let merged = if facts.conduct.access != Access::Read || facts.sequences {
+        Err(refuse::writes_in_query())
+    } else if !clauses.is_colocated() || facts.table_functions || facts.system_tables {
+        Err(refuse::not_one_shard("this join"))
+    } else {
+        scatter::plan(query, select, &clauses, facts.volatile, input)
+    };
+    let many = merged.map_or_else(Many::Refused, |scatter| Many::Merge(Box::new(scatter)));
+    Some(match (joint_keys(&pins, facts), many) {
+        (Some(keys), many) => by_keys(keys, many),
+        (None, Many::Refused(refusal)) => refused(refusal),
+        (None, many) => (
             Target::AllShards(many),
             "no value of the sharding key is given".into(),
         ),
-    }
+    })
 }
 
 /// Any query: allowed if one shard holds all rows that it can touch.

@@ -153,3 +153,51 @@ pub(super) fn unknown_code() -> Refusal {
         "Send the statements of the code one by one.",
     )
 }
+
+pub(super) fn write_inside() -> Refusal {
+    Refusal::unsupported(
+        "a write inside WITH that mentions a reference table is not supported",
+        "A reference table is written on every shard, and the rest of the statement is not.",
+        "Send the statements one by one.",
+    )
+}
+
+pub(super) fn writes_in_query() -> Refusal {
+    Refusal::unsupported(
+        "a query over several shards that locks or writes is not supported",
+        "It would have to be applied on all of them or on none.",
+        "Compare the sharding key of every sharded table with a constant.",
+    )
+}
+
+pub(super) fn order_of_text(column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("the order of text column \"{column}\" over several shards is not known here"),
+        "Its collation sorts by rules of the servers' operating system.",
+        format!("Use {column} COLLATE \"C\", or order by another column."),
+    )
+}
+
+pub(super) fn not_grouped() -> Refusal {
+    Refusal::unsupported(
+        "a grouped query over several shards may select group keys and plain aggregates only",
+        "An expression over aggregates cannot be computed from the shards' parts.",
+        "Select the aggregates by themselves and compute the rest in the application, or group by the sharding key.",
+    )
+}
+
+pub(super) fn ordinal_unknown() -> Refusal {
+    Refusal::unsupported(
+        "this ORDER BY or GROUP BY position over several shards is not supported",
+        "The select list has no such plain column at that position.",
+        "Name the column instead of its position.",
+    )
+}
+
+pub(super) fn limit_value() -> Refusal {
+    Refusal::unsupported(
+        "this LIMIT or OFFSET over several shards is not supported",
+        "It must be known before the query runs.",
+        "Give it as an integer constant or a parameter of type bigint.",
+    )
+}

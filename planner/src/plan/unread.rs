@@ -114,7 +114,7 @@ pub(super) fn named_table<'c>(
 }
 
 /// Every table of the catalog whose name stands anywhere in the text, in whatever schema.
-fn tables<'c>(source: &Source<'_>, catalog: &'c Catalog) -> Vec<&'c Table> {
+pub(super) fn tables<'c>(source: &Source<'_>, catalog: &'c Catalog) -> Vec<&'c Table> {
     let names: Vec<_> = (0..source.tokens.len())
         .filter_map(|index| source.name(index))
         .collect();

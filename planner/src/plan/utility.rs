@@ -310,8 +310,7 @@ fn lock(source: &Source<'_>, catalog: &Catalog) -> Plan {
 }
 
 fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let depth_zero = top_level(source);
-    let direction = depth_zero
+    let direction = top_level(source)
         .into_iter()
         .find(|at| source.is(*at, "from") || source.is(*at, "to"))
         .unwrap_or(source.tokens.len());
@@ -332,16 +331,17 @@ fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Pla
         statement,
         ..other(access, SessionEffect::None, "COPY of one place")
     };
-    if let (Some(open), Some(close)) = (
-        source.tokens.get(1),
-        source.tokens.get(direction.wrapping_sub(1)),
-    ) {
-        if open.kind == Kind::Open
-            && close.kind == Kind::Close
-            && open.range.end <= close.range.start
+    let before_direction = direction
+        .checked_sub(1)
+        .and_then(|at| source.tokens.get(at));
+    match (source.tokens.get(1), before_direction) {
+        (Some(open), Some(close))
+            if open.kind == Kind::Open
+                && close.kind == Kind::Close
+                && open.range.end <= close.range.start =>
         {
             let inner = &source.sql[open.range.end..close.range.start];
-            return in_place_of(
+            in_place_of(
                 Plan {
                     access: Access::Read,
                     ..plan
@@ -349,10 +349,10 @@ fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Pla
                 inner,
                 catalog,
                 options,
-            );
+            )
         }
+        _ => copy_table(source, catalog, plan, reads_in),
     }
-    copy_table(source, catalog, plan, reads_in)
 }
 
 fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool) -> Plan {
@@ -390,11 +390,12 @@ fn top_level(source: &Source<'_>) -> Vec<usize> {
     let mut depth = 0_usize;
     let mut found = Vec::new();
     for (index, token) in source.tokens.iter().enumerate() {
-        match token.kind {
-            Kind::Open => depth += 1,
-            Kind::Close => depth = depth.saturating_sub(1),
-            _ if depth == 0 => found.push(index),
-            _ => {}
+        if token.kind == Kind::Open {
+            depth += 1;
+        } else if token.kind == Kind::Close {
+            depth = depth.saturating_sub(1);
+        } else if depth == 0 {
+            found.push(index);
         }
     }
     found

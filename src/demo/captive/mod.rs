@@ -38,6 +38,8 @@ pub struct Spec {
     /// Lines of pg_hba.conf that come before all others.
     pub hba: Vec<String>,
     pub tls: Option<Tls>,
+    /// Directory of PostgreSQL's programs; `None` finds it.
+    pub pg_bin: Option<PathBuf>,
 }
 
 /// How clients prove who they are over TCP, with the superuser's password.
@@ -105,6 +107,7 @@ impl Default for Spec {
             settings: Vec::new(),
             hba: Vec::new(),
             tls: None,
+            pg_bin: None,
         }
     }
 }
@@ -136,7 +139,7 @@ impl CaptiveCluster {
     /// initdb runs once per shard, so that each has a system identifier of its own; a replica
     /// begins as a copy of its primary that has not run yet.
     pub fn start(spec: &Spec, mut progress: impl FnMut(&str)) -> Result<Self, Error> {
-        let programs = Programs::find()?;
+        let programs = Programs::find(spec.pg_bin.as_deref())?;
         let directory = tempfile::Builder::new().prefix("ringway-").tempdir()?;
         programs.hand_over(directory.path())?;
         let guard = guard(directory.path())?;

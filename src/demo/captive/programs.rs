@@ -29,13 +29,17 @@ struct Account {
 }
 
 impl Programs {
-    /// Looks in `RINGWAY_PG_BIN`, in the distributions' directories (newest version first), then
+    /// Looks in `bin` alone when it is given, else in `RINGWAY_PG_BIN` alone, else in the distributions' directories (newest version first), then
     /// where `pg_config` points.
     ///
     /// # Errors
     /// [`Error::NoPostgres`] names the command that installs it.
-    pub fn find() -> Result<Self, Error> {
-        let bin = candidates()
+    pub fn find(bin: Option<&Path>) -> Result<Self, Error> {
+        let named = bin
+            .map(Path::to_owned)
+            .or_else(|| Some(std::env::var_os(BIN_VARIABLE)?.into()));
+        let bin = named
+            .map_or_else(candidates, |bin| vec![bin])
             .into_iter()
             .find(|dir| dir.join("initdb").is_file() && dir.join("postgres").is_file())
             .ok_or(Error::NoPostgres)?;
@@ -96,9 +100,6 @@ impl Programs {
 }
 
 fn candidates() -> Vec<PathBuf> {
-    if let Some(dir) = std::env::var_os(BIN_VARIABLE) {
-        return vec![dir.into()];
-    }
     let mut found = Vec::new();
     for (parent, prefix) in VERSIONED {
         let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir(parent)
