@@ -8,7 +8,7 @@ use ringway::demo::captive::Programs;
 
 use crate::Failure;
 use crate::options::Mode;
-use crate::peers::{DATABASE, USER};
+use crate::peers::{DATABASE, ROWS, USER};
 
 /// Part of the transactions whose latency is logged: enough for a p99, too few to cost much.
 const SAMPLING_RATE: &str = "0.25";
@@ -21,13 +21,11 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// pgbench and what it needs on disk.
 pub struct Load<'a> {
-    pub programs: &'a Programs,
-    /// Writable for the servers' account.
-    pub directory: PathBuf,
-    /// The script of `pgbench -S`, as a file: given `-S`, pgbench first asks for the size of
-    /// tables that shards do not hold.
-    pub script: PathBuf,
-    pub seconds: u32,
+    programs: &'a Programs,
+    /// Where the logs go; writable for the servers' account.
+    directory: PathBuf,
+    script: PathBuf,
+    seconds: u32,
 }
 
 /// What the clients saw of a run.
@@ -39,7 +37,24 @@ pub struct Outcome {
     pub p99_us: f64,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    /// Writes the script of `pgbench -S` below `parent`: given `-S` itself, pgbench first asks for
+    /// the size of tables that shards do not hold.
+    pub fn prepare(programs: &'a Programs, parent: &Path, seconds: u32) -> Result<Self, Failure> {
+        let directory = parent.join("logs");
+        std::fs::create_dir(&directory)?;
+        programs.hand_over(&directory)?;
+        let script = parent.join("select-only.sql");
+        let select = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;";
+        std::fs::write(&script, format!("\\set aid random(1, {ROWS})\n{select}\n"))?;
+        Ok(Self {
+            programs,
+            directory,
+            script,
+            seconds,
+        })
+    }
+
     /// One run.
     ///
     /// # Errors

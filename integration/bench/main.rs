@@ -69,8 +69,9 @@ fn bench(options: &Options) -> Result<(), Failure> {
     let directory = tempfile::tempdir()?;
     let programs = servers.plain.programs();
     programs.hand_over(directory.path())?;
+    let load = Load::prepare(programs, directory.path(), options.seconds())?;
     let idle = idle_memory(options, &servers, directory.path())?;
-    let samples = runs(options, &servers, directory.path())?;
+    let samples = runs(options, &servers, &load, directory.path())?;
     let targets = targets::judge(options, &samples, &idle);
     let report = Report {
         options,
@@ -94,6 +95,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
 fn runs(
     options: &Options,
     servers: &Servers,
+    load: &Load<'_>,
     directory: &Path,
 ) -> Result<measure::Samples, Failure> {
     let mut running = vec![Running::direct(servers)];
@@ -104,22 +106,7 @@ fn runs(
     for peer in &running {
         check::answers(peer, servers)?;
     }
-    let logs = directory.join("logs");
-    std::fs::create_dir(&logs)?;
-    servers.plain.programs().hand_over(&logs)?;
-    let script = directory.join("select-only.sql");
-    let rows = peers::ROWS;
-    let text = format!(
-        "\\set aid random(1, {rows})\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
-    );
-    std::fs::write(&script, text)?;
-    let load = Load {
-        programs: servers.plain.programs(),
-        directory: logs,
-        script,
-        seconds: options.seconds(),
-    };
-    Ok(measure::all(options, &running, &load, progress))
+    Ok(measure::all(options, &running, load, progress))
 }
 
 fn idle_memory(
