@@ -1,6 +1,7 @@
 //! A proxy that answers wrongly may be fast: every peer is asked before it is measured.
 
 use ringway::demo::shop;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::Failure;
 use crate::peers::{DATABASE, Peer, ROWS, Running, Servers, USER};
@@ -29,31 +30,32 @@ async fn asked(running: &Running, servers: &Servers) -> Result<(), Failure> {
     let client = shop::connect(&config).await?;
     for key in (1..=KEYS).map(|n| n * (ROWS / KEYS)) {
         let sql = format!("SELECT aid FROM pgbench_accounts WHERE aid = {key}");
-        let messages = client.simple_query(&sql).await?;
-        let rows: Vec<_> = messages
-            .iter()
-            .filter_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
-                _ => None,
-            })
-            .collect();
+        let rows = first_column(&client, &sql).await?;
         if rows != [key.to_string()] {
             return Err(format!("{sql} answers {rows:?}").into());
         }
     }
     if running.peer == Peer::RingwaySplit {
-        let replica = servers.replica_port().to_string();
-        for _ in 0..KEYS {
-            let messages = client.simple_query("SELECT inet_server_port()").await?;
-            let from_replica = messages.iter().any(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0) == Some(&replica),
-                _ => false,
-            });
-            if from_replica {
-                return Ok(());
-            }
-        }
-        return Err("no read reaches the replica".into());
+        reads_reach(servers.replica_port(), &client).await?;
     }
     Ok(())
+}
+
+async fn reads_reach(port: u16, client: &Client) -> Result<(), Failure> {
+    for _ in 0..KEYS {
+        let answer = first_column(client, "SELECT inet_server_port()").await?;
+        if answer == [port.to_string()] {
+            return Ok(());
+        }
+    }
+    Err("no read reaches the replica".into())
+}
+
+async fn first_column(client: &Client, sql: &str) -> Result<Vec<String>, Failure> {
+    let messages = client.simple_query(sql).await?;
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0)?.to_owned()),
+        _ => None,
+    });
+    Ok(rows.collect())
 }

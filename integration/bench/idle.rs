@@ -43,7 +43,7 @@ pub fn measure(
     directory: &Path,
 ) -> Result<IdleMemory, Failure> {
     let running = Running::start(peer, servers, directory)?;
-    let pid = running.pid().ok_or("the proxy has ended")?;
+    let pid = running.pid()?;
     // The first client makes the proxy connect to its server, which is not what a client costs.
     let mut first = connect(running.port)?;
     query(&mut first)?;

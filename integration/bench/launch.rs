@@ -13,6 +13,9 @@ use crate::peers::{DATABASE, Peer, Servers, USER, shard_name};
 const POOL_SIZE: u32 = 8;
 const CROWDED_POOL_SIZE: u32 = 4;
 
+/// Where Debian's package puts it, which is not in everybody's PATH.
+pub const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
+
 /// How a proxy is started. Its configuration is the file `config` in its current directory.
 pub struct Launch {
     pub program: String,
@@ -80,7 +83,7 @@ fn pgbouncer(servers: &Servers, port: u16, pool_size: u32) -> Launch {
          max_client_conn = 10000\n"
     );
     Launch {
-        program: "/usr/sbin/pgbouncer".to_owned(),
+        program: PGBOUNCER.to_owned(),
         args: vec!["config".to_owned()],
         config,
         account: Account::Servers,

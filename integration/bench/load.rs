@@ -77,10 +77,14 @@ impl<'a> Load<'a> {
             .spawn()?;
         let limit = Duration::from_secs(self.seconds.into()) + PATIENCE;
         let output = finish(child, limit)?;
+        let transactions = number_after(&output, "transactions actually processed: ")?;
+        if transactions == 0 {
+            return Err("not one transaction was answered".into());
+        }
         let mut latencies = take_logs(&self.directory)?;
         latencies.sort_unstable();
         Ok(Outcome {
-            transactions: number_after(&output, "transactions actually processed: ")?,
+            transactions,
             tps: number_after(&output, "tps = ")?,
             p50_us: percentile(&latencies, 0.50),
             p99_us: percentile(&latencies, 0.99),

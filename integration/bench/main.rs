@@ -64,6 +64,7 @@ fn main() -> ExitCode {
 
 fn bench(options: &Options) -> Result<(), Failure> {
     allow_open_files(u64::from(options.idle_clients) + OTHER_FILES)?;
+    let pgbouncer = pgbouncer_version()?;
     progress("starting and loading the servers");
     let servers = Servers::start()?;
     let directory = tempfile::tempdir()?;
@@ -77,7 +78,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
         options,
         versions: vec![
             programs.version()?,
-            first_line(Command::new("/usr/sbin/pgbouncer").arg("--version"))?,
+            pgbouncer,
             concat!("Ringway ", env!("CARGO_PKG_VERSION")).to_owned(),
             format!("{} cores", std::thread::available_parallelism()?),
         ],
@@ -146,8 +147,12 @@ fn allow_open_files(needed: u64) -> Result<(), Failure> {
     Err(error.into())
 }
 
-fn first_line(command: &mut Command) -> Result<String, Failure> {
-    let output = command.output()?;
+fn pgbouncer_version() -> Result<String, Failure> {
+    let output = Command::new(launch::PGBOUNCER).arg("--version").output();
+    let output = output.map_err(|error| {
+        let path = launch::PGBOUNCER;
+        format!("{path}: {error}\nInstall it with: sudo apt-get install pgbouncer")
+    })?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -1,6 +1,7 @@
 //! Which runs there are, and what each measures.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -8,7 +9,6 @@ use crate::Failure;
 use crate::load::Load;
 use crate::options::{Mode, Options};
 use crate::peers::{Peer, Running};
-use crate::proc::CpuTime;
 
 /// What the peers are compared in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -32,7 +32,7 @@ pub struct Sample {
 /// A sample per round, or why there is none.
 pub type Samples = BTreeMap<(Case, Peer), Vec<Result<Sample, String>>>;
 
-/// Clients and their number that crowd on 4 server connections, beside as many as fit.
+/// On 4 server connections: as many clients as fit, and as many as crowd.
 pub const CROWD: [u32; 2] = [4, 64];
 
 /// The cases with the peers that take part in each.
@@ -78,7 +78,7 @@ pub fn all(
             let of = options.rounds();
             let mode_name = mode.name();
             progress(&format!("round {}/{of}: {mode_name}, {clients}", round + 1));
-            let mut turns: Vec<_> = peers.iter().copied().collect();
+            let mut turns = peers.clone();
             if round % 2 == 1 {
                 turns.reverse();
             }
@@ -96,17 +96,11 @@ fn one(running: &[Running], peer: Peer, case: Case, load: &Load<'_>) -> Result<S
         .iter()
         .find(|running| running.peer == peer)
         .ok_or("was not started")?;
-    let used = || -> Result<Option<CpuTime>, Failure> {
-        match peer {
-            Peer::Direct => Ok(None),
-            _proxy => Ok(Some(CpuTime::of(running.pid().ok_or("has ended")?)?)),
-        }
-    };
-    let before = used()?;
+    let before = running.cpu_time()?;
     let outcome = load.run(running.port, case.mode, case.clients)?;
-    let cpu = before.zip(used()?).map(|(before, after)| after - before);
-    let per_transaction =
-        |time: std::time::Duration| time.as_secs_f64() * 1e6 / outcome.transactions as f64;
+    let after = running.cpu_time()?;
+    let cpu = before.zip(after).map(|(before, after)| after - before);
+    let per_transaction = |time: Duration| time.as_secs_f64() * 1e6 / outcome.transactions as f64;
     Ok(Sample {
         tps: outcome.tps,
         p50_us: outcome.p50_us,

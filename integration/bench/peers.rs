@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::Failure;
 use crate::launch::launch;
+use crate::proc::CpuTime;
 
 pub const DATABASE: &str = "bench";
 pub const USER: &str = "bench";
@@ -156,9 +157,24 @@ impl Running {
         }
     }
 
-    /// Process id of the proxy; `None` without one.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref()?.pid()
+    /// CPU time of the proxy so far; `None` without one.
+    ///
+    /// # Errors
+    /// The proxy has ended.
+    pub fn cpu_time(&self) -> Result<Option<CpuTime>, Failure> {
+        match &self.process {
+            Some(_) => Ok(Some(CpuTime::of(self.pid()?)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Process id of the proxy.
+    ///
+    /// # Errors
+    /// It has ended, or there is none.
+    pub fn pid(&self) -> Result<u32, Failure> {
+        let process = self.process.as_ref().ok_or("there is no proxy")?;
+        Ok(process.pid().ok_or("the proxy has ended")?)
     }
 
     /// Starts the proxy of a peer in a directory of its own below `parent`.
