@@ -1,5 +1,6 @@
 //! What needs a real PostgreSQL: one binary, so that clusters are shared.
 
+mod admin;
 mod bad_input;
 mod captive;
 mod copy;
