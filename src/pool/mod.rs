@@ -169,7 +169,7 @@ impl Pool {
         };
         if self.connections.state().idle_connections == 0 {
             // Connecting ourselves tells the true reason when it fails; bb8 only times out.
-            let server = self.connections.dedicated_connection().await?;
+            let server = Box::pin(self.connections.dedicated_connection()).await?;
             // Another lease may have come back meanwhile; then ours is one too many.
             let _ = self.connections.add(server);
         }

@@ -389,7 +389,7 @@ impl Session {
                 .insert(portal.to_vec(), Portal::Local(local));
             return Ok(());
         }
-        if let Some(index) = self.everywhere(&plan.statement, &statement.sql).await? {
+        if let Some(index) = Box::pin(self.everywhere(&plan.statement, &statement.sql)).await? {
             return self.bind_on(index, portal, name, rest, &plan).await;
         }
         // Values are read only where something depends on them.
@@ -443,9 +443,12 @@ impl Session {
                 (access, route.shards, execution)
             }
             Err(error) => {
-                return Err(self
-                    .syntax_error_or(error, &statement.sql, &statement.types)
-                    .await);
+                return Err(Box::pin(self.syntax_error_or(
+                    error,
+                    &statement.sql,
+                    &statement.types,
+                ))
+                .await);
             }
         };
         let made = match execution {
@@ -653,7 +656,7 @@ impl Session {
     async fn describe(&mut self, frame: &[u8]) -> Result<(), Error> {
         match frontend::Named::read(&frame[HEADER..], "DESCRIBE")? {
             frontend::Named::Statement(name) => self.describe_statement(name).await,
-            frontend::Named::Portal(name) => self.describe_portal(name, frame).await,
+            frontend::Named::Portal(name) => Box::pin(self.describe_portal(name, frame)).await,
         }
     }
 
@@ -686,7 +689,7 @@ impl Session {
         let shard = match &plan.target {
             Target::Refused(refusal) => {
                 let refusal = refusal.clone().into();
-                return Err(self.syntax_error_or(refusal, &text.sql, &text.types).await);
+                return Err(Box::pin(self.syntax_error_or(refusal, &text.sql, &text.types)).await);
             }
             Target::OneShard(shard) => *shard,
             Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) => {
@@ -829,8 +832,8 @@ impl Session {
                 Ok(())
             }
             Some(Portal::Local(_)) => self.execute_local(name).await,
-            Some(Portal::Scatter(_)) => self.execute_scatter(name, max_rows).await,
-            Some(Portal::Broadcast(_)) => self.execute_broadcast(name).await,
+            Some(Portal::Scatter(_)) => Box::pin(self.execute_scatter(name, max_rows)).await,
+            Some(Portal::Broadcast(_)) => Box::pin(self.execute_broadcast(name)).await,
         }
     }
 
@@ -848,7 +851,7 @@ impl Session {
                 write::command_complete(&mut out, opening_tag(&text));
             }
             Local::End { commit } => {
-                let tag = self.end_everywhere(commit).await?;
+                let tag = Box::pin(self.end_everywhere(commit)).await?;
                 write::command_complete(&mut out, tag);
             }
             Local::Set(set) => {
@@ -1184,7 +1187,7 @@ impl Session {
             self.batch.portals.clear();
         }
         if changed_schema && self.db.config.is_sharded() {
-            self.db.cluster.reload_catalog().await;
+            Box::pin(self.db.cluster.reload_catalog()).await;
         }
     }
 }

@@ -149,14 +149,14 @@ impl Session {
     }
 
     /// Serves until the client leaves or must go.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         self.info.attend().await;
         let end = self.serve().await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
             error.write_to(&mut self.client.outbox);
-            let _ = net::timeout(FAREWELL, self.client.drain()).await;
+            let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
         }
         self.leave();
     }
