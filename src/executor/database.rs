@@ -31,8 +31,8 @@ pub struct Database {
     tls: Option<TlsConnector>,
     pools: Mutex<HashMap<(ShardId, EndpointId, String), Arc<Pool>>>,
     statements: Statements,
-    /// ParameterStatus values a server reported for the settings a client starts with.
-    welcomes: Mutex<HashMap<(String, Settings), Parameters>>,
+    /// By server user and the settings a client starts with.
+    welcomes: Mutex<HashMap<(String, Arc<Settings>), Parameters>>,
 }
 
 /// ParameterStatus names and values.
@@ -141,17 +141,28 @@ impl Database {
         self.statements.intern(sql, types)
     }
 
-    pub fn welcome(&self, user: &str, settings: &Settings) -> Option<Parameters> {
-        let key = (user.to_owned(), settings.clone());
-        self.welcomes.lock().ok()?.get(&key).cloned()
+    /// What a server reported for these settings, and the settings as others have them already:
+    /// equal settings are told by their address then.
+    pub fn welcome(
+        &self,
+        user: &str,
+        settings: &Arc<Settings>,
+    ) -> Option<(Arc<Settings>, Parameters)> {
+        let key = (user.to_owned(), Arc::clone(settings));
+        let welcomes = self.welcomes.lock().ok()?;
+        let ((_, settings), parameters) = welcomes.get_key_value(&key)?;
+        Some((Arc::clone(settings), Arc::clone(parameters)))
     }
 
-    pub fn remember_welcome(&self, user: &str, settings: &Settings, parameters: &Parameters) {
+    pub fn remember_welcome(&self, user: &str, settings: &Arc<Settings>, parameters: &Parameters) {
         if let Ok(mut welcomes) = self.welcomes.lock() {
             if welcomes.len() >= MAX_WELCOMES {
                 welcomes.clear();
             }
-            welcomes.insert((user.to_owned(), settings.clone()), Arc::clone(parameters));
+            welcomes.insert(
+                (user.to_owned(), Arc::clone(settings)),
+                Arc::clone(parameters),
+            );
         }
     }
 }

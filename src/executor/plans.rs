@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use ahash::RandomState;
 use metrics::Counter;
 use planner::Catalog;
 use planner::plan::{Plan, PlanOptions, plan};
@@ -16,8 +17,8 @@ const ENTRY_BYTES: usize = 512;
 #[derive(Default)]
 struct Generations {
     version: u64,
-    young: HashMap<Box<[u8]>, Arc<Plan>>,
-    old: HashMap<Box<[u8]>, Arc<Plan>>,
+    young: HashMap<Box<[u8]>, Arc<Plan>, RandomState>,
+    old: HashMap<Box<[u8]>, Arc<Plan>, RandomState>,
     young_bytes: usize,
     old_bytes: usize,
 }

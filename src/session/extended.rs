@@ -57,8 +57,8 @@ pub(super) struct Batch {
 impl Batch {
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
-        self.statements = HashMap::new();
-        self.portals = HashMap::new();
+        self.statements = HashMap::default();
+        self.portals = HashMap::default();
     }
 
     /// Plans of another configuration are not this one's.
@@ -215,14 +215,25 @@ impl Session {
                 format!("prepared statement \"{name}\" already exists"),
             ));
         }
-        let prepared = self.prepare(parse.sql, &parse.types)?;
         self.db.metrics.client_parses.add(1);
-        self.batch.statements.insert(parse.name.to_vec(), prepared);
-        self.info
-            .prepared
-            .store(self.batch.statements.len(), Relaxed);
+        if !self.is_repeated(&parse) {
+            let prepared = self.prepare(parse.sql, &parse.types)?;
+            self.batch.statements.insert(parse.name.to_vec(), prepared);
+            self.info
+                .prepared
+                .store(self.batch.statements.len(), Relaxed);
+        }
         self.batch.pending.push(parse.name.to_vec());
         Ok(())
+    }
+
+    /// Drivers that do not prepare send the same unnamed Parse again and again.
+    fn is_repeated(&self, parse: &Parse<'_>) -> bool {
+        self.batch.statements.get(parse.name).is_some_and(|known| {
+            known.version == self.db.cluster.catalog().version
+                && *known.statement.sql == *parse.sql
+                && *known.statement.types == *parse.types
+        })
     }
 
     fn prepare(&mut self, sql: &[u8], types: &[u32]) -> Result<Prepared, Error> {

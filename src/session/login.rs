@@ -114,7 +114,7 @@ enum Welcomed {
         inbox: BytesMut,
         db: Arc<Database>,
         user: ServerUser,
-        settings: Settings,
+        settings: Arc<Settings>,
         hints: Hints,
         registration: Registration,
     },
@@ -172,7 +172,7 @@ async fn welcome(
     wait_for_catalog(&db).await?;
     let user = server_user(directory, &db, &packet.user);
     let (settings, hints) = startup_settings(&packet)?;
-    let parameters = parameters(&db, &user, &settings).await?;
+    let (settings, parameters) = parameters(&db, &user, Arc::new(settings)).await?;
     startup::write_welcome(
         &mut out,
         &parameters,
@@ -281,25 +281,22 @@ fn startup_settings(packet: &StartupPacket) -> Result<(Settings, Hints), Error> 
 async fn parameters(
     db: &Database,
     user: &ServerUser,
-    settings: &Settings,
-) -> Result<Parameters, Error> {
-    if let Some(known) = db.welcome(&user.name, settings) {
+    settings: Arc<Settings>,
+) -> Result<(Arc<Settings>, Parameters), Error> {
+    if let Some(known) = db.welcome(&user.name, &settings) {
         return Ok(known);
     }
     let shard = planner::ShardId(0);
     let deadline = Instant::now() + db.config.pool.checkout_timeout;
     let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
     let mut lease = db.pool(shard, endpoint, user)?.checkout().await?;
-    exchange::apply_settings(&mut lease, &Arc::new(settings.clone())).await?;
-    let mut reported: Vec<_> = lease
-        .parameters
-        .iter()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+    exchange::apply_settings(&mut lease, &settings).await?;
+    let reported = lease.parameters.iter();
+    let mut reported: Vec<_> = reported.map(|(k, v)| (k.clone(), v.clone())).collect();
     reported.sort();
     let parameters = Arc::new(reported);
-    db.remember_welcome(&user.name, settings, &parameters);
-    Ok(parameters)
+    db.remember_welcome(&user.name, &settings, &parameters);
+    Ok((settings, parameters))
 }
 
 fn admin_parameters() -> Vec<(String, String)> {

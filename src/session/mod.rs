@@ -110,7 +110,8 @@ pub struct Login {
     /// Bytes the client sent after its startup.
     pub inbox: BytesMut,
     pub user: ServerUser,
-    pub settings: Settings,
+    /// Shared among clients that asked for the same.
+    pub settings: Arc<Settings>,
     pub hints: hints::Hints,
 }
 
@@ -130,8 +131,8 @@ impl Session {
             shared,
             info,
             user: login.user,
-            settings: Arc::new(login.settings.clone()),
-            base: login.settings,
+            base: Settings::clone(&login.settings),
+            settings: login.settings,
             pending_sets: Vec::new(),
             block: block::Block::None,
             transaction_start: None,
@@ -355,4 +356,4 @@ struct Prepared {
     version: u64,
 }
 
-type Named<T> = HashMap<Vec<u8>, T>;
+type Named<T> = HashMap<Vec<u8>, T, ahash::RandomState>;
