@@ -48,7 +48,7 @@ pub fn serve(path: &Path, config: Config) -> Result<(), Error> {
 
 async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
     let general = config.general.clone();
-    let metrics = Metrics::new().map_err(|e| cannot("describe metrics", &e))?;
+    let metrics = Metrics::new();
     let directory = build(config, None, &metrics)?;
     let (live, mut reloads) = Live::new(Shared::new(directory, Arc::new(metrics)));
     let listeners = bind(&general.listen).await?;
@@ -60,7 +60,7 @@ async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
     if let Some(address) = general.http_listen {
         serve_http(address, Arc::clone(&live)).await?;
     }
-    tokio::spawn(scrape::keep_up(Arc::clone(&live)));
+    tokio::spawn(scrape::turn_periods(Arc::clone(&live)));
     let (mut terminate, mut interrupt, mut hangup) = (
         on_signal(SignalKind::terminate())?,
         on_signal(SignalKind::interrupt())?,
