@@ -291,6 +291,9 @@ async fn termination_lets_an_open_transaction_commit() {
     let (mut idle, _) = Wire::login(ringway.port(), "raw", "shop");
     let (mut busy, _) = Wire::login(ringway.port(), "raw", "shop");
     let admin = client(&admin_url(&ringway)).await;
+    let (mut pinned, _) = Wire::login(ringway.port(), "raw", "shop");
+    pinned.query("LISTEN news");
+    pinned.read_to_ready();
     busy.query("BEGIN");
     busy.read_to_ready();
     busy.query("SELECT name FROM customers WHERE id = 7");
@@ -300,6 +303,7 @@ async fn termination_lets_an_open_transaction_commit() {
     let farewell = idle.read().unwrap();
     assert_eq!(farewell.code(), "57P01");
     assert_eq!(idle.read(), None);
+    assert_eq!(pinned.read().unwrap().code(), "57P01");
     assert!(admin.simple_query("SHOW VERSION").await.is_err());
     busy.query("COMMIT");
     let frames = busy.read_to_ready();

@@ -82,7 +82,12 @@ async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
         }
     }
     accepting.shutdown().await;
-    drain(&live.shared, general.shutdown_timeout).await;
+    tokio::select! {
+        () = drain(&live.shared, general.shutdown_timeout) => {}
+        // Told twice: at once, whatever is still open.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     Ok(())
 }
 

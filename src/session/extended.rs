@@ -993,9 +993,6 @@ impl Session {
                 // Its Parse may still be owed an answer.
                 self.complete_pending();
                 self.batch.statements.remove(name);
-                self.info
-                    .prepared
-                    .store(self.batch.statements.len(), Relaxed);
                 self.emit(write::CLOSE_COMPLETE);
             }
             frontend::Named::Portal(name) => match self.batch.portals.remove(name) {
@@ -1114,6 +1111,8 @@ impl Session {
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
+        let prepared = self.batch.statements.len();
+        self.info.prepared.store(prepared, Relaxed);
         if self.block.is_none() {
             self.batch.portals.clear();
         }
