@@ -193,11 +193,14 @@ pub struct Statement {
     pub types: Box<[u32]>,
 }
 
+/// A text with the parameter types that its Parse declared.
+type StatementText = (Box<[u8]>, Box<[u32]>);
+
 /// Gives equal statements equal ids, over all clients, so that a server prepares each once.
 #[derive(Default)]
 struct Statements {
     next: AtomicU64,
-    known: Mutex<HashMap<(Box<[u8]>, Box<[u32]>), Weak<Statement>>>,
+    known: Mutex<HashMap<StatementText, Weak<Statement>>>,
 }
 
 impl Statements {
@@ -212,7 +215,7 @@ impl Statements {
         let Ok(mut known) = self.known.lock() else {
             return new();
         };
-        let key: (Box<[u8]>, Box<[u32]>) = (sql.into(), types.into());
+        let key: StatementText = (sql.into(), types.into());
         if let Some(found) = known.get(&key).and_then(Weak::upgrade) {
             return found;
         }
