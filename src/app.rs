@@ -8,6 +8,8 @@ pub mod check;
 mod live;
 mod rows;
 mod scrape;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use std::collections::HashMap;

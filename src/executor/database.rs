@@ -76,7 +76,8 @@ impl Database {
         })
     }
 
-    /// The pool of one server for one server user, made on first use.
+    /// The pool of one server for one server user, made on first use, and anew once a reload gave
+    /// the user another password; connections lent by the old pool close when they come back.
     pub fn pool(
         &self,
         shard: ShardId,
@@ -85,7 +86,9 @@ impl Database {
     ) -> Result<Arc<Pool>, Error> {
         let mut pools = self.pools.lock().map_err(|_| poisoned())?;
         let key = (shard, endpoint, user.name.clone());
-        if let Some(pool) = pools.get(&key) {
+        if let Some(pool) = pools.get(&key)
+            && pool.password == user.password
+        {
             return Ok(Arc::clone(pool));
         }
         let target = ConnectTarget {

@@ -235,9 +235,6 @@ impl Session {
         if !self.is_repeated(&parse) {
             let prepared = self.prepare(parse.sql, &parse.types)?;
             self.batch.statements.insert(parse.name.to_vec(), prepared);
-            self.info
-                .prepared
-                .store(self.batch.statements.len(), Relaxed);
         }
         self.batch.pending.push(parse.name.to_vec());
         self.batch.fresh.push(parse.name.to_vec());
