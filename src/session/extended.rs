@@ -236,9 +236,6 @@ impl Session {
         if !self.is_repeated(&parse) {
             let prepared = self.prepare(parse.sql, &parse.types)?;
             self.batch.statements.insert(parse.name.to_vec(), prepared);
-            self.info
-                .prepared
-                .store(self.batch.statements.len(), Relaxed);
         }
         self.batch.pending.push(parse.name.to_vec());
         self.batch.fresh.push(parse.name.to_vec());
@@ -1059,9 +1056,6 @@ impl Session {
                 // Its Parse may still be owed an answer.
                 self.complete_pending();
                 self.batch.statements.remove(name);
-                self.info
-                    .prepared
-                    .store(self.batch.statements.len(), Relaxed);
                 self.emit(write::CLOSE_COMPLETE);
             }
             frontend::Named::Portal(name) => match self.batch.portals.remove(name) {
@@ -1183,6 +1177,8 @@ impl Session {
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
+        let prepared = self.batch.statements.len();
+        self.info.prepared.store(prepared, Relaxed);
         if self.block.is_none() {
             self.batch.portals.clear();
         }

@@ -129,7 +129,7 @@ async fn welcome(
 ) -> Result<Welcomed, Error> {
     let key_len = startup::cancel_key_len(packet.minor());
     let registration = shared.register(newcomer(stream, &packet), key_len);
-    if shared.clients().len() > directory.config.general.max_clients {
+    if shared.client_count() > directory.config.general.max_clients {
         return Err(
             Error::new(Fault::Operator, "53300", "sorry, too many clients already")
                 .hint("Raise max_clients."),

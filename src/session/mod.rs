@@ -40,7 +40,7 @@ use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
-pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Registration, Shared};
+pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
