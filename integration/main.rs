@@ -5,5 +5,7 @@ mod bad_input;
 mod captive;
 mod copy;
 mod demo;
+mod sessions;
 mod smoke;
 mod support;
+mod trace;

@@ -87,6 +87,11 @@ impl Wire {
         self.send(b'Q', &body);
     }
 
+    /// As [`Wire::send_bytes`], to a server that may have closed.
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// Bytes that need not be a frame.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();

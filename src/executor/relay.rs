@@ -57,7 +57,8 @@ fn poll_relay(
 ) -> Poll<Result<End, Broken>> {
     loop {
         let progress = server.scan(&mut client.outbox).map_err(Broken::Server)?;
-        if let Poll::Ready(Err(e)) = server.conn.poll_drain(cx) {
+        let sent = server.conn.poll_drain(cx);
+        if let Poll::Ready(Err(e)) = sent {
             // It may have said why before it closed: read that first.
             if let Poll::Pending | Poll::Ready(Ok(0) | Err(_)) = server.conn.poll_fill(cx) {
                 return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string()))));
@@ -65,9 +66,11 @@ fn poll_relay(
             continue;
         }
         let written = poll_to_client(cx, client, server).map_err(gone)?;
-        if progress == Progress::Done {
+        // A server that gave up COPY still reads the frame it was in the middle of.
+        let whole = copy.rest_of_frame == 0;
+        if progress == Progress::Done && whole {
             server.flush_approved(&mut client.outbox);
-            return Poll::Ready(Ok(End::Done));
+            return sent.map(|_| Ok(End::Done));
         }
         if copy.ended
             && !server
@@ -77,7 +80,10 @@ fn poll_relay(
         {
             return Poll::Ready(Ok(End::NeedsClient));
         }
-        if written && let Poll::Ready(read) = server.conn.poll_fill(cx) {
+        if written
+            && progress != Progress::Done
+            && let Poll::Ready(read) = server.conn.poll_fill(cx)
+        {
             match read {
                 Ok(0) => {
                     return Poll::Ready(Err(Broken::Server(server.lost("the server closed it"))));
@@ -86,7 +92,7 @@ fn poll_relay(
                 Err(e) => return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string())))),
             }
         }
-        let moved = if server.copy_in {
+        let moved = if server.copy_in || !whole {
             poll_copy(cx, client, server, copy)
         } else {
             poll_read_ahead(cx, client)
@@ -151,7 +157,7 @@ fn poll_copy(
 /// True when anything moved.
 fn move_copy(client: &mut Conn, server: &mut Server, copy: &mut CopyIn) -> Result<bool, Error> {
     let before = client.inbox.len();
-    while server.copy_in && server.conn.outbox.len() < OUTBOX_HIGH {
+    while (server.copy_in || copy.rest_of_frame > 0) && server.conn.outbox.len() < OUTBOX_HIGH {
         if copy.rest_of_frame == 0 {
             let Some(header) = frame::peek(&client.inbox)? else {
                 break;

@@ -76,6 +76,14 @@ impl Block {
     }
 }
 
+/// The command tag of a text that opens a block: it says BEGIN or START TRANSACTION as the text does.
+pub fn opening_tag(sql: &str) -> &'static str {
+    match planner::leading_words(sql, 1).first() {
+        Some(word) if word.eq_ignore_ascii_case("start") => "START TRANSACTION",
+        Some(_) | None => "BEGIN",
+    }
+}
+
 /// 25P02, as PostgreSQL words it.
 pub fn aborted() -> Error {
     Error::new(

@@ -16,11 +16,12 @@ use planner::route::{Execution, Param, Shards};
 use planner::shape::Shape;
 use planner::{ShardId, ShardSet, Values};
 
-use super::block::{Block, aborted};
+use super::block::{Block, aborted, opening_tag};
 use super::{ClientState, Named, Prepared, Session, local, routed, simple};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::Answer;
+use crate::executor::database::Statement as Text;
 use crate::executor::merge::{Merger, shard_formats};
 use crate::executor::relay::{Broken, End};
 use crate::executor::scatter::{Pause, Request, Run};
@@ -42,6 +43,8 @@ pub(super) struct Batch {
     portals: Named<Portal>,
     /// Statements whose ParseComplete the client is owed, in order.
     pending: Vec<Vec<u8>>,
+    /// Statements parsed since the last Sync: an error may undo them.
+    fresh: Vec<Vec<u8>>,
     /// An error was reported: everything up to Sync is ignored.
     skipping: bool,
     /// SETs executed since the last Sync.
@@ -59,6 +62,15 @@ impl Batch {
     pub(super) fn forget_statements(&mut self) {
         self.statements = HashMap::default();
         self.portals = HashMap::default();
+    }
+
+    /// True if it was there.
+    pub(super) fn forget_statement(&mut self, name: &[u8]) -> bool {
+        self.statements.remove(name).is_some()
+    }
+
+    pub(super) fn has_statement(&self, name: &[u8]) -> bool {
+        self.statements.contains_key(name)
     }
 
     /// Plans of another configuration are not this one's.
@@ -103,6 +115,10 @@ enum Local {
     Set(SetStatement),
     Show(String),
     Explain(Vec<String>),
+    /// DEALLOCATE of what only the session knows.
+    Deallocate {
+        sql: Vec<u8>,
+    },
     /// Executed; a second Execute returns nothing more.
     Done,
 }
@@ -182,6 +198,7 @@ impl Session {
     /// Tells the client of an error of ours, and makes the server fail the transaction as it would
     /// have, had the error been its own.
     async fn fail_batch(&mut self, error: &Error) -> Result<(), Error> {
+        self.complete_pending();
         self.batch.skipping = true;
         self.count_error(error);
         let mut frame = BytesMut::new();
@@ -224,6 +241,7 @@ impl Session {
                 .store(self.batch.statements.len(), Relaxed);
         }
         self.batch.pending.push(parse.name.to_vec());
+        self.batch.fresh.push(parse.name.to_vec());
         Ok(())
     }
 
@@ -308,16 +326,39 @@ impl Session {
             self.db.metrics.server_parses.add(1);
             lease.send_prepare(statement.id, &statement.sql, &statement.types, show);
         } else if show {
-            lease
-                .expect
-                .push_back(Expect::Inject(Bytes::from_static(write::PARSE_COMPLETE)));
+            lease.expect.push_back(Expect::Known(statement.id));
         }
     }
 
     /// ParseComplete for statements that no server needs to see.
     fn complete_pending(&mut self) {
-        for _ in std::mem::take(&mut self.batch.pending) {
-            self.emit(write::PARSE_COMPLETE);
+        for name in std::mem::take(&mut self.batch.pending) {
+            self.complete_parse(&name);
+        }
+    }
+
+    fn complete_parse(&mut self, name: &[u8]) {
+        let id = self.batch.statements.get(name).map(|p| p.statement.id);
+        match (id, self.batch.active.and_then(|i| self.leases.get_mut(i))) {
+            (Some(id), Some(held)) if !held.lease.expect.is_empty() => {
+                held.lease.expect.push_back(Expect::Known(id));
+            }
+            (Some(_) | None, _) => self.client.outbox.extend_from_slice(write::PARSE_COMPLETE),
+        }
+    }
+
+    /// Statements whose Parse failed, or came after what failed, were never made.
+    fn forget_rejected(&mut self) {
+        let fresh = std::mem::take(&mut self.batch.fresh);
+        for held in &mut self.leases {
+            for id in std::mem::take(&mut held.lease.rejected) {
+                let same = |p: &Prepared| p.statement.id == id;
+                for name in &fresh {
+                    if self.batch.statements.get(name).is_some_and(same) {
+                        self.batch.statements.remove(name);
+                    }
+                }
+            }
         }
     }
 
@@ -401,7 +442,11 @@ impl Session {
                 };
                 (access, route.shards, execution)
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                return Err(self
+                    .syntax_error_or(error, &statement.sql, &statement.types)
+                    .await);
+            }
         };
         let made = match execution {
             Kind::Direct => {
@@ -498,6 +543,11 @@ impl Session {
                 let text = std::str::from_utf8(sql).ok()?.get(inner.clone())?;
                 Some(Local::Explain(self.explain_route(text, &[])))
             }
+            Statement::Other => {
+                let deallocated = local::Deallocated::read(std::str::from_utf8(sql).ok()?)?;
+                self.knows_alone(&deallocated)
+                    .then(|| Local::Deallocate { sql: sql.to_vec() })
+            }
             Statement::Begin { .. }
             | Statement::Savepoint
             | Statement::Set(_)
@@ -510,7 +560,6 @@ impl Session {
             | Statement::Show(_)
             | Statement::CopyIn
             | Statement::CopyOut
-            | Statement::Other
             | Statement::Multiple => None,
         }
     }
@@ -619,7 +668,7 @@ impl Session {
             self.emit(&columns);
             return Ok(());
         }
-        let index = self.any_server(&plan).await?;
+        let index = self.any_server(&plan, &sql).await?;
         self.activate(index).await?;
         self.ensure_parsed(index, name);
         let server_name = match name {
@@ -633,9 +682,12 @@ impl Session {
     }
 
     /// A server that knows the schema the statement needs.
-    async fn any_server(&mut self, plan: &planner::Plan) -> Result<usize, Error> {
+    async fn any_server(&mut self, plan: &planner::Plan, text: &Text) -> Result<usize, Error> {
         let shard = match &plan.target {
-            Target::Refused(refusal) => return Err(refusal.clone().into()),
+            Target::Refused(refusal) => {
+                let refusal = refusal.clone().into();
+                return Err(self.syntax_error_or(refusal, &text.sql, &text.types).await);
+            }
             Target::OneShard(shard) => *shard,
             Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) => {
                 if let Some(index) = self.batch.active {
@@ -696,7 +748,7 @@ impl Session {
     }
 
     /// What the statement returns, asked of one shard without the client seeing it.
-    async fn describe_hidden(
+    pub(super) async fn describe_hidden(
         &mut self,
         shard: ShardId,
         sql: &[u8],
@@ -706,6 +758,8 @@ impl Session {
         self.fetch().await?;
         let index = self.enlist(shard, Access::Primary).await?;
         let server = &mut self.leases[index].lease;
+        // BEGIN may be under way; its reply is not this one's.
+        server.settle().await?;
         let mut request = BytesMut::new();
         write::parse(&mut request, b"", sql, types);
         write::describe(&mut request, b'S', b"");
@@ -755,6 +809,7 @@ impl Session {
                 effect,
             }) => {
                 let index = *lease;
+                let takes_data = *statement == Statement::CopyIn;
                 match statement {
                     Statement::Set(set) => self.batch.sets.push(set.clone()),
                     Statement::Ddl { .. } => self.batch.changed_schema = true,
@@ -767,6 +822,10 @@ impl Session {
                 let lease = &mut self.leases[index].lease;
                 lease.conn.outbox.extend_from_slice(&frame);
                 lease.expect.push_back(Expect::Execute);
+                if takes_data {
+                    // What follows is data only once the server has said that it wants some.
+                    self.fetch().await?;
+                }
                 Ok(())
             }
             Some(Portal::Local(_)) => self.execute_local(name).await,
@@ -786,7 +845,7 @@ impl Session {
             Local::Begin { sql } => {
                 let text = String::from_utf8_lossy(&sql);
                 self.block = Block::begin(text.trim().trim_end_matches(';').as_bytes());
-                write::command_complete(&mut out, "BEGIN");
+                write::command_complete(&mut out, opening_tag(&text));
             }
             Local::End { commit } => {
                 let tag = self.end_everywhere(commit).await?;
@@ -806,6 +865,10 @@ impl Session {
                     .iter()
                     .for_each(|line| write::text_row(&mut out, &[Some(line)]));
                 write::command_complete(&mut out, "EXPLAIN");
+            }
+            Local::Deallocate { sql } => {
+                let tag = self.deallocate(&String::from_utf8_lossy(&sql));
+                write::command_complete(&mut out, tag.unwrap_or("DEALLOCATE"));
             }
             Local::Done => write::command_complete(&mut out, "SELECT 0"),
         }
@@ -1032,10 +1095,10 @@ impl Session {
             let sql = Arc::clone(&prepared.statement);
             if self.bind_locally(&plan.statement, &sql.sql).is_some() {
                 self.batch.pending.remove(0);
-                self.emit(write::PARSE_COMPLETE);
+                self.complete_parse(&name);
                 continue;
             }
-            let index = self.any_server(&plan).await?;
+            let index = self.any_server(&plan, &sql).await?;
             self.activate(index).await?;
             self.batch.pending.remove(0);
             self.parse_on(index, &name, true);
@@ -1076,12 +1139,14 @@ impl Session {
                 self.leases[index].needs_sync = false;
                 self.leases[index].lease.send_sync(true);
                 match self.relay(index).await {
-                    Ok(End::Done) => {}
                     // COPY FROM STDIN swallowed this Sync; the client sends another.
-                    Ok(End::NeedsClient) => {
-                        self.leases[index].needs_sync = true;
+                    Ok(_) if self.leases[index].lease.swallowed_sync => {
+                        let held = &mut self.leases[index];
+                        held.needs_sync = true;
+                        self.batch.skipping = failed || held.lease.error.is_some();
                         return Ok(());
                     }
+                    Ok(End::Done | End::NeedsClient) => {}
                     Err(error) if error.is_fatal() => return Err(error),
                     Err(error) => {
                         error.write_to(&mut self.client.outbox);
@@ -1109,6 +1174,7 @@ impl Session {
                 self.discard_all(index);
             }
         }
+        self.forget_rejected();
         let now = Instant::now();
         self.settle(now);
         let start = self.batch.start.take().unwrap_or(now);
@@ -1144,7 +1210,12 @@ fn local_columns(local: &Local) -> BytesMut {
     match local {
         Local::Show(name) => write::text_columns(&mut out, &[name.as_str()]),
         Local::Explain(_) => write::text_columns(&mut out, &["QUERY PLAN"]),
-        Local::Empty | Local::Begin { .. } | Local::End { .. } | Local::Set(_) | Local::Done => {
+        Local::Empty
+        | Local::Begin { .. }
+        | Local::End { .. }
+        | Local::Set(_)
+        | Local::Deallocate { .. }
+        | Local::Done => {
             out.extend_from_slice(write::NO_DATA);
         }
     }

@@ -7,7 +7,7 @@ use planner::ShardId;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::shape::Shape;
 
-use super::block::{Block, aborted};
+use super::block::{Block, aborted, opening_tag};
 use super::{ClientState, Session, local};
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};
@@ -125,12 +125,18 @@ impl Session {
         shape: &Shape,
         plan: Arc<Plan>,
     ) -> Result<(), Error> {
-        let ends_block = matches!(
+        let allowed_when_failed = matches!(
             plan.statement,
-            Statement::Commit | Statement::Rollback | Statement::Savepoint
+            Statement::Commit | Statement::Rollback | Statement::Savepoint | Statement::Empty
         );
-        if self.block.is_failed() && !ends_block {
+        if self.block.is_failed() && !allowed_when_failed {
             return Err(aborted());
+        }
+        if plan.statement == Statement::Other
+            && let Some(tag) = self.deallocate(text_of(&frame))
+        {
+            self.complete(tag);
+            return Ok(());
         }
         match &plan.statement {
             Statement::Empty => {
@@ -152,6 +158,7 @@ impl Session {
                 Ok(())
             }
             Statement::Set(set) => {
+                self.check_set(set)?;
                 self.on_all_enlisted(frame).await?;
                 if self.leases.iter().all(|held| held.lease.error.is_none()) {
                     self.note_set(set);
@@ -225,13 +232,13 @@ impl Session {
                 Some(index) => self.run_on(index, frame).await,
                 None => {
                     self.warn("25001", "there is already a transaction in progress");
-                    self.complete("BEGIN");
+                    self.complete(opening_tag(text_of(&frame)));
                     Ok(())
                 }
             };
         }
         self.block = Block::begin(text_of(&frame).trim().trim_end_matches(';').as_bytes());
-        self.complete("BEGIN");
+        self.complete(opening_tag(text_of(&frame)));
         Ok(())
     }
 
