@@ -1,9 +1,12 @@
 //! What needs a real PostgreSQL: one binary, so that clusters are shared.
 
+mod admin;
 mod bad_input;
 mod captive;
 mod copy;
 mod demo;
+mod faults;
+mod keys;
 mod sessions;
 mod smoke;
 mod support;

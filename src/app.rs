@@ -4,29 +4,35 @@
 //! single-threaded runtime, serve the clients they were given. A worker gets new clients until it
 //! is busy, then the next one does: fewer awake threads batch more and cost less.
 
+pub mod check;
+mod live;
+mod rows;
+mod scrape;
+mod workers;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::config::{self, Config, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
-use crate::net::{self, Instant, Stream};
+use crate::metrics::Metrics;
+use crate::net::{self, Instant};
 use crate::session::auth::Authenticators;
-use crate::session::login::{Arrival, arrive};
 use crate::session::{Directory, Shared, startup};
+use live::Live;
+use workers::Workers;
 
-/// A worker busier than this share of its time gets no new clients while another is less busy.
-const BUSY: f64 = 0.7;
-const LOAD_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a draining process looks whether its clients have left.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -42,46 +48,65 @@ pub fn serve(path: &Path, config: Config) -> Result<(), Error> {
 
 async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
     let general = config.general.clone();
-    let shared = Shared::new(build(config, None)?);
+    let metrics = Metrics::new().map_err(|e| cannot("describe metrics", &e))?;
+    let directory = build(config, None, &metrics)?;
+    let (live, mut reloads) = Live::new(Shared::new(directory, Arc::new(metrics)));
     let listeners = bind(&general.listen).await?;
-    let workers = Workers::start(general.workers, &shared)?;
+    let workers = Workers::start(general.workers, &live)?;
+    let mut accepting = JoinSet::new();
     for listener in listeners {
-        tokio::spawn(accept(listener, Arc::clone(&workers)));
+        accepting.spawn(accept(listener, Arc::clone(&workers)));
     }
     if let Some(address) = general.http_listen {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| cannot(&format!("listen on {address}"), &e))?;
-        tokio::spawn(crate::http::serve(
-            listener,
-            String::new,
-            || Ok(()),
-            std::future::pending(),
-        ));
+        serve_http(address, Arc::clone(&live)).await?;
     }
+    tokio::spawn(scrape::keep_up(Arc::clone(&live)));
+    let (mut terminate, mut interrupt, mut hangup) = (
+        on_signal(SignalKind::terminate())?,
+        on_signal(SignalKind::interrupt())?,
+        on_signal(SignalKind::hangup())?,
+    );
     tracing::info!(listen = ?general.listen, workers = general.workers, "ready");
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|e| cannot("handle signals", &e))?;
-    let mut interrupt =
-        signal(SignalKind::interrupt()).map_err(|e| cannot("handle signals", &e))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(|e| cannot("handle signals", &e))?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                if let Err(error) = reload(&path, &shared) {
-                    tracing::error!("configuration not reloaded, the old one stays in force: {error}");
-                }
+                // Logged where it is handled: there is nobody else to tell.
+                let _ = reload(&path, &live.shared);
+            }
+            Some(answer) = reloads.recv() => {
+                // An admin who has left meanwhile needs no answer.
+                let _ = answer.send(reload(&path, &live.shared));
             }
         }
     }
-    drain(&shared, general.shutdown_timeout).await;
+    accepting.shutdown().await;
+    drain(&live.shared, general.shutdown_timeout).await;
+    Ok(())
+}
+
+fn on_signal(kind: SignalKind) -> Result<Signal, Error> {
+    signal(kind).map_err(|e| cannot("handle signals", &e))
+}
+
+async fn serve_http(address: SocketAddr, live: Arc<Live>) -> Result<(), Error> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| cannot(&format!("listen on {address}"), &e))?;
+    let ready = Arc::clone(&live);
+    tokio::spawn(crate::http::serve(
+        listener,
+        move || scrape::render(&live),
+        move || scrape::readiness(&ready.shared),
+        // Until the process ends: who watches a drain wants to see it.
+        std::future::pending(),
+    ));
     Ok(())
 }
 
 /// Everything that follows from a configuration. Databases that did not change stay as they are.
-fn build(config: Config, old: Option<&Directory>) -> Result<Directory, Error> {
+fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<Directory, Error> {
     let authenticators = match old {
         None => Authenticators::new(&config.users)?,
         Some(old) => old.authenticators.reload(&config.users)?,
@@ -100,6 +125,7 @@ fn build(config: Config, old: Option<&Directory>) -> Result<Directory, Error> {
                     Arc::clone(database),
                     &fallback,
                     config.general.plan_cache_bytes,
+                    metrics,
                 )?)
             }
         };
@@ -138,24 +164,36 @@ fn fallback_user(config: &Config) -> ServerUser {
     })
 }
 
-/// Applies a changed configuration file; clients stay connected.
+/// Applies a changed configuration file; clients stay connected. Counted and logged here.
 ///
 /// # Errors
-/// All mistakes in the file; nothing has changed then.
-pub fn reload(path: &Path, shared: &Shared) -> Result<(), Error> {
+/// F0000 (config_file_error) with all mistakes in the file; nothing has changed then.
+fn reload(path: &Path, shared: &Shared) -> Result<(), Error> {
+    let done = apply(path, shared);
+    match &done {
+        Ok(()) => {
+            shared.metrics.reloads_applied.increment(1);
+            tracing::info!("configuration reloaded");
+        }
+        Err(error) => {
+            shared.metrics.reloads_refused.increment(1);
+            tracing::error!(%error, "configuration not reloaded, the old one stays in force");
+        }
+    }
+    done
+}
+
+fn apply(path: &Path, shared: &Shared) -> Result<(), Error> {
     let config = config::load(path).map_err(|mistakes| {
-        Error::new(
-            Fault::Operator,
-            "F0000",
-            format!("configuration is not valid\n{mistakes}"),
-        )
+        Error::new(Fault::Operator, "F0000", "configuration is not valid")
+            .detail(mistakes.to_string())
+            .hint("Nothing has changed; correct the file and reload again.")
     })?;
     let old = shared.directory.load_full();
     for setting in config::diff_needs_restart(&old.config, &config) {
         tracing::warn!(setting, "takes effect after a restart only");
     }
-    shared.replace(build(config, Some(&old))?);
-    tracing::info!("configuration reloaded");
+    shared.replace(build(config, Some(&old), &shared.metrics)?);
     Ok(())
 }
 
@@ -183,121 +221,14 @@ async fn accept(listener: TcpListener, workers: Arc<Workers>) {
     }
 }
 
-/// Stops when every client has left or the time is over; those without a transaction are sent off.
+/// Sends off the clients that are between transactions, and waits until the others are, or the
+/// time is over.
 async fn drain(shared: &Shared, limit: Duration) {
     let deadline = Instant::now() + limit;
+    shared.stop();
     tracing::info!(clients = shared.clients().len(), "shutting down");
-    while Instant::now() < deadline && shared.clients().iter().any(|client| client.is_busy()) {
-        net::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// The worker threads.
-struct Workers {
-    workers: Vec<Worker>,
-}
-
-struct Worker {
-    clients: mpsc::UnboundedSender<std::net::TcpStream>,
-    /// Share of time spent working lately, in thousandths.
-    load: AtomicUsize,
-}
-
-impl Workers {
-    fn start(count: usize, shared: &Arc<Shared>) -> Result<Arc<Self>, Error> {
-        let mut workers = Vec::new();
-        let mut runtimes = Vec::new();
-        for number in 0..count.max(1) {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|e| cannot("start a runtime", &e))?;
-            runtimes.push(runtime.metrics());
-            let (sender, receiver) = mpsc::unbounded_channel();
-            let shared = Arc::clone(shared);
-            std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || work(&runtime, receiver, shared))
-                .map_err(|e| cannot("start a thread", &e))?;
-            workers.push(Worker {
-                clients: sender,
-                load: AtomicUsize::new(0),
-            });
-        }
-        let workers = Arc::new(Self { workers });
-        if count > 1 {
-            tokio::spawn(measure(Arc::clone(&workers), runtimes));
-        }
-        Ok(workers)
-    }
-
-    /// The first worker with time to spare, else the least busy one.
-    fn give(&self, stream: TcpStream) {
-        let load = |worker: &&Worker| worker.load.load(Relaxed);
-        let spare = self
-            .workers
-            .iter()
-            .find(|worker| load(worker) < (BUSY * 1000.0) as usize);
-        let Some(worker) = spare.or_else(|| self.workers.iter().min_by_key(load)) else {
-            return;
-        };
-        match stream.into_std() {
-            Ok(stream) => {
-                let _ = worker.clients.send(stream);
-            }
-            Err(error) => tracing::error!(%error, "cannot hand a client over"),
-        }
-    }
-}
-
-async fn measure(workers: Arc<Workers>, runtimes: Vec<tokio::runtime::RuntimeMetrics>) {
-    let mut before: Vec<Duration> = runtimes
-        .iter()
-        .map(|r| r.worker_total_busy_duration(0))
-        .collect();
-    loop {
-        net::sleep(LOAD_INTERVAL).await;
-        for ((worker, runtime), before) in workers.workers.iter().zip(&runtimes).zip(&mut before) {
-            let now = runtime.worker_total_busy_duration(0);
-            let busy = now.saturating_sub(std::mem::replace(before, now));
-            worker.load.store(
-                (busy.as_secs_f64() / LOAD_INTERVAL.as_secs_f64() * 1000.0) as usize,
-                Relaxed,
-            );
-        }
-    }
-}
-
-fn work(
-    runtime: &Runtime,
-    mut clients: mpsc::UnboundedReceiver<std::net::TcpStream>,
-    shared: Arc<Shared>,
-) {
-    runtime.block_on(async move {
-        while let Some(stream) = clients.recv().await {
-            match TcpStream::from_std(stream) {
-                Ok(stream) => {
-                    let _ = stream.set_nodelay(true);
-                    tokio::spawn(serve_client(Stream::Tcp(stream), Arc::clone(&shared)));
-                }
-                Err(error) => tracing::error!(%error, "cannot take a client over"),
-            }
-        }
-    });
-}
-
-async fn serve_client(stream: Stream, shared: Arc<Shared>) {
-    // Boxed: logging in takes far more room than the session that lasts.
-    match Box::pin(arrive(stream, &shared)).await {
-        Arrival::Over => {}
-        Arrival::Session(session) => {
-            let (session, _registration) = *session;
-            session.run().await;
-        }
-        Arrival::Admin {
-            conn: _,
-            registration: _,
-        } => {}
+    while Instant::now() < deadline && shared.clients().iter().any(|c| c.is_logged_in()) {
+        net::sleep(DRAIN_LOOK).await;
     }
 }
 

@@ -110,6 +110,19 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The whole error as psql prints one, for a terminal.
+    pub fn report(&self) -> String {
+        let mut text = format!("{} (SQLSTATE {})", self.message, self.code);
+        for (name, part) in [("DETAIL", &self.detail), ("HINT", &self.hint)] {
+            if let Some(part) = part {
+                text.push_str(&format!("\n{name}:  {part}"));
+            }
+        }
+        text
+    }
+}
+
 impl From<planner::Refusal> for Error {
     fn from(refusal: planner::Refusal) -> Self {
         let mut error = Self::new(Fault::Client, refusal.code, refusal.message);

@@ -480,9 +480,10 @@ impl DatabaseMetrics {
 }
 
 impl ServerMetrics {
-    /// The server left the configuration: what it was last is no longer true. Its connections
-    /// count down by themselves as they close.
+    /// The server left the configuration: what it was last is no longer true.
     pub fn retire(&self) {
+        self.active.set(0.0);
+        self.idle.set(0.0);
         self.up.set(f64::NAN);
         self.primary.set(f64::NAN);
         self.set_lag(None, None);

@@ -88,10 +88,20 @@ impl Stream {
         }
     }
 
-    fn peer_addr(&self) -> Option<SocketAddr> {
+    /// `None` for a Unix socket.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(s) => s.peer_addr().ok(),
             Self::Tls(s) => s.get_ref().0.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Our end; `None` for a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(s) => s.local_addr().ok(),
+            Self::Tls(s) => s.get_ref().0.local_addr().ok(),
             Self::Unix(_) => None,
         }
     }

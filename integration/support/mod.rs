@@ -44,7 +44,7 @@ pub async fn loaded(shards: usize, replicas: usize) -> CaptiveCluster {
 /// A Ringway process of the test's own; its log is printed when the test fails.
 pub struct Ringway {
     pub proxy: Proxy,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Ringway {
@@ -54,16 +54,18 @@ impl Ringway {
         let executable = Path::new(env!("CARGO_BIN_EXE_ringway"));
         let proxy = Proxy::start(executable, directory.path(), 0, config)
             .unwrap_or_else(|error| panic!("{error}"));
-        Self {
-            proxy,
-            _directory: directory,
-        }
+        Self { proxy, directory }
     }
 
     /// In front of the shared shop, with a user `raw` who needs no password beside `app`.
     pub async fn of_shop() -> Self {
         let cluster = shop().await;
         Self::start(|port| shop::ringway_toml(cluster, port) + "\n[users.raw]\nauth = \"trust\"\n")
+    }
+
+    /// The file it was started with.
+    pub fn config_file(&self) -> std::path::PathBuf {
+        self.directory.path().join("ringway.toml")
     }
 
     pub fn port(&self) -> u16 {

@@ -4,7 +4,7 @@
 //! 64-bit seed) and `hashint8extended`, `hashtextextended`, `uuid_hash_extended`, which have not
 //! changed since PostgreSQL 11: stored partitions depend on them.
 
-/// `HASH_PARTITION_SEED` of `src/include/catalog/partition.h`'s implementation.
+/// `HASH_PARTITION_SEED` of PostgreSQL's `catalog/partition.h`.
 const PARTITION_SEED: u64 = 0x7A5B_2236_7996_DCFD;
 
 /// What `hash_combine64(0, h)` adds to `h`.

@@ -8,6 +8,7 @@ mod facts;
 mod functions;
 mod keys;
 mod layout;
+mod multiple;
 mod parse;
 mod query;
 mod refuse;
@@ -15,12 +16,13 @@ mod scatter;
 mod scope;
 mod unread;
 mod utility;
+mod values;
 
 use std::borrow::Cow;
 
 use sqlparser::ast;
 
-use self::facts::Input;
+use self::facts::{Creates, Facts, Input};
 use self::functions::Conduct;
 use self::parse::Source;
 use crate::catalog::{Catalog, KeyType};
@@ -183,7 +185,7 @@ pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
         };
     }
     let planned = if source.multiple {
-        multiple(&source, catalog, options)
+        multiple::plan(&source, catalog, options)
     } else {
         utility::plan(&source, catalog, options)
             .unwrap_or_else(|| optimizable(&source, catalog, options))
@@ -218,7 +220,18 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         ast::Statement::Insert(insert) => (Statement::Insert, dml::insert(insert, &facts, input)),
         ast::Statement::Update(update) => (Statement::Update, dml::update(update, &facts, input)),
         ast::Statement::Delete(delete) => (Statement::Delete, dml::delete(delete, &facts, input)),
-        _ => return unread::plan(source, catalog),
+        // MERGE
+        _ => {
+            let target = unread::target(source, catalog, facts.conduct.access);
+            (
+                Statement::Other,
+                (target, "it names tables that are in one place".into()),
+            )
+        }
+    };
+    let (target, reason) = match only_here(&target, &facts) {
+        Some(refusal) => query::refused(refusal),
+        None => (target, reason),
     };
     let Conduct { access, effect } = facts.conduct;
     Plan {
@@ -230,63 +243,28 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
     }
 }
 
-/// Several statements in one simple query: they run together in one place.
-fn multiple(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let plans: Vec<_> = source
-        .statements()
-        .into_iter()
-        .map(|text| plan(text, catalog, options))
-        .collect();
-    let mut whole = Plan {
-        statement: Statement::Multiple,
-        access: Access::Read,
-        effect: SessionEffect::None,
-        target: Target::AnyShard,
-        reason: "the statements run together".into(),
-    };
-    for part in plans {
-        let effect = match part.statement {
-            Statement::Begin { .. }
-            | Statement::Commit
-            | Statement::Rollback
-            | Statement::Savepoint
-            | Statement::TwoPhase => {
-                SessionEffect::Pin("several statements with transaction control run as one query")
-            }
-            Statement::Set(_) => SessionEffect::Pin("SET runs in one query with other statements"),
-            Statement::Empty
-            | Statement::Query
-            | Statement::Insert
-            | Statement::Update
-            | Statement::Delete
-            | Statement::Ddl { .. }
-            | Statement::Show(_)
-            | Statement::CopyIn
-            | Statement::CopyOut
-            | Statement::ExplainRoute { .. }
-            | Statement::Other
-            | Statement::Multiple => part.effect,
-        };
-        whole.access = functions::worse_access(whole.access, part.access);
-        whole.effect = functions::worse_effect(whole.effect, effect);
-        whole.target = both_targets(whole.target, part.target);
+/// Why a statement cannot run on a sharded database, whatever its tables.
+fn only_here(target: &Target, facts: &Facts<'_>) -> Option<Refusal> {
+    if facts.session_sequences {
+        return Some(refuse::session_sequence());
     }
-    whole
+    match (facts.creates, target) {
+        (Some(Creates::Temporary), _) => Some(refuse::temporary()),
+        (Some(Creates::Table), Target::OneShard(_)) | (None, _) => None,
+        (
+            Some(Creates::Table),
+            Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) | Target::Refused(_),
+        ) => Some(refuse::create_table_as()),
+    }
 }
 
-/// One target for two statements that run together.
-fn both_targets(first: Target, second: Target) -> Target {
-    match (first, second) {
-        (Target::Refused(refusal), _) | (_, Target::Refused(refusal)) => Target::Refused(refusal),
-        (Target::AnyShard, Target::AnyShard) => Target::AnyShard,
-        (Target::AnyShard, Target::OneShard(shard))
-        | (Target::OneShard(shard), Target::AnyShard) => Target::OneShard(shard),
-        (Target::OneShard(a), Target::OneShard(b)) if a == b => Target::OneShard(a),
-        (
-            Target::AnyShard | Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_),
-            Target::AnyShard | Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_),
-        ) => Target::Refused(refuse::multiple()),
+/// The statement inside of EXPLAIN, DECLARE or COPY; a utility statement there is not looked into.
+fn inner(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let source = Source::new(sql);
+    if source.multiple || utility::is_utility(&source) {
+        return unread::plan(&source, catalog);
     }
+    optimizable(&source, catalog, options)
 }
 
 /// With one shard there is nothing to choose and nothing to refuse.

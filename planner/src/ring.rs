@@ -12,7 +12,8 @@ use crate::topology::{ShardId, ShardWeight};
 /// Slots of a database: the modulus of PostgreSQL's own hash partitioning.
 pub const SLOTS: usize = 16_384;
 
-/// Virtual nodes per unit of weight: enough that equal shards differ by less than 10 % in slots.
+/// Virtual nodes per unit of weight: enough that equal shards differ by less than 5 % from
+/// the mean in slots.
 const NODES_PER_WEIGHT: u64 = 4096;
 
 /// Weights above this count as this; it keeps building a table short of a second.

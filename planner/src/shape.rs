@@ -88,6 +88,8 @@ impl Shape {
         let mut statement = Lifting::Undecided;
         let mut statements = 0;
         let mut at = 0;
+        // What is neither lifted nor copied yet begins here.
+        let mut rest = 0;
         while at < sql.len() {
             let (kind, end) = lexer::next(sql, at);
             let text = &sql[at..end];
@@ -105,29 +107,35 @@ impl Shape {
                 }
             }
             ordinals.see(kind, text);
-            match lifted(kind) {
-                Some(piece) if statement != Lifting::No || piece == PieceKind::Comment => {
-                    if ordinals.active() && matches!(piece, PieceKind::Integer | PieceKind::Number)
-                    {
-                        self.key.extend_from_slice(text);
-                    } else {
-                        self.key.push(piece.marker());
-                        self.pieces.push(Piece {
-                            kind: piece,
-                            range: at..end,
-                        });
-                    }
+            let may_lift = |piece| match piece {
+                PieceKind::Comment => true,
+                PieceKind::Integer | PieceKind::Number => {
+                    statement != Lifting::No && !ordinals.active()
                 }
-                Some(_) | None => {
-                    if kind == Kind::Junk || text.iter().any(|byte| *byte < MARKERS_END) {
-                        return false;
-                    }
-                    self.key.extend_from_slice(text);
+                PieceKind::String | PieceKind::OtherString => statement != Lifting::No,
+            };
+            if let Some(piece) = lifted(kind).filter(|piece| may_lift(*piece)) {
+                if !self.copy(&sql[rest..at]) {
+                    return false;
                 }
+                self.key.push(piece.marker());
+                self.pieces.push(Piece {
+                    kind: piece,
+                    range: at..end,
+                });
+                rest = end;
+            } else if kind == Kind::Junk {
+                return false;
             }
             at = end;
         }
-        true
+        self.copy(&sql[rest..])
+    }
+
+    /// Copies text into the key; false when it holds what could be taken for a marker.
+    fn copy(&mut self, text: &[u8]) -> bool {
+        self.key.extend_from_slice(text);
+        text.iter().all(|byte| *byte >= MARKERS_END)
     }
 }
 

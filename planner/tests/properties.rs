@@ -314,6 +314,15 @@ fn long_chains_do_not_exhaust_the_stack() {
             PlanOptions::default(),
         );
     }
+    for repeated in [
+        "EXPLAIN ",
+        "EXPLAIN (ANALYZE) ",
+        "DECLARE c CURSOR FOR ",
+        "COPY (",
+        "SELECT 1;",
+    ] {
+        plan(&repeated.repeat(20_000), &catalog, PlanOptions::default());
+    }
     let unions = "SELECT 1 UNION ".repeat(30_000) + "SELECT 2";
     plan(&unions, &catalog, PlanOptions::default());
 }

@@ -29,6 +29,8 @@ pub struct Connection {
     pub application_name: String,
     pub prepared_statements: usize,
     pub id: u64,
+    /// Why the client keeps its server connection between transactions.
+    pub pinned: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +113,8 @@ const COLUMNS: &[Column] = &[
     text("application_name"),
     int4("prepared_statements"),
     int4("id"),
+    // Ringway's own, after PgBouncer's.
+    text("pinned"),
 ];
 
 impl Row for ClientRow {
@@ -157,6 +161,7 @@ impl Connection {
             self.application_name.into(),
             self.prepared_statements.into(),
             self.id.into(),
+            self.pinned.unwrap_or_default().into(),
         ]
     }
 }
@@ -184,6 +189,7 @@ mod tests {
             application_name: "psql".into(),
             prepared_statements: 3,
             id: 16,
+            pinned: Some("LISTEN"),
         }
     }
 
@@ -199,9 +205,9 @@ mod tests {
             printed([row]),
             "type|user|database|replication|state|addr|port|local_addr|local_port|connect_time|\
              request_time|wait|wait_us|close_needed|ptr|link|remote_pid|tls|application_name|\
-             prepared_statements|id\n\
+             prepared_statements|id|pinned\n\
              C|app|shop|none|waiting|10.0.0.1|4242|10.0.0.2|6432|1970-01-01 00:00:00 UTC|\
-             1970-01-01 00:01:01 UTC|2|5|0|0x10|0x1f|7||psql|3|16",
+             1970-01-01 00:01:01 UTC|2|5|0|0x10|0x1f|7||psql|3|16|LISTEN",
         );
     }
 
@@ -218,7 +224,7 @@ mod tests {
         };
         assert!(printed([row]).ends_with(
             "\nS|app|shop|none|tested|10.0.0.1|4242|10.0.0.2|6432|1970-01-01 00:00:00 UTC|\
-             1970-01-01 00:01:01 UTC|0|0|1|0x10||7||psql|3|16"
+             1970-01-01 00:01:01 UTC|0|0|1|0x10||7||psql|3|16|LISTEN"
         ));
     }
 }

@@ -1,7 +1,7 @@
 //! The admin database's language: its commands and the tables that answer them.
 //!
-//! No sockets and no state here: a session parses with [`parse`], the application fills the rows
-//! from live state, and [`Table`] writes them in either protocol. Columns are PgBouncer 1.25's,
+//! No state here: [`session`] serves a client, the application fills the rows from live state,
+//! and [`Table`] writes them in either protocol. Columns are PgBouncer 1.25's,
 //! in its order, wherever PgBouncer has the command, so that its exporters and agents work.
 //! <https://www.pgbouncer.org/usage.html>
 
@@ -12,6 +12,7 @@ pub mod help;
 pub mod lists;
 pub mod pools;
 pub mod replicas;
+pub mod session;
 pub mod shards;
 pub mod stats;
 pub mod table;
@@ -42,6 +43,8 @@ pub enum Command {
     Show(Show),
     /// Reads the configuration again.
     Reload,
+    /// Accepted and forgotten: drivers send SET after login, and the answers depend on none.
+    Set,
 }
 
 /// The tables.
@@ -129,6 +132,7 @@ pub fn parse(sql: &str) -> Result<Command, Error> {
     match words[..] {
         [] => Ok(Command::Empty),
         ["RELOAD"] => Ok(Command::Reload),
+        ["SET", _, ..] => Ok(Command::Set),
         ["SHOW", word] => show(word),
         ["SHOW"] => Err(unknown("SHOW needs to know what".to_owned(), "")),
         [..] => Err(unknown(
@@ -177,6 +181,8 @@ mod tests {
             (" ; ;\n", Command::Empty),
             ("reload", Command::Reload),
             ("RELOAD;", Command::Reload),
+            ("SET extra_float_digits = 3", Command::Set),
+            ("set application_name to 'a b';", Command::Set),
             ("show pools", Command::Show(Show::Pools)),
             ("  Show\n\tClients ;", Command::Show(Show::Clients)),
         ];

@@ -2,6 +2,8 @@
 
 use bytes::{BufMut, BytesMut};
 
+use crate::wire::write::frame;
+
 /// The types that the tables use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TypeOid {
@@ -141,24 +143,32 @@ impl Table {
         }
     }
 
-    /// Writes the whole answer to a simple query, ReadyForQuery aside.
-    pub fn write_simple(&self, out: &mut BytesMut) {
-        write_description(self.columns, &[], out);
-        self.write_rows(&[], out);
+    pub fn empty(columns: &'static [Column]) -> Self {
+        Self {
+            columns,
+            rows: Vec::new(),
+        }
     }
 
-    /// Writes the answer to Execute: a DataRow for each row, and CommandComplete.
-    /// `formats` are the result format codes of Bind.
+    /// Keeps the first `max_rows` rows and returns the rest, if there is one; 0 is no limit.
+    pub fn split_off(&mut self, max_rows: u32) -> Option<Self> {
+        let max_rows = max_rows as usize;
+        (max_rows > 0 && self.rows.len() > max_rows).then(|| Self {
+            columns: self.columns,
+            rows: self.rows.split_off(max_rows),
+        })
+    }
+
+    /// Writes a DataRow for each row. `formats` are the result format codes of Bind.
     pub fn write_rows(&self, formats: &[i16], out: &mut BytesMut) {
         for row in &self.rows {
-            frame(b'D', out, |out| {
+            frame(out, b'D', |out| {
                 out.put_u16(row.len() as u16);
                 for (at, (cell, column)) in row.iter().zip(self.columns).enumerate() {
                     write_cell(cell, column.type_oid, is_binary(formats, at), out);
                 }
             });
         }
-        frame(b'C', out, |out| out.put_slice(b"SHOW\0"));
     }
 }
 
@@ -166,7 +176,7 @@ impl Table {
 /// none when a statement is described.
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 pub fn write_description(columns: &[Column], formats: &[i16], out: &mut BytesMut) {
-    frame(b'T', out, |out| {
+    frame(out, b'T', |out| {
         out.put_u16(columns.len() as u16);
         for (at, column) in columns.iter().enumerate() {
             out.put_slice(column.name.as_bytes());
@@ -235,16 +245,6 @@ fn binary_numeric(number: i64) -> BytesMut {
     out
 }
 
-/// Appends a frame: the tag, the length of the rest, and what `fill` writes.
-fn frame(tag: u8, out: &mut BytesMut, fill: impl FnOnce(&mut BytesMut)) {
-    out.put_u8(tag);
-    let start = out.len();
-    out.put_u32(0);
-    fill(out);
-    let length = (out.len() - start) as u32;
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use postgres_protocol::types::{int4_from_sql, int8_from_sql};
@@ -281,20 +281,32 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn simple_answer() {
+    fn text_answer() {
         let mut out = BytesMut::new();
-        Table::of([Sample("a".into(), 7)]).write_simple(&mut out);
+        write_description(Sample::COLUMNS, &[], &mut out);
+        Table::of([Sample("a".into(), 7)]).write_rows(&[], &mut out);
         let description = b"T\0\0\0\x59\0\x04\
             name\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
             n\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0\
             m\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\0\
             k\0\0\0\0\0\0\0\0\0\x06\xa4\xff\xff\xff\xff\xff\xff\0\0";
         let row = b"D\0\0\0\x1a\0\x04\0\0\0\x01a\0\0\0\x017\0\0\0\x017\0\0\0\x017";
-        let expected = [&description[..], row, b"C\0\0\0\x09SHOW\0"].concat();
+        let expected = [&description[..], row].concat();
         assert_eq!(
             out.escape_ascii().to_string(),
             expected.escape_ascii().to_string()
         );
+    }
+
+    #[test]
+    fn a_row_limit_leaves_the_rest() {
+        let all = || Table::of((0..3).map(|n| Sample(Cell::Null, n)));
+        for (limit, kept, left) in [(0, 3, None), (3, 3, None), (2, 2, Some(1))] {
+            let mut table = all();
+            let rest = table.split_off(limit);
+            assert_eq!(table.rows.len(), kept);
+            assert_eq!(rest.map(|rest| rest.rows.len()), left);
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -102,10 +104,29 @@ pub enum Progress {
 /// Who and where a server connection is: what CancelRequest and SHOW SERVERS need.
 #[derive(Debug)]
 pub struct Identity {
+    /// Tells it from other connections; drawn at random, as clients' process ids are.
+    pub id: u32,
     pub endpoint: crate::config::Endpoint,
+    pub user: String,
     pub pid: i32,
     pub cancel_key: Bytes,
+    pub tls: bool,
+    /// Both ends; `None` for a Unix socket.
+    pub peer: Option<SocketAddr>,
+    pub local: Option<SocketAddr>,
     pub connected_at: Instant,
+    pub activity: Activity,
+}
+
+/// What a server connection does, for SHOW SERVERS.
+#[derive(Debug, Default)]
+pub struct Activity {
+    /// When it was last given to a client, in microseconds after it was connected.
+    pub last_used_us: AtomicU64,
+    /// Statements prepared by name.
+    pub prepared: AtomicUsize,
+    /// It is being cleaned before it may be used again.
+    pub resetting: AtomicBool,
 }
 
 pub struct Server {
@@ -326,6 +347,7 @@ impl Server {
     /// After DISCARD ALL or DEALLOCATE ALL.
     pub fn forget_prepared(&mut self) {
         self.prepared.clear();
+        self.identity.activity.prepared.store(0, Relaxed);
         self.unnamed = None;
     }
 
@@ -508,6 +530,8 @@ impl Server {
             Some(Expect::Parse { show, id, named }) => {
                 if named {
                     self.prepared.insert(id, self.tick);
+                    let count = self.prepared.len();
+                    self.identity.activity.prepared.store(count, Relaxed);
                 }
                 Ok(show)
             }

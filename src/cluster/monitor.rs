@@ -27,6 +27,8 @@ const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// Before a server that does not answer counts as down, at least.
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+/// Between two polls of one server when its position in the WAL does not matter.
+const ROLES_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks for schema changes made by others.
 const CATALOG_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -43,7 +45,13 @@ pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
 }
 
 async fn watch_server(cluster: Arc<Cluster>, shard: ShardId, endpoint: EndpointId) {
-    let interval = cluster.database.reads.poll_interval;
+    let reads = &cluster.database.reads;
+    // Without read/write split only roles matter, and those change rarely.
+    let interval = if reads.split {
+        reads.poll_interval
+    } else {
+        reads.poll_interval.max(ROLES_INTERVAL)
+    };
     let mut link = None;
     loop {
         // Whoever found the server down proved the kept connection to be no evidence.

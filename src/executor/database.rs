@@ -12,6 +12,7 @@ use crate::backend::server::{Settings, StatementId};
 use crate::cluster::{Cluster, EndpointId, MonitorGuard};
 use crate::config::{self, ServerUser};
 use crate::error::Error;
+use crate::metrics::{DatabaseMetrics, Metrics, ServerMetrics};
 use crate::net::TlsConnector;
 use crate::pool::Pool;
 
@@ -22,44 +23,20 @@ pub struct Database {
     pub config: Arc<config::Database>,
     pub cluster: Arc<Cluster>,
     pub plans: PlanCache,
-    pub stats: Stats,
+    pub metrics: Arc<DatabaseMetrics>,
+    /// By shard and endpoint.
+    server_metrics: Vec<Vec<Arc<ServerMetrics>>>,
     /// Stops the monitors with the last user of this database.
     _monitor: MonitorGuard,
     tls: Option<TlsConnector>,
     pools: Mutex<HashMap<(ShardId, EndpointId, String), Arc<Pool>>>,
     statements: Statements,
-    /// ParameterStatus values a server reported for the settings a client starts with.
-    welcomes: Mutex<HashMap<(String, Settings), Parameters>>,
+    /// By server user and the settings a client starts with.
+    welcomes: Mutex<HashMap<(String, Arc<Settings>), Parameters>>,
 }
 
 /// ParameterStatus names and values.
 pub type Parameters = Arc<Vec<(String, String)>>;
-
-/// Counters since start, for SHOW STATS and the metrics.
-#[derive(Debug, Default)]
-pub struct Stats {
-    pub clients: AtomicU64,
-    pub transactions: AtomicU64,
-    pub queries: AtomicU64,
-    pub bytes_received: AtomicU64,
-    pub bytes_sent: AtomicU64,
-    /// Microseconds from a statement's start until its answer was complete.
-    pub query_us: AtomicU64,
-    pub errors: AtomicU64,
-    pub routes: Routes,
-}
-
-/// Executions by what became of them.
-#[derive(Debug, Default)]
-pub struct Routes {
-    pub direct: AtomicU64,
-    pub merged: AtomicU64,
-    pub broadcast: AtomicU64,
-    pub local: AtomicU64,
-    pub refused: AtomicU64,
-    pub reads_on_replica: AtomicU64,
-    pub reads_on_primary: AtomicU64,
-}
 
 impl Database {
     /// Starts watching the servers, on the current runtime.
@@ -70,15 +47,28 @@ impl Database {
         config: Arc<config::Database>,
         fallback: &ServerUser,
         plan_cache_bytes: usize,
+        metrics: &Metrics,
     ) -> Result<Self, Error> {
         let tls = crate::backend::tls::connector(config.server_tls, config.server_ca.as_deref())?;
         let (cluster, monitor) = Cluster::start(Arc::clone(&config), fallback, tls.clone());
+        let name = &config.name;
+        let handles = metrics.database(name);
+        let of_shard = |shard: &config::Shard| {
+            let endpoints = shard.endpoints.iter();
+            endpoints
+                .map(|endpoint| Arc::new(metrics.server(name, &shard.name, &endpoint.to_string())))
+                .collect()
+        };
+        let server_metrics = config.shards.iter().map(of_shard).collect();
+        let hits = handles.plan_cache_hits.clone();
+        let misses = handles.plan_cache_misses.clone();
         Ok(Self {
+            metrics: handles,
+            server_metrics,
             config,
             cluster,
             _monitor: monitor,
-            plans: PlanCache::new(plan_cache_bytes),
-            stats: Stats::default(),
+            plans: PlanCache::new(plan_cache_bytes, hits, misses),
             tls,
             pools: Mutex::default(),
             statements: Statements::default(),
@@ -106,9 +96,26 @@ impl Database {
             tls: self.tls.clone(),
             connect_timeout: self.config.pool.connect_timeout,
         };
-        let pool = Pool::new(target, &self.config.pool);
+        let pool = Pool::new(
+            target,
+            &self.config.pool,
+            Arc::clone(&self.metrics),
+            Arc::clone(self.server_metrics(shard, endpoint)),
+        );
         pools.insert(key, Arc::clone(&pool));
         Ok(pool)
+    }
+
+    /// Every server, in the order of the configuration and of [`Cluster::replica_snapshot`].
+    pub fn servers(&self) -> impl Iterator<Item = (ShardId, EndpointId)> {
+        self.config.shards.iter().flat_map(|shard| {
+            let endpoints = (0..).map(EndpointId).take(shard.endpoints.len());
+            endpoints.map(|endpoint| (shard.id, endpoint))
+        })
+    }
+
+    pub fn server_metrics(&self, shard: ShardId, endpoint: EndpointId) -> &Arc<ServerMetrics> {
+        &self.server_metrics[usize::from(shard.0)][usize::from(endpoint.0)]
     }
 
     /// TLS settings for connections to this database's servers.
@@ -134,18 +141,39 @@ impl Database {
         self.statements.intern(sql, types)
     }
 
-    pub fn welcome(&self, user: &str, settings: &Settings) -> Option<Parameters> {
-        let key = (user.to_owned(), settings.clone());
-        self.welcomes.lock().ok()?.get(&key).cloned()
+    /// What a server reported for these settings, and the settings as others have them already:
+    /// equal settings are told by their address then.
+    pub fn welcome(
+        &self,
+        user: &str,
+        settings: &Arc<Settings>,
+    ) -> Option<(Arc<Settings>, Parameters)> {
+        let key = (user.to_owned(), Arc::clone(settings));
+        let welcomes = self.welcomes.lock().ok()?;
+        let ((_, settings), parameters) = welcomes.get_key_value(&key)?;
+        Some((Arc::clone(settings), Arc::clone(parameters)))
     }
 
-    pub fn remember_welcome(&self, user: &str, settings: &Settings, parameters: &Parameters) {
+    pub fn remember_welcome(&self, user: &str, settings: &Arc<Settings>, parameters: &Parameters) {
         if let Ok(mut welcomes) = self.welcomes.lock() {
             if welcomes.len() >= MAX_WELCOMES {
                 welcomes.clear();
             }
-            welcomes.insert((user.to_owned(), settings.clone()), Arc::clone(parameters));
+            welcomes.insert(
+                (user.to_owned(), Arc::clone(settings)),
+                Arc::clone(parameters),
+            );
         }
+    }
+}
+
+impl Drop for Database {
+    /// What its servers were last is no longer known.
+    fn drop(&mut self) {
+        self.server_metrics
+            .iter()
+            .flatten()
+            .for_each(|server| server.retire());
     }
 }
 

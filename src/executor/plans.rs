@@ -1,9 +1,10 @@
 //! The plan cache: by shape, bounded in bytes, emptied when the catalog changes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use ahash::RandomState;
+use metrics::Counter;
 use planner::Catalog;
 use planner::plan::{Plan, PlanOptions, plan};
 use planner::shape::Shape;
@@ -16,8 +17,8 @@ const ENTRY_BYTES: usize = 512;
 #[derive(Default)]
 struct Generations {
     version: u64,
-    young: HashMap<Box<[u8]>, Arc<Plan>>,
-    old: HashMap<Box<[u8]>, Arc<Plan>>,
+    young: HashMap<Box<[u8]>, Arc<Plan>, RandomState>,
+    old: HashMap<Box<[u8]>, Arc<Plan>, RandomState>,
     young_bytes: usize,
     old_bytes: usize,
 }
@@ -25,18 +26,18 @@ struct Generations {
 pub struct PlanCache {
     capacity: usize,
     generations: Mutex<Generations>,
-    pub hits: AtomicU64,
-    pub misses: AtomicU64,
+    hits: Counter,
+    misses: Counter,
 }
 
 impl PlanCache {
     /// `capacity` in bytes, over both generations.
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize, hits: Counter, misses: Counter) -> Self {
         Self {
             capacity,
             generations: Mutex::default(),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            hits,
+            misses,
         }
     }
 
@@ -59,10 +60,10 @@ impl PlanCache {
             &typed
         };
         if let Some(found) = self.lookup(key, catalog.version) {
-            self.hits.fetch_add(1, Relaxed);
+            self.hits.increment(1);
             return found;
         }
-        self.misses.fetch_add(1, Relaxed);
+        self.misses.increment(1);
         let made = Arc::new(plan(sql, catalog, PlanOptions { param_types: types }));
         self.insert(key, catalog.version, &made);
         made
@@ -126,7 +127,16 @@ fn entry_size(key: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use super::*;
+
+    /// A cache and the count of its misses.
+    fn cache() -> (PlanCache, Arc<AtomicU64>) {
+        let misses = Arc::new(AtomicU64::new(0));
+        let counter = Counter::from_arc(Arc::clone(&misses));
+        (PlanCache::new(64 * 1024, Counter::noop(), counter), misses)
+    }
 
     fn shape(sql: &str) -> Shape {
         let mut shape = Shape::default();
@@ -136,7 +146,7 @@ mod tests {
 
     #[test]
     fn stays_within_its_bytes_and_keeps_what_is_used() {
-        let cache = PlanCache::new(64 * 1024);
+        let (cache, misses) = cache();
         let catalog = Catalog::new(1, 1);
         let hot = "SELECT hot FROM t";
         for i in 0..1000 {
@@ -145,19 +155,15 @@ mod tests {
             cache.plan(hot, &shape(hot), &[], &catalog);
         }
         assert!(cache.usage().1 <= 64 * 1024);
-        assert_eq!(
-            cache.misses.load(Relaxed),
-            1001,
-            "the hot plan was made once"
-        );
+        assert_eq!(misses.load(Relaxed), 1001, "the hot plan was made once");
     }
 
     #[test]
     fn a_new_catalog_makes_new_plans() {
-        let cache = PlanCache::new(64 * 1024);
+        let (cache, misses) = cache();
         let sql = "SELECT 1";
         cache.plan(sql, &shape(sql), &[], &Catalog::new(1, 1));
         cache.plan(sql, &shape(sql), &[], &Catalog::new(2, 1));
-        assert_eq!(cache.misses.load(Relaxed), 2);
+        assert_eq!(misses.load(Relaxed), 2);
     }
 }

@@ -4,15 +4,17 @@
 //! so a newcomer never overtakes, and a full pool never makes bb8 wait.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::backend::connect::{ConnectTarget, connect};
-use crate::backend::server::{Identity, Server};
+use crate::backend::server::{Activity, Identity, Server};
 use crate::config::PoolSettings;
 use crate::error::{Error, Fault};
+use crate::metrics::{DatabaseMetrics, ServerMetrics};
 use crate::net::{Instant, timeout};
 use crate::wire::conn::Conn;
 
@@ -28,6 +30,7 @@ pub struct PoolKey {
 pub struct Manager {
     target: ConnectTarget,
     max_prepared: usize,
+    server: Arc<ServerMetrics>,
     open: Arc<Mutex<Vec<Weak<Identity>>>>,
 }
 
@@ -37,15 +40,25 @@ impl bb8::ManageConnection for Manager {
     type Error = Error;
 
     async fn connect(&self) -> Result<Box<Server>, Error> {
-        let connected = connect(&self.target).await?;
+        let connected = connect(&self.target).await.inspect_err(|_| {
+            self.server.connect_failures.increment(1);
+        })?;
+        self.server.connects.increment(1);
+        let identity = Identity {
+            id: rand::random_range(1..=i32::MAX as u32),
+            endpoint: self.target.endpoint.clone(),
+            user: self.target.user.clone(),
+            pid: connected.pid,
+            cancel_key: connected.cancel_key,
+            tls: connected.stream.is_tls(),
+            peer: connected.stream.peer_addr(),
+            local: connected.stream.local_addr(),
+            connected_at: Instant::now(),
+            activity: Activity::default(),
+        };
         let server = Server::new(
             Conn::new(connected.stream, connected.leftover),
-            Identity {
-                endpoint: self.target.endpoint.clone(),
-                pid: connected.pid,
-                cancel_key: connected.cancel_key,
-                connected_at: Instant::now(),
-            },
+            identity,
             connected.parameters.into_iter().collect(),
             self.max_prepared,
         );
@@ -68,20 +81,11 @@ impl bb8::ManageConnection for Manager {
     }
 }
 
-/// Figures for SHOW POOLS and the metrics.
-#[derive(Debug, Default)]
-pub struct PoolStats {
-    /// Sessions waiting for a connection now.
-    pub waiting: AtomicUsize,
-    /// Connections given out.
-    pub checkouts: AtomicU64,
-    /// Time spent waiting for a connection, in microseconds.
-    pub wait_us: AtomicU64,
-}
-
 pub struct Pool {
     pub key: PoolKey,
-    pub stats: PoolStats,
+    /// Sessions waiting for a connection now.
+    waiting: AtomicUsize,
+    metrics: Arc<DatabaseMetrics>,
     settings: PoolSettings,
     connections: bb8::Pool<Manager>,
     queue: Arc<Semaphore>,
@@ -109,7 +113,12 @@ impl DerefMut for Lease {
 }
 
 impl Pool {
-    pub fn new(target: ConnectTarget, settings: &PoolSettings) -> Arc<Self> {
+    pub fn new(
+        target: ConnectTarget,
+        settings: &PoolSettings,
+        metrics: Arc<DatabaseMetrics>,
+        server: Arc<ServerMetrics>,
+    ) -> Arc<Self> {
         let open = Arc::default();
         let key = PoolKey {
             endpoint: target.endpoint.clone(),
@@ -119,6 +128,7 @@ impl Pool {
         let manager = Manager {
             target,
             max_prepared: settings.max_prepared.max(1),
+            server,
             open: Arc::clone(&open),
         };
         let connections = bb8::Pool::builder()
@@ -134,7 +144,8 @@ impl Pool {
             .build_unchecked(manager);
         Arc::new(Self {
             key,
-            stats: PoolStats::default(),
+            waiting: AtomicUsize::new(0),
+            metrics,
             settings: settings.clone(),
             connections,
             queue: Arc::new(Semaphore::new(settings.size as usize)),
@@ -150,10 +161,12 @@ impl Pool {
     /// Cancel safety: dropping the future gives up the place in the queue and loses nothing.
     pub async fn checkout(&self) -> Result<Lease, Error> {
         let place = match Arc::clone(&self.queue).try_acquire_owned() {
-            Ok(place) => place,
+            Ok(place) => {
+                self.metrics.checkout_done(Duration::ZERO);
+                place
+            }
             Err(_) => self.wait_for_place().await?,
         };
-        self.stats.checkouts.fetch_add(1, Relaxed);
         if self.connections.state().idle_connections == 0 {
             // Connecting ourselves tells the true reason when it fails; bb8 only times out.
             let server = self.connections.dedicated_connection().await?;
@@ -172,7 +185,7 @@ impl Pool {
 
     async fn wait_for_place(&self) -> Result<OwnedSemaphorePermit, Error> {
         let start = Instant::now();
-        let _waiting = Waiting::new(&self.stats.waiting);
+        let _waiting = Waiting::new(&self.waiting);
         let waited = timeout(
             self.settings.checkout_timeout,
             Arc::clone(&self.queue).acquire_owned(),
@@ -181,9 +194,7 @@ impl Pool {
             .await
             .map_err(|_| self.timed_out())?
             .map_err(|_| self.timed_out())?;
-        self.stats
-            .wait_us
-            .fetch_add(start.elapsed().as_micros() as u64, Relaxed);
+        self.metrics.checkout_done(start.elapsed());
         Ok(place)
     }
 
@@ -211,6 +222,11 @@ impl Pool {
             state.connections.saturating_sub(state.idle_connections),
             state.idle_connections,
         )
+    }
+
+    /// Sessions waiting for a connection now.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
     }
 
     /// The open connections, for SHOW SERVERS.

@@ -9,9 +9,10 @@ use planner::plan::{Access, SessionEffect, SetStatement};
 use super::block::{Block, second_writer};
 use super::{ClientState, Enlisted, Session};
 use crate::backend::server::{Settings, Status};
-use crate::cluster::{EndpointId, Role};
+use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
 use crate::executor::relay::{Broken, End, relay};
+use crate::metrics::ReadBy;
 use crate::net::Instant;
 use crate::pool::Lease;
 
@@ -81,13 +82,14 @@ impl Session {
 
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         self.info.set(ClientState::Waiting);
-        let split = access == Access::Read && self.block.is_none() && !self.is_session_mode();
+        let split = access == Access::Read && self.splits_reads();
         let (replica, lease) = match self.take_replica(shard, split).await {
             Some(taken) => taken,
             None => self.take_primary(shard).await?,
         };
         self.info.set(ClientState::Active);
         self.info.cancel.add(&lease.identity);
+        self.note_use(&lease);
         let session_mode = self.is_session_mode().then_some("session pool mode");
         let mut held = Enlisted {
             shard,
@@ -104,10 +106,33 @@ impl Session {
         Ok(self.leases.len() - 1)
     }
 
+    /// Whether a read may go to a replica now; where it must not, counts why.
+    fn splits_reads(&self) -> bool {
+        let reason = if !self.db.config.reads.split || self.is_session_mode() {
+            ReadBy::SplitOff
+        } else if !self.block.is_none() {
+            ReadBy::Transaction
+        } else {
+            return true;
+        };
+        self.db.metrics.reads.increment(reason);
+        false
+    }
+
+    /// For SHOW SERVERS: this client's statement is the last that `lease` was used for.
+    fn note_use(&self, lease: &Lease) {
+        let came = self.info.connected_at + self.info.last_request();
+        let since = came.duration_since(lease.identity.connected_at);
+        let activity = &lease.identity.activity;
+        activity
+            .last_used_us
+            .store(since.as_micros() as u64, Relaxed);
+    }
+
     /// A fresh enough replica, if this is a read and there is one. A replica that cannot be
     /// connected to is taken out of rotation and the next is asked.
     async fn take_replica(&mut self, shard: ShardId, split: bool) -> Option<(bool, Lease)> {
-        if !split || !self.db.config.reads.split {
+        if !split {
             return None;
         }
         let servers = self.db.config.shards[usize::from(shard.0)].endpoints.len();
@@ -119,12 +144,12 @@ impl Session {
                 pick = self.db.cluster.wait_fresh(shard, mark, max_wait).await?;
             }
             if pick.role == Role::Primary {
-                self.db.stats.routes.reads_on_primary.fetch_add(1, Relaxed);
+                self.db.metrics.reads.increment(read_by(pick.reason));
                 return None;
             }
             match self.checkout(shard, pick.endpoint).await {
                 Ok(lease) => {
-                    self.db.stats.routes.reads_on_replica.fetch_add(1, Relaxed);
+                    self.db.metrics.reads.increment(read_by(pick.reason));
                     return Some((true, lease));
                 }
                 Err(error) if error.fault == Fault::Server => {
@@ -133,9 +158,10 @@ impl Session {
                         .checkout_failed(shard, pick.endpoint, error.to_string());
                 }
                 // A full pool or a wrong password says nothing about the server's health.
-                Err(_) => return None,
+                Err(_) => break,
             }
         }
+        self.db.metrics.reads.increment(ReadBy::NoneEligible);
         None
     }
 
@@ -240,14 +266,15 @@ impl Session {
     }
 
     /// After every exchange: follows the transaction, and gives back what is not needed.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, now: Instant) {
         self.observe_block();
         if !self.block.is_none() {
             return;
         }
-        self.db.stats.transactions.fetch_add(1, Relaxed);
+        if let Some(start) = self.transaction_start.take() {
+            self.db.metrics.transaction_done(now.duration_since(start));
+        }
         self.keep_settings();
-        let now = Instant::now();
         for held in &mut self.leases {
             held.wrote = false;
             if std::mem::take(&mut held.leaves_mark) {
@@ -351,6 +378,17 @@ impl Session {
         let lease = &mut self.leases[index].lease;
         lease.forget_prepared();
         lease.applied = Arc::default();
+    }
+}
+
+fn read_by(reason: ReadReason) -> ReadBy {
+    match reason {
+        ReadReason::FreshReplica => ReadBy::FreshReplica,
+        ReadReason::SplitOff => ReadBy::SplitOff,
+        ReadReason::NoReplica => ReadBy::NoReplica,
+        ReadReason::NoneEligible => ReadBy::NoneEligible,
+        ReadReason::MarkUnresolved => ReadBy::MarkUnresolved,
+        ReadReason::NotCaughtUp => ReadBy::NotCaughtUp,
     }
 }
 

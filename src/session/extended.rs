@@ -24,6 +24,8 @@ use crate::executor::broadcast::Answer;
 use crate::executor::merge::{Merger, shard_formats};
 use crate::executor::relay::{Broken, End};
 use crate::executor::scatter::{Pause, Request, Run};
+use crate::metrics::RouteKind;
+use crate::net::Instant;
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, Bind, Execute, Parse};
 use crate::wire::write;
@@ -48,13 +50,17 @@ pub(super) struct Batch {
     sets: Vec<SetStatement>,
     discarded: Option<usize>,
     changed_schema: bool,
+    /// When the first message since the last Sync came.
+    start: Option<Instant>,
+    /// Execute messages since the last Sync.
+    executed: u32,
 }
 
 impl Batch {
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
-        self.statements = HashMap::new();
-        self.portals = HashMap::new();
+        self.statements = HashMap::default();
+        self.portals = HashMap::default();
     }
 
     /// True if it was there.
@@ -150,10 +156,11 @@ impl Session {
             return Ok(());
         }
         self.info.set(ClientState::Active);
-        self.db
-            .stats
-            .bytes_received
-            .fetch_add(frame.len() as u64, Relaxed);
+        if self.batch.start.is_none() {
+            let now = Instant::now();
+            self.info.requested(now);
+            self.batch.start = Some(now);
+        }
         let result = match frame[0] {
             b'P' => self.parse(&frame),
             b'B' => self.bind(&frame).await,
@@ -192,7 +199,7 @@ impl Session {
     async fn fail_batch(&mut self, error: &Error) -> Result<(), Error> {
         self.complete_pending();
         self.batch.skipping = true;
-        self.db.stats.errors.fetch_add(1, Relaxed);
+        self.count_error(error);
         let mut frame = BytesMut::new();
         error.write_to(&mut frame);
         let active = self.batch.active.filter(|i| self.leases[*i].needs_sync);
@@ -224,11 +231,26 @@ impl Session {
                 format!("prepared statement \"{name}\" already exists"),
             ));
         }
-        let prepared = self.prepare(parse.sql, &parse.types)?;
-        self.batch.statements.insert(parse.name.to_vec(), prepared);
+        self.db.metrics.client_parses.add(1);
+        if !self.is_repeated(&parse) {
+            let prepared = self.prepare(parse.sql, &parse.types)?;
+            self.batch.statements.insert(parse.name.to_vec(), prepared);
+            self.info
+                .prepared
+                .store(self.batch.statements.len(), Relaxed);
+        }
         self.batch.pending.push(parse.name.to_vec());
         self.batch.fresh.push(parse.name.to_vec());
         Ok(())
+    }
+
+    /// Drivers that do not prepare send the same unnamed Parse again and again.
+    fn is_repeated(&self, parse: &Parse<'_>) -> bool {
+        self.batch.statements.get(parse.name).is_some_and(|known| {
+            known.version == self.db.cluster.catalog().version
+                && *known.statement.sql == *parse.sql
+                && *known.statement.types == *parse.types
+        })
     }
 
     fn prepare(&mut self, sql: &[u8], types: &[u32]) -> Result<Prepared, Error> {
@@ -296,9 +318,11 @@ impl Session {
         let lease = &mut self.leases[index].lease;
         if name.is_empty() {
             if show || lease.unnamed != Some(statement.id) {
+                self.db.metrics.server_parses.add(1);
                 lease.send_parse_unnamed(statement.id, &statement.sql, &statement.types, show);
             }
         } else if !lease.has_prepared(statement.id) {
+            self.db.metrics.server_parses.add(1);
             lease.send_prepare(statement.id, &statement.sql, &statement.types, show);
         } else if show {
             lease.expect.push_back(Expect::Known(statement.id));
@@ -324,6 +348,13 @@ impl Session {
 
     /// Statements whose Parse failed, or came after what failed, were never made.
     fn forget_rejected(&mut self) {
+        if self
+            .leases
+            .iter()
+            .all(|held| held.lease.rejected.is_empty())
+        {
+            return self.batch.fresh.clear();
+        }
         let fresh = std::mem::take(&mut self.batch.fresh);
         for held in &mut self.leases {
             for id in std::mem::take(&mut held.lease.rejected) {
@@ -342,6 +373,7 @@ impl Session {
     async fn bind(&mut self, frame: &[u8]) -> Result<(), Error> {
         let body = &frame[HEADER..];
         let (portal, name, rest) = Bind::names(body)?;
+        self.db.metrics.binds.add(1);
         self.prepared(name)?;
         let prepared = &self.batch.statements[name];
         let plan = Arc::clone(&prepared.plan);
@@ -355,6 +387,7 @@ impl Session {
             return Err(aborted());
         }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
+            self.db.metrics.routes.increment(RouteKind::Local);
             self.complete_pending();
             self.emit(write::BIND_COMPLETE);
             self.batch
@@ -419,13 +452,13 @@ impl Session {
         };
         let made = match execution {
             Kind::Direct => {
-                self.db.stats.routes.direct.fetch_add(1, Relaxed);
+                self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
                 let index = self.enlist(shard, access).await?;
                 return self.bind_on(index, portal, name, rest, &plan).await;
             }
             Kind::Merge(hidden, sql) => {
-                self.db.stats.routes.merged.fetch_add(1, Relaxed);
+                self.db.metrics.routes.increment(RouteKind::Merge);
                 Portal::Scatter(Box::new(ScatterPortal {
                     sql,
                     types: statement.types.to_vec(),
@@ -437,7 +470,7 @@ impl Session {
                 }))
             }
             Kind::Broadcast { sum } => {
-                self.db.stats.routes.broadcast.fetch_add(1, Relaxed);
+                self.db.metrics.routes.increment(RouteKind::Broadcast);
                 Portal::Broadcast(Box::new(BroadcastPortal {
                     plan,
                     sql: statement.sql.to_vec(),
@@ -763,7 +796,8 @@ impl Session {
             portal: name,
             max_rows,
         } = Execute::read(&frame[HEADER..])?;
-        self.db.stats.queries.fetch_add(1, Relaxed);
+        self.batch.executed += 1;
+        self.transaction_start = self.transaction_start.or(self.batch.start);
         match self.batch.portals.get(name) {
             None => Err(no_portal(name)),
             Some(Portal::Server {
@@ -1019,6 +1053,9 @@ impl Session {
                 // Its Parse may still be owed an answer.
                 self.complete_pending();
                 self.batch.statements.remove(name);
+                self.info
+                    .prepared
+                    .store(self.batch.statements.len(), Relaxed);
                 self.emit(write::CLOSE_COMPLETE);
             }
             frontend::Named::Portal(name) => match self.batch.portals.remove(name) {
@@ -1135,7 +1172,11 @@ impl Session {
             }
         }
         self.forget_rejected();
-        self.settle();
+        let now = Instant::now();
+        self.settle(now);
+        let start = self.batch.start.take().unwrap_or(now);
+        let executed = std::mem::take(&mut self.batch.executed);
+        self.count_statements(executed, now.duration_since(start));
         if self.block.is_none() {
             self.batch.portals.clear();
         }

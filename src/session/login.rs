@@ -1,7 +1,6 @@
 //! From an accepted connection to a session: startup, authentication, the first settings.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
 
@@ -39,7 +38,10 @@ pub async fn arrive(stream: Stream, shared: &Arc<Shared>) -> Arrival {
     let limit = directory.config.general.login_timeout;
     match net::timeout(limit, log_in(stream, shared, &directory)).await {
         Ok(arrival) => arrival,
-        Err(_) => Arrival::Over,
+        Err(_) => {
+            shared.metrics.login_failures.increment(1);
+            Arrival::Over
+        }
     }
 }
 
@@ -55,6 +57,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         .map(|acceptor| TlsOffer { acceptor, required });
     let (mut stream, buf, packet) = match open(stream, offer).await {
         Err(error) => {
+            shared.metrics.login_failures.increment(1);
             tracing::debug!(%error, "connection refused");
             return Arrival::Over;
         }
@@ -92,6 +95,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             Arrival::Session(Box::new((session, registration)))
         }
         Err(error) => {
+            shared.metrics.login_failures.increment(1);
             if error.fault != Fault::Client {
                 tracing::warn!(%error, "login failed");
             }
@@ -110,7 +114,7 @@ enum Welcomed {
         inbox: BytesMut,
         db: Arc<Database>,
         user: ServerUser,
-        settings: Settings,
+        settings: Arc<Settings>,
         hints: Hints,
         registration: Registration,
     },
@@ -168,7 +172,7 @@ async fn welcome(
     wait_for_catalog(&db).await?;
     let user = server_user(directory, &db, &packet.user);
     let (settings, hints) = startup_settings(&packet)?;
-    let parameters = parameters(&db, &user, &settings).await?;
+    let (settings, parameters) = parameters(&db, &user, Arc::new(settings)).await?;
     startup::write_welcome(
         &mut out,
         &parameters,
@@ -176,7 +180,7 @@ async fn welcome(
         &registration.info.key,
     );
     send(stream, &out).await?;
-    db.stats.clients.fetch_add(1, Relaxed);
+    db.metrics.client_connections.increment(1);
     Ok(Welcomed::User {
         inbox: buf,
         db,
@@ -218,6 +222,7 @@ fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
             .map(|(_, value)| value.clone())
             .unwrap_or_default(),
         address: stream.peer_name(),
+        local: stream.local_addr(),
         tls: stream.is_tls(),
     }
 }
@@ -276,25 +281,22 @@ fn startup_settings(packet: &StartupPacket) -> Result<(Settings, Hints), Error> 
 async fn parameters(
     db: &Database,
     user: &ServerUser,
-    settings: &Settings,
-) -> Result<Parameters, Error> {
-    if let Some(known) = db.welcome(&user.name, settings) {
+    settings: Arc<Settings>,
+) -> Result<(Arc<Settings>, Parameters), Error> {
+    if let Some(known) = db.welcome(&user.name, &settings) {
         return Ok(known);
     }
     let shard = planner::ShardId(0);
     let deadline = Instant::now() + db.config.pool.checkout_timeout;
     let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
     let mut lease = db.pool(shard, endpoint, user)?.checkout().await?;
-    exchange::apply_settings(&mut lease, &Arc::new(settings.clone())).await?;
-    let mut reported: Vec<_> = lease
-        .parameters
-        .iter()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+    exchange::apply_settings(&mut lease, &settings).await?;
+    let reported = lease.parameters.iter();
+    let mut reported: Vec<_> = reported.map(|(k, v)| (k.clone(), v.clone())).collect();
     reported.sort();
     let parameters = Arc::new(reported);
-    db.remember_welcome(&user.name, settings, &parameters);
-    Ok(parameters)
+    db.remember_welcome(&user.name, &settings, &parameters);
+    Ok((settings, parameters))
 }
 
 fn admin_parameters() -> Vec<(String, String)> {

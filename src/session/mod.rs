@@ -22,6 +22,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use planner::ShardId;
@@ -55,6 +56,8 @@ pub struct Session {
     /// SETs of the open transaction, to be kept if it commits.
     pending_sets: Vec<SetStatement>,
     block: block::Block,
+    /// When the first statement of the open transaction came.
+    transaction_start: Option<Instant>,
     leases: Vec<Enlisted>,
     /// By shard.
     marks: Vec<Mark>,
@@ -107,7 +110,8 @@ pub struct Login {
     /// Bytes the client sent after its startup.
     pub inbox: BytesMut,
     pub user: ServerUser,
-    pub settings: Settings,
+    /// Shared among clients that asked for the same.
+    pub settings: Arc<Settings>,
     pub hints: hints::Hints,
 }
 
@@ -127,10 +131,11 @@ impl Session {
             shared,
             info,
             user: login.user,
-            settings: Arc::new(login.settings.clone()),
-            base: login.settings,
+            base: Settings::clone(&login.settings),
+            settings: login.settings,
             pending_sets: Vec::new(),
             block: block::Block::None,
+            transaction_start: None,
             leases: Vec::new(),
             marks: vec![Mark::default(); shards],
             pools: Vec::new(),
@@ -144,13 +149,11 @@ impl Session {
 
     /// Serves until the client leaves or must go.
     pub async fn run(mut self) {
+        self.info.attend().await;
         let end = self.serve().await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
-            self.db
-                .stats
-                .errors
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.count_error(&error);
             error.write_to(&mut self.client.outbox);
             let _ = net::timeout(FAREWELL, self.client.drain()).await;
         }
@@ -235,10 +238,20 @@ impl Session {
                 self.client.shrink();
                 self.shape = Shape::default();
             }
-            return Ok(self.client.fill().await.is_ok_and(|read| read > 0));
+            let fill = self.client.fill();
+            let read = match self.block.is_none() {
+                true => self.shared.unless_stopping(fill).await?,
+                false => fill.await,
+            };
+            return Ok(read.is_ok_and(|read| read > 0));
         }
         let (client, leases) = (&mut self.client, &mut self.leases);
+        let between_transactions =
+            self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
+            if between_transactions && self.shared.is_stopping() {
+                return Poll::Ready(Err(shared::shut_down()));
+            }
             for held in leases.iter_mut() {
                 if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
                     return Poll::Ready(Err(error));
@@ -252,6 +265,33 @@ impl Session {
                 .map(|read| Ok(read.is_ok_and(|n| n > 0)))
         })
         .await
+    }
+
+    /// Counts a finished exchange of `statements`, the first of which came at `start`, and what went
+    /// over the client's connection. Statements of one pipeline share its time evenly.
+    fn count_statements(&mut self, statements: u32, elapsed: Duration) {
+        let metrics = &self.db.metrics;
+        for _ in 0..statements {
+            metrics.query_done(elapsed / statements);
+        }
+        self.count_bytes();
+    }
+
+    fn count_bytes(&mut self) {
+        let metrics = &self.db.metrics;
+        metrics
+            .received_bytes
+            .add(std::mem::take(&mut self.client.received));
+        metrics
+            .sent_bytes
+            .add(std::mem::take(&mut self.client.sent));
+    }
+
+    /// Counts an error that is answered; not those of servers, whose codes are not ours.
+    fn count_error(&self, error: &Error) {
+        if let std::borrow::Cow::Borrowed(code) = error.code {
+            self.shared.metrics.error(&self.info.database, code);
+        }
     }
 
     /// Status for a ReadyForQuery of our own.
@@ -270,6 +310,7 @@ impl Session {
             self.give_back(held);
         }
         self.info.cancel.clear();
+        self.count_bytes();
     }
 
     /// Returns one server connection, cleaning it first when something may have been left on it.
@@ -279,6 +320,8 @@ impl Session {
             return;
         }
         let limit = self.db.config.pool.checkout_timeout;
+        let identity = Arc::clone(&lease.identity);
+        identity.activity.resetting.store(true, Relaxed);
         tokio::spawn(async move {
             // The place in the pool is held meanwhile. What cannot be cleaned stays tainted: closed.
             if let Ok(Ok(())) = net::timeout(limit, lease.run_hidden("DISCARD ALL")).await {
@@ -286,6 +329,7 @@ impl Session {
                 lease.applied = Arc::default();
                 lease.tainted = false;
             }
+            identity.activity.resetting.store(false, Relaxed);
         });
     }
 
@@ -312,7 +356,4 @@ struct Prepared {
     version: u64,
 }
 
-type Named<T> = HashMap<Vec<u8>, T>;
-
-/// When a statement began, for its latency.
-struct Stopwatch(Instant);
+type Named<T> = HashMap<Vec<u8>, T, ahash::RandomState>;

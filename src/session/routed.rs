@@ -1,7 +1,5 @@
 //! Statements that a plan routes, over the simple protocol; and what both protocols share of it.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use bytes::{Bytes, BytesMut};
 use planner::merge::MergePlan;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
@@ -17,6 +15,7 @@ use crate::executor::broadcast::{self, Answer};
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run};
+use crate::metrics::{ReadBy, RouteKind};
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
 
@@ -35,10 +34,10 @@ impl Session {
         };
         let hints = self.hints.with_leading(values.sql)?;
         let (access, route) = self.decide(plan, values, &hints)?;
-        let routes = &self.db.stats.routes;
+        let routes = &self.db.metrics.routes;
         match route.execution {
             Execution::Direct => {
-                routes.direct.fetch_add(1, Relaxed);
+                routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&route.shards);
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
                 if matches!(plan.statement, Statement::Ddl { .. }) {
@@ -47,12 +46,12 @@ impl Session {
                 result
             }
             Execution::Merge { merge, sql } => {
-                routes.merged.fetch_add(1, Relaxed);
+                routes.increment(RouteKind::Merge);
                 let shards = self.shard_set(&route.shards);
                 self.merged_simple(merge, &sql, &shards, values).await
             }
             Execution::SumTags | Execution::SameAnswer => {
-                routes.broadcast.fetch_add(1, Relaxed);
+                routes.increment(RouteKind::Broadcast);
                 let sum = matches!(route.execution, Execution::SumTags);
                 let shards = self.shard_set(&route.shards);
                 let mut request = BytesMut::new();
@@ -79,7 +78,7 @@ impl Session {
         let topology = &self.db.config.topology;
         let routed = match &hints.shard {
             None => route(plan, values, topology).inspect_err(|_| {
-                self.db.stats.routes.refused.fetch_add(1, Relaxed);
+                self.db.metrics.routes.increment(RouteKind::Refused);
             })?,
             Some(name) => {
                 let position = topology
@@ -94,7 +93,10 @@ impl Session {
             }
         };
         let access = match (hints.role, plan.access) {
-            (Some(hints::Role::Primary), Access::Read) => Access::Primary,
+            (Some(hints::Role::Primary), Access::Read) => {
+                self.db.metrics.reads.increment(ReadBy::Hint);
+                Access::Primary
+            }
             (Some(hints::Role::Replica), Access::Write | Access::Primary) => {
                 return Err(hints::not_a_read());
             }

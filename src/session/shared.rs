@@ -1,16 +1,26 @@
 //! What sessions share: limits, and who is connected.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::task::AtomicWaker;
 
 use super::auth::Authenticators;
 use crate::backend::server::Identity;
 use crate::config::Config;
+use crate::error::{Error, Fault};
 use crate::executor::database::Database;
+use crate::metrics::Metrics;
 use crate::net::{Instant, TlsAcceptor};
+
+use Ordering::Relaxed;
 
 /// What every session of a process shares.
 pub struct Shared {
@@ -18,6 +28,9 @@ pub struct Shared {
     /// The directory's generation, for a look that costs nothing.
     pub generation: AtomicU64,
     pub clients: Clients,
+    pub metrics: Arc<Metrics>,
+    /// The process is to end: sessions leave as soon as they are between transactions.
+    stopping: AtomicBool,
 }
 
 /// One configuration and what was built of it. Replaced as a whole by a reload.
@@ -56,6 +69,7 @@ impl CancelSlot {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientState {
+    LoggingIn,
     Idle,
     Active,
     Waiting,
@@ -69,10 +83,18 @@ pub struct ClientInfo {
     pub database: String,
     pub application: String,
     pub address: String,
+    /// Our end; `None` for a Unix socket.
+    pub local: Option<SocketAddr>,
     pub tls: bool,
     pub connected_at: Instant,
     pub cancel: CancelSlot,
     pub pinned: Mutex<Option<&'static str>>,
+    /// Statements prepared by name, for SHOW CLIENTS.
+    pub prepared: AtomicUsize,
+    /// When its last statement came, in microseconds after it connected.
+    last_request_us: AtomicU64,
+    /// Of its session's task, so that an idle one notices that the process is to end.
+    waker: AtomicWaker,
     state: AtomicU8,
 }
 
@@ -81,16 +103,37 @@ impl ClientInfo {
         self.state.store(state as u8, Relaxed);
     }
 
-    /// True while it runs or awaits a statement, or holds a server connection.
-    pub fn is_busy(&self) -> bool {
-        self.state() != ClientState::Idle
+    pub fn is_logged_in(&self) -> bool {
+        self.state() != ClientState::LoggingIn
+    }
+
+    /// A statement of its came at `now`.
+    pub fn requested(&self, now: Instant) {
+        let since = now.duration_since(self.connected_at);
+        self.last_request_us
+            .store(since.as_micros() as u64, Relaxed);
+    }
+
+    /// How long after it connected its last statement came.
+    pub fn last_request(&self) -> Duration {
+        Duration::from_micros(self.last_request_us.load(Relaxed))
+    }
+
+    /// Makes the calling task the one that is woken when the process is to end.
+    pub async fn attend(&self) {
+        std::future::poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
     }
 
     pub fn state(&self) -> ClientState {
         match self.state.load(Relaxed) {
-            1 => ClientState::Active,
-            2 => ClientState::Waiting,
-            _ => ClientState::Idle,
+            1 => ClientState::Idle,
+            2 => ClientState::Active,
+            3 => ClientState::Waiting,
+            _ => ClientState::LoggingIn,
         }
     }
 }
@@ -105,6 +148,7 @@ pub struct Newcomer {
     pub database: String,
     pub application: String,
     pub address: String,
+    pub local: Option<SocketAddr>,
     pub tls: bool,
 }
 
@@ -123,11 +167,13 @@ impl Drop for Registration {
 }
 
 impl Shared {
-    pub fn new(directory: Directory) -> Arc<Self> {
+    pub fn new(directory: Directory, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             generation: AtomicU64::new(directory.generation),
             directory: ArcSwap::from_pointee(directory),
             clients: Clients::default(),
+            metrics,
+            stopping: AtomicBool::new(false),
         })
     }
 
@@ -137,6 +183,32 @@ impl Shared {
         let generation = directory.generation;
         self.directory.store(Arc::new(directory));
         self.generation.store(generation, Relaxed);
+    }
+
+    /// Has every session end, at once or when its transaction does.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for client in self.clients() {
+            client.waker.wake();
+        }
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits for `wait` unless the process is to end, now or meanwhile. The task must be the one
+    /// that [`ClientInfo::attend`] was called in.
+    ///
+    /// # Errors
+    /// FATAL 57P01 (admin_shutdown) for the client; `wait` is dropped then.
+    pub async fn unless_stopping<T>(&self, wait: impl Future<Output = T>) -> Result<T, Error> {
+        let mut wait = pin!(wait);
+        std::future::poll_fn(|cx| match self.is_stopping() {
+            true => Poll::Ready(Err(shut_down())),
+            false => wait.as_mut().poll(cx).map(Ok),
+        })
+        .await
     }
 
     /// Gives the client a process id that no other has, and a key of `key_len` random bytes.
@@ -151,10 +223,14 @@ impl Shared {
                 database: who.database,
                 application: who.application,
                 address: who.address,
+                local: who.local,
                 tls: who.tls,
                 connected_at: Instant::now(),
                 cancel: CancelSlot::default(),
                 pinned: Mutex::new(None),
+                prepared: AtomicUsize::new(0),
+                last_request_us: AtomicU64::new(0),
+                waker: AtomicWaker::new(),
                 state: AtomicU8::new(0),
             })
         };
@@ -190,6 +266,16 @@ impl Shared {
             .map(|clients| clients.values().cloned().collect())
             .unwrap_or_default()
     }
+}
+
+/// PostgreSQL's words when an administrator stops the server.
+pub(super) fn shut_down() -> Error {
+    Error::new(
+        Fault::Operator,
+        "57P01",
+        "terminating connection due to administrator command",
+    )
+    .fatal()
 }
 
 /// Takes the same time wherever the keys differ.

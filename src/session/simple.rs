@@ -1,7 +1,6 @@
 //! The simple query protocol.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use planner::ShardId;
@@ -9,10 +8,11 @@ use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::shape::Shape;
 
 use super::block::{Block, aborted, opening_tag};
-use super::{ClientState, Session, Stopwatch, local};
+use super::{ClientState, Session, local};
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};
 use crate::executor::relay::End;
+use crate::metrics::RouteKind;
 use crate::net::Instant;
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
@@ -23,23 +23,20 @@ impl Session {
     /// # Errors
     /// FATAL ones only: others are answered here.
     pub(super) async fn simple(&mut self, frame: BytesMut) -> Result<(), Error> {
-        let watch = Stopwatch(Instant::now());
+        let start = Instant::now();
+        self.info.requested(start);
+        self.transaction_start.get_or_insert(start);
         self.info.set(ClientState::Active);
         self.batch.drop_unnamed();
-        let received = frame.len() as u64;
         let result = self.simple_statement(frame).await;
-        self.answer(result).await?;
-        let stats = &self.db.stats;
-        stats.queries.fetch_add(1, Relaxed);
-        stats.bytes_received.fetch_add(received, Relaxed);
-        stats
-            .query_us
-            .fetch_add(watch.0.elapsed().as_micros() as u64, Relaxed);
-        Ok(())
+        self.answer(result, start).await
     }
 
     /// A FunctionCall goes to the primary whole; which tables it touches cannot be known.
     pub(super) async fn function_call(&mut self, frame: BytesMut) -> Result<(), Error> {
+        let start = Instant::now();
+        self.info.requested(start);
+        self.transaction_start.get_or_insert(start);
         let result = match self.db.config.is_sharded() {
             true => Err(Error::from(planner::Refusal::unsupported(
                 "function call protocol on a sharded database",
@@ -56,21 +53,23 @@ impl Session {
                 .await
             }
         };
-        self.answer(result).await
+        self.answer(result, start).await
     }
 
     /// Ends a simple exchange: an error is told and fails the block, then everything settles.
-    async fn answer(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+    async fn answer(&mut self, result: Result<(), Error>, start: Instant) -> Result<(), Error> {
         if let Err(error) = result {
             if error.is_fatal() {
                 return Err(error);
             }
             self.fail_block().await?;
-            self.db.stats.errors.fetch_add(1, Relaxed);
+            self.count_error(&error);
             error.write_to(&mut self.client.outbox);
             self.ready();
         }
-        self.settle();
+        let now = Instant::now();
+        self.settle(now);
+        self.count_statements(1, now.duration_since(start));
         Ok(())
     }
 
@@ -152,6 +151,7 @@ impl Session {
             }
             Statement::Savepoint => self.on_all_enlisted(frame).await,
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
+                self.db.metrics.routes.increment(RouteKind::Local);
                 self.set_local_setting(set)?;
                 write::command_complete(&mut self.client.outbox, local::set_tag(set));
                 self.ready();
@@ -165,6 +165,7 @@ impl Session {
                 Ok(())
             }
             Statement::Show(name) if local::is_ours(Some(name)) => {
+                self.db.metrics.routes.increment(RouteKind::Local);
                 let value = self.show_local_setting(name)?;
                 write::text_columns(&mut self.client.outbox, &[name.as_str()]);
                 write::text_row(&mut self.client.outbox, &[Some(&value)]);
@@ -173,6 +174,7 @@ impl Session {
                 Ok(())
             }
             Statement::ExplainRoute { inner } => {
+                self.db.metrics.routes.increment(RouteKind::Local);
                 let inner = text_of(&frame).get(inner.clone()).unwrap_or_default();
                 let lines = self.explain_route(inner, &[]);
                 self.write_explain(&lines, true);
@@ -338,6 +340,7 @@ impl Session {
     }
 
     fn complete(&mut self, tag: &str) {
+        self.db.metrics.routes.increment(RouteKind::Local);
         write::command_complete(&mut self.client.outbox, tag);
         self.ready();
     }

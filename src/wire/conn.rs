@@ -22,6 +22,10 @@ pub struct Conn {
     pub inbox: BytesMut,
     /// Bytes to be written.
     pub outbox: BytesMut,
+    /// Bytes read so far; whoever counts them takes them.
+    pub received: u64,
+    /// Bytes written so far; as above.
+    pub sent: u64,
     /// The last read filled its room: the next one gets [`BULK`].
     bulk: bool,
 }
@@ -32,6 +36,8 @@ impl Conn {
             stream,
             inbox,
             outbox: BytesMut::new(),
+            received: 0,
+            sent: 0,
             bulk: false,
         }
     }
@@ -46,6 +52,7 @@ impl Conn {
         }
         let spare = self.inbox.capacity() - self.inbox.len();
         let read = ready!(pin!(self.stream.read_buf(&mut self.inbox)).poll(cx))?;
+        self.received += read as u64;
         self.bulk = read == spare || (self.bulk && read > SMALL);
         Poll::Ready(Ok(read))
     }
@@ -57,6 +64,7 @@ impl Conn {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.sent += written as u64;
             self.outbox.advance(written);
         }
         self.poll_flush(cx)
@@ -74,6 +82,7 @@ impl Conn {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        self.sent += written as u64;
         from.advance(written);
         Poll::Ready(Ok(written))
     }

@@ -7,10 +7,11 @@ use sqlparser::ast::{
 };
 
 use super::facts::{Facts, Input};
-use super::keys::{self, Clauses};
+use super::keys::Clauses;
 use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
 use super::refuse;
 use super::scope::object_name;
+use super::values::{self, TypedParams};
 use crate::catalog::{KeyType, Table, TableClass};
 use crate::plan::{KeySet, Many, Target};
 
@@ -150,12 +151,13 @@ fn inserted_keys(
             .content
             .get(position)
             .ok_or_else(|| needs_key("A row has fewer values than there are columns"))?;
-        let value = keys::value(expr, key_type, input).ok_or_else(|| {
-            needs_key(&format!(
-                "It is neither a constant nor a parameter of type {}",
-                key_type.sql_name()
-            ))
-        })?;
+        let value =
+            values::value(expr, key_type, &TypedParams::default(), input).ok_or_else(|| {
+                needs_key(&format!(
+                    "It is neither a constant nor a parameter of type {}",
+                    key_type.sql_name()
+                ))
+            })?;
         values.push(value);
     }
     Ok(KeySet {

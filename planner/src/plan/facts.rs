@@ -35,6 +35,10 @@ pub(super) struct Facts<'a> {
     pub(super) system_tables: bool,
     pub(super) volatile: bool,
     pub(super) sequences: bool,
+    /// currval or lastval.
+    pub(super) session_sequences: bool,
+    /// SELECT INTO.
+    pub(super) creates: Option<Creates>,
     /// Functions in FROM.
     pub(super) table_functions: bool,
     /// Statements that write, those in WITH included.
@@ -43,6 +47,13 @@ pub(super) struct Facts<'a> {
     pub(super) pins: Vec<Pin>,
     /// True when the tree has a part whose tables this walk does not see, or may have misread one.
     pub(super) opaque: bool,
+}
+
+/// What SELECT INTO creates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Creates {
+    Table,
+    Temporary,
 }
 
 struct Walk<'a> {
@@ -64,6 +75,8 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             system_tables: false,
             volatile: false,
             sequences: false,
+            session_sequences: false,
+            creates: None,
             table_functions: false,
             writes: 0,
             pins: Vec::new(),
@@ -77,12 +90,13 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
     walk.resolve_names();
     // What looks like an unknown table may be syntax that sqlparser took for a name, as in
     // `FROM ONLY orders`.
-    let misread = |table: &&Table| !walk.facts.tables.contains(table);
-    if !walk.facts.unknown.is_empty() {
-        walk.facts.opaque |= unread::tables(input.source, input.catalog)
+    let seen = &walk.facts.tables;
+    let misread = |table: &&Table| !seen.iter().any(|known| std::ptr::eq(*known, *table));
+    let hidden = !walk.facts.unknown.is_empty()
+        && unread::tables(input.source, input.catalog)
             .iter()
             .any(misread);
-    }
+    walk.facts.opaque |= hidden;
     walk.facts
 }
 
@@ -94,6 +108,7 @@ impl<'a> Walk<'a> {
         self.facts.conduct = before.and(conduct);
         self.facts.volatile |= functions::is_volatile(name, catalog);
         self.facts.sequences |= functions::is_of_sequence(name);
+        self.facts.session_sequences |= matches!(name, "currval" | "lastval");
     }
 
     fn call_object(&mut self, name: &ObjectName, ends_with_transaction: bool) {
@@ -188,11 +203,16 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        if select.into.is_some() {
-            let effect = match &select.into {
-                Some(into) if into.temporary => SessionEffect::Pin("it creates a temporary table"),
-                Some(_) | None => SessionEffect::None,
+        if let Some(into) = &select.into {
+            let (creates, effect) = if into.temporary {
+                (
+                    Creates::Temporary,
+                    SessionEffect::Pin("it creates a temporary table"),
+                )
+            } else {
+                (Creates::Table, SessionEffect::None)
             };
+            self.facts.creates = Some(creates);
             let before = std::mem::replace(&mut self.facts.conduct, Conduct::HARMLESS);
             self.facts.conduct = before.and(Conduct::new(Access::Write, effect));
         }

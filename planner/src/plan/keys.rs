@@ -5,18 +5,15 @@
 //! understood limits nothing.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Join, JoinConstraint, JoinOperator, Select,
-    TableFactor, TableWithJoins, UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, Expr, Join, JoinConstraint, JoinOperator, Select, TableFactor, TableWithJoins,
 };
 
 use super::facts::Input;
-use super::parse::param_index;
+use super::parse::Source;
 use super::scope::{Reference, Scope, object_name};
-use crate::catalog::KeyType;
-use crate::key::oid;
+use super::values::{TypedParams, value, width};
 use crate::plan::KeySet;
 use crate::route::ValueRef;
-use crate::shape::PieceKind;
 
 /// What is known of one sharded table reference.
 #[derive(Debug, Clone)]
@@ -34,6 +31,8 @@ pub(super) struct Clauses<'c> {
     equal: Vec<(usize, usize)>,
     /// Pairs (kept, optional) of an outer join whose ON says that the keys are equal.
     optional: Vec<(usize, usize)>,
+    /// Parameters that meet columns, with the columns' types.
+    typed: TypedParams,
     /// References that an outer join may leave out of a row.
     nullable: Vec<usize>,
     /// False when a join is of a kind that cannot run shard by shard.
@@ -51,6 +50,7 @@ impl<'c> Clauses<'c> {
             values: Vec::new(),
             equal: Vec::new(),
             optional: Vec::new(),
+            typed: TypedParams::default(),
             nullable: Vec::new(),
             splits: true,
         };
@@ -60,6 +60,13 @@ impl<'c> Clauses<'c> {
         }
         clauses.values.resize(clauses.scope.references.len(), None);
         // Only now every name can be resolved.
+        let on = conditions.iter().filter_map(|condition| match condition {
+            Condition::On(_, on) => Some(*on),
+            Condition::Using(..) => None,
+        });
+        for expr in on.chain(selection) {
+            clauses.typed.collect(expr, &clauses.scope);
+        }
         for condition in conditions {
             clauses.apply(condition, input);
         }
@@ -278,11 +285,8 @@ impl<'c> Clauses<'c> {
     }
 
     fn value(&self, reference: usize, expr: &Expr, input: Input<'c>) -> Option<ValueRef> {
-        value(
-            expr,
-            self.scope.references[reference].key()?.key_type,
-            input,
-        )
+        let key_type = self.scope.references[reference].key()?.key_type;
+        value(expr, key_type, &self.typed, input)
     }
 
     fn equate(&mut self, a: usize, b: usize, sides: &Sides) {
@@ -442,109 +446,54 @@ pub(super) fn without_parentheses(expr: &Expr) -> &Expr {
     }
 }
 
-/// `expr` as a value of a key of `key_type`, if its value is there when the statement runs and
-/// its type is sure to be one that the key's own equality compares.
-pub(super) fn value(expr: &Expr, key_type: KeyType, input: Input<'_>) -> Option<ValueRef> {
-    match expr {
-        Expr::Nested(inner) => value(inner, key_type, input),
-        Expr::Value(constant) => constant_value(constant, key_type, input),
-        Expr::UnaryOp {
-            op: UnaryOperator::Plus,
-            expr,
-        } if key_type.is_integer() => number(expr, key_type, false, input),
-        Expr::UnaryOp {
-            op: UnaryOperator::Minus,
-            expr,
-        } if key_type.is_integer() => number(expr, key_type, true, input),
-        Expr::Cast {
-            kind: CastKind::Cast | CastKind::DoubleColon,
-            expr,
-            data_type,
-            format: None,
-        } => holds(key_type, data_type).then(|| value(expr, key_type, input))?,
-        Expr::TypedString(typed) => holds(key_type, &typed.data_type)
-            .then(|| constant_value(&typed.value, key_type, input))?,
-        _ => None,
-    }
-}
-
-/// A number with a sign before it. `-5::bigint` is `-(5::bigint)`.
-fn number(expr: &Expr, key_type: KeyType, negative: bool, input: Input<'_>) -> Option<ValueRef> {
-    let constant = match expr {
-        Expr::Cast {
-            kind: CastKind::DoubleColon,
-            expr,
-            data_type,
-            format: None,
-        } if holds(key_type, data_type) => expr,
-        other => other,
-    };
-    let Expr::Value(constant) = constant else {
-        return None;
-    };
-    if !matches!(constant.value, Value::Number(..)) {
+/// The keys of both, if one hash serves both.
+pub(super) fn union(first: KeySet, second: KeySet) -> Option<KeySet> {
+    let both_integers = first.key_type.is_integer() && second.key_type.is_integer();
+    if first.key_type != second.key_type && !both_integers {
         return None;
     }
-    match constant_value(constant, key_type, input)? {
-        ValueRef::Literal { piece, .. } => Some(ValueRef::Literal { piece, negative }),
-        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => None,
-    }
-}
-
-fn constant_value(
-    constant: &ValueWithSpan,
-    key_type: KeyType,
-    input: Input<'_>,
-) -> Option<ValueRef> {
-    match &constant.value {
-        Value::Null => Some(ValueRef::Null),
-        Value::Placeholder(name) => param(name, key_type, input),
-        Value::Number(..) | Value::SingleQuotedString(_) => {
-            let offset = input.parsed.offset(constant.span.start)?;
-            let (piece, kind) = input.source.piece_at(offset)?;
-            let usable = match kind {
-                PieceKind::Integer => key_type.is_integer(),
-                PieceKind::String => true,
-                PieceKind::Number | PieceKind::OtherString | PieceKind::Comment => false,
-            };
-            usable.then_some(ValueRef::Literal {
-                piece,
-                negative: false,
-            })
+    let (mut whole, mut second) = (first, second);
+    if whole.insert != second.insert {
+        // NULL in WHERE matches nothing; beside an INSERT it must not look like one to insert.
+        for keys in [&mut whole, &mut second] {
+            let insert = keys.insert;
+            keys.values
+                .retain(|value| insert || *value != ValueRef::Null);
         }
-        _ => None,
     }
+    whole.insert |= second.insert;
+    // What is too large for the narrower type is PostgreSQL's to reject.
+    if width(second.key_type) > width(whole.key_type) {
+        whole.key_type = second.key_type;
+    }
+    // The usual case: a join carried the same values over.
+    if whole.values != second.values {
+        whole.values.append(&mut second.values);
+    }
+    Some(whole)
 }
 
-/// PostgreSQL gives an undeclared parameter the type of what it meets first, so only one that
-/// meets nothing else than the key is sure to have the key's type.
-fn param(name: &str, key_type: KeyType, input: Input<'_>) -> Option<ValueRef> {
-    let index = param_index(name)?;
-    let declared = input.options.param_types.get(index).copied().unwrap_or(0);
-    let sure = match declared {
-        0 | oid::UNKNOWN => input.source.uses_of_param(index) == 1,
-        declared => key_type.accepts(declared),
-    };
-    sure.then_some(ValueRef::Param(index))
-}
-
-/// May a value be cast to `data_type` on its way to a key of `key_type` and stay what it is?
-fn holds(key_type: KeyType, data_type: &DataType) -> bool {
-    let width = match data_type {
-        DataType::SmallInt(None) | DataType::Int2(None) => 2,
-        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => 4,
-        DataType::BigInt(None) | DataType::Int8(None) => 8,
-        DataType::Text => return key_type == KeyType::Text,
-        DataType::Varchar(None) | DataType::CharacterVarying(None) => {
-            return key_type == KeyType::Text;
+/// Puts the literals of `inner` in place of references to its pieces: nothing is lifted from the
+/// outer text, so they belong to its shape.
+pub(super) fn with_constants(keys: KeySet, inner: &str) -> KeySet {
+    let source = Source::new(inner);
+    let constant = |value: ValueRef| match value {
+        ValueRef::Literal { piece, negative } => {
+            let text = source
+                .pieces
+                .get(piece)
+                .and_then(|piece| inner.get(piece.range.clone()));
+            let text = text.unwrap_or_default();
+            let unquoted = text
+                .strip_prefix('\'')
+                .and_then(|text| text.strip_suffix('\''));
+            let text = unquoted.map_or_else(|| text.to_owned(), |text| text.replace("''", "'"));
+            ValueRef::Text(if negative { format!("-{text}") } else { text })
         }
-        DataType::Uuid => return key_type == KeyType::Uuid,
-        _ => return false,
+        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
     };
-    match key_type {
-        KeyType::Int2 => width <= 2,
-        KeyType::Int4 => width <= 4,
-        KeyType::Int8 => true,
-        KeyType::Text | KeyType::Uuid => false,
+    KeySet {
+        values: keys.values.into_iter().map(constant).collect(),
+        ..keys
     }
 }

@@ -1,10 +1,14 @@
 //! The text to plan: its pieces, its tokens, and sqlparser's tree of it with places in the text.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token as ParserToken, TokenWithSpan, Tokenizer, Whitespace};
 
+use super::scope::truncated;
 use crate::lexer::{self, Boundary, Kind, Token};
 use crate::shape::{Piece, PieceKind, Shape};
 
@@ -20,6 +24,8 @@ pub(super) struct Source<'a> {
     pub(super) multiple: bool,
     /// PostgreSQL's tokens, without spaces and comments.
     pub(super) tokens: Vec<Token>,
+    /// How often each `$n` stands in the text, by n from 0.
+    param_uses: HashMap<usize, usize>,
 }
 
 /// sqlparser's reading of a text.
@@ -34,11 +40,18 @@ impl<'a> Source<'a> {
         let mut shape = Shape::default();
         shape.scan(sql.as_bytes());
         let tokens = lexer::tokens(sql);
+        let mut param_uses = HashMap::new();
+        for token in tokens.iter().filter(|token| token.kind == Kind::Param) {
+            if let Some(index) = param_index(&sql[token.range.clone()]) {
+                *param_uses.entry(index).or_default() += 1;
+            }
+        }
         Self {
             sql,
             pieces: shape.pieces,
             multiple: shape.multiple,
             tokens,
+            param_uses,
         }
     }
 
@@ -69,19 +82,20 @@ impl<'a> Source<'a> {
     /// Token `index` in lower case, empty when it is no keyword or identifier without quotes.
     pub(super) fn word(&self, index: usize) -> String {
         match self.tokens.get(index) {
-            Some(token) if token.kind == Kind::Word => self.text(token).to_lowercase(),
+            Some(token) if token.kind == Kind::Word => self.text(token).to_ascii_lowercase(),
             Some(_) | None => String::new(),
         }
     }
 
-    /// Token `index` as a name: folded to lower case, or with its quotes undone.
+    /// Token `index` as a name: folded to lower case, or with its quotes undone. `None` for
+    /// `U&"…"`, whose escapes are not read here.
     pub(super) fn name(&self, index: usize) -> Option<String> {
         let token = self.tokens.get(index)?;
         match token.kind {
-            Kind::Word => Some(self.text(token).to_lowercase()),
+            Kind::Word => Some(truncated(self.text(token).to_ascii_lowercase())),
             Kind::QuotedIdentifier => {
                 let inner = self.text(token).strip_prefix('"')?.strip_suffix('"')?;
-                Some(inner.replace("\"\"", "\""))
+                Some(truncated(inner.replace("\"\"", "\"")))
             }
             Kind::Space
             | Kind::Comment
@@ -99,22 +113,19 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The texts of the single statements, without empty ones.
-    pub(super) fn statements(&self) -> Vec<&'a str> {
+    /// Where the single statements stand in the text, without empty ones.
+    pub(super) fn statements(&self) -> Vec<Range<usize>> {
         let mut boundary = Boundary::default();
         let mut found = Vec::new();
         let mut start = None;
         for token in &self.tokens {
             if boundary.ends(token.kind, self.text(token).as_bytes()) {
-                let text = start
-                    .take()
-                    .and_then(|from| self.sql.get(from..token.range.start));
-                found.extend(text);
-            } else if start.is_none() && token.kind != Kind::Semicolon {
+                found.extend(start.take().map(|from| from..token.range.start));
+            } else if start.is_none() {
                 start = Some(token.range.start);
             }
         }
-        found.extend(start.and_then(|from| self.sql.get(from..)));
+        found.extend(start.map(|from| from..self.sql.len()));
         found
     }
 
@@ -138,10 +149,7 @@ impl<'a> Source<'a> {
 
     /// How often `$n` stands in the text, `n` from 0.
     pub(super) fn uses_of_param(&self, index: usize) -> usize {
-        let is_it = |token: &&Token| {
-            token.kind == Kind::Param && param_index(self.text(token)) == Some(index)
-        };
-        self.tokens.iter().filter(is_it).count()
+        self.param_uses.get(&index).copied().unwrap_or(0)
     }
 
     /// sqlparser's tree, if it can read the text and splits it into the tokens that PostgreSQL sees.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sqlparser::ast::{Query, SetExpr};
 
 use super::facts::{Facts, Input};
-use super::keys::{Clauses, Pin};
+use super::keys::{self, Clauses, Pin};
 use super::{refuse, scatter};
 use crate::plan::{Access, KeySet, Many, Target};
 use crate::topology::ShardId;
@@ -117,22 +117,11 @@ pub(super) fn joint_keys(pins: &[Pin], facts: &Facts<'_>) -> Option<KeySet> {
     }
     let mut joint: Option<KeySet> = None;
     for pin in pins {
-        let keys = pin.keys.as_ref()?;
-        match &mut joint {
-            None => joint = Some(keys.clone()),
-            Some(joint) => {
-                let alike = joint.key_type == keys.key_type
-                    || (joint.key_type.is_integer() && keys.key_type.is_integer());
-                if !alike {
-                    return None;
-                }
-                for value in &keys.values {
-                    if !joint.values.contains(value) {
-                        joint.values.push(value.clone());
-                    }
-                }
-            }
-        }
+        let keys = pin.keys.clone()?;
+        joint = match joint {
+            None => Some(keys),
+            Some(joint) => Some(keys::union(joint, keys)?),
+        };
     }
     joint
 }

@@ -201,3 +201,51 @@ pub(super) fn limit_value() -> Refusal {
         "Give it as an integer constant or a parameter of type bigint.",
     )
 }
+
+pub(super) fn session_sequence() -> Refusal {
+    Refusal::unsupported(
+        "currval and lastval are not supported on a sharded database",
+        "Each shard has its own sequences, and the session may have used any of them.",
+        "Use RETURNING, or keep the value that nextval gave.",
+    )
+}
+
+pub(super) fn temporary() -> Refusal {
+    Refusal::unsupported(
+        "temporary tables are not supported on a sharded database",
+        "One would be on one shard only, and nothing could join it with sharded rows.",
+        "Use WITH inside the query, or an ordinary table.",
+    )
+}
+
+pub(super) fn create_table_as() -> Refusal {
+    Refusal::unsupported(
+        "CREATE TABLE AS is not supported on a sharded database",
+        "Each shard would fill the table from its own rows.",
+        "Send CREATE TABLE, declare the table's class, and INSERT its rows.",
+    )
+}
+
+pub(super) fn lock() -> Refusal {
+    Refusal::unsupported(
+        "LOCK of tables on several shards is not supported",
+        "The lock would have to be taken on all of them or on none.",
+        "Lock the rows with SELECT … FOR UPDATE and the sharding key.",
+    )
+}
+
+pub(super) fn inner_statement() -> Refusal {
+    Refusal::unsupported(
+        "EXPLAIN, DECLARE and COPY of a query over several shards are not supported",
+        "They run in one place.",
+        "Compare the sharding key of every sharded table with a constant; EXPLAIN (ROUTE) tells where a query runs.",
+    )
+}
+
+pub(super) fn output_name(name: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("what \"{name}\" means in ORDER BY or GROUP BY over several shards is not known"),
+        "An item of the select list without AS may have that name.",
+        "Name the items of the select list with AS.",
+    )
+}

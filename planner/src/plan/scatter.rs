@@ -11,10 +11,11 @@ use sqlparser::ast::{
 };
 
 use super::facts::Input;
-use super::keys::{self, Clauses, without_parentheses};
+use super::keys::{Clauses, without_parentheses};
 use super::layout::Layout;
 use super::refuse;
 use super::scope::folded;
+use super::values::{self, TypedParams};
 use crate::catalog::KeyType;
 use crate::key::oid;
 use crate::merge::{Collation, Column, MergePlan, SortKey};
@@ -52,7 +53,8 @@ pub(super) fn plan(
 ) -> Result<Scatter, Refusal> {
     let (group, order) = lists(query, select)?;
     let layout = Layout::of(input.source).ok_or_else(refuse::unreadable)?;
-    let agrees = layout.items.len() == select.projection.len()
+    let agrees = !select.projection.is_empty()
+        && layout.items.len() == select.projection.len()
         && layout.order.as_ref().map_or(0, |list| list.items.len()) == order.len()
         && layout.group.as_ref().map_or(0, |list| list.items.len()) == group.len();
     if !agrees {
@@ -69,6 +71,9 @@ pub(super) fn plan(
         volatile,
         hidden: vec![],
     };
+    if group.iter().any(|expr| shards.is_unclear(expr)) {
+        return Err(refuse::not_grouped());
+    }
     if shards.uses_window() {
         return Err(refuse::not_one_shard("a window function"));
     }
@@ -123,8 +128,10 @@ fn lists<'q>(
 }
 
 fn bounds(query: &Query, input: Input<'_>) -> Result<Bounds, Refusal> {
-    let value =
-        |expr: &Expr| keys::value(expr, KeyType::Int8, input).ok_or_else(refuse::limit_value);
+    let value = |expr: &Expr| {
+        values::value(expr, KeyType::Int8, &TypedParams::default(), input)
+            .ok_or_else(refuse::limit_value)
+    };
     let (limit, offset) = match &query.limit_clause {
         None => (None, None),
         Some(LimitClause::LimitOffset {
@@ -214,19 +221,31 @@ impl<'a> Shards<'a> {
     }
 
     /// The select item with this output name.
-    fn item_named(&self, name: &Ident) -> Option<usize> {
+    ///
+    /// # Errors
+    /// No item is known to have it, and the name of some item is not known.
+    fn item_named(&self, name: &Ident) -> Result<Option<usize>, Refusal> {
         let name = folded(name);
-        self.select.projection.iter().position(|item| match item {
-            SelectItem::ExprWithAlias { alias, .. } => folded(alias) == name,
-            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => folded(ident) == name,
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(idents)) => {
-                idents.last().is_some_and(|ident| folded(ident) == name)
+        let mut unclear = false;
+        for (index, item) in self.select.projection.iter().enumerate() {
+            let output = match item {
+                SelectItem::ExprWithAlias { alias, .. } => OutputName::Is(folded(alias)),
+                SelectItem::UnnamedExpr(expr) => OutputName::of(expr),
+                // Its names are those of input columns.
+                SelectItem::QualifiedWildcard(..) | SelectItem::Wildcard(_) => OutputName::None,
+                SelectItem::ExprWithAliases { .. } => OutputName::Unclear,
+            };
+            match output {
+                OutputName::Is(output) if output == name => return Ok(Some(index)),
+                OutputName::Is(_) | OutputName::None => {}
+                OutputName::Unclear => unclear = true,
             }
-            SelectItem::UnnamedExpr(_)
-            | SelectItem::ExprWithAliases { .. }
-            | SelectItem::QualifiedWildcard(..)
-            | SelectItem::Wildcard(_) => false,
-        })
+        }
+        if unclear {
+            Err(refuse::output_name(&name))
+        } else {
+            Ok(None)
+        }
     }
 
     /// The select item that `expr` repeats.
@@ -252,16 +271,30 @@ impl<'a> Shards<'a> {
     where
         'a: 'e,
     {
-        if let Some(item) = ordinal(expr).and_then(|index| self.item(index)) {
-            return item;
+        let item = self.group_item(expr).ok().flatten();
+        item.and_then(|index| self.item(index)).unwrap_or(expr)
+    }
+
+    /// The select item that a GROUP BY item names by position or output name.
+    fn group_item(&self, expr: &Expr) -> Result<Option<usize>, Refusal> {
+        match without_parentheses(expr) {
+            Expr::Identifier(name) if self.clauses.scope.column(expr).is_none() => {
+                self.item_named(name)
+            }
+            other => Ok(ordinal(other)),
         }
-        match expr {
-            Expr::Identifier(name) if self.clauses.scope.column(expr).is_none() => self
-                .item_named(name)
-                .and_then(|index| self.item(index))
-                .unwrap_or(expr),
-            _ => expr,
-        }
+    }
+
+    /// Could a bare name in GROUP BY be a column that is not known here? It would come before an
+    /// output name.
+    fn is_unclear(&self, expr: &Expr) -> bool {
+        let scope = &self.clauses.scope;
+        matches!(without_parentheses(expr), Expr::Identifier(_))
+            && scope.column(expr).is_none()
+            && scope
+                .references
+                .iter()
+                .any(|reference| reference.table.is_none())
     }
 
     fn direction(
@@ -424,9 +457,48 @@ impl<'a> Shards<'a> {
     }
 }
 
+/// The name that PostgreSQL gives to an output column without AS (`FigureColname`).
+enum OutputName {
+    Is(String),
+    /// `?column?`, which no bare name means.
+    None,
+    Unclear,
+}
+
+impl OutputName {
+    fn of(expr: &Expr) -> Self {
+        match expr {
+            Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => Self::of(inner),
+            Expr::Identifier(ident) => Self::Is(folded(ident)),
+            Expr::CompoundIdentifier(idents) => idents
+                .last()
+                .map_or(Self::Unclear, |ident| Self::Is(folded(ident))),
+            Expr::Function(function) => match function.name.0.last() {
+                Some(ObjectNamePart::Identifier(ident)) => Self::Is(folded(ident)),
+                Some(ObjectNamePart::Function(_)) | None => Self::Unclear,
+            },
+            Expr::Cast { expr, .. } => match Self::of(expr) {
+                Self::Is(name) => Self::Is(name),
+                // The type's internal name.
+                Self::None | Self::Unclear => Self::Unclear,
+            },
+            Expr::BinaryOp { .. }
+            | Expr::UnaryOp { .. }
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::InList { .. }
+            | Expr::Between { .. }
+            | Expr::Like { .. }
+            | Expr::ILike { .. } => Self::None,
+            Expr::Value(constant) if !matches!(constant.value, Value::Boolean(_)) => Self::None,
+            _ => Self::Unclear,
+        }
+    }
+}
+
 /// `3` as an item of ORDER BY or GROUP BY is 2. Such numbers are never lifted.
 fn ordinal(expr: &Expr) -> Option<usize> {
-    match expr {
+    match without_parentheses(expr) {
         Expr::Value(constant) => match &constant.value {
             Value::Number(digits, _) => digits.parse::<usize>().ok()?.checked_sub(1),
             _ => None,

@@ -4,12 +4,22 @@ use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, TableAlias, TableF
 
 use crate::catalog::{Catalog, KeyType, Table, TableClass};
 
-/// A name folded as PostgreSQL folds it: lower case unless quoted.
+/// A name folded as PostgreSQL folds it: lower case unless quoted, cut off at 63 bytes.
 pub(super) fn folded(ident: &Ident) -> String {
     match ident.quote_style {
-        Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
+        Some(_) => truncated(ident.value.clone()),
+        None => truncated(ident.value.to_ascii_lowercase()),
     }
+}
+
+/// `truncate_identifier` with the usual NAMEDATALEN of 64: whole characters in at most 63 bytes.
+pub(super) fn truncated(mut name: String) -> String {
+    const MAX_BYTES: usize = 63;
+    if name.len() > MAX_BYTES {
+        let end = (0..=MAX_BYTES).rev().find(|at| name.is_char_boundary(*at));
+        name.truncate(end.unwrap_or(0));
+    }
+    name
 }
 
 /// Schema and name; `None` for what is no plain name. A database name in front is ignored:

@@ -3,6 +3,8 @@
 //! Every identifier that could be a table's name counts as one, so a statement is never taken
 //! to concern fewer tables than it does, except through views and functions.
 
+use std::collections::HashSet;
+
 use super::parse::Source;
 use super::refuse;
 use super::scope::is_system;
@@ -64,6 +66,9 @@ pub(super) fn target(source: &Source<'_>, catalog: &Catalog, access: Access) -> 
     if !catalog.is_sharded() {
         return Target::AnyShard;
     }
+    if has_unread_name(source) {
+        return Target::Refused(refuse::unreadable());
+    }
     let tables = tables(source, catalog);
     if let Some(table) = tables
         .iter()
@@ -84,7 +89,17 @@ pub(super) fn target(source: &Source<'_>, catalog: &Catalog, access: Access) -> 
 
 /// The one shard that has all of the named tables, if they are of class single.
 pub(super) fn single_shard(source: &Source<'_>, catalog: &Catalog) -> Option<ShardId> {
+    if has_unread_name(source) {
+        return None;
+    }
     shard_of(&tables(source, catalog))
+}
+
+/// `U&"…"` may be any table's name.
+fn has_unread_name(source: &Source<'_>) -> bool {
+    (0..source.tokens.len()).any(|index| {
+        source.tokens[index].kind == Kind::QuotedIdentifier && source.name(index).is_none()
+    })
 }
 
 fn shard_of(tables: &[&Table]) -> Option<ShardId> {
@@ -115,7 +130,7 @@ pub(super) fn named_table<'c>(
 
 /// Every table of the catalog whose name stands anywhere in the text, in whatever schema.
 pub(super) fn tables<'c>(source: &Source<'_>, catalog: &'c Catalog) -> Vec<&'c Table> {
-    let names: Vec<_> = (0..source.tokens.len())
+    let names: HashSet<_> = (0..source.tokens.len())
         .filter_map(|index| source.name(index))
         .collect();
     catalog

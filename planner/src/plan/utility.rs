@@ -5,14 +5,13 @@
 use std::borrow::Cow;
 
 use super::parse::Source;
-use super::{functions, refuse, unread};
+use super::{functions, keys, refuse, unread};
 use crate::catalog::{Catalog, TableClass};
 use crate::lexer::Kind;
 use crate::plan::{
-    Access, KeySet, Many, Plan, PlanOptions, SessionEffect, SetStatement, Statement, Target,
-    plan as plan_text,
+    Access, Many, Plan, PlanOptions, SessionEffect, SetStatement, Statement, Target,
+    inner as plan_inner,
 };
-use crate::route::ValueRef;
 use crate::topology::ShardId;
 
 /// The plan of a utility statement; `None` for what is none.
@@ -21,11 +20,10 @@ pub(super) fn plan(
     catalog: &Catalog,
     options: PlanOptions<'_>,
 ) -> Option<Plan> {
-    let first = source.word(0);
-    let planned = match first.as_str() {
-        "" | "select" | "insert" | "update" | "delete" | "with" | "values" | "table" | "merge" => {
-            return None;
-        }
+    if !is_utility(source) {
+        return None;
+    }
+    let planned = match source.word(0).as_str() {
         "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
             transaction(source)
         }
@@ -62,6 +60,14 @@ pub(super) fn plan(
         _ => unread::plan(source, catalog),
     };
     Some(planned)
+}
+
+/// Is it none of the statements that PostgreSQL's planner plans?
+pub(super) fn is_utility(source: &Source<'_>) -> bool {
+    const OPTIMIZABLE: [&str; 9] = [
+        "", "select", "insert", "update", "delete", "with", "values", "table", "merge",
+    ];
+    !OPTIMIZABLE.contains(&source.word(0).as_str())
 }
 
 fn session(statement: Statement) -> Plan {
@@ -254,15 +260,15 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
 
 /// `plan`, run where the statement `inner` runs; only in one shard.
 fn in_place_of(plan: Plan, inner: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let planned = plan_text(inner, catalog, options);
+    let planned = plan_inner(inner, catalog, options);
     let access = functions::worse_access(plan.access, planned.access);
     let effect = functions::worse_effect(plan.effect, planned.effect);
-    let refused = || refuse::not_one_shard("a statement of this kind");
+    let refused = refuse::inner_statement;
     let target = match planned.target {
         Target::AnyShard => Target::AnyShard,
         Target::OneShard(shard) => Target::OneShard(shard),
         Target::Keys { keys, many: _ } => Target::Keys {
-            keys: with_constants(keys, inner),
+            keys: keys::with_constants(keys, inner),
             many: Many::Refused(refused()),
         },
         Target::AllShards(_) => Target::Refused(refused()),
@@ -276,36 +282,17 @@ fn in_place_of(plan: Plan, inner: &str, catalog: &Catalog, options: PlanOptions<
     }
 }
 
-/// Puts the literals of `inner` in place of references to its pieces: nothing is lifted from the
-/// outer text, so they belong to its shape.
-fn with_constants(keys: KeySet, inner: &str) -> KeySet {
-    let source = Source::new(inner);
-    let constant = |value: ValueRef| match value {
-        ValueRef::Literal { piece, negative } => {
-            let text = source
-                .pieces
-                .get(piece)
-                .and_then(|piece| inner.get(piece.range.clone()));
-            let text = text.unwrap_or_default();
-            let unquoted = text
-                .strip_prefix('\'')
-                .and_then(|text| text.strip_suffix('\''));
-            let text = unquoted.map_or_else(|| text.to_owned(), |text| text.replace("''", "'"));
-            ValueRef::Text(if negative { format!("-{text}") } else { text })
-        }
-        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
-    };
-    KeySet {
-        values: keys.values.into_iter().map(constant).collect(),
-        ..keys
-    }
-}
-
 fn lock(source: &Source<'_>, catalog: &Catalog) -> Plan {
     let plan = writes("LOCK takes table locks");
-    Plan {
-        target: unread::target(source, catalog, Access::Write),
-        ..plan
+    match unread::single_shard(source, catalog) {
+        Some(shard) => Plan {
+            target: Target::OneShard(shard),
+            ..plan
+        },
+        None => Plan {
+            target: Target::Refused(refuse::lock()),
+            ..plan
+        },
     }
 }
 
@@ -413,24 +400,25 @@ fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
         .is_some_and(|token| token.kind == Kind::Open)
         && source.is(2, "route")
     {
-        let end = source
-            .tokens
-            .last()
-            .map_or(source.sql.len(), |token| match token.kind {
-                Kind::Semicolon => token.range.start,
-                _ => token.range.end,
-            });
+        let end = source.tokens.last().map_or(source.sql.len(), |token| {
+            let ends = token.kind == Kind::Semicolon;
+            if ends {
+                token.range.start
+            } else {
+                token.range.end
+            }
+        });
         return session(Statement::ExplainRoute {
             inner: start..end.max(start),
         });
     }
-    let planned = plan_text(&source.sql[start..], catalog, options);
-    if runs {
-        return in_place_of(plan, &source.sql[start..], catalog, options);
-    }
-    let access = planned.access;
     let plan = in_place_of(plan, &source.sql[start..], catalog, options);
-    // Without ANALYZE nothing is called, so nothing stays.
+    if runs {
+        return plan;
+    }
+    // Without ANALYZE nothing is called, so nothing stays. Still only the primary explains writes:
+    // a replica refuses them.
+    let access = plan.access;
     Plan {
         access,
         effect: SessionEffect::None,
@@ -484,26 +472,39 @@ fn unknown_code(why: &'static str, source: &Source<'_>, catalog: &Catalog) -> Pl
 }
 
 fn create(source: &Source<'_>, catalog: &Catalog) -> Plan {
-    let temporary = (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary"));
     let plan = ddl(source, catalog, is_transactional(source));
-    let queries = source.has("select") || source.has("values");
-    let makes_table = (1..5).any(|at| source.is(at, "table"));
-    if temporary {
+    if (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary")) {
         return Plan {
             effect: SessionEffect::Pin("temporary objects live in one server session"),
-            target: unread::target(source, catalog, Access::Write),
+            target: Target::Refused(refuse::temporary()),
             ..plan
         };
     }
-    if makes_table && (queries || source.has("execute")) && source.has("as") {
-        // CREATE TABLE AS would fill each shard from its own rows.
-        return Plan {
-            target: unread::target(source, catalog, Access::Write),
-            ..plan
-        };
+    if !(1..4).any(|at| source.is(at, "table")) {
+        return plan;
     }
-    plan
+    if top_level(source).into_iter().any(|at| source.is(at, "as")) {
+        let target = match unread::single_shard(source, catalog) {
+            Some(shard) => Target::OneShard(shard),
+            None => Target::Refused(refuse::create_table_as()),
+        };
+        return Plan { target, ..plan };
+    }
+    let refers = ["references", "like", "inherits", "of"]
+        .iter()
+        .any(|word| source.has(word));
+    if refers {
+        return plan;
+    }
+    // Its columns may have the names of tables.
+    Plan {
+        target: Target::AllShards(Many::SameAnswer),
+        reason: EVERYWHERE.into(),
+        ..plan
+    }
 }
+
+const EVERYWHERE: &str = "it changes the schema, so every shard runs it";
 
 /// False for what PostgreSQL refuses inside a transaction block.
 fn is_transactional(source: &Source<'_>) -> bool {
@@ -518,7 +519,7 @@ fn is_transactional(source: &Source<'_>) -> bool {
 fn ddl(source: &Source<'_>, catalog: &Catalog, transactional: bool) -> Plan {
     let plan = Plan {
         statement: Statement::Ddl { transactional },
-        ..writes("it changes the schema, so every shard runs it")
+        ..writes(EVERYWHERE)
     };
     match unread::single_shard(source, catalog) {
         Some(shard) => Plan {

@@ -6,7 +6,7 @@ use sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
 };
 
-use super::{Bounds, Shards, ordinal};
+use super::{Bounds, Shards, ordinal, without_parentheses};
 use crate::catalog::Catalog;
 use crate::lexer::Kind;
 use crate::merge::{Aggregate, AggregateFunction, Collation, Column, Group, GroupKey, MergePlan};
@@ -92,13 +92,7 @@ impl Shards<'_> {
             let key = self.group_expr(written);
             let collation = self.group_collation(key);
             // A position or an output name means that very item, whatever it holds.
-            let meant = match written {
-                _ if ordinal(written).is_some() => ordinal(written),
-                Expr::Identifier(name) if self.clauses.scope.column(written).is_none() => {
-                    self.item_named(name)
-                }
-                _ => None,
-            };
+            let meant = self.group_item(written)?;
             let mut first = meant;
             for (item, covered) in covered.iter_mut().enumerate() {
                 let equal = self
@@ -219,10 +213,10 @@ impl Shards<'_> {
         index: usize,
         group: &mut Group,
     ) -> Result<(Column, Collation), Refusal> {
-        let expr = &self.order[index].expr;
+        let expr = without_parentheses(&self.order[index].expr);
         let item = match expr {
             _ if ordinal(expr).is_some() => ordinal(expr),
-            Expr::Identifier(name) => self.item_named(name).or_else(|| self.item_equal(expr)),
+            Expr::Identifier(name) => self.item_named(name)?.or_else(|| self.item_equal(expr)),
             _ => self.item_equal(expr),
         };
         if let Some(at) = item {

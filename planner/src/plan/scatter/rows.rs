@@ -2,7 +2,7 @@
 
 use sqlparser::ast::Expr;
 
-use super::{Bounds, Shards, ordinal};
+use super::{Bounds, Shards, ordinal, without_parentheses};
 use crate::merge::{Collation, Column, MergePlan};
 use crate::plan::{Scatter, refuse};
 use crate::refusal::Refusal;
@@ -54,7 +54,7 @@ impl Shards<'_> {
 
     /// Where the shards' rows hold what ORDER BY item `index` sorts by.
     fn row_order_column(&mut self, index: usize) -> Result<(Column, Collation), Refusal> {
-        let expr = &self.order[index].expr;
+        let expr = without_parentheses(&self.order[index].expr);
         if let Some(position) = ordinal(expr) {
             // Right behind a `*` too: positions count its columns.
             let first_star =
@@ -68,7 +68,7 @@ impl Shards<'_> {
             };
         }
         let named = match expr {
-            Expr::Identifier(name) => self.item_named(name),
+            Expr::Identifier(name) => self.item_named(name)?,
             _ => None,
         };
         let item = named.or_else(|| self.item_equal(expr));

@@ -1,0 +1,193 @@
+//! Expressions whose value is there when a statement runs, and is sure to be of the key's type.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    BinaryOperator, CastKind, DataType, Expr, UnaryOperator, Value, ValueWithSpan,
+    visit_expressions,
+};
+
+use super::facts::Input;
+use super::parse::param_index;
+use super::scope::Scope;
+use crate::catalog::KeyType;
+use crate::key::oid;
+use crate::route::ValueRef;
+use crate::shape::PieceKind;
+
+/// `expr` as a value of a key of `key_type`, if its value is there when the statement runs and
+/// its type is sure to be one that the key's own equality compares.
+pub(super) fn value(
+    expr: &Expr,
+    key_type: KeyType,
+    typed: &TypedParams,
+    input: Input<'_>,
+) -> Option<ValueRef> {
+    match expr {
+        Expr::Nested(inner) => value(inner, key_type, typed, input),
+        Expr::Value(constant) => constant_value(constant, key_type, typed, input),
+        Expr::UnaryOp {
+            op: UnaryOperator::Plus,
+            expr,
+        } if key_type.is_integer() => number(expr, key_type, false, typed, input),
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } if key_type.is_integer() => number(expr, key_type, true, typed, input),
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type,
+            format: None,
+        } => holds(key_type, data_type).then(|| value(expr, key_type, typed, input))?,
+        Expr::TypedString(literal) => holds(key_type, &literal.data_type)
+            .then(|| constant_value(&literal.value, key_type, typed, input))?,
+        _ => None,
+    }
+}
+
+/// A number with a sign before it. `-5::bigint` is `-(5::bigint)`.
+fn number(
+    expr: &Expr,
+    key_type: KeyType,
+    negative: bool,
+    typed: &TypedParams,
+    input: Input<'_>,
+) -> Option<ValueRef> {
+    let constant = match expr {
+        Expr::Cast {
+            kind: CastKind::DoubleColon,
+            expr,
+            data_type,
+            format: None,
+        } if holds(key_type, data_type) => expr,
+        other => other,
+    };
+    let Expr::Value(constant) = constant else {
+        return None;
+    };
+    if !matches!(constant.value, Value::Number(..)) {
+        return None;
+    }
+    match constant_value(constant, key_type, typed, input)? {
+        ValueRef::Literal { piece, .. } => Some(ValueRef::Literal { piece, negative }),
+        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => None,
+    }
+}
+
+fn constant_value(
+    constant: &ValueWithSpan,
+    key_type: KeyType,
+    typed: &TypedParams,
+    input: Input<'_>,
+) -> Option<ValueRef> {
+    match &constant.value {
+        Value::Null => Some(ValueRef::Null),
+        Value::Placeholder(name) => param(name, key_type, typed, input),
+        Value::Number(..) | Value::SingleQuotedString(_) => {
+            let offset = input.parsed.offset(constant.span.start)?;
+            let (piece, kind) = input.source.piece_at(offset)?;
+            let usable = match kind {
+                PieceKind::Integer => key_type.is_integer(),
+                PieceKind::String => true,
+                PieceKind::Number | PieceKind::OtherString | PieceKind::Comment => false,
+            };
+            usable.then_some(ValueRef::Literal {
+                piece,
+                negative: false,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// PostgreSQL gives an undeclared parameter the type of what it meets first, so only one that
+/// meets nothing else than columns of the key's type is sure to have it.
+fn param(name: &str, key_type: KeyType, typed: &TypedParams, input: Input<'_>) -> Option<ValueRef> {
+    let index = param_index(name)?;
+    let declared = input.options.param_types.get(index).copied().unwrap_or(0);
+    let sure = match declared {
+        0 | oid::UNKNOWN => {
+            let uses = input.source.uses_of_param(index);
+            uses == 1 || uses == typed.uses(index, key_type)
+        }
+        declared => key_type.accepts(declared),
+    };
+    sure.then_some(ValueRef::Param(index))
+}
+
+/// Where parameters stand beside `=` with a column on the other side: (parameter, type of column).
+#[derive(Default)]
+pub(super) struct TypedParams(Vec<(usize, u32)>);
+
+impl TypedParams {
+    pub(super) fn collect(&mut self, expr: &Expr, scope: &Scope<'_>) {
+        let mut found = Vec::new();
+        let visited = visit_expressions(expr, |part| match part {
+            // Names inside mean other columns.
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                ControlFlow::Break(())
+            }
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Eq,
+                right,
+            } => {
+                found.extend(column_and_param(left, right, scope));
+                found.extend(column_and_param(right, left, scope));
+                ControlFlow::Continue(())
+            }
+            _ => ControlFlow::Continue(()),
+        });
+        if visited.is_continue() {
+            self.0.extend(found);
+        }
+    }
+
+    /// How often parameter `index` meets a column whose type is as good as `key_type`.
+    fn uses(&self, index: usize, key_type: KeyType) -> usize {
+        let fits = |(param, type_oid): &&(usize, u32)| {
+            *param == index && *type_oid != 0 && key_type.accepts(*type_oid)
+        };
+        self.0.iter().filter(fits).count()
+    }
+}
+
+fn column_and_param(column: &Expr, param: &Expr, scope: &Scope<'_>) -> Option<(usize, u32)> {
+    let (reference, name) = scope.column(column)?;
+    let columns = &scope.references[reference].table?.columns;
+    let type_oid = columns.iter().find(|column| column.name == name)?.type_oid;
+    match param {
+        Expr::Value(constant) => match &constant.value {
+            Value::Placeholder(name) => Some((param_index(name)?, type_oid)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// May a value be cast to `data_type` on its way to a key of `key_type` and stay what it is?
+fn holds(key_type: KeyType, data_type: &DataType) -> bool {
+    let bytes = match data_type {
+        DataType::SmallInt(None) | DataType::Int2(None) => 2,
+        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => 4,
+        DataType::BigInt(None) | DataType::Int8(None) => 8,
+        DataType::Text => return key_type == KeyType::Text,
+        DataType::Varchar(None) | DataType::CharacterVarying(None) => {
+            return key_type == KeyType::Text;
+        }
+        DataType::Uuid => return key_type == KeyType::Uuid,
+        _ => return false,
+    };
+    key_type.is_integer() && bytes <= width(key_type)
+}
+
+/// Bytes of an integer type.
+pub(super) fn width(key_type: KeyType) -> u8 {
+    match key_type {
+        KeyType::Int2 => 2,
+        KeyType::Int4 => 4,
+        KeyType::Int8 => 8,
+        KeyType::Text | KeyType::Uuid => 0,
+    }
+}

@@ -1,0 +1,274 @@
+//! `ringway check` and `ringway explain`: what a configuration comes to, told without serving.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::plan::{PlanOptions, plan};
+use planner::shape::Shape;
+use planner::{Values, explain, route};
+use tokio::runtime::Builder;
+
+use super::{cannot, fallback_user};
+use crate::cluster::{EndpointId, FindingKind, ReplicaState, Standing};
+use crate::config::{self, Config, ServerUser};
+use crate::error::{Error, Fault};
+use crate::executor::database::Database;
+use crate::metrics::Metrics;
+use crate::net;
+
+/// Time for the first health queries and the first catalog, beside connecting.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
+/// One line of what a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: Kind,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As it should be.
+    Fine,
+    /// Statements may be refused until something is declared; the check passes.
+    Notice,
+    /// To be corrected; the check fails.
+    Mistake,
+}
+
+impl Kind {
+    /// The word before the text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fine => "ok",
+            Self::Notice => "notice",
+            Self::Mistake => "mistake",
+        }
+    }
+}
+
+/// Everything that is to be said about the configuration file and, unless `offline`, about the
+/// servers in it.
+///
+/// # Errors
+/// What keeps it from looking at all.
+pub fn check(path: &Path, offline: bool) -> Result<Vec<Finding>, Error> {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(errors) => {
+            let mistakes = errors.mistakes.iter();
+            let finding = |mistake: &config::Mistake| {
+                Finding::mistake(format!("{}: {mistake}", errors.file.display()))
+            };
+            return Ok(mistakes.map(finding).collect());
+        }
+    };
+    let mut findings = vec![Finding::fine(format!("{} is valid", path.display()))];
+    if !offline {
+        findings.extend(block_on(live(config))??);
+    }
+    Ok(findings)
+}
+
+/// Where `sql` would run on the database called `name`, or on the only one, and why: the lines of
+/// EXPLAIN (ROUTE), by the schema that its servers have now.
+///
+/// # Errors
+/// A configuration that is not valid, no such database, or servers whose schema cannot be read.
+pub fn explain(path: &Path, name: Option<&str>, sql: &str) -> Result<Vec<String>, Error> {
+    let config = config::load(path).map_err(|mistakes| {
+        Error::new(Fault::Operator, "F0000", "configuration is not valid")
+            .detail(mistakes.to_string())
+    })?;
+    let name = one_database(&config, name)?;
+    block_on(explain_live(config, name, sql))?
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Error> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| cannot("start a runtime", &e))?;
+    Ok(runtime.block_on(work))
+}
+
+impl Finding {
+    fn fine(text: String) -> Self {
+        let kind = Kind::Fine;
+        Self { kind, text }
+    }
+
+    fn mistake(text: String) -> Self {
+        let kind = Kind::Mistake;
+        Self { kind, text }
+    }
+}
+
+/// Looks at all databases at once, as far as it gets in the time that servers have.
+async fn live(config: Config) -> Result<Vec<Finding>, Error> {
+    let fallback = fallback_user(&config);
+    let mut databases = Vec::new();
+    for name in config.databases.keys() {
+        databases.push(start(&config, name)?);
+    }
+    let mut findings = Vec::new();
+    for db in databases {
+        first_look(&db).await;
+        let name = &db.config.name;
+        let found = servers(&db, &fallback).await.into_iter();
+        let found = found.chain(primaries(&db)).chain(schema(&db));
+        findings.extend(found.map(|finding| Finding {
+            text: format!("{name}: {}", finding.text),
+            ..finding
+        }));
+    }
+    Ok(findings)
+}
+
+fn start(config: &Config, name: &str) -> Result<Database, Error> {
+    let metrics = Metrics::new().map_err(|e| cannot("describe metrics", &e))?;
+    let database = Arc::clone(&config.databases[name]);
+    let bytes = config.general.plan_cache_bytes;
+    Database::start(database, &fallback_user(config), bytes, &metrics)
+}
+
+/// Waits until every server was asked and the schema was read; servers that do not answer in time
+/// are found as they are.
+async fn first_look(db: &Database) {
+    let limit = db.config.pool.connect_timeout + FIRST_LOOK;
+    let _ = net::timeout(limit, db.cluster.first_poll()).await;
+}
+
+async fn servers(db: &Database, fallback: &ServerUser) -> Vec<Finding> {
+    let user = db.config.server_user.as_ref().unwrap_or(fallback);
+    let mut findings = Vec::new();
+    for ((shard, endpoint), state) in db.servers().zip(db.cluster.replica_snapshot()) {
+        let found = standing(&state);
+        let is_usable = found.kind != Kind::Mistake;
+        findings.push(found);
+        if is_usable && let Err(error) = log_in(db, shard, endpoint, user).await {
+            findings.push(Finding::mistake(format!(
+                "server {} does not let user \"{}\" in: {error}",
+                state.endpoint, user.name
+            )));
+        }
+    }
+    findings
+}
+
+/// Whether clients' statements will get in; health queries have a user of their own.
+async fn log_in(
+    db: &Database,
+    shard: planner::ShardId,
+    endpoint: EndpointId,
+    user: &ServerUser,
+) -> Result<(), Error> {
+    db.pool(shard, endpoint, user)?.checkout().await.map(drop)
+}
+
+fn standing(state: &ReplicaState) -> Finding {
+    let server = format!(
+        "server {} of shard \"{}\"",
+        state.endpoint, state.shard_name
+    );
+    let lag = state.lag.map_or_else(
+        || "unknown lag".to_owned(),
+        |lag| format!("{} ms behind", lag.as_millis()),
+    );
+    match state.standing {
+        Standing::Primary => Finding::fine(format!("{server} is the primary")),
+        Standing::Fresh => Finding::fine(format!("{server} is a replica, {lag}")),
+        Standing::Lagging => Finding {
+            kind: Kind::Notice,
+            text: format!("{server} is a replica that may not serve reads, {lag}"),
+        },
+        Standing::Unknown => Finding::mistake(format!("{server} did not answer in time")),
+        Standing::Down => Finding::mistake(format!(
+            "{server} cannot be used: {}",
+            state.error.as_deref().unwrap_or("it does not answer")
+        )),
+        Standing::Fenced => Finding::mistake(format!(
+            "{server} takes writes although another server is the shard's primary"
+        )),
+        Standing::Foreign => Finding::mistake(format!(
+            "{server} is a replica of another system or timeline than the shard's primary"
+        )),
+    }
+}
+
+fn primaries(db: &Database) -> Vec<Finding> {
+    let shards = db.config.shards.iter();
+    let without = shards.filter(|shard| db.cluster.primary(shard.id).is_none());
+    without
+        .map(|shard| Finding::mistake(format!("shard \"{}\" has no primary", shard.name)))
+        .collect()
+}
+
+/// Tables against their rules, and the shards' schemas against each other.
+fn schema(db: &Database) -> Vec<Finding> {
+    let findings = db.cluster.catalog_findings();
+    let of = |finding: &crate::cluster::Finding| Finding {
+        kind: match finding.kind {
+            FindingKind::Mistake | FindingKind::Unread => Kind::Mistake,
+            FindingKind::Notice => Kind::Notice,
+        },
+        text: finding.text.clone(),
+    };
+    findings.iter().map(of).collect()
+}
+
+fn one_database(config: &Config, name: Option<&str>) -> Result<String, Error> {
+    let mut names = config.databases.keys();
+    let chosen = match (name, names.next(), names.next()) {
+        (Some(name), _, _) if config.databases.contains_key(name) => Some(name.to_owned()),
+        (None, Some(only), None) => Some(only.clone()),
+        (Some(_) | None, _, _) => None,
+    };
+    chosen.ok_or_else(|| {
+        let known: Vec<_> = config.databases.keys().map(String::as_str).collect();
+        let message = match name {
+            Some(name) => format!("database \"{name}\" does not exist"),
+            None => "the configuration has several databases".to_owned(),
+        };
+        Error::new(Fault::Operator, "3D000", message)
+            .detail(format!("Configured are: {}.", known.join(", ")))
+            .hint("Name one with --database.")
+    })
+}
+
+async fn explain_live(config: Config, name: String, sql: &str) -> Result<Vec<String>, Error> {
+    let db = start(&config, &name)?;
+    first_look(&db).await;
+    let catalog = db.cluster.catalog();
+    if let Some(unread) = unread(&db, catalog.version) {
+        return Err(unread);
+    }
+    let mut shape = Shape::default();
+    shape.scan(sql.as_bytes());
+    let plan = plan(sql, &catalog, PlanOptions { param_types: &[] });
+    let values = Values {
+        sql: sql.as_bytes(),
+        pieces: &shape.pieces,
+        params: &[],
+    };
+    let topology = &db.config.topology;
+    let route = route(&plan, values, topology);
+    Ok(explain::explain(&plan, route.as_ref(), topology))
+}
+
+/// Why the schema is not known, if it is not: a route by half a schema could be wrong.
+fn unread(db: &Database, version: u64) -> Option<Error> {
+    let findings = db.cluster.catalog_findings();
+    let unread = findings
+        .iter()
+        .filter(|finding| finding.kind == FindingKind::Unread);
+    let texts: Vec<_> = unread.map(|finding| finding.text.as_str()).collect();
+    (version == 0 || !texts.is_empty()).then(|| {
+        let message = format!("the schema of database \"{}\" is not known", db.config.name);
+        let error = Error::new(Fault::Server, "57P03", message);
+        let error = error.hint("`ringway check` tells what is wrong with its servers.");
+        match texts.is_empty() {
+            true => error,
+            false => error.detail(texts.join(" ")),
+        }
+    })
+}

@@ -1,0 +1,117 @@
+//! What the process knows of itself while it runs: for the admin database and the metrics.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::rows;
+use crate::admin::session::{State, serve};
+use crate::admin::{Show, Table};
+use crate::error::{Error, Fault};
+use crate::metrics::Totals;
+use crate::net::{self, Instant};
+use crate::session::{ClientState, Registration, Shared};
+use crate::wire::conn::Conn;
+
+/// The averages of SHOW STATS are of at least one and less than two of these.
+pub const PERIOD: Duration = Duration::from_secs(60);
+/// How long an admin who must go may take to accept the last error.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Where the result of a RELOAD goes.
+pub type Answer = oneshot::Sender<Result<(), Error>>;
+
+pub struct Live {
+    pub shared: Arc<Shared>,
+    periods: Mutex<Periods>,
+    /// To the control thread, where what a configuration starts must run.
+    reloads: mpsc::Sender<Answer>,
+}
+
+/// The totals at the starts of the last full period and of the one that runs.
+struct Periods {
+    older: Snapshot,
+    newer: Snapshot,
+}
+
+#[derive(Clone)]
+struct Snapshot {
+    at: Instant,
+    /// By database.
+    totals: HashMap<String, Totals>,
+}
+
+impl Snapshot {
+    fn of(shared: &Shared) -> Self {
+        let directory = shared.directory.load();
+        let databases = directory.databases.iter();
+        Self {
+            at: Instant::now(),
+            totals: databases
+                .map(|(name, db)| (name.clone(), db.metrics.totals()))
+                .collect(),
+        }
+    }
+}
+
+impl Live {
+    /// Also where reloads are asked for.
+    pub fn new(shared: Arc<Shared>) -> (Arc<Self>, mpsc::Receiver<Answer>) {
+        let (reloads, receiver) = mpsc::channel(1);
+        let start = Snapshot::of(&shared);
+        let periods = Mutex::new(Periods {
+            older: start.clone(),
+            newer: start,
+        });
+        let live = Arc::new(Self {
+            shared,
+            periods,
+            reloads,
+        });
+        (live, receiver)
+    }
+
+    /// Ends a period of the averages; to be called every [`PERIOD`].
+    pub fn turn_period(&self) {
+        let newest = Snapshot::of(&self.shared);
+        let mut periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
+        periods.older = std::mem::replace(&mut periods.newer, newest);
+    }
+
+    /// A database's totals when the averages' time began, and how long ago that was.
+    pub fn earlier(&self, database: &str) -> (Totals, Duration) {
+        let periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
+        let older = &periods.older;
+        let totals = older.totals.get(database).copied().unwrap_or_default();
+        (totals, older.at.elapsed())
+    }
+
+    /// Serves a client of the admin database until it leaves or must go.
+    pub async fn serve_admin(&self, mut conn: Conn, registration: Registration) {
+        registration.info.set(ClientState::Idle);
+        registration.info.attend().await;
+        let served = self.shared.unless_stopping(serve(&mut conn, self)).await;
+        if let Err(error) = served.and_then(|end| end) {
+            tracing::debug!(client = %registration.info.address, %error, "admin session ended");
+            error.write_to(&mut conn.outbox);
+        }
+        // One that does not read its last answers loses them.
+        let _ = net::timeout(FAREWELL, conn.drain()).await;
+    }
+}
+
+impl State for Live {
+    fn table(&self, show: Show) -> Table {
+        rows::table(self, show)
+    }
+
+    async fn reload(&self) -> Result<(), Error> {
+        let (answer, result) = oneshot::channel();
+        let stopping = || Error::new(Fault::Operator, "57P01", "the process is shutting down");
+        let asked = self.reloads.send(answer).await;
+        asked.map_err(|_| stopping())?;
+        result.await.map_err(|_| stopping())?
+    }
+}

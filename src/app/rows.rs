@@ -1,0 +1,398 @@
+//! The admin database's rows, from live state.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use super::live::Live;
+use crate::admin::{
+    ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, Lists, PoolRow, ReplicaRow, ServerRow,
+    ServerState, ShardRow, Show, StatsRow, Table, UserRow, VersionRow,
+};
+use crate::backend::server::Identity;
+use crate::cluster::{EndpointId, Standing};
+use crate::config::{self, PoolMode, Shard};
+use crate::executor::database::Database;
+use crate::net::Instant;
+use crate::session::{ClientInfo, ClientState, Directory};
+
+/// The table as it is now.
+pub fn table(live: &Live, show: Show) -> Table {
+    let look = Look::new(live);
+    match show {
+        Show::Clients => Table::of(look.clients()),
+        Show::Config => Table::of(
+            config::entries(&look.directory.config)
+                .into_iter()
+                .map(ConfigRow),
+        ),
+        Show::Databases => Table::of(look.databases()),
+        Show::Help => Table::of(HelpRow::all()),
+        Show::Lists => Table::of(look.lists().rows()),
+        Show::Pools => Table::of(look.pools()),
+        Show::Replicas => Table::of(look.replicas()),
+        Show::Servers => Table::of(look.servers()),
+        Show::Shards => Table::of(look.shards()),
+        Show::Stats => Table::of(look.stats(live)),
+        Show::Users => Table::of(look.users()),
+        Show::Version => Table::of([VersionRow]),
+    }
+}
+
+/// One look at everything, so that the rows of a table fit each other.
+struct Look {
+    directory: Arc<Directory>,
+    /// By the order in which they connected.
+    clients: Vec<Arc<ClientInfo>>,
+    /// The client that each server connection works for, by the connection's id.
+    served: HashMap<u32, Arc<ClientInfo>>,
+    now: Instant,
+    wall: SystemTime,
+}
+
+impl Look {
+    fn new(live: &Live) -> Self {
+        let mut clients = live.shared.clients();
+        clients.sort_by_key(|client| (client.connected_at, client.pid));
+        let mut served = HashMap::new();
+        for client in &clients {
+            for server in client.cancel.servers() {
+                served.insert(server.id, Arc::clone(client));
+            }
+        }
+        Self {
+            directory: live.shared.directory.load_full(),
+            clients,
+            served,
+            now: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// By name.
+    fn by_name(&self) -> Vec<&Arc<Database>> {
+        let configured = self.directory.config.databases.keys();
+        configured
+            .filter_map(|name| self.directory.databases.get(name))
+            .collect()
+    }
+
+    fn wall_time(&self, at: Instant) -> SystemTime {
+        self.wall - self.now.duration_since(at)
+    }
+
+    fn logged_in(&self) -> impl Iterator<Item = &Arc<ClientInfo>> {
+        self.clients.iter().filter(|client| client.is_logged_in())
+    }
+
+    fn clients(&self) -> Vec<ClientRow> {
+        self.logged_in().map(|client| self.client(client)).collect()
+    }
+
+    fn client(&self, client: &ClientInfo) -> ClientRow {
+        let peer: Option<SocketAddr> = client.address.parse().ok();
+        let link = client
+            .cancel
+            .servers()
+            .first()
+            .map(|server| u64::from(server.id));
+        ClientRow {
+            connection: Connection {
+                user: client.user.clone(),
+                database: client.database.clone(),
+                address: peer.map_or_else(|| client.address.clone(), |peer| peer.ip().to_string()),
+                port: peer.map_or(0, |peer| peer.port()),
+                local_address: ip(client.local),
+                local_port: client.local.map_or(0, |local| local.port()),
+                connected_at: self.wall_time(client.connected_at),
+                last_request_at: self.wall_time(client.connected_at + client.last_request()),
+                link,
+                remote_pid: 0,
+                tls: tls(client.tls),
+                application_name: client.application.clone(),
+                prepared_statements: client.prepared.load(Relaxed),
+                id: u64::from(client.pid.unsigned_abs()),
+                pinned: self.pinned(client),
+            },
+            state: match client.state() {
+                ClientState::Idle | ClientState::LoggingIn => crate::admin::ClientState::Idle,
+                ClientState::Active => crate::admin::ClientState::Active,
+                ClientState::Waiting => crate::admin::ClientState::Waiting,
+            },
+            wait: self.wait(client),
+        }
+    }
+
+    /// How long a client has waited for a server connection: since its last statement came.
+    fn wait(&self, client: &ClientInfo) -> Duration {
+        match client.state() {
+            ClientState::Waiting => {
+                (self.now.duration_since(client.connected_at)).saturating_sub(client.last_request())
+            }
+            ClientState::LoggingIn | ClientState::Idle | ClientState::Active => Duration::ZERO,
+        }
+    }
+
+    fn pinned(&self, client: &ClientInfo) -> Option<&'static str> {
+        let stated = client.pinned.lock().ok().and_then(|pinned| *pinned);
+        let db = self.directory.databases.get(&client.database);
+        let by_mode = db.is_some_and(|db| db.config.pool.mode == PoolMode::Session)
+            && !client.cancel.servers().is_empty();
+        stated.or(by_mode.then_some("session pool mode"))
+    }
+
+    fn servers(&self) -> Vec<ServerRow> {
+        let mut rows = Vec::new();
+        for db in self.by_name() {
+            for (_, _, pool) in db.pools() {
+                let servers = pool.servers();
+                rows.extend(servers.iter().map(|server| self.server(db, server)));
+            }
+        }
+        rows.sort_by_key(|row| (row.connection.connected_at, row.connection.id));
+        rows
+    }
+
+    fn server(&self, db: &Database, server: &Identity) -> ServerRow {
+        let client = self.served.get(&server.id);
+        let used = Duration::from_micros(server.activity.last_used_us.load(Relaxed));
+        let address = server.peer.map(|peer| peer.ip().to_string());
+        let state = if client.is_some() {
+            ServerState::Active
+        } else if server.activity.resetting.load(Relaxed) {
+            ServerState::Resetting
+        } else {
+            ServerState::Idle
+        };
+        ServerRow {
+            connection: Connection {
+                user: server.user.clone(),
+                database: db.config.name.clone(),
+                address: address.unwrap_or_else(|| server.endpoint.host.clone()),
+                port: server.peer.map_or(0, |peer| peer.port()),
+                local_address: ip(server.local),
+                local_port: server.local.map_or(0, |local| local.port()),
+                connected_at: self.wall_time(server.connected_at),
+                last_request_at: self.wall_time(server.connected_at + used),
+                link: client.map(|client| u64::from(client.pid.unsigned_abs())),
+                remote_pid: server.pid.unsigned_abs(),
+                tls: tls(server.tls),
+                application_name: client.map_or_else(String::new, |c| c.application.clone()),
+                prepared_statements: server.activity.prepared.load(Relaxed),
+                id: u64::from(server.id),
+                pinned: client.and_then(|client| self.pinned(client)),
+            },
+            state,
+            close_needed: false,
+        }
+    }
+
+    fn databases(&self) -> Vec<DatabaseRow> {
+        let mut rows = Vec::new();
+        for db in self.by_name() {
+            let config = &db.config;
+            let clients = self.logged_in();
+            let client_connections = clients.filter(|c| c.database == config.name).count();
+            for shard in &config.shards {
+                for (id, endpoint) in (0..).map(EndpointId).zip(&shard.endpoints) {
+                    let (active, idle) = usage(db, shard, Some(id));
+                    rows.push(DatabaseRow {
+                        name: config.name.clone(),
+                        endpoint: endpoint.clone(),
+                        dbname: shard.dbname.clone(),
+                        server_user: config.server_user.as_ref().map(|user| user.name.clone()),
+                        pool_size: config.pool.size,
+                        max_lifetime: config.pool.max_lifetime,
+                        mode: config.pool.mode,
+                        server_connections: active + idle,
+                        client_connections,
+                    });
+                }
+            }
+        }
+        rows
+    }
+
+    fn pools(&self) -> Vec<PoolRow> {
+        let mut rows = BTreeMap::new();
+        for db in self.by_name() {
+            for (_, _, pool) in db.pools() {
+                let (in_use, idle) = pool.usage();
+                let servers = pool.servers();
+                let resetting = servers
+                    .iter()
+                    .filter(|s| s.activity.resetting.load(Relaxed));
+                let resetting = resetting.count();
+                let row = pool_row(&mut rows, db, &pool.key.user);
+                row.servers_active += (in_use as usize).saturating_sub(resetting);
+                row.servers_resetting += resetting;
+                row.servers_idle += idle as usize;
+            }
+        }
+        for client in self.logged_in() {
+            let Some(db) = self.directory.databases.get(&client.database) else {
+                continue;
+            };
+            let forced = db.config.server_user.as_ref();
+            let user = forced.map_or(&client.user, |user| &user.name);
+            let row = pool_row(&mut rows, db, user);
+            match client.state() {
+                ClientState::Waiting => row.clients_waiting += 1,
+                ClientState::LoggingIn | ClientState::Idle | ClientState::Active => {
+                    row.clients_active += 1;
+                }
+            }
+            row.max_wait = row.max_wait.max(self.wait(client));
+        }
+        rows.into_values().collect()
+    }
+
+    fn replicas(&self) -> Vec<ReplicaRow> {
+        let mut rows = Vec::new();
+        for db in self.by_name() {
+            rows.extend(
+                db.cluster
+                    .replica_snapshot()
+                    .into_iter()
+                    .map(|state| ReplicaRow {
+                        database: db.config.name.clone(),
+                        shard: state.shard_name,
+                        endpoint: state.endpoint,
+                        role: match state.standing {
+                            Standing::Primary | Standing::Fenced => "primary",
+                            Standing::Fresh | Standing::Lagging | Standing::Foreign => "replica",
+                            Standing::Down if state.replayed.is_some() => "replica",
+                            Standing::Down | Standing::Unknown => "unknown",
+                        },
+                        standing: state.standing.name(),
+                        lag: state.lag,
+                        lag_bytes: state.lag_bytes,
+                        replayed_lsn: state.replayed.map(|lsn| lsn.to_string()),
+                        timeline: state.timeline,
+                        error: state.error,
+                    }),
+            );
+        }
+        rows
+    }
+
+    fn shards(&self) -> Vec<ShardRow> {
+        let mut rows = Vec::new();
+        for db in self.by_name() {
+            let topology = &db.config.topology;
+            let weights = topology.shards().iter().zip(topology.slots_per_shard());
+            let states = db.cluster.replica_snapshot();
+            for (shard, (weight, slots)) in db.config.shards.iter().zip(weights) {
+                let here = || states.iter().filter(|state| state.shard == shard.id);
+                let primary = db.cluster.primary(shard.id);
+                let (connections_active, connections_idle) = usage(db, shard, None);
+                rows.push(ShardRow {
+                    database: db.config.name.clone(),
+                    shard: shard.name.clone(),
+                    dbname: shard.dbname.clone(),
+                    weight: weight.weight,
+                    slots,
+                    primary: primary.map(|id| db.cluster.endpoint(shard.id, id).to_string()),
+                    replicas: here().filter(|s| s.standing != Standing::Primary).count(),
+                    replicas_fresh: here().filter(|s| s.standing == Standing::Fresh).count(),
+                    connections_active,
+                    connections_idle,
+                });
+            }
+        }
+        rows
+    }
+
+    fn stats(&self, live: &Live) -> Vec<StatsRow> {
+        let row = |db: &Arc<Database>| {
+            let (earlier, period) = live.earlier(&db.config.name);
+            StatsRow {
+                database: db.config.name.clone(),
+                totals: db.metrics.totals(),
+                earlier,
+                period,
+            }
+        };
+        self.by_name().into_iter().map(row).collect()
+    }
+
+    fn users(&self) -> Vec<UserRow> {
+        let row = |name: &String| {
+            let clients = self.logged_in();
+            let pools = self.pools();
+            let of_user = pools.iter().filter(|pool| pool.user == *name);
+            UserRow {
+                name: name.clone(),
+                server_connections: of_user
+                    .map(|pool| pool.servers_active + pool.servers_idle + pool.servers_resetting)
+                    .sum(),
+                client_connections: clients.filter(|client| client.user == *name).count(),
+            }
+        };
+        self.directory.config.users.keys().map(row).collect()
+    }
+
+    fn lists(&self) -> Lists {
+        let pools = self.pools();
+        let clients = self.logged_in().count();
+        Lists {
+            databases: self.directory.databases.len(),
+            users: self.directory.config.users.len(),
+            clients,
+            login_clients: self.clients.len() - clients,
+            idle_servers: pools.iter().map(|pool| pool.servers_idle).sum(),
+            active_servers: pools.iter().map(|pool| pool.servers_active).sum(),
+            pools: pools.len(),
+        }
+    }
+}
+
+/// The row of a database and the user who logs in to its servers.
+fn pool_row<'r>(
+    rows: &'r mut BTreeMap<(String, String), PoolRow>,
+    db: &Database,
+    user: &str,
+) -> &'r mut PoolRow {
+    let database = &db.config.name;
+    let key = (database.clone(), user.to_owned());
+    rows.entry(key).or_insert_with(|| PoolRow {
+        database: database.clone(),
+        user: user.to_owned(),
+        clients_active: 0,
+        clients_waiting: 0,
+        cancels: 0,
+        servers_active: 0,
+        servers_idle: 0,
+        servers_resetting: 0,
+        servers_login: 0,
+        max_wait: Duration::ZERO,
+        mode: db.config.pool.mode,
+    })
+}
+
+/// Server connections in use and idle: of one server, or of the whole shard.
+fn usage(db: &Database, shard: &Shard, endpoint: Option<EndpointId>) -> (usize, usize) {
+    let pools = db.pools();
+    let here = pools
+        .iter()
+        .filter(|(s, e, _)| *s == shard.id && endpoint.is_none_or(|endpoint| endpoint == *e));
+    here.fold((0, 0), |(active, idle), (_, _, pool)| {
+        let (more_active, more_idle) = pool.usage();
+        (active + more_active as usize, idle + more_idle as usize)
+    })
+}
+
+fn ip(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "unix".to_owned(), |address| address.ip().to_string())
+}
+
+/// The versions and ciphers in use are not kept.
+fn tls(used: bool) -> String {
+    if used {
+        "TLS".to_owned()
+    } else {
+        String::new()
+    }
+}

@@ -1,0 +1,95 @@
+//! Metrics that follow from live state: set when somebody looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::live::{Live, PERIOD};
+use crate::cluster::Standing;
+use crate::executor::database::Database;
+use crate::net;
+use crate::session::Shared;
+
+/// How often samples are folded into their histograms.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// The housekeeping of statistics, for as long as the process runs.
+pub async fn keep_up(live: Arc<Live>) {
+    let turns = (PERIOD.as_secs() / UPKEEP.as_secs()).max(1);
+    loop {
+        for _ in 0..turns {
+            net::sleep(UPKEEP).await;
+            live.shared.metrics.upkeep();
+        }
+        live.turn_period();
+    }
+}
+
+/// All metrics as they are now, in Prometheus' text format.
+pub fn render(live: &Live) -> String {
+    let shared = &live.shared;
+    let clients = shared.clients();
+    for (name, db) in &shared.directory.load().databases {
+        let of_database = clients
+            .iter()
+            .filter(|client| client.is_logged_in() && client.database == *name);
+        db.metrics.clients.set(of_database.count() as f64);
+        let (_, bytes) = db.plans.usage();
+        db.metrics.plan_cache_bytes.set(bytes as f64);
+        set_pools(db);
+        set_servers(db);
+    }
+    shared.metrics.render()
+}
+
+fn set_pools(db: &Database) {
+    let pools = db.pools();
+    let waiting: usize = pools.iter().map(|(_, _, pool)| pool.waiting()).sum();
+    db.metrics.waiting.set(waiting as f64);
+    for (shard, endpoint) in db.servers() {
+        let here = pools
+            .iter()
+            .filter(|(s, e, _)| (*s, *e) == (shard, endpoint));
+        let (active, idle) = here.fold((0, 0), |(active, idle), (_, _, pool)| {
+            let usage = pool.usage();
+            (active + usage.0, idle + usage.1)
+        });
+        let metrics = db.server_metrics(shard, endpoint);
+        metrics.active.set(f64::from(active));
+        metrics.idle.set(f64::from(idle));
+    }
+}
+
+fn set_servers(db: &Database) {
+    for ((shard, endpoint), state) in db.servers().zip(db.cluster.replica_snapshot()) {
+        let metrics = db.server_metrics(shard, endpoint);
+        let (up, primary) = match state.standing {
+            Standing::Unknown | Standing::Down => (0.0, 0.0),
+            Standing::Primary => (1.0, 1.0),
+            Standing::Fenced | Standing::Fresh | Standing::Lagging | Standing::Foreign => {
+                (1.0, 0.0)
+            }
+        };
+        metrics.up.set(up);
+        metrics.primary.set(primary);
+        metrics.set_lag(state.lag, state.lag_bytes);
+    }
+}
+
+/// Why this process should get no new clients, if there is a reason. One shard without a primary is
+/// none: it is without one for every Ringway process.
+pub fn readiness(shared: &Shared) -> Result<(), String> {
+    if shared.is_stopping() {
+        return Err("shutting down".to_owned());
+    }
+    let directory = shared.directory.load();
+    let has_primary = |db: &Arc<Database>| {
+        let shards = &db.config.shards;
+        shards
+            .iter()
+            .any(|shard| db.cluster.primary(shard.id).is_some())
+    };
+    match directory.databases.is_empty() || directory.databases.values().any(has_primary) {
+        true => Ok(()),
+        false => Err("no shard has a primary that this process can reach".to_owned()),
+    }
+}

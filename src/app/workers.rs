@@ -1,0 +1,131 @@
+//! The worker threads, each a single-threaded runtime that serves the clients it was given.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+
+use super::cannot;
+use super::live::Live;
+use crate::error::Error;
+use crate::net::{self, Stream};
+use crate::session::login::{Arrival, arrive};
+
+/// A worker busier than this share of its time gets no new clients while another is less busy.
+const BUSY: f64 = 0.7;
+const LOAD_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The worker threads.
+pub struct Workers {
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    clients: mpsc::UnboundedSender<std::net::TcpStream>,
+    /// Share of time spent working lately, in thousandths.
+    load: AtomicUsize,
+}
+
+impl Workers {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn start(count: usize, live: &Arc<Live>) -> Result<Arc<Self>, Error> {
+        let mut workers = Vec::new();
+        let mut runtimes = Vec::new();
+        for number in 0..count.max(1) {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|e| cannot("start a runtime", &e))?;
+            runtimes.push(runtime.metrics());
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let live = Arc::clone(live);
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || work(&runtime, receiver, live))
+                .map_err(|e| cannot("start a thread", &e))?;
+            workers.push(Worker {
+                clients: sender,
+                load: AtomicUsize::new(0),
+            });
+        }
+        let workers = Arc::new(Self { workers });
+        if count > 1 {
+            tokio::spawn(measure(Arc::clone(&workers), runtimes));
+        }
+        Ok(workers)
+    }
+
+    /// The first worker with time to spare, else the least busy one.
+    pub fn give(&self, stream: TcpStream) {
+        let load = |worker: &&Worker| worker.load.load(Relaxed);
+        let spare = self
+            .workers
+            .iter()
+            .find(|worker| load(worker) < (BUSY * 1000.0) as usize);
+        let Some(worker) = spare.or_else(|| self.workers.iter().min_by_key(load)) else {
+            return;
+        };
+        match stream.into_std() {
+            Ok(stream) => {
+                let _ = worker.clients.send(stream);
+            }
+            Err(error) => tracing::error!(%error, "cannot hand a client over"),
+        }
+    }
+}
+
+async fn measure(workers: Arc<Workers>, runtimes: Vec<tokio::runtime::RuntimeMetrics>) {
+    let mut before: Vec<Duration> = runtimes
+        .iter()
+        .map(|r| r.worker_total_busy_duration(0))
+        .collect();
+    loop {
+        net::sleep(LOAD_INTERVAL).await;
+        for ((worker, runtime), before) in workers.workers.iter().zip(&runtimes).zip(&mut before) {
+            let now = runtime.worker_total_busy_duration(0);
+            let busy = now.saturating_sub(std::mem::replace(before, now));
+            worker.load.store(
+                (busy.as_secs_f64() / LOAD_INTERVAL.as_secs_f64() * 1000.0) as usize,
+                Relaxed,
+            );
+        }
+    }
+}
+
+fn work(
+    runtime: &Runtime,
+    mut clients: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    live: Arc<Live>,
+) {
+    runtime.block_on(async move {
+        while let Some(stream) = clients.recv().await {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => {
+                    let _ = stream.set_nodelay(true);
+                    tokio::spawn(serve_client(Stream::Tcp(stream), Arc::clone(&live)));
+                }
+                Err(error) => tracing::error!(%error, "cannot take a client over"),
+            }
+        }
+    });
+}
+
+async fn serve_client(stream: Stream, live: Arc<Live>) {
+    // Boxed: logging in takes far more room than the session that lasts.
+    match Box::pin(arrive(stream, &live.shared)).await {
+        Arrival::Over => {}
+        Arrival::Session(session) => {
+            let (session, _registration) = *session;
+            session.run().await;
+        }
+        Arrival::Admin { conn, registration } => {
+            Box::pin(live.serve_admin(conn, registration)).await;
+        }
+    }
+}
