@@ -448,7 +448,11 @@ impl Session {
                 };
                 (access, route.shards, execution)
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                return Err(self
+                    .syntax_error_or(error, &statement.sql, &statement.types)
+                    .await);
+            }
         };
         let made = match execution {
             Kind::Direct => {
@@ -747,7 +751,7 @@ impl Session {
     }
 
     /// What the statement returns, asked of one shard without the client seeing it.
-    async fn describe_hidden(
+    pub(super) async fn describe_hidden(
         &mut self,
         shard: ShardId,
         sql: &[u8],
@@ -757,6 +761,8 @@ impl Session {
         self.fetch().await?;
         let index = self.enlist(shard, Access::Primary).await?;
         let server = &mut self.leases[index].lease;
+        // BEGIN may be under way; its reply is not this one's.
+        server.settle().await?;
         let mut request = BytesMut::new();
         write::parse(&mut request, b"", sql, types);
         write::describe(&mut request, b'S', b"");
