@@ -1180,6 +1180,7 @@ impl Session {
         self.forget_rejected();
         let now = Instant::now();
         self.settle(now);
+        self.restore_settings().await;
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
