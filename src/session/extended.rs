@@ -21,6 +21,7 @@ use super::{ClientState, Named, Prepared, Session, local, routed, simple};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::Answer;
+use crate::executor::database::Statement as Text;
 use crate::executor::merge::{Merger, shard_formats};
 use crate::executor::relay::{Broken, End};
 use crate::executor::scatter::{Pause, Request, Run};
@@ -674,7 +675,7 @@ impl Session {
             self.emit(&columns);
             return Ok(());
         }
-        let index = self.any_server(&plan).await?;
+        let index = self.any_server(&plan, &sql).await?;
         self.activate(index).await?;
         self.ensure_parsed(index, name);
         let server_name = match name {
@@ -688,9 +689,12 @@ impl Session {
     }
 
     /// A server that knows the schema the statement needs.
-    async fn any_server(&mut self, plan: &planner::Plan) -> Result<usize, Error> {
+    async fn any_server(&mut self, plan: &planner::Plan, text: &Text) -> Result<usize, Error> {
         let shard = match &plan.target {
-            Target::Refused(refusal) => return Err(refusal.clone().into()),
+            Target::Refused(refusal) => {
+                let refusal = refusal.clone().into();
+                return Err(self.syntax_error_or(refusal, &text.sql, &text.types).await);
+            }
             Target::OneShard(shard) => *shard,
             Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) => {
                 if let Some(index) = self.batch.active {
@@ -1101,7 +1105,7 @@ impl Session {
                 self.complete_parse(&name);
                 continue;
             }
-            let index = self.any_server(&plan).await?;
+            let index = self.any_server(&plan, &sql).await?;
             self.activate(index).await?;
             self.batch.pending.remove(0);
             self.parse_on(index, &name, true);

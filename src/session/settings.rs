@@ -82,15 +82,19 @@ pub(super) fn check(name: &str, value: &str, assumed: Assumptions<'_>) -> Result
     }
 }
 
-/// True when the list names the same schemas in the same order, `"$user"` aside.
+/// True when the list names the same schemas in the same order, `"$user"` aside, and `pg_catalog`
+/// where it is searched anyway.
 fn same_path(value: &str, path: &[String]) -> bool {
-    let names = value
+    let mut names: Vec<_> = value
         .split(',')
-        .map(|name| name.trim().trim_matches(['\'', '"']));
-    names.filter(|name| *name != "$user").eq(path
-        .iter()
-        .map(String::as_str)
-        .filter(|name| *name != "$user"))
+        .map(|name| name.trim().trim_matches(['\'', '"']))
+        .filter(|name| *name != "$user")
+        .collect();
+    if names.first() == Some(&"pg_catalog") {
+        names.remove(0);
+    }
+    let path = path.iter().map(String::as_str);
+    path.filter(|name| *name != "$user").eq(names)
 }
 
 /// Makes a SET or RESET that was committed part of the session's settings.
@@ -193,6 +197,8 @@ mod tests {
         let cases = [
             ("search_path", "public", true),
             ("search_path", "\"$user\", public", true),
+            ("search_path", "pg_catalog, public", true),
+            ("search_path", "public, pg_catalog", false),
             ("search_path", "tenant, public", false),
             ("standard_conforming_strings", "off", false),
             ("standard_conforming_strings", "on", true),
