@@ -7,7 +7,7 @@ use ringway::demo::captive::{Spec, StopMode};
 
 use crate::sessions::pooler;
 use crate::support;
-use crate::support::wire::{Frame, Wire};
+use crate::support::wire::{Frame, Wire, frame};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -96,10 +96,11 @@ fn a_backend_that_is_terminated_ends_its_own_statement_only() {
     ask(&mut neighbour, "BEGIN");
     assert_eq!(ask(&mut neighbour, "SELECT 'open'"), "open");
     terminate("SELECT ''open''");
-    neighbour.query("SELECT 'open'");
+    // It may be told before it asks, and then nothing more is read from it.
+    let _ = neighbour.try_send(&frame(b'Q', b"SELECT 'open'\0"));
     let frames = neighbour.read_to_ready();
     assert!(
-        ["57P01", "08006"].contains(&answer(&frames).as_str()),
+        ["57P01", "08006", ""].contains(&answer(&frames).as_str()),
         "{frames:?}"
     );
     assert_ne!(
