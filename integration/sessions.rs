@@ -59,10 +59,10 @@ async fn use_session(client: &Client, mark: usize) {
             .await
             .unwrap();
         assert_eq!(row.get::<_, String>(0), format!("client {mark}"));
-        if round == 2 && mark % 4 == 0 {
+        if round == 2 && mark.is_multiple_of(4) {
             use_temporary_table(client, mark).await;
         }
-        if round == 3 && mark % 3 == 0 {
+        if round == 3 && mark.is_multiple_of(3) {
             client
                 .batch_execute("BEGIN; SELECT pg_sleep(0.005); ROLLBACK")
                 .await
@@ -202,4 +202,36 @@ fn a_cancel_request_with_a_wrong_key_does_nothing() {
     canceller.send_untagged(&request);
     assert_eq!(canceller.read(), None, "closed without an answer");
     assert!(wire.read_to_ready().iter().all(|frame| frame.tag != b'E'));
+}
+
+#[tokio::test]
+async fn reset_returns_to_what_the_client_started_with() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "");
+    let url = format!("postgresql://ringway@127.0.0.1:{}/shop", ringway.port());
+    let mut config: tokio_postgres::Config = url.parse().unwrap();
+    config.options("-c DateStyle=German -c work_mem=5MB");
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let show = async |name: &str| {
+        let row = client
+            .query_one(&format!("SHOW {name}"), &[])
+            .await
+            .unwrap();
+        row.get::<_, String>(0)
+    };
+    for reset in ["RESET DateStyle", "RESET ALL", "DISCARD ALL"] {
+        client
+            .batch_execute("SET DateStyle = 'SQL'; SET work_mem = '6MB'")
+            .await
+            .unwrap();
+        client.batch_execute("SET DateStyle = 'SQL'").await.unwrap();
+        client.batch_execute(reset).await.unwrap();
+        assert_eq!(show("DateStyle").await, "German, DMY", "{reset}");
+    }
+    assert_eq!(show("work_mem").await, "5MB");
+    // Others are not concerned.
+    let other = connect(&ringway).await;
+    let row = other.query_one("SHOW DateStyle", &[]).await.unwrap();
+    assert_eq!(row.get::<_, String>(0), "ISO, MDY");
 }

@@ -1,7 +1,7 @@
 //! A connection that sends and reads frames as the test says, right or wrong.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -107,8 +107,15 @@ impl Wire {
     /// The next frame; `None` when the server has closed.
     pub fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 5];
-        if self.stream.read(&mut head[..1]).unwrap() == 0 {
-            return None;
+        loop {
+            match self.stream.read(&mut head[..1]) {
+                Ok(0) => return None,
+                Ok(_) => break,
+                // A server that ends a session does not read what it was just sent.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}"),
+            }
         }
         self.stream.read_exact(&mut head[1..]).unwrap();
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;

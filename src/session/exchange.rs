@@ -364,12 +364,38 @@ impl Session {
             return;
         }
         let mut settings = Settings::clone(&self.settings);
+        // What these servers have now: to them RESET means their own default.
+        let mut applied = settings.clone();
+        let no_base = Settings::default();
         for set in sets {
             keep_setting(&mut settings, &self.base, &set);
+            keep_setting(&mut applied, &no_base, &set);
         }
-        self.settings = Arc::new(settings);
+        let applied = Arc::new(applied);
+        self.settings = match settings == *applied {
+            true => Arc::clone(&applied),
+            false => Arc::new(settings),
+        };
         for held in &mut self.leases {
-            held.lease.applied = Arc::clone(&self.settings);
+            held.lease.applied = Arc::clone(&applied);
+        }
+    }
+
+    /// After RESET or DISCARD ALL, a server that stays with this client gets the settings of its
+    /// startup packet back. One that cannot is closed.
+    pub(super) async fn restore_settings(&mut self) {
+        if !self.block.is_none() {
+            return;
+        }
+        for held in &mut self.leases {
+            if apply_settings(&mut held.lease, &self.settings)
+                .await
+                .is_err()
+            {
+                held.lease
+                    .doubt
+                    .get_or_insert("it refused its client's settings");
+            }
         }
     }
 

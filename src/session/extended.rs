@@ -346,6 +346,13 @@ impl Session {
 
     /// Statements whose Parse failed, or came after what failed, were never made.
     fn forget_rejected(&mut self) {
+        if self
+            .leases
+            .iter()
+            .all(|held| held.lease.rejected.is_empty())
+        {
+            return self.batch.fresh.clear();
+        }
         let fresh = std::mem::take(&mut self.batch.fresh);
         for held in &mut self.leases {
             for id in std::mem::take(&mut held.lease.rejected) {
@@ -1174,6 +1181,7 @@ impl Session {
         self.forget_rejected();
         let now = Instant::now();
         self.settle(now);
+        self.restore_settings().await;
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));

@@ -69,6 +69,7 @@ impl Session {
         }
         let now = Instant::now();
         self.settle(now);
+        self.restore_settings().await;
         self.count_statements(1, now.duration_since(start));
         Ok(())
     }
