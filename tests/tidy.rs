@@ -169,6 +169,30 @@ fn files_are_short_enough_to_read() {
     }
 }
 
+/// Lines such as "- `src/app.rs`: `serve`, `accept`".
+#[test]
+fn the_life_of_a_query_names_what_exists() {
+    let text = std::fs::read_to_string(root().join("docs/life-of-a-query.md")).unwrap();
+    let mut named = 0;
+    for line in text.lines() {
+        let Some((file, functions)) = line
+            .strip_prefix("- `")
+            .and_then(|line| line.split_once("`: "))
+        else {
+            continue;
+        };
+        let code = code_of(Path::new(file));
+        for function in functions.split(", ").map(|name| name.trim_matches('`')) {
+            let defined = ["(", "<"]
+                .iter()
+                .any(|after| code.contains(&format!("fn {function}{after}")));
+            assert!(defined, "{file} has no function {function}");
+            named += 1;
+        }
+    }
+    assert!(named >= 40, "only {named} functions were looked for");
+}
+
 #[test]
 fn imports_are_found_in_every_form() {
     let code = "use crate::wire::Frame;\nuse crate::{net::Stream, pool::{Lease, Pool}, error};\n\
