@@ -3,6 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// The message of a refusal whose only reason is that the text could not be read: whoever can ask
+/// PostgreSQL may find that it cannot read it either.
+pub const UNREADABLE: &str = "this statement could not be read, so its shards are not known";
+
 /// A statement refused before anything ran: PostgreSQL's error fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

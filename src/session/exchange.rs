@@ -7,6 +7,7 @@ use planner::ShardId;
 use planner::plan::{Access, SessionEffect, SetStatement};
 
 use super::block::{Block, second_writer};
+use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Session};
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
@@ -389,91 +390,5 @@ fn read_by(reason: ReadReason) -> ReadBy {
         ReadReason::NoneEligible => ReadBy::NoneEligible,
         ReadReason::MarkUnresolved => ReadBy::MarkUnresolved,
         ReadReason::NotCaughtUp => ReadBy::NotCaughtUp,
-    }
-}
-
-fn keep_setting(settings: &mut Settings, base: &Settings, set: &SetStatement) {
-    match (&set.name, &set.value) {
-        (None, _) => *settings = base.clone(),
-        (Some(name), Some(value)) => {
-            settings.insert(name.clone(), format!("SET {name} = {value}"));
-        }
-        (Some(name), None) => match base.get(name) {
-            Some(initial) => {
-                settings.insert(name.clone(), initial.clone());
-            }
-            None => {
-                settings.remove(name);
-            }
-        },
-    }
-}
-
-/// Makes the server's settings what the client asked for; costs nothing when they are.
-pub(super) async fn apply_settings(
-    server: &mut Lease,
-    wanted: &Arc<Settings>,
-) -> Result<(), Error> {
-    if Arc::ptr_eq(&server.applied, wanted) {
-        return Ok(());
-    }
-    if *server.applied != **wanted {
-        let sql = settings_diff(&server.applied, wanted);
-        server.run_hidden(&sql).await?;
-    }
-    server.applied = Arc::clone(wanted);
-    Ok(())
-}
-
-/// Statements that turn settings `from` into `to`.
-fn settings_diff(from: &Settings, to: &Settings) -> String {
-    let mut sql = String::new();
-    for name in from.keys().filter(|name| !to.contains_key(*name)) {
-        sql.push_str(&format!("RESET {name};"));
-    }
-    for (name, statement) in to {
-        if from.get(name) != Some(statement) {
-            sql.push_str(statement);
-            sql.push(';');
-        }
-    }
-    sql
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(name: &str, value: Option<&str>) -> SetStatement {
-        SetStatement {
-            local: false,
-            name: Some(name.into()),
-            value: value.map(Into::into),
-        }
-    }
-
-    #[test]
-    fn reset_returns_to_the_startup_packet() {
-        let base = Settings::from([("datestyle".into(), "SET datestyle = 'SQL'".into())]);
-        let mut settings = base.clone();
-        keep_setting(&mut settings, &base, &set("datestyle", Some("'ISO'")));
-        keep_setting(&mut settings, &base, &set("work_mem", Some("'1MB'")));
-        assert_eq!(settings["datestyle"], "SET datestyle = 'ISO'");
-        keep_setting(&mut settings, &base, &set("datestyle", None));
-        keep_setting(&mut settings, &base, &set("work_mem", None));
-        assert_eq!(settings, base);
-    }
-
-    #[test]
-    fn only_differences_are_sent() {
-        let a = Settings::from([
-            ("x".into(), "SET x = 1".into()),
-            ("y".into(), "SET y = 1".into()),
-        ]);
-        let b = Settings::from([
-            ("y".into(), "SET y = 1".into()),
-            ("z".into(), "SET z = 1".into()),
-        ]);
-        assert_eq!(settings_diff(&a, &b), "RESET x;SET z = 1;");
     }
 }

@@ -21,6 +21,7 @@ use super::{ClientState, Named, Prepared, Session, local, routed, simple};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::Answer;
+use crate::executor::database::Statement as Text;
 use crate::executor::merge::{Merger, shard_formats};
 use crate::executor::relay::{Broken, End};
 use crate::executor::scatter::{Pause, Request, Run};
@@ -441,7 +442,11 @@ impl Session {
                 };
                 (access, route.shards, execution)
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                return Err(self
+                    .syntax_error_or(error, &statement.sql, &statement.types)
+                    .await);
+            }
         };
         let made = match execution {
             Kind::Direct => {
@@ -663,7 +668,7 @@ impl Session {
             self.emit(&columns);
             return Ok(());
         }
-        let index = self.any_server(&plan).await?;
+        let index = self.any_server(&plan, &sql).await?;
         self.activate(index).await?;
         self.ensure_parsed(index, name);
         let server_name = match name {
@@ -677,9 +682,12 @@ impl Session {
     }
 
     /// A server that knows the schema the statement needs.
-    async fn any_server(&mut self, plan: &planner::Plan) -> Result<usize, Error> {
+    async fn any_server(&mut self, plan: &planner::Plan, text: &Text) -> Result<usize, Error> {
         let shard = match &plan.target {
-            Target::Refused(refusal) => return Err(refusal.clone().into()),
+            Target::Refused(refusal) => {
+                let refusal = refusal.clone().into();
+                return Err(self.syntax_error_or(refusal, &text.sql, &text.types).await);
+            }
             Target::OneShard(shard) => *shard,
             Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) => {
                 if let Some(index) = self.batch.active {
@@ -740,7 +748,7 @@ impl Session {
     }
 
     /// What the statement returns, asked of one shard without the client seeing it.
-    async fn describe_hidden(
+    pub(super) async fn describe_hidden(
         &mut self,
         shard: ShardId,
         sql: &[u8],
@@ -750,6 +758,8 @@ impl Session {
         self.fetch().await?;
         let index = self.enlist(shard, Access::Primary).await?;
         let server = &mut self.leases[index].lease;
+        // BEGIN may be under way; its reply is not this one's.
+        server.settle().await?;
         let mut request = BytesMut::new();
         write::parse(&mut request, b"", sql, types);
         write::describe(&mut request, b'S', b"");
@@ -1088,7 +1098,7 @@ impl Session {
                 self.complete_parse(&name);
                 continue;
             }
-            let index = self.any_server(&plan).await?;
+            let index = self.any_server(&plan, &sql).await?;
             self.activate(index).await?;
             self.batch.pending.remove(0);
             self.parse_on(index, &name, true);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::shared::{Directory, Newcomer, Registration, Shared};
-use super::{Login, Session, auth, exchange, hints::Hints, startup};
+use super::{Login, Session, auth, hints::Hints, settings, startup};
 use crate::backend::server::Settings;
 use crate::backend::{cancel, server::Identity};
 use crate::config::{ClientAuth, ServerUser};
@@ -171,7 +171,7 @@ async fn welcome(
         })?;
     wait_for_catalog(&db).await?;
     let user = server_user(directory, &db, &packet.user);
-    let (settings, hints) = startup_settings(&packet)?;
+    let (settings, hints) = startup_settings(&packet, &db)?;
     let (settings, parameters) = parameters(&db, &user, Arc::new(settings)).await?;
     startup::write_welcome(
         &mut out,
@@ -248,8 +248,10 @@ pub(super) fn server_user(directory: &Directory, db: &Database, name: &str) -> S
 }
 
 /// The startup packet's settings, as statements that make them so on a server.
-fn startup_settings(packet: &StartupPacket) -> Result<(Settings, Hints), Error> {
-    let mut settings = Settings::new();
+fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, Hints), Error> {
+    let catalog = db.cluster.catalog();
+    let assumed = settings::Assumptions::of(db, &catalog);
+    let mut wanted = Settings::new();
     let mut hints = Hints::default();
     for (name, value) in packet.parameters.iter().chain(&packet.options) {
         let name = name.to_ascii_lowercase();
@@ -268,13 +270,14 @@ fn startup_settings(packet: &StartupPacket) -> Result<(Settings, Hints), Error> 
                 format!("unrecognized configuration parameter \"{name}\""),
             ));
         }
+        settings::check(&name, value, assumed)?;
         let value = value.replace('\'', "''");
-        settings.insert(
+        wanted.insert(
             name.clone(),
             format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"),
         );
     }
-    Ok((settings, hints))
+    Ok((wanted, hints))
 }
 
 /// What a server reports for these settings: asked once, then remembered.
@@ -290,7 +293,7 @@ async fn parameters(
     let deadline = Instant::now() + db.config.pool.checkout_timeout;
     let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
     let mut lease = db.pool(shard, endpoint, user)?.checkout().await?;
-    exchange::apply_settings(&mut lease, &settings).await?;
+    settings::apply_settings(&mut lease, &settings).await?;
     let reported = lease.parameters.iter();
     let mut reported: Vec<_> = reported.map(|(k, v)| (k.clone(), v.clone())).collect();
     reported.sort();

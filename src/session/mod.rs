@@ -13,6 +13,7 @@ pub mod hints;
 mod local;
 pub mod login;
 mod routed;
+mod settings;
 mod shared;
 mod simple;
 pub mod startup;

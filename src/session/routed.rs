@@ -33,7 +33,11 @@ impl Session {
             params: &[],
         };
         let hints = self.hints.with_leading(values.sql)?;
-        let (access, route) = self.decide(plan, values, &hints)?;
+        let decided = self.decide(plan, values, &hints);
+        let (access, route) = match decided {
+            Ok(decided) => decided,
+            Err(error) => return Err(self.syntax_error_or(error, sql, &[]).await),
+        };
         let routes = &self.db.metrics.routes;
         match route.execution {
             Execution::Direct => {
@@ -103,6 +107,23 @@ impl Session {
             (None | Some(_), access) => access,
         };
         Ok((access, routed))
+    }
+
+    /// A text that could not be read may be no SQL at all: then PostgreSQL's own error says more
+    /// than our refusal. It is asked to parse the text, not to run it.
+    pub(super) async fn syntax_error_or(
+        &mut self,
+        refusal: Error,
+        sql: &[u8],
+        types: &[u32],
+    ) -> Error {
+        if refusal.message != planner::refusal::UNREADABLE {
+            return refusal;
+        }
+        match self.describe_hidden(ShardId(0), sql, types, &[]).await {
+            Err(error) if error.code == "42601" || error.is_fatal() => error,
+            Ok(_) | Err(_) => refusal,
+        }
     }
 
     /// The one shard of a direct route. Where any will do, one that is enlisted already.

@@ -158,6 +158,7 @@ impl Session {
                 Ok(())
             }
             Statement::Set(set) => {
+                self.check_set(set)?;
                 self.on_all_enlisted(frame).await?;
                 if self.leases.iter().all(|held| held.lease.error.is_none()) {
                     self.note_set(set);

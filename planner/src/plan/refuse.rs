@@ -12,7 +12,7 @@ pub(super) fn undeclared(table: &str) -> Refusal {
 
 pub(super) fn unreadable() -> Refusal {
     Refusal::unsupported(
-        "this statement could not be read, so its shards are not known",
+        crate::refusal::UNREADABLE,
         "It uses syntax that the planner does not know, and it may concern several shards.",
         "Write it in simpler syntax, or split it.",
     )
