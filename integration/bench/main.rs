@@ -67,12 +67,14 @@ fn bench(options: &Options) -> Result<(), Failure> {
     let pgbouncer = pgbouncer_version()?;
     progress("starting and loading the servers");
     let servers = Servers::start()?;
-    let directory = tempfile::tempdir()?;
     let programs = servers.plain.programs();
-    programs.hand_over(directory.path())?;
-    let load = Load::prepare(programs, directory.path(), options.seconds())?;
-    let idle = idle_memory(options, &servers, directory.path())?;
-    let samples = runs(options, &servers, &load, directory.path())?;
+    // Goes with the servers' own files, even should this process be killed.
+    let directory = servers.plain.directory().join("peers");
+    std::fs::create_dir(&directory)?;
+    programs.hand_over(&directory)?;
+    let load = Load::prepare(programs, &directory, options.seconds())?;
+    let idle = idle_memory(options, &servers, &directory)?;
+    let samples = runs(options, &servers, &load, &directory)?;
     let targets = targets::judge(options, &samples, &idle);
     let report = Report {
         options,

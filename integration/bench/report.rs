@@ -73,11 +73,12 @@ impl Report<'_> {
     fn runs(&self, text: &mut String) {
         let _ = writeln!(
             text,
-            "{:<9}{:>8}  {:<22}{:>8}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}{:>9}",
+            "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}{:>9}",
             "mode",
             "clients",
             "peer",
             "CPU µs",
+            "range",
             "user",
             "÷ forward",
             "÷ PgB",
@@ -97,11 +98,12 @@ impl Report<'_> {
             };
             let _ = writeln!(
                 text,
-                "{:<9}{:>8}  {:<22}{:>8}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}{:>9}",
+                "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}{:>9}",
                 case.mode.name(),
                 case.clients,
                 peer.name(),
                 number(of(|s| s.cpu_us), 1),
+                self.range(case, peer),
                 number(of(|s| s.user_us), 1),
                 number(to(Peer::Forwarder, |s| s.cpu_us), 2),
                 number(to(Peer::Pgbouncer, |s| s.cpu_us), 2),
@@ -110,6 +112,18 @@ impl Report<'_> {
                 number(of(|s| Some(s.p50_us)), 0),
                 number(of(|s| Some(s.p99_us)), 0),
             );
+        }
+    }
+
+    /// The least and the most CPU that a round took, which tells how noisy the machine was.
+    fn range(&self, case: Case, peer: Peer) -> String {
+        let rounds = self.samples[&(case, peer)].iter().flatten();
+        let cpu: Vec<f64> = rounds.filter_map(|sample| sample.cpu_us).collect();
+        let least = cpu.iter().copied().reduce(f64::min);
+        let most = cpu.iter().copied().reduce(f64::max);
+        match least.zip(most) {
+            Some((least, most)) => format!("{least:.1}–{most:.1}"),
+            None => number(None, 1),
         }
     }
 

@@ -76,7 +76,8 @@ impl Database {
         })
     }
 
-    /// The pool of one server for one server user, made on first use.
+    /// The pool of one server for one server user, made on first use, and anew once a reload gave
+    /// the user another password; connections lent by the old pool close when they come back.
     pub fn pool(
         &self,
         shard: ShardId,
@@ -85,7 +86,9 @@ impl Database {
     ) -> Result<Arc<Pool>, Error> {
         let mut pools = self.pools.lock().map_err(|_| poisoned())?;
         let key = (shard, endpoint, user.name.clone());
-        if let Some(pool) = pools.get(&key) {
+        if let Some(pool) = pools.get(&key)
+            && pool.password == user.password
+        {
             return Ok(Arc::clone(pool));
         }
         let target = ConnectTarget {
@@ -193,11 +196,14 @@ pub struct Statement {
     pub types: Box<[u32]>,
 }
 
+/// A text with the parameter types that its Parse declared.
+type StatementText = (Box<[u8]>, Box<[u32]>);
+
 /// Gives equal statements equal ids, over all clients, so that a server prepares each once.
 #[derive(Default)]
 struct Statements {
     next: AtomicU64,
-    known: Mutex<HashMap<(Box<[u8]>, Box<[u32]>), Weak<Statement>>>,
+    known: Mutex<HashMap<StatementText, Weak<Statement>>>,
 }
 
 impl Statements {
@@ -212,7 +218,7 @@ impl Statements {
         let Ok(mut known) = self.known.lock() else {
             return new();
         };
-        let key: (Box<[u8]>, Box<[u32]>) = (sql.into(), types.into());
+        let key: StatementText = (sql.into(), types.into());
         if let Some(found) = known.get(&key).and_then(Weak::upgrade) {
             return found;
         }

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{Activity, Identity, Server};
-use crate::config::PoolSettings;
+use crate::config::{PoolSettings, Secret};
 use crate::error::{Error, Fault};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
 use crate::net::{Instant, timeout};
@@ -83,6 +83,8 @@ impl bb8::ManageConnection for Manager {
 
 pub struct Pool {
     pub key: PoolKey,
+    /// What the user logs in with.
+    pub password: Option<Secret>,
     /// Sessions waiting for a connection now.
     waiting: AtomicUsize,
     metrics: Arc<DatabaseMetrics>,
@@ -125,6 +127,7 @@ impl Pool {
             dbname: target.dbname.clone(),
             user: target.user.clone(),
         };
+        let password = target.password.clone();
         let manager = Manager {
             target,
             max_prepared: settings.max_prepared.max(1),
@@ -144,6 +147,7 @@ impl Pool {
             .build_unchecked(manager);
         Arc::new(Self {
             key,
+            password,
             waiting: AtomicUsize::new(0),
             metrics,
             settings: settings.clone(),
@@ -169,7 +173,7 @@ impl Pool {
         };
         if self.connections.state().idle_connections == 0 {
             // Connecting ourselves tells the true reason when it fails; bb8 only times out.
-            let server = self.connections.dedicated_connection().await?;
+            let server = Box::pin(self.connections.dedicated_connection()).await?;
             // Another lease may have come back meanwhile; then ours is one too many.
             let _ = self.connections.add(server);
         }

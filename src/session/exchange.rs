@@ -142,7 +142,8 @@ impl Session {
             let mark = &mut self.marks[usize::from(shard.0)];
             let mut pick = self.db.cluster.pick_read(shard, mark)?;
             if pick.reason.passes_with_time() && !max_wait.is_zero() {
-                pick = self.db.cluster.wait_fresh(shard, mark, max_wait).await?;
+                // Boxed, as all that is rare: what a session may await is room it takes while idle.
+                pick = Box::pin(self.db.cluster.wait_fresh(shard, mark, max_wait)).await?;
             }
             if pick.role == Role::Primary {
                 self.db.metrics.reads.increment(read_by(pick.reason));
@@ -170,7 +171,7 @@ impl Session {
         let deadline = Instant::now() + self.db.config.pool.checkout_timeout;
         let endpoint = match self.db.cluster.primary(shard) {
             Some(endpoint) => endpoint,
-            None => self.db.cluster.primary_or_wait(shard, deadline).await?,
+            None => Box::pin(self.db.cluster.primary_or_wait(shard, deadline)).await?,
         };
         Ok((false, self.checkout(shard, endpoint).await?))
     }

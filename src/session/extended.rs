@@ -236,9 +236,6 @@ impl Session {
         if !self.is_repeated(&parse) {
             let prepared = self.prepare(parse.sql, &parse.types)?;
             self.batch.statements.insert(parse.name.to_vec(), prepared);
-            self.info
-                .prepared
-                .store(self.batch.statements.len(), Relaxed);
         }
         self.batch.pending.push(parse.name.to_vec());
         self.batch.fresh.push(parse.name.to_vec());
@@ -389,7 +386,7 @@ impl Session {
                 .insert(portal.to_vec(), Portal::Local(local));
             return Ok(());
         }
-        if let Some(index) = self.everywhere(&plan.statement, &statement.sql).await? {
+        if let Some(index) = Box::pin(self.everywhere(&plan.statement, &statement.sql)).await? {
             return self.bind_on(index, portal, name, rest, &plan).await;
         }
         // Values are read only where something depends on them.
@@ -443,9 +440,12 @@ impl Session {
                 (access, route.shards, execution)
             }
             Err(error) => {
-                return Err(self
-                    .syntax_error_or(error, &statement.sql, &statement.types)
-                    .await);
+                return Err(Box::pin(self.syntax_error_or(
+                    error,
+                    &statement.sql,
+                    &statement.types,
+                ))
+                .await);
             }
         };
         let made = match execution {
@@ -653,7 +653,7 @@ impl Session {
     async fn describe(&mut self, frame: &[u8]) -> Result<(), Error> {
         match frontend::Named::read(&frame[HEADER..], "DESCRIBE")? {
             frontend::Named::Statement(name) => self.describe_statement(name).await,
-            frontend::Named::Portal(name) => self.describe_portal(name, frame).await,
+            frontend::Named::Portal(name) => Box::pin(self.describe_portal(name, frame)).await,
         }
     }
 
@@ -686,7 +686,7 @@ impl Session {
         let shard = match &plan.target {
             Target::Refused(refusal) => {
                 let refusal = refusal.clone().into();
-                return Err(self.syntax_error_or(refusal, &text.sql, &text.types).await);
+                return Err(Box::pin(self.syntax_error_or(refusal, &text.sql, &text.types)).await);
             }
             Target::OneShard(shard) => *shard,
             Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) => {
@@ -829,8 +829,8 @@ impl Session {
                 Ok(())
             }
             Some(Portal::Local(_)) => self.execute_local(name).await,
-            Some(Portal::Scatter(_)) => self.execute_scatter(name, max_rows).await,
-            Some(Portal::Broadcast(_)) => self.execute_broadcast(name).await,
+            Some(Portal::Scatter(_)) => Box::pin(self.execute_scatter(name, max_rows)).await,
+            Some(Portal::Broadcast(_)) => Box::pin(self.execute_broadcast(name)).await,
         }
     }
 
@@ -848,7 +848,7 @@ impl Session {
                 write::command_complete(&mut out, opening_tag(&text));
             }
             Local::End { commit } => {
-                let tag = self.end_everywhere(commit).await?;
+                let tag = Box::pin(self.end_everywhere(commit)).await?;
                 write::command_complete(&mut out, tag);
             }
             Local::Set(set) => {
@@ -1056,9 +1056,6 @@ impl Session {
                 // Its Parse may still be owed an answer.
                 self.complete_pending();
                 self.batch.statements.remove(name);
-                self.info
-                    .prepared
-                    .store(self.batch.statements.len(), Relaxed);
                 self.emit(write::CLOSE_COMPLETE);
             }
             frontend::Named::Portal(name) => match self.batch.portals.remove(name) {
@@ -1180,11 +1177,13 @@ impl Session {
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
+        let prepared = self.batch.statements.len();
+        self.info.prepared.store(prepared, Relaxed);
         if self.block.is_none() {
             self.batch.portals.clear();
         }
         if changed_schema && self.db.config.is_sharded() {
-            self.db.cluster.reload_catalog().await;
+            Box::pin(self.db.cluster.reload_catalog()).await;
         }
     }
 }

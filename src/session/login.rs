@@ -20,7 +20,7 @@ pub const ADMIN_DATABASE: &str = "ringway";
 
 /// What a new connection turned out to be.
 pub enum Arrival {
-    Session(Box<(Session, Registration)>),
+    Session(Box<Session>, Registration),
     /// A connection to the admin database by one who may.
     Admin {
         conn: Conn,
@@ -92,7 +92,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             };
             let info = Arc::clone(&registration.info);
             let session = Session::new(login, db, Arc::clone(shared), directory.generation, info);
-            Arrival::Session(Box::new((session, registration)))
+            Arrival::Session(Box::new(session), registration)
         }
         Err(error) => {
             shared.metrics.login_failures.increment(1);
@@ -129,7 +129,7 @@ async fn welcome(
 ) -> Result<Welcomed, Error> {
     let key_len = startup::cancel_key_len(packet.minor());
     let registration = shared.register(newcomer(stream, &packet), key_len);
-    if shared.clients().len() > directory.config.general.max_clients {
+    if shared.client_count() > directory.config.general.max_clients {
         return Err(
             Error::new(Fault::Operator, "53300", "sorry, too many clients already")
                 .hint("Raise max_clients."),

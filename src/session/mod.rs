@@ -40,7 +40,7 @@ use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
-pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Registration, Shared};
+pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -149,14 +149,14 @@ impl Session {
     }
 
     /// Serves until the client leaves or must go.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         self.info.attend().await;
         let end = self.serve().await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
             error.write_to(&mut self.client.outbox);
-            let _ = net::timeout(FAREWELL, self.client.drain()).await;
+            let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
         }
         self.leave();
     }

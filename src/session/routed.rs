@@ -36,7 +36,7 @@ impl Session {
         let decided = self.decide(plan, values, &hints);
         let (access, route) = match decided {
             Ok(decided) => decided,
-            Err(error) => return Err(self.syntax_error_or(error, sql, &[]).await),
+            Err(error) => return Err(Box::pin(self.syntax_error_or(error, sql, &[])).await),
         };
         let routes = &self.db.metrics.routes;
         match route.execution {
@@ -45,14 +45,14 @@ impl Session {
                 let shard = self.pick_shard(&route.shards);
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
                 if matches!(plan.statement, Statement::Ddl { .. }) {
-                    self.db.cluster.reload_catalog().await;
+                    Box::pin(self.db.cluster.reload_catalog()).await;
                 }
                 result
             }
             Execution::Merge { merge, sql } => {
                 routes.increment(RouteKind::Merge);
                 let shards = self.shard_set(&route.shards);
-                self.merged_simple(merge, &sql, &shards, values).await
+                Box::pin(self.merged_simple(merge, &sql, &shards, values)).await
             }
             Execution::SumTags | Execution::SameAnswer => {
                 routes.increment(RouteKind::Broadcast);
@@ -60,7 +60,7 @@ impl Session {
                 let shards = self.shard_set(&route.shards);
                 let mut request = BytesMut::new();
                 write::query(&mut request, values.sql);
-                let answer = self.broadcast(plan, &request, &shards, sum).await?;
+                let answer = Box::pin(self.broadcast(plan, &request, &shards, sum)).await?;
                 self.client.outbox.extend_from_slice(&answer.rows);
                 write::command_complete(&mut self.client.outbox, &answer.tag);
                 self.ready();
@@ -265,7 +265,7 @@ impl Session {
         let mut servers = pick(&mut self.leases, &indexes);
         let result = run_on_each(&mut servers, request, transactional).await;
         if matches!(plan.statement, Statement::Ddl { .. }) {
-            self.db.cluster.reload_catalog().await;
+            Box::pin(self.db.cluster.reload_catalog()).await;
         }
         let mut answers = result?;
         if let SessionEffect::DiscardAll = plan.effect {

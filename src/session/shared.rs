@@ -89,7 +89,7 @@ pub struct ClientInfo {
     pub connected_at: Instant,
     pub cancel: CancelSlot,
     pub pinned: Mutex<Option<&'static str>>,
-    /// Statements prepared by name, for SHOW CLIENTS.
+    /// Prepared statements as of the last Sync, for SHOW CLIENTS.
     pub prepared: AtomicUsize,
     /// When its last statement came, in microseconds after it connected.
     last_request_us: AtomicU64,
@@ -257,6 +257,10 @@ impl Shared {
         let client = self.clients.0.lock().ok()?.get(&pid).cloned()?;
         let is_his = client.key.len() == key.len() && same(&client.key, key);
         is_his.then(|| (client.database.clone(), client.cancel.servers()))
+    }
+
+    pub fn client_count(&self) -> usize {
+        self.clients.0.lock().map_or(0, |clients| clients.len())
     }
 
     pub fn clients(&self) -> Vec<Arc<ClientInfo>> {

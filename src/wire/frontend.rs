@@ -73,6 +73,7 @@ pub struct Bind<'a> {
 
 impl<'a> Bind<'a> {
     /// The names only: enough when nothing depends on the values.
+    #[allow(clippy::type_complexity)]
     pub fn names(mut body: &'a [u8]) -> Result<(&'a [u8], &'a [u8], &'a [u8]), Error> {
         let bytes = &mut body;
         let portal = cstr(bytes).ok_or_else(|| malformed("Bind"))?;
