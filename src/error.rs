@@ -1,5 +1,5 @@
-//! Every error answers four questions: what may the client see, whose fault is it, may the
-//! statement be retried, may the connection live.
+//! Every error answers three questions: what may the client see, whose fault is it, may the
+//! client's connection live.
 
 use std::borrow::Cow;
 use std::fmt;

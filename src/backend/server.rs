@@ -1,6 +1,6 @@
 //! A server connection and the queue of replies it still owes: that queue IS the state.
 //!
-//! Frames are looked at by tag and length only. Those meant for the client stay where they were
+//! Rows and COPY data are looked at by tag and length only. Frames meant for the client stay where they were
 //! read (the first `approved` bytes of the inbox) until they are written to it; those that
 //! answer a message of ours are taken out.
 

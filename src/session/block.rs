@@ -2,7 +2,7 @@
 //!
 //! BEGIN is answered at once and sent to a shard with the first statement that needs it, so a
 //! transaction occupies only the shards it touches. What ran on all enlisted shards before (BEGIN,
-//! SAVEPOINT, SET LOCAL) is replayed on one that joins later.
+//! SAVEPOINT, SET) is replayed on one that joins later.
 
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};

@@ -1,4 +1,4 @@
-//! What sessions share: limits, and who is connected.
+//! What sessions share: the configuration in force, who is connected, and whether the process ends.
 
 use std::collections::HashMap;
 use std::future::Future;

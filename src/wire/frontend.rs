@@ -1,4 +1,4 @@
-//! The client's extended-protocol messages, borrowed from the frame's body.
+//! The client's messages after login, borrowed from the frame's body, and what length each may have.
 
 use super::frame::{cstr, i16, i32, take, u8};
 use crate::error::Error;
@@ -26,7 +26,7 @@ pub fn check(tag: u8, len: usize, max: usize) -> Result<(), Error> {
             .detail(format!(
                 "The message has {len} bytes, the limit is {limit}."
             ))
-            .hint("Raise max_message_bytes, or send the value with COPY."));
+            .hint("Raise max_message_mib, or send the value with COPY."));
     }
     Ok(())
 }
