@@ -79,8 +79,10 @@ pub enum Expect {
     /// Not a reply: ParseComplete for a statement that the server knows already.
     Known(StatementId),
     Bind,
+    /// `evicts`: a statement that is forgotten for it, and not if the server skips this Close.
     Close {
         show: bool,
+        evicts: Option<StatementId>,
     },
     Describe,
     Execute,
@@ -127,6 +129,8 @@ pub struct Activity {
     pub prepared: AtomicUsize,
     /// It is being cleaned before it may be used again.
     pub resetting: AtomicBool,
+    /// CancelRequests on their way to it: whoever had it next would be hit by them.
+    pub cancels: AtomicUsize,
 }
 
 pub struct Server {
@@ -199,7 +203,8 @@ impl Server {
 
     /// True when nothing is owed and no transaction is open.
     pub fn is_clean(&self) -> bool {
-        self.doubt.is_none()
+        self.identity.activity.cancels.load(Relaxed) == 0
+            && self.doubt.is_none()
             && self.expect.is_empty()
             && self.status == Status::Idle
             && self.conn.inbox.is_empty()
@@ -323,7 +328,10 @@ impl Server {
         {
             self.prepared.remove(&oldest);
             write::close(&mut self.conn.outbox, b'S', &oldest.server_name());
-            self.expect.push_back(Expect::Close { show: false });
+            self.expect.push_back(Expect::Close {
+                show: false,
+                evicts: Some(oldest),
+            });
         }
         write::parse(&mut self.conn.outbox, &id.server_name(), sql, types);
         self.expect.push_back(Expect::Parse {
@@ -459,7 +467,7 @@ impl Server {
             Some(
                 Expect::Ready { show: false }
                     | Expect::Parse { show: false, .. }
-                    | Expect::Close { show: false }
+                    | Expect::Close { show: false, .. }
             )
         )
     }
@@ -503,7 +511,7 @@ impl Server {
             b'1' => self.finish_parse()?,
             b'2' => self.finish(tag, |e| matches!(e, Expect::Bind))?,
             b'3' => match self.expect.pop_front() {
-                Some(Expect::Close { show }) => show,
+                Some(Expect::Close { show, .. }) => show,
                 _ => return Err(unexpected(tag)),
             },
             b'n' => self.finish(tag, |e| matches!(e, Expect::Describe))?,
@@ -642,6 +650,13 @@ impl Server {
             .is_some_and(|e| !matches!(e, Expect::Ready { .. }))
         {
             let skipped = self.expect.pop_front();
+            // The server ignored that Close as well, so it still has the statement.
+            if let Some(Expect::Close {
+                evicts: Some(id), ..
+            }) = skipped
+            {
+                self.prepared.insert(id, 0);
+            }
             if let Some(Expect::Parse { show: true, id, .. } | Expect::Known(id)) = skipped {
                 self.rejected.push(id);
             }

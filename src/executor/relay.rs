@@ -10,10 +10,12 @@ use bytes::Buf;
 use crate::backend::server::{Expect, Progress, Server};
 use crate::error::Error;
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
-use crate::wire::frame;
+use crate::wire::{frame, frontend};
 
 /// While a statement runs, at most this much of what the client sends next is read ahead.
 const READ_AHEAD: usize = 8 * 1024;
+/// Nothing but CopyData has business being longer while data is copied.
+const MAX_MESSAGE_AMID_COPY: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -39,7 +41,12 @@ pub enum Broken {
 /// Cancel safety: none; dropping the future midway leaves the server in doubt, which its pool sees.
 pub async fn relay(client: &mut Conn, server: &mut Server) -> Result<End, Broken> {
     let mut copy = CopyIn::default();
-    poll_fn(|cx| poll_relay(cx, client, server, &mut copy)).await
+    let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy)).await;
+    match end {
+        // The rest of that frame would be read as messages.
+        Err(Broken::Server(error)) if copy.rest_of_frame > 0 => Err(Broken::Server(error.fatal())),
+        end => end,
+    }
 }
 
 /// Where in the client's COPY stream we are.
@@ -164,6 +171,9 @@ fn move_copy(client: &mut Conn, server: &mut Server, copy: &mut CopyIn) -> Resul
             };
             if header.tag != b'd' && client.inbox.len() < header.len {
                 break;
+            }
+            if header.tag != b'd' {
+                frontend::check(header.tag, header.len, MAX_MESSAGE_AMID_COPY)?;
             }
             match header.tag {
                 b'd' => {}

@@ -7,6 +7,9 @@
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};
 
+/// Texts remembered for shards that join later.
+const MAX_PRELUDE: usize = 10_000;
+
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Block {
     /// Each statement is its own transaction.
@@ -49,10 +52,22 @@ impl Block {
     }
 
     /// Remembers a text that every shard of this block must have run.
-    pub fn push(&mut self, sql: &[u8]) {
+    ///
+    /// # Errors
+    /// 54000 when there are too many; each would have to be replayed on a shard that joins.
+    pub fn push(&mut self, sql: &[u8]) -> Result<(), Error> {
         match self {
-            Self::None => {}
-            Self::Open { prelude } | Self::Failed { prelude } => prelude.push(sql.to_vec()),
+            Self::None => Ok(()),
+            Self::Open { prelude } | Self::Failed { prelude } if prelude.len() < MAX_PRELUDE => {
+                prelude.push(sql.to_vec());
+                Ok(())
+            }
+            Self::Open { .. } | Self::Failed { .. } => {
+                let message = "too many savepoints and settings in one transaction";
+                Err(Error::new(Fault::Client, "54000", message)
+                    .detail(format!("A transaction may have {MAX_PRELUDE} of them."))
+                    .hint("Commit more often."))
+            }
         }
     }
 

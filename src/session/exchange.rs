@@ -12,6 +12,7 @@ use super::{ClientState, Enlisted, Session};
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
+use crate::executor::database::parse_context;
 use crate::executor::relay::{Broken, End, relay};
 use crate::metrics::ReadBy;
 use crate::net::Instant;
@@ -29,6 +30,9 @@ impl Session {
     pub(super) async fn enlist(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         if access == Access::Write {
             self.check_single_writer(shard)?;
+        }
+        if self.batch.suspended {
+            Box::pin(self.end_runs()).await?;
         }
         let index = match self.held(shard, access) {
             Some(index) => index,
@@ -101,6 +105,7 @@ impl Session {
             leaves_mark: false,
             pinned: session_mode,
             needs_sync: false,
+            ran_set: false,
         };
         apply_settings(&mut held.lease, &self.settings).await?;
         self.leases.push(held);
@@ -197,6 +202,7 @@ impl Session {
         let Self { leases, block, .. } = self;
         let held = &mut leases[index];
         match block.prelude() {
+            [] => return Err(begun_elsewhere()),
             [begin] if PLAIN_BEGIN.contains(&begin.as_slice()) => {
                 held.lease.send_query(begin, false)
             }
@@ -240,7 +246,12 @@ impl Session {
                 Err(error.fatal())
             }
             Err(Broken::Server(error)) => {
+                // A server that says why before it goes has said it to the client too.
+                let said_why = self.leases[index].lease.error.is_some();
                 let error = self.server_lost(index, error);
+                if said_why {
+                    return Err(Error::told().fatal());
+                }
                 // The client believes in a transaction that is gone.
                 Err(if in_transaction { error.fatal() } else { error })
             }
@@ -249,12 +260,22 @@ impl Session {
 
     /// Drops a server connection that was lost or makes no sense.
     pub(super) fn server_lost(&mut self, index: usize, error: Error) -> Error {
-        let mut held = self.leases.remove(index);
-        self.batch.active = None;
+        let mut held = self.remove(index);
         held.lease.doubt = Some("an exchange broke");
         let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
         tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
         if unfinished { error.fatal() } else { error }
+    }
+
+    /// Takes a connection out of this session's hands.
+    pub(super) fn remove(&mut self, index: usize) -> Enlisted {
+        let held = self.leases.remove(index);
+        self.batch.active = None;
+        if held.leaves_mark {
+            // Its write may have happened, whatever became of the answer.
+            self.marks[usize::from(held.shard.0)].wrote(Instant::now());
+        }
+        held
     }
 
     /// The client is gone while servers work for it: cancel what runs, use no connection again.
@@ -283,7 +304,10 @@ impl Session {
                 self.marks[usize::from(held.shard.0)].wrote(now);
             }
             held.in_block = false;
+            held.ran_set = false;
         }
+        self.savepoints = false;
+        self.batch.forget_portals();
         self.release();
     }
 
@@ -345,8 +369,20 @@ impl Session {
 
     /// A SET or RESET has succeeded on the servers this session holds.
     pub(super) fn note_set(&mut self, set: &SetStatement) {
-        if !set.local {
+        if set.local {
+            return;
+        }
+        let interval = set
+            .value
+            .as_deref()
+            .is_some_and(|v| v.to_ascii_lowercase().starts_with("interval"));
+        if !self.savepoints && !interval {
             self.pending_sets.push(set.clone());
+            return;
+        }
+        // ROLLBACK TO may undo it, or it cannot be written again as it stands: it stays where it is.
+        for held in self.leases.iter_mut().filter(|held| held.ran_set) {
+            held.pinned = Some("SET that cannot follow the client");
         }
     }
 
@@ -356,11 +392,8 @@ impl Session {
             return;
         }
         let sets = std::mem::take(&mut self.pending_sets);
-        if self
-            .leases
-            .iter()
-            .any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some())
-        {
+        let mut ran = self.leases.iter().filter(|held| held.ran_set);
+        if ran.any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some()) {
             return;
         }
         let mut settings = Settings::clone(&self.settings);
@@ -376,7 +409,8 @@ impl Session {
             true => Arc::clone(&applied),
             false => Arc::new(settings),
         };
-        for held in &mut self.leases {
+        self.context = parse_context(&self.settings);
+        for held in self.leases.iter_mut().filter(|held| held.ran_set) {
             held.lease.applied = Arc::clone(&applied);
         }
     }
@@ -402,11 +436,22 @@ impl Session {
     /// DISCARD ALL has succeeded: everything is as at the start.
     pub(super) fn discard_all(&mut self, index: usize) {
         self.settings = Arc::new(self.base.clone());
+        self.context = parse_context(&self.settings);
         self.batch.forget_statements();
         let lease = &mut self.leases[index].lease;
         lease.forget_prepared();
         lease.applied = Arc::default();
     }
+}
+
+/// A transaction whose BEGIN came within another text cannot be told to a second server.
+fn begun_elsewhere() -> Error {
+    planner::Refusal::unsupported(
+        "transaction was begun together with other statements",
+        "A second shard has to join it, and cannot be told how it was begun.",
+        "Send BEGIN by itself.",
+    )
+    .into()
 }
 
 fn read_by(reason: ReadReason) -> ReadBy {

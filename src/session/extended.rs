@@ -33,6 +33,8 @@ use crate::wire::write;
 
 /// Messages for a server above this are sent before more are read.
 const PIPELINE_HIGH: usize = 64 * 1024;
+/// The same in messages whose replies are owed.
+const PIPELINE_MESSAGES: usize = 1000;
 
 /// The extended protocol's state between messages.
 #[derive(Default)]
@@ -46,7 +48,9 @@ pub(super) struct Batch {
     /// Statements parsed since the last Sync: an error may undo them.
     fresh: Vec<Vec<u8>>,
     /// An error was reported: everything up to Sync is ignored.
-    skipping: bool,
+    pub(super) skipping: bool,
+    /// A merge has paused and holds its servers.
+    pub(super) suspended: bool,
     /// SETs executed since the last Sync.
     sets: Vec<SetStatement>,
     discarded: Option<usize>,
@@ -71,6 +75,13 @@ impl Batch {
 
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
         self.statements.contains_key(name)
+    }
+
+    /// At the end of a transaction.
+    pub(super) fn forget_portals(&mut self) {
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
     }
 
     /// Plans of another configuration are not this one's.
@@ -132,6 +143,9 @@ struct ScatterPortal {
     merger: Option<Merger>,
     run: Option<(Run, Vec<usize>)>,
     columns: BytesMut,
+    access: Access,
+    /// Its shards were needed for something else before its last row.
+    interrupted: bool,
 }
 
 struct BroadcastPortal {
@@ -180,6 +194,7 @@ impl Session {
         };
         match result {
             Err(error) if error.is_fatal() => Err(error),
+            Err(error) if error.is_told() => Ok(()),
             Err(error) => self.fail_batch(&error).await,
             Ok(()) => Ok(()),
         }
@@ -187,11 +202,17 @@ impl Session {
 
     /// Keeps a long pipeline from piling up.
     async fn relieve(&mut self) -> Result<(), Error> {
+        if self.batch.pending.len() > PIPELINE_MESSAGES {
+            self.check_pending().await?;
+        }
         match self.batch.active {
             Some(index) if self.leases[index].lease.conn.outbox.len() > PIPELINE_HIGH => {
                 self.fetch().await
             }
-            _ => Ok(()),
+            Some(index) if self.leases[index].lease.expect.len() > PIPELINE_MESSAGES => {
+                self.fetch().await
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -210,7 +231,10 @@ impl Session {
                 held.needs_sync = true;
                 held.lease.send_failure(frame.freeze());
                 self.batch.active = Some(index);
-                self.fetch().await
+                match self.fetch().await {
+                    Err(error) if !error.is_told() => Err(error),
+                    Ok(()) | Err(_) => Ok(()),
+                }
             }
             None => {
                 self.client.outbox.extend_from_slice(&frame);
@@ -248,6 +272,7 @@ impl Session {
             known.version == self.db.cluster.catalog().version
                 && *known.statement.sql == *parse.sql
                 && *known.statement.types == *parse.types
+                && *known.statement.context == *self.context
         })
     }
 
@@ -267,14 +292,14 @@ impl Session {
         let pieces = shape.pieces.as_slice().into();
         self.shape = shape;
         Ok(Prepared {
-            statement: self.db.statement(sql, types),
+            statement: self.db.statement(sql, types, &self.context),
             plan,
             pieces,
             version: catalog.version,
         })
     }
 
-    /// The statement of that name, planned anew if the schema has changed since.
+    /// The statement of that name, planned anew if the schema or the session's settings changed since.
     fn prepared(&mut self, name: &[u8]) -> Result<&Prepared, Error> {
         let missing = || {
             let name = String::from_utf8_lossy(name);
@@ -288,7 +313,9 @@ impl Session {
             )
         };
         let found = self.batch.statements.get(name).ok_or_else(missing)?;
-        if found.version != self.db.cluster.catalog().version {
+        let renew = found.version != self.db.cluster.catalog().version
+            || *found.statement.context != *self.context;
+        if renew {
             let statement = Arc::clone(&found.statement);
             let renewed = self.prepare(&statement.sql, &statement.types)?;
             self.batch.statements.insert(name.to_vec(), renewed);
@@ -457,6 +484,7 @@ impl Session {
         };
         let made = match execution {
             Kind::Direct => {
+                self.check_transaction_control(&plan.statement, &statement.sql)?;
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
                 let index = self.enlist(shard, access).await?;
@@ -472,6 +500,8 @@ impl Session {
                     merger: merger?,
                     run: None,
                     columns: BytesMut::new(),
+                    access,
+                    interrupted: false,
                 }))
             }
             Kind::Broadcast { sum } => {
@@ -595,9 +625,17 @@ impl Session {
             | Statement::Other
             | Statement::Multiple => return Ok(None),
         };
-        let used =
-            |held: &super::Enlisted| held.in_block || held.needs_sync || held.pinned.is_some();
-        let first = match self.leases.iter().position(used) {
+        if let Statement::Set(set) = statement {
+            self.check_set(set)?;
+        }
+        if *statement == Statement::Savepoint {
+            self.check_revivable()?;
+        }
+        // What is pinned but has no part in this transaction comes last.
+        let used = |held: &super::Enlisted| held.in_block || held.needs_sync;
+        let first = self.leases.iter().position(used);
+        let first = first.or_else(|| self.leases.iter().position(|held| held.pinned.is_some()));
+        let first = match first {
             Some(index) => {
                 self.enlist(self.leases[index].shard, Access::Primary)
                     .await?
@@ -614,8 +652,11 @@ impl Session {
             for index in others {
                 let text = String::from_utf8_lossy(sql);
                 self.leases[index].lease.run_hidden(&text).await?;
+                self.leases[index].ran_set = true;
             }
-            self.block.push(sql);
+            self.leases[first].ran_set = true;
+            self.savepoints |= *statement == Statement::Savepoint;
+            self.block.push(sql)?;
         }
         Ok(Some(first))
     }
@@ -638,7 +679,8 @@ impl Session {
     /// Gets all replies the active server owes.
     ///
     /// # Errors
-    /// The loss of the server. Its own error is told to the client, and skips to Sync.
+    /// The loss of the server; or [`Error::told`] when the server reported an error, which the
+    /// client has seen then: nothing more may run before Sync.
     async fn fetch(&mut self) -> Result<(), Error> {
         let Some(index) = self.batch.active else {
             return Ok(());
@@ -651,6 +693,7 @@ impl Session {
         self.relay(index).await?;
         if self.leases[index].lease.error.is_some() {
             self.batch.skipping = true;
+            return Err(Error::told());
         }
         Ok(())
     }
@@ -764,6 +807,7 @@ impl Session {
     ) -> Result<BytesMut, Error> {
         self.fetch().await?;
         let index = self.enlist(shard, Access::Primary).await?;
+        self.sync_quietly(&[index]).await?;
         let server = &mut self.leases[index].lease;
         // BEGIN may be under way; its reply is not this one's.
         server.settle().await?;
@@ -931,7 +975,7 @@ impl Session {
             return Ok(());
         };
         self.fetch().await?;
-        let indexes = self.enlist_for_read(&portal.shards).await?;
+        let indexes = self.enlist_for_read(&portal.shards, portal.access).await?;
         self.sync_quietly(&indexes).await?;
         let mut servers = routed::pick(&mut self.leases, &indexes);
         let request = Request::Extended {
@@ -969,6 +1013,14 @@ impl Session {
 
     async fn execute_scatter(&mut self, name: &[u8], max_rows: u32) -> Result<(), Error> {
         let mut portal = self.take_scatter(name)?;
+        if portal.interrupted {
+            return Err(planner::Refusal::unsupported(
+                "portal over several shards cannot be continued",
+                "Another statement ran on its shards while it was suspended.",
+                "Fetch all rows before the next statement, or use one connection for each.",
+            )
+            .into());
+        }
         self.start_scatter(&mut portal).await?;
         let mut out = BytesMut::new();
         if let Some((mut run, indexes)) = portal.run.take() {
@@ -988,6 +1040,7 @@ impl Session {
                 Pause::RowLimit => {
                     out.extend_from_slice(write::PORTAL_SUSPENDED);
                     portal.run = Some((run, indexes));
+                    self.batch.suspended = true;
                 }
                 Pause::Finished => write::command_complete(
                     &mut out,
@@ -1006,11 +1059,13 @@ impl Session {
 
     /// A merge that paused holds its servers; before they do anything else it must end.
     pub(super) async fn end_runs(&mut self) -> Result<(), Error> {
+        self.batch.suspended = false;
         let mut runs = Vec::new();
         for portal in self.batch.portals.values_mut() {
             if let Portal::Scatter(portal) = portal
                 && let Some(run) = portal.run.take()
             {
+                portal.interrupted = true;
                 runs.push(run);
             }
         }
@@ -1070,7 +1125,10 @@ impl Session {
                     self.activate(index).await?;
                     let lease = &mut self.leases[index].lease;
                     lease.conn.outbox.extend_from_slice(frame);
-                    lease.expect.push_back(Expect::Close { show: true });
+                    lease.expect.push_back(Expect::Close {
+                        show: true,
+                        evicts: None,
+                    });
                 }
                 Some(portal @ Portal::Scatter(_)) => {
                     self.batch.portals.insert(name.to_vec(), portal);
@@ -1114,12 +1172,14 @@ impl Session {
 
     async fn sync(&mut self) -> Result<(), Error> {
         if !self.batch.skipping
-            && let Err(error) = self.check_pending().await
+            && let Err(error) = self.before_sync().await
         {
             if error.is_fatal() {
                 return Err(error);
             }
-            self.fail_batch(&error).await?;
+            if !error.is_told() {
+                self.fail_batch(&error).await?;
+            }
         }
         let failed = std::mem::take(&mut self.batch.skipping);
         self.batch.pending.clear();
@@ -1130,7 +1190,8 @@ impl Session {
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if Some(index) != last && std::mem::take(&mut held.needs_sync) {
-                if failed {
+                // A server that failed by itself skips to Sync already.
+                if failed && held.lease.error.is_none() {
                     // What ran here belongs to the same transaction as what failed.
                     held.lease.send_failure(Bytes::new());
                 }
@@ -1167,6 +1228,44 @@ impl Session {
         Ok(())
     }
 
+    /// A simple Query amid extended messages ends what they began.
+    pub(super) async fn end_batch(&mut self) -> Result<(), Error> {
+        if self.batch.pending.is_empty() && !self.leases.iter().any(|held| held.needs_sync) {
+            return Ok(());
+        }
+        match self.check_pending().await {
+            Ok(()) => self.fetch().await,
+            Err(error) => Err(error),
+        }
+        .or_else(|error| {
+            if error.is_told() {
+                Ok(())
+            } else {
+                Err(error.fatal())
+            }
+        })?;
+        for held in &mut self.leases {
+            if std::mem::take(&mut held.needs_sync) {
+                held.lease.send_sync(false);
+                held.lease.settle().await.map_err(Error::fatal)?;
+            }
+        }
+        self.batch.active = None;
+        Ok(())
+    }
+
+    /// With several servers in one implicit transaction, each must have succeeded before any of
+    /// them is told to commit.
+    async fn before_sync(&mut self) -> Result<(), Error> {
+        self.check_pending().await?;
+        let in_use = self.leases.iter().filter(|held| held.needs_sync).count();
+        if in_use > 1 {
+            self.fetch().await
+        } else {
+            Ok(())
+        }
+    }
+
     async fn after_sync(&mut self, failed: bool) {
         let failed = failed || self.leases.iter().any(|held| held.lease.error.is_some());
         let sets = std::mem::take(&mut self.batch.sets);
@@ -1177,6 +1276,11 @@ impl Session {
             if let Some(index) = discarded.filter(|i| *i < self.leases.len()) {
                 self.discard_all(index);
             }
+        } else if !sets.is_empty() || discarded.is_some() {
+            // Some of it may have been committed before the error: nobody knows what they have.
+            self.leases
+                .iter_mut()
+                .for_each(|held| held.lease.tainted = true);
         }
         self.forget_rejected();
         let now = Instant::now();
@@ -1187,9 +1291,6 @@ impl Session {
         self.count_statements(executed, now.duration_since(start));
         let prepared = self.batch.statements.len();
         self.info.prepared.store(prepared, Relaxed);
-        if self.block.is_none() {
-            self.batch.portals.clear();
-        }
         if changed_schema && self.db.config.is_sharded() {
             Box::pin(self.db.cluster.reload_catalog()).await;
         }

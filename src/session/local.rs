@@ -62,10 +62,9 @@ impl Session {
         let tag = match deallocated {
             Deallocated::All => {
                 self.batch.forget_statements();
-                // Those of the server that it is about to drop as well.
-                self.leases
-                    .iter_mut()
-                    .for_each(|held| held.lease.forget_prepared());
+                // A pinned server is told, and drops what we prepared there as well.
+                let told = self.leases.iter_mut().filter(|held| held.pinned.is_some());
+                told.for_each(|held| held.lease.forget_prepared());
                 "DEALLOCATE ALL"
             }
             Deallocated::Name(name) => {

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 
 use super::shared::{Directory, Newcomer, Registration, Shared};
 use super::{Login, Session, auth, hints::Hints, settings, startup};
+use crate::backend::cancel;
 use crate::backend::server::Settings;
-use crate::backend::{cancel, server::Identity};
 use crate::config::{ClientAuth, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
@@ -336,8 +336,7 @@ async fn pass_cancel_on(shared: &Shared, directory: &Directory, pid: i32, key: &
     };
     let db = directory.databases.get(&database);
     let limit = directory.config.general.login_timeout;
-    for server in servers {
-        let server: &Identity = &server;
+    for server in &servers.0 {
         let tls = db.and_then(|db| db.tls());
         if let Err(error) =
             cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await

@@ -100,7 +100,16 @@ fn same_path(value: &str, path: &[String]) -> bool {
 /// Makes a SET or RESET that was committed part of the session's settings.
 pub(super) fn keep_setting(settings: &mut Settings, base: &Settings, set: &SetStatement) {
     match (&set.name, &set.value) {
-        (None, _) => *settings = base.clone(),
+        // RESET ALL leaves these two as they are (GUC_NO_RESET_ALL).
+        (None, _) => {
+            let kept = ["role", "session_authorization"];
+            let kept: Vec<_> = kept
+                .iter()
+                .filter_map(|name| settings.remove_entry(*name))
+                .collect();
+            *settings = base.clone();
+            settings.extend(kept);
+        }
         (Some(name), Some(value)) => {
             settings.insert(name.clone(), format!("SET {name} = {value}"));
         }

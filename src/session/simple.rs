@@ -79,8 +79,10 @@ impl Session {
         if self.block.is_none() {
             return Ok(());
         }
-        for held in &mut self.leases {
-            if held.in_block && held.lease.status == Status::InTransaction {
+        for held in self.leases.iter_mut().filter(|held| held.in_block) {
+            // Its BEGIN may be under way.
+            held.lease.settle().await.map_err(Error::fatal)?;
+            if held.lease.status == Status::InTransaction {
                 held.lease.send_failure(Bytes::new());
                 held.lease.send_sync(false);
                 held.lease.settle().await.map_err(Error::fatal)?;
@@ -150,7 +152,11 @@ impl Session {
                 self.end_block(frame, plan.statement == Statement::Commit)
                     .await
             }
-            Statement::Savepoint => self.on_all_enlisted(frame).await,
+            Statement::Savepoint => {
+                self.check_revivable()?;
+                self.savepoints = true;
+                self.on_all_enlisted(frame).await
+            }
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
                 self.db.metrics.routes.increment(RouteKind::Local);
                 self.set_local_setting(set)?;
@@ -274,6 +280,7 @@ impl Session {
                     .run_hidden("ROLLBACK")
                     .await
                     .map_err(Error::fatal)?;
+                self.block = Block::None;
                 self.complete("ROLLBACK");
                 return Ok(());
             }
@@ -304,11 +311,9 @@ impl Session {
     /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
     async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<(), Error> {
         let sql = text_of(&frame).to_owned();
-        let first = match self
-            .leases
-            .iter()
-            .position(|held| held.in_block || held.pinned.is_some())
-        {
+        let in_block = self.leases.iter().position(|held| held.in_block);
+        let pinned = || self.leases.iter().position(|held| held.pinned.is_some());
+        let first = match in_block.or_else(pinned) {
             Some(index) => index,
             None => self.enlist(ShardId(0), Access::Primary).await?,
         };
@@ -329,7 +334,19 @@ impl Session {
         {
             held.lease.run_hidden(&sql).await.map_err(Error::fatal)?;
         }
-        self.block.push(sql.as_bytes());
+        for held in self.leases.iter_mut().filter(|held| held.in_block) {
+            held.ran_set = true;
+        }
+        self.leases[first].ran_set = true;
+        self.block.push(sql.as_bytes())?;
+        Ok(())
+    }
+
+    /// A block that failed before any server knew of it has no savepoint to return to.
+    pub(super) fn check_revivable(&self) -> Result<(), Error> {
+        if self.block.is_failed() && !self.leases.iter().any(|held| held.in_block) {
+            return Err(aborted());
+        }
         Ok(())
     }
 
