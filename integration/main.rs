@@ -5,5 +5,6 @@ mod bad_input;
 mod captive;
 mod copy;
 mod demo;
+mod differential;
 mod smoke;
 mod support;

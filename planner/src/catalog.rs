@@ -82,7 +82,11 @@ pub struct Function {
     pub volatility: Volatility,
     /// True when any overload lives outside `pg_catalog`.
     pub user_defined: bool,
+    /// True when any overload is an aggregate: `max` stays one when users add a `max` of their own.
     pub is_aggregate: bool,
+    /// True when the body of any overload may name tables, which the planner does not see: it is
+    /// neither immutable nor written in C.
+    pub may_read_tables: bool,
 }
 
 impl Catalog {
@@ -111,7 +115,8 @@ impl Catalog {
             .and_modify(|f| {
                 f.volatility = f.volatility.max(function.volatility);
                 f.user_defined |= function.user_defined;
-                f.is_aggregate &= function.is_aggregate;
+                f.is_aggregate |= function.is_aggregate;
+                f.may_read_tables |= function.may_read_tables;
             })
             .or_insert(function);
     }

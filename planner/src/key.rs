@@ -92,7 +92,11 @@ fn literal(
     };
     let text = values.sql.get(piece.range.clone()).unwrap_or_default();
     match piece.kind {
-        PieceKind::Integer if keys.key_type.is_integer() => Ok(integer_literal(text, negative)),
+        PieceKind::Integer if keys.key_type.is_integer() => match integer_literal(text, negative) {
+            // It makes all values of an IN list numeric, so the others may be no integers.
+            Key::Nowhere if keys.values.len() > 1 => Err(unusable(keys)),
+            key => Ok(key),
+        },
         PieceKind::String if !negative => from_text(&unquoted(text), keys.key_type),
         PieceKind::Integer
         | PieceKind::Number

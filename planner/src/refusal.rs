@@ -3,6 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// Primary message of the refusal of a text that could not be read. PostgreSQL may find an error in
+/// it, so a session can let a server say so.
+pub const UNREADABLE: &str = "this statement could not be read, so its shards are not known";
+
 /// A statement refused before anything ran: PostgreSQL's error fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -86,10 +86,10 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
         return decision;
     }
     let Some(table) = table else {
-        return refused(refuse::unreadable());
+        return refused(refuse::write_target());
     };
     let TableClass::Sharded { key, key_type } = &table.class else {
-        return refused(refuse::unreadable());
+        return refused(refuse::write_target());
     };
     if let Some(OnInsert::OnConflict(conflict)) = &insert.on
         && let OnConflictAction::DoUpdate(update) = &conflict.action
@@ -174,7 +174,7 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
         return decision;
     }
     let Some(table) = table else {
-        return refused(refuse::unreadable());
+        return refused(refuse::write_target());
     };
     if let TableClass::Sharded { key, .. } = &table.class
         && sets(&update.assignments, key)
@@ -206,7 +206,7 @@ pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> De
         return decision;
     }
     let Some(table) = table else {
-        return refused(refuse::unreadable());
+        return refused(refuse::write_target());
     };
     let mut from = from.clone();
     from.extend(delete.using.iter().flatten().cloned());

@@ -35,6 +35,8 @@ pub(super) struct Facts<'a> {
     pub(super) system_tables: bool,
     pub(super) volatile: bool,
     pub(super) sequences: bool,
+    /// A function whose body may read tables that the statement does not name.
+    pub(super) reads_unseen: Option<String>,
     /// currval or lastval.
     pub(super) session_sequences: bool,
     /// SELECT INTO.
@@ -75,6 +77,7 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             system_tables: false,
             volatile: false,
             sequences: false,
+            reads_unseen: None,
             session_sequences: false,
             creates: None,
             table_functions: false,
@@ -108,6 +111,11 @@ impl<'a> Walk<'a> {
         self.facts.conduct = before.and(conduct);
         self.facts.volatile |= functions::is_volatile(name, catalog);
         self.facts.sequences |= functions::is_of_sequence(name);
+        if functions::may_read_tables(name, catalog) {
+            self.facts
+                .reads_unseen
+                .get_or_insert_with(|| name.to_owned());
+        }
         self.facts.session_sequences |= matches!(name, "currval" | "lastval");
     }
 

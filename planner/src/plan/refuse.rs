@@ -1,6 +1,6 @@
 //! Every refusal of the planner, in one place: what, why, and what works instead.
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, UNREADABLE};
 
 pub(super) fn undeclared(table: &str) -> Refusal {
     Refusal::unsupported(
@@ -12,9 +12,29 @@ pub(super) fn undeclared(table: &str) -> Refusal {
 
 pub(super) fn unreadable() -> Refusal {
     Refusal::unsupported(
-        "this statement could not be read, so its shards are not known",
+        UNREADABLE,
         "It uses syntax that the planner does not know, and it may concern several shards.",
         "Write it in simpler syntax, or split it.",
+    )
+}
+
+pub(super) fn not_rewritten() -> Refusal {
+    not_one_shard("a query written like this")
+}
+
+pub(super) fn write_target() -> Refusal {
+    Refusal::unsupported(
+        "a write to what is not plainly named is not supported",
+        "Which table it writes is not known, so its shards are not either.",
+        "Name one table, without a function, a join or a query in its place.",
+    )
+}
+
+pub(super) fn merge() -> Refusal {
+    Refusal::unsupported(
+        "MERGE of tables that are not on one shard is not supported",
+        "Its rows may belong to several shards.",
+        "Send INSERT … ON CONFLICT, UPDATE or DELETE with the sharding key.",
     )
 }
 
@@ -207,6 +227,14 @@ pub(super) fn session_sequence() -> Refusal {
         "currval and lastval are not supported on a sharded database",
         "Each shard has its own sequences, and the session may have used any of them.",
         "Use RETURNING, or keep the value that nextval gave.",
+    )
+}
+
+pub(super) fn function_reads_tables(function: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("function {function} is not supported on a sharded database"),
+        "Its code may read tables, and a shard has only a part of their rows.",
+        "Send the function's statements themselves; if it reads no table, declare it IMMUTABLE.",
     )
 }
 

@@ -162,6 +162,7 @@ pub fn catalog(shards: usize) -> Catalog {
                     volatility,
                     user_defined: false,
                     is_aggregate,
+                    may_read_tables: false,
                 },
             );
         }
@@ -170,6 +171,7 @@ pub fn catalog(shards: usize) -> Catalog {
         volatility: Volatility::Volatile,
         user_defined: true,
         is_aggregate: false,
+        may_read_tables: true,
     };
     catalog.add_function("charge", mine);
     catalog.add_function(

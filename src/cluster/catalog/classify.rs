@@ -555,6 +555,7 @@ mod tests {
                 volatility,
                 user_defined: true,
                 is_aggregate: false,
+                may_read_tables: false,
             };
             ShardSchema {
                 functions: BTreeMap::from([("f".to_owned(), function)]),

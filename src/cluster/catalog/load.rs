@@ -80,8 +80,10 @@ SELECT COALESCE(bool_and(character < next), false) FROM (
 /// The letters of provolatile sort as the volatilities do.
 const FUNCTIONS: &str = "
 SELECT p.proname::text, max(p.provolatile::text COLLATE \"C\"),
-       bool_or(p.pronamespace <> 'pg_catalog'::regnamespace), bool_and(p.prokind = 'a')
-  FROM pg_proc p GROUP BY p.proname";
+       bool_or(p.pronamespace <> 'pg_catalog'::regnamespace), bool_or(p.prokind = 'a'),
+       bool_or(p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+               AND p.provolatile <> 'i' AND l.lanname NOT IN ('internal', 'c'))
+  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang GROUP BY p.proname";
 
 /// Reads the schema unless its fingerprint is still `known`.
 ///
@@ -260,6 +262,7 @@ async fn functions(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Fun
             volatility,
             user_defined: row.try_get(2)?,
             is_aggregate: row.try_get(3)?,
+            may_read_tables: row.try_get(4)?,
         };
         functions.insert(row.try_get(0)?, function);
     }
