@@ -68,6 +68,21 @@ pub struct TableColumn {
     pub type_oid: u32,
     pub collation: Collation,
     pub not_null: bool,
+    pub default: ColumnDefault,
+    /// varchar(n), which cuts spaces beyond n off without a word, so that a key is not stored as
+    /// it was sent.
+    pub cuts_spaces: bool,
+}
+
+/// What a column gets that an INSERT leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnDefault {
+    /// NULL, a constant, or what is computed from the row: the same on every shard.
+    Constant,
+    /// May differ from shard to shard: `now()`.
+    Computed,
+    /// The next value of a sequence; each shard has its own.
+    Sequence,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

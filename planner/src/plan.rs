@@ -158,6 +158,8 @@ pub struct KeySet {
     pub column: String,
     /// NULL in WHERE matches nothing; in INSERT it is an error (23502).
     pub insert: bool,
+    /// Values to insert that end with a space may be stored without it.
+    pub cuts_spaces: bool,
     pub values: Vec<ValueRef>,
 }
 

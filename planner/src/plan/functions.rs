@@ -143,6 +143,38 @@ pub(super) fn is_volatile(name: &str, catalog: &Catalog) -> bool {
             .is_none_or(|function| function.volatility == Volatility::Volatile)
 }
 
+/// True for functions, not volatile ones, that may give another value on each server.
+pub(super) fn differs_by_server(name: &str, catalog: &Catalog) -> bool {
+    /// Stable ones whose value depends on arguments and settings only.
+    const SAME: [&str; 12] = [
+        "array_to_string",
+        "concat",
+        "concat_ws",
+        "date_part",
+        "date_trunc",
+        "format",
+        "json_build_object",
+        "jsonb_build_object",
+        "to_char",
+        "to_date",
+        "to_json",
+        "to_jsonb",
+    ];
+    !SYNTAX.contains(&name)
+        && !SAME.contains(&name)
+        && catalog
+            .function(name)
+            .is_none_or(|function| function.volatility != Volatility::Immutable)
+}
+
+/// True for the functions that are called without parentheses and tell the time.
+pub(super) fn tells_time(name: &str) -> bool {
+    matches!(
+        name,
+        "current_date" | "current_time" | "current_timestamp" | "localtime" | "localtimestamp"
+    )
+}
+
 /// True for functions that may read tables which the statement does not name.
 pub(super) fn may_read_tables(name: &str, catalog: &Catalog) -> bool {
     const RUN_SQL: [&str; 10] = [

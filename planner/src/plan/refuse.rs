@@ -118,9 +118,27 @@ pub(super) fn write_joins(table: &str) -> Refusal {
     )
 }
 
+pub(super) fn computed_default(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("column \"{column}\" of reference table \"{table}\" needs a value"),
+        "Each shard would compute another default, and the copies would differ.",
+        format!("Give {column} as a constant or a parameter."),
+    )
+}
+
+pub(super) fn sequence_default(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("column \"{column}\" of sharded table \"{table}\" needs a value"),
+        "Its default is a sequence, each shard has its own, and values would repeat.",
+        format!(
+            "Give {column} as a constant or a parameter, or make gen_random_uuid() its default."
+        ),
+    )
+}
+
 pub(super) fn volatile_on_reference(table: &str) -> Refusal {
     Refusal::unsupported(
-        format!("a write to reference table \"{table}\" calls a volatile function"),
+        format!("a write to reference table \"{table}\" may differ between its copies"),
         "Each shard would compute another value, and the copies would differ.",
         "Compute the value first, then send it as a constant or a parameter.",
     )
