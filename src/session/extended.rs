@@ -401,22 +401,21 @@ impl Session {
         Ok(())
     }
 
-    /// A simple Query amid extended messages ends what they began.
-    pub(super) async fn end_batch(&mut self) -> Result<(), Error> {
-        if self.batch.pending.is_empty() && !self.leases.iter().any(|held| held.needs_sync) {
-            return Ok(());
-        }
-        match self.check_pending().await {
-            Ok(()) => self.fetch().await,
-            Err(error) => Err(error),
-        }
-        .or_else(|error| {
-            if error.is_told() {
-                Ok(())
+    /// Extended-protocol messages came since the last Sync.
+    pub(super) fn is_amid_batch(&self) -> bool {
+        !self.batch.pending.is_empty() || self.leases.iter().any(|held| held.needs_sync)
+    }
+
+    /// A simple Query amid extended messages ends what they began. False when one of them failed:
+    /// then the Query is skipped like everything else up to Sync.
+    pub(super) async fn end_batch(&mut self) -> Result<bool, Error> {
+        if let Err(error) = self.before_query().await {
+            return if error.is_told() {
+                Ok(false)
             } else {
                 Err(error.fatal())
-            }
-        })?;
+            };
+        }
         for held in &mut self.leases {
             if std::mem::take(&mut held.needs_sync) {
                 held.lease.send_sync(false);
@@ -424,7 +423,12 @@ impl Session {
             }
         }
         self.batch.active = None;
-        Ok(())
+        Ok(true)
+    }
+
+    async fn before_query(&mut self) -> Result<(), Error> {
+        self.check_pending().await?;
+        self.fetch().await
     }
 
     /// With several servers in one implicit transaction, each must have succeeded before any of
