@@ -77,3 +77,37 @@ async fn a_frame_that_makes_no_sense_ends_its_own_connection_only() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_startup_that_lies_ends_its_own_connection_only() {
+    let ringway = Ringway::of_shop().await;
+    let (mut neighbour, _) = Wire::login(ringway.port(), "raw", "shop");
+    let startup = |body: &[u8]| {
+        let mut bytes = (body.len() as u32 + 4).to_be_bytes().to_vec();
+        bytes.extend_from_slice(body);
+        bytes
+    };
+    for bytes in [
+        b"\0\0\0\0".to_vec(),
+        b"\0\0\0\x07abc".to_vec(),
+        b"\x7f\xff\xff\xff\0\x03\0\0".to_vec(),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        startup(b"\0\x03\0\0user\0raw"),
+        startup(b"\0\x03\0\0user"),
+        startup(b"\0\x02\0\0user\0raw\0\0"),
+        startup(b"\0\x03\0\0\0"),
+    ] {
+        let mut wire = Wire::connect(ringway.port());
+        wire.send_bytes(&bytes);
+        let frames = wire.read_to_ready();
+        assert!(
+            frames.iter().all(|frame| frame.tag == b'E'),
+            "{bytes:?}: {frames:?}"
+        );
+        neighbour.query("SELECT 1");
+        assert_eq!(
+            neighbour.read_to_ready().last().map(|frame| frame.tag),
+            Some(b'Z')
+        );
+    }
+}

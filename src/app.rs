@@ -8,6 +8,8 @@ pub mod check;
 mod live;
 mod rows;
 mod scrape;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use std::collections::HashMap;
@@ -48,7 +50,7 @@ pub fn serve(path: &Path, config: Config) -> Result<(), Error> {
 
 async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
     let general = config.general.clone();
-    let metrics = Metrics::new().map_err(|e| cannot("describe metrics", &e))?;
+    let metrics = Metrics::new();
     let directory = build(config, None, &metrics)?;
     let (live, mut reloads) = Live::new(Shared::new(directory, Arc::new(metrics)));
     let listeners = bind(&general.listen).await?;
@@ -60,7 +62,7 @@ async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
     if let Some(address) = general.http_listen {
         serve_http(address, Arc::clone(&live)).await?;
     }
-    tokio::spawn(scrape::keep_up(Arc::clone(&live)));
+    tokio::spawn(scrape::turn_periods(Arc::clone(&live)));
     let (mut terminate, mut interrupt, mut hangup) = (
         on_signal(SignalKind::terminate())?,
         on_signal(SignalKind::interrupt())?,
@@ -82,7 +84,12 @@ async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
         }
     }
     accepting.shutdown().await;
-    drain(&live.shared, general.shutdown_timeout).await;
+    tokio::select! {
+        () = drain(&live.shared, general.shutdown_timeout) => {}
+        // Told twice: at once, whatever is still open.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     Ok(())
 }
 

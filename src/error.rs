@@ -1,5 +1,5 @@
-//! Every error answers four questions: what may the client see, whose fault is it, may the
-//! statement be retried, may the connection live.
+//! Every error answers three questions: what may the client see, whose fault is it, may the
+//! client's connection live.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -36,6 +36,9 @@ pub enum Fault {
     Ringway,
 }
 
+/// No SQLSTATE of an error: successful_completion.
+const TOLD: &str = "00000";
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -57,6 +60,15 @@ impl Error {
     /// 08P01 protocol_violation: the client's frames make no sense, so its connection ends.
     pub fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Fault::Client, "08P01", message).fatal()
+    }
+
+    /// Stands for an error that the client has been told already.
+    pub fn told() -> Self {
+        Self::new(Fault::Client, TOLD, "the client has been told")
+    }
+
+    pub fn is_told(&self) -> bool {
+        self.code == TOLD
     }
 
     pub fn fatal(mut self) -> Self {

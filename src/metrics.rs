@@ -7,6 +7,7 @@
 //! Labels are bounded: names from the configuration, words of the enums here, and SQLSTATEs that
 //! Ringway itself raises. Never users, addresses of clients, or text from a statement.
 
+mod histogram;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusRecorder};
+use histogram::Buckets;
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
 /// A row of the table.
 struct Metric {
@@ -31,15 +33,9 @@ struct Metric {
 enum Kind {
     Counter,
     Gauge,
-    /// In seconds, with [`SECONDS`] as bounds.
+    /// In seconds; written by [`histogram`], not by the exporter.
     Histogram,
 }
-
-/// Upper bounds of the histograms' buckets: from a point query on a warm cache to a report.
-const SECONDS: [f64; 16] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    10.0, 60.0,
-];
 
 const DATABASE: &[&str] = &["database"];
 const SERVER: &[&str] = &["database", "shard", "server"];
@@ -254,8 +250,8 @@ pub struct DatabaseMetrics {
     transaction_micros: Total,
     query_micros: Total,
     wait_micros: Total,
-    query_seconds: Histogram,
-    checkout_seconds: Histogram,
+    query_seconds: Buckets,
+    checkout_seconds: Buckets,
 }
 
 /// What SHOW STATS counts, since the process started.
@@ -288,20 +284,16 @@ pub struct ServerMetrics {
     lag_bytes: Gauge,
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Metrics {
     /// A recorder of its own, with every metric described.
-    ///
-    /// # Errors
-    /// None with the table as it is: the histograms have bounds.
-    pub fn new() -> Result<Self, BuildError> {
-        let histograms = TABLE.iter().filter(|metric| metric.kind == Kind::Histogram);
-        let builder =
-            histograms
-                .into_iter()
-                .try_fold(PrometheusBuilder::new(), |builder, metric| {
-                    builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), &SECONDS)
-                })?;
-        let recorder = builder.build_recorder();
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
         for Metric {
             name,
             kind,
@@ -312,21 +304,19 @@ impl Metrics {
             match kind {
                 Kind::Counter => recorder.describe_counter((*name).into(), None, (*help).into()),
                 Kind::Gauge => recorder.describe_gauge((*name).into(), None, (*help).into()),
-                Kind::Histogram => {
-                    recorder.describe_histogram((*name).into(), None, (*help).into());
-                }
+                Kind::Histogram => {}
             }
         }
         recorder
             .gauge(&BUILD, &[env!("CARGO_PKG_VERSION")])
             .set(1.0);
-        Ok(Self {
+        Self {
             reloads_applied: recorder.counter(&RELOADS, &["applied"]),
             reloads_refused: recorder.counter(&RELOADS, &["refused"]),
             login_failures: recorder.counter(&LOGIN_FAILURES, &[]),
             databases: Mutex::default(),
             recorder,
-        })
+        }
     }
 
     /// The handles of a database; the same ones whenever it is asked for.
@@ -396,22 +386,49 @@ impl Metrics {
             publish(&SENT, totals.sent_bytes);
             publish(&CHECKOUTS, totals.checkouts);
         }
-        drop(databases);
-        self.recorder.handle().render()
+        let mut text = self.recorder.handle().render();
+        write_histogram(&mut text, &QUERY_SECONDS, &databases, |database| {
+            (&database.query_seconds, &database.query_micros)
+        });
+        write_histogram(&mut text, &CHECKOUT_SECONDS, &databases, |database| {
+            (&database.checkout_seconds, &database.wait_micros)
+        });
+        text
     }
+}
 
-    /// Folds the histograms' samples, which are kept one by one until then; to be called every
-    /// few seconds, whether or not anyone scrapes.
-    pub fn upkeep(&self) {
-        self.recorder.handle().run_upkeep();
+/// Appends a histogram of all databases; `of` finds it and the sum of what it counted.
+fn write_histogram(
+    text: &mut String,
+    metric: &Metric,
+    databases: &BTreeMap<String, Arc<DatabaseMetrics>>,
+    of: impl Fn(&DatabaseMetrics) -> (&Buckets, &Total),
+) {
+    let name = metric.name;
+    text.push_str(&format!(
+        "# HELP {name} {}\n# TYPE {name} histogram\n",
+        metric.help
+    ));
+    for (database, metrics) in databases {
+        let (buckets, sum) = of(metrics);
+        let labels = format!("database=\"{}\"", escaped(database));
+        buckets.write(text, name, &labels, sum.get());
     }
+    text.push('\n');
+}
+
+/// As the value of a label.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 impl DatabaseMetrics {
     fn new(recorder: &PrometheusRecorder, name: &str) -> Self {
         let counter = |metric| recorder.counter(metric, &[name]);
         let gauge = |metric| recorder.gauge(metric, &[name]);
-        let histogram = |metric| recorder.histogram(metric, &[name]);
         Self {
             clients: gauge(&CLIENTS),
             client_connections: counter(&CLIENT_CONNECTIONS),
@@ -437,8 +454,8 @@ impl DatabaseMetrics {
             transaction_micros: Total::default(),
             query_micros: Total::default(),
             wait_micros: Total::default(),
-            query_seconds: histogram(&QUERY_SECONDS),
-            checkout_seconds: histogram(&CHECKOUT_SECONDS),
+            query_seconds: Buckets::default(),
+            checkout_seconds: Buckets::default(),
         }
     }
 
@@ -502,7 +519,6 @@ impl ServerMetrics {
 trait FromTable {
     fn counter(&self, metric: &Metric, values: &[&str]) -> Counter;
     fn gauge(&self, metric: &Metric, values: &[&str]) -> Gauge;
-    fn histogram(&self, metric: &Metric, values: &[&str]) -> Histogram;
 }
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
@@ -514,10 +530,6 @@ impl FromTable for PrometheusRecorder {
 
     fn gauge(&self, metric: &Metric, values: &[&str]) -> Gauge {
         self.register_gauge(&metric.key(Kind::Gauge, values), &METADATA)
-    }
-
-    fn histogram(&self, metric: &Metric, values: &[&str]) -> Histogram {
-        self.register_histogram(&metric.key(Kind::Histogram, values), &METADATA)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The seam to the network and the clock. Nothing else in the crate names a socket type.
+//! The seam to the network and the clock. Listeners are `app`'s and `http`'s; a connection, whoever
+//! opened it, is a [`Stream`] here and nothing else to the rooms that serve it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -71,7 +72,7 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
-    /// `tls-server-end-point` data of our own certificate is kept by the acceptor, not here.
+    /// Who is at the other end, for SHOW CLIENTS and logs.
     pub fn peer_name(&self) -> String {
         match (self, self.peer_addr()) {
             (Self::Unix(_), _) => "unix".to_owned(),

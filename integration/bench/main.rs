@@ -1,3 +1,164 @@
 //! Proxy CPU, throughput and latency beside PgBouncer, a byte forwarder and no proxy at all.
+//!
+//! The steadiest figure on a noisy machine is the proxy's own CPU time per transaction; the
+//! targets are ratios of it, taken between peers that took turns in the same round.
 
-fn main() {}
+mod check;
+mod forwarder;
+mod idle;
+mod launch;
+mod load;
+mod measure;
+mod options;
+mod peers;
+mod proc;
+mod report;
+mod targets;
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use clap::Parser;
+
+use idle::IdleMemory;
+use load::Load;
+use options::{Cli, Hidden, Options};
+use peers::{Peer, Running, Servers};
+use report::Report;
+
+/// Whatever goes wrong ends a run, or the benchmark, with its words.
+type Failure = Box<dyn std::error::Error>;
+
+/// The proxies that pgbench is run through.
+const PROXIES: [Peer; 7] = [
+    Peer::Forwarder,
+    Peer::Pgbouncer,
+    Peer::Ringway,
+    Peer::RingwaySplit,
+    Peer::RingwaySharded,
+    Peer::PgbouncerCrowded,
+    Peer::RingwayCrowded,
+];
+
+/// The proxies that idle clients connect to; the forwarder would need as many servers.
+const POOLERS: [Peer; 2] = [Peer::Pgbouncer, Peer::Ringway];
+
+/// Files that a process may need open beside a connection for each idle client.
+const OTHER_FILES: u64 = 200;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.hidden {
+        Some(Hidden::Forward { listen, to }) => forwarder::run(listen, to).map_err(Failure::from),
+        None => bench(&cli.options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(options: &Options) -> Result<(), Failure> {
+    allow_open_files(u64::from(options.idle_clients) + OTHER_FILES)?;
+    let pgbouncer = pgbouncer_version()?;
+    progress("starting and loading the servers");
+    let servers = Servers::start()?;
+    let programs = servers.plain.programs();
+    // Goes with the servers' own files, even should this process be killed.
+    let directory = servers.plain.directory().join("peers");
+    std::fs::create_dir(&directory)?;
+    programs.hand_over(&directory)?;
+    let load = Load::prepare(programs, &directory, options.seconds())?;
+    let idle = idle_memory(options, &servers, &directory)?;
+    let samples = runs(options, &servers, &load, &directory)?;
+    let targets = targets::judge(options, &samples, &idle);
+    let report = Report {
+        options,
+        versions: vec![
+            programs.version()?,
+            pgbouncer,
+            concat!("Ringway ", env!("CARGO_PKG_VERSION")).to_owned(),
+            format!("{} cores", std::thread::available_parallelism()?),
+        ],
+        samples,
+        idle,
+        targets,
+    };
+    print!("{}", report.text());
+    if let Some(path) = &options.out {
+        std::fs::write(path, format!("{:#}\n", report.json()))?;
+    }
+    Ok(())
+}
+
+fn runs(
+    options: &Options,
+    servers: &Servers,
+    load: &Load<'_>,
+    directory: &Path,
+) -> Result<measure::Samples, Failure> {
+    let mut running = vec![Running::direct(servers)];
+    for peer in PROXIES {
+        progress(&format!("starting {}", peer.name()));
+        running.push(Running::start(peer, servers, directory)?);
+    }
+    for peer in &running {
+        check::answers(peer, servers)?;
+    }
+    Ok(measure::all(options, &running, load, progress))
+}
+
+fn idle_memory(
+    options: &Options,
+    servers: &Servers,
+    directory: &Path,
+) -> Result<Vec<IdleMemory>, Failure> {
+    let mut found = Vec::new();
+    if options.idle_clients == 0 {
+        return Ok(found);
+    }
+    for peer in POOLERS {
+        let clients = options.idle_clients;
+        progress(&format!("{clients} idle clients of {}", peer.name()));
+        found.push(idle::measure(peer, clients, servers, directory)?);
+    }
+    Ok(found)
+}
+
+/// Sees that this process and its children may open `needed` files: begins again under a shell
+/// that raises the limit as far as it goes.
+fn allow_open_files(needed: u64) -> Result<(), Failure> {
+    let (soft, hard) = proc::open_files_limits()?;
+    if soft >= needed {
+        return Ok(());
+    }
+    if hard < needed {
+        let say = format!("{needed} open files are needed, and only {hard} allowed (ulimit -Hn)");
+        return Err(say.into());
+    }
+    let raise = "ulimit -n \"$(ulimit -Hn)\" && exec \"$0\" \"$@\"";
+    let error = Command::new("/bin/sh")
+        .args(["-c", raise])
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(error.into())
+}
+
+fn pgbouncer_version() -> Result<String, Failure> {
+    let output = Command::new(launch::PGBOUNCER).arg("--version").output();
+    let output = output.map_err(|error| {
+        let path = launch::PGBOUNCER;
+        format!("{path}: {error}\nInstall it with: sudo apt-get install pgbouncer")
+    })?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn progress(what: &str) {
+    eprintln!("bench: {what}");
+}

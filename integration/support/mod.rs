@@ -4,6 +4,7 @@ pub mod wire;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use ringway::demo::captive::{CaptiveCluster, Spec};
 use ringway::demo::proxy::Proxy;
@@ -120,4 +121,13 @@ pub fn psql(url: &str, sql: &str) -> String {
     String::from_utf8_lossy(&output.stdout)
         .trim_end_matches('\n')
         .to_owned()
+}
+
+/// Asks again until it is so, or fails the test after `limit`.
+pub fn wait_until(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -1,7 +1,7 @@
 //! A connection that sends and reads frames as the test says, right or wrong.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -87,6 +87,11 @@ impl Wire {
         self.send(b'Q', &body);
     }
 
+    /// As [`Wire::send_bytes`], to a server that may have closed.
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// Bytes that need not be a frame.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
@@ -102,8 +107,15 @@ impl Wire {
     /// The next frame; `None` when the server has closed.
     pub fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 5];
-        if self.stream.read(&mut head[..1]).unwrap() == 0 {
-            return None;
+        loop {
+            match self.stream.read(&mut head[..1]) {
+                Ok(0) => return None,
+                Ok(_) => break,
+                // A server that ends a session does not read what it was just sent.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}"),
+            }
         }
         self.stream.read_exact(&mut head[1..]).unwrap();
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;

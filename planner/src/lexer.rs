@@ -52,6 +52,21 @@ pub(crate) fn tokens(sql: &str) -> Vec<Token> {
     found
 }
 
+/// The first `count` tokens of `sql` as they are written, spaces and comments left out.
+pub fn leading_words(sql: &str, count: usize) -> Vec<&str> {
+    let bytes = sql.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() && found.len() < count {
+        let (kind, end) = next(bytes, at);
+        if !matches!(kind, Kind::Space | Kind::Comment) {
+            found.extend(sql.get(at..end));
+        }
+        at = end;
+    }
+    found
+}
+
 /// The token at `at`, which must be inside `sql`, and where it ends.
 #[inline]
 pub(crate) fn next(sql: &[u8], at: usize) -> (Kind, usize) {

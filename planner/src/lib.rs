@@ -18,6 +18,7 @@ pub mod shape;
 pub mod topology;
 
 pub use catalog::Catalog;
+pub use lexer::leading_words;
 pub use plan::Plan;
 pub use refusal::Refusal;
 pub use route::{Route, Values, route};

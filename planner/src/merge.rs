@@ -39,8 +39,7 @@ pub struct Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupKey {
     pub column: Column,
-    /// True when the planner proved that equal values have equal text, or that the column's
-    /// collation is deterministic; else the type found at run time decides.
+    /// [`Collation::Unknown`] leaves it to the type found at run time.
     pub collation: Collation,
 }
 

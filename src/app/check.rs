@@ -125,7 +125,7 @@ async fn live(config: Config) -> Result<Vec<Finding>, Error> {
 }
 
 fn start(config: &Config, name: &str) -> Result<Database, Error> {
-    let metrics = Metrics::new().map_err(|e| cannot("describe metrics", &e))?;
+    let metrics = Metrics::new();
     let database = Arc::clone(&config.databases[name]);
     let bytes = config.general.plan_cache_bytes;
     Database::start(database, &fallback_user(config), bytes, &metrics)

@@ -46,8 +46,6 @@ struct Look {
     directory: Arc<Directory>,
     /// By the order in which they connected.
     clients: Vec<Arc<ClientInfo>>,
-    /// The client that each server connection works for, by the connection's id.
-    served: HashMap<u32, Arc<ClientInfo>>,
     now: Instant,
     wall: SystemTime,
 }
@@ -56,16 +54,9 @@ impl Look {
     fn new(live: &Live) -> Self {
         let mut clients = live.shared.clients();
         clients.sort_by_key(|client| (client.connected_at, client.pid));
-        let mut served = HashMap::new();
-        for client in &clients {
-            for server in client.cancel.servers() {
-                served.insert(server.id, Arc::clone(client));
-            }
-        }
         Self {
             directory: live.shared.directory.load_full(),
             clients,
-            served,
             now: Instant::now(),
             wall: SystemTime::now(),
         }
@@ -143,20 +134,34 @@ impl Look {
         stated.or(by_mode.then_some("session pool mode"))
     }
 
+    /// The client that each server connection works for, by the connection's id.
+    fn served(&self) -> HashMap<u32, &ClientInfo> {
+        let mut served = HashMap::new();
+        for client in &self.clients {
+            for server in client.cancel.servers() {
+                served.insert(server.id, &**client);
+            }
+        }
+        served
+    }
+
     fn servers(&self) -> Vec<ServerRow> {
+        let served = self.served();
         let mut rows = Vec::new();
         for db in self.by_name() {
             for (_, _, pool) in db.pools() {
                 let servers = pool.servers();
-                rows.extend(servers.iter().map(|server| self.server(db, server)));
+                rows.extend(servers.iter().map(|server| {
+                    let client = served.get(&server.id).copied();
+                    self.server(db, server, client)
+                }));
             }
         }
         rows.sort_by_key(|row| (row.connection.connected_at, row.connection.id));
         rows
     }
 
-    fn server(&self, db: &Database, server: &Identity) -> ServerRow {
-        let client = self.served.get(&server.id);
+    fn server(&self, db: &Database, server: &Identity, client: Option<&ClientInfo>) -> ServerRow {
         let used = Duration::from_micros(server.activity.last_used_us.load(Relaxed));
         let address = server.peer.map(|peer| peer.ip().to_string());
         let state = if client.is_some() {
@@ -319,19 +324,26 @@ impl Look {
     }
 
     fn users(&self) -> Vec<UserRow> {
-        let row = |name: &String| {
-            let clients = self.logged_in();
-            let pools = self.pools();
-            let of_user = pools.iter().filter(|pool| pool.user == *name);
-            UserRow {
+        let mut rows: BTreeMap<_, _> = BTreeMap::new();
+        for name in self.directory.config.users.keys() {
+            let row = UserRow {
                 name: name.clone(),
-                server_connections: of_user
-                    .map(|pool| pool.servers_active + pool.servers_idle + pool.servers_resetting)
-                    .sum(),
-                client_connections: clients.filter(|client| client.user == *name).count(),
+                ..UserRow::default()
+            };
+            rows.insert(name.clone(), row);
+        }
+        for pool in self.pools() {
+            if let Some(row) = rows.get_mut(&pool.user) {
+                row.server_connections +=
+                    pool.servers_active + pool.servers_idle + pool.servers_resetting;
             }
-        };
-        self.directory.config.users.keys().map(row).collect()
+        }
+        for client in self.logged_in() {
+            if let Some(row) = rows.get_mut(&client.user) {
+                row.client_connections += 1;
+            }
+        }
+        rows.into_values().collect()
     }
 
     fn lists(&self) -> Lists {

@@ -1,7 +1,6 @@
 //! Metrics that follow from live state: set when somebody looks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::live::{Live, PERIOD};
 use crate::cluster::Standing;
@@ -9,17 +8,10 @@ use crate::executor::database::Database;
 use crate::net;
 use crate::session::Shared;
 
-/// How often samples are folded into their histograms.
-const UPKEEP: Duration = Duration::from_secs(1);
-
-/// The housekeeping of statistics, for as long as the process runs.
-pub async fn keep_up(live: Arc<Live>) {
-    let turns = (PERIOD.as_secs() / UPKEEP.as_secs()).max(1);
+/// Ends the periods of SHOW STATS' averages, for as long as the process runs.
+pub async fn turn_periods(live: Arc<Live>) {
     loop {
-        for _ in 0..turns {
-            net::sleep(UPKEEP).await;
-            live.shared.metrics.upkeep();
-        }
+        net::sleep(PERIOD).await;
         live.turn_period();
     }
 }

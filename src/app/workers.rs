@@ -120,10 +120,7 @@ async fn serve_client(stream: Stream, live: Arc<Live>) {
     // Boxed: logging in takes far more room than the session that lasts.
     match Box::pin(arrive(stream, &live.shared)).await {
         Arrival::Over => {}
-        Arrival::Session(session) => {
-            let (session, _registration) = *session;
-            session.run().await;
-        }
+        Arrival::Session(session, _registration) => session.run().await,
         Arrival::Admin { conn, registration } => {
             Box::pin(live.serve_admin(conn, registration)).await;
         }

@@ -134,7 +134,6 @@ async fn log_in(target: &ConnectTarget) -> Result<Connected> {
     let parameters = [
         ("user", target.user.as_str()),
         ("database", target.dbname.as_str()),
-        ("application_name", "ringway"),
         ("client_encoding", "UTF8"),
     ];
     login

@@ -1,6 +1,6 @@
 //! A server connection and the queue of replies it still owes: that queue IS the state.
 //!
-//! Frames are looked at by tag and length only. Those meant for the client stay where they were
+//! Rows and COPY data are looked at by tag and length only. Frames meant for the client stay where they were
 //! read (the first `approved` bytes of the inbox) until they are written to it; those that
 //! answer a message of ours are taken out.
 
@@ -70,14 +70,19 @@ pub enum Expect {
     Ready {
         show: bool,
     },
-    /// `prepares` joins the server's set of statements when ParseComplete comes.
+    /// `id` joins the server's set of statements when ParseComplete comes, if it is `named`.
     Parse {
         show: bool,
-        prepares: Option<StatementId>,
+        id: StatementId,
+        named: bool,
     },
+    /// Not a reply: ParseComplete for a statement that the server knows already.
+    Known(StatementId),
     Bind,
+    /// `evicts`: a statement that is forgotten for it, and not if the server skips this Close.
     Close {
         show: bool,
+        evicts: Option<StatementId>,
     },
     Describe,
     Execute,
@@ -124,6 +129,8 @@ pub struct Activity {
     pub prepared: AtomicUsize,
     /// It is being cleaned before it may be used again.
     pub resetting: AtomicBool,
+    /// CancelRequests on their way to it: whoever had it next would be hit by them.
+    pub cancels: AtomicUsize,
 }
 
 pub struct Server {
@@ -143,6 +150,11 @@ pub struct Server {
     pub tainted: bool,
     /// Between CopyInResponse and the end of COPY.
     pub copy_in: bool,
+    /// A Sync sent before COPY began was ignored by the server: only the client's next one ends
+    /// the exchange.
+    pub swallowed_sync: bool,
+    /// Statements the client asked to parse that an error kept from being made.
+    pub rejected: Vec<StatementId>,
     /// The last error the server reported since the last [`Server::begin_exchange`].
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
@@ -176,6 +188,8 @@ impl Server {
             doubt: None,
             tainted: false,
             copy_in: false,
+            swallowed_sync: false,
+            rejected: Vec::new(),
             error: None,
             tag: String::new(),
             prepared: HashMap::new(),
@@ -189,7 +203,8 @@ impl Server {
 
     /// True when nothing is owed and no transaction is open.
     pub fn is_clean(&self) -> bool {
-        self.doubt.is_none()
+        self.identity.activity.cancels.load(Relaxed) == 0
+            && self.doubt.is_none()
             && self.expect.is_empty()
             && self.status == Status::Idle
             && self.conn.inbox.is_empty()
@@ -210,6 +225,10 @@ impl Server {
     /// While a session holds this connection and nothing is owed: passes on what the server says by
     /// itself. `Err` when it is lost, with the server's own last words if it had any.
     pub fn poll_unasked(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Error> {
+        // After COPY in the extended protocol a reply is owed that only the next Sync brings.
+        if !self.expect.is_empty() {
+            return Poll::Pending;
+        }
         loop {
             while let Ok(Some((header, body))) = frame::whole(&self.conn.inbox) {
                 if header.tag == b'E' {
@@ -295,7 +314,7 @@ impl Server {
         }
         self.expect
             .iter()
-            .any(|e| matches!(e, Expect::Parse { prepares: Some(p), .. } if *p == id))
+            .any(|e| matches!(e, Expect::Parse { id: parsed, named: true, .. } if *parsed == id))
     }
 
     /// Sends Parse under the server's own name, making room first.
@@ -309,12 +328,16 @@ impl Server {
         {
             self.prepared.remove(&oldest);
             write::close(&mut self.conn.outbox, b'S', &oldest.server_name());
-            self.expect.push_back(Expect::Close { show: false });
+            self.expect.push_back(Expect::Close {
+                show: false,
+                evicts: Some(oldest),
+            });
         }
         write::parse(&mut self.conn.outbox, &id.server_name(), sql, types);
         self.expect.push_back(Expect::Parse {
             show,
-            prepares: Some(id),
+            id,
+            named: true,
         });
     }
 
@@ -323,7 +346,8 @@ impl Server {
         write::parse(&mut self.conn.outbox, b"", sql, types);
         self.expect.push_back(Expect::Parse {
             show,
-            prepares: None,
+            id,
+            named: false,
         });
         self.unnamed = Some(id);
     }
@@ -375,7 +399,6 @@ impl Server {
 
     fn scan_frames(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
         loop {
-            self.inject(out);
             if self.rest_of_frame > 0 {
                 let here = self
                     .rest_of_frame
@@ -391,6 +414,8 @@ impl Server {
                     return Ok(Progress::Starved);
                 }
             }
+            // Only between frames: what is injected must not come before the rest of one.
+            self.inject(out);
             if self.expect.is_empty() {
                 return Ok(Progress::Done);
             }
@@ -418,10 +443,11 @@ impl Server {
     }
 
     fn inject(&mut self, out: &mut BytesMut) {
-        while let Some(Expect::Inject(_)) = self.expect.front() {
-            if let Some(Expect::Inject(bytes)) = self.expect.pop_front() {
-                self.flush_approved(out);
-                out.extend_from_slice(&bytes);
+        while let Some(Expect::Inject(_) | Expect::Known(_)) = self.expect.front() {
+            self.flush_approved(out);
+            match self.expect.pop_front() {
+                Some(Expect::Inject(bytes)) => out.extend_from_slice(&bytes),
+                _ => out.extend_from_slice(write::PARSE_COMPLETE),
             }
         }
     }
@@ -441,7 +467,7 @@ impl Server {
             Some(
                 Expect::Ready { show: false }
                     | Expect::Parse { show: false, .. }
-                    | Expect::Close { show: false }
+                    | Expect::Close { show: false, .. }
             )
         )
     }
@@ -453,7 +479,7 @@ impl Server {
             Some(Expect::Ready { .. } | Expect::Execute) => {}
             Some(Expect::Describe) if tag == b'T' || tag == b't' => {}
             Some(Expect::Parse { .. } | Expect::Bind | Expect::Close { .. } | Expect::Describe)
-            | Some(Expect::Inject(_) | Expect::Fail(_))
+            | Some(Expect::Inject(_) | Expect::Known(_) | Expect::Fail(_))
             | None => return Err(unexpected(tag)),
         }
         self.rest_is_shown = !self.hidden();
@@ -485,7 +511,7 @@ impl Server {
             b'1' => self.finish_parse()?,
             b'2' => self.finish(tag, |e| matches!(e, Expect::Bind))?,
             b'3' => match self.expect.pop_front() {
-                Some(Expect::Close { show }) => show,
+                Some(Expect::Close { show, .. }) => show,
                 _ => return Err(unexpected(tag)),
             },
             b'n' => self.finish(tag, |e| matches!(e, Expect::Describe))?,
@@ -509,8 +535,8 @@ impl Server {
 
     fn finish_parse(&mut self) -> Result<bool, Error> {
         match self.expect.pop_front() {
-            Some(Expect::Parse { show, prepares }) => {
-                if let Some(id) = prepares {
+            Some(Expect::Parse { show, id, named }) => {
+                if named {
                     self.prepared.insert(id, self.tick);
                     let count = self.prepared.len();
                     self.identity.activity.prepared.store(count, Relaxed);
@@ -539,7 +565,9 @@ impl Server {
         match self.expect.front() {
             Some(Expect::Ready { show: true }) => {}
             Some(Expect::Execute) => {
+                let owed = self.expect.len();
                 self.expect.retain(|e| !matches!(e, Expect::Ready { .. }));
+                self.swallowed_sync |= self.expect.len() < owed;
             }
             _ => return Err(unexpected(b'G')),
         }
@@ -553,6 +581,7 @@ impl Server {
             (Some(Expect::Ready { show }), Some(status)) => {
                 self.status = status;
                 self.copy_in = false;
+                self.swallowed_sync = false;
                 Ok(show)
             }
             _ => Err(unexpected(b'Z')),
@@ -600,6 +629,7 @@ impl Server {
                 | Expect::Close { .. }
                 | Expect::Describe
                 | Expect::Execute
+                | Expect::Known(_)
                 | Expect::Inject(_),
             )
             | None => self.skip_to_sync(),
@@ -619,7 +649,17 @@ impl Server {
             .front()
             .is_some_and(|e| !matches!(e, Expect::Ready { .. }))
         {
-            self.expect.pop_front();
+            let skipped = self.expect.pop_front();
+            // The server ignored that Close as well, so it still has the statement.
+            if let Some(Expect::Close {
+                evicts: Some(id), ..
+            }) = skipped
+            {
+                self.prepared.insert(id, 0);
+            }
+            if let Some(Expect::Parse { show: true, id, .. } | Expect::Known(id)) = skipped {
+                self.rejected.push(id);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The servers as they are: health, roles, lag, the catalog, and which server should answer.
 //!
-//! Monitor tasks ask every server in turn and publish immutable snapshots; whoever routes reads
-//! them without waiting. Roles are observed, not configured. What follows from observations is
+//! One monitor task per server asks it again and again and publishes immutable snapshots; whoever
+//! routes reads them without waiting. Roles are observed, not configured. What follows from observations is
 //! decided by pure functions ([`shard`], [`balancer`], [`history`], [`catalog::classify`]).
 //!
 //! It holds no client's connection and runs no client's statement.

@@ -39,14 +39,14 @@ pub struct Config {
 pub struct General {
     /// Where clients connect.
     pub listen: Vec<SocketAddr>,
-    /// `/metrics` and `/healthz`; `None` serves no HTTP.
+    /// `/metrics`, `/healthz` and `/readyz`; `None` serves no HTTP.
     pub http_listen: Option<SocketAddr>,
     /// Single-threaded runtimes that serve clients; clients are given to them as load needs.
     pub workers: usize,
     pub max_clients: usize,
     /// Users who may connect to the admin database `ringway`.
     pub admin_users: Vec<String>,
-    /// Largest frame other than DataRow and CopyData accepted from a client, in bytes.
+    /// Largest frame other than CopyData accepted from a client, in bytes.
     pub max_message_bytes: usize,
     /// Time a client has for startup and authentication.
     pub login_timeout: Duration,

@@ -78,6 +78,19 @@ fn example_shards() {
     assert_eq!(rule("settings"), &TableRule::Single(ShardId(0)));
 }
 
+/// What a newcomer copies has to work.
+#[test]
+fn the_readmes_example() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let examples: Vec<_> = readme.split("```toml\n").skip(1).collect();
+    assert_eq!(examples.len(), 1);
+    let (text, _) = examples[0].split_once("```").unwrap();
+    let config = parse_text(text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(shop(&config).is_sharded() && shop(&config).reads.split);
+    assert_eq!(shop(&config).tables.len(), 4);
+}
+
 /// The annotated file says which values are defaults; they have to be.
 #[test]
 fn example_with_everything_tells_true_defaults() {

@@ -13,7 +13,7 @@ const MAX_ANSWER: usize = 16 << 20;
 /// One shard's whole answer.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// Frames from the description to the last row, for the client.
+    /// Frames from the description to the last row, notices included, for the client.
     pub rows: BytesMut,
     /// Command tag.
     pub tag: String,
@@ -32,7 +32,7 @@ pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
     loop {
         while let Some((tag, body)) = server.next_frame()? {
             match tag {
-                b'T' | b'D' | b'n' => append(&mut answer.rows, tag, &body)?,
+                b'T' | b'D' | b'n' | b'N' => append(&mut answer.rows, tag, &body)?,
                 b'C' => answer.tag = text(&body),
                 b'Z' => {
                     return match server.error.take() {
@@ -40,7 +40,7 @@ pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
                         None => Ok(answer),
                     };
                 }
-                b'E' | b'1' | b'2' | b'N' | b'S' | b'A' | b'I' => {}
+                b'E' | b'1' | b'2' | b'S' | b'A' | b'I' => {}
                 other => {
                     server.doubt =
                         Some("a broadcast statement answered with something else than rows");

@@ -76,7 +76,8 @@ impl Database {
         })
     }
 
-    /// The pool of one server for one server user, made on first use.
+    /// The pool of one server for one server user, made on first use, and anew once a reload gave
+    /// the user another password; connections lent by the old pool close when they come back.
     pub fn pool(
         &self,
         shard: ShardId,
@@ -85,7 +86,9 @@ impl Database {
     ) -> Result<Arc<Pool>, Error> {
         let mut pools = self.pools.lock().map_err(|_| poisoned())?;
         let key = (shard, endpoint, user.name.clone());
-        if let Some(pool) = pools.get(&key) {
+        if let Some(pool) = pools.get(&key)
+            && pool.password == user.password
+        {
             return Ok(Arc::clone(pool));
         }
         let target = ConnectTarget {
@@ -137,8 +140,10 @@ impl Database {
     }
 
     /// The id of a (text, types) pair; the same for all who hold it.
-    pub fn statement(&self, sql: &[u8], types: &[u32]) -> Arc<Statement> {
-        self.statements.intern(sql, types)
+    ///
+    /// `context`: what else decides what the text means, see [`parse_context`].
+    pub fn statement(&self, sql: &[u8], types: &[u32], context: &str) -> Arc<Statement> {
+        self.statements.intern(sql, types, context)
     }
 
     /// What a server reported for these settings, and the settings as others have them already:
@@ -191,28 +196,60 @@ pub struct Statement {
     pub id: StatementId,
     pub sql: Box<[u8]>,
     pub types: Box<[u32]>,
+    pub context: Box<str>,
+}
+
+/// A text with the parameter types that its Parse declared, and the context it was parsed in.
+type StatementText = (Box<[u8]>, Box<[u32]>, Box<str>);
+
+/// Settings that do not change what a statement means once it is parsed.
+const MEANINGLESS: [&str; 10] = [
+    "application_name",
+    "client_encoding",
+    "client_min_messages",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+    "tcp_keepalives_idle",
+    "work_mem",
+];
+
+/// The settings under which a text is parsed. PostgreSQL folds constants and resolves names at
+/// Parse, by time zone, date style, search path and role: clients who differ in them must not
+/// share what one of them prepared.
+pub fn parse_context(settings: &Settings) -> Arc<str> {
+    let meaningful = settings
+        .iter()
+        .filter(|(name, _)| !MEANINGLESS.contains(&name.as_str()));
+    meaningful
+        .map(|(_, statement)| format!("{statement};"))
+        .collect::<String>()
+        .into()
 }
 
 /// Gives equal statements equal ids, over all clients, so that a server prepares each once.
 #[derive(Default)]
 struct Statements {
     next: AtomicU64,
-    known: Mutex<HashMap<(Box<[u8]>, Box<[u32]>), Weak<Statement>>>,
+    known: Mutex<HashMap<StatementText, Weak<Statement>>>,
 }
 
 impl Statements {
-    fn intern(&self, sql: &[u8], types: &[u32]) -> Arc<Statement> {
+    fn intern(&self, sql: &[u8], types: &[u32], context: &str) -> Arc<Statement> {
         let new = || {
             Arc::new(Statement {
                 id: StatementId(self.next.fetch_add(1, Relaxed)),
                 sql: sql.into(),
                 types: types.into(),
+                context: context.into(),
             })
         };
         let Ok(mut known) = self.known.lock() else {
             return new();
         };
-        let key: (Box<[u8]>, Box<[u32]>) = (sql.into(), types.into());
+        let key: StatementText = (sql.into(), types.into(), context.into());
         if let Some(found) = known.get(&key).and_then(Weak::upgrade) {
             return found;
         }

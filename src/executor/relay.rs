@@ -10,10 +10,12 @@ use bytes::Buf;
 use crate::backend::server::{Expect, Progress, Server};
 use crate::error::Error;
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
-use crate::wire::frame;
+use crate::wire::{frame, frontend};
 
 /// While a statement runs, at most this much of what the client sends next is read ahead.
 const READ_AHEAD: usize = 8 * 1024;
+/// Nothing but CopyData has business being longer while data is copied.
+const MAX_MESSAGE_AMID_COPY: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -39,7 +41,12 @@ pub enum Broken {
 /// Cancel safety: none; dropping the future midway leaves the server in doubt, which its pool sees.
 pub async fn relay(client: &mut Conn, server: &mut Server) -> Result<End, Broken> {
     let mut copy = CopyIn::default();
-    poll_fn(|cx| poll_relay(cx, client, server, &mut copy)).await
+    let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy)).await;
+    match end {
+        // The rest of that frame would be read as messages.
+        Err(Broken::Server(error)) if copy.rest_of_frame > 0 => Err(Broken::Server(error.fatal())),
+        end => end,
+    }
 }
 
 /// Where in the client's COPY stream we are.
@@ -57,7 +64,8 @@ fn poll_relay(
 ) -> Poll<Result<End, Broken>> {
     loop {
         let progress = server.scan(&mut client.outbox).map_err(Broken::Server)?;
-        if let Poll::Ready(Err(e)) = server.conn.poll_drain(cx) {
+        let sent = server.conn.poll_drain(cx);
+        if let Poll::Ready(Err(e)) = sent {
             // It may have said why before it closed: read that first.
             if let Poll::Pending | Poll::Ready(Ok(0) | Err(_)) = server.conn.poll_fill(cx) {
                 return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string()))));
@@ -65,9 +73,11 @@ fn poll_relay(
             continue;
         }
         let written = poll_to_client(cx, client, server).map_err(gone)?;
-        if progress == Progress::Done {
+        // A server that gave up COPY still reads the frame it was in the middle of.
+        let whole = copy.rest_of_frame == 0;
+        if progress == Progress::Done && whole {
             server.flush_approved(&mut client.outbox);
-            return Poll::Ready(Ok(End::Done));
+            return sent.map(|_| Ok(End::Done));
         }
         if copy.ended
             && !server
@@ -77,7 +87,10 @@ fn poll_relay(
         {
             return Poll::Ready(Ok(End::NeedsClient));
         }
-        if written && let Poll::Ready(read) = server.conn.poll_fill(cx) {
+        if written
+            && progress != Progress::Done
+            && let Poll::Ready(read) = server.conn.poll_fill(cx)
+        {
             match read {
                 Ok(0) => {
                     return Poll::Ready(Err(Broken::Server(server.lost("the server closed it"))));
@@ -86,7 +99,7 @@ fn poll_relay(
                 Err(e) => return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string())))),
             }
         }
-        let moved = if server.copy_in {
+        let moved = if server.copy_in || !whole {
             poll_copy(cx, client, server, copy)
         } else {
             poll_read_ahead(cx, client)
@@ -151,13 +164,16 @@ fn poll_copy(
 /// True when anything moved.
 fn move_copy(client: &mut Conn, server: &mut Server, copy: &mut CopyIn) -> Result<bool, Error> {
     let before = client.inbox.len();
-    while server.copy_in && server.conn.outbox.len() < OUTBOX_HIGH {
+    while (server.copy_in || copy.rest_of_frame > 0) && server.conn.outbox.len() < OUTBOX_HIGH {
         if copy.rest_of_frame == 0 {
             let Some(header) = frame::peek(&client.inbox)? else {
                 break;
             };
             if header.tag != b'd' && client.inbox.len() < header.len {
                 break;
+            }
+            if header.tag != b'd' {
+                frontend::check(header.tag, header.len, MAX_MESSAGE_AMID_COPY)?;
             }
             match header.tag {
                 b'd' => {}

@@ -16,7 +16,7 @@ fn samples(text: &str, name: &str) -> Vec<String> {
 
 #[test]
 fn every_metric_is_rendered_with_its_help_and_kind() {
-    let metrics = Metrics::new().unwrap();
+    let metrics = Metrics::new();
     metrics
         .database("shop")
         .query_done(Duration::from_millis(3));
@@ -74,7 +74,7 @@ fn names_follow_prometheus() {
 
 #[test]
 fn a_database_has_the_same_handles_whenever_it_is_asked_for() {
-    let metrics = Metrics::new().unwrap();
+    let metrics = Metrics::new();
     metrics
         .database("shop")
         .query_done(Duration::from_millis(3));
@@ -94,8 +94,16 @@ fn a_database_has_the_same_handles_whenever_it_is_asked_for() {
 }
 
 #[test]
+fn a_name_cannot_end_its_label() {
+    let metrics = Metrics::new();
+    metrics.database("a\"b\\c\nd").query_done(Duration::ZERO);
+    let counts = samples(&metrics.render(), "ringway_query_seconds_count");
+    assert_eq!(counts, ["{database=\"a\\\"b\\\\c\\nd\"} 1"]);
+}
+
+#[test]
 fn words_count_under_their_own_name() {
-    let metrics = Metrics::new().unwrap();
+    let metrics = Metrics::new();
     let shop = metrics.database("shop");
     for (at, kind) in RouteKind::ALL.iter().enumerate() {
         assert_eq!(kind.index(), at);
@@ -122,7 +130,7 @@ fn words_count_under_their_own_name() {
 
 #[test]
 fn an_unknown_lag_is_not_zero() {
-    let metrics = Metrics::new().unwrap();
+    let metrics = Metrics::new();
     let server = metrics.server("shop", "s1", "a:5432");
     let lag = |metrics: &Metrics| samples(&metrics.render(), "ringway_replica_lag_seconds");
     let labels = "{database=\"shop\",shard=\"s1\",server=\"a:5432\"}";
@@ -133,7 +141,7 @@ fn an_unknown_lag_is_not_zero() {
 
 #[test]
 fn a_server_that_left_is_not_up() {
-    let metrics = Metrics::new().unwrap();
+    let metrics = Metrics::new();
     let server = metrics.server("shop", "s1", "a:5432");
     server.up.set(1.0);
     server.retire();

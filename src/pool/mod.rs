@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{Activity, Identity, Server};
-use crate::config::PoolSettings;
+use crate::config::{PoolSettings, Secret};
 use crate::error::{Error, Fault};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
 use crate::net::{Instant, timeout};
@@ -69,10 +69,8 @@ impl bb8::ManageConnection for Manager {
         Ok(Box::new(server))
     }
 
-    async fn is_valid(&self, server: &mut Box<Server>) -> Result<(), Error> {
-        if server.is_stale() {
-            return Err(server.lost("it was closed while idle"));
-        }
+    /// Not used: see [`Pool::checkout`].
+    async fn is_valid(&self, _: &mut Box<Server>) -> Result<(), Error> {
         Ok(())
     }
 
@@ -83,6 +81,8 @@ impl bb8::ManageConnection for Manager {
 
 pub struct Pool {
     pub key: PoolKey,
+    /// What the user logs in with.
+    pub password: Option<Secret>,
     /// Sessions waiting for a connection now.
     waiting: AtomicUsize,
     metrics: Arc<DatabaseMetrics>,
@@ -125,6 +125,7 @@ impl Pool {
             dbname: target.dbname.clone(),
             user: target.user.clone(),
         };
+        let password = target.password.clone();
         let manager = Manager {
             target,
             max_prepared: settings.max_prepared.max(1),
@@ -134,7 +135,9 @@ impl Pool {
         let connections = bb8::Pool::builder()
             .max_size(settings.size)
             .min_idle(Some(0))
-            .test_on_check_out(true)
+            // [`Pool::checkout`] does: bb8 would replace what is stale behind our back, and hide why
+            // it cannot.
+            .test_on_check_out(false)
             .retry_connection(false)
             .connection_timeout(settings.checkout_timeout)
             .idle_timeout(Some(settings.idle_timeout))
@@ -144,6 +147,7 @@ impl Pool {
             .build_unchecked(manager);
         Arc::new(Self {
             key,
+            password,
             waiting: AtomicUsize::new(0),
             metrics,
             settings: settings.clone(),
@@ -167,20 +171,26 @@ impl Pool {
             }
             Err(_) => self.wait_for_place().await?,
         };
-        if self.connections.state().idle_connections == 0 {
-            // Connecting ourselves tells the true reason when it fails; bb8 only times out.
-            let server = self.connections.dedicated_connection().await?;
-            // Another lease may have come back meanwhile; then ours is one too many.
-            let _ = self.connections.add(server);
-        }
-        match self.connections.get_owned().await {
-            Ok(connection) => Ok(Lease {
-                connection,
-                _place: place,
-            }),
-            Err(bb8::RunError::User(error)) => Err(error),
-            Err(bb8::RunError::TimedOut) => Err(self.timed_out()),
-        }
+        let connection = loop {
+            if self.connections.state().idle_connections == 0 {
+                // Connecting ourselves tells the true reason when it fails; bb8 only times out.
+                let server = Box::pin(self.connections.dedicated_connection()).await?;
+                // Another lease may have come back meanwhile; then ours is one too many.
+                let _ = self.connections.add(server);
+            }
+            let mut connection = self.connections.get_owned().await.map_err(|e| match e {
+                bb8::RunError::User(error) => error,
+                bb8::RunError::TimedOut => self.timed_out(),
+            })?;
+            if !connection.is_stale() {
+                break connection;
+            }
+            connection.doubt = Some("it was closed while idle");
+        };
+        Ok(Lease {
+            connection,
+            _place: place,
+        })
     }
 
     async fn wait_for_place(&self) -> Result<OwnedSemaphorePermit, Error> {

@@ -2,10 +2,13 @@
 //!
 //! BEGIN is answered at once and sent to a shard with the first statement that needs it, so a
 //! transaction occupies only the shards it touches. What ran on all enlisted shards before (BEGIN,
-//! SAVEPOINT, SET LOCAL) is replayed on one that joins later.
+//! SAVEPOINT, SET) is replayed on one that joins later.
 
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};
+
+/// Texts remembered for shards that join later.
+const MAX_PRELUDE: usize = 10_000;
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Block {
@@ -49,10 +52,22 @@ impl Block {
     }
 
     /// Remembers a text that every shard of this block must have run.
-    pub fn push(&mut self, sql: &[u8]) {
+    ///
+    /// # Errors
+    /// 54000 when there are too many; each would have to be replayed on a shard that joins.
+    pub fn push(&mut self, sql: &[u8]) -> Result<(), Error> {
         match self {
-            Self::None => {}
-            Self::Open { prelude } | Self::Failed { prelude } => prelude.push(sql.to_vec()),
+            Self::None => Ok(()),
+            Self::Open { prelude } | Self::Failed { prelude } if prelude.len() < MAX_PRELUDE => {
+                prelude.push(sql.to_vec());
+                Ok(())
+            }
+            Self::Open { .. } | Self::Failed { .. } => {
+                let message = "too many savepoints and settings in one transaction";
+                Err(Error::new(Fault::Client, "54000", message)
+                    .detail(format!("A transaction may have {MAX_PRELUDE} of them."))
+                    .hint("Commit more often."))
+            }
         }
     }
 
@@ -73,6 +88,14 @@ impl Block {
         if !self.is_none() {
             self.observe(Status::Failed);
         }
+    }
+}
+
+/// The command tag of a text that opens a block: it says BEGIN or START TRANSACTION as the text does.
+pub fn opening_tag(sql: &str) -> &'static str {
+    match planner::leading_words(sql, 1).first() {
+        Some(word) if word.eq_ignore_ascii_case("start") => "START TRANSACTION",
+        Some(_) | None => "BEGIN",
     }
 }
 

@@ -7,10 +7,12 @@ use planner::ShardId;
 use planner::plan::{Access, SessionEffect, SetStatement};
 
 use super::block::{Block, second_writer};
+use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Session};
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
+use crate::executor::database::parse_context;
 use crate::executor::relay::{Broken, End, relay};
 use crate::metrics::ReadBy;
 use crate::net::Instant;
@@ -28,6 +30,9 @@ impl Session {
     pub(super) async fn enlist(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         if access == Access::Write {
             self.check_single_writer(shard)?;
+        }
+        if self.batch.suspended {
+            Box::pin(self.end_runs()).await?;
         }
         let index = match self.held(shard, access) {
             Some(index) => index,
@@ -100,6 +105,7 @@ impl Session {
             leaves_mark: false,
             pinned: session_mode,
             needs_sync: false,
+            ran_set: false,
         };
         apply_settings(&mut held.lease, &self.settings).await?;
         self.leases.push(held);
@@ -141,7 +147,8 @@ impl Session {
             let mark = &mut self.marks[usize::from(shard.0)];
             let mut pick = self.db.cluster.pick_read(shard, mark)?;
             if pick.reason.passes_with_time() && !max_wait.is_zero() {
-                pick = self.db.cluster.wait_fresh(shard, mark, max_wait).await?;
+                // Boxed, as all that is rare: what a session may await is room it takes while idle.
+                pick = Box::pin(self.db.cluster.wait_fresh(shard, mark, max_wait)).await?;
             }
             if pick.role == Role::Primary {
                 self.db.metrics.reads.increment(read_by(pick.reason));
@@ -169,7 +176,7 @@ impl Session {
         let deadline = Instant::now() + self.db.config.pool.checkout_timeout;
         let endpoint = match self.db.cluster.primary(shard) {
             Some(endpoint) => endpoint,
-            None => self.db.cluster.primary_or_wait(shard, deadline).await?,
+            None => Box::pin(self.db.cluster.primary_or_wait(shard, deadline)).await?,
         };
         Ok((false, self.checkout(shard, endpoint).await?))
     }
@@ -195,6 +202,7 @@ impl Session {
         let Self { leases, block, .. } = self;
         let held = &mut leases[index];
         match block.prelude() {
+            [] => return Err(begun_elsewhere()),
             [begin] if PLAIN_BEGIN.contains(&begin.as_slice()) => {
                 held.lease.send_query(begin, false)
             }
@@ -238,7 +246,12 @@ impl Session {
                 Err(error.fatal())
             }
             Err(Broken::Server(error)) => {
+                // A server that says why before it goes has said it to the client too.
+                let said_why = self.leases[index].lease.error.is_some();
                 let error = self.server_lost(index, error);
+                if said_why {
+                    return Err(Error::told().fatal());
+                }
                 // The client believes in a transaction that is gone.
                 Err(if in_transaction { error.fatal() } else { error })
             }
@@ -247,12 +260,22 @@ impl Session {
 
     /// Drops a server connection that was lost or makes no sense.
     pub(super) fn server_lost(&mut self, index: usize, error: Error) -> Error {
-        let mut held = self.leases.remove(index);
-        self.batch.active = None;
+        let mut held = self.remove(index);
         held.lease.doubt = Some("an exchange broke");
         let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
         tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
         if unfinished { error.fatal() } else { error }
+    }
+
+    /// Takes a connection out of this session's hands.
+    pub(super) fn remove(&mut self, index: usize) -> Enlisted {
+        let held = self.leases.remove(index);
+        self.batch.active = None;
+        if held.leaves_mark {
+            // Its write may have happened, whatever became of the answer.
+            self.marks[usize::from(held.shard.0)].wrote(Instant::now());
+        }
+        held
     }
 
     /// The client is gone while servers work for it: cancel what runs, use no connection again.
@@ -281,7 +304,10 @@ impl Session {
                 self.marks[usize::from(held.shard.0)].wrote(now);
             }
             held.in_block = false;
+            held.ran_set = false;
         }
+        self.savepoints = false;
+        self.batch.forget_portals();
         self.release();
     }
 
@@ -343,8 +369,20 @@ impl Session {
 
     /// A SET or RESET has succeeded on the servers this session holds.
     pub(super) fn note_set(&mut self, set: &SetStatement) {
-        if !set.local {
+        if set.local {
+            return;
+        }
+        let interval = set
+            .value
+            .as_deref()
+            .is_some_and(|v| v.to_ascii_lowercase().starts_with("interval"));
+        if !self.savepoints && !interval {
             self.pending_sets.push(set.clone());
+            return;
+        }
+        // ROLLBACK TO may undo it, or it cannot be written again as it stands: it stays where it is.
+        for held in self.leases.iter_mut().filter(|held| held.ran_set) {
+            held.pinned = Some("SET that cannot follow the client");
         }
     }
 
@@ -354,31 +392,66 @@ impl Session {
             return;
         }
         let sets = std::mem::take(&mut self.pending_sets);
-        if self
-            .leases
-            .iter()
-            .any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some())
-        {
+        let mut ran = self.leases.iter().filter(|held| held.ran_set);
+        if ran.any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some()) {
             return;
         }
         let mut settings = Settings::clone(&self.settings);
+        // What these servers have now: to them RESET means their own default.
+        let mut applied = settings.clone();
+        let no_base = Settings::default();
         for set in sets {
             keep_setting(&mut settings, &self.base, &set);
+            keep_setting(&mut applied, &no_base, &set);
         }
-        self.settings = Arc::new(settings);
+        let applied = Arc::new(applied);
+        self.settings = match settings == *applied {
+            true => Arc::clone(&applied),
+            false => Arc::new(settings),
+        };
+        self.context = parse_context(&self.settings);
+        for held in self.leases.iter_mut().filter(|held| held.ran_set) {
+            held.lease.applied = Arc::clone(&applied);
+        }
+    }
+
+    /// After RESET or DISCARD ALL, a server that stays with this client gets the settings of its
+    /// startup packet back. One that cannot is closed.
+    pub(super) async fn restore_settings(&mut self) {
+        if !self.block.is_none() {
+            return;
+        }
         for held in &mut self.leases {
-            held.lease.applied = Arc::clone(&self.settings);
+            if apply_settings(&mut held.lease, &self.settings)
+                .await
+                .is_err()
+            {
+                held.lease
+                    .doubt
+                    .get_or_insert("it refused its client's settings");
+            }
         }
     }
 
     /// DISCARD ALL has succeeded: everything is as at the start.
     pub(super) fn discard_all(&mut self, index: usize) {
         self.settings = Arc::new(self.base.clone());
+        self.context = parse_context(&self.settings);
         self.batch.forget_statements();
         let lease = &mut self.leases[index].lease;
         lease.forget_prepared();
         lease.applied = Arc::default();
     }
+}
+
+/// A transaction whose BEGIN came within another text cannot be told to a second server.
+fn begun_elsewhere() -> Error {
+    planner::Refusal::unsupported(
+        "transaction was begun together with other statements",
+        "A second shard has to join it, and cannot be told how it was begun.",
+        "Send BEGIN by itself.",
+    )
+    .into()
 }
 
 fn read_by(reason: ReadReason) -> ReadBy {
@@ -389,91 +462,5 @@ fn read_by(reason: ReadReason) -> ReadBy {
         ReadReason::NoneEligible => ReadBy::NoneEligible,
         ReadReason::MarkUnresolved => ReadBy::MarkUnresolved,
         ReadReason::NotCaughtUp => ReadBy::NotCaughtUp,
-    }
-}
-
-fn keep_setting(settings: &mut Settings, base: &Settings, set: &SetStatement) {
-    match (&set.name, &set.value) {
-        (None, _) => *settings = base.clone(),
-        (Some(name), Some(value)) => {
-            settings.insert(name.clone(), format!("SET {name} = {value}"));
-        }
-        (Some(name), None) => match base.get(name) {
-            Some(initial) => {
-                settings.insert(name.clone(), initial.clone());
-            }
-            None => {
-                settings.remove(name);
-            }
-        },
-    }
-}
-
-/// Makes the server's settings what the client asked for; costs nothing when they are.
-pub(super) async fn apply_settings(
-    server: &mut Lease,
-    wanted: &Arc<Settings>,
-) -> Result<(), Error> {
-    if Arc::ptr_eq(&server.applied, wanted) {
-        return Ok(());
-    }
-    if *server.applied != **wanted {
-        let sql = settings_diff(&server.applied, wanted);
-        server.run_hidden(&sql).await?;
-    }
-    server.applied = Arc::clone(wanted);
-    Ok(())
-}
-
-/// Statements that turn settings `from` into `to`.
-fn settings_diff(from: &Settings, to: &Settings) -> String {
-    let mut sql = String::new();
-    for name in from.keys().filter(|name| !to.contains_key(*name)) {
-        sql.push_str(&format!("RESET {name};"));
-    }
-    for (name, statement) in to {
-        if from.get(name) != Some(statement) {
-            sql.push_str(statement);
-            sql.push(';');
-        }
-    }
-    sql
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(name: &str, value: Option<&str>) -> SetStatement {
-        SetStatement {
-            local: false,
-            name: Some(name.into()),
-            value: value.map(Into::into),
-        }
-    }
-
-    #[test]
-    fn reset_returns_to_the_startup_packet() {
-        let base = Settings::from([("datestyle".into(), "SET datestyle = 'SQL'".into())]);
-        let mut settings = base.clone();
-        keep_setting(&mut settings, &base, &set("datestyle", Some("'ISO'")));
-        keep_setting(&mut settings, &base, &set("work_mem", Some("'1MB'")));
-        assert_eq!(settings["datestyle"], "SET datestyle = 'ISO'");
-        keep_setting(&mut settings, &base, &set("datestyle", None));
-        keep_setting(&mut settings, &base, &set("work_mem", None));
-        assert_eq!(settings, base);
-    }
-
-    #[test]
-    fn only_differences_are_sent() {
-        let a = Settings::from([
-            ("x".into(), "SET x = 1".into()),
-            ("y".into(), "SET y = 1".into()),
-        ]);
-        let b = Settings::from([
-            ("y".into(), "SET y = 1".into()),
-            ("z".into(), "SET z = 1".into()),
-        ]);
-        assert_eq!(settings_diff(&a, &b), "RESET x;SET z = 1;");
     }
 }

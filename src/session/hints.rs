@@ -1,7 +1,8 @@
 //! Hints: what the user says about routing. A leading comment `/* ringway: primary */`,
 //! `SET ringway.route = 'primary'`, or the same as a startup option.
 //!
-//! `primary` and `replica` choose the role, `shard=NAME` the shard; several are separated by commas.
+//! `primary` keeps a read off the replicas, `replica` refuses what may write, `shard=NAME` sends the
+//! text to that shard unchecked; several are separated by commas.
 
 use std::borrow::Cow;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::shared::{Directory, Newcomer, Registration, Shared};
-use super::{Login, Session, auth, exchange, hints::Hints, startup};
+use super::{Login, Session, auth, hints::Hints, settings, startup};
+use crate::backend::cancel;
 use crate::backend::server::Settings;
-use crate::backend::{cancel, server::Identity};
 use crate::config::{ClientAuth, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
@@ -20,7 +20,7 @@ pub const ADMIN_DATABASE: &str = "ringway";
 
 /// What a new connection turned out to be.
 pub enum Arrival {
-    Session(Box<(Session, Registration)>),
+    Session(Box<Session>, Registration),
     /// A connection to the admin database by one who may.
     Admin {
         conn: Conn,
@@ -92,7 +92,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             };
             let info = Arc::clone(&registration.info);
             let session = Session::new(login, db, Arc::clone(shared), directory.generation, info);
-            Arrival::Session(Box::new((session, registration)))
+            Arrival::Session(Box::new(session), registration)
         }
         Err(error) => {
             shared.metrics.login_failures.increment(1);
@@ -129,7 +129,7 @@ async fn welcome(
 ) -> Result<Welcomed, Error> {
     let key_len = startup::cancel_key_len(packet.minor());
     let registration = shared.register(newcomer(stream, &packet), key_len);
-    if shared.clients().len() > directory.config.general.max_clients {
+    if shared.client_count() > directory.config.general.max_clients {
         return Err(
             Error::new(Fault::Operator, "53300", "sorry, too many clients already")
                 .hint("Raise max_clients."),
@@ -171,7 +171,7 @@ async fn welcome(
         })?;
     wait_for_catalog(&db).await?;
     let user = server_user(directory, &db, &packet.user);
-    let (settings, hints) = startup_settings(&packet)?;
+    let (settings, hints) = startup_settings(&packet, &db)?;
     let (settings, parameters) = parameters(&db, &user, Arc::new(settings)).await?;
     startup::write_welcome(
         &mut out,
@@ -248,8 +248,10 @@ pub(super) fn server_user(directory: &Directory, db: &Database, name: &str) -> S
 }
 
 /// The startup packet's settings, as statements that make them so on a server.
-fn startup_settings(packet: &StartupPacket) -> Result<(Settings, Hints), Error> {
-    let mut settings = Settings::new();
+fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, Hints), Error> {
+    let catalog = db.cluster.catalog();
+    let assumed = settings::Assumptions::of(db, &catalog);
+    let mut wanted = Settings::new();
     let mut hints = Hints::default();
     for (name, value) in packet.parameters.iter().chain(&packet.options) {
         let name = name.to_ascii_lowercase();
@@ -268,13 +270,14 @@ fn startup_settings(packet: &StartupPacket) -> Result<(Settings, Hints), Error> 
                 format!("unrecognized configuration parameter \"{name}\""),
             ));
         }
+        settings::check(&name, value, assumed)?;
         let value = value.replace('\'', "''");
-        settings.insert(
+        wanted.insert(
             name.clone(),
             format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"),
         );
     }
-    Ok((settings, hints))
+    Ok((wanted, hints))
 }
 
 /// What a server reports for these settings: asked once, then remembered.
@@ -290,7 +293,7 @@ async fn parameters(
     let deadline = Instant::now() + db.config.pool.checkout_timeout;
     let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
     let mut lease = db.pool(shard, endpoint, user)?.checkout().await?;
-    exchange::apply_settings(&mut lease, &settings).await?;
+    settings::apply_settings(&mut lease, &settings).await?;
     let reported = lease.parameters.iter();
     let mut reported: Vec<_> = reported.map(|(k, v)| (k.clone(), v.clone())).collect();
     reported.sort();
@@ -333,8 +336,7 @@ async fn pass_cancel_on(shared: &Shared, directory: &Directory, pid: i32, key: &
     };
     let db = directory.databases.get(&database);
     let limit = directory.config.general.login_timeout;
-    for server in servers {
-        let server: &Identity = &server;
+    for server in &servers.0 {
         let tls = db.and_then(|db| db.tls());
         if let Err(error) =
             cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await

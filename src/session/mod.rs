@@ -13,6 +13,7 @@ pub mod hints;
 mod local;
 pub mod login;
 mod routed;
+mod settings;
 mod shared;
 mod simple;
 pub mod startup;
@@ -33,13 +34,13 @@ use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Mark};
 use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
-use crate::executor::database::Database;
+use crate::executor::database::{Database, parse_context};
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
-pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Registration, Shared};
+pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -53,8 +54,12 @@ pub struct Session {
     /// Settings of the startup packet: what RESET returns to.
     base: Settings,
     settings: Arc<Settings>,
+    /// Of these settings, those under which statements are parsed.
+    context: Arc<str>,
     /// SETs of the open transaction, to be kept if it commits.
     pending_sets: Vec<SetStatement>,
+    /// The open transaction has used savepoints.
+    savepoints: bool,
     block: block::Block,
     /// When the first statement of the open transaction came.
     transaction_start: Option<Instant>,
@@ -102,6 +107,8 @@ struct Enlisted {
     pinned: Option<&'static str>,
     /// Extended-protocol messages were sent since the last Sync.
     needs_sync: bool,
+    /// A SET or RESET of this transaction ran here.
+    ran_set: bool,
 }
 
 /// What a login established.
@@ -131,9 +138,11 @@ impl Session {
             shared,
             info,
             user: login.user,
+            context: parse_context(&login.settings),
             base: Settings::clone(&login.settings),
             settings: login.settings,
             pending_sets: Vec::new(),
+            savepoints: false,
             block: block::Block::None,
             transaction_start: None,
             leases: Vec::new(),
@@ -148,14 +157,16 @@ impl Session {
     }
 
     /// Serves until the client leaves or must go.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         self.info.attend().await;
         let end = self.serve().await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
-            error.write_to(&mut self.client.outbox);
-            let _ = net::timeout(FAREWELL, self.client.drain()).await;
+            if !error.is_told() {
+                error.write_to(&mut self.client.outbox);
+            }
+            let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
         }
         self.leave();
     }
@@ -166,8 +177,15 @@ impl Session {
                 self.follow_configuration()?;
             }
             match frame[0] {
-                b'Q' => self.simple(frame).await?,
-                b'F' => self.function_call(frame).await?,
+                // After an error in the extended protocol, everything up to Sync is ignored.
+                b'Q' | b'F' if self.batch.skipping => {}
+                b'Q' | b'F' => {
+                    Box::pin(self.end_batch()).await?;
+                    match frame[0] {
+                        b'Q' => self.simple(frame).await?,
+                        _ => self.function_call(frame).await?,
+                    }
+                }
                 b'X' => return Ok(()),
                 // Leftovers of a COPY that failed: PostgreSQL ignores them too.
                 b'd' | b'c' | b'f' => {}

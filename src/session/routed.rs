@@ -33,22 +33,27 @@ impl Session {
             params: &[],
         };
         let hints = self.hints.with_leading(values.sql)?;
-        let (access, route) = self.decide(plan, values, &hints)?;
+        let decided = self.decide(plan, values, &hints);
+        let (access, route) = match decided {
+            Ok(decided) => decided,
+            Err(error) => return Err(Box::pin(self.syntax_error_or(error, sql, &[])).await),
+        };
         let routes = &self.db.metrics.routes;
         match route.execution {
             Execution::Direct => {
                 routes.increment(RouteKind::Direct);
+                self.check_transaction_control(&plan.statement, sql)?;
                 let shard = self.pick_shard(&route.shards);
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
                 if matches!(plan.statement, Statement::Ddl { .. }) {
-                    self.db.cluster.reload_catalog().await;
+                    Box::pin(self.db.cluster.reload_catalog()).await;
                 }
                 result
             }
             Execution::Merge { merge, sql } => {
                 routes.increment(RouteKind::Merge);
                 let shards = self.shard_set(&route.shards);
-                self.merged_simple(merge, &sql, &shards, values).await
+                Box::pin(self.merged_simple(merge, &sql, &shards, access, values)).await
             }
             Execution::SumTags | Execution::SameAnswer => {
                 routes.increment(RouteKind::Broadcast);
@@ -56,7 +61,7 @@ impl Session {
                 let shards = self.shard_set(&route.shards);
                 let mut request = BytesMut::new();
                 write::query(&mut request, values.sql);
-                let answer = self.broadcast(plan, &request, &shards, sum).await?;
+                let answer = Box::pin(self.broadcast(plan, &request, &shards, sum)).await?;
                 self.client.outbox.extend_from_slice(&answer.rows);
                 write::command_complete(&mut self.client.outbox, &answer.tag);
                 self.ready();
@@ -92,7 +97,12 @@ impl Session {
                 }
             }
         };
-        let access = match (hints.role, plan.access) {
+        // What SHOW tells of a replica, transaction_read_only above all, is not true of the primary.
+        let planned = match plan.statement {
+            Statement::Show(_) => Access::Primary,
+            _ => plan.access,
+        };
+        let access = match (hints.role, planned) {
             (Some(hints::Role::Primary), Access::Read) => {
                 self.db.metrics.reads.increment(ReadBy::Hint);
                 Access::Primary
@@ -103,6 +113,70 @@ impl Session {
             (None | Some(_), access) => access,
         };
         Ok((access, routed))
+    }
+
+    /// A text that could not be read may be no SQL at all: then PostgreSQL's own error says more
+    /// than our refusal. It is asked to parse the text, not to run it.
+    pub(super) async fn syntax_error_or(
+        &mut self,
+        refusal: Error,
+        sql: &[u8],
+        types: &[u32],
+    ) -> Error {
+        if refusal.message != planner::refusal::UNREADABLE {
+            return refusal;
+        }
+        match self.describe_hidden(ShardId(0), sql, types, &[]).await {
+            Err(error) if error.code == "42601" || error.is_fatal() => error,
+            Ok(_) | Err(_) => refusal,
+        }
+    }
+
+    /// Transaction control that is not a statement of its own reaches one server only; with several
+    /// enlisted, the others would stay behind.
+    pub(super) fn check_transaction_control(
+        &self,
+        statement: &Statement,
+        sql: &[u8],
+    ) -> Result<(), Error> {
+        let hides_some = match statement {
+            Statement::Multiple => true,
+            Statement::Other => {
+                let text = std::str::from_utf8(sql).unwrap_or_default();
+                let word = planner::leading_words(text, 1)
+                    .first()
+                    .map(|word| word.to_ascii_lowercase());
+                word.is_some_and(|word| {
+                    ["commit", "end", "rollback", "abort", "set"].contains(&word.as_str())
+                })
+            }
+            Statement::Empty
+            | Statement::Query
+            | Statement::Insert
+            | Statement::Update
+            | Statement::Delete
+            | Statement::Ddl { .. }
+            | Statement::Begin { .. }
+            | Statement::Commit
+            | Statement::Rollback
+            | Statement::Savepoint
+            | Statement::TwoPhase
+            | Statement::Set(_)
+            | Statement::Show(_)
+            | Statement::CopyIn
+            | Statement::CopyOut
+            | Statement::ExplainRoute { .. } => false,
+        };
+        let enlisted = self.leases.iter().filter(|held| held.in_block).count();
+        if hides_some && enlisted > 1 {
+            return Err(planner::Refusal::unsupported(
+                "this statement cannot run in a transaction that has touched several shards",
+                "It may end or change the transaction, and would do so on one of its shards only.",
+                "Send plain COMMIT or ROLLBACK, and statements one by one.",
+            )
+            .into());
+        }
+        Ok(())
     }
 
     /// The one shard of a direct route. Where any will do, one that is enlisted already.
@@ -125,9 +199,10 @@ impl Session {
         merge: &MergePlan,
         sql: &[u8],
         shards: &ShardSet,
+        access: Access,
         values: Values<'_>,
     ) -> Result<(), Error> {
-        let indexes = self.enlist_for_read(shards).await?;
+        let indexes = self.enlist_for_read(shards, access).await?;
         let merger = self.merger(merge, shards.len(), values)?;
         let mut servers = pick(&mut self.leases, &indexes);
         let mut run = Run::start(merger, &mut servers, &Request::Simple { sql });
@@ -169,13 +244,14 @@ impl Session {
         let mut busy: Vec<usize> = indexes.to_vec();
         busy.sort_unstable();
         for index in busy.into_iter().rev() {
-            let lease = &mut self.leases[index].lease;
-            // A shard that answered with an error is ready again as soon as that is read.
-            let settled =
-                lease.doubt.is_none() && lease.error.is_some() && drain(lease).await.is_ok();
-            if !settled && !lease.is_clean() {
+            let held = &mut self.leases[index];
+            // A shard that failed is ready again once its error is read. In a transaction the others
+            // are read to their end as well: closing them would end the client's transaction.
+            let worth = held.lease.error.is_some() || held.in_block || held.pinned.is_some();
+            let sound = held.lease.doubt.is_none();
+            if !(worth && sound && drain(&mut held.lease).await.is_ok()) {
                 lost |= self.leases[index].in_block || self.leases[index].pinned.is_some();
-                let mut held = self.leases.remove(index);
+                let mut held = self.remove(index);
                 held.lease.doubt = Some("a scatter read broke");
                 crate::backend::cancel::spawn(&held.lease.identity, self.db.tls());
             }
@@ -185,10 +261,14 @@ impl Session {
 
     /// Connections to all `shards`, taken in their order, so that two sessions cannot each hold
     /// what the other waits for.
-    pub(super) async fn enlist_for_read(&mut self, shards: &ShardSet) -> Result<Vec<usize>, Error> {
+    pub(super) async fn enlist_for_read(
+        &mut self,
+        shards: &ShardSet,
+        access: Access,
+    ) -> Result<Vec<usize>, Error> {
         let mut indexes = Vec::with_capacity(shards.len());
         for shard in shards.as_slice() {
-            indexes.push(self.enlist(*shard, Access::Read).await?);
+            indexes.push(self.enlist(*shard, access).await?);
         }
         for index in &indexes {
             // BEGIN may be under way; its reply must not meet the merge.
@@ -244,7 +324,7 @@ impl Session {
         let mut servers = pick(&mut self.leases, &indexes);
         let result = run_on_each(&mut servers, request, transactional).await;
         if matches!(plan.statement, Statement::Ddl { .. }) {
-            self.db.cluster.reload_catalog().await;
+            Box::pin(self.db.cluster.reload_catalog()).await;
         }
         let mut answers = result?;
         if let SessionEffect::DiscardAll = plan.effect {
@@ -298,8 +378,9 @@ async fn run_on_each(
     let mut answers = Vec::with_capacity(servers.len());
     let mut failure = None;
     for server in servers.iter_mut() {
-        if transactional {
-            server.run_hidden("BEGIN").await?;
+        if transactional && let Err(error) = server.run_hidden("BEGIN").await {
+            failure = Some(error);
+            break;
         }
         match broadcast::ask(server, request).await {
             Ok(answer) => answers.push(answer),

@@ -1,4 +1,4 @@
-//! What sessions share: limits, and who is connected.
+//! What sessions share: the configuration in force, who is connected, and whether the process ends.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -59,11 +59,35 @@ impl CancelSlot {
         }
     }
 
+    /// For SHOW CLIENTS and SHOW SERVERS.
     pub fn servers(&self) -> Vec<Arc<Identity>> {
         self.0
             .lock()
             .map(|servers| servers.clone())
             .unwrap_or_default()
+    }
+
+    /// The servers to cancel. Until the [`Cancelling`] is dropped, none of them is given to
+    /// another client: the slot is cleared under the same lock before they are given back.
+    pub fn cancelling(&self) -> Cancelling {
+        let servers = self.0.lock().map(|servers| {
+            for server in servers.iter() {
+                server.activity.cancels.fetch_add(1, Ordering::Relaxed);
+            }
+            servers.clone()
+        });
+        Cancelling(servers.unwrap_or_default())
+    }
+}
+
+/// Servers with a CancelRequest on its way to them.
+pub struct Cancelling(pub Vec<Arc<Identity>>);
+
+impl Drop for Cancelling {
+    fn drop(&mut self) {
+        for server in &self.0 {
+            server.activity.cancels.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -89,7 +113,7 @@ pub struct ClientInfo {
     pub connected_at: Instant,
     pub cancel: CancelSlot,
     pub pinned: Mutex<Option<&'static str>>,
-    /// Statements prepared by name, for SHOW CLIENTS.
+    /// Prepared statements as of the last Sync, for SHOW CLIENTS.
     pub prepared: AtomicUsize,
     /// When its last statement came, in microseconds after it connected.
     last_request_us: AtomicU64,
@@ -253,10 +277,14 @@ impl Shared {
     }
 
     /// The database and servers to cancel for a CancelRequest; none when the key is not the client's.
-    pub fn cancel_targets(&self, pid: i32, key: &[u8]) -> Option<(String, Vec<Arc<Identity>>)> {
+    pub fn cancel_targets(&self, pid: i32, key: &[u8]) -> Option<(String, Cancelling)> {
         let client = self.clients.0.lock().ok()?.get(&pid).cloned()?;
         let is_his = client.key.len() == key.len() && same(&client.key, key);
-        is_his.then(|| (client.database.clone(), client.cancel.servers()))
+        is_his.then(|| (client.database.clone(), client.cancel.cancelling()))
+    }
+
+    pub fn client_count(&self) -> usize {
+        self.clients.0.lock().map_or(0, |clients| clients.len())
     }
 
     pub fn clients(&self) -> Vec<Arc<ClientInfo>> {

@@ -7,7 +7,7 @@ use planner::ShardId;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::shape::Shape;
 
-use super::block::{Block, aborted};
+use super::block::{Block, aborted, opening_tag};
 use super::{ClientState, Session, local};
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};
@@ -69,6 +69,7 @@ impl Session {
         }
         let now = Instant::now();
         self.settle(now);
+        self.restore_settings().await;
         self.count_statements(1, now.duration_since(start));
         Ok(())
     }
@@ -78,8 +79,10 @@ impl Session {
         if self.block.is_none() {
             return Ok(());
         }
-        for held in &mut self.leases {
-            if held.in_block && held.lease.status == Status::InTransaction {
+        for held in self.leases.iter_mut().filter(|held| held.in_block) {
+            // Its BEGIN may be under way.
+            held.lease.settle().await.map_err(Error::fatal)?;
+            if held.lease.status == Status::InTransaction {
                 held.lease.send_failure(Bytes::new());
                 held.lease.send_sync(false);
                 held.lease.settle().await.map_err(Error::fatal)?;
@@ -125,12 +128,18 @@ impl Session {
         shape: &Shape,
         plan: Arc<Plan>,
     ) -> Result<(), Error> {
-        let ends_block = matches!(
+        let allowed_when_failed = matches!(
             plan.statement,
-            Statement::Commit | Statement::Rollback | Statement::Savepoint
+            Statement::Commit | Statement::Rollback | Statement::Savepoint | Statement::Empty
         );
-        if self.block.is_failed() && !ends_block {
+        if self.block.is_failed() && !allowed_when_failed {
             return Err(aborted());
+        }
+        if plan.statement == Statement::Other
+            && let Some(tag) = self.deallocate(text_of(&frame))
+        {
+            self.complete(tag);
+            return Ok(());
         }
         match &plan.statement {
             Statement::Empty => {
@@ -143,7 +152,11 @@ impl Session {
                 self.end_block(frame, plan.statement == Statement::Commit)
                     .await
             }
-            Statement::Savepoint => self.on_all_enlisted(frame).await,
+            Statement::Savepoint => {
+                self.check_revivable()?;
+                self.savepoints = true;
+                self.on_all_enlisted(frame).await
+            }
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
                 self.db.metrics.routes.increment(RouteKind::Local);
                 self.set_local_setting(set)?;
@@ -152,6 +165,7 @@ impl Session {
                 Ok(())
             }
             Statement::Set(set) => {
+                self.check_set(set)?;
                 self.on_all_enlisted(frame).await?;
                 if self.leases.iter().all(|held| held.lease.error.is_none()) {
                     self.note_set(set);
@@ -225,13 +239,13 @@ impl Session {
                 Some(index) => self.run_on(index, frame).await,
                 None => {
                     self.warn("25001", "there is already a transaction in progress");
-                    self.complete("BEGIN");
+                    self.complete(opening_tag(text_of(&frame)));
                     Ok(())
                 }
             };
         }
         self.block = Block::begin(text_of(&frame).trim().trim_end_matches(';').as_bytes());
-        self.complete("BEGIN");
+        self.complete(opening_tag(text_of(&frame)));
         Ok(())
     }
 
@@ -266,6 +280,7 @@ impl Session {
                     .run_hidden("ROLLBACK")
                     .await
                     .map_err(Error::fatal)?;
+                self.block = Block::None;
                 self.complete("ROLLBACK");
                 return Ok(());
             }
@@ -296,11 +311,9 @@ impl Session {
     /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
     async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<(), Error> {
         let sql = text_of(&frame).to_owned();
-        let first = match self
-            .leases
-            .iter()
-            .position(|held| held.in_block || held.pinned.is_some())
-        {
+        let in_block = self.leases.iter().position(|held| held.in_block);
+        let pinned = || self.leases.iter().position(|held| held.pinned.is_some());
+        let first = match in_block.or_else(pinned) {
             Some(index) => index,
             None => self.enlist(ShardId(0), Access::Primary).await?,
         };
@@ -321,7 +334,19 @@ impl Session {
         {
             held.lease.run_hidden(&sql).await.map_err(Error::fatal)?;
         }
-        self.block.push(sql.as_bytes());
+        for held in self.leases.iter_mut().filter(|held| held.in_block) {
+            held.ran_set = true;
+        }
+        self.leases[first].ran_set = true;
+        self.block.push(sql.as_bytes())?;
+        Ok(())
+    }
+
+    /// A block that failed before any server knew of it has no savepoint to return to.
+    pub(super) fn check_revivable(&self) -> Result<(), Error> {
+        if self.block.is_failed() && !self.leases.iter().any(|held| held.in_block) {
+            return Err(aborted());
+        }
         Ok(())
     }
 

@@ -54,6 +54,11 @@ pub fn u8(bytes: &mut &[u8]) -> Option<u8> {
     take(bytes, 1).map(|b| b[0])
 }
 
+/// Counts are unsigned: up to 65,535 parameters.
+pub fn u16(bytes: &mut &[u8]) -> Option<u16> {
+    take(bytes, 2).map(|b| u16::from_be_bytes([b[0], b[1]]))
+}
+
 pub fn i16(bytes: &mut &[u8]) -> Option<i16> {
     take(bytes, 2).map(|b| i16::from_be_bytes([b[0], b[1]]))
 }

@@ -1,6 +1,6 @@
-//! The client's extended-protocol messages, borrowed from the frame's body.
+//! The client's messages after login, borrowed from the frame's body, and what length each may have.
 
-use super::frame::{cstr, i16, i32, take, u8};
+use super::frame::{cstr, i16, i32, take, u8, u16};
 use crate::error::Error;
 
 /// Limit PostgreSQL sets for messages that have no business being long (pqcomm.h).
@@ -20,13 +20,12 @@ pub fn check(tag: u8, len: usize, max: usize) -> Result<(), Error> {
             )));
         }
     };
-    // CopyData is relayed as it comes, so its length needs no bound of ours.
-    if tag != b'd' && len > limit {
+    if len > limit {
         return Err(Error::protocol("invalid message length")
             .detail(format!(
                 "The message has {len} bytes, the limit is {limit}."
             ))
-            .hint("Raise max_message_bytes, or send the value with COPY."));
+            .hint("Raise max_message_mib, or send the value with COPY."));
     }
     Ok(())
 }
@@ -48,7 +47,7 @@ impl<'a> Parse<'a> {
         let bytes = &mut body;
         let mut read = || -> Option<Self> {
             let (name, sql) = (cstr(bytes)?, cstr(bytes)?);
-            let count = i16(bytes)?;
+            let count = u16(bytes)?;
             let types = (0..count)
                 .map(|_| i32(bytes).map(|t| t as u32))
                 .collect::<Option<_>>()?;
@@ -73,6 +72,7 @@ pub struct Bind<'a> {
 
 impl<'a> Bind<'a> {
     /// The names only: enough when nothing depends on the values.
+    #[allow(clippy::type_complexity)]
     pub fn names(mut body: &'a [u8]) -> Result<(&'a [u8], &'a [u8], &'a [u8]), Error> {
         let bytes = &mut body;
         let portal = cstr(bytes).ok_or_else(|| malformed("Bind"))?;
@@ -99,7 +99,7 @@ impl<'a> Bind<'a> {
     #[allow(clippy::type_complexity)]
     fn read_rest(bytes: &mut &'a [u8]) -> Option<(Vec<i16>, Vec<Option<&'a [u8]>>, Vec<i16>)> {
         let formats = formats(bytes)?;
-        let count = i16(bytes)?;
+        let count = u16(bytes)?;
         let mut values = Vec::new();
         for _ in 0..count {
             let len = i32(bytes)?;
@@ -124,7 +124,7 @@ impl<'a> Bind<'a> {
 }
 
 fn formats(bytes: &mut &[u8]) -> Option<Vec<i16>> {
-    let count = i16(bytes)?;
+    let count = u16(bytes)?;
     (0..count).map(|_| i16(bytes)).collect()
 }
 

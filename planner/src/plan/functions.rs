@@ -86,8 +86,8 @@ const SYNTAX: &[&str] = &[
     "xmlserialize",
 ];
 
-/// What a call of `name` (without schema) does. `keeps` tells of set_config that its last
-/// argument is the word TRUE, so that the setting ends with the transaction.
+/// What a call of `name` (without schema) does. `ends_with_transaction` tells of set_config that
+/// its last argument is the word TRUE.
 pub(super) fn conduct(name: &str, ends_with_transaction: bool, catalog: &Catalog) -> Conduct {
     if SYNTAX.contains(&name) {
         return Conduct::HARMLESS;

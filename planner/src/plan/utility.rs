@@ -27,7 +27,7 @@ pub(super) fn plan(
         "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
             transaction(source)
         }
-        "prepare" if source.is(1, "transaction") => session(Statement::TwoPhase),
+        "prepare" if source.is(1, "transaction") => two_phase(),
         "set" => set(source),
         "reset" => reset(source),
         "show" => session(Statement::Show(setting_name(source, 1).0)),
@@ -80,6 +80,14 @@ fn session(statement: Statement) -> Plan {
     }
 }
 
+fn two_phase() -> Plan {
+    Plan {
+        access: Access::Write,
+        reason: "it ends or hands over a transaction of the primary".into(),
+        ..session(Statement::TwoPhase)
+    }
+}
+
 fn other(access: Access, effect: SessionEffect, reason: impl Into<Cow<'static, str>>) -> Plan {
     Plan {
         statement: Statement::Other,
@@ -123,7 +131,7 @@ fn transaction(source: &Source<'_>) -> Plan {
             session(Statement::Begin { read_only })
         }
         "savepoint" | "release" => session(Statement::Savepoint),
-        "commit" | "rollback" if prepared() => session(Statement::TwoPhase),
+        "commit" | "rollback" if prepared() => two_phase(),
         "rollback" if (1..3).any(|at| source.is(at, "to")) => session(Statement::Savepoint),
         _ if chains => {
             pinned("AND CHAIN begins the next transaction on the same server connection")

@@ -100,6 +100,15 @@ impl Guarded {
         }
     }
 
+    /// Process id of the child, which means something only while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        let shell = self.shell.id();
+        let children = format!("/proc/{shell}/task/{shell}/children");
+        // In the order of their start, and the shell starts the child first.
+        let children = std::fs::read_to_string(children).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
     /// The child's exit status once it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         Ok(self.shell.try_wait()?)

@@ -66,7 +66,7 @@ impl Programs {
     }
 
     /// Any other program under the servers' account.
-    pub(super) fn as_account(&self, program: &Path) -> Command {
+    pub fn as_account(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -91,7 +91,7 @@ impl Programs {
     }
 
     /// Gives a file or directory to the servers' account.
-    pub(super) fn hand_over(&self, path: &Path) -> Result<(), Error> {
+    pub fn hand_over(&self, path: &Path) -> Result<(), Error> {
         if let Some(Account { uid, gid }) = self.account {
             chown(path, Some(uid), Some(gid))?;
         }

@@ -169,7 +169,7 @@ impl Memory {
             "merging the rows of several shards needs too much memory",
         )
         .detail(format!("The limit is {} bytes.", self.cap))
-        .hint("Add a LIMIT or a narrower WHERE, or raise merge_memory_bytes."))
+        .hint("Add a LIMIT or a narrower WHERE, or raise merge_memory_mib."))
     }
 
     fn give_back(&mut self, bytes: usize) {

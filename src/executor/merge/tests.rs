@@ -239,7 +239,7 @@ fn collects_and_sorts_what_the_shards_did_not_sort() {
     case.memory_cap = 100;
     let error = case.run(&shards).unwrap_err();
     assert_eq!(&*error.code, "53200");
-    assert!(error.hint.unwrap().contains("merge_memory_bytes"));
+    assert!(error.hint.unwrap().contains("merge_memory_mib"));
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! How each proxy is started: program, arguments, configuration.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+use ringway::demo::captive::Programs;
+
+use crate::Failure;
+use crate::peers::{DATABASE, Peer, Servers, USER, shard_name};
+
+/// Server connections of every pool, except where a peer's name says otherwise.
+const POOL_SIZE: u32 = 8;
+const CROWDED_POOL_SIZE: u32 = 4;
+
+/// Where Debian's package puts it, which is not in everybody's PATH.
+pub const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
+
+/// How a proxy is started. Its configuration is the file `config` in its current directory.
+pub struct Launch {
+    pub program: String,
+    pub args: Vec<String>,
+    pub config: String,
+    account: Account,
+}
+
+/// Under whom a proxy runs.
+enum Account {
+    Ours,
+    /// PgBouncer, like PostgreSQL, does not run as root.
+    Servers,
+}
+
+impl Launch {
+    /// `/bin/sh` under the account of the proxy.
+    pub fn shell(&self, programs: &Programs) -> Command {
+        let shell = Path::new("/bin/sh");
+        match self.account {
+            Account::Ours => Command::new(shell),
+            Account::Servers => programs.as_account(shell),
+        }
+    }
+}
+
+/// The proxy of a peer, to listen on `port`.
+///
+/// # Errors
+/// This program's own path cannot be told.
+pub fn launch(peer: Peer, servers: &Servers, port: u16) -> Result<Launch, Failure> {
+    Ok(match peer {
+        Peer::Direct | Peer::Forwarder => forwarder(servers.primary_port(), port)?,
+        Peer::Pgbouncer => pgbouncer(servers, port, POOL_SIZE),
+        Peer::PgbouncerCrowded => pgbouncer(servers, port, CROWDED_POOL_SIZE),
+        Peer::Ringway => ringway(pooler(servers, port, POOL_SIZE)),
+        Peer::RingwayCrowded => ringway(pooler(servers, port, CROWDED_POOL_SIZE)),
+        Peer::RingwaySplit => ringway(split(servers, port)),
+        Peer::RingwaySharded => ringway(sharded(servers, port)),
+    })
+}
+
+fn forwarder(to: u16, port: u16) -> Result<Launch, Failure> {
+    let address = |port| format!("127.0.0.1:{port}");
+    Ok(Launch {
+        program: std::env::current_exe()?.to_string_lossy().into_owned(),
+        args: vec!["forward".to_owned(), address(port), address(to)],
+        config: String::new(),
+        account: Account::Ours,
+    })
+}
+
+fn pgbouncer(servers: &Servers, port: u16, pool_size: u32) -> Launch {
+    let server = servers.primary_port();
+    let config = format!(
+        "[databases]\n\
+         {DATABASE} = host=127.0.0.1 port={server} user={USER}\n\
+         [pgbouncer]\n\
+         listen_addr = 127.0.0.1\n\
+         listen_port = {port}\n\
+         unix_socket_dir =\n\
+         auth_type = any\n\
+         pool_mode = transaction\n\
+         default_pool_size = {pool_size}\n\
+         max_client_conn = 10000\n"
+    );
+    Launch {
+        program: PGBOUNCER.to_owned(),
+        args: vec!["config".to_owned()],
+        config,
+        account: Account::Servers,
+    }
+}
+
+fn ringway(config: String) -> Launch {
+    Launch {
+        program: env!("CARGO_BIN_EXE_ringway").to_owned(),
+        args: ["serve", "-c", "config"].map(str::to_owned).to_vec(),
+        config,
+        account: Account::Ours,
+    }
+}
+
+/// What every Ringway here has in its configuration; more keys of the database may follow.
+fn common(port: u16, pool_size: u32) -> String {
+    format!(
+        "[general]\n\
+         listen = \"127.0.0.1:{port}\"\n\
+         [users.{USER}]\n\
+         auth = \"trust\"\n\
+         [databases.{DATABASE}]\n\
+         server_user = \"{USER}\"\n\
+         pool_size = {pool_size}\n"
+    )
+}
+
+fn pooler(servers: &Servers, port: u16, pool_size: u32) -> String {
+    let server = servers.primary_port();
+    common(port, pool_size) + &format!("servers = [\"127.0.0.1:{server}\"]\n")
+}
+
+fn split(servers: &Servers, port: u16) -> String {
+    let (primary, replica) = (servers.primary_port(), servers.replica_port());
+    common(port, POOL_SIZE)
+        + &format!(
+            "servers = [\"127.0.0.1:{primary}\", \"127.0.0.1:{replica}\"]\n\
+             reads = {{ split = true }}\n"
+        )
+}
+
+fn sharded(servers: &Servers, port: u16) -> String {
+    let mut config = common(port, POOL_SIZE);
+    config += "tables = { pgbench_accounts = { key = \"aid\" } }\n";
+    for (at, shard) in servers.sharded.shards.iter().enumerate() {
+        let _ = write!(
+            config,
+            "[[databases.{DATABASE}.shards]]\n\
+             name = \"{}\"\n\
+             servers = [\"127.0.0.1:{}\"]\n",
+            shard_name(at),
+            shard.primary.port
+        );
+    }
+    config
+}

@@ -1,0 +1,214 @@
+//! The results as a table for people and as JSON for programs.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::idle::IdleMemory;
+use crate::measure::{Case, Sample, Samples, figure, ratio};
+use crate::options::Options;
+use crate::peers::Peer;
+use crate::targets::{Limit, Target};
+
+/// Everything that was measured.
+pub struct Report<'a> {
+    pub options: &'a Options,
+    /// Names of what was measured with their versions.
+    pub versions: Vec<String>,
+    pub samples: Samples,
+    pub idle: Vec<IdleMemory>,
+    pub targets: Vec<Target>,
+}
+
+impl Report<'_> {
+    pub fn text(&self) -> String {
+        let mut text = self.head();
+        self.runs(&mut text);
+        self.failures(&mut text);
+        self.memory(&mut text);
+        self.verdicts(&mut text);
+        text
+    }
+
+    pub fn json(&self) -> Value {
+        let runs: Vec<Value> = self
+            .rows()
+            .map(|(case, peer)| self.row(case, peer))
+            .collect();
+        let targets: Vec<Value> = self
+            .targets
+            .iter()
+            .map(|target| {
+                let mut value = json!(target);
+                value["verdict"] = json!(target.verdict());
+                value
+            })
+            .collect();
+        json!({
+            "versions": self.versions,
+            "options": self.options,
+            "rounds": self.options.rounds(),
+            "seconds": self.options.seconds(),
+            "runs": runs,
+            "idle": self.idle,
+            "targets": targets,
+        })
+    }
+
+    fn head(&self) -> String {
+        let rounds = self.options.rounds();
+        let seconds = self.options.seconds();
+        let versions = self.versions.join(" · ");
+        format!(
+            "{versions}\n\
+             pgbench -S, 8 server connections unless named; medians of {rounds} rounds of \
+             {seconds} s, ratios taken within a round\n\n"
+        )
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (Case, Peer)> {
+        self.samples.keys().copied()
+    }
+
+    fn runs(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}{:>9}",
+            "mode",
+            "clients",
+            "peer",
+            "CPU µs",
+            "range",
+            "user",
+            "÷ forward",
+            "÷ PgB",
+            "tps",
+            "÷ direct",
+            "p50 µs",
+            "p99 µs"
+        );
+        let mut last = None;
+        for (case, peer) in self.rows() {
+            if last.replace(case).is_some_and(|last| last != case) {
+                text.push('\n');
+            }
+            let of = |pick: fn(&Sample) -> Option<f64>| figure(&self.samples, case, peer, pick);
+            let to = |base, pick: fn(&Sample) -> Option<f64>| {
+                ratio(&self.samples, (case, peer), (case, base), pick)
+            };
+            let _ = writeln!(
+                text,
+                "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}{:>9}",
+                case.mode.name(),
+                case.clients,
+                peer.name(),
+                number(of(|s| s.cpu_us), 1),
+                self.range(case, peer),
+                number(of(|s| s.user_us), 1),
+                number(to(Peer::Forwarder, |s| s.cpu_us), 2),
+                number(to(Peer::Pgbouncer, |s| s.cpu_us), 2),
+                number(of(|s| Some(s.tps)), 0),
+                number(to(Peer::Direct, |s| Some(s.tps)), 2),
+                number(of(|s| Some(s.p50_us)), 0),
+                number(of(|s| Some(s.p99_us)), 0),
+            );
+        }
+    }
+
+    /// The least and the most CPU that a round took, which tells how noisy the machine was.
+    fn range(&self, case: Case, peer: Peer) -> String {
+        let rounds = self.samples[&(case, peer)].iter().flatten();
+        let cpu: Vec<f64> = rounds.filter_map(|sample| sample.cpu_us).collect();
+        let least = cpu.iter().copied().reduce(f64::min);
+        let most = cpu.iter().copied().reduce(f64::max);
+        match least.zip(most) {
+            Some((least, most)) => format!("{least:.1}–{most:.1}"),
+            None => number(None, 1),
+        }
+    }
+
+    fn failures(&self, text: &mut String) {
+        for ((case, peer), rounds) in &self.samples {
+            for (at, sample) in rounds.iter().enumerate() {
+                let Err(error) = sample else { continue };
+                let (mode, clients) = (case.mode.name(), case.clients);
+                let (round, peer) = (at + 1, peer.name());
+                let _ = writeln!(
+                    text,
+                    "failed: {mode}, {clients}, {peer}, round {round}: {error}"
+                );
+            }
+        }
+    }
+
+    fn memory(&self, text: &mut String) {
+        if self.idle.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\n{:<12}{:>10}{:>13}{:>13}{:>15}{:>14}",
+            "resident MB", "clients", "before", "connected", "queried once", "KiB/client"
+        );
+        for idle in &self.idle {
+            let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+            let _ = writeln!(
+                text,
+                "{:<12}{:>10}{:>13}{:>13}{:>15}{:>14.1}",
+                idle.peer.name(),
+                idle.clients,
+                mb(idle.before),
+                mb(idle.connected),
+                mb(idle.queried),
+                idle.kib_per_client()
+            );
+        }
+    }
+
+    fn verdicts(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "\n{:<52}{:<9}{:>8}{:>9}{:>9}",
+            "target", "mode", "clients", "is", "limit"
+        );
+        for target in &self.targets {
+            let (sign, limit) = match target.limit {
+                Limit::AtMost(limit) => ("≤", limit),
+                Limit::AtLeast(limit) => ("≥", limit),
+            };
+            let (mode, clients) = target.case.map_or(("", String::new()), |case| {
+                (case.mode.name(), case.clients.to_string())
+            });
+            let _ = writeln!(
+                text,
+                "{:<52}{mode:<9}{clients:>8}{:>9}{:>9}  {}",
+                target.what,
+                number(target.value, 2),
+                format!("{sign} {limit}"),
+                json!(target.verdict()).as_str().unwrap_or_default(),
+            );
+        }
+    }
+
+    fn row(&self, case: Case, peer: Peer) -> Value {
+        let of = |pick: fn(&Sample) -> Option<f64>| figure(&self.samples, case, peer, pick);
+        let rounds = &self.samples[&(case, peer)];
+        json!({
+            "mode": case.mode,
+            "clients": case.clients,
+            "peer": peer,
+            "cpu_us": of(|s| s.cpu_us),
+            "user_us": of(|s| s.user_us),
+            "tps": of(|s| Some(s.tps)),
+            "tps_to_direct":
+                ratio(&self.samples, (case, peer), (case, Peer::Direct), |s| Some(s.tps)),
+            "p50_us": of(|s| Some(s.p50_us)),
+            "p99_us": of(|s| Some(s.p99_us)),
+            "rounds": rounds,
+        })
+    }
+}
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
+}

@@ -1,0 +1,130 @@
+//! What Ringway may cost, and whether it does.
+
+use serde::Serialize;
+
+use crate::idle::IdleMemory;
+use crate::measure::{CROWD, Case, Sample, Samples, ratio};
+use crate::options::{Mode, Options};
+use crate::peers::Peer;
+
+/// Resident memory with [`IDLE_CLIENTS`] that do nothing, in MB.
+const IDLE_LIMIT_MB: f64 = 50.0;
+const IDLE_CLIENTS: u32 = 5_000;
+
+/// Throughput with many clients on few server connections must not drop; a drop by less than this
+/// cannot be told from noise.
+const CROWDED_LEAST: f64 = 0.95;
+
+#[derive(Debug, Serialize)]
+pub struct Target {
+    pub what: String,
+    pub case: Option<Case>,
+    /// `None` when a run failed or was not asked for.
+    pub value: Option<f64>,
+    pub limit: Limit,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Met,
+    Missed,
+    Unmeasured,
+}
+
+impl Target {
+    pub fn verdict(&self) -> Verdict {
+        let met = match (self.value, self.limit) {
+            (None, _) => return Verdict::Unmeasured,
+            (Some(value), Limit::AtMost(limit)) => value <= limit,
+            (Some(value), Limit::AtLeast(limit)) => value >= limit,
+        };
+        if met { Verdict::Met } else { Verdict::Missed }
+    }
+}
+
+/// Every target that these results say something about.
+pub fn judge(options: &Options, samples: &Samples, idle: &[IdleMemory]) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for (peer, base) in [
+        (Peer::Ringway, Peer::Forwarder),
+        (Peer::Ringway, Peer::Pgbouncer),
+        (Peer::RingwaySplit, Peer::Ringway),
+        (Peer::RingwaySharded, Peer::Ringway),
+    ] {
+        for &mode in &options.modes {
+            let Some(limit) = cpu_limit(base, mode) else {
+                continue;
+            };
+            for &clients in &options.clients {
+                let case = Case { mode, clients };
+                targets.push(Target {
+                    what: format!("CPU, {} ÷ {}", peer.name(), base.name()),
+                    case: Some(case),
+                    value: ratio(samples, (case, peer), (case, base), |s| s.cpu_us),
+                    limit: Limit::AtMost(limit),
+                });
+            }
+        }
+    }
+    targets.push(crowd(samples));
+    targets.extend(
+        idle.iter()
+            .filter(|idle| idle.peer == Peer::Ringway)
+            .map(memory),
+    );
+    targets
+}
+
+/// How many times the CPU of `base` a transaction may take; `None` where nothing is asked.
+fn cpu_limit(base: Peer, mode: Mode) -> Option<f64> {
+    match (base, mode) {
+        (Peer::Forwarder, Mode::Simple | Mode::Extended) => Some(1.25),
+        (Peer::Forwarder, Mode::Prepared) => Some(1.4),
+        (Peer::Pgbouncer, Mode::Simple | Mode::Extended) => Some(0.9),
+        (Peer::Pgbouncer, Mode::Prepared) => None,
+        (Peer::Ringway, Mode::Simple | Mode::Extended | Mode::Prepared) => Some(1.25),
+        (
+            Peer::Direct
+            | Peer::RingwaySplit
+            | Peer::RingwaySharded
+            | Peer::PgbouncerCrowded
+            | Peer::RingwayCrowded,
+            _,
+        ) => None,
+    }
+}
+
+fn crowd(samples: &Samples) -> Target {
+    let [few, many] = CROWD.map(|clients| Case {
+        mode: Mode::Simple,
+        clients,
+    });
+    let peer = Peer::RingwayCrowded;
+    let tps = |sample: &Sample| Some(sample.tps);
+    Target {
+        what: format!(
+            "throughput on 4 server connections ÷ with {} clients",
+            few.clients
+        ),
+        case: Some(many),
+        value: ratio(samples, (many, peer), (few, peer), tps),
+        limit: Limit::AtLeast(CROWDED_LEAST),
+    }
+}
+
+fn memory(idle: &IdleMemory) -> Target {
+    Target {
+        what: format!("MB resident with {} idle clients", idle.clients),
+        case: None,
+        value: (idle.clients >= IDLE_CLIENTS).then(|| idle.connected as f64 / 1e6),
+        limit: Limit::AtMost(IDLE_LIMIT_MB),
+    }
+}

@@ -1,0 +1,145 @@
+//! Reads on replicas: never older than the session's own writes.
+
+use std::time::Duration;
+
+use ringway::demo::captive::{CaptiveCluster, Spec};
+use tokio_postgres::Client;
+
+use crate::support::{self, Ringway};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A primary and a replica that replays `delay_ms` late.
+fn start(delay_ms: u32) -> (CaptiveCluster, Ringway) {
+    let cluster = support::cluster(&Spec {
+        replicas: 1,
+        ..Spec::default()
+    });
+    let shard = &cluster.shards[0];
+    shard
+        .primary
+        .exec("CREATE TABLE t (id int PRIMARY KEY, v int)")
+        .unwrap();
+    shard
+        .primary
+        .exec("CREATE FUNCTION next() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'")
+        .unwrap();
+    cluster.wait_caught_up().unwrap();
+    shard.replicas[0]
+        .exec(&format!(
+            "ALTER SYSTEM SET recovery_min_apply_delay = {delay_ms}"
+        ))
+        .unwrap();
+    shard.replicas[0].exec("SELECT pg_reload_conf()").unwrap();
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\nservers = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n\
+             reads = {{ split = true, max_lag_ms = 60000, poll_interval_ms = 20 }}\n",
+            shard.primary.port, shard.replicas[0].port
+        )
+    });
+    (cluster, ringway)
+}
+
+async fn connect(ringway: &Ringway) -> Client {
+    let url = format!("postgresql://ringway@127.0.0.1:{}/shop", ringway.port());
+    support::client(&url).await
+}
+
+/// The port of the server that answers `SELECT inet_server_port()` with `more` in it.
+async fn port(client: &Client, more: &str) -> u16 {
+    let sql = format!("SELECT inet_server_port(){more}");
+    let row = client.query_one(&sql, &[]).await.unwrap();
+    row.get::<_, i32>(0) as u16
+}
+
+/// Waits until a new session's reads go to the replica.
+async fn wait_for_replica(ringway: &Ringway, replica: u16) {
+    let deadline = std::time::Instant::now() + LIMIT;
+    let client = connect(ringway).await;
+    while port(&client, "").await != replica {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "no read goes to the replica"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_reads_what_it_wrote() {
+    let (cluster, ringway) = start(100);
+    let shard = &cluster.shards[0];
+    wait_for_replica(&ringway, shard.replicas[0].port).await;
+    let client = connect(&ringway).await;
+    client
+        .batch_execute("INSERT INTO t VALUES (1, 0)")
+        .await
+        .unwrap();
+    let update = client
+        .prepare("UPDATE t SET v = $1 WHERE id = 1")
+        .await
+        .unwrap();
+    let select = client
+        .prepare("SELECT v FROM t WHERE id = 1")
+        .await
+        .unwrap();
+    for v in 1..=100 {
+        client.execute(&update, &[&v]).await.unwrap();
+        let row = client.query_one(&select, &[]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), v, "prepared");
+        client
+            .batch_execute(&format!("UPDATE t SET v = -{v} WHERE id = 1"))
+            .await
+            .unwrap();
+        let rows = client
+            .simple_query("SELECT v FROM t WHERE id = 1")
+            .await
+            .unwrap();
+        let found = rows.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        assert_eq!(found, Some(format!("-{v}").as_str()), "simple");
+    }
+    // Another session has no mark, and its reads need not wait.
+    wait_for_replica(&ringway, shard.replicas[0].port).await;
+    // This one returns to the replica once its write has been replayed there.
+    let deadline = std::time::Instant::now() + LIMIT;
+    while port(&client, "").await != shard.replicas[0].port {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the mark never passes"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let row = client.query_one(&select, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), -100, "on the replica");
+}
+
+#[tokio::test]
+async fn what_may_write_goes_to_the_primary() {
+    let (cluster, ringway) = start(0);
+    let shard = &cluster.shards[0];
+    let (primary, replica) = (shard.primary.port, shard.replicas[0].port);
+    wait_for_replica(&ringway, replica).await;
+    for (more, expected) in [
+        ("", replica),
+        (", now(), count(*) FROM t", replica),
+        (", next()", primary),
+        (", pg_advisory_xact_lock(1)", primary),
+    ] {
+        // A session of its own each: after a write reads stay on the primary for a while.
+        let client = connect(&ringway).await;
+        assert_eq!(port(&client, more).await, expected, "{more}");
+    }
+    let client = connect(&ringway).await;
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(
+        port(&client, "").await,
+        primary,
+        "a transaction may write later"
+    );
+    client.batch_execute("COMMIT").await.unwrap();
+}

@@ -1,0 +1,314 @@
+//! Replays wire traces: files of messages sent and replies expected, one file per subject.
+//!
+//! The replies in a file are those of bare PostgreSQL; each trace also runs through Ringway with
+//! one shard and with two, and must get the same. `REWRITE=1` writes the files anew from what
+//! PostgreSQL answers, `TRACE=name` runs one alone. See traces/README.md for the format.
+
+mod message;
+mod reply;
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringway::demo::captive::{CaptiveCluster, Spec};
+
+use crate::support::wire::{Frame, Wire};
+use crate::support::{self, Ringway};
+
+/// Tables that the traces use, created on every server before them.
+const SCHEMA: &str = include_str!("traces/schema.sql");
+const DATABASE: &str = "traces";
+const USER: &str = "raw";
+
+/// Where a trace is replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Postgres,
+    /// Ringway before a primary and a replica.
+    One,
+    /// Ringway before two shards.
+    Two,
+}
+
+/// A trace file's lines that are input; replies are left out.
+struct Trace {
+    path: PathBuf,
+    text: String,
+    /// Only these targets, if the file says so: what is refused over shards has a test of its own.
+    targets: Vec<Target>,
+}
+
+impl Trace {
+    fn all() -> Vec<Self> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/traces");
+        let wanted = std::env::var("TRACE").unwrap_or_default();
+        let mut traces: Vec<_> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "trace"))
+            .filter(|path| path.to_string_lossy().contains(&wanted))
+            .map(Self::read)
+            .collect();
+        traces.sort_by(|a, b| a.path.cmp(&b.path));
+        assert!(!traces.is_empty());
+        traces
+    }
+
+    fn read(path: PathBuf) -> Self {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let targets = match text.lines().find_map(|l| l.strip_prefix("# targets: ")) {
+            None => vec![Target::Postgres, Target::One, Target::Two],
+            Some("postgres one") => vec![Target::Postgres, Target::One],
+            Some(other) => panic!("{}: unknown targets {other}", path.display()),
+        };
+        Self {
+            path,
+            text,
+            targets,
+        }
+    }
+
+    fn name(&self) -> String {
+        self.path
+            .file_stem()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// Sends what the trace sends and answers the whole file anew, with the replies of `port`.
+    fn replay(&self, port: u16) -> String {
+        let mut player = Player::new(port);
+        for line in self.text.lines() {
+            player.line(line);
+        }
+        player.read_owed();
+        player.out
+    }
+}
+
+/// One replay under way.
+struct Player {
+    wire: Wire,
+    out: String,
+    /// Messages not yet sent: those that follow each other leave in one write.
+    batch: Vec<u8>,
+    /// ReadyForQuery still to come for what was sent.
+    owed: usize,
+    /// What to read up to, if the trace says so.
+    until: Option<Vec<String>>,
+}
+
+impl Player {
+    fn new(port: u16) -> Self {
+        let (wire, _) = Wire::login(port, USER, DATABASE);
+        Self {
+            wire,
+            out: String::new(),
+            batch: Vec::new(),
+            owed: 0,
+            until: None,
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        if line.starts_with('<') {
+            return;
+        }
+        if let Some(text) = line.strip_prefix("> ") {
+            let message = message::Message::parse(text);
+            self.batch.extend_from_slice(&message.bytes);
+            self.owed += usize::from(message.wants_ready);
+        } else if let Some(names) = line.strip_prefix("until ") {
+            self.until = Some(names.split_whitespace().map(str::to_owned).collect());
+        } else if !self.batch.is_empty() {
+            // A blank line or a comment ends a batch.
+            self.read_owed();
+        }
+        let _ = writeln!(self.out, "{line}");
+        if self.until.is_some() {
+            self.read_owed();
+        }
+    }
+
+    /// Sends the batch and writes down what comes back.
+    fn read_owed(&mut self) {
+        let _ = self.wire.try_send(&std::mem::take(&mut self.batch));
+        let mut frames: Vec<Frame> = Vec::new();
+        match self.until.take() {
+            Some(names) => {
+                for name in names {
+                    self.read_until(&name, &mut frames);
+                }
+                self.owed = 0;
+            }
+            None => {
+                while self.owed > 0 {
+                    self.read_until("ReadyForQuery", &mut frames);
+                }
+            }
+        }
+        self.out.push_str(&reply::describe(&frames));
+    }
+
+    fn read_until(&mut self, name: &str, frames: &mut Vec<Frame>) {
+        loop {
+            let Some(frame) = self.wire.read() else {
+                self.owed = 0;
+                let _ = writeln!(self.out, "{}< closed", reply::describe(frames));
+                frames.clear();
+                return;
+            };
+            if frame.tag == b'Z' {
+                self.owed = self.owed.saturating_sub(1);
+            }
+            let found = reply::name(frame.tag) == name;
+            frames.push(frame);
+            // Nothing follows the last ReadyForQuery, whatever the trace had hoped for.
+            if found || (self.owed == 0 && frames.last().is_some_and(|f| f.tag == b'Z')) {
+                return;
+            }
+        }
+    }
+}
+
+fn servers(shards: usize, replicas: usize) -> CaptiveCluster {
+    let cluster = support::cluster(&Spec {
+        shards,
+        replicas,
+        database: DATABASE.to_owned(),
+        superuser: USER.to_owned(),
+        ..Spec::default()
+    });
+    for shard in &cluster.shards {
+        shard.primary.exec(SCHEMA).unwrap();
+    }
+    cluster.wait_caught_up().unwrap();
+    cluster
+}
+
+/// The configuration of a Ringway before `cluster`, with fewer connections than there are traces.
+fn config(cluster: &CaptiveCluster, port: u16) -> String {
+    let mut toml = format!(
+        "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.{USER}]\nauth = \"trust\"\n\
+         [databases.{DATABASE}]\npool_size = 3\nreads = {{ split = true }}\n"
+    );
+    if cluster.shards.len() > 1 {
+        let _ = writeln!(toml, "[databases.{DATABASE}.tables]");
+        for line in SCHEMA
+            .lines()
+            .filter_map(|l| l.strip_prefix("-- ringway: "))
+        {
+            let _ = writeln!(toml, "{line}");
+        }
+    }
+    for (at, shard) in cluster.shards.iter().enumerate() {
+        let servers: Vec<_> = std::iter::once(&shard.primary)
+            .chain(&shard.replicas)
+            .map(|server| format!("\"127.0.0.1:{}\"", server.port))
+            .collect();
+        let _ = write!(
+            toml,
+            "[[databases.{DATABASE}.shards]]\nname = \"s{}\"\nservers = [{}]\n",
+            at + 1,
+            servers.join(", ")
+        );
+    }
+    toml
+}
+
+/// Replays every trace on `port`, all at once, and answers the replays beside their traces.
+fn replay_all(traces: &[Trace], target: Target, port: u16) -> Vec<(&Trace, String)> {
+    std::thread::scope(|scope| {
+        let players: Vec<_> = traces
+            .iter()
+            .filter(|trace| trace.targets.contains(&target))
+            .map(|trace| (trace, scope.spawn(move || trace.replay(port))))
+            .collect();
+        players
+            .into_iter()
+            .map(|(trace, player)| {
+                let played = player
+                    .join()
+                    .unwrap_or_else(|_| format!("replay of {} failed\n", trace.name()));
+                (trace, played)
+            })
+            .collect()
+    })
+}
+
+/// The lines that differ, with a few before them.
+fn difference(expected: &str, found: &str) -> Option<String> {
+    let (old, new): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
+    let at = (0..old.len().max(new.len())).find(|at| old.get(*at) != new.get(*at))?;
+    let mut text = String::new();
+    for line in &old[at.saturating_sub(6)..at.min(old.len())] {
+        let _ = writeln!(text, "    {line}");
+    }
+    for line in old.iter().skip(at).take(4) {
+        let _ = writeln!(text, "  - {line}");
+    }
+    for line in new.iter().skip(at).take(4) {
+        let _ = writeln!(text, "  + {line}");
+    }
+    Some(text)
+}
+
+fn check(replays: Vec<(&Trace, String)>, target: Target) {
+    let failures: Vec<_> = replays
+        .into_iter()
+        .filter_map(|(trace, found)| {
+            let difference = difference(&trace.text, &found)?;
+            Some(format!("{} on {target:?}:\n{difference}", trace.name()))
+        })
+        .collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+#[test]
+fn postgresql_answers_as_the_traces_say() {
+    let cluster = servers(1, 0);
+    let traces = Trace::all();
+    let replays = replay_all(&traces, Target::Postgres, cluster.shards[0].primary.port);
+    if std::env::var_os("REWRITE").is_some() {
+        for (trace, found) in &replays {
+            assert!(found.lines().count() > 1, "{found}");
+            std::fs::write(&trace.path, found).unwrap();
+        }
+        return;
+    }
+    check(replays, Target::Postgres);
+}
+
+#[test]
+fn one_shard_answers_as_the_traces_say() {
+    let cluster = servers(1, 1);
+    let ringway = Ringway::start(|port| config(&cluster, port));
+    support::wait_until(
+        Duration::from_secs(10),
+        "a replica that serves reads",
+        || {
+            let (mut wire, _) = Wire::login(ringway.port(), USER, DATABASE);
+            wire.query("SELECT inet_server_port()");
+            let port = cluster.shards[0].replicas[0].port.to_string();
+            wire.read_to_ready()
+                .iter()
+                .any(|frame| frame.tag == b'D' && frame.body.ends_with(port.as_bytes()))
+        },
+    );
+    check(
+        replay_all(&Trace::all(), Target::One, ringway.port()),
+        Target::One,
+    );
+}
+
+#[test]
+fn two_shards_answer_as_the_traces_say() {
+    let cluster = servers(2, 0);
+    let ringway = Ringway::start(|port| config(&cluster, port));
+    check(
+        replay_all(&Trace::all(), Target::Two, ringway.port()),
+        Target::Two,
+    );
+}

@@ -1,0 +1,240 @@
+//! Settings of a session: they follow the client from server to server.
+
+use std::sync::Arc;
+
+use planner::Catalog;
+use planner::plan::SetStatement;
+
+use crate::backend::server::Settings;
+use crate::error::{Error, Fault};
+use crate::executor::database::Database;
+use crate::pool::Lease;
+
+/// What the planner has to assume of a session to be right.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Assumptions<'a> {
+    pub sharded: bool,
+    pub split: bool,
+    /// Where the catalog found unqualified names.
+    pub search_path: &'a [String],
+}
+
+impl<'a> Assumptions<'a> {
+    pub fn of(db: &Database, catalog: &'a Catalog) -> Self {
+        Self {
+            sharded: db.config.is_sharded(),
+            split: db.config.reads.split,
+            search_path: &catalog.search_path,
+        }
+    }
+}
+
+/// Refuses a setting under which Ringway would read a statement differently than PostgreSQL does.
+///
+/// # Errors
+/// 0A000 that names the setting and what to do instead.
+pub(super) fn check(name: &str, value: &str, assumed: Assumptions<'_>) -> Result<(), Error> {
+    let text = value.trim().trim_matches('\'').trim();
+    let refuse = |detail: &'static str, hint: &'static str| {
+        Err(Error::new(
+            Fault::Client,
+            "0A000",
+            format!("cannot set {name} to {value}"),
+        )
+        .detail(detail)
+        .hint(hint))
+    };
+    match name {
+        "standard_conforming_strings" if assumed.sharded || assumed.split => {
+            if matches!(
+                text.to_ascii_lowercase().as_str(),
+                "on" | "true" | "yes" | "1"
+            ) {
+                return Ok(());
+            }
+            refuse(
+                "Ringway reads string constants as standard SQL does; otherwise it could take text for SQL.",
+                "Write E'…' where a backslash is to be an escape.",
+            )
+        }
+        "client_encoding" | "names" if assumed.sharded => {
+            if matches!(
+                text.to_ascii_lowercase().as_str(),
+                "utf8" | "utf-8" | "unicode" | "auto"
+            ) {
+                return Ok(());
+            }
+            refuse(
+                "Keys and sort orders are read as UTF-8.",
+                "Set client_encoding to UTF8.",
+            )
+        }
+        "search_path" if assumed.sharded => {
+            if same_path(value, assumed.search_path) {
+                return Ok(());
+            }
+            refuse(
+                "Which tables an unqualified name means would differ from what Ringway routes by.",
+                "Write schema-qualified names, or set search_path for the role on the servers.",
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+/// True when the list names the same schemas in the same order, `"$user"` aside, and `pg_catalog`
+/// where it is searched anyway.
+fn same_path(value: &str, path: &[String]) -> bool {
+    let mut names: Vec<_> = value
+        .split(',')
+        .map(|name| name.trim().trim_matches(['\'', '"']))
+        .filter(|name| *name != "$user")
+        .collect();
+    if names.first() == Some(&"pg_catalog") {
+        names.remove(0);
+    }
+    let path = path.iter().map(String::as_str);
+    path.filter(|name| *name != "$user").eq(names)
+}
+
+/// Makes a SET or RESET that was committed part of the session's settings.
+pub(super) fn keep_setting(settings: &mut Settings, base: &Settings, set: &SetStatement) {
+    match (&set.name, &set.value) {
+        // RESET ALL leaves these two as they are (GUC_NO_RESET_ALL).
+        (None, _) => {
+            let kept = ["role", "session_authorization"];
+            let kept: Vec<_> = kept
+                .iter()
+                .filter_map(|name| settings.remove_entry(*name))
+                .collect();
+            *settings = base.clone();
+            settings.extend(kept);
+        }
+        (Some(name), Some(value)) => {
+            settings.insert(name.clone(), format!("SET {name} = {value}"));
+        }
+        (Some(name), None) => match base.get(name) {
+            Some(initial) => {
+                settings.insert(name.clone(), initial.clone());
+            }
+            None => {
+                settings.remove(name);
+            }
+        },
+    }
+}
+
+/// Makes the server's settings what the client asked for; costs nothing when they are.
+pub(super) async fn apply_settings(
+    server: &mut Lease,
+    wanted: &Arc<Settings>,
+) -> Result<(), Error> {
+    if Arc::ptr_eq(&server.applied, wanted) {
+        return Ok(());
+    }
+    if *server.applied != **wanted {
+        let sql = settings_diff(&server.applied, wanted);
+        server.run_hidden(&sql).await?;
+    }
+    server.applied = Arc::clone(wanted);
+    Ok(())
+}
+
+/// Statements that turn settings `from` into `to`.
+fn settings_diff(from: &Settings, to: &Settings) -> String {
+    let mut sql = String::new();
+    for name in from.keys().filter(|name| !to.contains_key(*name)) {
+        sql.push_str(&format!("RESET {name};"));
+    }
+    for (name, statement) in to {
+        if from.get(name) != Some(statement) {
+            sql.push_str(statement);
+            sql.push(';');
+        }
+    }
+    sql
+}
+
+impl super::Session {
+    /// As [`check`], for a SET of this session.
+    pub(super) fn check_set(&self, set: &SetStatement) -> Result<(), Error> {
+        let catalog = self.db.cluster.catalog();
+        match (&set.name, &set.value) {
+            (Some(name), Some(value)) => check(name, value, Assumptions::of(&self.db, &catalog)),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: Option<&str>) -> SetStatement {
+        SetStatement {
+            local: false,
+            name: Some(name.into()),
+            value: value.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn reset_returns_to_the_startup_packet() {
+        let base = Settings::from([("datestyle".into(), "SET datestyle = 'SQL'".into())]);
+        let mut settings = base.clone();
+        keep_setting(&mut settings, &base, &set("datestyle", Some("'ISO'")));
+        keep_setting(&mut settings, &base, &set("work_mem", Some("'1MB'")));
+        assert_eq!(settings["datestyle"], "SET datestyle = 'ISO'");
+        keep_setting(&mut settings, &base, &set("datestyle", None));
+        keep_setting(&mut settings, &base, &set("work_mem", None));
+        assert_eq!(settings, base);
+    }
+
+    #[test]
+    fn what_would_mislead_the_planner_is_refused() {
+        let path = ["public".to_owned()];
+        let sharded = Assumptions {
+            sharded: true,
+            split: true,
+            search_path: &path,
+        };
+        let plain = Assumptions {
+            sharded: false,
+            split: false,
+            search_path: &path,
+        };
+        let cases = [
+            ("search_path", "public", true),
+            ("search_path", "\"$user\", public", true),
+            ("search_path", "pg_catalog, public", true),
+            ("search_path", "public, pg_catalog", false),
+            ("search_path", "tenant, public", false),
+            ("standard_conforming_strings", "off", false),
+            ("standard_conforming_strings", "on", true),
+            ("client_encoding", "'LATIN1'", false),
+            ("client_encoding", "'utf-8'", true),
+            ("work_mem", "'1MB'", true),
+        ];
+        for (name, value, fine) in cases {
+            assert_eq!(
+                check(name, value, sharded).is_ok(),
+                fine,
+                "{name} = {value}"
+            );
+            assert!(check(name, value, plain).is_ok());
+        }
+    }
+
+    #[test]
+    fn only_differences_are_sent() {
+        let a = Settings::from([
+            ("x".into(), "SET x = 1".into()),
+            ("y".into(), "SET y = 1".into()),
+        ]);
+        let b = Settings::from([
+            ("y".into(), "SET y = 1".into()),
+            ("z".into(), "SET z = 1".into()),
+        ]);
+        assert_eq!(settings_diff(&a, &b), "RESET x;SET z = 1;");
+    }
+}
