@@ -110,4 +110,4 @@ CREATE VIEW country_view AS SELECT code, name FROM countries;
 CREATE FUNCTION count_people() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM people';
 CREATE FUNCTION count_people_volatile() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM people';
 CREATE FUNCTION double(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';
-CREATE FUNCTION public.max(integer, integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT greatest($1, $2)';
+CREATE FUNCTION public.bool_or(integer, integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT $1 | $2';

@@ -3,8 +3,10 @@
 use std::fs;
 
 use datadriven::{TestCase, walk_exclusive};
+use planner::Catalog;
+use planner::catalog::{Function, Volatility};
 use planner::explain::explain;
-use planner::plan::{Plan, PlanOptions, SessionEffect, Target, plan};
+use planner::plan::{Access, Plan, PlanOptions, SessionEffect, Target, plan};
 use planner::route::{Param, Values, route};
 use planner::shape::Shape;
 
@@ -26,9 +28,29 @@ fn golden_plans() {
     assert!(run > 0 && run < files, "{run} of {files} files are plans");
 }
 
+/// `access`: one statement per line, on one shard with replicas and the functions of PostgreSQL 15;
+/// with `writes`, none of them may be a read.
+fn accesses(case: &mut TestCase) -> String {
+    let writes = case.take_flag("writes").expect("writes");
+    let catalog = catalog_15();
+    let mut answer = String::new();
+    for sql in case.input.lines() {
+        let access = plan(sql, &catalog, PlanOptions::default()).access;
+        assert!(
+            !(writes && access == Access::Read),
+            "a replica would get {sql}"
+        );
+        answer += &format!("{access:?}: {sql}\n");
+    }
+    answer
+}
+
 /// `plan`: one statement on three shards. `pool`: the same on one. Arguments: `types` are declared
 /// parameter types, `params` their values in text (NULL is null).
 fn answer(case: &mut TestCase) -> String {
+    if case.directive == "access" {
+        return accesses(case);
+    }
     let shards = match case.directive.as_str() {
         "plan" => 3,
         "pool" => 1,
@@ -90,4 +112,33 @@ fn head(plan: &Plan) -> String {
         Target::Refused(_) => "refused".to_owned(),
     };
     format!("{:?} {:?}{effect} -> {target}", plan.statement, plan.access)
+}
+
+/// The shop on one shard, with every function of PostgreSQL 15 instead of the few of [`catalog`],
+/// and those of users: `charge`, `tax` and `double`, volatile, stable and immutable.
+fn catalog_15() -> Catalog {
+    let mut shop = Catalog::new(1, 1);
+    for table in support::catalog(1).tables() {
+        shop.add_table(table.clone());
+    }
+    let function = |kind: &str, user_defined| Function {
+        volatility: match kind.as_bytes() {
+            [b'i', ..] => Volatility::Immutable,
+            [b's', ..] => Volatility::Stable,
+            _ => Volatility::Volatile,
+        },
+        user_defined,
+        is_aggregate: kind.ends_with('a'),
+        may_read_tables: user_defined,
+    };
+    let lines = include_str!("testdata/functions_15.txt").lines().skip(1);
+    for (kind, names) in lines.filter_map(|line| line.split_once(' ')) {
+        for name in names.split_whitespace() {
+            shop.add_function(name, function(kind, false));
+        }
+    }
+    for (kind, name) in [("v", "charge"), ("s", "tax"), ("i", "double")] {
+        shop.add_function(name, function(kind, true));
+    }
+    shop
 }

@@ -113,6 +113,8 @@ pub(super) fn conduct(name: &str, ends_with_transaction: bool, catalog: &Catalog
             Access::Primary,
             SessionEffect::Pin("it asks what a sequence gave to this session"),
         ),
+        // Stable by name, but they take a transaction id, which a replica has none to give of.
+        "txid_current" | "pg_current_xact_id" => Conduct::new(Access::Primary, SessionEffect::None),
         "pg_export_snapshot" => Conduct::new(Access::Primary, SessionEffect::None),
         _ => by_volatility(name, catalog),
     }

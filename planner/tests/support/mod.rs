@@ -136,6 +136,18 @@ pub fn catalog(shards: usize) -> Catalog {
         plain,
         "id int8, what text",
     );
+    add(
+        "tickets",
+        sharded("customer_id", KeyType::Int8),
+        plain,
+        "number int8, customer_id int8, note text",
+    );
+    add(
+        "rates",
+        TableClass::Reference,
+        plain,
+        "code text, made text",
+    );
     add("stray", TableClass::Undeclared, plain, "id int8");
     add(
         "order_view",

@@ -58,6 +58,7 @@ impl Number {
                 "0A000",
                 "cannot add up the intervals of several shards in this style",
             )
+            .detail("The shards write intervals in a style that is not read here.")
             .hint("SET IntervalStyle = 'postgres', or ask for results in binary format."),
             (
                 NumberType::Int8
