@@ -1000,8 +1000,6 @@ FOO BAR;
 17;
 'text';
 SELECT FROM FROM;
-
-[texts that could not be read, refused] refused
 SELECT 1 +;
 SELECT 'unterminated;
 SELECT 1 FROM people WHERE id = ;
@@ -1050,3 +1048,68 @@ RESET extra_float_digits;
 SET bytea_output = 'escape';
 SELECT id, decode('ff00', 'hex') FROM people ORDER BY id;
 RESET bytea_output;
+
+[names of columns against aliases] maybe ordered
+SELECT person_id AS note, count(*) FROM orders GROUP BY note ORDER BY 1;
+SELECT id AS age, count(*) FROM people GROUP BY age ORDER BY 1;
+SELECT age AS id, count(*) FROM people GROUP BY id ORDER BY people.id;
+SELECT age AS id, count(*) FROM people GROUP BY id ORDER BY 2, 1;
+SELECT person_id p, max(note COLLATE "C") FROM orders GROUP BY p ORDER BY p LIMIT 4;
+SELECT person_id % 2 AS person_id, count(*) FROM orders GROUP BY person_id ORDER BY 2, 1;
+SELECT note AS person_id, count(*) FROM orders GROUP BY note, orders.person_id ORDER BY orders.person_id, note COLLATE "C";
+SELECT max(id) AS id FROM people ORDER BY id;
+SELECT max(id) AS id FROM people ORDER BY max(id);
+SELECT count(*) c FROM people GROUP BY age ORDER BY c, age;
+SELECT count(*) AS age FROM people GROUP BY people.age ORDER BY age;
+SELECT count(*) AS age FROM people GROUP BY age ORDER BY people.age;
+SELECT count(*) FROM orders GROUP BY person_id ORDER BY person_id DESC LIMIT 2;
+SELECT DISTINCT person_id FROM orders ORDER BY person_id DESC LIMIT 3;
+SELECT DISTINCT person_id % 2 FROM orders ORDER BY 1;
+SELECT DISTINCT person_id % 2 AS person_id FROM orders ORDER BY person_id;
+SELECT DISTINCT id + 0 AS id FROM people ORDER BY id LIMIT 3;
+SELECT DISTINCT p.age FROM people p JOIN orders o ON p.id = o.person_id ORDER BY p.age;
+SELECT DISTINCT p.age AS id FROM people p ORDER BY id;
+SELECT id x, -id y FROM people ORDER BY y LIMIT 3;
+SELECT id + age total FROM people ORDER BY total NULLS FIRST, id LIMIT 12;
+SELECT id "a,b", age "from" FROM people ORDER BY "from" DESC NULLS LAST, "a,b" LIMIT 3;
+SELECT id AS limit FROM people ORDER BY id LIMIT 2;
+SELECT id AS offset, age AS fetch FROM people ORDER BY offset LIMIT 2;
+SELECT p.id AS order, p.age AS group FROM people p ORDER BY "order" LIMIT 2;
+
+[words of clauses inside of items] maybe ordered
+SELECT extract(year FROM seen), id FROM people ORDER BY id LIMIT 3;
+SELECT substring(name FROM 2 FOR 1), id FROM people ORDER BY id LIMIT 3;
+SELECT trim(BOTH FROM name), id FROM people ORDER BY id LIMIT 3;
+SELECT trim(LEADING 'A' FROM name) FROM people ORDER BY id DESC LIMIT 3;
+SELECT overlay(name PLACING 'x' FROM 1 FOR 2) FROM people ORDER BY id LIMIT 3;
+SELECT age IS DISTINCT FROM 2, id FROM people ORDER BY id LIMIT 3;
+SELECT id FROM people ORDER BY age IS NOT DISTINCT FROM 1, id LIMIT 8;
+SELECT (SELECT 1 ORDER BY 1 LIMIT 1), id FROM people ORDER BY id LIMIT 2;
+SELECT ARRAY[id, age], id FROM people ORDER BY id LIMIT 2;
+SELECT (ARRAY[id, age])[1] FROM people ORDER BY (ARRAY[id, age])[1] LIMIT 2;
+SELECT tags[1:2], id FROM people ORDER BY id LIMIT 2;
+SELECT id::bigint AS x, 'it''s, from' AS y FROM people ORDER BY 1 LIMIT 2;
+SELECT /* , */ id -- from
+  , age /* order by age */ FROM people -- limit 1
+ ORDER /**/ BY id LIMIT /* 9 */ 3 -- OFFSET 4
+;
+SELECT id FROM people WHERE name <> 'order by; limit 1' ORDER BY id LIMIT 2;
+SELECT avg(age) a FROM people;
+SELECT avg (age) FILTER (WHERE id > 3) AS "avg of" FROM people;
+SELECT avg((age)), avg((age + 1) * 2) x, sum((age)) FROM people;
+SELECT avg(CASE WHEN age > 0 THEN 1 ELSE 0 END) FROM people;
+SELECT avg(age) /* avg(id) */, count(*) FROM people;
+SELECT age, avg(id) AS x, count(*) y FROM people GROUP BY age ORDER BY x DESC, y, age LIMIT 3;
+SELECT age, avg(id) FROM people GROUP BY age ORDER BY avg(id) DESC NULLS LAST, age LIMIT 3;
+SELECT age FROM people GROUP BY age ORDER BY avg(id), age LIMIT 3;
+SELECT age, ok FROM people GROUP BY ok, age ORDER BY age, ok LIMIT 5;
+SELECT count(*), age FROM people WHERE age = ANY ('{1,2}') GROUP BY age ORDER BY age;
+SELECT id FROM people WHERE id IN (1) AND id IN (2) ORDER BY id;
+SELECT id FROM people WHERE id IN (1, 2, 3) AND id IN (2, 3, 4) ORDER BY id;
+SELECT id FROM people WHERE id IN (1, 2, 3) AND (id = 2 OR id = 9) ORDER BY id DESC;
+SELECT 'x' || $1, id FROM people ORDER BY id LIMIT $2;
+with: y, 2
+SELECT id FROM people WHERE name = $1 AND id = $2;
+with: bob1, 17
+SELECT sum(age) FROM people WHERE id = ANY ($1) OR id = $2;
+with: {1,2,3}, 4
