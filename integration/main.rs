@@ -5,6 +5,7 @@ mod bad_input;
 mod captive;
 mod copy;
 mod demo;
+mod differential;
 mod faults;
 mod isolation;
 mod keys;

@@ -68,6 +68,21 @@ pub struct TableColumn {
     pub type_oid: u32,
     pub collation: Collation,
     pub not_null: bool,
+    pub default: ColumnDefault,
+    /// varchar(n), which cuts spaces beyond n off without a word, so that a key is not stored as
+    /// it was sent.
+    pub cuts_spaces: bool,
+}
+
+/// What a column gets that an INSERT leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnDefault {
+    /// NULL, a constant, or what is computed from the row: the same on every shard.
+    Constant,
+    /// May differ from shard to shard: `now()`.
+    Computed,
+    /// The next value of a sequence; each shard has its own.
+    Sequence,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +97,11 @@ pub struct Function {
     pub volatility: Volatility,
     /// True when any overload lives outside `pg_catalog`.
     pub user_defined: bool,
+    /// True when any overload is an aggregate: `max` stays one when users add a `max` of their own.
     pub is_aggregate: bool,
+    /// True when the body of any overload may name tables, which the planner does not see: it is
+    /// neither immutable nor written in C.
+    pub may_read_tables: bool,
 }
 
 impl Catalog {
@@ -111,7 +130,8 @@ impl Catalog {
             .and_modify(|f| {
                 f.volatility = f.volatility.max(function.volatility);
                 f.user_defined |= function.user_defined;
-                f.is_aggregate &= function.is_aggregate;
+                f.is_aggregate |= function.is_aggregate;
+                f.may_read_tables |= function.may_read_tables;
             })
             .or_insert(function);
     }

@@ -1,7 +1,7 @@
 //! The lines that EXPLAIN (ROUTE) answers with.
 
 use crate::merge::{Aggregate, AggregateFunction, Column, MergePlan, SortKey};
-use crate::plan::{Access, Plan, SessionEffect};
+use crate::plan::{Access, Plan, SessionEffect, Target};
 use crate::refusal::Refusal;
 use crate::route::{Execution, Route, Shards, ValueRef};
 use crate::topology::{ShardId, Topology};
@@ -16,7 +16,11 @@ pub fn explain(
     let mut lines = Vec::new();
     match route {
         Ok(route) => {
-            lines.push(format!("shards: {}", shards(&route.shards, topology)));
+            let where_to = match route.shards {
+                Shards::Any if by_parameter(plan) => "by the parameter, known at execution".into(),
+                Shards::Any | Shards::Exactly(_) => shards(&route.shards, topology),
+            };
+            lines.push(format!("shards: {where_to}"));
             lines.push(format!("role: {}", role(plan.access)));
             execution(&route.execution, &mut lines);
             match &plan.effect {
@@ -41,6 +45,14 @@ pub fn explain(
         }
     }
     lines
+}
+
+/// True when a parameter is a key: without its value no shard is the right one yet.
+fn by_parameter(plan: &Plan) -> bool {
+    match &plan.target {
+        Target::Keys { keys, .. } => keys.values.iter().any(|v| matches!(v, ValueRef::Param(_))),
+        Target::AnyShard | Target::OneShard(_) | Target::AllShards(_) | Target::Refused(_) => false,
+    }
 }
 
 fn shards(shards: &Shards, topology: &Topology) -> String {

@@ -93,13 +93,31 @@ fn literal(
     let text = values.sql.get(piece.range.clone()).unwrap_or_default();
     match piece.kind {
         PieceKind::Integer if keys.key_type.is_integer() => Ok(integer_literal(text, negative)),
-        PieceKind::String if !negative => from_text(&unquoted(text), keys.key_type),
+        PieceKind::String if !negative => stored(&unquoted(text), keys, keys.key_type),
         PieceKind::Integer
         | PieceKind::Number
         | PieceKind::String
         | PieceKind::OtherString
         | PieceKind::Comment => Err(unusable(keys)),
     }
+}
+
+/// [`from_text`], unless the column may store another value than was sent.
+fn stored(text: &[u8], keys: &KeySet, key_type: KeyType) -> Result<Key, Refusal> {
+    if keys.cuts_spaces && text.ends_with(b" ") {
+        return Err(cut(keys));
+    }
+    from_text(text, key_type)
+}
+
+/// Is one of several values an integer too large for bigint? It makes all values of an IN list
+/// numeric, so that PostgreSQL reads the others as numeric as well.
+pub(crate) fn may_be_numeric(keys: &KeySet, values: Values<'_>) -> bool {
+    let is_too_large = |value: &ValueRef| match value {
+        ValueRef::Literal { .. } => read(value, keys, values) == Ok(Key::Nowhere),
+        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => false,
+    };
+    keys.key_type.is_integer() && keys.values.len() > 1 && keys.values.iter().any(is_too_large)
 }
 
 /// Digits without quotes. What bigint cannot hold is numeric for PostgreSQL: it equals no key,
@@ -141,6 +159,9 @@ fn parameter(index: usize, param: &Param<'_>, keys: &KeySet) -> Result<Key, Refu
     let Some(value) = param.value else {
         return null(keys);
     };
+    if param.binary && keys.key_type == KeyType::Text {
+        return stored(value, keys, KeyType::Text);
+    }
     if param.binary {
         return from_binary(value, keys.key_type).ok_or_else(|| {
             Refusal::as_postgresql(
@@ -158,7 +179,7 @@ fn parameter(index: usize, param: &Param<'_>, keys: &KeySet) -> Result<Key, Refu
         oid::INT8 => KeyType::Int8,
         _ => keys.key_type,
     };
-    from_text(value, declared)
+    stored(value, keys, declared)
 }
 
 /// The send format of the key's type; integers by their own width, since the three compare.
@@ -259,7 +280,16 @@ fn invalid(text: &[u8], key_type: KeyType) -> Refusal {
     )
 }
 
-fn unusable(keys: &KeySet) -> Refusal {
+fn cut(keys: &KeySet) -> Refusal {
+    let column = &keys.column;
+    Refusal::unsupported(
+        format!("a value with spaces at its end for sharding key {column} is not supported"),
+        "The column may cut spaces off, and the row would belong to another shard.",
+        "Send the value without spaces at its end.",
+    )
+}
+
+pub(crate) fn unusable(keys: &KeySet) -> Refusal {
     let name = keys.key_type.sql_name();
     Refusal::unsupported(
         format!(
@@ -280,6 +310,7 @@ mod tests {
             key_type,
             column: "orders.id".into(),
             insert: false,
+            cuts_spaces: false,
             values: Vec::new(),
         }
     }

@@ -158,6 +158,8 @@ pub struct KeySet {
     pub column: String,
     /// NULL in WHERE matches nothing; in INSERT it is an error (23502).
     pub insert: bool,
+    /// Values to insert that end with a space may be stored without it.
+    pub cuts_spaces: bool,
     pub values: Vec<ValueRef>,
 }
 
@@ -222,7 +224,7 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         ast::Statement::Delete(delete) => (Statement::Delete, dml::delete(delete, &facts, input)),
         // MERGE
         _ => {
-            let target = unread::target(source, catalog, facts.conduct.access);
+            let target = unread::target(source, catalog, facts.conduct.access, refuse::merge);
             (
                 Statement::Other,
                 (target, "it names tables that are in one place".into()),
@@ -245,6 +247,9 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
 
 /// Why a statement cannot run on a sharded database, whatever its tables.
 fn only_here(target: &Target, facts: &Facts<'_>) -> Option<Refusal> {
+    if let Some(function) = &facts.reads_unseen {
+        return Some(refuse::function_reads_tables(function));
+    }
     if facts.session_sequences {
         return Some(refuse::session_sequence());
     }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// The message of a refusal whose only reason is that the text could not be read: whoever can ask
-/// PostgreSQL may find that it cannot read it either.
+/// Primary message of the refusal of a text that could not be read. PostgreSQL may find an error in
+/// it, so a session can let a server say so.
 pub const UNREADABLE: &str = "this statement could not be read, so its shards are not known";
 
 /// A statement refused before anything ran: PostgreSQL's error fields.

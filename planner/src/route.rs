@@ -117,6 +117,9 @@ impl Route<'_> {
 /// The shards that own the keys at hand.
 fn shards_of(keys: &KeySet, values: Values<'_>, topology: &Topology) -> Result<ShardSet, Refusal> {
     let mut shards = ShardSet::default();
+    if key::may_be_numeric(keys, values) {
+        return Err(key::unusable(keys));
+    }
     for value in &keys.values {
         match key::read(value, keys, values)? {
             Key::Slot(slot) => shards.insert(topology.owner(slot)),

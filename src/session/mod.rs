@@ -179,13 +179,9 @@ impl Session {
             match frame[0] {
                 // After an error in the extended protocol, everything up to Sync is ignored.
                 b'Q' | b'F' if self.batch.skipping => {}
-                b'Q' | b'F' => {
-                    Box::pin(self.end_batch()).await?;
-                    match frame[0] {
-                        b'Q' => self.simple(frame).await?,
-                        _ => self.function_call(frame).await?,
-                    }
-                }
+                b'Q' | b'F' if self.is_amid_batch() && !Box::pin(self.end_batch()).await? => {}
+                b'Q' => self.simple(frame).await?,
+                b'F' => self.function_call(frame).await?,
                 b'X' => return Ok(()),
                 // Leftovers of a COPY that failed: PostgreSQL ignores them too.
                 b'd' | b'c' | b'f' => {}

@@ -10,13 +10,13 @@ use super::facts::{Facts, Input};
 use super::keys::Clauses;
 use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
 use super::refuse;
-use super::scope::object_name;
+use super::scope::{folded, object_name};
 use super::values::{self, TypedParams};
-use crate::catalog::{KeyType, Table, TableClass};
+use crate::catalog::{ColumnDefault, KeyType, Table, TableClass, TableColumn};
 use crate::plan::{KeySet, Many, Target};
 
 /// What holds for all three: `Some` when the decision is made.
-fn before_keys(table: Option<&Table>, facts: &Facts<'_>) -> Option<Decision> {
+fn before_keys(table: Option<&Table>, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
     if let Some(table) = facts.undeclared() {
         return Some(refused(refuse::undeclared(&table.name)));
     }
@@ -32,7 +32,7 @@ fn before_keys(table: Option<&Table>, facts: &Facts<'_>) -> Option<Decision> {
         }
     };
     match table.class {
-        TableClass::Reference => Some(to_reference(table, facts)),
+        TableClass::Reference => Some(to_reference(table, facts, input)),
         TableClass::Single(_) if facts.has_sharded() => {
             Some(refused(refuse::write_joins(&table.name)))
         }
@@ -42,11 +42,30 @@ fn before_keys(table: Option<&Table>, facts: &Facts<'_>) -> Option<Decision> {
     }
 }
 
-fn to_reference(table: &Table, facts: &Facts<'_>) -> Decision {
+/// Does the text hold what picks other rows on each copy of a table, or tells where they lie?
+fn picks_rows(input: Input<'_>) -> bool {
+    const WORDS: [&str; 7] = [
+        "limit",
+        "fetch",
+        "skip",
+        "tablesample",
+        "ctid",
+        "xmin",
+        "tableoid",
+    ];
+    WORDS.iter().any(|word| input.source.has(word))
+}
+
+fn to_reference(table: &Table, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     if facts.has_sharded() || facts.singles().next().is_some() || facts.system_tables {
         return refused(refuse::reference_from_others(&table.name));
     }
-    if facts.volatile {
+    let sets_default = table
+        .columns
+        .iter()
+        .any(|column| column.default != ColumnDefault::Constant)
+        && input.source.has("default");
+    if facts.differs_by_server || sets_default || picks_rows(input) {
         return refused(refuse::volatile_on_reference(&table.name));
     }
     if let Some(unknown) = facts.unknown.first() {
@@ -82,14 +101,17 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
         TableObject::TableName(name) => resolve(name, input),
         TableObject::TableFunction(_) | TableObject::TableQuery(_) => None,
     };
-    if let Some(decision) = before_keys(table, facts) {
+    if let Some(refusal) = table.and_then(|table| unequal_default(insert, table)) {
+        return refused(refusal);
+    }
+    if let Some(decision) = before_keys(table, facts, input) {
         return decision;
     }
     let Some(table) = table else {
-        return refused(refuse::unreadable());
+        return refused(refuse::write_target());
     };
     let TableClass::Sharded { key, key_type } = &table.class else {
-        return refused(refuse::unreadable());
+        return refused(refuse::write_target());
     };
     if let Some(OnInsert::OnConflict(conflict)) = &insert.on
         && let OnConflictAction::DoUpdate(update) = &conflict.action
@@ -103,6 +125,59 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
     match inserted_keys(insert, table, key, *key_type, input) {
         Ok(keys) => by_keys(keys, Many::Refused(refuse::insert_many_shards())),
         Err(refusal) => refused(refusal),
+    }
+}
+
+/// Would a column get a default that one PostgreSQL would not give?
+fn unequal_default(insert: &Insert, table: &Table) -> Option<crate::Refusal> {
+    let is_unequal = |column: &&TableColumn| match &table.class {
+        // The key's own absence is told apart.
+        TableClass::Sharded { key, .. } => {
+            column.default == ColumnDefault::Sequence && column.name != *key
+        }
+        TableClass::Reference => column.default != ColumnDefault::Constant,
+        TableClass::Single(_) | TableClass::Undeclared => false,
+    };
+    let column = table
+        .columns
+        .iter()
+        .filter(is_unequal)
+        .find(|column| !is_given(insert, table, column))?;
+    Some(match table.class {
+        TableClass::Sharded { .. } => refuse::sequence_default(&table.name, &column.name),
+        TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => {
+            refuse::computed_default(&table.name, &column.name)
+        }
+    })
+}
+
+/// Does every row of an INSERT hold a value for `column`, and not DEFAULT?
+fn is_given(insert: &Insert, table: &Table, column: &TableColumn) -> bool {
+    let position = if insert.columns.is_empty() {
+        table.columns.iter().position(|known| known == column)
+    } else {
+        let is_it =
+            |name: &ObjectName| object_name(name).is_some_and(|(_, name)| name == column.name);
+        insert.columns.iter().position(is_it)
+    };
+    let (Some(position), Some(source)) = (position, &insert.source) else {
+        return false;
+    };
+    match source.body.as_ref() {
+        SetExpr::Values(rows) => rows.rows.iter().all(|row| {
+            let value = row.content.get(position);
+            value.is_some_and(|value| !is_default(value))
+        }),
+        // How many columns a query has is not known.
+        _ => !insert.columns.is_empty(),
+    }
+}
+
+/// The word DEFAULT in place of a value.
+fn is_default(value: &Expr) -> bool {
+    match value {
+        Expr::Identifier(name) => name.quote_style.is_none() && folded(name) == "default",
+        _ => false,
     }
 }
 
@@ -164,17 +239,21 @@ fn inserted_keys(
         key_type,
         column: format!("{}.{key}", table.name),
         insert: true,
+        cuts_spaces: table
+            .columns
+            .iter()
+            .any(|column| column.name == key && column.cuts_spaces),
         values,
     })
 }
 
 pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     let table = written(&update.table, input);
-    if let Some(decision) = before_keys(table, facts) {
+    if let Some(decision) = before_keys(table, facts, input) {
         return decision;
     }
     let Some(table) = table else {
-        return refused(refuse::unreadable());
+        return refused(refuse::write_target());
     };
     if let TableClass::Sharded { key, .. } = &table.class
         && sets(&update.assignments, key)
@@ -202,11 +281,11 @@ pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> De
         [only] => written(only, input),
         _ => None,
     };
-    if let Some(decision) = before_keys(table, facts) {
+    if let Some(decision) = before_keys(table, facts, input) {
         return decision;
     }
     let Some(table) = table else {
-        return refused(refuse::unreadable());
+        return refused(refuse::write_target());
     };
     let mut from = from.clone();
     from.extend(delete.using.iter().flatten().cloned());

@@ -35,6 +35,10 @@ pub(super) struct Facts<'a> {
     pub(super) system_tables: bool,
     pub(super) volatile: bool,
     pub(super) sequences: bool,
+    /// Calls what may give another value on each shard, volatile or not.
+    pub(super) differs_by_server: bool,
+    /// A function whose body may read tables that the statement does not name.
+    pub(super) reads_unseen: Option<String>,
     /// currval or lastval.
     pub(super) session_sequences: bool,
     /// SELECT INTO.
@@ -75,6 +79,8 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             system_tables: false,
             volatile: false,
             sequences: false,
+            differs_by_server: false,
+            reads_unseen: None,
             session_sequences: false,
             creates: None,
             table_functions: false,
@@ -108,6 +114,12 @@ impl<'a> Walk<'a> {
         self.facts.conduct = before.and(conduct);
         self.facts.volatile |= functions::is_volatile(name, catalog);
         self.facts.sequences |= functions::is_of_sequence(name);
+        self.facts.differs_by_server |= functions::differs_by_server(name, catalog);
+        if functions::may_read_tables(name, catalog) {
+            self.facts
+                .reads_unseen
+                .get_or_insert_with(|| name.to_owned());
+        }
         self.facts.session_sequences |= matches!(name, "currval" | "lastval");
     }
 
@@ -238,7 +250,10 @@ impl Visitor for Walk<'_> {
         match expr {
             Expr::Function(function) => match &function.args {
                 // CURRENT_TIMESTAMP, SESSION_USER and their like.
-                FunctionArguments::None => {}
+                FunctionArguments::None => {
+                    let (_, name) = object_name(&function.name).unwrap_or_default();
+                    self.facts.differs_by_server |= functions::tells_time(&name);
+                }
                 args => self.call_object(&function.name, ends_with_true(args)),
             },
             Expr::Ceil { .. } => self.call("ceil", false),

@@ -143,6 +143,59 @@ pub(super) fn is_volatile(name: &str, catalog: &Catalog) -> bool {
             .is_none_or(|function| function.volatility == Volatility::Volatile)
 }
 
+/// True for functions, not volatile ones, that may give another value on each server.
+pub(super) fn differs_by_server(name: &str, catalog: &Catalog) -> bool {
+    /// Stable ones whose value depends on arguments and settings only.
+    const SAME: [&str; 12] = [
+        "array_to_string",
+        "concat",
+        "concat_ws",
+        "date_part",
+        "date_trunc",
+        "format",
+        "json_build_object",
+        "jsonb_build_object",
+        "to_char",
+        "to_date",
+        "to_json",
+        "to_jsonb",
+    ];
+    !SYNTAX.contains(&name)
+        && !SAME.contains(&name)
+        && catalog
+            .function(name)
+            .is_none_or(|function| function.volatility != Volatility::Immutable)
+}
+
+/// True for the functions that are called without parentheses and tell the time.
+pub(super) fn tells_time(name: &str) -> bool {
+    matches!(
+        name,
+        "current_date" | "current_time" | "current_timestamp" | "localtime" | "localtimestamp"
+    )
+}
+
+/// True for functions that may read tables which the statement does not name.
+pub(super) fn may_read_tables(name: &str, catalog: &Catalog) -> bool {
+    const RUN_SQL: [&str; 10] = [
+        "connectby",
+        "crosstab",
+        "cursor_to_xml",
+        "database_to_xml",
+        "dblink",
+        "query_to_xml",
+        "schema_to_xml",
+        "table_to_xml",
+        "ts_rewrite",
+        "ts_stat",
+    ];
+    // Their variants have longer names: query_to_xml_and_xmlschema, crosstab3.
+    RUN_SQL.iter().any(|prefix| name.starts_with(prefix))
+        || catalog
+            .function(name)
+            .is_some_and(|function| function.may_read_tables)
+}
+
 /// True for functions that read or move a sequence; each shard has its own.
 pub(super) fn is_of_sequence(name: &str) -> bool {
     matches!(name, "nextval" | "setval" | "currval" | "lastval")
@@ -159,6 +212,7 @@ mod tests {
             volatility: Volatility::Volatile,
             user_defined,
             is_aggregate: false,
+            may_read_tables: false,
         };
         for name in ["random", "nextval", "set_config", "pg_advisory_lock"] {
             catalog.add_function(name, volatile(false));
@@ -192,6 +246,7 @@ mod tests {
                 volatility: Volatility::Volatile,
                 user_defined: true,
                 is_aggregate: false,
+                may_read_tables: false,
             },
         );
         assert_eq!(conduct("random", false, &catalog).access, Access::Write);

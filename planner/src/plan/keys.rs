@@ -351,6 +351,7 @@ impl<'c> Clauses<'c> {
             key_type: key.key_type,
             column: format!("{}.{}", table.name, key.name),
             insert: false,
+            cuts_spaces: false,
             values,
         })
     }
@@ -462,6 +463,7 @@ pub(super) fn union(first: KeySet, second: KeySet) -> Option<KeySet> {
         }
     }
     whole.insert |= second.insert;
+    whole.cuts_spaces |= second.cuts_spaces;
     // What is too large for the narrower type is PostgreSQL's to reject.
     if width(second.key_type) > width(whole.key_type) {
         whole.key_type = second.key_type;

@@ -1,6 +1,6 @@
 //! Every refusal of the planner, in one place: what, why, and what works instead.
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, UNREADABLE};
 
 pub(super) fn undeclared(table: &str) -> Refusal {
     Refusal::unsupported(
@@ -12,9 +12,29 @@ pub(super) fn undeclared(table: &str) -> Refusal {
 
 pub(super) fn unreadable() -> Refusal {
     Refusal::unsupported(
-        crate::refusal::UNREADABLE,
+        UNREADABLE,
         "It uses syntax that the planner does not know, and it may concern several shards.",
         "Write it in simpler syntax, or split it.",
+    )
+}
+
+pub(super) fn not_rewritten() -> Refusal {
+    not_one_shard("a query written like this")
+}
+
+pub(super) fn write_target() -> Refusal {
+    Refusal::unsupported(
+        "a write to what is not plainly named is not supported",
+        "Which table it writes is not known, so its shards are not either.",
+        "Name one table, without a function, a join or a query in its place.",
+    )
+}
+
+pub(super) fn merge() -> Refusal {
+    Refusal::unsupported(
+        "MERGE of tables that are not on one shard is not supported",
+        "Its rows may belong to several shards.",
+        "Send INSERT … ON CONFLICT, UPDATE or DELETE with the sharding key.",
     )
 }
 
@@ -98,9 +118,27 @@ pub(super) fn write_joins(table: &str) -> Refusal {
     )
 }
 
+pub(super) fn computed_default(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("column \"{column}\" of reference table \"{table}\" needs a value"),
+        "Each shard would compute another default, and the copies would differ.",
+        format!("Give {column} as a constant or a parameter."),
+    )
+}
+
+pub(super) fn sequence_default(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("column \"{column}\" of sharded table \"{table}\" needs a value"),
+        "Its default is a sequence, each shard has its own, and values would repeat.",
+        format!(
+            "Give {column} as a constant or a parameter, or make gen_random_uuid() its default."
+        ),
+    )
+}
+
 pub(super) fn volatile_on_reference(table: &str) -> Refusal {
     Refusal::unsupported(
-        format!("a write to reference table \"{table}\" calls a volatile function"),
+        format!("a write to reference table \"{table}\" may differ between its copies"),
         "Each shard would compute another value, and the copies would differ.",
         "Compute the value first, then send it as a constant or a parameter.",
     )
@@ -207,6 +245,14 @@ pub(super) fn session_sequence() -> Refusal {
         "currval and lastval are not supported on a sharded database",
         "Each shard has its own sequences, and the session may have used any of them.",
         "Use RETURNING, or keep the value that nextval gave.",
+    )
+}
+
+pub(super) fn function_reads_tables(function: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("function {function} is not supported on a sharded database"),
+        "Its code may read tables, and a shard has only a part of their rows.",
+        "Send the function's statements themselves; if it reads no table, declare it IMMUTABLE.",
     )
 }
 

@@ -18,6 +18,7 @@ use super::scope::folded;
 use super::values::{self, TypedParams};
 use crate::catalog::KeyType;
 use crate::key::oid;
+use crate::lexer::Kind;
 use crate::merge::{Collation, Column, MergePlan, SortKey};
 use crate::plan::Scatter;
 use crate::refusal::Refusal;
@@ -52,13 +53,13 @@ pub(super) fn plan(
     input: Input<'_>,
 ) -> Result<Scatter, Refusal> {
     let (group, order) = lists(query, select)?;
-    let layout = Layout::of(input.source).ok_or_else(refuse::unreadable)?;
+    let layout = Layout::of(input.source).ok_or_else(refuse::not_rewritten)?;
     let agrees = !select.projection.is_empty()
         && layout.items.len() == select.projection.len()
         && layout.order.as_ref().map_or(0, |list| list.items.len()) == order.len()
         && layout.group.as_ref().map_or(0, |list| list.items.len()) == group.len();
     if !agrees {
-        return Err(refuse::unreadable());
+        return Err(refuse::not_rewritten());
     }
     let bounds = bounds(query, input)?;
     let mut shards = Shards {
@@ -116,7 +117,7 @@ fn lists<'q>(
     }
     let order = match query.order_by.as_ref().map(|order| &order.kind) {
         Some(OrderByKind::Expressions(exprs)) => exprs.as_slice(),
-        Some(OrderByKind::All(_)) => return Err(refuse::unreadable()),
+        Some(OrderByKind::All(_)) => return Err(refuse::not_rewritten()),
         None => &[],
     };
     let plain = select.into.is_none() && select.named_window.is_empty() && select.qualify.is_none();
@@ -140,7 +141,7 @@ fn bounds(query: &Query, input: Input<'_>) -> Result<Bounds, Refusal> {
             limit_by,
         }) if limit_by.is_empty() => (limit.as_ref(), offset.as_ref().map(|offset| &offset.value)),
         Some(LimitClause::LimitOffset { .. } | LimitClause::OffsetCommaLimit { .. }) => {
-            return Err(refuse::unreadable());
+            return Err(refuse::not_rewritten());
         }
     };
     let limit = match (&query.fetch, limit) {
@@ -427,6 +428,29 @@ impl<'a> Shards<'a> {
         }
         pieces.push(self.between(from, None));
         Some(pieces)
+    }
+
+    /// What stands for LIMIT and OFFSET where a shard gives all its rows. Their parameters must be
+    /// mentioned still, since the client binds them: CASE without ELSE is NULL, no limit.
+    fn without_bounds(&self) -> Vec<TextPiece> {
+        let source = self.input.source;
+        let range = self.layout.bounds.clone().unwrap_or(0..0);
+        let params = range.filter(|index| source.tokens[*index].kind == Kind::Param);
+        let mut pieces = Vec::new();
+        for index in params {
+            let joint = if pieces.is_empty() {
+                "LIMIT CASE WHEN "
+            } else {
+                " OR "
+            };
+            pieces.push(TextPiece::Added(format!("{joint}(")));
+            pieces.push(self.original(index..index + 1));
+            pieces.push(TextPiece::Added(")::bigint IS NULL".into()));
+        }
+        if !pieces.is_empty() {
+            pieces.push(TextPiece::Added(" THEN NULL::bigint END".into()));
+        }
+        pieces
     }
 
     /// Where token `index - 1` ends.

@@ -11,16 +11,56 @@ use super::scope::is_system;
 use crate::catalog::{Catalog, Table, TableClass};
 use crate::lexer::Kind;
 use crate::plan::{Access, Plan, SessionEffect, Statement, Target};
+use crate::refusal::Refusal;
 use crate::topology::ShardId;
 
 /// Plans what sqlparser cannot read.
 pub(super) fn plan(source: &Source<'_>, catalog: &Catalog) -> Plan {
+    if !starts_command(source) {
+        return Plan {
+            statement: Statement::Other,
+            access: Access::Read,
+            effect: SessionEffect::None,
+            target: Target::AnyShard,
+            reason: "no command of PostgreSQL begins like this, so any server rejects it".into(),
+        };
+    }
     Plan {
         statement: kind(source),
         access: Access::Write,
         effect: effect(source),
-        target: target(source, catalog, Access::Write),
+        target: target(source, catalog, Access::Write, refuse::unreadable),
         reason: "the planner cannot read it in full, so the primary runs it".into(),
+    }
+}
+
+/// May PostgreSQL's grammar accept a statement that begins with this token? The words of `stmt` in
+/// `gram.y`, those of versions to come that are known included.
+fn starts_command(source: &Source<'_>) -> bool {
+    const WORDS: &str = "abort alter analyse analyze begin call checkpoint close cluster comment \
+        commit copy create deallocate declare delete discard do drop end execute explain fetch \
+        grant import insert listen load lock merge move notify prepare reassign refresh reindex \
+        release repack reset revoke rollback savepoint security select set show start table \
+        truncate unlisten update vacuum values wait with";
+    let Some(first) = source.tokens.first() else {
+        return true;
+    };
+    match first.kind {
+        Kind::Word => {
+            let word = source.word(0);
+            WORDS.split_ascii_whitespace().any(|known| known == word)
+        }
+        Kind::Open | Kind::Semicolon | Kind::Space | Kind::Comment => true,
+        Kind::QuotedIdentifier
+        | Kind::Param
+        | Kind::Integer
+        | Kind::Number
+        | Kind::Junk
+        | Kind::String
+        | Kind::OtherString
+        | Kind::Close
+        | Kind::Comma
+        | Kind::Other => false,
     }
 }
 
@@ -62,12 +102,17 @@ fn effect(source: &Source<'_>) -> SessionEffect {
 }
 
 /// Where a statement of which only the names are known may run.
-pub(super) fn target(source: &Source<'_>, catalog: &Catalog, access: Access) -> Target {
+pub(super) fn target(
+    source: &Source<'_>,
+    catalog: &Catalog,
+    access: Access,
+    refusal: fn() -> Refusal,
+) -> Target {
     if !catalog.is_sharded() {
         return Target::AnyShard;
     }
     if has_unread_name(source) {
-        return Target::Refused(refuse::unreadable());
+        return Target::Refused(refusal());
     }
     let tables = tables(source, catalog);
     if let Some(table) = tables
@@ -83,7 +128,7 @@ pub(super) fn target(source: &Source<'_>, catalog: &Catalog, access: Access) -> 
     match shard_of(&tables) {
         Some(shard) => Target::OneShard(shard),
         None if reference_only && access != Access::Write => Target::AnyShard,
-        None => Target::Refused(refuse::unreadable()),
+        None => Target::Refused(refusal()),
     }
 }
 

@@ -260,7 +260,7 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
     match query.and_then(|at| source.tokens.get(at)) {
         Some(token) => in_place_of(plan, &source.sql[token.range.start..], catalog, options),
         None => Plan {
-            target: unread::target(source, catalog, Access::Primary),
+            target: unread::target(source, catalog, Access::Primary, refuse::unreadable),
             ..plan
         },
     }
@@ -353,7 +353,7 @@ fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Pla
 fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool) -> Plan {
     let at = 1 + usize::from(source.is(1, "binary"));
     let Some(table) = unread::named_table(source, catalog, at) else {
-        let target = unread::target(source, catalog, plan.access);
+        let target = unread::target(source, catalog, plan.access, refuse::unreadable);
         return Plan { target, ..plan };
     };
     let (access, target) = match &table.class {

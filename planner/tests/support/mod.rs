@@ -1,7 +1,7 @@
 //! A small shop on three shards, as the tests see it.
 
 use planner::catalog::{
-    Function, KeyType, RelationKind, Table, TableClass, TableColumn, Volatility,
+    ColumnDefault, Function, KeyType, RelationKind, Table, TableClass, TableColumn, Volatility,
 };
 use planner::merge::Collation;
 use planner::topology::ShardWeight;
@@ -35,6 +35,8 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             type_oid,
             collation,
             not_null: index == 0,
+            default: default_of(name),
+            cuts_spaces: false,
         }
     };
     Table {
@@ -43,6 +45,15 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
         class,
         columns: columns.split(',').enumerate().map(column).collect(),
         kind,
+    }
+}
+
+/// Columns that tests leave out have these names.
+fn default_of(column: &str) -> ColumnDefault {
+    match column {
+        "made" => ColumnDefault::Computed,
+        "number" => ColumnDefault::Sequence,
+        _ => ColumnDefault::Constant,
     }
 }
 
@@ -162,6 +173,7 @@ pub fn catalog(shards: usize) -> Catalog {
                     volatility,
                     user_defined: false,
                     is_aggregate,
+                    may_read_tables: false,
                 },
             );
         }
@@ -170,6 +182,7 @@ pub fn catalog(shards: usize) -> Catalog {
         volatility: Volatility::Volatile,
         user_defined: true,
         is_aggregate: false,
+        may_read_tables: true,
     };
     catalog.add_function("charge", mine);
     catalog.add_function(

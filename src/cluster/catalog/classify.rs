@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::catalog::{Function, KeyType, RelationKind, Table, TableClass, TableColumn};
+use planner::catalog::{
+    ColumnDefault, Function, KeyType, RelationKind, Table, TableClass, TableColumn,
+};
 use planner::merge::Collation;
 use planner::{Catalog, ShardId};
 
@@ -41,6 +43,7 @@ pub struct Column {
     pub type_oid: u32,
     pub collation: Collation,
     pub not_null: bool,
+    pub default: ColumnDefault,
 }
 
 pub struct Classified {
@@ -287,6 +290,9 @@ fn planner_table(name: &TableName, relation: &Relation, class: TableClass) -> Ta
         type_oid: column.type_oid,
         collation: column.collation,
         not_null: column.not_null,
+        default: column.default,
+        // pg_type.dat has this OID; a domain over varchar does not show its length.
+        cuts_spaces: column.type_oid == 1043 && column.type_name != "character varying",
     };
     Table {
         schema: name.0.clone(),
@@ -389,6 +395,7 @@ mod tests {
             type_oid,
             collation: Collation::Bytewise,
             not_null: false,
+            default: ColumnDefault::Constant,
         }
     }
 
@@ -555,6 +562,7 @@ mod tests {
                 volatility,
                 user_defined: true,
                 is_aggregate: false,
+                may_read_tables: false,
             };
             ShardSchema {
                 functions: BTreeMap::from([("f".to_owned(), function)]),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use planner::catalog::{Function, RelationKind, Volatility};
+use planner::catalog::{ColumnDefault, Function, RelationKind, Volatility};
 use planner::merge::Collation;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
@@ -39,10 +39,18 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
  WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
+/// A default that is not plainly a constant counts as computed; see [`ColumnDefault`].
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod),
-       a.attcollation, a.attnotnull
+       a.attcollation, a.attnotnull,
+       CASE WHEN a.attidentity <> '' OR written.text LIKE '%nextval(%' THEN 's'
+            WHEN a.attgenerated <> '' OR written.text IS NULL THEN 'c'
+            WHEN written.text
+                 ~ '^(''([^'']|'''')*''|[(]?-?[0-9.]+[)]?|true|false|NULL)(::[^()]+([(][0-9,]+[)])?([[][]])?)?$'
+            THEN 'c' ELSE 'v' END::text
   FROM pg_attribute a
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ CROSS JOIN LATERAL (SELECT pg_get_expr(d.adbin, d.adrelid) AS text) AS written
   JOIN pg_class c ON c.oid = a.attrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE a.attnum > 0 AND NOT a.attisdropped
@@ -80,8 +88,10 @@ SELECT COALESCE(bool_and(character < next), false) FROM (
 /// The letters of provolatile sort as the volatilities do.
 const FUNCTIONS: &str = "
 SELECT p.proname::text, max(p.provolatile::text COLLATE \"C\"),
-       bool_or(p.pronamespace <> 'pg_catalog'::regnamespace), bool_and(p.prokind = 'a')
-  FROM pg_proc p GROUP BY p.proname";
+       bool_or(p.pronamespace <> 'pg_catalog'::regnamespace), bool_or(p.prokind = 'a'),
+       bool_or(p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+               AND p.provolatile <> 'i' AND l.lanname NOT IN ('internal', 'c'))
+  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang GROUP BY p.proname";
 
 /// Reads the schema unless its fingerprint is still `known`.
 ///
@@ -162,6 +172,11 @@ async fn columns(transaction: &Transaction<'_>) -> Result<HashMap<u32, Vec<Colum
                 *collations.get(&collation).unwrap_or(&Collation::Unknown)
             },
             not_null: row.try_get(5)?,
+            default: match row.try_get(6)? {
+                "c" => ColumnDefault::Constant,
+                "s" => ColumnDefault::Sequence,
+                _ => ColumnDefault::Computed,
+            },
         };
         columns.entry(row.try_get(0)?).or_default().push(column);
     }
@@ -260,6 +275,7 @@ async fn functions(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Fun
             volatility,
             user_defined: row.try_get(2)?,
             is_aggregate: row.try_get(3)?,
+            may_read_tables: row.try_get(4)?,
         };
         functions.insert(row.try_get(0)?, function);
     }

@@ -21,9 +21,11 @@ pub(super) fn is_aggregate(expr: &Expr, catalog: &Catalog) -> bool {
         return false;
     };
     let (_, name) = object_name(&function.name).unwrap_or_default();
-    catalog
-        .function(&name)
-        .is_some_and(|function| function.is_aggregate)
+    // `rank(5) WITHIN GROUP (ORDER BY n)` is one, though rank is also a window function.
+    !function.within_group.is_empty()
+        || catalog
+            .function(&name)
+            .is_some_and(|function| function.is_aggregate)
 }
 
 impl Shards<'_> {
@@ -80,8 +82,10 @@ impl Shards<'_> {
         };
         // A shard's groups are parts: it can neither sort nor cut off by them.
         let order = self.layout.order.as_ref().map(|list| list.whole.clone());
-        let removed = order.into_iter().chain(self.layout.bounds.clone());
-        let removed = removed.map(|range| (range, Vec::new())).collect();
+        let order = order.into_iter().map(|range| (range, Vec::new()));
+        let bounds = self.layout.bounds.clone();
+        let bounds = bounds.map(|range| (range, self.without_bounds()));
+        let removed = order.chain(bounds).collect();
         Ok(self.finish(merge, removed))
     }
 
@@ -112,7 +116,7 @@ impl Shards<'_> {
                         .group
                         .as_ref()
                         .map(|list| list.items[index].clone());
-                    let text = self.original(tokens.ok_or_else(refuse::unreadable)?);
+                    let text = self.original(tokens.ok_or_else(refuse::not_rewritten)?);
                     self.hide(vec![text])
                 }
             };
@@ -139,7 +143,7 @@ impl Shards<'_> {
                 // The arguments, and FILTER behind them.
                 let all = &self.input.source.tokens;
                 let open = tokens.clone().find(|index| all[*index].kind == Kind::Open);
-                let rest = self.original(open.ok_or_else(refuse::unreadable)?..tokens.end);
+                let rest = self.original(open.ok_or_else(refuse::not_rewritten)?..tokens.end);
                 let mut part =
                     |name: &str| self.hide(vec![TextPiece::Added(name.into()), rest.clone()]);
                 AggregateFunction::Avg {

@@ -35,7 +35,7 @@ impl Shards<'_> {
         let (Some(_), Some(limit), Some(offset)) =
             (&bounds.limit, &self.layout.limit, &self.layout.offset)
         else {
-            return Vec::new();
+            return self.without_bounds();
         };
         let limit = if limit.is_empty() {
             // FETCH FIRST ROW ONLY
@@ -44,11 +44,12 @@ impl Shards<'_> {
             self.original(limit.clone())
         };
         vec![
-            TextPiece::Added("LIMIT ((".into()),
+            // The sum may be too large for bigint, and then it limits nothing.
+            TextPiece::Added("LIMIT least((".into()),
             limit,
-            TextPiece::Added(")::bigint + (".into()),
+            TextPiece::Added(")::bigint::numeric + (".into()),
             self.original(offset.clone()),
-            TextPiece::Added(")::bigint)".into()),
+            TextPiece::Added(")::bigint, 9223372036854775807)::bigint".into()),
         ]
     }
 

@@ -1,0 +1,324 @@
+[INSERT of one row] maybe
+INSERT INTO people (id, name) VALUES (101, 'new');
+INSERT INTO people (name, id) VALUES ('new', 102);
+INSERT INTO people VALUES (103, 'new');
+INSERT INTO people (id) VALUES (-104);
+INSERT INTO people (id) VALUES (+105);
+INSERT INTO people (id) VALUES (- -106);
+INSERT INTO people (id) VALUES ('107');
+INSERT INTO people (id) VALUES (' 108 ');
+INSERT INTO people (id) VALUES (109::smallint);
+INSERT INTO people (id) VALUES (110.0);
+INSERT INTO people (id) VALUES (110.5);
+INSERT INTO people (id) VALUES ('111.5');
+INSERT INTO people (id) VALUES (1e2);
+INSERT INTO people (id) VALUES (100 + 12);
+INSERT INTO people (id) VALUES ((113));
+INSERT INTO people (id) VALUES (CAST('114' AS bigint));
+INSERT INTO people (id) VALUES (NULL);
+INSERT INTO people (id) VALUES (DEFAULT);
+INSERT INTO people (name) VALUES ('no key');
+INSERT INTO people DEFAULT VALUES;
+INSERT INTO people (id, name) VALUES (115);
+INSERT INTO people (id) VALUES (116, 'x');
+INSERT INTO people (id, nosuch) VALUES (117, 'x');
+INSERT INTO people (id, id) VALUES (118, 119);
+INSERT INTO people (id) VALUES (101);
+INSERT INTO people (id) VALUES (9223372036854775808);
+INSERT INTO people (id) VALUES (9223372036854775807);
+INSERT INTO people (id) VALUES (-9223372036854775808);
+INSERT INTO people AS p (id, age) VALUES (120, 1) RETURNING p.id, age + 1;
+INSERT INTO public.people (id) VALUES (121) RETURNING *;
+INSERT INTO "people" ("id") VALUES (122);
+INSERT INTO people (id, age) VALUES ($1, $2);
+with: 123, 5
+INSERT INTO people (id, age) VALUES ($1, $1);
+with: 124
+INSERT INTO people (age, id) VALUES ($1, $1);
+with: 125
+INSERT INTO people (name, id) VALUES ($2, $1);
+with: 126, x
+INSERT INTO people (id) VALUES ($1);
+with: NULL
+INSERT INTO people (id) VALUES ($1 + 1);
+with: 126
+INSERT INTO people (id) VALUES ($1::int);
+with: 128
+INSERT INTO people (id, name) OVERRIDING USER VALUE VALUES (129, 'x');
+INSERT INTO numbered (id, v) VALUES (5, 'x');
+INSERT INTO numbered (id, v) OVERRIDING USER VALUE VALUES (6, 'x');
+INSERT INTO numbered (v) VALUES ('x');
+INSERT INTO people (id, age) VALUES (130, (SELECT max(age) FROM people));
+INSERT INTO people (id, age) VALUES (131, (SELECT age FROM people WHERE id = 131));
+INSERT INTO people (id, age) VALUES (132, (SELECT count(*) FROM countries));
+INSERT INTO people (id, age) SELECT 133, 4;
+INSERT INTO people (id, age) TABLE tiny;
+INSERT INTO people (id, age) SELECT id + 1000, v FROM tiny WHERE id = 3;
+INSERT INTO people (id, age) VALUES (134, 1) ORDER BY 1 LIMIT 1;
+INSERT INTO people (id, tags[1]) VALUES (135, 'x');
+INSERT INTO people_view (id, name) VALUES (136, 'x');
+INSERT INTO tiny VALUES (100000, 1);
+INSERT INTO tiny VALUES (100, 1);
+INSERT INTO mid VALUES (3000000000, 'x');
+INSERT INTO words (word) VALUES ('new word');
+INSERT INTO words (word) VALUES ('trailing  ');
+INSERT INTO words (word) VALUES (18);
+INSERT INTO words (word) VALUES (E'tab\there');
+INSERT INTO words (word) VALUES (U&'\00e6');
+INSERT INTO words (word) VALUES ($1);
+with: param 
+INSERT INTO words (word) VALUES ($1);
+with: Ægir 🙂
+INSERT INTO nicks VALUES ('q1', 1);
+INSERT INTO nicks VALUES ('q2      ', 2);
+INSERT INTO nicks VALUES ('q3 ', 3);
+INSERT INTO nicks VALUES ('toolong', 4);
+INSERT INTO nicks VALUES ($1, 5);
+with: q4      
+INSERT INTO nicks VALUES ('q56789'::varchar(5), 6);
+INSERT INTO nicks VALUES ('q6'::char(5), 6);
+INSERT INTO tokens (id, owner) VALUES ('B0EEBC99-9C0B-4EF8-BB6D-000000000003', 1);
+INSERT INTO tokens (id, owner) VALUES ('{b0eebc99-9c0b-4ef8-bb6d000000000004}', 1);
+INSERT INTO tokens (id, owner) VALUES (gen_random_uuid(), 1);
+INSERT INTO tokens (id, owner) VALUES (uuid 'b0eebc99-9c0b-4ef8-bb6d-000000000005', 1) RETURNING id;
+INSERT INTO "Mixed Case" ("Key", key) VALUES (100, 5);
+INSERT INTO "Mixed Case" (key, "Key") VALUES (101, 6);
+INSERT INTO "Mixed Case" (key) VALUES (102);
+INSERT INTO "Mixed Case" (Key, "order") VALUES (103, 1);
+INSERT INTO "Mixed Case" VALUES (104, 1, 'x', 2);
+
+[INSERT of several rows] maybe
+INSERT INTO people (id, age) VALUES (201, 1), (201, 2);
+INSERT INTO people (id, age) VALUES (202, 1), (203, 2), (204, 3), (205, 4);
+INSERT INTO orders (id, person_id) VALUES (9001, 4), (9002, 4), (9003, 4);
+INSERT INTO orders (id, person_id) VALUES (9004, 4), (9005, NULL);
+INSERT INTO orders (id, person_id) VALUES (9006, 4), (9007, DEFAULT);
+INSERT INTO orders (person_id, id) VALUES ('4', 9008), (4::int, 9009), ($1, 9010);
+with: 4
+INSERT INTO orders (person_id, id) VALUES (4, 9011), (4);
+INSERT INTO orders (id, person_id) VALUES (9012, 4), (9013, 5) RETURNING id;
+INSERT INTO orders VALUES (9014, 6, 1.005, 2), (9015, 6, 1.5, 3) RETURNING total, qty * 2;
+INSERT INTO orders (id, person_id) SELECT * FROM (VALUES (9016, 4)) v;
+INSERT INTO orders (id, person_id) SELECT id, person_id FROM items WHERE person_id = 4;
+
+[ON CONFLICT] maybe
+INSERT INTO people (id, age) VALUES (1, 50) ON CONFLICT DO NOTHING;
+INSERT INTO people (id, age) VALUES (1, 51) ON CONFLICT (id) DO UPDATE SET age = excluded.age;
+INSERT INTO people (id, age) VALUES (1, 52) ON CONFLICT (id) DO UPDATE SET age = people.age + 1 RETURNING age;
+INSERT INTO people (id, age) VALUES (1, 53) ON CONFLICT (id) DO UPDATE SET id = 77;
+INSERT INTO people (id, age) VALUES (1, 53) ON CONFLICT (id) DO UPDATE SET (age, id) = (1, 78);
+INSERT INTO people (id, age) VALUES (1, 53) ON CONFLICT (id) DO UPDATE SET (age, id) = (SELECT 1, 78);
+INSERT INTO people (id, age) VALUES (1, 54) ON CONFLICT (id) DO UPDATE SET age = 54 WHERE people.age > 1000;
+INSERT INTO people (id, age) VALUES (1, 54) ON CONFLICT (id) DO UPDATE SET age = (SELECT max(age) FROM people);
+INSERT INTO people (id, age) VALUES (1, 54) ON CONFLICT (id) DO UPDATE SET age = 55 WHERE people.id = 2;
+INSERT INTO people (id, age) VALUES (1, 54) ON CONFLICT ON CONSTRAINT people_pkey DO NOTHING;
+INSERT INTO people (id, age) VALUES (1, 54), (1, 55) ON CONFLICT (id) DO UPDATE SET age = excluded.age;
+INSERT INTO countries VALUES ('no', 'Norge') ON CONFLICT (code) DO UPDATE SET name = excluded.name;
+
+[UPDATE] maybe
+UPDATE people SET age = 60 WHERE id = 3;
+UPDATE people SET age = 61 WHERE id IN (3, 4, 5);
+UPDATE people SET age = age + 1;
+UPDATE people SET age = 62 WHERE age > 1;
+UPDATE people SET age = 63 WHERE id = 3 OR age = 62;
+UPDATE people SET age = 64 WHERE id = 3 AND id = 4;
+UPDATE people SET age = 65 WHERE NOT id = 3 AND id < 6;
+UPDATE people SET age = CASE WHEN id = 3 THEN 1 ELSE 2 END WHERE id BETWEEN 1 AND 9;
+UPDATE people SET (age, name) = (1, 'pair') WHERE id = 6;
+UPDATE people SET (age, name) = ROW(2, 'row') WHERE id = 6;
+UPDATE people SET (age, name) = (SELECT 3, 'query') WHERE id = 6;
+UPDATE people SET age = DEFAULT WHERE id = 7;
+UPDATE people SET tags[1] = 'first' WHERE id = 7;
+UPDATE people AS p SET age = 66 WHERE p.id = 8;
+UPDATE people p SET age = 66 WHERE p.id = 8;
+UPDATE people SET age = 67 WHERE people.id = 9 RETURNING id, age;
+UPDATE people SET age = 68 WHERE id IN (9, 10, 11) RETURNING id, age;
+UPDATE ONLY people SET age = 68 WHERE id = 9;
+UPDATE people SET age = NULL WHERE id = NULL;
+UPDATE people SET id = 300 WHERE id = 3;
+UPDATE people SET id = id WHERE id = 3;
+UPDATE people SET ID = 300 WHERE id = 3;
+UPDATE people SET "id" = 300 WHERE id = 3;
+UPDATE people SET (age, id) = (1, 300) WHERE id = 3;
+UPDATE people SET (id, age) = (SELECT 300, 1) WHERE id = 3;
+UPDATE people SET age = 1, id = 300 WHERE id = 3;
+UPDATE people SET U&"\0069d" = 300 WHERE id = 3;
+UPDATE people SET age = (SELECT max(age) FROM people) WHERE id = 3;
+UPDATE people SET age = (SELECT max(v) FROM tiny WHERE id = 3) WHERE id = 3;
+UPDATE people SET age = (SELECT count(*) FROM countries) WHERE id = 3;
+UPDATE people SET age = (SELECT count(*) FROM countries);
+UPDATE people SET age = random() * 0 WHERE id > 5;
+UPDATE people SET name = 'u' FROM orders WHERE orders.person_id = people.id AND people.id = 12;
+UPDATE people SET name = 'v' FROM orders WHERE orders.person_id = people.id;
+UPDATE people SET name = 'w' FROM orders o WHERE o.id = people.id;
+UPDATE people SET name = 'x' FROM orders o WHERE people.id = 13 AND o.person_id = 14;
+UPDATE people SET name = c.name FROM countries c WHERE c.person_id = people.id;
+UPDATE people SET name = c.name FROM countries c WHERE c.person_id = people.id AND people.id = 1;
+UPDATE people SET name = n.what FROM notes n WHERE n.person_id = people.id;
+UPDATE orders o SET note = 'joined' FROM people p JOIN items i ON i.person_id = p.id WHERE o.person_id = p.id AND p.age > 0;
+UPDATE orders SET total = total * 1.1 WHERE person_id = $1;
+with: 4
+UPDATE orders SET total = $2 WHERE person_id = $1 AND id > $3;
+with: 6, 7.005, 0
+UPDATE "Mixed Case" SET "order" = 9 WHERE "Key" = 3;
+UPDATE "Mixed Case" SET key = 9 WHERE "Key" = 3;
+UPDATE "Mixed Case" SET "Key" = 9 WHERE key = 4;
+UPDATE words SET n = n + 1 WHERE word = 'a';
+UPDATE words SET n = n + 1 WHERE word IN ('a', 'A', 'ä');
+UPDATE words SET word = 'b' WHERE word = 'a';
+UPDATE tokens SET label = 'z' WHERE id = 'a0eebc99-9c0b-4ef8-bb6d-000000000003';
+UPDATE countries SET area = area + 1;
+UPDATE countries SET area = area + 1 WHERE code = 'no' RETURNING *;
+UPDATE countries SET area = random();
+UPDATE countries SET made = now();
+UPDATE countries SET made = CURRENT_TIMESTAMP;
+UPDATE countries SET made = statement_timestamp() WHERE code = 'no';
+UPDATE countries SET made = DEFAULT WHERE code = 'no';
+UPDATE countries SET area = (SELECT count(*) FROM people);
+UPDATE countries SET area = (SELECT count(*) FROM countries);
+UPDATE countries SET name = to_char(area, '999.9') WHERE code = 'dk';
+UPDATE countries SET name = upper(name) || coalesce(name, 'x');
+UPDATE countries SET area = 7 FROM people WHERE people.id = countries.person_id;
+UPDATE countries SET area = pg_backend_pid() WHERE code = 'no';
+UPDATE countries SET name = inet_server_port()::text WHERE code = 'no';
+UPDATE countries SET name = ctid::text WHERE code = 'no';
+UPDATE notes SET what = 'changed' WHERE id = 3;
+UPDATE notes SET what = p.name FROM people p WHERE p.id = notes.person_id;
+UPDATE people SET age = 1 WHERE CURRENT OF c;
+UPDATE nosuch SET age = 1 WHERE id = 3;
+UPDATE people SET nosuch = 1 WHERE id = 3;
+
+[DELETE] maybe
+DELETE FROM people WHERE id = 20;
+DELETE FROM people WHERE id IN (21, 22) RETURNING id;
+DELETE FROM people WHERE id = 23 RETURNING *;
+DELETE FROM people p WHERE p.id = 24;
+DELETE FROM people AS p USING orders o WHERE o.person_id = p.id AND p.id = 16;
+DELETE FROM people USING orders WHERE orders.person_id = people.id AND orders.id > 200;
+DELETE FROM people USING orders WHERE orders.id = people.id;
+DELETE FROM people USING countries c WHERE c.person_id = people.id AND c.code = 'dk';
+DELETE FROM items WHERE person_id = 4 AND n IS NULL;
+DELETE FROM items WHERE n IS NULL;
+DELETE FROM items WHERE order_id IN (SELECT id FROM orders WHERE person_id = 6);
+DELETE FROM items WHERE person_id = 6 AND order_id IN (SELECT id FROM orders WHERE person_id = 6);
+DELETE FROM items WHERE ctid IN (SELECT ctid FROM items LIMIT 1);
+DELETE FROM orders WHERE NOT person_id = 4 AND qty = 3;
+DELETE FROM orders WHERE person_id = 4 AND qty = 99 OR qty = 2;
+DELETE FROM people WHERE false;
+DELETE FROM people WHERE id = NULL;
+DELETE FROM ONLY tiny WHERE id = 5;
+DELETE FROM tiny WHERE v = 2;
+DELETE FROM tiny;
+DELETE FROM countries WHERE code = 'xx' RETURNING name;
+DELETE FROM countries WHERE code IN (SELECT name FROM people);
+DELETE FROM countries WHERE ctid = (SELECT min(ctid) FROM countries);
+DELETE FROM notes WHERE id = 4;
+DELETE FROM notes USING people WHERE people.id = notes.person_id;
+
+[INSERT into tables that every shard has] maybe
+INSERT INTO countries VALUES ('se', 'Sweden', 450, 3, '2020-01-01');
+INSERT INTO countries (code, name, made) VALUES ('fi', 'Finland', '2020-01-01') RETURNING code;
+INSERT INTO countries (code) VALUES ('zz');
+INSERT INTO countries (code, made) VALUES ('zy', DEFAULT);
+INSERT INTO countries (code, made) VALUES ('zx', now());
+INSERT INTO countries (code, made) VALUES ('zw', CURRENT_DATE);
+INSERT INTO countries VALUES ('zv', 'short');
+INSERT INTO countries (code, area, made) VALUES ('zu', random(), '2020-01-01');
+INSERT INTO countries (code, area, made) SELECT name, id, '2020-01-01' FROM people WHERE id = 3;
+INSERT INTO countries (code, area, made) SELECT code || '2', area, made FROM countries;
+INSERT INTO countries (code, made) SELECT code || '3', made FROM countries LIMIT 1;
+INSERT INTO countries VALUES ('no', 'twice', 1, 1, '2020-01-01');
+INSERT INTO notes VALUES (100, 3, 'new') RETURNING id;
+INSERT INTO notes SELECT id + 200, person_id, what FROM notes;
+INSERT INTO stray VALUES (2, 'b');
+
+[writes inside WITH, MERGE and others] maybe
+WITH gone AS (DELETE FROM orders WHERE person_id = 7 RETURNING id) SELECT count(*) FROM gone;
+WITH gone AS (DELETE FROM orders RETURNING id) SELECT count(*) FROM gone;
+WITH made AS (INSERT INTO notes VALUES (300, 1, 'w') RETURNING id) SELECT id FROM made;
+WITH made AS (INSERT INTO people (id) VALUES (401) RETURNING id) SELECT id FROM made;
+WITH made AS (INSERT INTO people (id) VALUES (402) RETURNING id) INSERT INTO orders (id, person_id) VALUES (9100, 402);
+WITH x AS (SELECT 403 AS id) INSERT INTO people (id) SELECT id FROM x;
+WITH x AS (SELECT 1) INSERT INTO people (id) VALUES (404);
+WITH x AS (SELECT 5 AS n) UPDATE people SET age = x.n FROM x WHERE people.id = 6;
+WITH x AS (SELECT 5 AS n) UPDATE people SET age = x.n FROM x WHERE people.age = 2;
+WITH people AS (SELECT 5 AS n) UPDATE people SET age = 3 WHERE id = 6;
+WITH orders AS (SELECT 6 AS person_id) DELETE FROM people USING orders WHERE people.id = orders.person_id;
+WITH u AS (UPDATE countries SET area = 1 RETURNING code) SELECT count(*) FROM u;
+WITH u AS (UPDATE people SET age = 9 WHERE id = 8 RETURNING id) UPDATE orders SET qty = 9 WHERE person_id = 8;
+WITH u AS (UPDATE people SET age = 9 WHERE id = 8 RETURNING id) UPDATE orders SET qty = 9 WHERE person_id = 9;
+MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1;
+MERGE INTO notes n USING (VALUES (3)) v (id) ON n.id = v.id WHEN MATCHED THEN UPDATE SET what = 'merged';
+MERGE INTO countries c USING (VALUES ('no')) v (code) ON c.code = v.code WHEN MATCHED THEN DELETE;
+SELECT * INTO copied FROM people;
+CREATE TABLE copied AS SELECT * FROM people;
+CREATE MATERIALIZED VIEW copied AS SELECT count(*) FROM people;
+CREATE TABLE copied AS TABLE countries;
+CREATE TEMPORARY TABLE temporary_one (id int);
+DO $$ BEGIN DELETE FROM people; END $$;
+COPY people (id) FROM STDIN;
+500
+\.
+COPY notes FROM STDIN;
+400	1	copied
+\.
+SELECT count(*) FROM people;
+SELECT count(*) FROM orders;
+SELECT setval('numbered_id_seq', 10);
+SELECT nextval('numbered_id_seq');
+TRUNCATE words;
+SELECT count(*) FROM words;
+ALTER TABLE mid ADD COLUMN extra integer DEFAULT 5;
+SELECT id, extra FROM mid WHERE id = 3;
+SELECT sum(extra) FROM mid;
+SELECT * FROM mid;
+DROP TABLE nicks_nosuch;
+
+[a transaction that stays in one shard] maybe
+BEGIN;
+INSERT INTO people (id, name) VALUES (600, 'tx');
+UPDATE people SET age = 5 WHERE id = 600;
+SELECT id, age FROM people WHERE id = 600;
+SELECT count(*) FROM people WHERE id IN (600, 601, 602, 603);
+COMMIT;
+SELECT id FROM people WHERE id = 600;
+
+[a transaction that is rolled back] maybe
+BEGIN;
+DELETE FROM people WHERE id = 600;
+SELECT count(*) FROM people;
+ROLLBACK;
+SELECT count(*) FROM people;
+
+[a transaction with a savepoint and an error] maybe
+START TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+INSERT INTO people (id) VALUES (610);
+SAVEPOINT one;
+INSERT INTO people (id) VALUES (610);
+SELECT 1;
+ROLLBACK TO one;
+UPDATE people SET age = 4 WHERE id = 610;
+COMMIT;
+SELECT age FROM people WHERE id = 610;
+
+[a transaction that would write to two shards] maybe
+BEGIN;
+INSERT INTO people (id) VALUES (620);
+INSERT INTO people (id) VALUES (621);
+INSERT INTO people (id) VALUES (622);
+INSERT INTO people (id) VALUES (623);
+COMMIT;
+SELECT id FROM people WHERE id IN (620, 621, 622, 623);
+
+[a transaction that updates all rows] maybe
+BEGIN;
+UPDATE people SET age = 70;
+COMMIT;
+SELECT count(*) FROM people WHERE age = 70;
+
+[an error ends a transaction] maybe
+BEGIN;
+SELECT 1 / 0;
+SELECT 1;
+COMMIT;
+SELECT 1;

@@ -1,0 +1,305 @@
+//! Bind: where a statement goes, now that its values are known.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use planner::plan::{Access, Statement};
+use planner::route::{Execution, Param};
+use planner::{ShardId, Values};
+
+use super::{BroadcastPortal, Local, Portal, ScatterPortal};
+use crate::backend::server::Expect;
+use crate::error::Error;
+use crate::executor::merge::shard_formats;
+use crate::metrics::RouteKind;
+use crate::session::block::aborted;
+use crate::session::{Enlisted, Session, local};
+use crate::wire::frame::HEADER;
+use crate::wire::frontend::Bind;
+use crate::wire::write;
+
+impl Session {
+    pub(super) async fn bind(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let body = &frame[HEADER..];
+        let (portal, name, rest) = Bind::names(body)?;
+        self.db.metrics.binds.add(1);
+        self.prepared(name)?;
+        let prepared = &self.batch.statements[name];
+        let plan = Arc::clone(&prepared.plan);
+        let statement = Arc::clone(&prepared.statement);
+        let pieces = Arc::clone(&prepared.pieces);
+        let ends_block = matches!(
+            plan.statement,
+            Statement::Commit | Statement::Rollback | Statement::Savepoint
+        );
+        if self.block.is_failed() && !ends_block {
+            return Err(aborted());
+        }
+        if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
+            self.db.metrics.routes.increment(RouteKind::Local);
+            self.complete_pending();
+            self.emit(write::BIND_COMPLETE);
+            self.batch
+                .portals
+                .insert(portal.to_vec(), Portal::Local(local));
+            return Ok(());
+        }
+        if let Some(index) = Box::pin(self.everywhere(&plan.statement, &statement.sql)).await? {
+            return self.bind_on(index, portal, name, rest, &plan).await;
+        }
+        // Values are read only where something depends on them.
+        let bind;
+        let mut params = Vec::new();
+        if self.db.config.is_sharded() {
+            bind = Bind::read(body)?;
+            params.extend(bind.values.iter().enumerate().map(|(i, value)| Param {
+                value: *value,
+                binary: bind.is_binary(i),
+                type_oid: statement.types.get(i).copied().unwrap_or(0),
+            }));
+        } else {
+            bind = Bind {
+                portal,
+                statement: name,
+                formats: vec![],
+                values: vec![],
+                result_formats: vec![],
+                rest,
+            };
+        }
+        let values = Values {
+            sql: &statement.sql,
+            pieces: &pieces,
+            params: &params,
+        };
+        let hints = self
+            .hints
+            .with_leading(&statement.sql)
+            .map(std::borrow::Cow::into_owned);
+        let decided = hints.and_then(|hints| self.decide(&plan, values, &hints));
+        let merger = match &decided {
+            Ok((_, route)) => match &route.execution {
+                Execution::Merge { merge, .. } => {
+                    let shards = self.shard_set(&route.shards).len();
+                    Some(self.merger(merge, shards, values)).transpose()
+                }
+                Execution::Direct | Execution::SumTags | Execution::SameAnswer => Ok(None),
+            },
+            Err(_) => Ok(None),
+        };
+        let (access, shards, execution) = match decided {
+            Ok((access, route)) => {
+                let execution = match route.execution {
+                    Execution::Direct => Kind::Direct,
+                    Execution::Merge { merge, sql } => Kind::Merge(merge.hidden, sql.into_owned()),
+                    Execution::SumTags => Kind::Broadcast { sum: true },
+                    Execution::SameAnswer => Kind::Broadcast { sum: false },
+                };
+                (access, route.shards, execution)
+            }
+            Err(error) => {
+                return Err(Box::pin(self.syntax_error_or(
+                    error,
+                    &statement.sql,
+                    &statement.types,
+                ))
+                .await);
+            }
+        };
+        let made = match execution {
+            Kind::Direct => {
+                self.check_transaction_control(&plan.statement, &statement.sql)?;
+                self.db.metrics.routes.increment(RouteKind::Direct);
+                let shard = self.pick_shard(&shards);
+                let index = self.enlist(shard, access).await?;
+                return self.bind_on(index, portal, name, rest, &plan).await;
+            }
+            Kind::Merge(hidden, sql) => {
+                self.db.metrics.routes.increment(RouteKind::Merge);
+                Portal::Scatter(Box::new(ScatterPortal {
+                    sql,
+                    types: statement.types.to_vec(),
+                    bind_rest: rest_with_formats(rest, &bind.result_formats, hidden),
+                    shards: self.shard_set(&shards),
+                    merger: merger?,
+                    run: None,
+                    columns: BytesMut::new(),
+                    access,
+                    interrupted: false,
+                }))
+            }
+            Kind::Broadcast { sum } => {
+                self.db.metrics.routes.increment(RouteKind::Broadcast);
+                Portal::Broadcast(Box::new(BroadcastPortal {
+                    plan,
+                    sql: statement.sql.to_vec(),
+                    types: statement.types.to_vec(),
+                    bind_rest: rest.to_vec(),
+                    result_formats: bind.result_formats.clone(),
+                    shards: self.shard_set(&shards),
+                    sum,
+                }))
+            }
+        };
+        self.complete_pending();
+        self.emit(write::BIND_COMPLETE);
+        self.batch.portals.insert(portal.to_vec(), made);
+        Ok(())
+    }
+
+    pub(super) async fn bind_on(
+        &mut self,
+        index: usize,
+        portal: &[u8],
+        name: &[u8],
+        rest: &[u8],
+        plan: &planner::Plan,
+    ) -> Result<(), Error> {
+        self.activate(index).await?;
+        self.note_effect(index, &plan.effect);
+        self.ensure_parsed(index, name);
+        let server_name = match name {
+            b"" => Vec::new(),
+            _ => self.batch.statements[name].statement.id.server_name(),
+        };
+        let lease = &mut self.leases[index].lease;
+        write::bind(&mut lease.conn.outbox, portal, &server_name, rest);
+        lease.expect.push_back(Expect::Bind);
+        let made = Portal::Server {
+            lease: index,
+            statement: plan.statement.clone(),
+            effect: plan.effect.clone(),
+        };
+        match self.batch.portals.get_mut(portal) {
+            Some(old) => *old = made,
+            None => {
+                self.batch.portals.insert(portal.to_vec(), made);
+            }
+        }
+        Ok(())
+    }
+
+    /// Statements that need no server, or not only one.
+    pub(super) fn bind_locally(&self, statement: &Statement, sql: &[u8]) -> Option<Local> {
+        let untouched = self.leases.iter().all(|held| !held.needs_sync);
+        match statement {
+            Statement::Empty => Some(Local::Empty),
+            Statement::Begin { .. } if self.block.is_none() && untouched => {
+                Some(Local::Begin { sql: sql.to_vec() })
+            }
+            Statement::Commit | Statement::Rollback => {
+                let enlisted = self
+                    .leases
+                    .iter()
+                    .filter(|held| held.in_block || held.needs_sync)
+                    .count();
+                let commit = *statement == Statement::Commit;
+                (enlisted != 1).then_some(Local::End { commit })
+            }
+            Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
+                Some(Local::Set(set.clone()))
+            }
+            Statement::Show(name) if local::is_ours(Some(name)) => Some(Local::Show(name.clone())),
+            Statement::ExplainRoute { inner } => {
+                let text = std::str::from_utf8(sql).ok()?.get(inner.clone())?;
+                Some(Local::Explain(self.explain_route(text, &[])))
+            }
+            Statement::Other => {
+                let deallocated = local::Deallocated::read(std::str::from_utf8(sql).ok()?)?;
+                self.knows_alone(&deallocated)
+                    .then(|| Local::Deallocate { sql: sql.to_vec() })
+            }
+            Statement::Begin { .. }
+            | Statement::Savepoint
+            | Statement::Set(_)
+            | Statement::Query
+            | Statement::Insert
+            | Statement::Update
+            | Statement::Delete
+            | Statement::Ddl { .. }
+            | Statement::TwoPhase
+            | Statement::Show(_)
+            | Statement::CopyIn
+            | Statement::CopyOut
+            | Statement::Multiple => None,
+        }
+    }
+
+    /// SAVEPOINT, SET and COMMIT concern every enlisted server: runs them on all but the one that is
+    /// returned, which answers the client.
+    pub(super) async fn everywhere(
+        &mut self,
+        statement: &Statement,
+        sql: &[u8],
+    ) -> Result<Option<usize>, Error> {
+        let replayed = match statement {
+            Statement::Savepoint | Statement::Set(_) => true,
+            Statement::Commit | Statement::Rollback | Statement::Begin { .. } => false,
+            Statement::Empty
+            | Statement::Query
+            | Statement::Insert
+            | Statement::Update
+            | Statement::Delete
+            | Statement::Ddl { .. }
+            | Statement::TwoPhase
+            | Statement::Show(_)
+            | Statement::CopyIn
+            | Statement::CopyOut
+            | Statement::ExplainRoute { .. }
+            | Statement::Other
+            | Statement::Multiple => return Ok(None),
+        };
+        if let Statement::Set(set) = statement {
+            self.check_set(set)?;
+        }
+        if *statement == Statement::Savepoint {
+            self.check_revivable()?;
+        }
+        // What is pinned but has no part in this transaction comes last.
+        let used = |held: &Enlisted| held.in_block || held.needs_sync;
+        let first = self.leases.iter().position(used);
+        let first = first.or_else(|| self.leases.iter().position(|held| held.pinned.is_some()));
+        let first = match first {
+            Some(index) => {
+                self.enlist(self.leases[index].shard, Access::Primary)
+                    .await?
+            }
+            None => self.enlist(ShardId(0), Access::Primary).await?,
+        };
+        if replayed {
+            let others: Vec<usize> = (0..self.leases.len())
+                .filter(|i| *i != first && self.leases[*i].in_block)
+                .collect();
+            if !others.is_empty() {
+                self.fetch().await?;
+            }
+            for index in others {
+                let text = String::from_utf8_lossy(sql);
+                self.leases[index].lease.run_hidden(&text).await?;
+                self.leases[index].ran_set = true;
+            }
+            self.leases[first].ran_set = true;
+            self.savepoints |= *statement == Statement::Savepoint;
+            self.block.push(sql)?;
+        }
+        Ok(Some(first))
+    }
+}
+
+enum Kind {
+    Direct,
+    Merge(usize, Vec<u8>),
+    Broadcast { sum: bool },
+}
+
+/// Bind's part after the names, with result formats that cover the hidden columns.
+fn rest_with_formats(rest: &[u8], formats: &[i16], hidden: usize) -> Vec<u8> {
+    let widened = shard_formats(formats, hidden);
+    let tail = 2 + 2 * formats.len();
+    let mut out = rest[..rest.len().saturating_sub(tail)].to_vec();
+    out.extend_from_slice(&(widened.len() as u16).to_be_bytes());
+    widened
+        .iter()
+        .for_each(|format| out.extend_from_slice(&format.to_be_bytes()));
+    out
+}

@@ -1,0 +1,400 @@
+//! Portals: Describe and Execute of what Bind made.
+
+use bytes::BytesMut;
+use planner::ShardId;
+use planner::plan::{Access, SessionEffect, Statement};
+
+use super::{Local, Portal, ScatterPortal, no_portal};
+use crate::backend::server::Expect;
+use crate::error::Error;
+use crate::executor::broadcast::Answer;
+use crate::executor::merge::Merger;
+use crate::executor::relay::Broken;
+use crate::executor::scatter::{Pause, Request, Run};
+use crate::session::block::{Block, opening_tag};
+use crate::session::{Session, local, routed};
+use crate::wire::frame::HEADER;
+use crate::wire::frontend::Execute;
+use crate::wire::write;
+
+impl Session {
+    pub(super) async fn describe_portal(&mut self, name: &[u8], frame: &[u8]) -> Result<(), Error> {
+        match self.batch.portals.get(name) {
+            None => Err(no_portal(name)),
+            Some(Portal::Server { lease, .. }) => {
+                let index = *lease;
+                self.activate(index).await?;
+                let lease = &mut self.leases[index].lease;
+                lease.conn.outbox.extend_from_slice(frame);
+                lease.expect.push_back(Expect::Describe);
+                Ok(())
+            }
+            Some(Portal::Local(local)) => {
+                let columns = local_columns(local);
+                self.emit(&columns);
+                Ok(())
+            }
+            Some(Portal::Scatter(_)) => {
+                let mut portal = self.take_scatter(name)?;
+                let started = self.start_scatter(&mut portal).await;
+                let columns = portal.columns.clone();
+                self.batch
+                    .portals
+                    .insert(name.to_vec(), Portal::Scatter(portal));
+                started?;
+                self.emit(&columns);
+                Ok(())
+            }
+            Some(Portal::Broadcast(portal)) => {
+                let (sql, types) = (portal.sql.clone(), portal.types.clone());
+                let formats = portal.result_formats.clone();
+                let shard = portal
+                    .shards
+                    .as_slice()
+                    .first()
+                    .copied()
+                    .unwrap_or(ShardId(0));
+                let columns = self.describe_hidden(shard, &sql, &types, &formats).await?;
+                self.emit(&columns);
+                Ok(())
+            }
+        }
+    }
+
+    /// What the statement returns, asked of one shard without the client seeing it.
+    pub(in crate::session) async fn describe_hidden(
+        &mut self,
+        shard: ShardId,
+        sql: &[u8],
+        types: &[u32],
+        formats: &[i16],
+    ) -> Result<BytesMut, Error> {
+        self.fetch().await?;
+        let index = self.enlist(shard, Access::Primary).await?;
+        self.sync_quietly(&[index]).await?;
+        let server = &mut self.leases[index].lease;
+        // BEGIN may be under way; its reply is not this one's.
+        server.settle().await?;
+        let mut request = BytesMut::new();
+        write::parse(&mut request, b"", sql, types);
+        write::describe(&mut request, b'S', b"");
+        request.extend_from_slice(write::SYNC);
+        server.begin_exchange();
+        server.unnamed = None;
+        server.conn.outbox.extend_from_slice(&request);
+        server.expect.push_back(Expect::Ready { show: false });
+        let mut columns = BytesMut::from(write::NO_DATA);
+        loop {
+            while let Some((tag, body)) = server.next_frame()? {
+                match tag {
+                    b'T' => {
+                        let mut merger = Merger::new(
+                            &planner::merge::MergePlan::default(),
+                            1,
+                            None,
+                            0,
+                            usize::MAX,
+                        );
+                        if let Some(frame) =
+                            merger.row_description_with_formats(0, &body, formats)?
+                        {
+                            columns = frame;
+                        }
+                    }
+                    b'Z' => return server.error.take().map_or(Ok(columns), |error| Err(*error)),
+                    _ => {}
+                }
+            }
+            server.exchange().await?;
+        }
+    }
+
+    pub(super) async fn execute(&mut self, frame: BytesMut) -> Result<(), Error> {
+        let Execute {
+            portal: name,
+            max_rows,
+        } = Execute::read(&frame[HEADER..])?;
+        self.batch.executed += 1;
+        self.transaction_start = self.transaction_start.or(self.batch.start);
+        match self.batch.portals.get(name) {
+            None => Err(no_portal(name)),
+            Some(Portal::Server {
+                lease,
+                statement,
+                effect,
+            }) => {
+                let index = *lease;
+                let takes_data = *statement == Statement::CopyIn;
+                match statement {
+                    Statement::Set(set) => self.batch.sets.push(set.clone()),
+                    Statement::Ddl { .. } => self.batch.changed_schema = true,
+                    _ => {}
+                }
+                if *effect == SessionEffect::DiscardAll {
+                    self.batch.discarded = Some(index);
+                }
+                self.activate(index).await?;
+                let lease = &mut self.leases[index].lease;
+                lease.conn.outbox.extend_from_slice(&frame);
+                lease.expect.push_back(Expect::Execute);
+                if takes_data {
+                    // What follows is data only once the server has said that it wants some.
+                    self.fetch().await?;
+                }
+                Ok(())
+            }
+            Some(Portal::Local(_)) => self.execute_local(name).await,
+            Some(Portal::Scatter(_)) => Box::pin(self.execute_scatter(name, max_rows)).await,
+            Some(Portal::Broadcast(_)) => Box::pin(self.execute_broadcast(name)).await,
+        }
+    }
+
+    pub(super) async fn execute_local(&mut self, name: &[u8]) -> Result<(), Error> {
+        let local = match self.batch.portals.get_mut(name) {
+            Some(Portal::Local(local)) => std::mem::replace(local, Local::Done),
+            _ => return Err(no_portal(name)),
+        };
+        let mut out = BytesMut::new();
+        match local {
+            Local::Empty => out.extend_from_slice(write::EMPTY_QUERY),
+            Local::Begin { sql } => {
+                let text = String::from_utf8_lossy(&sql);
+                self.block = Block::begin(text.trim().trim_end_matches(';').as_bytes());
+                write::command_complete(&mut out, opening_tag(&text));
+            }
+            Local::End { commit } => {
+                let tag = Box::pin(self.end_everywhere(commit)).await?;
+                write::command_complete(&mut out, tag);
+            }
+            Local::Set(set) => {
+                self.set_local_setting(&set)?;
+                write::command_complete(&mut out, local::set_tag(&set));
+            }
+            Local::Show(setting) => {
+                let value = self.show_local_setting(&setting)?;
+                write::text_row(&mut out, &[Some(&value)]);
+                write::command_complete(&mut out, "SHOW");
+            }
+            Local::Explain(lines) => {
+                lines
+                    .iter()
+                    .for_each(|line| write::text_row(&mut out, &[Some(line)]));
+                write::command_complete(&mut out, "EXPLAIN");
+            }
+            Local::Deallocate { sql } => {
+                let tag = self.deallocate(&String::from_utf8_lossy(&sql));
+                write::command_complete(&mut out, tag.unwrap_or("DEALLOCATE"));
+            }
+            Local::Done => write::command_complete(&mut out, "SELECT 0"),
+        }
+        self.emit(&out);
+        Ok(())
+    }
+
+    /// COMMIT or ROLLBACK without a server, or with several: the one that wrote decides.
+    pub(super) async fn end_everywhere(&mut self, commit: bool) -> Result<&'static str, Error> {
+        self.fetch().await?;
+        if self.block.is_none() {
+            self.warn("25P01", "there is no transaction in progress");
+            return Ok(if commit { "COMMIT" } else { "ROLLBACK" });
+        }
+        let commit = commit && !self.block.is_failed();
+        let verb = if commit { "COMMIT" } else { "ROLLBACK" };
+        let mut order: Vec<usize> = (0..self.leases.len())
+            .filter(|i| self.leases[*i].in_block)
+            .collect();
+        order.sort_by_key(|i| !self.leases[*i].wrote);
+        for (at, index) in order.into_iter().enumerate() {
+            let lease = &mut self.leases[index].lease;
+            let done = lease.run_hidden(verb).await;
+            if at == 0 && self.leases[index].wrote {
+                done?;
+            } else if done.is_err() {
+                self.leases[index]
+                    .lease
+                    .doubt
+                    .get_or_insert("it failed to end a transaction");
+            }
+        }
+        self.block = Block::None;
+        if !commit {
+            self.pending_sets.clear();
+        }
+        Ok(verb)
+    }
+
+    pub(super) fn take_scatter(&mut self, name: &[u8]) -> Result<Box<ScatterPortal>, Error> {
+        match self.batch.portals.remove(name) {
+            Some(Portal::Scatter(portal)) => Ok(portal),
+            Some(other) => {
+                self.batch.portals.insert(name.to_vec(), other);
+                Err(no_portal(name))
+            }
+            None => Err(no_portal(name)),
+        }
+    }
+
+    pub(super) async fn start_scatter(&mut self, portal: &mut ScatterPortal) -> Result<(), Error> {
+        let Some(merger) = portal.merger.take() else {
+            return Ok(());
+        };
+        self.fetch().await?;
+        let indexes = self.enlist_for_read(&portal.shards, portal.access).await?;
+        self.sync_quietly(&indexes).await?;
+        let mut servers = routed::pick(&mut self.leases, &indexes);
+        let request = Request::Extended {
+            sql: &portal.sql,
+            types: &portal.types,
+            bind_rest: &portal.bind_rest,
+        };
+        let mut run = Run::start(merger, &mut servers, &request);
+        let result = run.columns(&mut self.client, &mut servers).await;
+        let result = result.map(|columns| portal.columns = columns);
+        self.end_scatter(&indexes, result).await?;
+        portal.run = Some((run, indexes));
+        Ok(())
+    }
+
+    /// Ends the implicit transactions of servers that a merge is about to use on its own.
+    pub(super) async fn sync_quietly(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        for index in indexes {
+            let held = &mut self.leases[*index];
+            if std::mem::take(&mut held.needs_sync) {
+                if held.wrote && !held.in_block {
+                    held.needs_sync = true;
+                    return Err(Error::from(planner::Refusal::unsupported(
+                        "a query over several shards follows a write in the same pipeline",
+                        "Without a transaction block they would have to be one transaction over several shards.",
+                        "Send Sync after the write.",
+                    )));
+                }
+                held.lease.send_sync(false);
+                held.lease.settle().await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn execute_scatter(
+        &mut self,
+        name: &[u8],
+        max_rows: u32,
+    ) -> Result<(), Error> {
+        let mut portal = self.take_scatter(name)?;
+        if portal.interrupted {
+            return Err(planner::Refusal::unsupported(
+                "portal over several shards cannot be continued",
+                "Another statement ran on its shards while it was suspended.",
+                "Fetch all rows before the next statement, or use one connection for each.",
+            )
+            .into());
+        }
+        self.start_scatter(&mut portal).await?;
+        let mut out = BytesMut::new();
+        if let Some((mut run, indexes)) = portal.run.take() {
+            let before = run.rows_out();
+            let mut servers = routed::pick(&mut self.leases, &indexes);
+            let mut pause = Pause::Finished;
+            let result = match run.rows(&mut self.client, &mut servers, max_rows).await {
+                Ok(Pause::RowLimit) => {
+                    pause = Pause::RowLimit;
+                    Ok(())
+                }
+                Ok(Pause::Finished) => run.finish(&mut servers).await.map_err(Broken::Server),
+                Err(broken) => Err(broken),
+            };
+            self.end_scatter(&indexes, result).await?;
+            match pause {
+                Pause::RowLimit => {
+                    out.extend_from_slice(write::PORTAL_SUSPENDED);
+                    portal.run = Some((run, indexes));
+                    self.batch.suspended = true;
+                }
+                Pause::Finished => write::command_complete(
+                    &mut out,
+                    &format!("SELECT {}", run.rows_out() - before),
+                ),
+            }
+        } else {
+            write::command_complete(&mut out, "SELECT 0");
+        }
+        self.client.outbox.extend_from_slice(&out);
+        self.batch
+            .portals
+            .insert(name.to_vec(), Portal::Scatter(portal));
+        Ok(())
+    }
+
+    /// A merge that paused holds its servers; before they do anything else it must end.
+    pub(in crate::session) async fn end_runs(&mut self) -> Result<(), Error> {
+        self.batch.suspended = false;
+        let mut runs = Vec::new();
+        for portal in self.batch.portals.values_mut() {
+            if let Portal::Scatter(portal) = portal
+                && let Some(run) = portal.run.take()
+            {
+                portal.interrupted = true;
+                runs.push(run);
+            }
+        }
+        for (mut run, indexes) in runs {
+            let mut servers = routed::pick(&mut self.leases, &indexes);
+            run.finish(&mut servers).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn execute_broadcast(&mut self, name: &[u8]) -> Result<(), Error> {
+        let Some(Portal::Broadcast(portal)) = self.batch.portals.remove(name) else {
+            return Err(no_portal(name));
+        };
+        self.fetch().await?;
+        let mut request = BytesMut::new();
+        write::parse(&mut request, b"", &portal.sql, &portal.types);
+        write::bind(&mut request, b"", b"", &portal.bind_rest);
+        write::execute(&mut request, b"", 0);
+        request.extend_from_slice(write::SYNC);
+        if self.leases.iter().any(|held| held.needs_sync && held.wrote) {
+            return Err(self.not_one_transaction());
+        }
+        let all: Vec<usize> = (0..self.leases.len()).collect();
+        self.sync_quietly(&all).await?;
+        let Answer { rows, tag } = self
+            .broadcast(&portal.plan, &request, &portal.shards, portal.sum)
+            .await?;
+        let out = &mut self.client.outbox;
+        out.extend_from_slice(&rows);
+        write::command_complete(out, &tag);
+        self.batch
+            .portals
+            .insert(name.to_vec(), Portal::Local(Local::Done));
+        Ok(())
+    }
+
+    pub(super) fn not_one_transaction(&self) -> Error {
+        planner::Refusal::unsupported(
+            "a statement on several shards follows a write in the same pipeline",
+            "Without a Sync between them they would be one transaction over several shards.",
+            "Send Sync after each.",
+        )
+        .into()
+    }
+}
+
+/// RowDescription or NoData of what the session answers itself.
+pub(super) fn local_columns(local: &Local) -> BytesMut {
+    let mut out = BytesMut::new();
+    match local {
+        Local::Show(name) => write::text_columns(&mut out, &[name.as_str()]),
+        Local::Explain(_) => write::text_columns(&mut out, &["QUERY PLAN"]),
+        Local::Empty
+        | Local::Begin { .. }
+        | Local::End { .. }
+        | Local::Set(_)
+        | Local::Deallocate { .. }
+        | Local::Done => {
+            out.extend_from_slice(write::NO_DATA);
+        }
+    }
+    out
+}

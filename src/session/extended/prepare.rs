@@ -1,0 +1,216 @@
+//! Statements by name: Parse, and Describe of a statement.
+
+use std::sync::Arc;
+
+use planner::plan::{Access, Target};
+use planner::route::Shards;
+use planner::shape::Shape;
+
+use super::portal::local_columns;
+use crate::backend::server::Expect;
+use crate::error::{Error, Fault};
+use crate::executor::database::Statement as Text;
+use crate::session::{Prepared, Session, simple};
+use crate::wire::frame::HEADER;
+use crate::wire::frontend::Parse;
+use crate::wire::write;
+
+impl Session {
+    pub(super) fn parse(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let parse = Parse::read(&frame[HEADER..])?;
+        if !parse.name.is_empty() && self.batch.statements.contains_key(parse.name) {
+            let name = String::from_utf8_lossy(parse.name);
+            return Err(Error::new(
+                Fault::Client,
+                "42P05",
+                format!("prepared statement \"{name}\" already exists"),
+            ));
+        }
+        self.db.metrics.client_parses.add(1);
+        if !self.is_repeated(&parse) {
+            let prepared = self.prepare(parse.sql, &parse.types)?;
+            self.batch.statements.insert(parse.name.to_vec(), prepared);
+        }
+        self.batch.pending.push(parse.name.to_vec());
+        self.batch.fresh.push(parse.name.to_vec());
+        Ok(())
+    }
+
+    /// Drivers that do not prepare send the same unnamed Parse again and again.
+    pub(super) fn is_repeated(&self, parse: &Parse<'_>) -> bool {
+        self.batch.statements.get(parse.name).is_some_and(|known| {
+            known.version == self.db.cluster.catalog().version
+                && *known.statement.sql == *parse.sql
+                && *known.statement.types == *parse.types
+                && *known.statement.context == *self.context
+        })
+    }
+
+    pub(super) fn prepare(&mut self, sql: &[u8], types: &[u32]) -> Result<Prepared, Error> {
+        let catalog = self.db.cluster.catalog();
+        let mut shape = std::mem::take(&mut self.shape);
+        shape.scan(sql);
+        let plan = match std::str::from_utf8(sql) {
+            Ok(text) => self.db.plans.plan(text, &shape, types, &catalog),
+            Err(_) if self.db.config.is_sharded() => return Err(simple::not_utf8()),
+            // Only its surroundings matter: it goes to the primary, and the connection is cleaned.
+            Err(_) => self
+                .db
+                .plans
+                .plan("DO ''", &Shape::default(), &[], &catalog),
+        };
+        let pieces = shape.pieces.as_slice().into();
+        self.shape = shape;
+        Ok(Prepared {
+            statement: self.db.statement(sql, types, &self.context),
+            plan,
+            pieces,
+            version: catalog.version,
+        })
+    }
+
+    /// The statement of that name, planned anew if the schema or the session's settings changed since.
+    pub(super) fn prepared(&mut self, name: &[u8]) -> Result<&Prepared, Error> {
+        let missing = || {
+            let name = String::from_utf8_lossy(name);
+            Error::new(
+                Fault::Client,
+                "26000",
+                match name.is_empty() {
+                    true => "unnamed prepared statement does not exist".to_owned(),
+                    false => format!("prepared statement \"{name}\" does not exist"),
+                },
+            )
+        };
+        let found = self.batch.statements.get(name).ok_or_else(missing)?;
+        let renew = found.version != self.db.cluster.catalog().version
+            || *found.statement.context != *self.context;
+        if renew {
+            let statement = Arc::clone(&found.statement);
+            let renewed = self.prepare(&statement.sql, &statement.types)?;
+            self.batch.statements.insert(name.to_vec(), renewed);
+        }
+        self.batch.statements.get(name).ok_or_else(missing)
+    }
+
+    /// Sends the Parse messages that wait, and makes sure that `name` is known to the server.
+    pub(super) fn ensure_parsed(&mut self, index: usize, name: &[u8]) {
+        let pending = std::mem::take(&mut self.batch.pending);
+        for waiting in &pending {
+            self.parse_on(index, waiting, true);
+        }
+        if !pending.iter().any(|waiting| waiting == name) {
+            self.parse_on(index, name, false);
+        }
+    }
+
+    /// `show`: the client waits for ParseComplete.
+    pub(super) fn parse_on(&mut self, index: usize, name: &[u8], show: bool) {
+        let Some(prepared) = self.batch.statements.get(name) else {
+            return;
+        };
+        let statement = &prepared.statement;
+        let lease = &mut self.leases[index].lease;
+        if name.is_empty() {
+            if show || lease.unnamed != Some(statement.id) {
+                self.db.metrics.server_parses.add(1);
+                lease.send_parse_unnamed(statement.id, &statement.sql, &statement.types, show);
+            }
+        } else if !lease.has_prepared(statement.id) {
+            self.db.metrics.server_parses.add(1);
+            lease.send_prepare(statement.id, &statement.sql, &statement.types, show);
+        } else if show {
+            lease.expect.push_back(Expect::Known(statement.id));
+        }
+    }
+
+    /// ParseComplete for statements that no server needs to see.
+    pub(super) fn complete_pending(&mut self) {
+        for name in std::mem::take(&mut self.batch.pending) {
+            self.complete_parse(&name);
+        }
+    }
+
+    pub(super) fn complete_parse(&mut self, name: &[u8]) {
+        let id = self.batch.statements.get(name).map(|p| p.statement.id);
+        match (id, self.batch.active.and_then(|i| self.leases.get_mut(i))) {
+            (Some(id), Some(held)) if !held.lease.expect.is_empty() => {
+                held.lease.expect.push_back(Expect::Known(id));
+            }
+            (Some(_) | None, _) => self.client.outbox.extend_from_slice(write::PARSE_COMPLETE),
+        }
+    }
+
+    /// Statements whose Parse failed, or came after what failed, were never made.
+    pub(super) fn forget_rejected(&mut self) {
+        if self
+            .leases
+            .iter()
+            .all(|held| held.lease.rejected.is_empty())
+        {
+            return self.batch.fresh.clear();
+        }
+        let fresh = std::mem::take(&mut self.batch.fresh);
+        for held in &mut self.leases {
+            for id in std::mem::take(&mut held.lease.rejected) {
+                let same = |p: &Prepared| p.statement.id == id;
+                for name in &fresh {
+                    if self.batch.statements.get(name).is_some_and(same) {
+                        self.batch.statements.remove(name);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) async fn describe_statement(&mut self, name: &[u8]) -> Result<(), Error> {
+        let prepared = self.prepared(name)?;
+        let plan = Arc::clone(&prepared.plan);
+        let sql = Arc::clone(&prepared.statement);
+        if let Some(local) = self.bind_locally(&plan.statement, &sql.sql) {
+            self.complete_pending();
+            self.emit(write::NO_PARAMETERS);
+            let columns = local_columns(&local);
+            self.emit(&columns);
+            return Ok(());
+        }
+        let index = self.any_server(&plan, &sql).await?;
+        self.activate(index).await?;
+        self.ensure_parsed(index, name);
+        let server_name = match name {
+            b"" => Vec::new(),
+            _ => self.batch.statements[name].statement.id.server_name(),
+        };
+        let lease = &mut self.leases[index].lease;
+        write::describe(&mut lease.conn.outbox, b'S', &server_name);
+        lease.expect.push_back(Expect::Describe);
+        Ok(())
+    }
+
+    /// A server that knows the schema the statement needs.
+    pub(super) async fn any_server(
+        &mut self,
+        plan: &planner::Plan,
+        text: &Text,
+    ) -> Result<usize, Error> {
+        let shard = match &plan.target {
+            Target::Refused(refusal) => {
+                let refusal = refusal.clone().into();
+                return Err(Box::pin(self.syntax_error_or(refusal, &text.sql, &text.types)).await);
+            }
+            Target::OneShard(shard) => *shard,
+            Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) => {
+                if let Some(index) = self.batch.active {
+                    return Ok(index);
+                }
+                self.pick_shard(&Shards::Any)
+            }
+        };
+        let access = if plan.access == Access::Read {
+            Access::Read
+        } else {
+            Access::Primary
+        };
+        self.enlist(shard, access).await
+    }
+}
