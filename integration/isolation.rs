@@ -65,6 +65,52 @@ fn what_a_pipeline_committed_before_it_failed_stays_with_its_client() {
 }
 
 #[test]
+fn the_end_of_a_block_amid_a_pipeline_settles_its_settings() {
+    let ringway = narrow("");
+    let default = value(&mut login(ringway.port()), "SHOW work_mem");
+    for (end, expected, last) in [
+        ("COMMIT", "77MB", "SELECT 1/0"),
+        ("COMMIT", "77MB", "SELECT 1"),
+        ("ROLLBACK", &*default, "SELECT 1/0"),
+        ("ROLLBACK", &*default, "SELECT 1"),
+    ] {
+        let pipelines = [
+            &["BEGIN", "SET work_mem = '77MB'", end, last][..],
+            &["SELECT 1", "BEGIN", "SET work_mem = '77MB'"],
+            &[end, last],
+        ];
+        for pipelines in [&pipelines[..1], &pipelines[1..]] {
+            let (mut own, mut next) = (login(ringway.port()), login(ringway.port()));
+            for pipeline in pipelines {
+                own.ask_extended(pipeline);
+            }
+            let what = format!("{end}, {last}, {} pipelines", pipelines.len());
+            assert_eq!(value(&mut next, "SHOW work_mem"), default, "{what}");
+            assert_eq!(value(&mut own, "SHOW work_mem"), expected, "{what}");
+            assert_eq!(value(&mut next, "SHOW work_mem"), default, "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_discard_all_in_its_pipeline_stays() {
+    let ringway = narrow("");
+    let (mut own, mut next) = (login(ringway.port()), login(ringway.port()));
+    let make = [parse("s", "SELECT 7"), bind("", "s", &[]), execute("", 0)].concat();
+    for wire in [&mut own, &mut next] {
+        let pipeline = [unnamed("DISCARD ALL"), make.clone()];
+        assert_eq!(wire.ask_pipeline(&pipeline), "DISCARD ALL 7 SELECT 1 I");
+    }
+    for wire in [&mut own, &mut next] {
+        let run = [bind("", "s", &[]), execute("", 0)];
+        assert_eq!(wire.ask_pipeline(&run), "7 SELECT 1 I");
+        assert_eq!(wire.ask_extended(&["DISCARD ALL"]), "DISCARD ALL I");
+        assert_eq!(wire.ask_pipeline(&run), "26000 I");
+        assert_eq!(wire.ask_pipeline(&[make.clone()]), "7 SELECT 1 I");
+    }
+}
+
+#[test]
 fn a_setting_of_a_pipeline_that_failed_is_nobodys() {
     let ringway = narrow("");
     let (mut own, mut next) = (login(ringway.port()), login(ringway.port()));
@@ -123,7 +169,8 @@ fn settings_under_savepoints_are_what_postgresql_leaves() {
                     false => own.ask(statement),
                     true => own.ask_extended(&[statement]),
                 };
-                assert!(answer.len() > 5, "{statement}: {answer}");
+                let expected = format!("{} ", statement.split(' ').next().unwrap());
+                assert!(answer.starts_with(&expected), "{statement}: {answer}");
             }
             assert_eq!(value(&mut own, "SHOW work_mem"), expected, "{statements}");
             // Gone, so that a server connection it kept is cleaned for the next.
