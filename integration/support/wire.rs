@@ -138,6 +138,80 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Runs one Query message; the answer as [`digest`] tells it.
+    pub fn ask(&mut self, sql: &str) -> String {
+        self.query(sql);
+        digest(&self.read_to_ready())
+    }
+
+    /// Sends messages in one write and a Sync after them; the answer as [`digest`] tells it.
+    pub fn ask_pipeline(&mut self, messages: &[Vec<u8>]) -> String {
+        self.send_bytes(&messages.concat());
+        self.send(b'S', b"");
+        digest(&self.read_to_ready())
+    }
+
+    /// Runs statements in one pipeline, each unnamed.
+    pub fn ask_extended(&mut self, statements: &[&str]) -> String {
+        let messages: Vec<_> = statements.iter().map(|sql| unnamed(sql)).collect();
+        self.ask_pipeline(&messages)
+    }
+}
+
+/// The substance of an answer in one line: values of rows, command tags, SQLSTATEs, the status of
+/// ReadyForQuery, `suspended` for a portal with more rows, `end` for a connection that was closed.
+pub fn digest(frames: &[Frame]) -> String {
+    let mut words: Vec<String> = frames.iter().filter_map(Frame::word).collect();
+    if frames.last().is_none_or(|frame| frame.tag != b'Z') {
+        words.push("end".to_owned());
+    }
+    words.join(" ")
+}
+
+impl Frame {
+    fn word(&self) -> Option<String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "");
+        match self.tag {
+            b'C' | b'Z' => Some(text(&self.body)),
+            b'D' => Some(text(self.body.get(6..).unwrap_or_default())),
+            b'E' => Some(self.code()),
+            b's' => Some("suspended".to_owned()),
+            b'3' => Some("closed".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Parse, without parameter types.
+pub fn parse(name: &str, sql: &str) -> Vec<u8> {
+    frame(b'P', format!("{name}\0{sql}\0\0\0").as_bytes())
+}
+
+/// Bind with parameters in text format.
+pub fn bind(portal: &str, statement: &str, params: &[&str]) -> Vec<u8> {
+    let mut body = format!("{portal}\0{statement}\0\0\0").into_bytes();
+    body.extend_from_slice(&(params.len() as u16).to_be_bytes());
+    for param in params {
+        body.extend_from_slice(&(param.len() as u32).to_be_bytes());
+        body.extend_from_slice(param.as_bytes());
+    }
+    body.extend_from_slice(&[0, 0]);
+    frame(b'B', &body)
+}
+
+/// Execute; 0 is no limit.
+pub fn execute(portal: &str, max_rows: u32) -> Vec<u8> {
+    let mut body = format!("{portal}\0").into_bytes();
+    body.extend_from_slice(&max_rows.to_be_bytes());
+    frame(b'E', &body)
+}
+
+/// Parse, Bind and Execute of the unnamed statement and portal.
+pub fn unnamed(sql: &str) -> Vec<u8> {
+    [parse("", sql), bind("", "", &[]), execute("", 0)].concat()
+}
+
 /// Tag, length and body.
 pub fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];

@@ -387,7 +387,7 @@ impl Session {
     }
 
     /// At the end of a transaction: its SETs become the session's, or vanish with it.
-    fn keep_settings(&mut self) {
+    pub(super) fn keep_settings(&mut self) {
         if self.pending_sets.is_empty() {
             return;
         }

@@ -50,7 +50,8 @@ pub(super) struct Batch {
     pub(super) suspended: bool,
     /// SETs executed since the last Sync.
     sets: Vec<SetStatement>,
-    discarded: Option<usize>,
+    /// DISCARD ALL ran since the last Sync.
+    discarded: bool,
     changed_schema: bool,
     /// When the first message since the last Sync came.
     start: Option<Instant>,
@@ -446,14 +447,11 @@ impl Session {
     async fn after_sync(&mut self, failed: bool) {
         let failed = failed || self.leases.iter().any(|held| held.lease.error.is_some());
         let sets = std::mem::take(&mut self.batch.sets);
-        let discarded = self.batch.discarded.take();
+        let discarded = std::mem::take(&mut self.batch.discarded);
         let changed_schema = std::mem::take(&mut self.batch.changed_schema);
         if !failed {
             sets.iter().for_each(|set| self.note_set(set));
-            if let Some(index) = discarded.filter(|i| *i < self.leases.len()) {
-                self.discard_all(index);
-            }
-        } else if !sets.is_empty() || discarded.is_some() {
+        } else if !sets.is_empty() || discarded {
             // Some of it may have been committed before the error: nobody knows what they have.
             self.leases
                 .iter_mut()

@@ -125,14 +125,14 @@ impl Session {
             }) => {
                 let index = *lease;
                 let takes_data = *statement == Statement::CopyIn;
+                let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
+                let discards = *effect == SessionEffect::DiscardAll;
                 match statement {
                     Statement::Set(set) => self.batch.sets.push(set.clone()),
                     Statement::Ddl { .. } => self.batch.changed_schema = true,
                     _ => {}
                 }
-                if *effect == SessionEffect::DiscardAll {
-                    self.batch.discarded = Some(index);
-                }
+                self.batch.discarded |= discards;
                 self.activate(index).await?;
                 let lease = &mut self.leases[index].lease;
                 lease.conn.outbox.extend_from_slice(&frame);
@@ -140,6 +140,15 @@ impl Session {
                 if takes_data {
                     // What follows is data only once the server has said that it wants some.
                     self.fetch().await?;
+                }
+                if discards {
+                    self.before_query().await?;
+                    self.batch.sets.clear();
+                    self.pending_sets.clear();
+                    self.discard_all(index);
+                } else if ends_block && self.has_sets() {
+                    self.fetch().await?;
+                    self.keep_sets_of_block();
                 }
                 Ok(())
             }
@@ -218,9 +227,22 @@ impl Session {
         }
         self.block = Block::None;
         if !commit {
+            self.batch.sets.clear();
             self.pending_sets.clear();
         }
+        self.keep_sets_of_block();
         Ok(verb)
+    }
+
+    fn has_sets(&self) -> bool {
+        !self.batch.sets.is_empty() || !self.pending_sets.is_empty()
+    }
+
+    /// A block has ended amid a pipeline: its SETs count, or are gone, whatever fails later.
+    fn keep_sets_of_block(&mut self) {
+        let sets = std::mem::take(&mut self.batch.sets);
+        sets.iter().for_each(|set| self.note_set(set));
+        self.keep_settings();
     }
 
     pub(super) fn take_scatter(&mut self, name: &[u8]) -> Result<Box<ScatterPortal>, Error> {

@@ -1,0 +1,425 @@
+//! Transactions over two shards: what was acknowledged is there, what failed is not, and the
+//! client always knows which.
+
+use std::time::Duration;
+
+use ringway::demo::captive::{CaptiveCluster, Spec};
+
+use crate::support::wire::{Wire, bind, digest, execute, frame, parse, unnamed};
+use crate::support::{self, Ringway};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Two shards, shared: each test has a table of its own.
+fn cluster() -> &'static CaptiveCluster {
+    static CLUSTER: std::sync::OnceLock<CaptiveCluster> = std::sync::OnceLock::new();
+    let spec = || Spec {
+        shards: 2,
+        ..Spec::default()
+    };
+    CLUSTER.get_or_init(|| support::cluster(&spec()))
+}
+
+/// A Ringway before the two shards, and a table of the test's own with rows on both.
+struct Two {
+    ringway: Ringway,
+    table: &'static str,
+    /// A key of a row on each shard; its `v` is 0.
+    a: i64,
+    b: i64,
+}
+
+impl Two {
+    fn start(table: &'static str, more: &str) -> Self {
+        let shards = &cluster().shards;
+        let sql = format!("CREATE TABLE {table} (k bigint PRIMARY KEY, v int)");
+        for shard in shards {
+            shard.primary.exec(&sql).unwrap();
+        }
+        let ringway = Ringway::start(|port| config(port, table, more));
+        let mut wire = Wire::login(ringway.port(), "ringway", "shop").0;
+        for k in 1..=8 {
+            let sql = format!("INSERT INTO {table} VALUES ({k}, 0)");
+            assert_eq!(wire.ask(&sql), "INSERT 0 1 I");
+        }
+        let [a, b] = [0, 1].map(|at: usize| {
+            let sql = format!("SELECT min(k) FROM {table}");
+            shards[at].primary.exec(&sql).unwrap().parse().unwrap()
+        });
+        Self {
+            ringway,
+            table,
+            a,
+            b,
+        }
+    }
+
+    fn login(&self) -> Wire {
+        Wire::login(self.ringway.port(), "ringway", "shop").0
+    }
+
+    /// `$t`, `$a` and `$b` stand for the table and the keys.
+    fn sql(&self, text: &str) -> String {
+        text.replace("$t", self.table)
+            .replace("$a", &self.a.to_string())
+            .replace("$b", &self.b.to_string())
+    }
+
+    fn ask(&self, wire: &mut Wire, text: &str) -> String {
+        wire.ask(&self.sql(text))
+    }
+
+    fn ask_extended(&self, wire: &mut Wire, texts: &[&str]) -> String {
+        let texts: Vec<_> = texts.iter().map(|text| self.sql(text)).collect();
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        wire.ask_extended(&texts)
+    }
+
+    /// Begins a transaction that has read from both shards.
+    fn begin_on_both(&self, wire: &mut Wire) {
+        assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+        for key in ["$a", "$b"] {
+            let sql = format!("SELECT v FROM $t WHERE k = {key}");
+            assert_eq!(self.ask(wire, &sql), "0 SELECT 1 T");
+        }
+    }
+
+    /// Nothing was written: asked of the servers themselves.
+    fn assert_untouched(&self) {
+        let sql = self.sql("SELECT coalesce(sum(v), 0) FROM $t");
+        for shard in &cluster().shards {
+            assert_eq!(shard.primary.exec(&sql).unwrap(), "0");
+        }
+    }
+}
+
+fn config(port: u16, table: &str, more: &str) -> String {
+    let mut config = format!(
+        "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+         [databases.shop]\n{more}\n[databases.shop.tables]\n{table} = {{ key = \"k\" }}\n"
+    );
+    for (at, shard) in cluster().shards.iter().enumerate() {
+        config.push_str(&format!(
+            "[[databases.shop.shards]]\nname = \"s{at}\"\nservers = [\"127.0.0.1:{}\"]\n",
+            shard.primary.port
+        ));
+    }
+    config
+}
+
+const WRITE_A: &str = "UPDATE $t SET v = 1 WHERE k = $a";
+const WRITE_B: &str = "UPDATE $t SET v = 1 WHERE k = $b";
+const FAIL_A: &str = "SELECT 1/v FROM $t WHERE k = $a";
+const READ_B: &str = "SELECT v FROM $t WHERE k = $b";
+
+#[test]
+fn a_commit_in_session_mode_reaches_the_shard_that_wrote() {
+    let two = Two::start("session_mode", "pool_mode = \"session\"");
+    for (value, extended) in [(1, false), (2, true)] {
+        let mut wire = two.login();
+        // Held from here on, and no part of the transaction.
+        two.ask(&mut wire, "SELECT v FROM $t WHERE k = $a");
+        let write = format!("UPDATE $t SET v = {value} WHERE k = $b");
+        for (sql, tag) in [
+            ("BEGIN", "BEGIN T"),
+            (&write, "UPDATE 1 T"),
+            ("COMMIT", "COMMIT I"),
+        ] {
+            let answer = match extended {
+                false => two.ask(&mut wire, sql),
+                true => two.ask_extended(&mut wire, &[sql]),
+            };
+            assert_eq!(answer, tag);
+        }
+        let read = two.ask(&mut two.login(), READ_B);
+        assert_eq!(read, format!("{value} SELECT 1 I"), "extended: {extended}");
+    }
+    let mut wire = two.login();
+    two.ask(&mut wire, "SELECT v FROM $t WHERE k = $a");
+    let answer = two.ask_extended(
+        &mut wire,
+        &["BEGIN", "UPDATE $t SET v = 3 WHERE k = $b", "COMMIT"],
+    );
+    assert_eq!(answer, "BEGIN UPDATE 1 COMMIT I");
+    assert_eq!(
+        two.ask(&mut two.login(), READ_B),
+        "3 SELECT 1 I",
+        "one pipeline"
+    );
+}
+
+#[test]
+fn a_commit_beside_a_pinned_shard_reaches_the_shard_that_wrote() {
+    let two = Two::start("pinned", "");
+    let mut wire = two.login();
+    // What pins a connection of shard a.
+    two.ask(
+        &mut wire,
+        "SELECT v, pg_advisory_lock(7301) FROM $t WHERE k = $a",
+    );
+    for (sql, tag) in [
+        ("BEGIN", "BEGIN T"),
+        (WRITE_B, "UPDATE 1 T"),
+        ("COMMIT", "COMMIT I"),
+    ] {
+        assert_eq!(two.ask_extended(&mut wire, &[sql]), tag);
+    }
+    assert_eq!(two.ask(&mut two.login(), READ_B), "1 SELECT 1 I");
+}
+
+#[test]
+fn a_transaction_begun_within_a_text_does_not_write_to_a_second_shard() {
+    let two = Two::start("begun_within", "");
+    let mut wire = two.login();
+    let answer = wire.ask("BEGIN; SELECT 1");
+    if answer == "0A000 I" {
+        return;
+    }
+    assert_eq!(answer, "BEGIN 1 SELECT 1 T");
+    let first = two.ask(&mut wire, WRITE_A);
+    let second = two.ask(&mut wire, WRITE_B);
+    let answers = [&*first, &*second];
+    assert!(
+        [["0A000 E", "25P02 E"], ["UPDATE 1 T", "0A000 E"]].contains(&answers),
+        "{answers:?}"
+    );
+    assert_eq!(wire.ask("COMMIT"), "ROLLBACK I");
+    two.assert_untouched();
+}
+
+#[test]
+fn a_shard_that_cannot_be_had_fails_the_transaction() {
+    let two = Two::start("unavailable", "pool_size = 1\ncheckout_timeout_ms = 200");
+    let (mut holder, mut wire) = (two.login(), two.login());
+    holder.ask("BEGIN");
+    assert_eq!(two.ask(&mut holder, READ_B), "0 SELECT 1 T");
+    for extended in [false, true] {
+        let mut ask = |sql: &str| match extended {
+            false => two.ask(&mut wire, sql),
+            true => two.ask_extended(&mut wire, &[sql]),
+        };
+        assert_eq!(ask("BEGIN"), "BEGIN T");
+        assert_eq!(ask("SELECT count(*) FROM $t"), "53300 E");
+        assert_eq!(ask(WRITE_A), "25P02 E");
+        assert_eq!(ask("COMMIT"), "ROLLBACK I", "extended: {extended}");
+    }
+    assert_eq!(holder.ask("COMMIT"), "COMMIT I");
+    two.assert_untouched();
+}
+
+#[test]
+fn a_pipeline_is_one_transaction() {
+    let two = Two::start("pipelined", "");
+    let mut wire = two.login();
+    for texts in [
+        &[WRITE_B, FAIL_A][..],
+        &[FAIL_A, WRITE_B],
+        &["SELECT 1/0", "UPDATE $t SET v = 5"],
+        &[WRITE_B, "SELECT 1/v FROM $t"],
+        &[WRITE_B, "SELECT 1/0"],
+    ] {
+        let answer = two.ask_extended(&mut wire, texts);
+        assert!(
+            ["22012 I", "UPDATE 1 22012 I", "0A000 I", "UPDATE 1 0A000 I"].contains(&&*answer),
+            "{texts:?}: {answer}"
+        );
+        assert!(wire.ask("SELECT 1").starts_with("1 "), "{texts:?}");
+        two.assert_untouched();
+    }
+}
+
+#[test]
+fn a_commit_after_an_error_of_the_same_pipeline_is_skipped() {
+    let two = Two::start("skipped_commit", "");
+    let mut wire = two.login();
+    two.begin_on_both(&mut wire);
+    assert_eq!(two.ask(&mut wire, WRITE_B), "UPDATE 1 T");
+    let answer = two.ask_extended(&mut wire, &[FAIL_A, "COMMIT"]);
+    assert_eq!(answer, "22012 E");
+    assert_eq!(wire.ask("SELECT 1"), "25P02 E");
+    assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+    assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
+    two.assert_untouched();
+}
+
+#[test]
+fn a_refused_statement_fails_the_transaction_for_good() {
+    let two = Two::start("refused", "");
+    for extended in [false, true] {
+        let mut wire = two.login();
+        let mut ask = |sql: &str| match extended {
+            false => two.ask(&mut wire, sql),
+            true => two.ask_extended(&mut wire, &[sql]),
+        };
+        assert_eq!(ask("BEGIN"), "BEGIN T");
+        assert_eq!(ask("SELECT count(DISTINCT v) FROM $t"), "0A000 E");
+        assert_eq!(ask("SAVEPOINT s"), "25P02 E");
+        assert_eq!(ask(WRITE_A), "25P02 E");
+        assert_eq!(ask("COMMIT"), "ROLLBACK I", "extended: {extended}");
+        // With a shard that has written before.
+        assert_eq!(ask("BEGIN"), "BEGIN T");
+        assert_eq!(ask(WRITE_A), "UPDATE 1 T");
+        assert_eq!(ask("SELECT count(DISTINCT v) FROM $t"), "0A000 E");
+        assert_eq!(ask("SAVEPOINT s"), "25P02 E");
+        assert_eq!(ask("COMMIT"), "ROLLBACK I", "extended: {extended}");
+        two.assert_untouched();
+    }
+}
+
+#[test]
+fn a_merged_read_that_fails_leaves_the_connection_usable() {
+    let two = Two::start("merged_error", "");
+    for extended in [false, true] {
+        let mut wire = two.login();
+        let mut ask = |sql: &str| match extended {
+            false => two.ask(&mut wire, sql),
+            true => two.ask_extended(&mut wire, &[sql]),
+        };
+        for failing in [
+            "SELECT 1/v FROM $t ORDER BY k",
+            "SELECT 1/(k - $a) FROM $t ORDER BY k",
+            "SELECT sum(1/(k - $b)) FROM $t",
+        ] {
+            assert_eq!(ask("BEGIN"), "BEGIN T");
+            let answer = ask(failing);
+            assert!(answer.ends_with("22012 E"), "{failing}: {answer}");
+            assert_eq!(ask("SELECT 1"), "25P02 E");
+            assert_eq!(ask("ROLLBACK"), "ROLLBACK I");
+            assert_eq!(ask("SELECT count(*) FROM $t"), "8 SELECT 1 I");
+        }
+    }
+}
+
+#[test]
+fn a_paused_merge_that_lost_its_shard_says_so() {
+    let two = Two::start("paused", "");
+    for extended in [false, true] {
+        let mut wire = two.login();
+        wire.ask("BEGIN");
+        let open = [
+            parse("", &two.sql("SELECT k FROM $t ORDER BY k")),
+            bind("p", "", &[]),
+            execute("p", 2),
+        ];
+        assert_eq!(wire.ask_pipeline(&open), "1 2 suspended T");
+        let answer = match extended {
+            false => two.ask(&mut wire, WRITE_A),
+            true => two.ask_extended(&mut wire, &[WRITE_A]),
+        };
+        assert_eq!(answer, "UPDATE 1 T");
+        assert_eq!(wire.ask_pipeline(&[execute("p", 2)]), "0A000 E");
+        assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+        two.assert_untouched();
+    }
+}
+
+#[test]
+fn the_end_of_a_failed_transaction_is_its_end_everywhere() {
+    let two = Two::start("failed", "");
+    for end in ["COMMIT", "ROLLBACK"] {
+        for extended in [false, true] {
+            let mut wire = two.login();
+            two.begin_on_both(&mut wire);
+            assert_eq!(two.ask(&mut wire, FAIL_A), "22012 E");
+            let answer = match extended {
+                false => wire.ask(end),
+                true => wire.ask_extended(&[end]),
+            };
+            assert_eq!(answer, "ROLLBACK I", "{end}, extended: {extended}");
+            two.begin_on_both(&mut wire);
+            assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+        }
+    }
+}
+
+#[test]
+fn a_portal_ends_with_its_transaction() {
+    let two = Two::start("portals", "");
+    for text in [READ_B, "SELECT k FROM $t ORDER BY k"] {
+        let mut wire = two.login();
+        wire.ask("BEGIN");
+        let open = [parse("", &two.sql(text)), bind("p", "", &[])];
+        assert_eq!(wire.ask_pipeline(&open), "T");
+        assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+        assert_eq!(wire.ask_pipeline(&[execute("p", 0)]), "34000 I", "{text}");
+        assert_eq!(wire.ask_pipeline(&[frame(b'C', b"Pp\0")]), "closed I");
+        assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
+    }
+}
+
+#[test]
+fn settings_that_would_mislead_the_planner_are_refused_in_both_protocols() {
+    let two = Two::start("misled", "");
+    for set in [
+        "SET search_path = elsewhere",
+        "SET standard_conforming_strings = off",
+        "SET client_encoding = 'LATIN1'",
+    ] {
+        let mut wire = two.login();
+        assert_eq!(wire.ask(set), "0A000 I", "{set}");
+        assert_eq!(wire.ask_extended(&[set]), "0A000 I", "{set}");
+        assert_eq!(wire.ask("SHOW standard_conforming_strings"), "on SHOW I");
+        assert_eq!(wire.ask("SHOW client_encoding"), "UTF8 SHOW I");
+    }
+}
+
+/// Waits until a new session's reads go to a replica, and answers such a session.
+fn reader(ringway: &Ringway, replicas: &[u16]) -> Wire {
+    let mut found = None;
+    support::wait_until(LIMIT, "reads on a replica", || {
+        let mut wire = Wire::login(ringway.port(), "raw", "shop").0;
+        let answer = wire.ask("SELECT inet_server_port()");
+        let is_replica = replicas
+            .iter()
+            .any(|port| answer == format!("{port} SELECT 1 I"));
+        found = is_replica.then_some(wire);
+        is_replica
+    });
+    found.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_after_a_failed_read_on_a_replica_is_skipped() {
+    let ringway = Ringway::of_shop().await;
+    let shards = &support::shop().await.shards;
+    let replicas: Vec<_> = shards.iter().map(|shard| shard.replicas[0].port).collect();
+    let mut wire = reader(&ringway, &replicas);
+    let write = "INSERT INTO settings VALUES ('never', 'written')";
+    for _ in 0..5 {
+        let frames = {
+            let messages = [unnamed("SELECT 1/0"), unnamed(write), frame(b'S', b"")];
+            wire.send_bytes(&messages.concat());
+            wire.read_to_ready()
+        };
+        assert_eq!(digest(&frames), "22012 I");
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        assert_eq!(error.fields()[&'S'], "ERROR");
+    }
+    let count = "SELECT count(*) FROM settings WHERE value = 'written'";
+    assert_eq!(shards[0].primary.exec(count).unwrap(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_would_answer_otherwise_goes_to_the_primary() {
+    let shard = &support::shop().await.shards[0];
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.raw]\nauth = \"trust\"\n\
+             [databases.shop]\nservers = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n\
+             server_user = \"app\"\nserver_password = \"app\"\nreads = {{ split = true }}\n",
+            shard.primary.port, shard.replicas[0].port
+        )
+    });
+    let mut wire = reader(&ringway, &[shard.replicas[0].port]);
+    assert_eq!(wire.ask("SHOW transaction_read_only"), "off SHOW I");
+    assert_eq!(
+        wire.ask_extended(&["SHOW transaction_read_only"]),
+        "off SHOW I"
+    );
+    // A replica would say 25006: it cannot write. The primary knows no such transaction.
+    for verb in ["COMMIT", "ROLLBACK"] {
+        let sql = format!("{verb} PREPARED 'nobody'");
+        assert_eq!(wire.ask(&sql), "42704 I");
+        assert_eq!(wire.ask_extended(&[&sql]), "42704 I");
+    }
+}
