@@ -89,6 +89,8 @@ fn a_backend_that_is_terminated_ends_its_own_statement_only() {
     // Idle in the pool: nobody notices.
     assert_eq!(ask(&mut neighbour, "SELECT 'idle'"), "idle");
     terminate("SELECT ''idle''");
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT ''idle'''";
+    primary.wait_for(left, "0", LIMIT).unwrap();
     for _ in 0..3 {
         assert_eq!(ask(&mut neighbour, "SELECT 'again'"), "again");
     }
