@@ -78,7 +78,11 @@ fn a_backend_that_is_terminated_ends_its_own_statement_only() {
         let sql = format!(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query = '{query}'"
         );
-        primary.exec(&sql).unwrap()
+        let ended = primary.exec(&sql).unwrap();
+        // A backend that is on its way out takes one more query, only to refuse it.
+        let left = format!("SELECT count(*) FROM pg_stat_activity WHERE query = '{query}'");
+        primary.wait_for(&left, "0", LIMIT).unwrap();
+        ended
     };
     assert_eq!(terminate("SELECT pg_sleep(60)"), "1");
     let frames = victim.read_to_ready();

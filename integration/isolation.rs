@@ -106,7 +106,10 @@ fn what_follows_discard_all_in_its_pipeline_stays() {
         assert_eq!(wire.ask_pipeline(&run), "7 SELECT 1 I");
         assert_eq!(wire.ask_extended(&["DISCARD ALL"]), "DISCARD ALL I");
         assert_eq!(wire.ask_pipeline(&run), "26000 I");
-        assert_eq!(wire.ask_pipeline(&[make.clone()]), "7 SELECT 1 I");
+        assert_eq!(
+            wire.ask_pipeline(std::slice::from_ref(&make)),
+            "7 SELECT 1 I"
+        );
     }
 }
 
