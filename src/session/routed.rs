@@ -1,5 +1,7 @@
 //! Statements that a plan routes, over the simple protocol; and what both protocols share of it.
 
+use std::num::IntErrorKind;
+
 use bytes::{Bytes, BytesMut};
 use planner::merge::MergePlan;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
@@ -500,7 +502,17 @@ fn row_count(value: &ValueRef, values: Values<'_>, clause: &str) -> Result<Optio
     let text = std::str::from_utf8(&text)
         .map_err(|_| invalid())?
         .trim_matches(|c: char| c == '\'' || c.is_whitespace());
-    let number: i64 = text.parse().map_err(|_| invalid())?;
+    let number: i64 = text
+        .parse()
+        .map_err(|e: std::num::ParseIntError| match e.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
+                Error::new(Fault::Client, "22003", "bigint out of range")
+            }
+            _ => {
+                let message = format!("invalid input syntax for type bigint: \"{text}\"");
+                Error::new(Fault::Client, "22P02", message)
+            }
+        })?;
     match u64::try_from(if negative { -number } else { number }) {
         Ok(count) => Ok(Some(count)),
         Err(_) => {
