@@ -243,17 +243,36 @@ fn deallocate_all_in_a_transaction_leaves_everybodys_statements_right() {
     let (mut own, mut next) = (login(ringway.port()), login(ringway.port()));
     let make = [parse("s", "SELECT 7"), bind("", "s", &[]), execute("", 0)];
     let run = &make[1..];
-    for (end, kept) in [("COMMIT", "26000 I"), ("ROLLBACK", "26000 I")] {
+    for (end, extended) in [
+        ("COMMIT", false),
+        ("ROLLBACK", false),
+        ("COMMIT", true),
+        ("ROLLBACK", true),
+    ] {
         assert_eq!(own.ask_pipeline(&make), "7 SELECT 1 I");
         own.ask("BEGIN");
         own.ask("SELECT 1");
-        assert_eq!(own.ask("DEALLOCATE ALL"), "DEALLOCATE ALL T");
+        let answer = match extended {
+            false => own.ask("DEALLOCATE ALL"),
+            true => own.ask_extended(&["DEALLOCATE ALL"]),
+        };
+        assert_eq!(answer, "DEALLOCATE ALL T");
         assert_eq!(own.ask(end), format!("{end} I"));
-        assert_eq!(own.ask_pipeline(run), kept);
+        assert_eq!(own.ask_pipeline(run), "26000 I");
         assert_eq!(next.ask_pipeline(&make), "7 SELECT 1 I");
         assert_eq!(next.ask_pipeline(run), "7 SELECT 1 I");
         next.ask_pipeline(&[frame(b'C', b"Ss\0")]);
     }
+    // With a statement of SQL's own, which the server knows too.
+    own.ask_pipeline(&make);
+    assert_eq!(own.ask("PREPARE q AS SELECT 8"), "PREPARE I");
+    own.ask("BEGIN");
+    assert_eq!(own.ask("DEALLOCATE ALL"), "DEALLOCATE ALL T");
+    assert_eq!(own.ask("COMMIT"), "COMMIT I");
+    assert_eq!(own.ask("EXECUTE q"), "26000 I");
+    assert_eq!(own.ask_pipeline(&make), "7 SELECT 1 I");
+    drop(own);
+    assert_eq!(next.ask_pipeline(&make), "7 SELECT 1 I");
 }
 
 #[test]

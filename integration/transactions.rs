@@ -171,11 +171,7 @@ fn a_commit_beside_a_pinned_shard_reaches_the_shard_that_wrote() {
 fn a_transaction_begun_within_a_text_does_not_write_to_a_second_shard() {
     let two = Two::start("begun_within", "");
     let mut wire = two.login();
-    let answer = wire.ask("BEGIN; SELECT 1");
-    if answer == "0A000 I" {
-        return;
-    }
-    assert_eq!(answer, "BEGIN 1 SELECT 1 T");
+    assert_eq!(wire.ask("BEGIN; SELECT 1"), "BEGIN 1 SELECT 1 T");
     let first = two.ask(&mut wire, WRITE_A);
     let second = two.ask(&mut wire, WRITE_B);
     let answers = [&*first, &*second];
@@ -328,7 +324,37 @@ fn the_end_of_a_failed_transaction_is_its_end_everywhere() {
             assert_eq!(answer, "ROLLBACK I", "{end}, extended: {extended}");
             two.begin_on_both(&mut wire);
             assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+            // The shard that wrote is not the one that failed.
+            two.begin_on_both(&mut wire);
+            assert_eq!(two.ask(&mut wire, WRITE_B), "UPDATE 1 T");
+            assert_eq!(two.ask(&mut wire, FAIL_A), "22012 E");
+            let answer = match extended {
+                false => wire.ask(end),
+                true => wire.ask_extended(&[end]),
+            };
+            assert_eq!(answer, "ROLLBACK I", "{end}, extended: {extended}");
+            assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
+            two.assert_untouched();
         }
+    }
+}
+
+#[test]
+fn forty_thousand_parameters_reach_their_shard() {
+    const COUNT: usize = 40_000;
+    let two = Two::start("parameters", "");
+    let list: Vec<_> = (2..=COUNT).map(|n| format!("${n}::int")).collect();
+    let text = format!(
+        "SELECT v + cardinality(ARRAY[{}]) FROM $t WHERE k = $1",
+        list.join(",")
+    );
+    let sql = text.replace("$t", two.table);
+    for key in [two.a, two.b] {
+        let key = key.to_string();
+        let mut values = vec!["1"; COUNT];
+        values[0] = &key;
+        let messages = [parse("", &sql), bind("", "", &values), execute("", 0)];
+        assert_eq!(two.login().ask_pipeline(&messages), "39999 SELECT 1 I");
     }
 }
 
