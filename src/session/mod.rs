@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardId;
 use planner::plan::SetStatement;
 use planner::shape::Shape;
@@ -235,7 +235,7 @@ impl Session {
                     return Ok(Some(std::mem::take(&mut self.client.inbox)));
                 }
                 if have > header.len {
-                    return Ok(Some(self.client.inbox.split_to(header.len)));
+                    return Ok(Some(take_front(&mut self.client.inbox, header.len)));
                 }
             }
             if self.client.drain().await.is_err() || !self.wait_for_client().await? {
@@ -359,6 +359,18 @@ impl Session {
             _ => self.client.outbox.extend_from_slice(bytes),
         }
     }
+}
+
+/// The first frame of several. A small one is copied: sharing the buffer would cost more, and keep
+/// it from being used again.
+fn take_front(inbox: &mut BytesMut, len: usize) -> BytesMut {
+    const SMALL: usize = 1024;
+    if len > SMALL {
+        return inbox.split_to(len);
+    }
+    let frame = BytesMut::from(&inbox[..len]);
+    inbox.advance(len);
+    frame
 }
 
 /// A prepared statement as the client knows it.
