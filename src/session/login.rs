@@ -8,15 +8,12 @@ use super::shared::{Directory, Newcomer, Registration, Shared};
 use super::{Login, Session, auth, hints::Hints, settings, startup};
 use crate::backend::cancel;
 use crate::backend::server::Settings;
-use crate::config::{ClientAuth, ServerUser};
+use crate::config::{ADMIN_DATABASE, ClientAuth, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
 use crate::net::{self, Instant, Stream};
 use crate::wire::conn::Conn;
 use crate::wire::startup::{Opening, StartupPacket, TlsOffer, open, refuse};
-
-/// The database that is answered by Ringway itself.
-pub const ADMIN_DATABASE: &str = "ringway";
 
 /// What a new connection turned out to be.
 pub enum Arrival {

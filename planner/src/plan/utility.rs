@@ -46,12 +46,8 @@ pub(super) fn plan(
         "lock" => lock(source, catalog),
         "copy" => copy(source, catalog, options),
         "explain" => explain(source, catalog, options),
-        "do" => unknown_code("DO runs code that is not known here", source, catalog),
-        "call" => unknown_code(
-            "CALL runs a procedure that is not known here",
-            source,
-            catalog,
-        ),
+        "do" => unknown_code("DO runs code that is not known here", catalog),
+        "call" => unknown_code("CALL runs a procedure that is not known here", catalog),
         "create" => create(source, catalog),
         "vacuum" => ddl(source, catalog, false),
         "alter" | "drop" | "reindex" | "cluster" => ddl(source, catalog, is_transactional(source)),
@@ -467,10 +463,9 @@ fn explained(source: &Source<'_>) -> (usize, bool) {
     (close + 1, runs)
 }
 
-fn unknown_code(why: &'static str, source: &Source<'_>, catalog: &Catalog) -> Plan {
+fn unknown_code(why: &'static str, catalog: &Catalog) -> Plan {
     let plan = other(Access::Write, SessionEffect::Taint(why), why);
     if catalog.is_sharded() {
-        let _ = source;
         return Plan {
             target: Target::Refused(refuse::unknown_code()),
             ..plan
