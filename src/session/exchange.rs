@@ -93,7 +93,6 @@ impl Session {
             None => self.take_primary(shard).await?,
         };
         self.info.set(ClientState::Active);
-        self.info.cancel.add(&lease.identity);
         self.note_use(&lease);
         let session_mode = self.is_session_mode().then_some("session pool mode");
         let mut held = Enlisted {
@@ -107,7 +106,11 @@ impl Session {
             needs_sync: false,
             ran_set: false,
         };
+        // What stays with a client must not be found by the next, however the session ends.
+        held.lease.tainted |= held.pinned.is_some();
         apply_settings(&mut held.lease, &self.settings).await?;
+        // Only now: a connection that goes back to the pool above must not be cancelled for us.
+        self.info.cancel.add(&held.lease.identity);
         self.leases.push(held);
         Ok(self.leases.len() - 1)
     }
@@ -225,6 +228,7 @@ impl Session {
             SessionEffect::Taint(_) => held.lease.tainted = true,
             SessionEffect::Pin(why) => {
                 held.pinned = Some(why);
+                held.lease.tainted = true;
                 if let Ok(mut pinned) = self.info.pinned.lock() {
                     *pinned = Some(why);
                 }
@@ -383,6 +387,7 @@ impl Session {
         // ROLLBACK TO may undo it, or it cannot be written again as it stands: it stays where it is.
         for held in self.leases.iter_mut().filter(|held| held.ran_set) {
             held.pinned = Some("SET that cannot follow the client");
+            held.lease.tainted = true;
         }
     }
 

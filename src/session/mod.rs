@@ -319,11 +319,11 @@ impl Session {
 
     /// Gives everything back. A server in a transaction or mid-answer is closed by its pool.
     fn leave(&mut self) {
-        for mut held in std::mem::take(&mut self.leases) {
-            held.lease.tainted |= held.pinned.is_some();
+        // First, so that no cancel request finds what is another's already.
+        self.info.cancel.clear();
+        for held in std::mem::take(&mut self.leases) {
             self.give_back(held);
         }
-        self.info.cancel.clear();
         self.count_bytes();
     }
 
