@@ -24,12 +24,15 @@ pub fn explain(
             lines.push(format!("role: {}", role(plan.access)));
             execution(&route.execution, &mut lines);
             match &plan.effect {
-                SessionEffect::None => {}
+                SessionEffect::None | SessionEffect::Releases => {}
+                SessionEffect::Settings => {
+                    lines.push("connection: asked for its settings, which follow the client".into())
+                }
                 SessionEffect::Taint(why) => {
                     lines.push(format!("connection: reset after use, {why}"))
                 }
                 SessionEffect::Pin(why) => {
-                    lines.push(format!("connection: kept for the client, {why}"))
+                    lines.push(format!("connection: kept for the client, {}", why.why()))
                 }
                 SessionEffect::DiscardAll => lines.push("connection: emptied".into()),
             }

@@ -10,20 +10,24 @@ mod keys;
 mod layout;
 mod multiple;
 mod parse;
+pub mod prepared;
 mod query;
 mod refuse;
 mod scatter;
 mod scope;
+pub mod settings;
 mod unread;
 mod utility;
 mod values;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use sqlparser::ast;
 
 use self::facts::{Creates, Facts, Input};
 use self::functions::Conduct;
+pub use self::functions::{worse_access, worse_effect};
 use self::parse::Source;
 use crate::catalog::{Catalog, KeyType};
 use crate::lexer::Kind;
@@ -62,24 +66,75 @@ pub enum Statement {
     Commit,
     Rollback,
     /// SAVEPOINT, RELEASE, ROLLBACK TO.
-    Savepoint,
+    Savepoint(Savepoint),
     /// PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.
     TwoPhase,
     /// `SET [SESSION] name = value` or RESET; the session's own settings follow the client.
     Set(SetStatement),
     /// SHOW name.
     Show(String),
+    Prepare(PrepareStatement),
+    /// EXECUTE, also within EXPLAIN or CREATE TABLE AS.
+    Execute(ExecuteStatement),
+    /// DEALLOCATE; `None` is ALL.
+    Deallocate(Option<String>),
+    Listen(String),
+    /// `None` is every channel.
+    Unlisten(Option<String>),
+    Notify,
     CopyIn,
     CopyOut,
     /// `EXPLAIN (ROUTE) inner`: `inner` is the byte range of the inner statement in the text, from
     /// which nothing is lifted (see [`crate::shape::Shape::scan`]).
     ExplainRoute {
-        inner: std::ops::Range<usize>,
+        inner: Range<usize>,
     },
-    /// Everything else: DO, CALL, LOCK, FETCH, LISTEN, EXPLAIN …
+    /// Everything else: DO, CALL, LOCK, FETCH, EXPLAIN …
     Other,
-    /// Several statements in one simple query.
-    Multiple,
+    /// Several statements in one simple query: those of them that a session must know of.
+    Multiple(Vec<Statement>),
+}
+
+/// What concerns a savepoint, by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Savepoint {
+    Define(String),
+    Release(String),
+    RollbackTo(String),
+}
+
+/// `PREPARE name (types) AS body`; ranges are bytes of the text, from which nothing is lifted (see
+/// [`crate::shape::Shape::scan`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrepareStatement {
+    pub name: String,
+    /// Each parameter's type, as written.
+    pub types: Vec<Range<usize>>,
+    pub body: Range<usize>,
+}
+
+/// `EXECUTE name (arguments)`; ranges as in [`PrepareStatement`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecuteStatement {
+    pub name: String,
+    /// Where the name stands.
+    pub at: Range<usize>,
+    pub arguments: Vec<Range<usize>>,
+    pub within: Within,
+}
+
+/// What an EXECUTE is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Within {
+    Nothing,
+    /// EXPLAIN; `runs` with ANALYZE.
+    Explain {
+        runs: bool,
+    },
+    /// CREATE TABLE AS; `temporary` tables pin.
+    Create {
+        temporary: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,12 +162,63 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEffect {
     None,
+    /// May take something away that pins: DROP, CLOSE, pg_advisory_unlock, DISCARD of a part.
+    Releases,
+    /// Changes settings in a way that only the server can tell: ask it what they are.
+    Settings,
     /// May leave state that no one will ask for (a user function, DO): reset the connection before reuse.
     Taint(&'static str),
     /// The client will expect to find it: keep client and server connection together.
-    Pin(&'static str),
+    Pin(Pin),
     /// DISCARD ALL.
     DiscardAll,
+}
+
+/// What a server connection is kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    AdvisoryLock,
+    Temporary,
+    HeldCursor,
+    /// PREPARE among other statements in one text.
+    Prepared,
+    Listen,
+    Loaded,
+    /// currval, lastval.
+    Sequence,
+    /// set_config of a setting whose name is not written out.
+    Setting,
+    /// The statement cannot be read.
+    Unknown,
+}
+
+impl Pin {
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::AdvisoryLock => "an advisory lock belongs to a server session",
+            Self::Temporary => "temporary objects live in one server session",
+            Self::HeldCursor => "a cursor WITH HOLD outlives its transaction",
+            Self::Prepared => "PREPARE in one text with other statements",
+            Self::Listen => "LISTEN in one text with other statements",
+            Self::Loaded => "LOAD changes the server process",
+            Self::Sequence => "it asks what a sequence gave to this session",
+            Self::Setting => "set_config of a setting whose name is not written out",
+            Self::Unknown => "it may leave something that the session needs again",
+        }
+    }
+
+    /// May it be gone before the client is, and can the server tell?
+    pub fn ends(self) -> bool {
+        match self {
+            Self::AdvisoryLock
+            | Self::Temporary
+            | Self::HeldCursor
+            | Self::Prepared
+            | Self::Listen
+            | Self::Unknown => true,
+            Self::Loaded | Self::Sequence | Self::Setting => false,
+        }
+    }
 }
 
 /// Which shards it concerns.

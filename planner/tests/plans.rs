@@ -100,6 +100,8 @@ fn answer(case: &mut TestCase) -> String {
 fn head(plan: &Plan) -> String {
     let effect = match plan.effect {
         SessionEffect::None => "",
+        SessionEffect::Releases => " releases",
+        SessionEffect::Settings => " settings",
         SessionEffect::Taint(_) => " taint",
         SessionEffect::Pin(_) => " pin",
         SessionEffect::DiscardAll => " discard",

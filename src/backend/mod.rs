@@ -2,5 +2,7 @@
 
 pub mod cancel;
 pub mod connect;
+mod hidden;
+pub mod mailbox;
 pub mod server;
 pub mod tls;

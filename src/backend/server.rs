@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::mailbox::Mailbox;
 use crate::error::{Error, Fault};
 use crate::net::Instant;
 use crate::wire::conn::Conn;
@@ -24,6 +25,9 @@ const MAX_CONTROL_FRAME: usize = 1 << 20;
 
 /// Settings a client asked for: lower-case name -> the statement that makes it so.
 pub type Settings = BTreeMap<String, String>;
+
+/// ParameterStatus names and values.
+pub type Parameters = BTreeMap<String, String>;
 
 /// Identifies a (text, parameter types) pair for the life of the process; the server-side
 /// name of the statement is made of it.
@@ -138,8 +142,13 @@ pub struct Server {
     pub identity: Arc<Identity>,
     pub expect: VecDeque<Expect>,
     pub status: Status,
-    /// ParameterStatus values, current.
-    pub parameters: HashMap<String, String>,
+    /// ParameterStatus values, current. One with those that the client was told last, by address,
+    /// unless they differ.
+    pub parameters: Arc<Parameters>,
+    /// Changes of them that the client has seen pass.
+    pub shown: Vec<(String, String)>,
+    /// What waits for the client whose messages this connection relays.
+    pub mailbox: Option<Arc<Mailbox>>,
     /// Settings that a hidden SET applied here.
     pub applied: Arc<Settings>,
     /// The text last parsed under the empty name.
@@ -174,7 +183,7 @@ impl Server {
     pub fn new(
         conn: Conn,
         identity: Identity,
-        parameters: HashMap<String, String>,
+        parameters: Parameters,
         max_prepared: usize,
     ) -> Self {
         Self {
@@ -182,7 +191,9 @@ impl Server {
             identity: Arc::new(identity),
             expect: VecDeque::new(),
             status: Status::Idle,
-            parameters,
+            parameters: Arc::new(parameters),
+            shown: Vec::new(),
+            mailbox: None,
             applied: Arc::default(),
             unnamed: None,
             doubt: None,
@@ -237,7 +248,7 @@ impl Server {
                     return Poll::Ready(error);
                 }
                 if header.tag == b'S' {
-                    self.note_parameter(HEADER..header.len);
+                    self.note_parameter(HEADER..header.len, true);
                 }
                 out.extend_from_slice(&self.conn.inbox[..header.len]);
                 self.conn.inbox.advance(header.len);
@@ -254,7 +265,7 @@ impl Server {
     fn only_parameters(&mut self) -> bool {
         while let Ok(Some((header, _))) = frame::whole(&self.conn.inbox) {
             match header.tag {
-                b'S' => self.note_parameter(HEADER..header.len),
+                b'S' => self.note_parameter(HEADER..header.len, false),
                 b'N' => {}
                 _ => return false,
             }
@@ -491,16 +502,25 @@ impl Server {
     }
 
     fn control(&mut self, tag: u8, len: usize, out: &mut BytesMut) -> Result<(), Error> {
-        let start = self.approved;
-        let body = start + HEADER..start + len;
+        let body = self.approved + HEADER..self.approved + len;
         let show = match tag {
             b'N' | b'A' => !self.hidden(),
             b'S' => {
-                self.note_parameter(body);
-                !self.hidden()
+                let show = !self.hidden();
+                self.note_parameter(body, show);
+                show
             }
             b'E' => return self.note_error(len, out),
-            b'Z' => self.note_ready(body)?,
+            b'Z' => {
+                let show = self.note_ready(body)?;
+                if show && self.status == Status::Idle && self.has_mail() {
+                    self.flush_approved(out);
+                    if let Some(mailbox) = &self.mailbox {
+                        mailbox.empty(out);
+                    }
+                }
+                show
+            }
             b'C' => {
                 self.note_tag(body);
                 self.finish_execute(tag)?
@@ -596,13 +616,21 @@ impl Server {
         }
     }
 
-    fn note_parameter(&mut self, body: std::ops::Range<usize>) {
+    fn has_mail(&self) -> bool {
+        self.mailbox
+            .as_ref()
+            .is_some_and(|mailbox| mailbox.has_mail())
+    }
+
+    fn note_parameter(&mut self, body: std::ops::Range<usize>, shown: bool) {
         let mut bytes = &self.conn.inbox[body];
         if let (Some(name), Some(value)) = (frame::cstr(&mut bytes), frame::cstr(&mut bytes)) {
-            self.parameters.insert(
-                String::from_utf8_lossy(name).into_owned(),
-                String::from_utf8_lossy(value).into_owned(),
-            );
+            let name = String::from_utf8_lossy(name).into_owned();
+            let value = String::from_utf8_lossy(value).into_owned();
+            if shown {
+                self.shown.push((name.clone(), value.clone()));
+            }
+            Arc::make_mut(&mut self.parameters).insert(name, value);
         }
     }
 
@@ -710,7 +738,7 @@ impl Server {
             b'Z' => {
                 self.note_ready(HEADER..header.len)?;
             }
-            b'S' => self.note_parameter(HEADER..header.len),
+            b'S' => self.note_parameter(HEADER..header.len, false),
             b'E' => self.error = Some(Box::new(read_error(&self.conn.inbox[HEADER..header.len]))),
             _ => {}
         }
@@ -746,7 +774,7 @@ impl Server {
     }
 }
 
-fn unexpected(tag: u8) -> Error {
+pub(super) fn unexpected(tag: u8) -> Error {
     Error::new(Fault::Server, "08P01", "unexpected message from server").detail(format!(
         "Message type \"{}\" came where the protocol has no place for it.",
         tag.escape_ascii()

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 use planner::ShardId;
 
+use super::listen::Hub;
 use super::plans::PlanCache;
 use crate::backend::connect::ConnectTarget;
-use crate::backend::server::{Settings, StatementId};
+use crate::backend::server::{self, Settings, StatementId};
 use crate::cluster::{Cluster, EndpointId, MonitorGuard};
 use crate::config::{self, ServerUser};
 use crate::error::Error;
@@ -26,6 +27,8 @@ pub struct Database {
     pub metrics: Arc<DatabaseMetrics>,
     /// By shard and endpoint.
     server_metrics: Vec<Vec<Arc<ServerMetrics>>>,
+    /// Listens for all clients.
+    pub hub: Arc<Hub>,
     /// Stops the monitors with the last user of this database.
     _monitor: MonitorGuard,
     tls: Option<TlsConnector>,
@@ -36,7 +39,7 @@ pub struct Database {
 }
 
 /// ParameterStatus names and values.
-pub type Parameters = Arc<Vec<(String, String)>>;
+pub type Parameters = Arc<server::Parameters>;
 
 impl Database {
     /// Starts watching the servers, on the current runtime.
@@ -51,6 +54,7 @@ impl Database {
     ) -> Result<Self, Error> {
         let tls = crate::backend::tls::connector(config.server_tls, config.server_ca.as_deref())?;
         let (cluster, monitor) = Cluster::start(Arc::clone(&config), fallback, tls.clone());
+        let hub = Hub::start(&config, &cluster, fallback, tls.clone());
         let name = &config.name;
         let handles = metrics.database(name);
         let of_shard = |shard: &config::Shard| {
@@ -67,6 +71,7 @@ impl Database {
             server_metrics,
             config,
             cluster,
+            hub,
             _monitor: monitor,
             plans: PlanCache::new(plan_cache_bytes, hits, misses),
             tls,
@@ -168,6 +173,15 @@ impl Database {
                 (user.to_owned(), Arc::clone(settings)),
                 Arc::clone(parameters),
             );
+        }
+    }
+}
+
+/// What a server reported to earlier clients is so no more.
+impl Database {
+    pub fn forget_welcomes(&self) {
+        if let Ok(mut welcomes) = self.welcomes.lock() {
+            welcomes.clear();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod broadcast;
 pub mod database;
+pub mod listen;
 pub mod merge;
 pub mod plans;
 pub mod relay;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use planner::ShardId;
-use planner::plan::{Access, SessionEffect, SetStatement};
+use planner::plan::{Access, Savepoint, SetStatement};
 
 use super::block::{Block, second_writer};
+use super::changes::Change;
 use super::settings::{apply_settings, keep_setting};
-use super::{ClientState, Enlisted, Session};
+use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
@@ -110,7 +111,7 @@ impl Session {
         };
         self.info.set(ClientState::Active);
         self.note_use(&lease);
-        let session_mode = self.is_session_mode().then_some("session pool mode");
+        let session_mode = self.is_session_mode().then_some(Pinned::Mode);
         let mut held = Enlisted {
             shard,
             replica,
@@ -119,16 +120,25 @@ impl Session {
             wrote: false,
             leaves_mark: false,
             pinned: session_mode,
+            may_release: false,
+            ask_settings: false,
             needs_sync: false,
             ran_set: false,
         };
         // What stays with a client must not be found by the next, however the session ends.
         held.lease.tainted |= held.pinned.is_some();
         apply_settings(&mut held.lease, &self.settings).await?;
+        held.lease.shown.clear();
+        held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
         self.info.cancel.add(&held.lease.identity);
         self.leases.push(held);
-        Ok(self.leases.len() - 1)
+        let index = self.leases.len() - 1;
+        if self.tell_parameters(index) {
+            // With the client's own settings in force only the server's can have changed.
+            self.db.forget_welcomes();
+        }
+        Ok(index)
     }
 
     /// Whether a read may go to a replica now; where it must not, counts why.
@@ -236,22 +246,6 @@ impl Session {
         Ok(())
     }
 
-    /// Notes what a statement may leave behind, before it runs.
-    pub(super) fn note_effect(&mut self, index: usize, effect: &SessionEffect) {
-        let held = &mut self.leases[index];
-        match effect {
-            SessionEffect::None | SessionEffect::DiscardAll => {}
-            SessionEffect::Taint(_) => held.lease.tainted = true,
-            SessionEffect::Pin(why) => {
-                held.pinned = Some(why);
-                held.lease.tainted = true;
-                if let Ok(mut pinned) = self.info.pinned.lock() {
-                    *pinned = Some(why);
-                }
-            }
-        }
-    }
-
     /// Relays until the server owes nothing.
     ///
     /// # Errors
@@ -309,15 +303,24 @@ impl Session {
     }
 
     /// After every exchange: follows the transaction, and gives back what is not needed.
-    pub(super) fn settle(&mut self, now: Instant) {
+    pub(super) async fn settle(&mut self, now: Instant) {
         self.observe_block();
+        for index in 0..self.leases.len() {
+            self.tell_parameters(index);
+        }
         if !self.block.is_none() {
             return;
         }
         if let Some(start) = self.transaction_start.take() {
             self.db.metrics.transaction_done(now.duration_since(start));
         }
-        self.keep_settings();
+        self.keep_changes();
+        if self.leases.iter().any(|held| held.ask_settings) {
+            Box::pin(self.ask_settings()).await;
+        }
+        if self.leases.iter().any(|held| held.may_release) {
+            Box::pin(self.look_for_state()).await;
+        }
         for held in &mut self.leases {
             held.wrote = false;
             if std::mem::take(&mut held.leaves_mark) {
@@ -326,7 +329,6 @@ impl Session {
             held.in_block = false;
             held.ran_set = false;
         }
-        self.savepoints = false;
         self.batch.forget_portals();
         self.release();
     }
@@ -388,33 +390,50 @@ impl Session {
     }
 
     /// A SET or RESET has succeeded on the servers this session holds.
-    pub(super) fn note_set(&mut self, set: &SetStatement) {
+    pub(super) fn note_set(&mut self, set: &SetStatement) -> Result<(), Error> {
         if set.local {
-            return;
+            return Ok(());
         }
+        // What these make of a value depends on the value before, or cannot be written again.
         let interval = set
             .value
             .as_deref()
             .is_some_and(|v| v.to_ascii_lowercase().starts_with("interval"));
-        if !self.savepoints && !interval {
-            self.pending_sets.push(set.clone());
-            return;
+        if interval || set.name.as_deref() == Some("datestyle") {
+            let ran = self.leases.iter_mut().filter(|held| held.ran_set);
+            ran.for_each(|held| held.ask_settings = true);
         }
-        // ROLLBACK TO may undo it, or it cannot be written again as it stands: it stays where it is.
-        for held in self.leases.iter_mut().filter(|held| held.ran_set) {
-            held.pinned = Some("SET that cannot follow the client");
-            held.lease.tainted = true;
-        }
+        self.changes.push(Change::Set(set.clone()))
     }
 
-    /// At the end of a transaction: its SETs become the session's, or vanish with it.
-    pub(super) fn keep_settings(&mut self) {
-        if self.pending_sets.is_empty() {
+    /// A statement about a savepoint has succeeded.
+    pub(super) fn note_savepoint(&mut self, savepoint: &Savepoint) {
+        self.changes.follow(savepoint);
+    }
+
+    /// At the end of a transaction: its changes become the session's, or vanish with it.
+    pub(super) fn keep_changes(&mut self) {
+        if self.changes.is_empty() {
             return;
         }
-        let sets = std::mem::take(&mut self.pending_sets);
-        let mut ran = self.leases.iter().filter(|held| held.ran_set);
+        let changes = self.changes.take();
+        let mut ran = self
+            .leases
+            .iter()
+            .filter(|held| held.ran_set || held.in_block);
         if ran.any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some()) {
+            self.forget_listens(&changes);
+            return;
+        }
+        self.keep_listens(&changes);
+        let sets: Vec<_> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Set(set) => Some(set),
+                Change::Listen(_) | Change::Unlisten(_) => None,
+            })
+            .collect();
+        if sets.is_empty() {
             return;
         }
         let mut settings = Settings::clone(&self.settings);
@@ -422,8 +441,8 @@ impl Session {
         let mut applied = settings.clone();
         let no_base = Settings::default();
         for set in sets {
-            keep_setting(&mut settings, &self.base, &set);
-            keep_setting(&mut applied, &no_base, &set);
+            keep_setting(&mut settings, &self.base, set);
+            keep_setting(&mut applied, &no_base, set);
         }
         let applied = Arc::new(applied);
         self.settings = match settings == *applied {
@@ -434,6 +453,12 @@ impl Session {
         for held in self.leases.iter_mut().filter(|held| held.ran_set) {
             held.lease.applied = Arc::clone(&applied);
         }
+    }
+
+    /// The open transaction is undone.
+    pub(super) fn drop_changes(&mut self) {
+        let changes = self.changes.take();
+        self.forget_listens(&changes);
     }
 
     /// After RESET or DISCARD ALL, a server that stays with this client gets the settings of its
@@ -459,6 +484,9 @@ impl Session {
         self.settings = Arc::new(self.base.clone());
         self.context = parse_context(&self.settings);
         self.batch.forget_statements();
+        self.changes.take();
+        self.unlisten_all();
+        self.unpin_discarded(index);
         let lease = &mut self.leases[index].lease;
         lease.forget_prepared();
         lease.applied = Arc::default();

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
-use planner::plan::{Access, SetStatement};
+use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement};
 
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
@@ -25,7 +25,7 @@ use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
 use crate::net::Instant;
-use crate::session::{ClientState, Prepared, Session, take_front};
+use crate::session::{ClientState, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
 use names::Names;
@@ -42,6 +42,7 @@ pub(super) struct Batch {
     /// The server that replies come from now.
     pub(super) active: Option<usize>,
     statements: Names<Arc<Prepared>>,
+    statement_bytes: usize,
     portals: Names<Portal>,
     /// Statements whose ParseComplete the client is owed, in order.
     pending: Vec<Vec<u8>>,
@@ -51,8 +52,8 @@ pub(super) struct Batch {
     pub(super) skipping: bool,
     /// A merge has paused and holds its servers.
     pub(super) suspended: bool,
-    /// SETs executed since the last Sync.
-    sets: Vec<SetStatement>,
+    /// What the session has to follow of what was executed since the last Sync.
+    done: Vec<Done>,
     /// DISCARD ALL ran since the last Sync.
     discarded: bool,
     changed_schema: bool,
@@ -65,13 +66,43 @@ pub(super) struct Batch {
 impl Batch {
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
+        // PostgreSQL keeps the one without a name.
+        let unnamed = self.statements.remove(b"");
         self.statements = Names::default();
+        self.statement_bytes = 0;
+        if let Some(unnamed) = unnamed {
+            self.statement_bytes = prepared::charge(b"", &unnamed);
+            self.statements.insert(b"", unnamed);
+        }
         self.portals = Names::default();
     }
 
     /// True if it was there.
     pub(super) fn forget_statement(&mut self, name: &[u8]) -> bool {
-        self.statements.remove(name).is_some()
+        match self.statements.remove(name) {
+            Some(statement) => {
+                self.statement_bytes -= prepared::charge(name, &statement);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// What had the name before is forgotten.
+    pub(super) fn add_statement(&mut self, name: &[u8], statement: Prepared) {
+        self.forget_statement(name);
+        self.statement_bytes += prepared::charge(name, &statement);
+        self.statements.insert(name, Arc::new(statement));
+    }
+
+    /// What all statements count for.
+    pub(super) fn statement_bytes(&self) -> usize {
+        self.statement_bytes
+    }
+
+    /// No message has come since the last Sync.
+    pub(super) fn is_between(&self) -> bool {
+        self.start.is_none()
     }
 
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
@@ -92,7 +123,7 @@ impl Batch {
 
     /// A simple Query drops the unnamed statement and portal.
     pub(super) fn drop_unnamed(&mut self) {
-        self.statements.remove(b"");
+        self.forget_statement(b"");
         self.portals.remove(b"");
     }
 }
@@ -108,6 +139,12 @@ enum Portal {
     Broadcast(Box<BroadcastPortal>),
 }
 
+/// An executed statement that changes the session if its transaction commits.
+enum Done {
+    Set(SetStatement),
+    Savepoint(Savepoint),
+}
+
 /// What the session answers by itself.
 enum Local {
     Empty,
@@ -120,10 +157,10 @@ enum Local {
     Set(SetStatement),
     Show(String),
     Explain(Vec<String>),
-    /// DEALLOCATE of what only the session knows.
-    Deallocate {
-        sql: Vec<u8>,
-    },
+    Prepare(PrepareStatement, Box<[u8]>),
+    Deallocate(Option<String>),
+    Listen(String),
+    Unlisten(Option<String>),
     /// Executed; a second Execute returns nothing more.
     Done,
 }
@@ -503,22 +540,58 @@ impl Session {
         self.leases.iter().filter(|held| held.needs_sync).count()
     }
 
+    /// Makes a server ready for an exchange of our own: nothing is owed, and no pipeline is open.
+    ///
+    /// # Errors
+    /// The loss of the server, or that what came before could not be undone with what follows.
+    pub(super) async fn end_extended(&mut self, index: usize) -> Result<(), Error> {
+        self.fetch().await?;
+        self.sync_quietly(&[index]).await?;
+        self.leases[index].lease.settle().await
+    }
+
+    /// Follows what was executed, in its order.
+    fn note_done(&mut self, done: Vec<Done>) {
+        for done in done {
+            match done {
+                Done::Set(set) => {
+                    if self.note_set(&set).is_err() {
+                        self.leases
+                            .iter_mut()
+                            .for_each(|held| held.ask_settings = true);
+                    }
+                }
+                Done::Savepoint(savepoint) => self.note_savepoint(&savepoint),
+            }
+        }
+    }
+
     async fn after_sync(&mut self, failed: bool) {
         let failed = failed || self.leases.iter().any(|held| held.lease.error.is_some());
-        let sets = std::mem::take(&mut self.batch.sets);
+        let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
         let changed_schema = std::mem::take(&mut self.batch.changed_schema);
-        if !failed {
-            sets.iter().for_each(|set| self.note_set(set));
-        } else if !sets.is_empty() || discarded {
-            // Some of it may have been committed before the error: nobody knows what they have.
-            self.leases
-                .iter_mut()
-                .for_each(|held| held.lease.tainted = true);
+        if failed && !(done.is_empty() && !discarded) {
+            // Some of it may have been committed before the error: only the servers know.
+            self.custom_settings
+                .extend(done.into_iter().filter_map(|done| match done {
+                    Done::Set(set) => set.name,
+                    Done::Savepoint(_) => None,
+                }));
+            for held in &mut self.leases {
+                held.lease.tainted = true;
+                held.ask_settings = true;
+            }
+        } else {
+            self.note_done(done);
+        }
+        self.observe_block();
+        if failed && self.block.is_none() {
+            self.drop_changes();
         }
         self.forget_rejected();
         let now = Instant::now();
-        self.settle(now);
+        self.settle(now).await;
         if !self.leases.is_empty() {
             self.restore_settings().await;
         }

@@ -17,64 +17,7 @@ pub(super) fn set_tag(set: &SetStatement) -> &'static str {
     if set.value.is_some() { "SET" } else { "RESET" }
 }
 
-/// What a DEALLOCATE names. PostgreSQL keeps one set of statements for SQL's PREPARE and the
-/// protocol's Parse; here the latter are the session's, and live on no server in particular.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Deallocated {
-    All,
-    Name(String),
-}
-
-impl Deallocated {
-    /// `None` for any other statement.
-    pub(super) fn read(sql: &str) -> Option<Self> {
-        let words = planner::leading_words(sql, 3);
-        let (verb, mut rest) = words.split_first()?;
-        if !verb.eq_ignore_ascii_case("deallocate") {
-            return None;
-        }
-        if rest.len() > 1 && rest[0].eq_ignore_ascii_case("prepare") && rest[1] != ";" {
-            rest = &rest[1..];
-        }
-        let name = rest.first()?;
-        Some(match name.strip_prefix('"') {
-            Some(quoted) => Self::Name(quoted.trim_end_matches('"').replace("\"\"", "\"")),
-            None if name.eq_ignore_ascii_case("all") => Self::All,
-            None => Self::Name(name.to_ascii_lowercase()),
-        })
-    }
-}
-
 impl Session {
-    /// True when no server needs to be told.
-    pub(super) fn knows_alone(&self, deallocated: &Deallocated) -> bool {
-        match deallocated {
-            Deallocated::All => self.leases.iter().all(|held| held.pinned.is_none()),
-            Deallocated::Name(name) => self.batch.has_statement(name.as_bytes()),
-        }
-    }
-
-    /// Forgets the protocol's statements that a DEALLOCATE names. Answers the command tag, or
-    /// nothing if the statement has to go to the server.
-    pub(super) fn deallocate(&mut self, sql: &str) -> Option<&'static str> {
-        let deallocated = Deallocated::read(sql)?;
-        let alone = self.knows_alone(&deallocated);
-        let tag = match deallocated {
-            Deallocated::All => {
-                self.batch.forget_statements();
-                // A pinned server is told, and drops what we prepared there as well.
-                let told = self.leases.iter_mut().filter(|held| held.pinned.is_some());
-                told.for_each(|held| held.lease.forget_prepared());
-                "DEALLOCATE ALL"
-            }
-            Deallocated::Name(name) => {
-                self.batch.forget_statement(name.as_bytes());
-                "DEALLOCATE"
-            }
-        };
-        alone.then_some(tag)
-    }
-
     /// `SET ringway.route = …` and `RESET ringway.route`.
     ///
     /// # Errors
@@ -146,27 +89,4 @@ fn unrecognized(name: &str) -> Error {
         format!("unrecognized configuration parameter \"{name}\""),
     )
     .hint("Ringway knows ringway.route and ringway.version.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Deallocated::{self, All, Name};
-
-    #[test]
-    fn deallocate_names_what_postgresql_says() {
-        for (sql, expected) in [
-            ("DEALLOCATE a", Some(Name("a".into()))),
-            (
-                "/* x */ deallocate PREPARE \"A\"\"b\";",
-                Some(Name("A\"b".into())),
-            ),
-            ("DEALLOCATE ALL", Some(All)),
-            ("DEALLOCATE PREPARE ALL", Some(All)),
-            ("DEALLOCATE prepare;", Some(Name("prepare".into()))),
-            ("DISCARD ALL", None),
-            ("", None),
-        ] {
-            assert_eq!(Deallocated::read(sql), expected, "{sql}");
-        }
-    }
 }

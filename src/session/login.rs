@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::shared::{Directory, Newcomer, Registration, Shared};
-use super::{Login, Session, auth, hints::Hints, settings, startup};
+use super::{Login, Session, auth, hints::Hints, settings, startup, state};
 use crate::backend::cancel;
-use crate::backend::server::Settings;
+use crate::backend::server::{self, Settings};
 use crate::config::{ADMIN_DATABASE, ClientAuth, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
@@ -77,6 +77,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             db,
             user,
             settings,
+            parameters,
             hints,
             registration,
         }) => {
@@ -85,6 +86,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
                 inbox,
                 user,
                 settings,
+                parameters,
                 hints,
             };
             let info = Arc::clone(&registration.info);
@@ -112,6 +114,7 @@ enum Welcomed {
         db: Arc<Database>,
         user: ServerUser,
         settings: Arc<Settings>,
+        parameters: Parameters,
         hints: Hints,
         registration: Registration,
     },
@@ -183,6 +186,7 @@ async fn welcome(
         db,
         user,
         settings,
+        parameters,
         hints,
         registration,
     })
@@ -268,11 +272,8 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
             ));
         }
         settings::check(&name, value, assumed)?;
-        let value = value.replace('\'', "''");
-        wanted.insert(
-            name.clone(),
-            format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"),
-        );
+        let sql = state::set_config(&name, value);
+        wanted.insert(name, sql);
     }
     Ok((wanted, hints))
 }
@@ -291,15 +292,12 @@ async fn parameters(
     let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
     let mut lease = db.pool(shard, endpoint, user)?.checkout().await?;
     settings::apply_settings(&mut lease, &settings).await?;
-    let reported = lease.parameters.iter();
-    let mut reported: Vec<_> = reported.map(|(k, v)| (k.clone(), v.clone())).collect();
-    reported.sort();
-    let parameters = Arc::new(reported);
+    let parameters = Arc::clone(&lease.parameters);
     db.remember_welcome(&user.name, &settings, &parameters);
     Ok((settings, parameters))
 }
 
-fn admin_parameters() -> Vec<(String, String)> {
+fn admin_parameters() -> server::Parameters {
     [
         (
             "server_version",

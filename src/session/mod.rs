@@ -7,16 +7,20 @@
 
 pub mod auth;
 mod block;
+mod changes;
 mod exchange;
 mod extended;
 pub mod hints;
+mod listening;
 mod local;
 pub mod login;
+mod prepared;
 mod routed;
 mod settings;
 mod shared;
 mod simple;
 pub mod startup;
+mod state;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -26,14 +30,14 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardId;
-use planner::plan::SetStatement;
+use planner::plan::Pin;
 use planner::shape::Shape;
 
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Mark};
 use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
-use crate::executor::database::{Database, parse_context};
+use crate::executor::database::{Database, Parameters, parse_context};
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
@@ -55,10 +59,14 @@ pub struct Session {
     settings: Arc<Settings>,
     /// Of these settings, those under which statements are parsed.
     context: Arc<str>,
-    /// SETs of the open transaction, to be kept if it commits.
-    pending_sets: Vec<SetStatement>,
-    /// The open transaction has used savepoints.
-    savepoints: bool,
+    /// What the client was told by ParameterStatus.
+    told: Parameters,
+    changes: changes::Changes,
+    /// Names of custom settings that a server has to be asked for.
+    custom_settings: Vec<String>,
+    /// The statement at hand sets one whose name cannot be told.
+    names_unknown: bool,
+    listening: Option<Box<listening::Listening>>,
     block: block::Block,
     /// When the first statement of the open transaction came.
     transaction_start: Option<Instant>,
@@ -103,11 +111,23 @@ struct Enlisted {
     /// What it did must be seen by this session's later reads.
     leaves_mark: bool,
     /// Why it stays with this client, once it must.
-    pinned: Option<&'static str>,
+    pinned: Option<Pinned>,
+    /// Something that pins may be gone at the end of this transaction.
+    may_release: bool,
+    /// Only the server can tell what settings it has after this transaction.
+    ask_settings: bool,
     /// Extended-protocol messages were sent since the last Sync.
     needs_sync: bool,
     /// A SET or RESET of this transaction ran here.
     ran_set: bool,
+}
+
+/// Why a server connection stays with its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pinned {
+    /// The pool's mode is session.
+    Mode,
+    By(Pin),
 }
 
 /// What a login established.
@@ -118,6 +138,8 @@ pub struct Login {
     pub user: ServerUser,
     /// Shared among clients that asked for the same.
     pub settings: Arc<Settings>,
+    /// What the client was told of the server.
+    pub parameters: Parameters,
     pub hints: hints::Hints,
 }
 
@@ -140,8 +162,11 @@ impl Session {
             context: parse_context(&login.settings),
             base: Settings::clone(&login.settings),
             settings: login.settings,
-            pending_sets: Vec::new(),
-            savepoints: false,
+            told: login.parameters,
+            changes: changes::Changes::default(),
+            custom_settings: Vec::new(),
+            names_unknown: false,
+            listening: None,
             block: block::Block::None,
             transaction_start: None,
             leases: Vec::new(),
@@ -243,6 +268,7 @@ impl Session {
                     return Ok(Some(header));
                 }
             }
+            self.deliver()?;
             if self.client.drain().await.is_err() || !self.wait_for_client().await? {
                 return Ok(None);
             }
@@ -257,17 +283,23 @@ impl Session {
                 self.client.shrink();
                 self.shape = Shape::default();
             }
+            let mailbox = self.mailbox().filter(|_| self.takes_mail()).cloned();
             let fill = self.client.fill();
+            let fill = listening::or_mail(mailbox.as_deref(), fill);
             let read = match self.block.is_none() {
                 true => self.shared.unless_stopping(fill).await?,
                 false => fill.await,
             };
             return Ok(read.is_ok_and(|read| read > 0));
         }
+        let mailbox = self.mailbox().filter(|_| self.takes_mail()).cloned();
         let (client, leases) = (&mut self.client, &mut self.leases);
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
+            if mailbox.as_ref().is_some_and(|mailbox| mailbox.has_mail()) {
+                return Poll::Ready(Ok(true));
+            }
             if between_transactions && self.shared.is_stopping() {
                 return Poll::Ready(Err(shared::shut_down()));
             }
@@ -334,7 +366,10 @@ impl Session {
 
     /// Returns one server connection, cleaning it first when something may have been left on it.
     fn give_back(&self, held: Enlisted) {
+        let mut held = held;
+        held.close_if_loaded();
         let mut lease = held.lease;
+        lease.mailbox = None;
         if !lease.tainted || !lease.is_clean() {
             return;
         }

@@ -40,13 +40,33 @@ impl Session {
             Ok(decided) => decided,
             Err(error) => return Err(Box::pin(self.syntax_error_or(error, sql, &[])).await),
         };
+        if plan.effect == SessionEffect::Settings {
+            self.check_settings_named(values.sql, &[])?;
+            if self.db.config.is_sharded() && !self.block.is_none() {
+                // Every shard of the transaction has to hear of it.
+                Box::pin(self.on_all_enlisted(frame)).await?;
+                self.leases
+                    .iter_mut()
+                    .for_each(|held| held.ask_settings |= held.ran_set);
+                return Ok(());
+            }
+        }
         let routes = &self.db.metrics.routes;
         match route.execution {
             Execution::Direct => {
                 routes.increment(RouteKind::Direct);
                 self.check_transaction_control(&plan.statement, sql)?;
                 let shard = self.pick_shard(&route.shards);
+                if plan.statement == Statement::Notify {
+                    self.note_notify();
+                }
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
+                let result = match (result, &plan.statement) {
+                    (Ok(index), Statement::Multiple(known)) => {
+                        self.follow_multiple(index, known, &plan.effect)
+                    }
+                    (result, _) => result.map(drop),
+                };
                 if matches!(plan.statement, Statement::Ddl { .. }) {
                     Box::pin(self.db.cluster.reload_catalog()).await;
                 }
@@ -142,7 +162,7 @@ impl Session {
         sql: &[u8],
     ) -> Result<(), Error> {
         let hides_some = match statement {
-            Statement::Multiple => true,
+            Statement::Multiple(_) => true,
             Statement::Other => {
                 let text = std::str::from_utf8(sql).unwrap_or_default();
                 let word = planner::leading_words(text, 1)
@@ -161,12 +181,18 @@ impl Session {
             | Statement::Begin { .. }
             | Statement::Commit
             | Statement::Rollback
-            | Statement::Savepoint
+            | Statement::Savepoint(_)
             | Statement::TwoPhase
             | Statement::Set(_)
             | Statement::Show(_)
             | Statement::CopyIn
             | Statement::CopyOut
+            | Statement::Prepare(_)
+            | Statement::Execute(_)
+            | Statement::Deallocate(_)
+            | Statement::Listen(_)
+            | Statement::Unlisten(_)
+            | Statement::Notify
             | Statement::ExplainRoute { .. } => false,
         };
         let enlisted = self.leases.iter().filter(|held| held.in_block).count();
@@ -320,7 +346,7 @@ impl Session {
         let mut indexes = Vec::new();
         for shard in shards.as_slice() {
             let index = self.enlist(*shard, Access::Primary).await?;
-            self.note_effect(index, &plan.effect);
+            self.admit(index, &plan.effect).await?;
             indexes.push(index);
         }
         let mut servers = pick(&mut self.leases, &indexes);

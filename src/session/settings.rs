@@ -111,17 +111,40 @@ pub(super) fn keep_setting(settings: &mut Settings, base: &Settings, set: &SetSt
             settings.extend(kept);
         }
         (Some(name), Some(value)) => {
-            settings.insert(name.clone(), format!("SET {name} = {value}"));
+            undo_role(settings, name);
+            let sql = format!("SET {} = {value}", written(name));
+            settings.insert(name.clone(), sql);
         }
         (Some(name), None) => match base.get(name) {
             Some(initial) => {
                 settings.insert(name.clone(), initial.clone());
             }
             None => {
+                undo_role(settings, name);
                 settings.remove(name);
             }
         },
     }
+}
+
+/// SET SESSION AUTHORIZATION ends SET ROLE.
+fn undo_role(settings: &mut Settings, name: &str) {
+    if name == "session_authorization" {
+        settings.remove("role");
+    }
+}
+
+/// A setting's name as SET and RESET take it.
+fn written(name: &str) -> String {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.';
+    if name.bytes().all(plain) {
+        return name.to_owned();
+    }
+    let parts: Vec<_> = name
+        .split('.')
+        .map(|part| part.replace('"', "\"\""))
+        .collect();
+    format!("\"{}\"", parts.join("\".\""))
 }
 
 /// Makes the server's settings what the client asked for; costs nothing when they are.
@@ -143,21 +166,59 @@ pub(super) async fn apply_settings(
 /// Statements that turn settings `from` into `to`.
 fn settings_diff(from: &Settings, to: &Settings) -> String {
     let mut sql = String::new();
-    for name in from.keys().filter(|name| !to.contains_key(*name)) {
-        sql.push_str(&format!("RESET {name};"));
+    // Who one is decides what one may set: that comes off first and on last, the role on top.
+    let is_who = |name: &&String| WHO.contains(&name.as_str());
+    let whos = from.keys().chain(to.keys()).any(|name| is_who(&name));
+    if whos {
+        sql.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;");
     }
-    for (name, statement) in to {
-        if from.get(name) != Some(statement) {
-            sql.push_str(statement);
-            sql.push(';');
-        }
+    let gone = from
+        .keys()
+        .filter(|name| !is_who(name) && !to.contains_key(*name));
+    for name in gone {
+        sql.push_str(&format!("RESET {};", written(name)));
+    }
+    let new = to
+        .iter()
+        .filter(|(name, statement)| !is_who(name) && from.get(*name) != Some(statement));
+    for statement in new
+        .map(|(_, statement)| statement)
+        .chain(WHO.iter().filter_map(|name| to.get(*name)))
+    {
+        sql.push_str(statement);
+        sql.push(';');
     }
     sql
 }
 
+/// In the order in which they have to be set.
+const WHO: [&str; 2] = ["session_authorization", "role"];
+
 impl super::Session {
+    /// What a RESET has to be followed by: the client's own startup settings, where it had any.
+    pub(super) fn base_of(&self, set: &SetStatement) -> Option<String> {
+        if self.base.is_empty() || set.value.is_some() || set.local {
+            return None;
+        }
+        match &set.name {
+            Some(name) => self.base.get(name).cloned(),
+            None => {
+                let all: Vec<_> = self.base.values().map(String::as_str).collect();
+                Some(all.join(";"))
+            }
+        }
+    }
+
     /// As [`check`], for a SET of this session.
     pub(super) fn check_set(&self, set: &SetStatement) -> Result<(), Error> {
+        if set.name.as_deref() == Some("client_encoding") && self.listening.is_some() {
+            let message = "cannot set client_encoding in a session that listens";
+            return Err(Error::new(Fault::Client, "0A000", message)
+                .detail(
+                    "Notifications come over a connection of all clients, whose encoding is UTF8.",
+                )
+                .hint("Use another connection."));
+        }
         let catalog = self.db.cluster.catalog();
         match (&set.name, &set.value) {
             (Some(name), Some(value)) => check(name, value, Assumptions::of(&self.db, &catalog)),
@@ -236,5 +297,17 @@ mod tests {
             ("z".into(), "SET z = 1".into()),
         ]);
         assert_eq!(settings_diff(&a, &b), "RESET x;SET z = 1;");
+        let who = Settings::from([
+            ("role".into(), "SET role = r".into()),
+            (
+                "session_authorization".into(),
+                "SET session_authorization = s".into(),
+            ),
+        ]);
+        assert_eq!(
+            settings_diff(&a, &who),
+            "RESET SESSION AUTHORIZATION;RESET ROLE;RESET x;RESET y;\
+             SET session_authorization = s;SET role = r;"
+        );
     }
 }

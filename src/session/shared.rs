@@ -205,7 +205,17 @@ impl Shared {
     /// transaction.
     pub fn replace(&self, directory: Directory) {
         let generation = directory.generation;
-        self.directory.store(Arc::new(directory));
+        let old = self.directory.swap(Arc::new(directory));
+        let new = self.directory.load();
+        for (name, db) in &old.databases {
+            if !new
+                .databases
+                .get(name)
+                .is_some_and(|kept| Arc::ptr_eq(kept, db))
+            {
+                db.hub.retire();
+            }
+        }
         self.generation.store(generation, Relaxed);
     }
 

@@ -43,15 +43,15 @@ impl Session {
                 "The call names a function by OID, so the shards it concerns cannot be known.",
                 "Call the function with SELECT.",
             ))),
-            false => {
-                self.run_whole(
+            false => self
+                .run_whole(
                     frame,
                     ShardId(0),
                     Access::Write,
                     &SessionEffect::Taint("function call"),
                 )
                 .await
-            }
+                .map(drop),
         };
         self.answer(result, start).await
     }
@@ -68,7 +68,7 @@ impl Session {
             self.ready();
         }
         let now = Instant::now();
-        self.settle(now);
+        self.settle(now).await;
         self.restore_settings().await;
         self.count_statements(1, now.duration_since(start));
         Ok(())
@@ -120,6 +120,7 @@ impl Session {
             &SessionEffect::Taint("unreadable text"),
         )
         .await
+        .map(drop)
     }
 
     async fn planned(
@@ -130,16 +131,10 @@ impl Session {
     ) -> Result<(), Error> {
         let allowed_when_failed = matches!(
             plan.statement,
-            Statement::Commit | Statement::Rollback | Statement::Savepoint | Statement::Empty
+            Statement::Commit | Statement::Rollback | Statement::Savepoint(_) | Statement::Empty
         );
         if self.block.is_failed() && !allowed_when_failed {
-            return Err(aborted());
-        }
-        if plan.statement == Statement::Other
-            && let Some(tag) = self.deallocate(text_of(&frame))
-        {
-            self.complete(tag);
-            return Ok(());
+            return self.ask_failed(frame).await;
         }
         match &plan.statement {
             Statement::Empty => {
@@ -152,10 +147,13 @@ impl Session {
                 self.end_block(frame, plan.statement == Statement::Commit)
                     .await
             }
-            Statement::Savepoint => {
+            Statement::Savepoint(savepoint) => {
                 self.check_revivable()?;
-                self.savepoints = true;
-                self.on_all_enlisted(frame).await
+                self.on_all_enlisted(frame).await?;
+                if self.leases.iter().all(|held| held.lease.error.is_none()) {
+                    self.note_savepoint(savepoint);
+                }
+                Ok(())
             }
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
                 self.db.metrics.routes.increment(RouteKind::Local);
@@ -166,10 +164,53 @@ impl Session {
             }
             Statement::Set(set) => {
                 self.check_set(set)?;
-                self.on_all_enlisted(frame).await?;
-                if self.leases.iter().all(|held| held.lease.error.is_none()) {
-                    self.note_set(set);
+                match self.base_of(set) {
+                    None => self.on_all_enlisted(frame).await?,
+                    Some(base) => {
+                        let sql = format!("{};{base}", text_of(&frame).trim_end_matches(';'));
+                        Box::pin(self.on_all_quietly(&sql)).await?;
+                        self.note_set(set)?;
+                        self.complete("RESET");
+                        return Ok(());
+                    }
                 }
+                if self.leases.iter().all(|held| held.lease.error.is_none()) {
+                    self.note_set(set)?;
+                }
+                Ok(())
+            }
+            Statement::Prepare(prepare) => {
+                let sql = text_of(&frame).to_owned();
+                Box::pin(self.prepare_sql(prepare, &sql)).await?;
+                self.complete("PREPARE");
+                Ok(())
+            }
+            Statement::Execute(execute) if !self.is_servers_own(&execute.name) => {
+                let sql = text_of(&frame).to_owned();
+                Box::pin(self.execute_simple(execute, &sql)).await
+            }
+            Statement::Deallocate(name)
+                if !name
+                    .as_deref()
+                    .is_some_and(|name| self.is_servers_own(name)) =>
+            {
+                let tag = Box::pin(self.deallocate(name.as_deref())).await?;
+                self.complete(tag);
+                Ok(())
+            }
+            Statement::Listen(channel) if !self.is_session_mode() => {
+                Box::pin(self.listen(channel)).await?;
+                self.complete("LISTEN");
+                Ok(())
+            }
+            Statement::Unlisten(channel) if !self.is_session_mode() => {
+                Box::pin(self.unlisten(channel.as_ref())).await?;
+                self.complete("UNLISTEN");
+                Ok(())
+            }
+            Statement::Notify if self.listening.is_some() && self.block.is_none() => {
+                Box::pin(self.notify(text_of(&frame))).await?;
+                self.complete("NOTIFY");
                 Ok(())
             }
             Statement::Show(name) if local::is_ours(Some(name)) => {
@@ -198,13 +239,37 @@ impl Session {
             | Statement::Show(_)
             | Statement::CopyIn
             | Statement::CopyOut
+            | Statement::Execute(_)
+            | Statement::Deallocate(_)
+            | Statement::Listen(_)
+            | Statement::Unlisten(_)
+            | Statement::Notify
             | Statement::Other
-            | Statement::Multiple => self.routed_simple(frame, &plan, &shape.pieces).await,
+            | Statement::Multiple(_) => self.routed_simple(frame, &plan, &shape.pieces).await,
+        }
+    }
+
+    /// In a failed block PostgreSQL still tells a mistake in the text from what it refuses to run.
+    async fn ask_failed(&mut self, frame: BytesMut) -> Result<(), Error> {
+        let mut enlisted = (0..self.leases.len()).filter(|i| self.leases[*i].in_block);
+        match (enlisted.next(), enlisted.next()) {
+            (Some(index), None) => {
+                // The text may end the block and go on.
+                self.leases[index].lease.tainted = true;
+                self.leases[index].ask_settings = true;
+                self.run_on(index, frame).await
+            }
+            _ => Err(aborted()),
         }
     }
 
     /// ReadyForQuery of our own.
     pub(super) fn ready(&mut self) {
+        if self.block.is_none()
+            && let Some(mailbox) = self.mailbox().cloned()
+        {
+            mailbox.empty(&mut self.client.outbox);
+        }
         let status = self.status().byte();
         write::ready(&mut self.client.outbox, status);
     }
@@ -216,9 +281,9 @@ impl Session {
         shard: ShardId,
         access: Access,
         effect: &SessionEffect,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         let index = self.enlist(shard, access).await?;
-        self.note_effect(index, effect);
+        self.admit(index, effect).await?;
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();
         lease.send_frame(frame);
@@ -229,7 +294,7 @@ impl Session {
         if *effect == SessionEffect::DiscardAll && self.leases[index].lease.error.is_none() {
             self.discard_all(index);
         }
-        Ok(())
+        Ok(index)
     }
 
     async fn begin(&mut self, frame: BytesMut) -> Result<(), Error> {
@@ -267,7 +332,10 @@ impl Session {
         else {
             let committed = commit && !self.block.is_failed();
             self.block = Block::None;
-            self.pending_sets.clear();
+            match committed {
+                true => self.keep_changes(),
+                false => self.drop_changes(),
+            }
             self.complete(if committed { "COMMIT" } else { "ROLLBACK" });
             return Ok(());
         };
@@ -285,7 +353,18 @@ impl Session {
                 return Ok(());
             }
         }
-        self.run_on(decisive, frame).await?;
+        let notified = self
+            .listening
+            .as_ref()
+            .is_some_and(|listening| listening.notified);
+        if notified {
+            // Its own notifications come before ReadyForQuery, so that has to wait.
+            let lease = &mut self.leases[decisive].lease;
+            lease.settle().await?;
+            lease.run_hidden(text_of(&frame)).await?;
+        } else {
+            self.run_on(decisive, frame).await?;
+        }
         let committed = self.leases[decisive].lease.tag == "COMMIT"
             && self.leases[decisive].lease.error.is_none();
         for index in enlisted.into_iter().filter(|i| *i != decisive) {
@@ -295,6 +374,11 @@ impl Session {
             if lease.status != Status::Idle && lease.run_hidden(verb).await.is_err() {
                 lease.doubt.get_or_insert("it failed to end a transaction");
             }
+        }
+        if notified {
+            Box::pin(self.await_own_notifications()).await;
+            self.block = Block::None;
+            self.complete(if committed { "COMMIT" } else { "ROLLBACK" });
         }
         Ok(())
     }
@@ -309,8 +393,26 @@ impl Session {
     }
 
     /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
-    async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<(), Error> {
+    pub(super) async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<(), Error> {
         let sql = text_of(&frame).to_owned();
+        let first = self.first_enlisted().await?;
+        self.run_on(first, frame).await?;
+        if self.leases[first].lease.error.is_some() {
+            return Ok(());
+        }
+        self.on_others(first, &sql).await
+    }
+
+    /// As [`Session::on_all_enlisted`], without the client seeing it.
+    async fn on_all_quietly(&mut self, sql: &str) -> Result<(), Error> {
+        let first = self.first_enlisted().await?;
+        let lease = &mut self.leases[first].lease;
+        lease.settle().await?;
+        lease.run_hidden(sql).await?;
+        self.on_others(first, sql).await
+    }
+
+    async fn first_enlisted(&mut self) -> Result<usize, Error> {
         let in_block = self.leases.iter().position(|held| held.in_block);
         let pinned = || self.leases.iter().position(|held| held.pinned.is_some());
         let first = match in_block.or_else(pinned) {
@@ -321,10 +423,10 @@ impl Session {
             self.enlist(self.leases[first].shard, Access::Primary)
                 .await?;
         }
-        self.run_on(first, frame).await?;
-        if self.leases[first].lease.error.is_some() {
-            return Ok(());
-        }
+        Ok(first)
+    }
+
+    async fn on_others(&mut self, first: usize, sql: &str) -> Result<(), Error> {
         for held in self
             .leases
             .iter_mut()
@@ -332,7 +434,7 @@ impl Session {
             .filter(|(i, held)| *i != first && held.in_block)
             .map(|(_, h)| h)
         {
-            held.lease.run_hidden(&sql).await.map_err(Error::fatal)?;
+            held.lease.run_hidden(sql).await.map_err(Error::fatal)?;
         }
         for held in self.leases.iter_mut().filter(|held| held.in_block) {
             held.ran_set = true;
@@ -350,7 +452,7 @@ impl Session {
         Ok(())
     }
 
-    async fn run_on(&mut self, index: usize, frame: BytesMut) -> Result<(), Error> {
+    pub(super) async fn run_on(&mut self, index: usize, frame: BytesMut) -> Result<(), Error> {
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();
         lease.tag.clear();
@@ -361,30 +463,20 @@ impl Session {
     fn complete(&mut self, tag: &str) {
         self.db.metrics.routes.increment(RouteKind::Local);
         write::command_complete(&mut self.client.outbox, tag);
+        for index in 0..self.leases.len() {
+            self.tell_parameters(index);
+        }
         self.ready();
     }
 
     /// A WARNING, as PostgreSQL sends it.
     pub(super) fn warn(&mut self, code: &str, message: &str) {
-        let out = &mut self.client.outbox;
-        write::frame(out, b'N', |out| {
-            for (field, text) in [
-                (b'S', "WARNING"),
-                (b'V', "WARNING"),
-                (b'C', code),
-                (b'M', message),
-            ] {
-                out.extend_from_slice(&[field]);
-                out.extend_from_slice(text.as_bytes());
-                out.extend_from_slice(b"\0");
-            }
-            out.extend_from_slice(b"\0");
-        });
+        write::notice(&mut self.client.outbox, "WARNING", code, message, "");
     }
 }
 
 /// The text of a Query frame that was checked to be UTF-8.
-fn text_of(frame: &[u8]) -> &str {
+pub(super) fn text_of(frame: &[u8]) -> &str {
     frame
         .get(HEADER..)
         .and_then(|body| frontend::query(body).ok())

@@ -10,6 +10,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::backend::server::Parameters;
 use crate::config::ServerTls;
 use crate::error::{Error, Fault, Result};
 use crate::net::TlsAcceptor;
@@ -25,7 +26,7 @@ pub fn cancel_key_len(minor: u16) -> usize {
 
 /// Appends what follows AuthenticationOk: the settings as the client should assume them, its
 /// cancel key (see [`cancel_key_len`]) and the first ReadyForQuery.
-pub fn write_welcome(out: &mut BytesMut, parameters: &[(String, String)], pid: i32, key: &[u8]) {
+pub fn write_welcome(out: &mut BytesMut, parameters: &Parameters, pid: i32, key: &[u8]) {
     for (name, value) in parameters {
         write::parameter_status(out, name, value);
     }

@@ -119,3 +119,22 @@ pub fn text_row(out: &mut BytesMut, values: &[Option<&str>]) {
         }
     });
 }
+
+/// A NoticeResponse; `detail` may be empty.
+pub fn notice(out: &mut BytesMut, severity: &str, code: &str, message: &str, detail: &str) {
+    frame(out, b'N', |out| {
+        for (field, text) in [
+            (b'S', severity),
+            (b'V', severity),
+            (b'C', code),
+            (b'M', message),
+            (b'D', detail),
+        ] {
+            if !text.is_empty() {
+                out.put_u8(field);
+                cstr(out, text.as_bytes());
+            }
+        }
+        out.put_u8(0);
+    });
+}

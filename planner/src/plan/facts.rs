@@ -13,7 +13,7 @@ use super::parse::{Parsed, Source};
 use super::scope::{folded, is_system, object_name};
 use super::unread;
 use crate::catalog::{Catalog, RelationKind, Table, TableClass, Volatility};
-use crate::plan::{Access, PlanOptions, SessionEffect};
+use crate::plan::{self, Access, PlanOptions, SessionEffect};
 use crate::topology::ShardId;
 
 /// What the rest of the planner asks for, by reference.
@@ -217,10 +217,7 @@ impl Visitor for Walk<'_> {
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
         if let Some(into) = &select.into {
             let (creates, effect) = if into.temporary {
-                (
-                    Creates::Temporary,
-                    SessionEffect::Pin("it creates a temporary table"),
-                )
+                (Creates::Temporary, SessionEffect::Pin(plan::Pin::Temporary))
             } else {
                 (Creates::Table, SessionEffect::None)
             };

@@ -1,7 +1,7 @@
 //! What calling a function means for where a statement may run and what it leaves behind.
 
 use crate::catalog::{Catalog, Volatility};
-use crate::plan::{Access, SessionEffect};
+use crate::plan::{Access, Pin, SessionEffect};
 
 /// What a statement, or a part of it, does beyond its tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl Conduct {
     }
 }
 
-pub(super) fn worse_access(a: Access, b: Access) -> Access {
+/// What is needed for both.
+pub fn worse_access(a: Access, b: Access) -> Access {
     match (a, b) {
         (Access::Write, _) | (_, Access::Write) => Access::Write,
         (Access::Primary, _) | (_, Access::Primary) => Access::Primary,
@@ -37,14 +38,23 @@ pub(super) fn worse_access(a: Access, b: Access) -> Access {
     }
 }
 
-pub(super) fn worse_effect(a: SessionEffect, b: SessionEffect) -> SessionEffect {
+/// What both leave behind.
+pub fn worse_effect(a: SessionEffect, b: SessionEffect) -> SessionEffect {
     let rank = |effect: &SessionEffect| match effect {
         SessionEffect::None => 0,
-        SessionEffect::DiscardAll => 1,
-        SessionEffect::Taint(_) => 2,
-        SessionEffect::Pin(_) => 3,
+        SessionEffect::Releases => 1,
+        SessionEffect::DiscardAll => 2,
+        SessionEffect::Settings => 3,
+        SessionEffect::Taint(_) => 4,
+        SessionEffect::Pin(_) => 5,
     };
-    if rank(&b) > rank(&a) { b } else { a }
+    match (&a, &b) {
+        // Both have to be seen to, which only the connection itself can.
+        (SessionEffect::Settings, SessionEffect::Taint(_))
+        | (SessionEffect::Taint(_), SessionEffect::Settings) => SessionEffect::Pin(Pin::Setting),
+        _ if rank(&b) > rank(&a) => b,
+        _ => a,
+    }
 }
 
 /// Volatile functions of PostgreSQL that a replica answers as well and that leave nothing behind.
@@ -99,20 +109,19 @@ pub(super) fn conduct(name: &str, ends_with_transaction: bool, catalog: &Catalog
     if name.starts_with("pg_advisory_xact_lock") || name.starts_with("pg_try_advisory_xact_lock") {
         return Conduct::new(Access::Primary, SessionEffect::None);
     }
+    if name.starts_with("pg_advisory_unlock") {
+        return Conduct::new(Access::Primary, SessionEffect::Releases);
+    }
     if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") {
-        let effect = SessionEffect::Pin("it takes or gives back an advisory lock of the session");
-        return Conduct::new(Access::Primary, effect);
+        return Conduct::new(Access::Primary, SessionEffect::Pin(Pin::AdvisoryLock));
     }
     match name {
-        "set_config" if ends_with_transaction => Conduct::new(Access::Primary, SessionEffect::None),
-        "set_config" => Conduct::new(
-            Access::Primary,
-            SessionEffect::Pin("set_config changes a session setting"),
-        ),
-        "currval" | "lastval" => Conduct::new(
-            Access::Primary,
-            SessionEffect::Pin("it asks what a sequence gave to this session"),
-        ),
+        // On several shards each of them has to hear of it.
+        "set_config" if ends_with_transaction && !catalog.is_sharded() => {
+            Conduct::new(Access::Primary, SessionEffect::None)
+        }
+        "set_config" => Conduct::new(Access::Primary, SessionEffect::Settings),
+        "currval" | "lastval" => Conduct::new(Access::Primary, SessionEffect::Pin(Pin::Sequence)),
         // Stable by name, but they take a transaction id, which a replica has none to give of.
         "txid_current" | "pg_current_xact_id" => Conduct::new(Access::Primary, SessionEffect::None),
         "pg_export_snapshot" => Conduct::new(Access::Primary, SessionEffect::None),
@@ -233,8 +242,11 @@ mod tests {
             of("nextval"),
             Conduct::new(Access::Write, SessionEffect::None)
         );
-        assert!(pins(of("pg_advisory_lock")) && pins(of("set_config")) && pins(of("lastval")));
-        assert!(!pins(conduct("set_config", true, &catalog())));
+        assert!(pins(of("pg_advisory_lock")) && pins(of("lastval")));
+        assert_eq!(of("pg_advisory_unlock").effect, SessionEffect::Releases);
+        assert_eq!(of("set_config").effect, SessionEffect::Settings);
+        let ends = conduct("set_config", true, &catalog());
+        assert_eq!(ends.effect, SessionEffect::None);
         assert!(taints(&of("mine")) && of("mine").access == Access::Write);
         assert!(taints(&of("unheard_of")) && of("unheard_of").access == Access::Write);
     }

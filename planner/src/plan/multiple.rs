@@ -4,41 +4,88 @@ use super::keys;
 use super::parse::Source;
 use super::{functions, refuse};
 use crate::catalog::Catalog;
-use crate::plan::{Access, KeySet, Many, Plan, PlanOptions, SessionEffect, Statement, Target};
+use crate::plan::{Access, KeySet, Many, Pin, Plan, PlanOptions, SessionEffect, Statement, Target};
 use crate::route::ValueRef;
 
 pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let mut known = Vec::new();
     let mut whole = Plan {
-        statement: Statement::Multiple,
+        statement: Statement::Multiple(Vec::new()),
         access: Access::Read,
         effect: SessionEffect::None,
         target: Target::AnyShard,
         reason: "the statements run together".into(),
     };
-    for range in source.statements() {
+    let ranges = source.statements();
+    let controls = ranges.iter().any(|range| {
+        let text = source.sql.get(range.clone()).unwrap_or_default();
+        controls_transaction(text)
+    });
+    for range in ranges {
         let text = source.sql.get(range.clone()).unwrap_or_default();
         let part = super::plan(text, catalog, options);
-        let effect = effect(&part);
+        let effect = effect(&part, controls);
         whole.access = functions::worse_access(whole.access, part.access);
+        if controls || is_session_s(&part.statement) {
+            whole.access = functions::worse_access(whole.access, Access::Primary);
+        }
         whole.effect = functions::worse_effect(whole.effect, effect);
         let target = in_whole(part.target, text, range.start, source);
         whole.target = both(whole.target, target);
+        known.extend(is_session_s(&part.statement).then_some(part.statement));
     }
-    whole
+    Plan {
+        statement: Statement::Multiple(known),
+        ..whole
+    }
 }
 
-/// What a statement leaves behind that the session does not see on its own.
-fn effect(part: &Plan) -> SessionEffect {
+/// Has a session to act on it, wherever it stands?
+fn is_session_s(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Set(_) | Statement::Deallocate(_) | Statement::Unlisten(_)
+    )
+}
+
+/// Begins it or ends a transaction or a part of one?
+fn controls_transaction(text: &str) -> bool {
+    const WORDS: [&str; 8] = [
+        "begin",
+        "start",
+        "commit",
+        "end",
+        "rollback",
+        "abort",
+        "savepoint",
+        "release",
+    ];
+    let first = crate::leading_words(text, 1);
+    let is = |known: &&str| {
+        first
+            .first()
+            .is_some_and(|word| word.eq_ignore_ascii_case(known))
+    };
+    WORDS.iter().any(|word| is(&word))
+}
+
+/// What a statement leaves behind that the session does not see on its own. `controls`: some of
+/// the text's statements may be undone while others are not.
+fn effect(part: &Plan, controls: bool) -> SessionEffect {
     match &part.statement {
+        Statement::Set(set) if set.local || !controls => SessionEffect::None,
+        Statement::Set(_) => SessionEffect::Settings,
+        Statement::Prepare(_) | Statement::Execute(_) => SessionEffect::Pin(Pin::Prepared),
+        Statement::Listen(_) => SessionEffect::Pin(Pin::Listen),
         Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
-        | Statement::Savepoint
-        | Statement::TwoPhase => {
-            SessionEffect::Pin("several statements with transaction control run as one query")
-        }
-        Statement::Set(_) => SessionEffect::Pin("SET runs in one query with other statements"),
-        Statement::Empty
+        | Statement::Savepoint(_)
+        | Statement::TwoPhase
+        | Statement::Deallocate(_)
+        | Statement::Unlisten(_)
+        | Statement::Notify
+        | Statement::Empty
         | Statement::Query
         | Statement::Insert
         | Statement::Update
@@ -49,7 +96,7 @@ fn effect(part: &Plan) -> SessionEffect {
         | Statement::CopyOut
         | Statement::ExplainRoute { .. }
         | Statement::Other
-        | Statement::Multiple => part.effect.clone(),
+        | Statement::Multiple(_) => part.effect.clone(),
     }
 }
 

@@ -74,6 +74,12 @@ impl<'a> Source<'a> {
             .all(|(n, keyword)| self.is(index + n, keyword))
     }
 
+    /// True when nothing but semicolons follows token `index`.
+    pub(super) fn is_last(&self, index: usize) -> bool {
+        let mut rest = self.tokens.iter().skip(index + 1);
+        rest.all(|token| token.kind == Kind::Semicolon)
+    }
+
     /// True when any token is this keyword.
     pub(super) fn has(&self, keyword: &str) -> bool {
         (0..self.tokens.len()).any(|index| self.is(index, keyword))

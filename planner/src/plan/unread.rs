@@ -10,7 +10,7 @@ use super::refuse;
 use super::scope::is_system;
 use crate::catalog::{Catalog, Table, TableClass};
 use crate::lexer::Kind;
-use crate::plan::{Access, Plan, SessionEffect, Statement, Target};
+use crate::plan::{Access, Pin, Plan, SessionEffect, Statement, Target};
 use crate::refusal::Refusal;
 use crate::topology::ShardId;
 
@@ -77,17 +77,7 @@ fn kind(source: &Source<'_>) -> Statement {
 
 /// What it may leave on its connection, by the words in it.
 fn effect(source: &Source<'_>) -> SessionEffect {
-    const PINNING: [&str; 9] = [
-        "prepare",
-        "listen",
-        "temp",
-        "temporary",
-        "load",
-        "hold",
-        "set_config",
-        "currval",
-        "lastval",
-    ];
+    const PINNING: [&str; 6] = ["prepare", "listen", "temp", "temporary", "load", "hold"];
     let names = |word: &str| source.has(word);
     let advisory = source.tokens.iter().enumerate().any(|(index, token)| {
         let word = source.word(index);
@@ -95,8 +85,14 @@ fn effect(source: &Source<'_>) -> SessionEffect {
             && (word.starts_with("pg_advisory_") || word.starts_with("pg_try_advisory_"))
             && !word.contains("_xact_")
     });
+    if names("set_config") {
+        return SessionEffect::Pin(Pin::Setting);
+    }
+    if names("currval") || names("lastval") {
+        return SessionEffect::Pin(Pin::Sequence);
+    }
     if advisory || PINNING.iter().any(|word| names(word)) {
-        return SessionEffect::Pin("it may leave something that the session needs again");
+        return SessionEffect::Pin(Pin::Unknown);
     }
     SessionEffect::Taint("the planner cannot tell what it leaves behind")
 }

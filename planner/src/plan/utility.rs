@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 
 use super::parse::Source;
-use super::{functions, keys, refuse, unread};
+use super::{functions, keys, prepared, refuse, unread};
 use crate::catalog::{Catalog, TableClass};
 use crate::lexer::Kind;
 use crate::plan::{
-    Access, Many, Plan, PlanOptions, SessionEffect, SetStatement, Statement, Target,
-    inner as plan_inner,
+    Access, Many, Pin, Plan, PlanOptions, Savepoint, SessionEffect, SetStatement, Statement,
+    Target, Within, inner as plan_inner,
 };
 use crate::topology::ShardId;
 
@@ -34,15 +34,29 @@ pub(super) fn plan(
         "discard" if source.is(1, "all") => {
             effect(SessionEffect::DiscardAll, "DISCARD ALL empties the session")
         }
-        "discard" => effect(SessionEffect::None, "it empties a part of the session"),
-        "prepare" | "execute" | "deallocate" => {
-            pinned("prepared statements made with SQL live on one server connection")
-        }
-        "listen" | "unlisten" => on_first_shard(pinned("LISTEN lives on one server connection")),
-        "notify" => on_first_shard(writes("all sessions must meet on one shard")),
-        "load" => pinned("LOAD changes the server process"),
+        "discard" => effect(SessionEffect::Releases, "it empties a part of the session"),
+        "prepare" => prepared::prepare(source).map_or_else(as_it_is, on_primary),
+        "execute" => prepared::execute(source).map_or_else(as_it_is, on_primary),
+        "deallocate" => prepared::deallocate(source).map_or_else(as_it_is, on_primary),
+        "listen" => match source.name(1) {
+            Some(channel) if source.is_last(1) => on_primary(Statement::Listen(channel)),
+            Some(_) | None => as_it_is(),
+        },
+        "unlisten" => match (source.name(1), token_text(source, 1)) {
+            (_, "*") if source.is_last(1) => on_primary(Statement::Unlisten(None)),
+            (Some(channel), _) if source.is_last(1) => {
+                on_primary(Statement::Unlisten(Some(channel)))
+            }
+            (Some(_) | None, _) => as_it_is(),
+        },
+        "notify" => Plan {
+            statement: Statement::Notify,
+            ..on_first_shard(writes("all sessions must meet on one shard"))
+        },
+        "load" => pinned(Pin::Loaded),
         "declare" => declare(source, catalog, options),
-        "fetch" | "move" | "close" => primary("a cursor lives in its transaction"),
+        "fetch" | "move" => primary("a cursor lives in its transaction"),
+        "close" => effect(SessionEffect::Releases, "a cursor lives in its transaction"),
         "lock" => lock(source, catalog),
         "copy" => copy(source, catalog, options),
         "explain" => explain(source, catalog, options),
@@ -50,7 +64,11 @@ pub(super) fn plan(
         "call" => unknown_code("CALL runs a procedure that is not known here", catalog),
         "create" => create(source, catalog),
         "vacuum" => ddl(source, catalog, false),
-        "alter" | "drop" | "reindex" | "cluster" => ddl(source, catalog, is_transactional(source)),
+        "drop" => Plan {
+            effect: SessionEffect::Releases,
+            ..ddl(source, catalog, is_transactional(source))
+        },
+        "alter" | "reindex" | "cluster" => ddl(source, catalog, is_transactional(source)),
         "analyze" | "analyse" | "comment" | "grant" | "revoke" | "truncate" | "refresh"
         | "checkpoint" | "security" | "reassign" | "import" => ddl(source, catalog, true),
         _ => unread::plan(source, catalog),
@@ -76,6 +94,14 @@ fn session(statement: Statement) -> Plan {
     }
 }
 
+/// The session acts on it; should it have to be routed, it runs on the primary.
+fn on_primary(statement: Statement) -> Plan {
+    Plan {
+        access: Access::Primary,
+        ..session(statement)
+    }
+}
+
 fn two_phase() -> Plan {
     Plan {
         access: Access::Write,
@@ -98,8 +124,13 @@ fn effect(effect: SessionEffect, reason: &'static str) -> Plan {
     other(Access::Primary, effect, reason)
 }
 
-fn pinned(why: &'static str) -> Plan {
-    other(Access::Primary, SessionEffect::Pin(why), why)
+fn pinned(pin: Pin) -> Plan {
+    other(Access::Primary, SessionEffect::Pin(pin), pin.why())
+}
+
+/// A text that PostgreSQL itself has to say something about.
+fn as_it_is() -> Plan {
+    primary("PostgreSQL tells what is wrong with it")
 }
 
 fn primary(reason: &'static str) -> Plan {
@@ -126,15 +157,28 @@ fn transaction(source: &Source<'_>) -> Plan {
             let read_only = (1..source.tokens.len()).any(|at| source.are(at, &["read", "only"]));
             session(Statement::Begin { read_only })
         }
-        "savepoint" | "release" => session(Statement::Savepoint),
+        "savepoint" => savepoint(source, 1, Savepoint::Define),
+        "release" => savepoint(source, 1, Savepoint::Release),
         "commit" | "rollback" if prepared() => two_phase(),
-        "rollback" if (1..3).any(|at| source.is(at, "to")) => session(Statement::Savepoint),
-        _ if chains => {
-            pinned("AND CHAIN begins the next transaction on the same server connection")
+        "rollback" if (1..3).any(|at| source.is(at, "to")) => {
+            let to = if source.is(1, "to") { 2 } else { 3 };
+            savepoint(source, to, Savepoint::RollbackTo)
         }
+        _ if chains => effect(
+            SessionEffect::Settings,
+            "AND CHAIN begins the next transaction on the same server connection",
+        ),
         "commit" | "end" => session(Statement::Commit),
         _ => session(Statement::Rollback),
     }
+}
+
+/// `make` of the savepoint named at token `at`, or behind the word SAVEPOINT there.
+fn savepoint(source: &Source<'_>, at: usize, make: fn(String) -> Savepoint) -> Plan {
+    let named = at + usize::from(source.is(at, "savepoint") && !source.is_last(at));
+    let name = source.name(named);
+    let name = name.unwrap_or_else(|| token_text(source, named).to_owned());
+    session(Statement::Savepoint(make(name)))
 }
 
 fn set(source: &Source<'_>) -> Plan {
@@ -142,10 +186,14 @@ fn set(source: &Source<'_>) -> Plan {
     let start =
         1 + usize::from(local || (source.is(1, "session") && !source.is(2, "characteristics")));
     if source.is(1, "transaction") || source.is(1, "constraints") {
-        return primary("it holds for this transaction only");
+        // Every shard of the transaction has to hear of it, as of SET LOCAL.
+        return set_value(source, true, source.word(1), 1);
     }
     if source.are(1, &["session", "characteristics"]) {
-        return pinned("it sets several defaults of the session at once");
+        return effect(
+            SessionEffect::Settings,
+            "it sets several defaults of the session at once",
+        );
     }
     if source.are(start, &["session", "authorization"]) {
         return set_value(source, local, "session_authorization".into(), start + 2);
@@ -157,7 +205,7 @@ fn set(source: &Source<'_>) -> Plan {
         "role" => return set_value(source, local, "role".into(), start + 1),
         "names" => return set_value(source, local, "client_encoding".into(), start + 1),
         "schema" => return set_value(source, local, "search_path".into(), start + 1),
-        "xml" => return pinned("SET XML OPTION changes a session setting"),
+        "xml" => return set_value(source, local, "xmloption".into(), start + 2),
         _ => {}
     }
     let (name, next) = setting_name(source, start);
@@ -170,7 +218,7 @@ fn set(source: &Source<'_>) -> Plan {
 
 /// PostgreSQL itself says what is wrong with it; if it is nothing, the session must not lose it.
 fn unreadable_set() -> Plan {
-    pinned("it may change a session setting")
+    effect(SessionEffect::Settings, "it may change a session setting")
 }
 
 /// `SET … name` with its value from token `start` on.
@@ -249,7 +297,7 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
         .map(|at| at + 1);
     let holds = (1..query.unwrap_or(0)).any(|at| source.are(at, &["with", "hold"]));
     let plan = if holds {
-        pinned("a cursor WITH HOLD outlives its transaction")
+        pinned(Pin::HeldCursor)
     } else {
         primary("a cursor lives in its transaction")
     };
@@ -416,6 +464,10 @@ fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
             inner: start..end.max(start),
         });
     }
+    if source.is(inner, "execute") {
+        let within = Within::Explain { runs };
+        return prepared::executed(source, inner, within).map_or_else(as_it_is, on_primary);
+    }
     let plan = in_place_of(plan, &source.sql[start..], catalog, options);
     if runs {
         return plan;
@@ -476,9 +528,13 @@ fn unknown_code(why: &'static str, catalog: &Catalog) -> Plan {
 
 fn create(source: &Source<'_>, catalog: &Catalog) -> Plan {
     let plan = ddl(source, catalog, is_transactional(source));
-    if (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary")) {
+    let temporary = (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary"));
+    if let Some(executes) = prepared::create_as(source, temporary) {
+        return on_primary(executes);
+    }
+    if temporary {
         return Plan {
-            effect: SessionEffect::Pin("temporary objects live in one server session"),
+            effect: SessionEffect::Pin(Pin::Temporary),
             target: Target::Refused(refuse::temporary()),
             ..plan
         };

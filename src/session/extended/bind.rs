@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use planner::plan::{Access, Statement};
+use planner::plan::{Access, ExecuteStatement, Pin, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
+use crate::session::prepared::Executed;
 use crate::session::{Enlisted, Prepared, Session, local};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Bind;
@@ -31,10 +32,15 @@ impl Session {
         } = &*prepared;
         let ends_block = matches!(
             plan.statement,
-            Statement::Commit | Statement::Rollback | Statement::Savepoint
+            Statement::Commit | Statement::Rollback | Statement::Savepoint(_)
         );
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
+        }
+        if let Statement::Execute(execute) = &plan.statement
+            && !self.is_servers_own(&execute.name)
+        {
+            return Box::pin(self.bind_execute(portal, execute, &statement.sql, rest)).await;
         }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
             self.db.metrics.routes.increment(RouteKind::Local);
@@ -47,6 +53,16 @@ impl Session {
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
             return Ok(());
+        }
+        if plan.effect == SessionEffect::Settings {
+            let named = Bind::read(body)?;
+            self.check_settings_named(&statement.sql, &named.values)?;
+            if self.db.config.is_sharded() && !self.block.is_none() {
+                return Err(settings_on_shards());
+            }
+        }
+        if plan.statement == Statement::Notify {
+            self.note_notify();
         }
         // Values are read only where something depends on them.
         let bind;
@@ -109,6 +125,10 @@ impl Session {
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
                 let index = self.enlist(shard, access).await?;
+                if plan.effect == SessionEffect::Pin(Pin::Sequence) {
+                    self.end_extended(index).await?;
+                }
+                self.admit(index, &plan.effect).await?;
                 self.activate(index).await?;
                 self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
                 return Ok(());
@@ -155,7 +175,6 @@ impl Session {
         rest: &[u8],
         prepared: Arc<Prepared>,
     ) {
-        self.note_effect(index, &prepared.plan.effect);
         self.ensure_parsed(index, name);
         let lease = &mut self.leases[index].lease;
         let outbox = &mut lease.conn.outbox;
@@ -169,6 +188,30 @@ impl Session {
             prepared,
         };
         self.batch.portals.insert(portal, made);
+    }
+
+    /// EXECUTE of SQL: its text has another name in it for the server, so it is parsed anew there.
+    async fn bind_execute(
+        &mut self,
+        portal: &[u8],
+        execute: &ExecuteStatement,
+        sql: &[u8],
+        rest: &[u8],
+    ) -> Result<(), Error> {
+        let text = std::str::from_utf8(sql).unwrap_or_default();
+        let Executed { lease, sql, effect } = self.execute_sql(execute, text).await?;
+        self.admit(lease, &effect).await?;
+        self.complete_pending();
+        self.activate(lease).await?;
+        let prepared = Arc::new(self.prepare(&sql, &[])?);
+        let statement = Arc::clone(&prepared.statement);
+        let server = &mut self.leases[lease].lease;
+        server.send_parse_unnamed(statement.id, &statement.sql, &[], false);
+        write::bind(&mut server.conn.outbox, portal, b"", rest);
+        server.expect.push_back(Expect::Bind);
+        let made = Portal::Server { lease, prepared };
+        self.batch.portals.insert(portal, made);
+        Ok(())
     }
 
     /// Statements that need no server, or not only one.
@@ -196,13 +239,24 @@ impl Session {
                 let text = std::str::from_utf8(sql).ok()?.get(inner.clone())?;
                 Some(Local::Explain(self.explain_route(text, &[])))
             }
-            Statement::Other => {
-                let deallocated = local::Deallocated::read(std::str::from_utf8(sql).ok()?)?;
-                self.knows_alone(&deallocated)
-                    .then(|| Local::Deallocate { sql: sql.to_vec() })
+            Statement::Prepare(prepare) => Some(Local::Prepare(prepare.clone(), sql.into())),
+            Statement::Deallocate(name) => {
+                let servers = name
+                    .as_deref()
+                    .is_some_and(|name| self.is_servers_own(name));
+                (!servers).then(|| Local::Deallocate(name.clone()))
+            }
+            Statement::Listen(channel) => {
+                (!self.is_session_mode()).then(|| Local::Listen(channel.clone()))
+            }
+            Statement::Unlisten(channel) => {
+                (!self.is_session_mode()).then(|| Local::Unlisten(channel.clone()))
             }
             Statement::Begin { .. }
-            | Statement::Savepoint
+            | Statement::Execute(_)
+            | Statement::Notify
+            | Statement::Other
+            | Statement::Savepoint(_)
             | Statement::Set(_)
             | Statement::Query
             | Statement::Insert
@@ -213,7 +267,7 @@ impl Session {
             | Statement::Show(_)
             | Statement::CopyIn
             | Statement::CopyOut
-            | Statement::Multiple => None,
+            | Statement::Multiple(_) => None,
         }
     }
 
@@ -225,7 +279,7 @@ impl Session {
         sql: &[u8],
     ) -> Result<Option<usize>, Error> {
         let replayed = match statement {
-            Statement::Savepoint | Statement::Set(_) => true,
+            Statement::Savepoint(_) | Statement::Set(_) => true,
             Statement::Commit | Statement::Rollback | Statement::Begin { .. } => false,
             Statement::Empty
             | Statement::Query
@@ -238,13 +292,19 @@ impl Session {
             | Statement::CopyIn
             | Statement::CopyOut
             | Statement::ExplainRoute { .. }
+            | Statement::Prepare(_)
+            | Statement::Execute(_)
+            | Statement::Deallocate(_)
+            | Statement::Listen(_)
+            | Statement::Unlisten(_)
+            | Statement::Notify
             | Statement::Other
-            | Statement::Multiple => return Ok(None),
+            | Statement::Multiple(_) => return Ok(None),
         };
         if let Statement::Set(set) = statement {
             self.check_set(set)?;
         }
-        if *statement == Statement::Savepoint {
+        if let Statement::Savepoint(_) = statement {
             self.check_revivable()?;
         }
         // What is pinned but has no part in this transaction comes last.
@@ -271,7 +331,6 @@ impl Session {
                 self.leases[index].ran_set = true;
             }
             self.leases[first].ran_set = true;
-            self.savepoints |= *statement == Statement::Savepoint;
             self.block.push(sql)?;
         }
         Ok(Some(first))
@@ -288,6 +347,15 @@ pub(super) fn params_of<'a>(
         binary: bind.is_binary(i),
         type_oid: types.get(i).copied().unwrap_or(0),
     })
+}
+
+fn settings_on_shards() -> Error {
+    planner::Refusal::unsupported(
+        "set_config by the extended protocol in a transaction on a sharded database",
+        "Every shard of the transaction has to hear of it.",
+        "Use SET or SET LOCAL, or the simple protocol.",
+    )
+    .into()
 }
 
 enum Kind {

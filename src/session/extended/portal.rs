@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use planner::ShardId;
 use planner::plan::{Access, SessionEffect, Statement};
 
-use super::{Local, Portal, ScatterPortal, no_portal};
+use super::{Done, Local, Portal, ScatterPortal, no_portal};
 use crate::backend::server::Expect;
 use crate::error::Error;
 use crate::executor::broadcast::Answer;
@@ -121,7 +121,10 @@ impl Session {
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
                 let discards = prepared.plan.effect == SessionEffect::DiscardAll;
                 match statement {
-                    Statement::Set(set) => self.batch.sets.push(set.clone()),
+                    Statement::Set(set) => self.batch.done.push(Done::Set(set.clone())),
+                    Statement::Savepoint(savepoint) => {
+                        self.batch.done.push(Done::Savepoint(savepoint.clone()));
+                    }
                     Statement::Ddl { .. } => self.batch.changed_schema = true,
                     _ => {}
                 }
@@ -134,8 +137,8 @@ impl Session {
                 }
                 if discards {
                     self.before_query().await?;
-                    self.batch.sets.clear();
-                    self.pending_sets.clear();
+                    self.batch.done.clear();
+                    self.drop_changes();
                     self.discard_all(index);
                 } else if ends_block && self.has_sets() {
                     self.fetch().await?;
@@ -181,9 +184,22 @@ impl Session {
                     .for_each(|line| write::text_row(&mut out, &[Some(line)]));
                 write::command_complete(&mut out, "EXPLAIN");
             }
-            Local::Deallocate { sql } => {
-                let tag = self.deallocate(&String::from_utf8_lossy(&sql));
-                write::command_complete(&mut out, tag.unwrap_or("DEALLOCATE"));
+            Local::Prepare(prepare, sql) => {
+                let text = String::from_utf8_lossy(&sql);
+                Box::pin(self.prepare_sql(&prepare, &text)).await?;
+                write::command_complete(&mut out, "PREPARE");
+            }
+            Local::Deallocate(name) => {
+                let tag = Box::pin(self.deallocate(name.as_deref())).await?;
+                write::command_complete(&mut out, tag);
+            }
+            Local::Listen(channel) => {
+                Box::pin(self.listen(&channel)).await?;
+                write::command_complete(&mut out, "LISTEN");
+            }
+            Local::Unlisten(channel) => {
+                Box::pin(self.unlisten(channel.as_ref())).await?;
+                write::command_complete(&mut out, "UNLISTEN");
             }
             Local::Done => write::command_complete(&mut out, "SELECT 0"),
         }
@@ -218,22 +234,22 @@ impl Session {
         }
         self.block = Block::None;
         if !commit {
-            self.batch.sets.clear();
-            self.pending_sets.clear();
+            self.batch.done.clear();
+            self.drop_changes();
         }
         self.keep_sets_of_block();
         Ok(verb)
     }
 
     fn has_sets(&self) -> bool {
-        !self.batch.sets.is_empty() || !self.pending_sets.is_empty()
+        !self.batch.done.is_empty() || !self.changes.is_empty()
     }
 
     /// A block has ended amid a pipeline: its SETs count, or are gone, whatever fails later.
     fn keep_sets_of_block(&mut self) {
-        let sets = std::mem::take(&mut self.batch.sets);
-        sets.iter().for_each(|set| self.note_set(set));
-        self.keep_settings();
+        let done = std::mem::take(&mut self.batch.done);
+        self.note_done(done);
+        self.keep_changes();
     }
 
     pub(super) fn take_scatter(&mut self, name: &[u8]) -> Result<Box<ScatterPortal>, Error> {
@@ -400,7 +416,10 @@ pub(super) fn local_columns(local: &Local) -> BytesMut {
         | Local::Begin { .. }
         | Local::End { .. }
         | Local::Set(_)
-        | Local::Deallocate { .. }
+        | Local::Prepare(..)
+        | Local::Deallocate(_)
+        | Local::Listen(_)
+        | Local::Unlisten(_)
         | Local::Done => {
             out.extend_from_slice(write::NO_DATA);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use planner::plan::{Access, Target};
+use planner::plan::{Access, ExecuteStatement, Statement, Target};
 use planner::route::Shards;
 use planner::shape::Shape;
 
@@ -10,6 +10,7 @@ use super::portal::local_columns;
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
+use crate::session::prepared::Executed;
 use crate::session::{Prepared, Session, simple};
 use crate::wire::frontend::Parse;
 use crate::wire::write;
@@ -27,7 +28,8 @@ impl Session {
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
             let prepared = self.prepare(parse.sql, &parse.types)?;
-            self.batch.statements.insert(parse.name, Arc::new(prepared));
+            self.check_prepared_bytes(parse.name, &prepared)?;
+            self.batch.add_statement(parse.name, prepared);
         }
         self.batch.pending.push(parse.name.to_vec());
         self.batch.fresh.push(parse.name.to_vec());
@@ -44,7 +46,11 @@ impl Session {
         })
     }
 
-    pub(super) fn prepare(&mut self, sql: &[u8], types: &[u32]) -> Result<Prepared, Error> {
+    pub(in crate::session) fn prepare(
+        &mut self,
+        sql: &[u8],
+        types: &[u32],
+    ) -> Result<Prepared, Error> {
         let catalog = self.db.cluster.catalog();
         let mut shape = std::mem::take(&mut self.shape);
         shape.scan(sql);
@@ -68,7 +74,7 @@ impl Session {
     }
 
     /// The statement of that name, planned anew if the schema or the session's settings changed since.
-    pub(super) fn prepared(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Error> {
+    pub(in crate::session) fn prepared(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Error> {
         let missing = || {
             let name = String::from_utf8_lossy(name);
             Error::new(
@@ -88,6 +94,7 @@ impl Session {
         }
         let statement = Arc::clone(&found.statement);
         let renewed = Arc::new(self.prepare(&statement.sql, &statement.types)?);
+        // As many bytes as before.
         self.batch.statements.insert(name, Arc::clone(&renewed));
         Ok(renewed)
     }
@@ -157,7 +164,7 @@ impl Session {
                 let same = |p: &Arc<Prepared>| p.statement.id == id;
                 for name in &fresh {
                     if self.batch.statements.get(name).is_some_and(same) {
-                        self.batch.statements.remove(name);
+                        self.batch.forget_statement(name);
                     }
                 }
             }
@@ -175,6 +182,11 @@ impl Session {
             self.emit(&columns);
             return Ok(());
         }
+        if let Statement::Execute(execute) = &plan.statement
+            && !self.is_servers_own(&execute.name)
+        {
+            return Box::pin(self.describe_execute(execute, &sql.sql)).await;
+        }
         let index = self.any_server(&plan, &sql).await?;
         self.activate(index).await?;
         self.ensure_parsed(index, name);
@@ -188,8 +200,26 @@ impl Session {
         Ok(())
     }
 
+    /// As for Bind, the server gets another text.
+    async fn describe_execute(
+        &mut self,
+        execute: &ExecuteStatement,
+        sql: &[u8],
+    ) -> Result<(), Error> {
+        let text = std::str::from_utf8(sql).unwrap_or_default();
+        let Executed { lease, sql, .. } = self.execute_sql(execute, text).await?;
+        self.complete_pending();
+        self.activate(lease).await?;
+        let statement = self.db.statement(&sql, &[], &self.context);
+        let server = &mut self.leases[lease].lease;
+        server.send_parse_unnamed(statement.id, &statement.sql, &[], false);
+        write::describe(&mut server.conn.outbox, b'S', b"");
+        server.expect.push_back(Expect::Describe);
+        Ok(())
+    }
+
     /// A server that knows the schema the statement needs.
-    pub(super) async fn any_server(
+    pub(in crate::session) async fn any_server(
         &mut self,
         plan: &planner::Plan,
         text: &Text,

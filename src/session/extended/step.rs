@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use planner::plan::{Access, Statement, Target};
+use planner::plan::{Access, Pin, SessionEffect, Statement, Target};
 use planner::route::{Execution, Param};
 use planner::{Plan, ShardId, Values};
 
@@ -114,7 +114,7 @@ impl Session {
     pub(super) fn close_statement(&mut self, name: &[u8]) {
         // Its Parse may still be owed an answer.
         self.complete_pending();
-        self.batch.statements.remove(name);
+        self.batch.forget_statement(name);
         self.emit(write::CLOSE_COMPLETE);
     }
 
@@ -123,7 +123,7 @@ impl Session {
         let name = Bind::names(body)?.1;
         self.db.metrics.binds.add(1);
         let prepared = self.prepared(name)?;
-        if !is_plain(&prepared.plan.statement) {
+        if !is_plain(&prepared.plan.statement) || asks_first(&prepared.plan.effect) {
             return Ok(Step::Waits);
         }
         if self.block.is_failed() {
@@ -191,9 +191,18 @@ impl Session {
         self.db.metrics.routes.increment(RouteKind::Direct);
         self.batch.active = Some(index);
         self.note_sent(index);
+        self.note_effect(index, &prepared.plan.effect);
         self.bind_on(index, portal, name, rest, prepared);
         Ok(Step::Done)
     }
+}
+
+/// Has something to be settled with the server before such a statement may run?
+fn asks_first(effect: &SessionEffect) -> bool {
+    matches!(
+        effect,
+        SessionEffect::Settings | SessionEffect::Pin(Pin::Sequence)
+    )
 }
 
 /// Statements that are nothing but their rows: no other part of the session has to know of them.
@@ -205,7 +214,7 @@ fn is_plain(statement: &Statement) -> bool {
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
-        | Statement::Savepoint
+        | Statement::Savepoint(_)
         | Statement::TwoPhase
         | Statement::Set(_)
         | Statement::Show(_)
@@ -213,6 +222,12 @@ fn is_plain(statement: &Statement) -> bool {
         | Statement::CopyOut
         | Statement::ExplainRoute { .. }
         | Statement::Other
-        | Statement::Multiple => false,
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::Listen(_)
+        | Statement::Unlisten(_)
+        | Statement::Notify
+        | Statement::Multiple(_) => false,
     }
 }

@@ -1,0 +1,303 @@
+//! Prepared statements of SQL. PostgreSQL keeps one set for PREPARE and the protocol's Parse; so
+//! does a session here. Each has a name of Ringway's own on the servers that know it, and EXECUTE
+//! is sent with that name in place of the client's.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use planner::plan::{
+    Access, ExecuteStatement, Pin, PrepareStatement, SessionEffect, Target, Within,
+};
+use planner::route::{Execution, Param, ValueRef};
+use planner::shape::Shape;
+use planner::{Constant, Values, constant};
+
+use super::{Pinned, Prepared, Session, state};
+use crate::error::{Error, Fault};
+use crate::metrics::RouteKind;
+use crate::wire::write;
+
+/// Bytes of names and texts that one client may have prepared.
+const MAX_PREPARED_BYTES: usize = 16 << 20;
+/// Charged for each besides its name and text.
+const PREPARED_BYTES: usize = 256;
+
+/// An EXECUTE ready to be sent.
+pub(super) struct Executed {
+    pub(super) lease: usize,
+    pub(super) sql: Vec<u8>,
+    pub(super) effect: SessionEffect,
+}
+
+impl Session {
+    /// PREPARE: the statement joins the session's, and a server says what it thinks of it.
+    ///
+    /// # Errors
+    /// 42P05 for a name that is taken, 53400 when there are too many; what the server says.
+    pub(super) async fn prepare_sql(
+        &mut self,
+        prepare: &PrepareStatement,
+        sql: &str,
+    ) -> Result<(), Error> {
+        let name = prepare.name.as_bytes();
+        if self.batch.has_statement(name) {
+            return Err(Error::new(
+                Fault::Client,
+                "42P05",
+                format!("prepared statement \"{}\" already exists", prepare.name),
+            ));
+        }
+        // Spaces in place of what stands before it keep the places that errors tell.
+        let before = sql.get(..prepare.body.start).unwrap_or_default();
+        let body = sql.get(prepare.body.clone()).unwrap_or_default();
+        let text = format!("{}{body}", " ".repeat(before.chars().count()));
+        let types = self.types_of(prepare, sql).await?;
+        let prepared = self.prepare(text.as_bytes(), &types)?;
+        self.check_prepared_bytes(name, &prepared)?;
+        let (plan, statement) = (Arc::clone(&prepared.plan), Arc::clone(&prepared.statement));
+        let index = self.any_server(&plan, &statement).await?;
+        self.end_extended(index).await?;
+        let lease = &mut self.leases[index].lease;
+        lease
+            .prepare_hidden(statement.id, &statement.sql, &statement.types)
+            .await?;
+        self.batch.add_statement(name, prepared);
+        Ok(())
+    }
+
+    /// The OIDs of the types that a PREPARE declares.
+    async fn types_of(&mut self, prepare: &PrepareStatement, sql: &str) -> Result<Vec<u32>, Error> {
+        if prepare.types.is_empty() {
+            return Ok(Vec::new());
+        }
+        let oid = |range: &std::ops::Range<usize>| {
+            let name = state::quoted(sql.get(range.clone()).unwrap_or_default());
+            format!("{name}::pg_catalog.regtype::pg_catalog.oid")
+        };
+        let oids: Vec<_> = prepare.types.iter().map(oid).collect();
+        let shard = self.pick_shard(&planner::route::Shards::Any);
+        let index = self.enlist(shard, Access::Primary).await?;
+        self.end_extended(index).await?;
+        let lease = &mut self.leases[index].lease;
+        let rows = lease
+            .ask_hidden(&format!("SELECT {}", oids.join(", ")))
+            .await?;
+        let read = |value: &Option<bytes::Bytes>| {
+            let text = value
+                .as_deref()
+                .and_then(|value| std::str::from_utf8(value).ok());
+            text.and_then(|text| text.parse().ok())
+        };
+        let types = rows
+            .first()
+            .map(|row| row.iter().map(read).collect::<Option<Vec<u32>>>());
+        types
+            .flatten()
+            .ok_or_else(|| Error::protocol("a type has no OID"))
+    }
+
+    /// # Errors
+    /// 53400 when a statement is one too many for this client.
+    pub(super) fn check_prepared_bytes(
+        &mut self,
+        name: &[u8],
+        prepared: &Prepared,
+    ) -> Result<(), Error> {
+        let bytes = charge(name, prepared);
+        if self.batch.statement_bytes() + bytes <= MAX_PREPARED_BYTES {
+            return Ok(());
+        }
+        Err(
+            Error::new(Fault::Client, "53400", "too many prepared statements")
+                .detail(format!(
+                    "The session's prepared statements may take {MAX_PREPARED_BYTES} bytes."
+                ))
+                .hint("Deallocate those that are not needed any more."),
+        )
+    }
+
+    /// DEALLOCATE of what the session knows, or of all.
+    ///
+    /// # Errors
+    /// 26000 for a name that is not there.
+    pub(super) async fn deallocate(&mut self, name: Option<&str>) -> Result<&'static str, Error> {
+        let Some(name) = name else {
+            self.batch.forget_statements();
+            // What stands among other statements in one text is known to its server only.
+            for index in 0..self.leases.len() {
+                if self.leases[index].pinned.is_some() {
+                    self.end_extended(index).await?;
+                    self.leases[index].may_release = true;
+                    let lease = &mut self.leases[index].lease;
+                    lease.run_hidden("DEALLOCATE ALL").await?;
+                    lease.forget_prepared();
+                }
+            }
+            return Ok("DEALLOCATE ALL");
+        };
+        match self.batch.forget_statement(name.as_bytes()) {
+            true => Ok("DEALLOCATE"),
+            false => Err(missing(name)),
+        }
+    }
+
+    /// Is it for a server to say what a name means? Only one that has prepared statements which
+    /// the session does not know.
+    pub(super) fn is_servers_own(&self, name: &str) -> bool {
+        let prepared = |pinned| matches!(pinned, Some(Pinned::By(Pin::Prepared | Pin::Unknown)));
+        !self.batch.has_statement(name.as_bytes())
+            && self.leases.iter().any(|held| prepared(held.pinned))
+    }
+
+    /// Finds a server for an EXECUTE and makes sure that it knows the statement.
+    ///
+    /// # Errors
+    /// 26000 for a name that is not there; what cannot be routed; what the server says.
+    pub(super) async fn execute_sql(
+        &mut self,
+        execute: &ExecuteStatement,
+        sql: &str,
+    ) -> Result<Executed, Error> {
+        let prepared = match self.batch.has_statement(execute.name.as_bytes()) {
+            true => self.prepared(execute.name.as_bytes())?,
+            false => return Err(missing(&execute.name)),
+        };
+        let (plan, pieces) = (Arc::clone(&prepared.plan), Arc::clone(&prepared.pieces));
+        let statement = Arc::clone(&prepared.statement);
+        let arguments: Vec<_> = execute
+            .arguments
+            .iter()
+            .filter_map(|range| sql.get(range.clone()))
+            .collect();
+        let constants: Vec<_> = arguments.iter().map(|text| constant(text)).collect();
+        let mut access = plan.access;
+        let mut effect = plan.effect.clone();
+        if constants.contains(&Constant::Other) {
+            if self.db.config.is_sharded() {
+                return Err(computed());
+            }
+            // What the arguments call is called here.
+            let select = format!("SELECT {}", arguments.join(", "));
+            let mut shape = Shape::default();
+            shape.scan(select.as_bytes());
+            let catalog = self.db.cluster.catalog();
+            let called = self.db.plans.plan(&select, &shape, &[], &catalog);
+            access = planner::worse_access(access, called.access);
+            effect = planner::worse_effect(effect, called.effect.clone());
+        }
+        match execute.within {
+            Within::Nothing | Within::Explain { runs: true } => {}
+            Within::Explain { runs: false } => effect = SessionEffect::None,
+            Within::Create { .. } if self.db.config.is_sharded() => return Err(several()),
+            Within::Create { temporary } => {
+                access = Access::Write;
+                if temporary {
+                    effect = planner::worse_effect(effect, SessionEffect::Pin(Pin::Temporary));
+                }
+            }
+        }
+        let params: Vec<_> = constants
+            .iter()
+            .enumerate()
+            .map(|(index, constant)| Param {
+                value: match constant {
+                    Constant::Text(text) => Some(text.as_bytes()),
+                    Constant::Null | Constant::Other => None,
+                },
+                binary: false,
+                type_oid: statement.types.get(index).copied().unwrap_or(0),
+            })
+            .collect();
+        let values = Values {
+            sql: &statement.sql,
+            pieces: &pieces,
+            params: &params,
+        };
+        if let Target::Keys { keys, .. } = &plan.target {
+            check_given(keys, params.len())?;
+        }
+        let hints = self.hints.with_leading(sql.as_bytes())?.into_owned();
+        let planned = planner::Plan {
+            access,
+            ..(*plan).clone()
+        };
+        let (access, route) = self.decide(&planned, values, &hints)?;
+        if route.execution != Execution::Direct {
+            return Err(several());
+        }
+        self.db.metrics.routes.increment(RouteKind::Direct);
+        let shard = self.pick_shard(&route.shards);
+        let lease = self.enlist(shard, access).await?;
+        self.end_extended(lease).await?;
+        let server = &mut self.leases[lease].lease;
+        server
+            .prepare_hidden(statement.id, &statement.sql, &statement.types)
+            .await?;
+        let mut text = sql.as_bytes()[..execute.at.start].to_vec();
+        text.extend_from_slice(&statement.id.server_name());
+        text.extend_from_slice(&sql.as_bytes()[execute.at.end..]);
+        Ok(Executed {
+            lease,
+            sql: text,
+            effect,
+        })
+    }
+
+    /// EXECUTE in the simple protocol.
+    pub(super) async fn execute_simple(
+        &mut self,
+        execute: &ExecuteStatement,
+        sql: &str,
+    ) -> Result<(), Error> {
+        let Executed { lease, sql, effect } = self.execute_sql(execute, sql).await?;
+        self.admit(lease, &effect).await?;
+        let mut frame = BytesMut::new();
+        write::query(&mut frame, &sql);
+        self.run_on(lease, frame).await?;
+        if let Within::Create { .. } = execute.within {
+            self.db.cluster.reload_catalog().await;
+        }
+        Ok(())
+    }
+}
+
+/// What a prepared statement counts for.
+pub(super) fn charge(name: &[u8], prepared: &Prepared) -> usize {
+    PREPARED_BYTES + name.len() + prepared.statement.sql.len() + size_of_val(&*prepared.pieces)
+}
+
+fn missing(name: &str) -> Error {
+    let message = format!("prepared statement \"{name}\" does not exist");
+    Error::new(Fault::Client, "26000", message)
+}
+
+/// A key that EXECUTE was given no argument for is left to the server's own error.
+fn check_given(keys: &planner::plan::KeySet, given: usize) -> Result<(), Error> {
+    let lacks = |value: &ValueRef| matches!(value, ValueRef::Param(at) if *at >= given);
+    match keys.values.iter().any(lacks) {
+        true => Err(Error::new(
+            Fault::Client,
+            "42601",
+            "wrong number of parameters for prepared statement",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn computed() -> Error {
+    planner::Refusal::unsupported(
+        "EXECUTE with arguments that have to be computed, on a sharded database",
+        "Its arguments tell the shard.",
+        "Write them as plain numbers and strings, or use the extended protocol.",
+    )
+    .into()
+}
+
+fn several() -> Error {
+    planner::Refusal::unsupported(
+        "EXECUTE of a statement that runs on several shards",
+        "Its answer would have to be merged.",
+        "Send the statement itself, or prepare it with the extended protocol.",
+    )
+    .into()
+}
