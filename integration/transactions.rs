@@ -449,3 +449,51 @@ async fn what_a_replica_would_answer_otherwise_goes_to_the_primary() {
         assert_eq!(wire.ask_extended(&[&sql]), "42704 I");
     }
 }
+
+#[test]
+fn session_state_reaches_every_shard_or_is_refused() {
+    let two = Two::start("session_state", "");
+    let (mut wire, mut other) = (two.login(), two.login());
+    // Both meet on the first shard.
+    assert_eq!(other.ask("LISTEN bell"), "LISTEN I");
+    assert_eq!(wire.ask("SELECT pg_notify('bell', 'ding')"), " SELECT 1 I");
+    assert_eq!(wire.ask("NOTIFY bell, 'dong'"), "NOTIFY I");
+    for payload in ["ding", "dong"] {
+        let frame = other.read().unwrap();
+        assert!(frame.tag == b'A' && String::from_utf8_lossy(&frame.body).contains(payload));
+    }
+    let lost = "SELECT pg_notify('bell', 'lost') FROM $t WHERE k = $b";
+    assert_eq!(two.ask(&mut wire, lost), "0A000 I");
+    // EXECUTE goes where its arguments say.
+    let prepare = "PREPARE p (bigint) AS SELECT current_setting('app.tenant', true) || k FROM $t WHERE k = $1";
+    assert_eq!(two.ask(&mut wire, prepare), "PREPARE I");
+    assert_eq!(
+        wire.ask("PREPARE q AS SELECT count(*) FROM session_state"),
+        "PREPARE I"
+    );
+    assert_eq!(wire.ask("EXECUTE q"), "0A000 I");
+    assert_eq!(two.ask(&mut wire, "EXECUTE p ($a + 0)"), "0A000 I");
+    // A setting of the transaction, on both shards; then one of the session.
+    for (local, after) in [(true, ""), (false, "5")] {
+        assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+        two.ask(&mut wire, "SELECT v FROM $t WHERE k = $a");
+        let set = format!("SELECT set_config('app.tenant', '5', {local})");
+        assert_eq!(wire.ask(&set), "5 SELECT 1 T");
+        for key in ["$a", "$b"] {
+            let expected = two.sql(&format!("5{key} SELECT 1 T"));
+            assert_eq!(two.ask(&mut wire, &format!("EXECUTE p ({key})")), expected);
+        }
+        assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+        for key in ["$a", "$b"] {
+            let expected = two.sql(&format!("{after}{key} SELECT 1 I"));
+            assert_eq!(two.ask(&mut wire, &format!("EXECUTE p ({key})")), expected);
+        }
+    }
+    for misleading in [
+        "SELECT set_config('search_path', 'elsewhere', false)",
+        "SELECT set_config('search' || '_path', 'elsewhere', true)",
+    ] {
+        assert_eq!(wire.ask(misleading), "0A000 I");
+        assert_eq!(wire.ask_extended(&[misleading]), "0A000 I");
+    }
+}

@@ -359,6 +359,9 @@ fn only_here(target: &Target, facts: &Facts<'_>) -> Option<Refusal> {
     if facts.session_sequences {
         return Some(refuse::session_sequence());
     }
+    if facts.notifies && *target != Target::OneShard(ShardId(0)) {
+        return Some(refuse::notifies_elsewhere());
+    }
     match (facts.creates, target) {
         (Some(Creates::Temporary), _) => Some(refuse::temporary()),
         (Some(Creates::Table), Target::OneShard(_)) | (None, _) => None,

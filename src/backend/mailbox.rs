@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use std::task::Context;
+
 use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 
@@ -16,7 +18,7 @@ pub struct Mailbox {
     /// A look that needs no lock; changed under it.
     has_mail: AtomicBool,
     /// Of the task that serves the client.
-    pub waker: AtomicWaker,
+    waker: AtomicWaker,
 }
 
 #[derive(Default)]
@@ -65,6 +67,12 @@ impl Mailbox {
     /// True when there are frames, or there will be none any more.
     pub fn has_mail(&self) -> bool {
         self.has_mail.load(Ordering::Acquire)
+    }
+
+    /// As [`Mailbox::has_mail`]; if there is none, the task is woken when some comes.
+    pub fn poll_mail(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.has_mail()
     }
 
     /// Moves all frames to `out`. Answers why there will be no more, if so.

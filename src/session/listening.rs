@@ -91,11 +91,6 @@ impl Session {
         }
         if self.listening.is_none() {
             let mailbox = Arc::new(Mailbox::default());
-            poll_fn(|cx| {
-                mailbox.waker.register(cx.waker());
-                Poll::Ready(())
-            })
-            .await;
             let held = self.leases.iter_mut();
             held.for_each(|held| held.lease.mailbox = Some(Arc::clone(&mailbox)));
             self.listening = Some(Box::new(Listening {
@@ -212,7 +207,7 @@ pub(super) async fn or_mail(
         return fill.await;
     };
     let mut fill = pin!(fill);
-    poll_fn(|cx| match mailbox.has_mail() {
+    poll_fn(|cx| match mailbox.poll_mail(cx) {
         true => Poll::Ready(Ok(1)),
         false => fill.as_mut().poll(cx),
     })

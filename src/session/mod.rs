@@ -14,7 +14,9 @@ pub mod hints;
 mod listening;
 mod local;
 pub mod login;
+mod peers;
 mod prepared;
+pub mod replication;
 mod routed;
 mod settings;
 mod shared;
@@ -43,7 +45,10 @@ use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
-pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared};
+pub use peers::cancel_here;
+pub use shared::{
+    Arriving, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared,
+};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -287,20 +292,23 @@ impl Session {
             let fill = self.client.fill();
             let fill = listening::or_mail(mailbox.as_deref(), fill);
             let read = match self.block.is_none() {
-                true => self.shared.unless_stopping(fill).await?,
+                true => self.shared.unless_stopping(&self.info, fill).await?,
                 false => fill.await,
             };
             return Ok(read.is_ok_and(|read| read > 0));
         }
         let mailbox = self.mailbox().filter(|_| self.takes_mail()).cloned();
-        let (client, leases) = (&mut self.client, &mut self.leases);
+        let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
-            if mailbox.as_ref().is_some_and(|mailbox| mailbox.has_mail()) {
+            if mailbox
+                .as_ref()
+                .is_some_and(|mailbox| mailbox.poll_mail(cx))
+            {
                 return Poll::Ready(Ok(true));
             }
-            if between_transactions && self.shared.is_stopping() {
+            if between_transactions && self.shared.sends_away(info) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
             for held in leases.iter_mut() {

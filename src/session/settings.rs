@@ -136,7 +136,8 @@ fn undo_role(settings: &mut Settings, name: &str) {
 
 /// A setting's name as SET and RESET take it.
 fn written(name: &str) -> String {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.';
+    // Those of PostgreSQL are; parts of a custom one may be keywords.
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     if name.bytes().all(plain) {
         return name.to_owned();
     }

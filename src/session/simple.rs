@@ -170,7 +170,7 @@ impl Session {
                         let sql = format!("{};{base}", text_of(&frame).trim_end_matches(';'));
                         Box::pin(self.on_all_quietly(&sql)).await?;
                         self.note_set(set)?;
-                        self.complete("RESET");
+                        self.complete(reset_tag(text_of(&frame)));
                         return Ok(());
                     }
                 }
@@ -472,6 +472,14 @@ impl Session {
     /// A WARNING, as PostgreSQL sends it.
     pub(super) fn warn(&mut self, code: &str, message: &str) {
         write::notice(&mut self.client.outbox, "WARNING", code, message, "");
+    }
+}
+
+/// SET … TO DEFAULT resets as well.
+fn reset_tag(sql: &str) -> &'static str {
+    match planner::leading_words(sql, 1).first() {
+        Some(word) if word.eq_ignore_ascii_case("reset") => "RESET",
+        Some(_) | None => "SET",
     }
 }
 

@@ -117,7 +117,9 @@ impl Session {
             .detail("In transaction pooling the next transaction may run on another server connection.")
             .hint("Use INSERT … RETURNING, or ask in the same transaction, or set mode = \"session\"."));
         }
-        held.lease.run_hidden("DISCARD SEQUENCES").await
+        self.end_extended(index).await?;
+        let lease = &mut self.leases[index].lease;
+        lease.run_hidden("DISCARD SEQUENCES").await
     }
 
     /// At the end of a transaction that changed settings in a way which only the server can tell.

@@ -41,6 +41,8 @@ pub(super) struct Facts<'a> {
     pub(super) reads_unseen: Option<String>,
     /// currval or lastval.
     pub(super) session_sequences: bool,
+    /// pg_notify.
+    pub(super) notifies: bool,
     /// SELECT INTO.
     pub(super) creates: Option<Creates>,
     /// Functions in FROM.
@@ -82,6 +84,7 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             differs_by_server: false,
             reads_unseen: None,
             session_sequences: false,
+            notifies: false,
             creates: None,
             table_functions: false,
             writes: 0,
@@ -120,6 +123,7 @@ impl<'a> Walk<'a> {
                 .reads_unseen
                 .get_or_insert_with(|| name.to_owned());
         }
+        self.facts.notifies |= name == "pg_notify";
         self.facts.session_sequences |= matches!(name, "currval" | "lastval");
     }
 

@@ -248,6 +248,14 @@ pub(super) fn session_sequence() -> Refusal {
     )
 }
 
+pub(super) fn notifies_elsewhere() -> Refusal {
+    Refusal::unsupported(
+        "pg_notify in a statement over tables of a sharded database",
+        "All sessions listen on the first shard, and the statement may run on another.",
+        "Send NOTIFY, or SELECT pg_notify(…) by itself.",
+    )
+}
+
 pub(super) fn function_reads_tables(function: &str) -> Refusal {
     Refusal::unsupported(
         format!("function {function} is not supported on a sharded database"),

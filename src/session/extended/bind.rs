@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use planner::plan::{Access, ExecuteStatement, Pin, SessionEffect, Statement};
+use planner::plan::{Access, ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
@@ -125,9 +125,6 @@ impl Session {
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
                 let index = self.enlist(shard, access).await?;
-                if plan.effect == SessionEffect::Pin(Pin::Sequence) {
-                    self.end_extended(index).await?;
-                }
                 self.admit(index, &plan.effect).await?;
                 self.activate(index).await?;
                 self.bind_on(index, portal, name, rest, Arc::clone(&prepared));

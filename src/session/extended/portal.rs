@@ -120,6 +120,10 @@ impl Session {
                 let takes_data = *statement == Statement::CopyIn;
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
                 let discards = prepared.plan.effect == SessionEffect::DiscardAll;
+                let base = match statement {
+                    Statement::Set(set) if !self.block.is_none() => self.base_of(set),
+                    _ => None,
+                };
                 match statement {
                     Statement::Set(set) => self.batch.done.push(Done::Set(set.clone())),
                     Statement::Savepoint(savepoint) => {
@@ -131,6 +135,12 @@ impl Session {
                 self.batch.discarded |= discards;
                 self.activate(index).await?;
                 self.pass_on(index, frame, Expect::Execute);
+                if let Some(base) = base {
+                    self.fetch().await?;
+                    for held in self.leases.iter_mut().filter(|held| held.in_block) {
+                        held.lease.run_hidden(&base).await?;
+                    }
+                }
                 if takes_data {
                     // What follows is data only once the server has said that it wants some.
                     self.fetch().await?;

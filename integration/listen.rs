@@ -1,0 +1,241 @@
+//! LISTEN and NOTIFY over a pool of two server connections.
+
+use std::time::Duration;
+
+use ringway::demo::captive::{CaptiveCluster, Spec};
+
+use crate::sessions::pooler;
+use crate::support::wire::{Frame, Wire, bind, digest, execute, parse};
+use crate::support::{self, Ringway};
+
+const LIMIT: Duration = Duration::from_secs(15);
+
+fn login(ringway: &Ringway) -> Wire {
+    Wire::login(ringway.port(), "ringway", "shop").0
+}
+
+fn start() -> (CaptiveCluster, Ringway) {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "");
+    (cluster, ringway)
+}
+
+/// Channel and payload of a NotificationResponse.
+fn notification(frame: &Frame) -> String {
+    assert_eq!(frame.tag, b'A', "{frame:?}");
+    let text = frame.body[4..].split(|byte| *byte == 0);
+    let text: Vec<_> = text.map(String::from_utf8_lossy).collect();
+    format!("{} {}", text[0], text[1])
+}
+
+/// The notifications in an answer, and where they stand among its other frames.
+fn tags(frames: &[Frame]) -> String {
+    frames.iter().map(|frame| char::from(frame.tag)).collect()
+}
+
+#[test]
+fn notifications_reach_every_listener_and_nobody_else() {
+    let (_cluster, ringway) = start();
+    let mut listeners: Vec<_> = (0..5).map(|_| login(&ringway)).collect();
+    let (mut other, mut sender) = (login(&ringway), login(&ringway));
+    for listener in &mut listeners {
+        assert_eq!(listener.ask("LISTEN Bell"), "LISTEN I");
+    }
+    assert_eq!(other.ask("LISTEN \"Bell\""), "LISTEN I");
+    let payload = "é'\"\\ \u{1F514}".repeat(200);
+    let quoted = payload.replace('\'', "''");
+    assert_eq!(sender.ask(&format!("NOTIFY bell, '{quoted}'")), "NOTIFY I");
+    assert_eq!(
+        sender.ask("SELECT pg_notify('bell', 'second')"),
+        " SELECT 1 I"
+    );
+    for listener in &mut listeners {
+        let first = listener.read().unwrap();
+        assert_eq!(notification(&first), format!("bell {payload}"));
+        assert_eq!(notification(&listener.read().unwrap()), "bell second");
+    }
+    // The others' channel has another name: they get their own only.
+    sender.ask("NOTIFY \"Bell\", 'mine'");
+    assert_eq!(notification(&other.read().unwrap()), "Bell mine");
+    assert_eq!(listeners[0].ask("UNLISTEN *"), "UNLISTEN I");
+    assert_eq!(listeners[1].ask("UNLISTEN bell"), "UNLISTEN I");
+    assert_eq!(listeners[2].ask("DISCARD ALL"), "DISCARD ALL I");
+    sender.ask("NOTIFY bell, 'third'");
+    assert_eq!(notification(&listeners[3].read().unwrap()), "bell third");
+    for gone in &mut listeners[..3] {
+        gone.query("SELECT 1");
+        assert_eq!(tags(&gone.read_to_ready()), "TDCZ");
+    }
+}
+
+#[test]
+fn listening_holds_no_server_connection() {
+    let (cluster, ringway) = start();
+    let mut listeners: Vec<_> = (0..8).map(|_| login(&ringway)).collect();
+    for (number, listener) in listeners.iter_mut().enumerate() {
+        assert_eq!(listener.ask(&format!("LISTEN c{number}")), "LISTEN I");
+    }
+    for listener in &mut listeners {
+        assert_eq!(listener.ask("SELECT 1"), "1 SELECT 1 I");
+    }
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ringway listen'";
+    assert_eq!(cluster.shards[0].primary.exec(count).unwrap(), "1");
+}
+
+#[test]
+fn listen_takes_effect_when_its_transaction_commits() {
+    let (_cluster, ringway) = start();
+    let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    own.ask("BEGIN");
+    assert_eq!(own.ask("LISTEN kept"), "LISTEN T");
+    assert_eq!(own.ask("SAVEPOINT a"), "SAVEPOINT T");
+    assert_eq!(own.ask("LISTEN undone"), "LISTEN T");
+    assert_eq!(own.ask("ROLLBACK TO a"), "ROLLBACK T");
+    sender.ask("NOTIFY kept, 'too early'");
+    assert_eq!(own.ask("COMMIT"), "COMMIT I");
+    sender.ask("NOTIFY undone, 'never'");
+    sender.ask("NOTIFY kept, 'one'");
+    assert_eq!(notification(&own.read().unwrap()), "kept one");
+    // A rollback undoes both.
+    own.ask("BEGIN");
+    own.ask("UNLISTEN kept");
+    own.ask("LISTEN more");
+    own.ask("ROLLBACK");
+    sender.ask("NOTIFY more, 'never'");
+    sender.ask("NOTIFY kept, 'two'");
+    assert_eq!(notification(&own.read().unwrap()), "kept two");
+    // Without a server of its own, a block ends in the session alone.
+    own.ask("BEGIN");
+    own.ask("LISTEN failed");
+    assert_eq!(own.ask("SELECT 1/0"), "22012 E");
+    assert_eq!(own.ask("LISTEN x"), "25P02 E");
+    assert_eq!(own.ask("COMMIT"), "ROLLBACK I");
+    own.ask("BEGIN");
+    own.ask("UNLISTEN *");
+    own.ask("LISTEN kept");
+    own.ask("COMMIT");
+    sender.ask("NOTIFY failed, 'never'");
+    sender.ask("NOTIFY kept, 'three'");
+    assert_eq!(notification(&own.read().unwrap()), "kept three");
+}
+
+#[test]
+fn notifications_come_between_transactions() {
+    let (cluster, ringway) = start();
+    let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    own.ask("LISTEN bell");
+    own.ask("BEGIN");
+    own.ask("SELECT 1");
+    sender.ask("NOTIFY bell, 'in block'");
+    own.query("SELECT 2");
+    assert_eq!(tags(&own.read_to_ready()), "TDCZ");
+    own.query("COMMIT");
+    let mut frames = own.read_to_ready();
+    if tags(&frames) == "CZ" {
+        frames.insert(1, own.read().unwrap());
+    }
+    assert_eq!(notification(&frames[1]), "bell in block");
+    // While a statement runs: before it is ready again.
+    own.query("SELECT pg_sleep(1)");
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1)' \
+                   AND state = 'active'";
+    let primary = &cluster.shards[0].primary;
+    primary.wait_for(running, "1", LIMIT).unwrap();
+    sender.ask("NOTIFY bell, 'busy'");
+    let frames = own.read_to_ready();
+    assert_eq!(tags(&frames), "TDCAZ");
+    assert_eq!(notification(&frames[3]), "bell busy");
+    // One's own, in a block and without.
+    own.query("NOTIFY bell, 'own'");
+    assert_eq!(tags(&own.read_to_ready()), "CAZ");
+    own.ask("BEGIN");
+    own.ask("NOTIFY bell, 'a'");
+    own.ask("NOTIFY bell, 'b'");
+    own.query("COMMIT");
+    let frames = own.read_to_ready();
+    assert_eq!(tags(&frames), "CAAZ");
+    assert_eq!(notification(&frames[2]), "bell b");
+}
+
+#[test]
+fn the_extended_protocol_listens_as_well() {
+    let (_cluster, ringway) = start();
+    let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    assert_eq!(own.ask_extended(&["LISTEN bell"]), "LISTEN I");
+    assert_eq!(
+        own.ask_extended(&["LISTEN lost", "SELECT 1/0"]),
+        "LISTEN 22012 I"
+    );
+    sender.ask_extended(&["NOTIFY lost, 'never'"]);
+    sender.ask_extended(&["NOTIFY bell, 'ding'"]);
+    assert_eq!(notification(&own.read().unwrap()), "bell ding");
+    let messages = [
+        parse("l", "LISTEN more"),
+        bind("", "l", &[]),
+        execute("", 0),
+    ];
+    assert_eq!(own.ask_pipeline(&messages), "LISTEN I");
+    sender.ask("NOTIFY more");
+    assert_eq!(notification(&own.read().unwrap()), "more ");
+}
+
+#[test]
+fn channel_names_are_postgresqls() {
+    let (_cluster, ringway) = start();
+    let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    let long = "c".repeat(70);
+    assert_eq!(own.ask(&format!("LISTEN {long}")), "LISTEN I");
+    assert_eq!(sender.ask(&format!("NOTIFY {long}, 'x'")), "NOTIFY I");
+    let found = notification(&own.read().unwrap());
+    assert_eq!(found, format!("{} x", "c".repeat(63)));
+    assert_eq!(own.ask("LISTEN \"\""), "42601 I");
+    assert_eq!(own.ask("LISTEN a b"), "42601 I");
+    assert_eq!(own.ask("LISTEN \"we\"\"ird; name\""), "LISTEN I");
+    sender.ask("NOTIFY \"we\"\"ird; name\", 'y'");
+    assert_eq!(notification(&own.read().unwrap()), "we\"ird; name y");
+}
+
+#[test]
+fn a_lost_connection_is_made_again_and_told_of() {
+    let (cluster, ringway) = start();
+    let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    own.ask("LISTEN bell");
+    own.ask("LISTEN other");
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE application_name = 'ringway listen'";
+    assert_eq!(cluster.shards[0].primary.exec(kill).unwrap(), "1");
+    let warning = own.read().unwrap();
+    assert_eq!((warning.tag, warning.code()), (b'N', "01000".to_owned()));
+    sender.ask("NOTIFY bell, 'after'");
+    sender.ask("NOTIFY other, 'after'");
+    assert_eq!(notification(&own.read().unwrap()), "bell after");
+    assert_eq!(notification(&own.read().unwrap()), "other after");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_sent_off() {
+    let (_cluster, ringway) = start();
+    let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    own.ask("LISTEN bell");
+    own.ask("BEGIN");
+    let fill = "SELECT count(pg_notify('bell', n || repeat('x', 7000))) \
+                FROM generate_series(1, 1000) n";
+    assert_eq!(sender.ask(fill), "1000 SELECT 1 I");
+    // The hub has passed all of it on once a later one has come.
+    let mut later = login(&ringway);
+    later.ask("LISTEN later");
+    sender.ask("NOTIFY later");
+    later.read().unwrap();
+    own.query("COMMIT");
+    let frames = own.read_to_ready();
+    assert!(
+        digest(&frames).starts_with("COMMIT I"),
+        "{}",
+        digest(&frames)
+    );
+    assert_eq!(
+        own.read().map(|frame| frame.code()).as_deref(),
+        Some("53400")
+    );
+    assert_eq!(own.read(), None);
+}
