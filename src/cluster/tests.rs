@@ -39,8 +39,10 @@ fn database(split: bool) -> Database {
         },
         server_user: None,
         monitor_user: None,
+        auth_query: None,
         server_tls: TlsMode::Disable,
         server_ca: None,
+        server_certificate: None,
         reads: ReadSettings {
             split,
             max_lag: LONG,
@@ -67,9 +69,9 @@ fn database(split: bool) -> Database {
 fn cluster(split: bool) -> Arc<Cluster> {
     let user = ServerUser {
         name: "monitor".to_owned(),
-        password: None,
+        secret: crate::config::ServerSecret::None,
     };
-    Arc::new(Cluster::new(Arc::new(database(split)), &user, None))
+    Arc::new(Cluster::new(Arc::new(database(split)), Some(&user), None))
 }
 
 /// Feeds one poll that was started just now.
