@@ -487,3 +487,112 @@ fn a_query_that_cannot_be_asked_says_so() {
         assert!(ringway.proxy.log().contains("auth_query failed"));
     }
 }
+
+#[test]
+fn a_unix_socket_tells_who_the_peer_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let who = Command::new("id").arg("-un").output().unwrap();
+    let me = String::from_utf8(who.stdout).unwrap().trim().to_owned();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let rules = "local all mapped peer map=os\nlocal all all peer\nhost all all all reject\n";
+    let socket = directory.path().display().to_string();
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = [\"127.0.0.1:{port}\", \"{socket}:{port}\"]\n[auth]\n\
+             hba_file = {:?}\nident_file = {:?}\n[users.{me}]\n[users.mapped]\n[users.other]\n{}",
+            write("pg_hba.conf", rules),
+            write("pg_ident.conf", &format!("os {me} mapped\n")),
+            database(AS_SUPERUSER)
+        )
+    });
+    let port = ringway.port();
+    let failed = Err("Peer authentication failed for user \"other\"");
+    for (user, expected) in [
+        (me.as_str(), Ok("ringway")),
+        ("mapped", Ok("ringway")),
+        ("other", failed),
+    ] {
+        // The later host takes the place of the address.
+        let parameters = format!("user={user} hostaddr='' host={socket}");
+        check(port, &parameters, expected);
+    }
+    check(
+        port,
+        &format!("user={me}"),
+        Err("pg_hba.conf rejects connection"),
+    );
+}
+
+#[test]
+fn servers_are_verified_and_shown_a_certificate() {
+    use std::os::unix::fs::PermissionsExt;
+    let certificates = Certificates::new();
+    let readable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(certificates.directory.path(), readable).unwrap();
+    certificates.sign("own", "certified");
+    let cluster = support::cluster(&Spec {
+        auth: Auth::Scram("super".to_owned()),
+        hba: vec![
+            "hostssl all certified all cert".to_owned(),
+            "hostnossl all all all reject".to_owned(),
+        ],
+        settings: vec![(
+            "ssl_ca_file".to_owned(),
+            certificates.path("ca.crt").display().to_string(),
+        )],
+        tls: Some(ringway::demo::captive::Tls {
+            certificate: certificates.path("server.crt"),
+            private_key: certificates.path("server.key"),
+        }),
+        ..Spec::default()
+    });
+    sql(
+        &cluster,
+        "CREATE ROLE certified LOGIN; CREATE ROLE bound LOGIN PASSWORD 'pencil'",
+    );
+    let verifier = sql(
+        &cluster,
+        "SELECT rolpassword FROM pg_authid WHERE rolname = 'bound'",
+    );
+    let strangers = Certificates::new();
+    let server = cluster.shards[0].primary.port;
+    let of =
+        |certificates: &Certificates, name: &str| certificates.path(name).display().to_string();
+    for (mode, host, ca, expected) in [
+        ("verify-ca", "127.0.0.1", &certificates, true),
+        ("verify-full", "localhost", &certificates, true),
+        ("verify-full", "127.0.0.1", &certificates, false),
+        ("verify-ca", "127.0.0.1", &strangers, false),
+    ] {
+        let ringway = Ringway::start(|port| {
+            let common = format!(
+                "servers = [\"{host}:{server}\"]\nserver_tls = \"{mode}\"\nserver_ca = {:?}\n",
+                of(ca, "ca.crt")
+            );
+            format!(
+                "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.bound]\nverifier = {:?}\n\
+                 [databases.shop]\n{common}[databases.own]\ndbname = \"shop\"\n{common}\
+                 server_user = \"certified\"\nserver_certificate = {:?}\nserver_key = {:?}\n",
+                verifier.trim(),
+                of(&certificates, "own.crt"),
+                of(&certificates, "own.key"),
+            )
+        });
+        let port = ringway.port();
+        for (database, user) in [("shop", "bound"), ("own", "certified")] {
+            let found = log_in(
+                port,
+                &format!("user=bound password=pencil dbname={database}"),
+            );
+            match expected {
+                // The server offers channel binding, so that a wrong one would be refused.
+                true => assert_eq!(found.as_deref(), Ok(user), "{mode} {host} {database}"),
+                false => assert!(found.is_err(), "{mode} {host} {database}"),
+            }
+        }
+    }
+}

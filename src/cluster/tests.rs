@@ -43,6 +43,7 @@ fn database(split: bool) -> Database {
         server_tls: TlsMode::Disable,
         server_ca: None,
         server_certificate: None,
+        server_tls_digest: 0,
         reads: ReadSettings {
             split,
             max_lag: LONG,

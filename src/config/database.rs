@@ -1,6 +1,7 @@
 //! `[databases.NAME]`: its settings, servers and shards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 use planner::ring::SLOTS;
@@ -69,6 +70,11 @@ pub(super) fn read(
         monitor_user,
         auth_query,
         server_tls,
+        server_tls_digest: digest(&[
+            server_ca.as_ref(),
+            server_certificate.as_ref().map(|own| &own.certificate),
+            server_certificate.as_ref().map(|own| &own.key),
+        ]),
         server_ca,
         server_certificate,
         reads,
@@ -248,6 +254,15 @@ fn server_certificate(
     None
 }
 
+/// Tells the bytes of files from others. A file that cannot be read is a mistake already.
+fn digest(files: &[Option<&PathBuf>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files.iter().flatten() {
+        std::fs::read(file).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 /// The shards in the file's order, with what the ring needs of them.
 fn shards(database: &str, section: &Section<'_>) -> Vec<(Shard, ShardWeight)> {
     let dbname = section.string("dbname").unwrap_or(database);
@@ -385,7 +400,7 @@ fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
     endpoints
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
     let port = port.parse().ok().filter(|port| *port != 0);
     let port: u16 = port.ok_or("has no port from 1 to 65535")?;

@@ -2,6 +2,7 @@
 //!
 //! Sections of databases are read in `database`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::auth;
 use super::database;
+use super::listen::{self, ListenAddress};
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
 use super::{
     ADMIN_DATABASE, AuthSettings, Config, Database, General, LogFormat, Secret, ServerTls, User,
@@ -75,6 +77,7 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
     let sources = Sources {
         base: path.parent().unwrap_or(Path::new("")),
         env,
+        files: RefCell::new(vec![path.to_owned()]),
     };
     // Sections borrow from the table and report when dropped, hence this order.
     let root = Section::new(Place::file(), table.get_ref(), mistakes);
@@ -98,12 +101,15 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
         read_general(&section, &users, &auth)
     });
     let databases = databases(&root, &sources, &users, &auth);
+    let peers = listen::peers(&root, general.peer_id);
     Some(Config {
         general,
         tls,
         auth,
         users,
         databases,
+        peers,
+        files: sources.files.take(),
     })
 }
 
@@ -115,11 +121,12 @@ fn read_general(
     let default = General::default();
     let mib = |key, max| section.integer(key, 1..=max).map(|mib| mib as usize * MIB);
     let count = |key, max| section.integer(key, 1..=max).map(|count| count as usize);
-    let listen = listen_addresses(section, "listen").unwrap_or(default.listen);
-    let http = listen_addresses(section, "http_listen");
+    let listen = listen::addresses(section).unwrap_or(default.listen);
     General {
-        http_listen: http_address(section, http.as_deref(), &listen),
+        http_listen: http_address(section, &listen),
         listen,
+        unix_socket_mode: listen::socket_mode(section).unwrap_or(default.unix_socket_mode),
+        reuse_port: section.boolean("reuse_port").unwrap_or(default.reuse_port),
         workers: workers(section).unwrap_or(default.workers),
         max_clients: count("max_clients", 1_000_000).unwrap_or(default.max_clients),
         admin_users: admin_users(section, users, auth),
@@ -131,6 +138,13 @@ fn read_general(
         shutdown_timeout: section
             .seconds_or_zero("shutdown_timeout_s")
             .unwrap_or(default.shutdown_timeout),
+        peer_id: listen::peer_id(section),
+        run_directory: listen::run_directory(section),
+        watch_interval: section
+            .seconds_or_zero("watch_interval_s")
+            .map_or(default.watch_interval, |time| {
+                (!time.is_zero()).then_some(time)
+            }),
         plan_cache_bytes: mib("plan_cache_mib", 65_536).unwrap_or(default.plan_cache_bytes),
         merge_memory_bytes: mib("merge_memory_mib", 65_536).unwrap_or(default.merge_memory_bytes),
         log_format: section
@@ -186,45 +200,20 @@ fn admin_users(
     names.into_iter().map(|(_, name)| name.to_owned()).collect()
 }
 
-fn listen_addresses(section: &Section<'_>, key: &'static str) -> Option<Vec<SocketAddr>> {
-    let written = section.strings(key)?;
-    if written.is_empty() {
-        section.mistake(
-            key,
-            "no address",
-            "list at least one, such as \"127.0.0.1:6432\"",
-        );
-    }
-    let mut addresses = Vec::with_capacity(written.len());
-    for (place, text) in written {
-        match text.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 && addresses.contains(&address) => {
-                section
-                    .mistakes()
-                    .add(&place, format!("{address} is listed twice"), "");
-            }
-            Ok(address) => addresses.push(address),
-            Err(_) => section.mistakes().add(
-                &place,
-                format!("\"{text}\" is not an IP address and port"),
-                "write \"127.0.0.1:6432\", \"0.0.0.0:6432\" for every interface, or \"[::]:6432\"",
-            ),
-        }
-    }
-    Some(addresses)
-}
-
-fn http_address(
-    section: &Section<'_>,
-    http: Option<&[SocketAddr]>,
-    listen: &[SocketAddr],
-) -> Option<SocketAddr> {
-    let http = http?;
-    if http.len() > 1 {
+fn http_address(section: &Section<'_>, listen: &[ListenAddress]) -> Option<SocketAddr> {
+    let written = section.strings("http_listen")?;
+    if written.len() > 1 {
         section.mistake("http_listen", "more than one address", "write one");
     }
-    let address = *http.first()?;
-    if address.port() != 0 && listen.contains(&address) {
+    let (place, text) = written.first()?;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let what = format!("\"{text}\" is not an IP address and port");
+        section
+            .mistakes()
+            .add(place, what, "write \"127.0.0.1:9187\"");
+        return None;
+    };
+    if address.port() != 0 && listen.contains(&ListenAddress::Tcp(address)) {
         let remedy = "give HTTP a port of its own, such as 127.0.0.1:9187";
         section.mistake(
             "http_listen",
@@ -309,6 +298,8 @@ fn databases(
 pub(super) struct Sources<'e> {
     base: &'e Path,
     env: Env<'e>,
+    /// Every file that was named so far.
+    files: RefCell<Vec<PathBuf>>,
 }
 
 /// The keys a secret may come from.
@@ -375,7 +366,9 @@ impl Sources<'_> {
     }
 
     pub(super) fn path(&self, written: &str) -> PathBuf {
-        self.base.join(written)
+        let path = self.base.join(written);
+        self.files.borrow_mut().push(path.clone());
+        path
     }
 
     /// The path of a PEM file that `check` finds nothing wrong with; `None` when the key is not
