@@ -117,6 +117,41 @@ fn clients_come_over_a_unix_socket() {
     assert!(!socket.exists(), "a process that ends takes its file along");
 }
 
+#[test]
+fn a_client_of_protocol_3_2_cancels_with_its_long_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"");
+    let _process = start(directory.path(), "ringway", config(&general, ""));
+    let mut wire = Wire::connect(port);
+    let who = [("user", "ringway"), ("database", "shop"), ("_pq_.x", "1")];
+    wire.send_startup(3 << 16 | 2, &who);
+    let frames = wire.read_to_ready();
+    // Our version, and the one option that is not known.
+    let negotiated = frames.iter().find(|frame| frame.tag == b'v').unwrap();
+    assert_eq!(negotiated.body, b"\0\x03\0\x02\0\0\0\x01_pq_.x\0");
+    let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+    assert_eq!(key.body.len(), 4 + 32);
+    wire.query("SELECT pg_sleep(62)");
+    wait_for_query("SELECT pg_sleep(62)");
+    let cancel = |key: &[u8]| {
+        let mut canceller = Wire::connect(port);
+        canceller.send_untagged(&cancel_request(key));
+        assert_eq!(canceller.read(), None);
+    };
+    cancel(&key.body[..8]);
+    cancel(&[&key.body[..], b"x"].concat());
+    let mut forged = key.body.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    cancel(&forged);
+    wait_for_query("SELECT pg_sleep(62)");
+    cancel(&key.body);
+    assert_eq!(
+        crate::support::wire::digest(&wire.read_to_ready()),
+        "57014 I"
+    );
+}
+
 /// Writes a new certificate that signs itself, and its key.
 fn write_certificate(directory: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
