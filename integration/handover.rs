@@ -153,8 +153,8 @@ fn a_process_that_fails_to_take_over_does_no_harm() {
     let (mut wire, _) = Wire::login(port, "ringway", "shop");
     // Another address that it cannot have: it ends after it got the sockets.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let more = format!("listen = [\"{}\", ", taken.local_addr().unwrap());
-    let broken = config.replace("listen = [", &more);
+    let end = format!(", \"{}\"]\nrun_directory", taken.local_addr().unwrap());
+    let broken = config.replace("]\nrun_directory", &end);
     let mut failed = take_over(dir, "failed", broken);
     assert!(!failed.wait_for_end().success());
     process.wait_for_log("did not; this one goes on");

@@ -212,6 +212,47 @@ fn a_new_certificate_is_shown_without_a_restart() {
     }
 }
 
+#[test]
+fn a_new_server_ca_is_trusted_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    write_certificate(dir);
+    let cluster = support::cluster(&Spec {
+        tls: Some(ringway::demo::captive::Tls {
+            certificate: dir.join("server.crt"),
+            private_key: dir.join("server.key"),
+        }),
+        ..Spec::default()
+    });
+    trust_current(dir);
+    let right = std::fs::read(dir.join("trusted.crt")).unwrap();
+    write_certificate(dir);
+    trust_current(dir);
+    let port = free_port().unwrap();
+    let config = format!(
+        "[general]\nlisten = \"127.0.0.1:{port}\"\nwatch_interval_s = 0\n\
+         [users.ringway]\nauth = \"trust\"\n\
+         [databases.shop]\nservers = [\"localhost:{}\"]\ncheckout_timeout_ms = 500\n\
+         server_tls = \"verify-full\"\nserver_ca = \"trusted.crt\"\n",
+        cluster.shards[0].primary.port
+    );
+    let mut process = start(dir, "ringway", config);
+    let url = format!("host=127.0.0.1 port={port} user=ringway dbname=shop");
+    let works = || {
+        let mut psql = std::process::Command::new("psql");
+        let output = psql.args(["-XAtc", "SELECT 1", &url]).output().unwrap();
+        output.status.success()
+    };
+    assert!(
+        !works(),
+        "another authority signed the server's certificate"
+    );
+    // The same name, and the configuration file is as it was.
+    std::fs::write(dir.join("trusted.crt"), right).unwrap();
+    process.signal(Signal::Hup);
+    wait_until(LIMIT, "the server", works);
+}
+
 /// What became of one client of many.
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
@@ -268,6 +309,34 @@ fn a_burst_of_clients_is_served_or_refused() {
         output.status.success()
     });
     drop(process);
+}
+
+#[test]
+fn a_full_process_that_is_flooded_does_without_handshakes() {
+    let directory = tempfile::tempdir().unwrap();
+    write_certificate(directory.path());
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"\nmax_clients = 5");
+    let tls = "[tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.key\"\n";
+    let _process = start(directory.path(), "ringway", config(&general, tls));
+    let _clients: Vec<_> = (0..5)
+        .map(|_| Wire::login(port, "ringway", "shop"))
+        .collect();
+    // Each asks for TLS and then says nothing more.
+    let mut answers = Vec::new();
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        let mut wire = Wire::connect(port);
+        wire.send_untagged(&80_877_103_u32.to_be_bytes());
+        answers.push(wire.read_byte());
+        flood.push(wire);
+    }
+    assert_eq!(answers[0], b'S', "one client alone is told through TLS");
+    assert_eq!(answers[99], b'E');
+    // A CancelRequest is no client.
+    let mut canceller = Wire::connect(port);
+    canceller.send_untagged(&cancel_request(&[0; 8]));
+    assert_eq!(canceller.read(), None);
 }
 
 #[test]
