@@ -370,6 +370,21 @@ fn without_open_files_clients_are_refused() {
     });
 }
 
+#[test]
+fn who_says_nothing_is_disconnected() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"\nlogin_timeout_s = 1");
+    let _process = start(directory.path(), "ringway", config(&general, ""));
+    let mut silent = Wire::connect(port);
+    let mut slow = Wire::connect(port);
+    slow.send_bytes(&[0, 0, 0]);
+    let (mut quick, _) = Wire::login(port, "ringway", "shop");
+    assert_eq!(silent.read(), None);
+    assert_eq!(slow.read(), None);
+    assert_eq!(quick.ask("SELECT 1"), "1 SELECT 1 I");
+}
+
 /// The status of an HTTP answer.
 pub(crate) fn http_status(port: u16, path: &str) -> String {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
