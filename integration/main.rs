@@ -10,6 +10,7 @@ mod differential;
 mod faults;
 mod isolation;
 mod keys;
+mod leak;
 mod memory;
 mod sessions;
 mod smoke;
