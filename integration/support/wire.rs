@@ -83,6 +83,23 @@ impl Wire {
         (self, frames)
     }
 
+    /// How long an answer may take from now on.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
+    }
+
+    /// Has the connection end as in a crash: with RST, whatever is under way.
+    pub fn reset_on_close(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Says that nothing more comes, and goes on listening.
+    pub fn finish_sending(&mut self) {
+        // The server may have ended it first.
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
     pub fn send_startup(&mut self, version: u32, params: &[(&str, &str)]) {
         let mut body = version.to_be_bytes().to_vec();
         for text in params.iter().flat_map(|(name, value)| [name, value]) {
@@ -205,6 +222,12 @@ impl Frame {
             _ => None,
         }
     }
+}
+
+/// The body of a CancelRequest that stops what the session does whose login brought `frames`.
+pub fn cancel_request(frames: &[Frame]) -> Vec<u8> {
+    let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+    [&80_877_102u32.to_be_bytes()[..], &key.body].concat()
 }
 
 /// Parse, without parameter types.
