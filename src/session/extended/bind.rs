@@ -9,7 +9,7 @@ use planner::{ShardId, Values};
 
 use super::{BroadcastPortal, Local, Portal, ScatterPortal};
 use crate::backend::server::Expect;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
@@ -35,9 +35,13 @@ impl Session {
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
         }
+        if self.batch.pending.iter().any(|other| other != name) {
+            self.check_pending().await?;
+        }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
             self.db.metrics.routes.increment(RouteKind::Local);
-            self.complete_pending();
+            self.complete_pending(name).await?;
+            self.name_portal(portal)?;
             self.emit(write::BIND_COMPLETE);
             self.batch
                 .portals
@@ -141,7 +145,8 @@ impl Session {
                 }))
             }
         };
-        self.complete_pending();
+        self.complete_pending(name).await?;
+        self.name_portal(portal)?;
         self.emit(write::BIND_COMPLETE);
         self.batch.portals.insert(portal.to_vec(), made);
         Ok(())
@@ -155,6 +160,11 @@ impl Session {
         rest: &[u8],
         plan: &planner::Plan,
     ) -> Result<(), Error> {
+        match self.batch.portals.get(portal) {
+            Some(Portal::Server { lease, .. }) if *lease == index => {}
+            Some(_) => self.name_portal(portal)?,
+            None => {}
+        }
         self.activate(index).await?;
         self.note_effect(index, &plan.effect);
         self.ensure_parsed(index, name);
@@ -177,6 +187,18 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// A portal is made that its server cannot compare with those it knows.
+    fn name_portal(&mut self, name: &[u8]) -> Result<(), Error> {
+        match name.is_empty() || !self.batch.portals.contains_key(name) {
+            true => Ok(()),
+            false => {
+                let name = String::from_utf8_lossy(name);
+                let message = format!("cursor \"{name}\" already exists");
+                Err(Error::new(Fault::Client, "42P03", message))
+            }
+        }
     }
 
     /// Statements that need no server, or not only one.
