@@ -18,7 +18,6 @@ mod shared;
 mod simple;
 pub mod startup;
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -172,11 +171,16 @@ impl Session {
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
-        while let Some(frame) = self.next_frame().await? {
+        while let Some(header) = self.next_header().await? {
             if self.leases.is_empty() && self.shared.generation.load(Relaxed) != self.generation {
                 self.follow_configuration()?;
             }
-            match frame[0] {
+            if frontend::is_extended(header.tag) {
+                self.extended().await?;
+                continue;
+            }
+            let frame = take_front(&mut self.client.inbox, header.len);
+            match header.tag {
                 // After an error in the extended protocol, everything up to Sync is ignored.
                 b'Q' | b'F' if self.batch.skipping => {}
                 b'Q' | b'F' if self.is_amid_batch() && !Box::pin(self.end_batch()).await? => {}
@@ -185,7 +189,12 @@ impl Session {
                 b'X' => return Ok(()),
                 // Leftovers of a COPY that failed: PostgreSQL ignores them too.
                 b'd' | b'c' | b'f' => {}
-                _ => self.extended(frame).await?,
+                tag => {
+                    return Err(Error::protocol(format!(
+                        "unexpected message type \"{}\"",
+                        tag.escape_ascii()
+                    )));
+                }
             }
         }
         Ok(())
@@ -225,17 +234,13 @@ impl Session {
         Ok(())
     }
 
-    /// The next whole frame, or `None` when the client has left.
-    async fn next_frame(&mut self) -> Result<Option<BytesMut>, Error> {
+    /// The header of the next frame once the inbox holds it whole, or `None` when the client has left.
+    async fn next_header(&mut self) -> Result<Option<frame::Header>, Error> {
         loop {
             if let Some(header) = frame::peek(&self.client.inbox)? {
                 frontend::check(header.tag, header.len, self.limits.max_message_bytes)?;
-                let have = self.client.inbox.len();
-                if have == header.len {
-                    return Ok(Some(std::mem::take(&mut self.client.inbox)));
-                }
-                if have > header.len {
-                    return Ok(Some(take_front(&mut self.client.inbox, header.len)));
+                if self.client.inbox.len() >= header.len {
+                    return Ok(Some(header));
                 }
             }
             if self.client.drain().await.is_err() || !self.wait_for_client().await? {
@@ -363,8 +368,8 @@ impl Session {
     }
 }
 
-/// The first frame of several. A small one is copied: sharing the buffer would cost more, and keep
-/// it from being used again.
+/// The first frame of the inbox. A small one is copied: handing out the buffer would cost more, as it
+/// could not be used again.
 fn take_front(inbox: &mut BytesMut, len: usize) -> BytesMut {
     const SMALL: usize = 1024;
     if len > SMALL {
@@ -376,6 +381,7 @@ fn take_front(inbox: &mut BytesMut, len: usize) -> BytesMut {
 }
 
 /// A prepared statement as the client knows it.
+#[derive(Clone)]
 struct Prepared {
     statement: Arc<crate::executor::database::Statement>,
     plan: Arc<planner::Plan>,
@@ -383,5 +389,3 @@ struct Prepared {
     /// Catalog version of the plan.
     version: u64,
 }
-
-type Named<T> = HashMap<Vec<u8>, T, ahash::RandomState>;

@@ -35,9 +35,8 @@ impl Session {
                 let mut portal = self.take_scatter(name)?;
                 let started = self.start_scatter(&mut portal).await;
                 let columns = portal.columns.clone();
-                self.batch
-                    .portals
-                    .insert(name.to_vec(), Portal::Scatter(portal));
+                self.batch.suspended |= portal.run.is_some();
+                self.batch.portals.insert(name, Portal::Scatter(portal));
                 started?;
                 self.emit(&columns);
                 Ok(())
@@ -60,9 +59,7 @@ impl Session {
 
     async fn describe_on(&mut self, index: usize, frame: &[u8]) -> Result<(), Error> {
         self.activate(index).await?;
-        let lease = &mut self.leases[index].lease;
-        lease.conn.outbox.extend_from_slice(frame);
-        lease.expect.push_back(Expect::Describe);
+        self.pass_on(index, frame, Expect::Describe);
         Ok(())
     }
 
@@ -71,19 +68,6 @@ impl Session {
         let mut bound = (0..self.leases.len())
             .filter(|i| self.leases[*i].in_block || self.leases[*i].pinned.is_some());
         bound.next().filter(|_| bound.next().is_none())
-    }
-
-    /// What Close is about; SQL's cursors are portals too.
-    pub(super) async fn portal_to_close(&mut self, name: &[u8]) -> Result<Option<Portal>, Error> {
-        self.check_pending().await?;
-        let known = self.batch.portals.remove(name);
-        Ok(known.or_else(|| {
-            self.cursor_server().map(|lease| Portal::Server {
-                lease,
-                statement: Statement::Query,
-                effect: SessionEffect::None,
-            })
-        }))
     }
 
     /// What the statement returns, asked of one shard without the client seeing it.
@@ -134,35 +118,29 @@ impl Session {
         }
     }
 
-    pub(super) async fn execute(&mut self, frame: BytesMut) -> Result<(), Error> {
+    pub(super) async fn execute(&mut self, frame: &[u8]) -> Result<(), Error> {
         let Execute {
             portal: name,
             max_rows,
         } = Execute::read(&frame[HEADER..])?;
-        self.batch.executed += 1;
-        self.transaction_start = self.transaction_start.or(self.batch.start);
+        self.note_execute();
         self.check_pending().await?;
         match self.batch.portals.get(name) {
             None => match self.cursor_server() {
                 Some(index) => {
                     self.activate(index).await?;
-                    let lease = &mut self.leases[index].lease;
-                    lease.conn.outbox.extend_from_slice(&frame);
-                    lease.expect.push_back(Expect::Execute);
+                    self.pass_on(index, frame, Expect::Execute);
                     Ok(())
                 }
                 None => Err(no_portal(name)),
             },
-            Some(Portal::Server {
-                lease,
-                statement,
-                effect,
-            }) => {
+            Some(Portal::Server { lease, prepared }) => {
                 let index = *lease;
+                let statement = &prepared.plan.statement;
                 let takes_data = *statement == Statement::CopyIn;
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
                 let revives = *statement == Statement::Savepoint && self.block.is_failed();
-                let discards = *effect == SessionEffect::DiscardAll;
+                let discards = prepared.plan.effect == SessionEffect::DiscardAll;
                 match statement {
                     Statement::Set(set) => self.batch.sets.push(set.clone()),
                     Statement::Ddl { .. } => self.batch.changed_schema = true,
@@ -170,9 +148,7 @@ impl Session {
                 }
                 self.batch.discarded |= discards;
                 self.activate(index).await?;
-                let lease = &mut self.leases[index].lease;
-                lease.conn.outbox.extend_from_slice(&frame);
-                lease.expect.push_back(Expect::Execute);
+                self.pass_on(index, frame, Expect::Execute);
                 if takes_data {
                     // What follows is data only once the server has said that it wants some.
                     self.fetch().await?;
@@ -315,7 +291,7 @@ impl Session {
         match self.batch.portals.remove(name) {
             Some(Portal::Scatter(portal)) => Ok(portal),
             Some(other) => {
-                self.batch.portals.insert(name.to_vec(), other);
+                self.batch.portals.insert(name, other);
                 Err(no_portal(name))
             }
             None => Err(no_portal(name)),
@@ -407,9 +383,7 @@ impl Session {
             write::command_complete(&mut out, "SELECT 0");
         }
         self.client.outbox.extend_from_slice(&out);
-        self.batch
-            .portals
-            .insert(name.to_vec(), Portal::Scatter(portal));
+        self.batch.portals.insert(name, Portal::Scatter(portal));
         Ok(())
     }
 
@@ -457,7 +431,7 @@ impl Session {
         let again = (!rows.is_empty()).then(|| format!("{verb}0"));
         self.batch
             .portals
-            .insert(name.to_vec(), Portal::Local(Local::Ran(again)));
+            .insert(name, Portal::Local(Local::Ran(again)));
         Ok(())
     }
 
