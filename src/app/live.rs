@@ -92,7 +92,11 @@ impl Live {
     pub async fn serve_admin(&self, mut conn: Conn, registration: Registration) {
         registration.info.set(ClientState::Idle);
         registration.info.attend().await;
-        let served = self.shared.unless_stopping(serve(&mut conn, self)).await;
+        let session = serve(&mut conn, self);
+        let served = self
+            .shared
+            .unless_stopping(&registration.info, session)
+            .await;
         if let Err(error) = served.and_then(|end| end) {
             tracing::debug!(client = %registration.info.address, %error, "admin session ended");
             error.write_to(&mut conn.outbox);

@@ -23,7 +23,7 @@ impl Sample {
         std::fs::write(&path, FILE).unwrap();
         let metrics = Metrics::new();
         let built = build(config::load(&path).unwrap(), None, &metrics).unwrap();
-        let (live, _) = Live::new(Shared::new(built, Arc::new(metrics)));
+        let (live, _) = Live::new(Shared::new(built, Arc::new(metrics), None));
         Self { live, directory }
     }
 

@@ -12,6 +12,8 @@ mod extended;
 pub mod hints;
 mod local;
 pub mod login;
+mod peers;
+pub mod replication;
 mod routed;
 mod settings;
 mod shared;
@@ -39,7 +41,10 @@ use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
-pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared};
+pub use peers::cancel_here;
+pub use shared::{
+    Arriving, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared,
+};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -259,17 +264,17 @@ impl Session {
             }
             let fill = self.client.fill();
             let read = match self.block.is_none() {
-                true => self.shared.unless_stopping(fill).await?,
+                true => self.shared.unless_stopping(&self.info, fill).await?,
                 false => fill.await,
             };
             return Ok(read.is_ok_and(|read| read > 0));
         }
-        let (client, leases) = (&mut self.client, &mut self.leases);
+        let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
         let skipping = &mut self.batch.skipping;
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
-            if between_transactions && self.shared.is_stopping() {
+            if between_transactions && self.shared.sends_away(info) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
             for held in leases.iter_mut() {
