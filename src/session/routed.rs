@@ -54,11 +54,13 @@ impl Session {
             }
             Execution::Merge { merge, sql } => {
                 routes.increment(RouteKind::Merge);
+                self.end_joined(None).await?;
                 let shards = self.shard_set(&route.shards);
                 Box::pin(self.merged_simple(merge, &sql, &shards, access, values)).await
             }
             Execution::SumTags | Execution::SameAnswer => {
                 routes.increment(RouteKind::Broadcast);
+                self.end_joined(None).await?;
                 let sum = matches!(route.execution, Execution::SumTags);
                 let shards = self.shard_set(&route.shards);
                 let mut request = BytesMut::new();
