@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -40,8 +41,8 @@ impl Frame {
 }
 
 /// What a connection is made of.
-trait Bytes: Read + Write + Send {}
-impl<T: Read + Write + Send> Bytes for T {}
+trait Bytes: Read + Write + AsFd + Send {}
+impl<T: Read + Write + AsFd + Send> Bytes for T {}
 
 pub struct Wire {
     stream: Box<dyn Bytes>,
@@ -84,20 +85,23 @@ impl Wire {
     }
 
     /// How long an answer may take from now on.
-    pub fn set_limit(&mut self, limit: Duration) {
-        self.stream.set_read_timeout(Some(limit)).unwrap();
+    pub fn set_limit(&self, limit: Duration) {
+        self.socket().set_read_timeout(Some(limit)).unwrap();
     }
 
     /// Has the connection end as in a crash: with RST, whatever is under way.
     pub fn reset_on_close(&self) {
-        let socket = socket2::SockRef::from(&self.stream);
-        socket.set_linger(Some(Duration::ZERO)).unwrap();
+        self.socket().set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Says that nothing more comes, and goes on listening.
-    pub fn finish_sending(&mut self) {
+    /// Says that nothing more comes.
+    pub fn finish_sending(&self) {
         // The server may have ended it first.
-        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        let _ = self.socket().shutdown(std::net::Shutdown::Write);
+    }
+
+    fn socket(&self) -> socket2::SockRef<'_> {
+        socket2::SockRef::from(&self.stream)
     }
 
     pub fn send_startup(&mut self, version: u32, params: &[(&str, &str)]) {
