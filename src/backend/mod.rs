@@ -4,5 +4,6 @@ pub mod cancel;
 pub mod connect;
 mod hidden;
 pub mod mailbox;
+pub mod scram;
 pub mod server;
 pub mod tls;

@@ -67,17 +67,17 @@ impl Hub {
     pub fn start(
         database: &Database,
         cluster: &Arc<Cluster>,
-        fallback: &ServerUser,
+        fallback: Option<&ServerUser>,
         tls: Option<TlsConnector>,
     ) -> Arc<Self> {
         let user = database.monitor_user.as_ref();
-        let user = user.or(database.server_user.as_ref()).unwrap_or(fallback);
+        let user = user.or(database.server_user.as_ref()).or(fallback);
         let (requests, receiver) = mpsc::unbounded_channel();
         let channels = Arc::new(Channels::default());
         let task = Task {
             cluster: Arc::clone(cluster),
             dbname: database.shards[usize::from(SHARD.0)].dbname.clone(),
-            user: user.clone(),
+            user: user.cloned(),
             tls,
             limit: database.pool.connect_timeout,
             channels: Arc::clone(&channels),
@@ -231,7 +231,8 @@ impl Channels {
 struct Task {
     cluster: Arc<Cluster>,
     dbname: String,
-    user: ServerUser,
+    /// As whom to connect, if the configuration tells of anybody.
+    user: Option<ServerUser>,
     tls: Option<TlsConnector>,
     limit: Duration,
     channels: Arc<Channels>,
@@ -334,13 +335,14 @@ impl Task {
     }
 
     async fn connect(&self) -> Result<Link, Error> {
+        let user = self.user.as_ref().ok_or_else(nobody)?;
         let deadline = Instant::now() + self.limit;
         let endpoint = self.cluster.primary_or_wait(SHARD, deadline).await?;
         let target = ConnectTarget {
             endpoint: self.cluster.endpoint(SHARD, endpoint).clone(),
             dbname: self.dbname.clone(),
-            user: self.user.name.clone(),
-            password: self.user.password.clone(),
+            user: user.name.clone(),
+            secret: user.secret.clone(),
             tls: self.tls.clone(),
             connect_timeout: self.limit,
         };
@@ -474,6 +476,15 @@ async fn next(link: &mut Option<Link>) -> Result<BytesMut, String> {
 
 fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn nobody() -> Error {
+    Error::new(
+        Fault::Operator,
+        "28000",
+        "no user is configured who could listen for all clients",
+    )
+    .hint("Set monitor_user, or server_user, for the database.")
 }
 
 fn gone(why: &str) -> Error {

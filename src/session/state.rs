@@ -353,13 +353,17 @@ pub(super) fn set_config(name: &str, value: &str) -> String {
     )
 }
 
-/// As a constant of SQL, with or without standard_conforming_strings.
-pub(super) fn quoted(text: &str) -> String {
-    let doubled = text.replace('\'', "''");
-    match doubled.contains('\\') {
-        true => format!("E'{}'", doubled.replace('\\', "\\\\")),
-        false => format!("'{doubled}'"),
+/// A text as SQL that means the same under any `standard_conforming_strings` and
+/// `client_encoding`, both of which are the client's to set: a backslash, or a byte that another
+/// encoding takes for the first of two, must not reach a quote.
+pub(super) fn quoted(value: &str) -> String {
+    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'\\';
+    if value.bytes().all(is_plain) {
+        return format!("'{}'", value.replace('\'', "''"));
     }
+    let digits = value.bytes().map(|byte| format!("{byte:02x}"));
+    let digits: String = digits.collect();
+    format!("pg_catalog.convert_from(pg_catalog.decode('{digits}', 'hex'), 'UTF8')")
 }
 
 impl Enlisted {

@@ -9,7 +9,7 @@ use planner::{ShardId, Values};
 
 use super::{BroadcastPortal, Local, Portal, ScatterPortal};
 use crate::backend::server::Expect;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
@@ -37,19 +37,25 @@ impl Session {
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
         }
+        if self.batch.pending.iter().any(|other| other != name) {
+            self.check_pending().await?;
+        }
         if let Statement::Execute(execute) = &plan.statement
             && !self.is_servers_own(&execute.name)
         {
-            return Box::pin(self.bind_execute(portal, execute, &statement.sql, rest)).await;
+            return Box::pin(self.bind_execute([portal, name, rest], execute, &statement.sql))
+                .await;
         }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
             self.db.metrics.routes.increment(RouteKind::Local);
-            self.complete_pending();
+            self.complete_pending(name).await?;
+            self.name_portal(portal, None)?;
             self.emit(write::BIND_COMPLETE);
             self.batch.portals.insert(portal, Portal::Local(local));
             return Ok(());
         }
         if let Some(index) = Box::pin(self.everywhere(&plan.statement, &statement.sql)).await? {
+            self.name_portal(portal, Some(index))?;
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
             return Ok(());
@@ -126,6 +132,7 @@ impl Session {
                 let shard = self.pick_shard(&shards);
                 let index = self.enlist(shard, access).await?;
                 self.admit(index, &plan.effect).await?;
+                self.name_portal(portal, Some(index))?;
                 self.activate(index).await?;
                 self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
                 return Ok(());
@@ -157,7 +164,8 @@ impl Session {
                 }))
             }
         };
-        self.complete_pending();
+        self.complete_pending(name).await?;
+        self.name_portal(portal, None)?;
         self.emit(write::BIND_COMPLETE);
         self.batch.portals.insert(portal, made);
         Ok(())
@@ -190,15 +198,15 @@ impl Session {
     /// EXECUTE of SQL: its text has another name in it for the server, so it is parsed anew there.
     async fn bind_execute(
         &mut self,
-        portal: &[u8],
+        [portal, name, rest]: [&[u8]; 3],
         execute: &ExecuteStatement,
         sql: &[u8],
-        rest: &[u8],
     ) -> Result<(), Error> {
         let text = std::str::from_utf8(sql).unwrap_or_default();
         let Executed { lease, sql, effect } = self.execute_sql(execute, text).await?;
         self.admit(lease, &effect).await?;
-        self.complete_pending();
+        self.name_portal(portal, Some(lease))?;
+        self.complete_pending(name).await?;
         self.activate(lease).await?;
         let prepared = Arc::new(self.prepare(&sql, &[])?);
         let statement = Arc::clone(&prepared.statement);
@@ -209,6 +217,21 @@ impl Session {
         let made = Portal::Server { lease, prepared };
         self.batch.portals.insert(portal, made);
         Ok(())
+    }
+
+    /// May a portal have this name? Its own server `on` knows better about those that live there.
+    pub(super) fn name_portal(&self, name: &[u8], on: Option<usize>) -> Result<(), Error> {
+        let taken = match self.batch.portals.get(name) {
+            Some(Portal::Server { lease, .. }) => Some(*lease) != on,
+            Some(Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_)) => true,
+            None => false,
+        };
+        if name.is_empty() || !taken {
+            return Ok(());
+        }
+        let name = String::from_utf8_lossy(name);
+        let message = format!("cursor \"{name}\" already exists");
+        Err(Error::new(Fault::Client, "42P03", message))
     }
 
     /// Statements that need no server, or not only one.

@@ -3,20 +3,33 @@
 use std::collections::HashMap;
 
 pub struct Names<T> {
+    /// What all of them count for; see [`Charge`].
+    bytes: usize,
     unnamed: Option<T>,
     named: HashMap<Vec<u8>, T, ahash::RandomState>,
+}
+
+/// What counts against a client's memory under a name, in bytes.
+pub trait Charge {
+    fn charge(&self, name: &[u8]) -> usize;
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
         Self {
+            bytes: 0,
             unnamed: None,
             named: HashMap::default(),
         }
     }
 }
 
-impl<T> Names<T> {
+impl<T: Charge> Names<T> {
+    /// What all of them count for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub fn get(&self, name: &[u8]) -> Option<&T> {
         match name {
             [] => self.unnamed.as_ref(),
@@ -37,19 +50,21 @@ impl<T> Names<T> {
 
     /// What had the name before is forgotten.
     pub fn insert(&mut self, name: &[u8], value: T) {
-        match name {
-            [] => self.unnamed = Some(value),
-            name => {
-                self.named.insert(name.to_vec(), value);
-            }
-        }
+        self.bytes += value.charge(name);
+        let before = match name {
+            [] => self.unnamed.replace(value),
+            name => self.named.insert(name.to_vec(), value),
+        };
+        self.bytes -= before.map_or(0, |before| before.charge(name));
     }
 
     pub fn remove(&mut self, name: &[u8]) -> Option<T> {
-        match name {
+        let gone = match name {
             [] => self.unnamed.take(),
             name => self.named.remove(name),
-        }
+        };
+        self.bytes -= gone.as_ref().map_or(0, |gone| gone.charge(name));
+        gone
     }
 
     /// Of a name and without.
@@ -58,6 +73,7 @@ impl<T> Names<T> {
     }
 
     pub fn clear(&mut self) {
+        self.bytes = 0;
         self.unnamed = None;
         if !self.named.is_empty() {
             self.named.clear();
