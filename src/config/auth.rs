@@ -83,6 +83,7 @@ pub(super) fn users(
     root: &Section<'_>,
     auth: Option<&Section<'_>>,
     sources: &Sources<'_>,
+    tls: Option<&ServerTls>,
 ) -> (BTreeMap<String, User>, Option<PathBuf>) {
     let (mut listed, users_file) = users_file(auth, sources);
     let mut users = BTreeMap::new();
@@ -105,6 +106,9 @@ pub(super) fn users(
         let beside = listed.remove(&name);
         let may_lack = has_table || elsewhere;
         let (method, secret) = client_auth(&section, sources, beside, may_lack);
+        if !has_table && let Some((what, remedy)) = lacks_tls(method, tls) {
+            section.mistake("auth", what, remedy);
+        }
         users.insert(
             name.clone(),
             User {
@@ -126,6 +130,30 @@ pub(super) fn users(
         );
     }
     (users, users_file)
+}
+
+/// What TLS a method cannot do without, where no rules say otherwise.
+fn lacks_tls(method: Method, tls: Option<&ServerTls>) -> Option<(&'static str, &'static str)> {
+    match (method, tls) {
+        (Method::Password, None) => Some((
+            "\"password\" would be sent in the clear",
+            "write [tls], or auth = \"scram-sha-256\"",
+        )),
+        (Method::Cert, tls) if tls.is_none_or(|tls| tls.client_ca.is_none()) => Some((
+            "clients' certificates cannot be checked",
+            "write client_ca in [tls], the authority that signed them",
+        )),
+        (
+            Method::Trust
+            | Method::Reject
+            | Method::Scram
+            | Method::Md5
+            | Method::Password
+            | Method::Cert
+            | Method::Peer,
+            _,
+        ) => None,
+    }
 }
 
 /// md5 where nothing better is possible.

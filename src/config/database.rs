@@ -47,6 +47,18 @@ pub(super) fn read(
         .section("reads")
         .map_or_else(ReadSettings::default, |s| reads(&s));
     let auth_query = auth::query(section, sources, users, names, auth.query.as_ref());
+    if name == "*"
+        && auth_query
+            .as_ref()
+            .is_some_and(|query| query.dbname.is_none())
+    {
+        let what = "which database is asked for users is not said";
+        section.mistake(
+            "auth_query",
+            what,
+            "write auth_dbname, the name of one with a section",
+        );
+    }
     let (server_user, monitor_user) = credentials(section, sources);
     let monitor_user = monitor_user
         .or_else(|| auth_query.as_ref().map(|query| query.user.clone()))
@@ -210,11 +222,7 @@ fn server_tls(section: &Section<'_>, sources: &Sources<'_>) -> (TlsMode, Option<
     let ca = sources.pem(section, "server_ca", certificates);
     match mode {
         TlsMode::VerifyCa | TlsMode::VerifyFull if !section.has("server_ca") => {
-            let what = "verify-full needs the certificates to trust";
-            let what = match mode {
-                TlsMode::VerifyCa => what.replace("full", "ca"),
-                _ => what.to_owned(),
-            };
+            let what = format!("{} needs the certificates to trust", mode.name());
             section.mistake(
                 "server_tls",
                 what,

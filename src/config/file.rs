@@ -86,7 +86,7 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
         .and_then(|section| read_tls(&section, &sources));
     let auth_section = root.section("auth");
     let auth_section = auth_section.as_ref();
-    let (users, users_file) = auth::users(&root, auth_section, &sources);
+    let (users, users_file) = auth::users(&root, auth_section, &sources, tls.as_ref());
     let names = root.names("databases");
     let auth = auth::settings(
         auth_section,

@@ -175,6 +175,18 @@ pub enum TlsMode {
     VerifyFull,
 }
 
+impl TlsMode {
+    /// Its word in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolMode {
     Transaction,

@@ -190,8 +190,8 @@ fn database_settings(database: &Database) -> Vec<Entry> {
         unset("monitor_password", password(&database.monitor_user)),
         setting(
             "server_tls",
-            tls_mode(database.server_tls),
-            tls_mode(TlsMode::Disable),
+            database.server_tls.name(),
+            TlsMode::Disable.name(),
         ),
         unset("server_ca", ca),
         unset("server_certificate", file(|own| &own.certificate)),
@@ -291,14 +291,5 @@ fn format(general: &General) -> &'static str {
     match general.log_format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
-    }
-}
-
-fn tls_mode(mode: TlsMode) -> &'static str {
-    match mode {
-        TlsMode::Disable => "disable",
-        TlsMode::Require => "require",
-        TlsMode::VerifyCa => "verify-ca",
-        TlsMode::VerifyFull => "verify-full",
     }
 }

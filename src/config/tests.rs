@@ -459,6 +459,21 @@ fn rules_come_from_a_file_or_the_toml() {
 }
 
 #[test]
+fn methods_that_need_tls_say_so() {
+    let text = "[users.a]\npassword = \"x\"\nauth = \"password\"\n[users.b]\nauth = \"cert\"\n\
+                [users.c]\nauth = \"peer\"\n[databases.shop]\nservers = \"a:1\"\n";
+    check_mistakes(
+        text,
+        &[
+            "line 3: users.a.auth: \"password\" would be sent in the clear; write [tls], or auth = \
+             \"scram-sha-256\"",
+            "line 5: users.b.auth: clients' certificates cannot be checked; write client_ca in \
+             [tls], the authority that signed them",
+        ],
+    );
+}
+
+#[test]
 fn a_database_may_be_asked_for_users() {
     let text = "[auth]\nauth_user = \"asker\"\nauth_password = \"p\"\nauth_dbname = \"shop\"\n\
                 auth_query_ttl_s = 0\n\
