@@ -273,7 +273,7 @@ impl Session {
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
-            if between_transactions && self.shared.sends_away(info) {
+            if between_transactions && self.shared.sends_away(info, cx) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
             for held in leases.iter_mut() {

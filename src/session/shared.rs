@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -264,9 +264,14 @@ impl Shared {
         }
     }
 
-    /// The process is to end, and this client with it.
-    pub fn sends_away(&self, client: &ClientInfo) -> bool {
-        self.is_stopping() && !client.is_new()
+    /// The process is to end, and this client with it. One that is too new for that is woken again
+    /// by [`Self::wake_all`].
+    pub fn sends_away(&self, client: &ClientInfo, cx: &Context<'_>) -> bool {
+        if self.is_stopping() && client.is_new() {
+            client.waker.register(cx.waker());
+            return false;
+        }
+        self.is_stopping()
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -284,7 +289,7 @@ impl Shared {
         wait: impl Future<Output = T>,
     ) -> Result<T, Error> {
         let mut wait = pin!(wait);
-        std::future::poll_fn(|cx| match self.sends_away(client) {
+        std::future::poll_fn(|cx| match self.sends_away(client, cx) {
             true => Poll::Ready(Err(shut_down())),
             false => wait.as_mut().poll(cx).map(Ok),
         })
