@@ -32,6 +32,9 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Where other processes of this machine reach this one.
     pub own_socket: Option<PathBuf>,
+    started: Instant,
+    /// When a full process was last complained of, in seconds after it started, from 1.
+    complained: AtomicU64,
     /// Connections that are accepted and not logged in yet.
     arriving: AtomicUsize,
     /// The process is to end: sessions leave as soon as they are between transactions.
@@ -228,9 +231,17 @@ impl Shared {
             clients: Clients::default(),
             metrics,
             own_socket,
+            started: Instant::now(),
+            complained: AtomicU64::new(0),
             arriving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         })
+    }
+
+    /// Once in a second: a flood of clients who are refused must not become one of log lines.
+    pub fn may_complain(&self) -> bool {
+        let now = self.started.elapsed().as_secs() + 1;
+        self.complained.swap(now, Relaxed) != now
     }
 
     /// To be called for each accepted connection.
