@@ -233,7 +233,7 @@ impl Session {
             self.db = db;
         }
         self.pools.clear();
-        self.user = login::server_user(&directory, &self.db, &self.info.user);
+        self.user = login::server_user(&self.shared, &directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
         self.generation = directory.generation;
         Ok(())
@@ -270,6 +270,7 @@ impl Session {
             return Ok(read.is_ok_and(|read| read > 0));
         }
         let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
+        let skipping = &mut self.batch.skipping;
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
@@ -280,6 +281,7 @@ impl Session {
                 if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
                     return Poll::Ready(Err(error));
                 }
+                *skipping |= held.needs_sync && held.lease.error.is_some();
             }
             if let Poll::Ready(Err(_)) = client.poll_drain(cx) {
                 return Poll::Ready(Ok(false));

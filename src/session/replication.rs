@@ -58,7 +58,7 @@ pub(super) async fn connect(
         endpoint: db.cluster.endpoint(shard, endpoint).clone(),
         dbname: db.config.shards[0].dbname.clone(),
         user: user.name.clone(),
-        password: user.password.clone(),
+        secret: user.secret.clone(),
         tls: db.tls().cloned(),
         connect_timeout: db.config.pool.connect_timeout,
     };
