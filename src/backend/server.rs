@@ -285,6 +285,14 @@ impl Server {
         self.rest_of_frame > 0 || self.approved > 0
     }
 
+    /// For whoever reads on without a look at the replies: how many bytes are left of the frame at
+    /// hand, and how many ReadyForQuery messages are to come.
+    pub fn left(&self) -> (usize, usize) {
+        let ready = |expect: &&Expect| matches!(expect, Expect::Ready { .. });
+        let owed = self.expect.iter().filter(ready).count();
+        (self.approved + self.rest_of_frame, owed)
+    }
+
     pub fn begin_exchange(&mut self) {
         self.error = None;
     }

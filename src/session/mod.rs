@@ -238,7 +238,7 @@ impl Session {
             self.db = db;
         }
         self.pools.clear();
-        self.user = login::server_user(&directory, &self.db, &self.info.user);
+        self.user = login::server_user(&self.shared, &directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
         self.generation = directory.generation;
         Ok(())

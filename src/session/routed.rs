@@ -255,9 +255,8 @@ impl Session {
             let sound = held.lease.doubt.is_none();
             if !(worth && sound && drain(&mut held.lease).await.is_ok()) {
                 lost |= self.leases[index].in_block || self.leases[index].pinned.is_some();
-                let mut held = self.remove(index);
-                held.lease.doubt = Some("a scatter read broke");
-                crate::backend::cancel::spawn(&held.lease.identity, self.db.tls());
+                let held = self.remove(index);
+                self.stop(held, "a scatter read broke");
             }
         }
         Err(if lost { error.fatal() } else { error })

@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 
 use super::auth::Authenticators;
 use crate::backend::server::Identity;
-use crate::config::Config;
+use crate::config::{Config, ServerSecret};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
@@ -30,6 +30,8 @@ pub struct Shared {
     pub generation: AtomicU64,
     pub clients: Clients,
     pub metrics: Arc<Metrics>,
+    /// What clients' logins gave to log in to servers with, by database and user; the newest wins.
+    learned: Mutex<HashMap<(String, String), ServerSecret>>,
     /// Where other processes of this machine reach this one.
     pub own_socket: Option<PathBuf>,
     /// Connections that are accepted and not logged in yet.
@@ -227,6 +229,7 @@ impl Shared {
             directory: ArcSwap::from_pointee(directory),
             clients: Clients::default(),
             metrics,
+            learned: Mutex::default(),
             own_socket,
             arriving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -249,6 +252,22 @@ impl Shared {
         let generation = directory.generation;
         self.directory.store(Arc::new(directory));
         self.generation.store(generation, Relaxed);
+    }
+
+    /// Keeps what a login is worth to servers, for this session and those after it.
+    pub fn learn(&self, database: &str, user: &str, secret: ServerSecret) {
+        if !secret.is_none()
+            && let Ok(mut learned) = self.learned.lock()
+        {
+            learned.insert((database.to_owned(), user.to_owned()), secret);
+        }
+    }
+
+    pub fn learned(&self, database: &str, user: &str) -> ServerSecret {
+        let key = (database.to_owned(), user.to_owned());
+        let learned = self.learned.lock();
+        let secret = learned.ok().and_then(|learned| learned.get(&key).cloned());
+        secret.unwrap_or(ServerSecret::None)
     }
 
     /// Has every session end, at once or when its transaction does.
