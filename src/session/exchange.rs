@@ -14,7 +14,7 @@ use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
 use crate::executor::database::parse_context;
-use crate::executor::relay::{Broken, End, relay};
+use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::Instant;
 use crate::pool::Lease;
@@ -258,9 +258,19 @@ impl Session {
     /// # Errors
     /// FATAL when the client must go: it left, or what it was told so far cannot be completed.
     pub(super) async fn relay(&mut self, index: usize) -> Result<End, Error> {
+        self.relay_message(index, 0, Until::Settled).await
+    }
+
+    /// As [`Session::relay`], while the first `rest` bytes the client sends go to the server.
+    pub(super) async fn relay_message(
+        &mut self,
+        index: usize,
+        rest: usize,
+        until: Until,
+    ) -> Result<End, Error> {
         let in_transaction = !self.block.is_none();
         let held = &mut self.leases[index];
-        match relay(&mut self.client, &mut held.lease).await {
+        match relay(&mut self.client, &mut held.lease, rest, until).await {
             Ok(end) => Ok(end),
             Err(Broken::Client(error)) => {
                 self.abandon();

@@ -57,7 +57,7 @@ pub(super) struct Batch {
     discarded: bool,
     changed_schema: bool,
     /// When the first message since the last Sync came.
-    start: Option<Instant>,
+    pub(super) start: Option<Instant>,
     /// Execute messages since the last Sync.
     executed: u32,
 }
@@ -80,6 +80,17 @@ impl Batch {
     /// True if it was there.
     pub(super) fn forget_statement(&mut self, name: &[u8]) -> bool {
         self.statements.remove(name).is_some()
+    }
+
+    pub(super) fn statement(&self, name: &[u8]) -> Option<&Prepared> {
+        self.statements.get(name).map(|prepared| &**prepared)
+    }
+
+    /// Notes a portal on the server of lease `index`.
+    pub(super) fn bind_portal(&mut self, portal: &[u8], index: usize, prepared: Arc<Prepared>) {
+        let lease = index;
+        self.portals
+            .insert(portal, Portal::Server { lease, prepared });
     }
 
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
@@ -130,7 +141,7 @@ enum Portal {
 }
 
 /// What the session answers by itself.
-enum Local {
+pub(super) enum Local {
     Empty,
     Begin {
         sql: Vec<u8>,
@@ -210,12 +221,11 @@ impl Session {
     async fn extended_at_once(&mut self, input: &[u8]) -> (usize, Result<Halt, Error>) {
         let mut done = 0;
         loop {
-            let frame =
-                match frontend::whole_extended(&input[done..], self.limits.max_message_bytes) {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => return (done, Ok(Halt::End)),
-                    Err(error) => return (done, Err(error)),
-                };
+            let frame = match frontend::whole_extended(&input[done..], frontend::LARGEST) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return (done, Ok(Halt::End)),
+                Err(error) => return (done, Err(error)),
+            };
             let end = done + frame.len();
             if frame[0] == b'S' && (frame.len() == HEADER || self.batch.skipping) {
                 return (end, Ok(Halt::Sync));
@@ -304,7 +314,7 @@ impl Session {
 
     /// Tells the client of an error of ours, and makes the server fail the transaction as it would
     /// have, had the error been its own.
-    async fn fail_batch(&mut self, mut error: Error) -> Result<(), Error> {
+    pub(super) async fn fail_batch(&mut self, mut error: Error) -> Result<(), Error> {
         // What was parsed before may be wrong too, and PostgreSQL would have said so first.
         if let Err(earlier) = self.check_pending().await {
             error = earlier;
@@ -344,7 +354,7 @@ impl Session {
     }
 
     /// Makes `index` the server that replies come from.
-    async fn activate(&mut self, index: usize) -> Result<(), Error> {
+    pub(super) async fn activate(&mut self, index: usize) -> Result<(), Error> {
         if self.batch.active != Some(index) {
             self.fetch().await?;
             self.batch.active = Some(index);
@@ -433,7 +443,7 @@ impl Session {
     }
 
     /// Parse messages that nothing has used yet: the server must say what it thinks of them.
-    async fn check_pending(&mut self) -> Result<(), Error> {
+    pub(super) async fn check_pending(&mut self) -> Result<(), Error> {
         if self.batch.pending.is_empty() {
             return Ok(());
         }

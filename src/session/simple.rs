@@ -61,7 +61,11 @@ impl Session {
     }
 
     /// Ends a simple exchange: an error is told and fails the block, then everything settles.
-    async fn answer(&mut self, result: Result<(), Error>, start: Instant) -> Result<(), Error> {
+    pub(super) async fn answer(
+        &mut self,
+        result: Result<(), Error>,
+        start: Instant,
+    ) -> Result<(), Error> {
         if let Err(error) = result {
             if error.is_fatal() {
                 return Err(error);

@@ -171,15 +171,15 @@ impl Session {
             _ => write::bind(outbox, portal, &prepared.statement.id.server_name(), rest),
         }
         lease.expect.push_back(Expect::Bind);
-        let made = Portal::Server {
-            lease: index,
-            prepared,
-        };
-        self.batch.portals.insert(portal, made);
+        self.batch.bind_portal(portal, index, prepared);
     }
 
     /// May a portal have this name? Its own server `on` knows better about those that live there.
-    pub(super) fn name_portal(&self, name: &[u8], on: Option<usize>) -> Result<(), Error> {
+    pub(in crate::session) fn name_portal(
+        &self,
+        name: &[u8],
+        on: Option<usize>,
+    ) -> Result<(), Error> {
         let taken = match self.batch.portals.get(name) {
             Some(Portal::Server { lease, .. }) => Some(*lease) != on,
             Some(Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_)) => true,
@@ -194,7 +194,11 @@ impl Session {
     }
 
     /// Statements that need no server, or not only one.
-    pub(super) fn bind_locally(&self, statement: &Statement, sql: &[u8]) -> Option<Local> {
+    pub(in crate::session) fn bind_locally(
+        &self,
+        statement: &Statement,
+        sql: &[u8],
+    ) -> Option<Local> {
         let untouched = self.leases.iter().all(|held| !held.needs_sync);
         match statement {
             Statement::Empty => Some(Local::Empty),

@@ -71,7 +71,7 @@ impl Session {
     }
 
     /// The statement of that name, planned anew if the schema or the session's settings changed since.
-    pub(super) fn prepared(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Error> {
+    pub(in crate::session) fn prepared(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Error> {
         let missing = || {
             let name = String::from_utf8_lossy(name);
             Error::new(
@@ -96,7 +96,7 @@ impl Session {
     }
 
     /// Sends the Parse messages that wait, and makes sure that `name` is known to the server.
-    pub(super) fn ensure_parsed(&mut self, index: usize, name: &[u8]) {
+    pub(in crate::session) fn ensure_parsed(&mut self, index: usize, name: &[u8]) {
         let mut pending = std::mem::take(&mut self.batch.pending);
         for waiting in &pending {
             self.parse_on(index, waiting, true);
