@@ -12,6 +12,7 @@ mod faults;
 mod handover;
 mod isolation;
 mod keys;
+mod leak;
 mod lifecycle;
 mod login;
 mod memory;

@@ -132,6 +132,7 @@ async fn control(
     if let Some(predecessor) = predecessor {
         // On another thread: clients come here already.
         let _ = tokio::task::spawn_blocking(move || predecessor.dismiss()).await;
+        doors.adopt();
     }
     systemd::ready();
     let listen: Vec<_> = general.listen.iter().map(ToString::to_string).collect();

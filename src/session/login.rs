@@ -125,7 +125,8 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         }
         Err(error) => {
             shared.metrics.login_failures.increment(1);
-            if error.fault != Fault::Client {
+            let is_told = error.code != too_many_clients().code || shared.may_complain();
+            if error.fault != Fault::Client && is_told {
                 tracing::warn!(%error, "login failed");
             }
             refuse(&mut stream, &error.fatal()).await;

@@ -21,7 +21,7 @@ use crate::wire::conn::Conn;
 use crate::wire::startup::{Replication, StartupPacket};
 
 /// Why SHOW CLIENTS says that it keeps its server.
-const PINNED: &str = "replication";
+pub const PINNED: &str = "replication";
 
 /// A walsender of the client's own.
 pub struct Relay {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -34,6 +34,9 @@ pub struct Shared {
     learned: Mutex<HashMap<(String, String), ServerSecret>>,
     /// Where other processes of this machine reach this one.
     pub own_socket: Option<PathBuf>,
+    started: Instant,
+    /// When a full process was last complained of, in seconds after it started, from 1.
+    complained: AtomicU64,
     /// Connections that are accepted and not logged in yet.
     arriving: AtomicUsize,
     /// The process is to end: sessions leave as soon as they are between transactions.
@@ -231,9 +234,17 @@ impl Shared {
             metrics,
             learned: Mutex::default(),
             own_socket,
+            started: Instant::now(),
+            complained: AtomicU64::new(0),
             arriving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         })
+    }
+
+    /// Once in a second: a flood of clients who are refused must not become one of log lines.
+    pub fn may_complain(&self) -> bool {
+        let now = self.started.elapsed().as_secs() + 1;
+        self.complained.swap(now, Relaxed) != now
     }
 
     /// To be called for each accepted connection.
@@ -283,9 +294,14 @@ impl Shared {
         }
     }
 
-    /// The process is to end, and this client with it.
-    pub fn sends_away(&self, client: &ClientInfo) -> bool {
-        self.is_stopping() && !client.is_new()
+    /// The process is to end, and this client with it. One that is too new for that is woken again
+    /// by [`Self::wake_all`].
+    pub fn sends_away(&self, client: &ClientInfo, cx: &Context<'_>) -> bool {
+        if self.is_stopping() && client.is_new() {
+            client.waker.register(cx.waker());
+            return false;
+        }
+        self.is_stopping()
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -303,7 +319,7 @@ impl Shared {
         wait: impl Future<Output = T>,
     ) -> Result<T, Error> {
         let mut wait = pin!(wait);
-        std::future::poll_fn(|cx| match self.sends_away(client) {
+        std::future::poll_fn(|cx| match self.sends_away(client, cx) {
             true => Poll::Ready(Err(shut_down())),
             false => wait.as_mut().poll(cx).map(Ok),
         })
