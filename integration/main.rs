@@ -14,6 +14,7 @@ mod keys;
 mod lifecycle;
 mod memory;
 mod replication;
+mod reuse;
 mod sessions;
 mod smoke;
 mod split;

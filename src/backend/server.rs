@@ -78,6 +78,9 @@ pub enum Expect {
     /// Not a reply: ParseComplete for a statement that the server knows already.
     Known(StatementId),
     Bind,
+    /// Bind to a statement that an earlier message of a client had parsed. If it fails, the client does
+    /// not see that: the session binds again to a fresh one.
+    Rebind,
     /// `evicts`: a statement that is forgotten for it, and not if the server skips this Close.
     Close {
         show: bool,
@@ -152,6 +155,8 @@ pub struct Server {
     /// A Sync sent before COPY began was ignored by the server: only the client's next one ends
     /// the exchange.
     pub swallowed_sync: bool,
+    /// A [`Expect::Rebind`] failed.
+    pub must_rebind: bool,
     /// Statements the client asked to parse that an error kept from being made.
     pub rejected: Vec<StatementId>,
     /// The last error the server reported since the last [`Server::begin_exchange`].
@@ -188,6 +193,7 @@ impl Server {
             tainted: false,
             copy_in: false,
             swallowed_sync: false,
+            must_rebind: false,
             rejected: Vec::new(),
             error: None,
             tag: String::new(),
@@ -325,12 +331,7 @@ impl Server {
                 .min_by_key(|(_, used)| **used)
                 .map(|(id, _)| *id)
         {
-            self.prepared.remove(&oldest);
-            write::close(&mut self.conn.outbox, b'S', &oldest.server_name());
-            self.expect.push_back(Expect::Close {
-                show: false,
-                evicts: Some(oldest),
-            });
+            self.send_close(oldest);
         }
         write::parse(&mut self.conn.outbox, &id.server_name(), sql, types);
         self.expect.push_back(Expect::Parse {
@@ -349,6 +350,31 @@ impl Server {
             named: false,
         });
         self.unnamed = Some(id);
+    }
+
+    /// Sends messages again that the server has skipped; the same replies are owed for them.
+    pub fn resend(&mut self, messages: &[u8], owed: Vec<Expect>) {
+        self.rejected.clear();
+        for reply in &owed {
+            if let Expect::Close {
+                evicts: Some(id), ..
+            } = reply
+            {
+                self.prepared.remove(id);
+            }
+        }
+        self.conn.outbox.extend_from_slice(messages);
+        self.expect.extend(owed);
+    }
+
+    /// Drops one statement, of which nothing is owed.
+    pub fn send_close(&mut self, id: StatementId) {
+        self.prepared.remove(&id);
+        write::close(&mut self.conn.outbox, b'S', &id.server_name());
+        self.expect.push_back(Expect::Close {
+            show: false,
+            evicts: Some(id),
+        });
     }
 
     /// After DISCARD ALL or DEALLOCATE ALL.

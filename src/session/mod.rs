@@ -394,4 +394,6 @@ struct Prepared {
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,
+    /// Without a name: the server's statement may serve again, see [`extended::reuse`].
+    reusable: bool,
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Expect, Progress, Server, Status, read_error};
+use super::{Expect, Progress, Server, Status, error_field, read_error};
 use crate::error::{Error, Fault};
 use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER, Header};
@@ -78,6 +78,7 @@ impl Server {
                     | Expect::Parse { .. }
                     | Expect::Known(_)
                     | Expect::Bind
+                    | Expect::Rebind
                     | Expect::Close { .. }
                     | Expect::Describe
                     | Expect::Inject(_)
@@ -131,6 +132,7 @@ impl Server {
                 Expect::Ready { .. }
                 | Expect::Parse { .. }
                 | Expect::Bind
+                | Expect::Rebind
                 | Expect::Close { .. }
                 | Expect::Describe
                 | Expect::Execute
@@ -168,7 +170,8 @@ impl Server {
         match self.expect.front() {
             Some(Expect::Ready { .. } | Expect::Execute) => {}
             Some(Expect::Describe) if tag == b'T' || tag == b't' => {}
-            Some(Expect::Parse { .. } | Expect::Bind | Expect::Close { .. } | Expect::Describe)
+            Some(Expect::Parse { .. } | Expect::Bind | Expect::Rebind)
+            | Some(Expect::Close { .. } | Expect::Describe)
             | Some(Expect::Inject(_) | Expect::Known(_) | Expect::Fail(_))
             | None => return Err(unexpected(tag)),
         }
@@ -199,7 +202,13 @@ impl Server {
             b'G' => self.note_copy_in()?,
             b'c' => true,
             b'1' => self.finish_parse()?,
-            b'2' => self.finish(tag, &Expect::Bind)?,
+            b'2' => {
+                let owed = match self.expect.front() {
+                    Some(Expect::Rebind) => Expect::Rebind,
+                    Some(_) | None => Expect::Bind,
+                };
+                self.finish(tag, &owed)?
+            }
             b'3' => {
                 let Some(Expect::Close { show, .. }) = self.expect.pop_front() else {
                     return Err(unexpected(tag));
@@ -261,6 +270,7 @@ impl Server {
                 | Expect::Parse { .. }
                 | Expect::Known(_)
                 | Expect::Bind
+                | Expect::Rebind
                 | Expect::Close { .. }
                 | Expect::Describe
                 | Expect::Inject(_)
@@ -306,6 +316,19 @@ impl Server {
     /// An error ends the statement, and in the extended protocol everything up to Sync.
     fn note_error(&mut self, len: usize, out: &mut BytesMut) -> Result<(), Error> {
         let frame = &self.conn.inbox[self.approved..self.approved + len];
+        // After anything worse than ERROR there is no connection left to bind again on.
+        if self.expect.front() == Some(&Expect::Rebind)
+            && error_field(&frame[HEADER..], b'V') == Some(b"ERROR")
+        {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+            self.must_rebind = true;
+            self.skip_to_sync();
+            if let Some(Expect::Ready { show }) = self.expect.front_mut() {
+                *show = false;
+            }
+            return Ok(());
+        }
         self.error = Some(Box::new(read_error(&frame[HEADER..])));
         self.copy_in = false;
         self.unnamed = None;
@@ -323,6 +346,7 @@ impl Server {
             Some(
                 Expect::Parse { .. }
                 | Expect::Bind
+                | Expect::Rebind
                 | Expect::Close { .. }
                 | Expect::Describe
                 | Expect::Execute

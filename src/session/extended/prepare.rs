@@ -7,6 +7,7 @@ use planner::route::Shards;
 use planner::shape::Shape;
 
 use super::portal::local_columns;
+use super::reuse::may_reuse;
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
@@ -26,9 +27,10 @@ impl Session {
         }
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
-            let prepared = self.prepare(parse.sql, &parse.types)?;
+            let prepared = self.prepare(parse.name, parse.sql, &parse.types)?;
             self.batch.statements.insert(parse.name, Arc::new(prepared));
         }
+        self.note_unnamed(parse.name);
         self.batch.pending.push(parse.name.to_vec());
         self.batch.fresh.push(parse.name.to_vec());
         Ok(())
@@ -44,7 +46,12 @@ impl Session {
         })
     }
 
-    pub(super) fn prepare(&mut self, sql: &[u8], types: &[u32]) -> Result<Prepared, Error> {
+    pub(super) fn prepare(
+        &mut self,
+        name: &[u8],
+        sql: &[u8],
+        types: &[u32],
+    ) -> Result<Prepared, Error> {
         let catalog = self.db.cluster.catalog();
         let mut shape = std::mem::take(&mut self.shape);
         shape.scan(sql);
@@ -58,12 +65,24 @@ impl Session {
                 .plan("DO ''", &Shape::default(), &[], &catalog),
         };
         let pieces = shape.pieces.as_slice().into();
+        let reusable = name.is_empty()
+            && self.db.config.pool.reuse_unnamed
+            && may_reuse(&plan, sql, &shape.pieces);
         self.shape = shape;
+        let statement = match reusable {
+            true => {
+                let version = catalog.version;
+                self.db
+                    .unnamed_statement(sql, types, &self.context, version)
+            }
+            false => self.db.statement(sql, types, &self.context),
+        };
         Ok(Prepared {
-            statement: self.db.statement(sql, types, &self.context),
+            statement,
             plan,
             pieces,
             version: catalog.version,
+            reusable,
         })
     }
 
@@ -87,7 +106,7 @@ impl Session {
             return Ok(Arc::clone(found));
         }
         let statement = Arc::clone(&found.statement);
-        let renewed = Arc::new(self.prepare(&statement.sql, &statement.types)?);
+        let renewed = Arc::new(self.prepare(name, &statement.sql, &statement.types)?);
         self.batch.statements.insert(name, Arc::clone(&renewed));
         Ok(renewed)
     }
