@@ -143,24 +143,23 @@ fn a_process_that_fails_to_take_over_does_no_harm() {
     let port = free_port().unwrap();
     let run = dir.join("run");
     let general = format!(
-        "listen = \"127.0.0.1:{port}\"\nrun_directory = \"{}\"",
+        "listen = [\"127.0.0.1:{port}\", \"{}:{port}\"]\nrun_directory = \"{}\"",
+        dir.display(),
         run.display()
     );
     let config = config(&general, "");
+    let socket = dir.join(format!(".s.PGSQL.{port}"));
     let mut process = start(dir, "first", config.clone());
     let (mut wire, _) = Wire::login(port, "ringway", "shop");
     // Another address that it cannot have: it ends after it got the sockets.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let more = format!(
-        "[\"127.0.0.1:{port}\", \"{}\"]",
-        taken.local_addr().unwrap()
-    );
-    let broken = config.replace(&format!("\"127.0.0.1:{port}\""), &more);
+    let end = format!(", \"{}\"]\nrun_directory", taken.local_addr().unwrap());
+    let broken = config.replace("]\nrun_directory", &end);
     let mut failed = take_over(dir, "failed", broken);
     assert!(!failed.wait_for_end().success());
     process.wait_for_log("did not; this one goes on");
     assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
-    let (mut other, _) = Wire::login(port, "ringway", "shop");
+    let (mut other, _) = Wire::login_unix(&socket, "ringway", "shop");
     assert_eq!(other.ask("SELECT 1"), "1 SELECT 1 I");
 
     // Without --take-over the second is told what to do.
@@ -229,6 +228,31 @@ fn a_cancel_request_finds_its_process() {
     cancel(one, &of_second);
     cancel(one, &[0x7f, 0xff, 0xff, 0xff, 1, 2, 3, 4]);
     assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
+}
+
+#[test]
+fn a_cancel_request_follows_a_hand_over_on_another_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let (one, two) = (free_port().unwrap(), free_port().unwrap());
+    let general = format!(
+        "listen = \"127.0.0.1:{one}\"\npeer_id = 1\nrun_directory = \"{}/run\"",
+        dir.display()
+    );
+    let peers = format!("[peers]\n2 = \"127.0.0.1:{two}\"\n");
+    let config = config(&general, &peers);
+    let old = start(dir, "old", config.clone());
+    let _other = peer(dir, 2, two, (1, one));
+    let (mut wire, frames) = Wire::login(one, "ringway", "shop");
+    let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+    wire.query("SELECT pg_sleep(85)");
+    wait_for_query("SELECT pg_sleep(85)");
+    let _new = take_over(dir, "new", config);
+    old.wait_for_log("another process has taken over");
+    let mut canceller = Wire::connect(two);
+    canceller.send_untagged(&cancel_request(&key.body));
+    assert_eq!(canceller.read(), None);
+    assert_eq!(digest(&wire.read_to_ready()), "57014 I");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::config::{self, Config, ServerUser};
+use crate::config::{self, Config, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
@@ -132,6 +132,7 @@ async fn control(
     if let Some(predecessor) = predecessor {
         // On another thread: clients come here already.
         let _ = tokio::task::spawn_blocking(move || predecessor.dismiss()).await;
+        doors.adopt();
     }
     systemd::ready();
     let listen: Vec<_> = general.listen.iter().map(ToString::to_string).collect();
@@ -235,10 +236,6 @@ fn serve_http(
 
 /// Everything that follows from a configuration. Databases that did not change stay as they are.
 fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<Directory, Error> {
-    let authenticators = match old {
-        None => Authenticators::new(&config.users)?,
-        Some(old) => old.authenticators.reload(&config.users)?,
-    };
     let tls = config.tls.as_ref().map(startup::tls_acceptor).transpose()?;
     let mut databases = HashMap::new();
     for (name, database) in &config.databases {
@@ -251,7 +248,7 @@ fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<D
                 let fallback = fallback_user(&config);
                 Arc::new(Database::start(
                     Arc::clone(database),
-                    &fallback,
+                    fallback.as_ref(),
                     config.general.plan_cache_bytes,
                     metrics,
                 )?)
@@ -259,6 +256,8 @@ fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<D
         };
         databases.insert(name.clone(), made);
     }
+    let known = old.map(|old| &old.authenticators);
+    let authenticators = Authenticators::new(&config, &databases, known);
     let generation = old.map_or(1, |old| old.generation + 1);
     Ok(Directory {
         generation,
@@ -269,26 +268,29 @@ fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<D
     })
 }
 
-/// Who watches the servers when the configuration names nobody: the first user with a password.
-fn fallback_user(config: &Config) -> ServerUser {
-    let with_password = config.users.values().find_map(|user| match &user.auth {
-        config::ClientAuth::Password(secret) => Some(ServerUser {
-            name: user.name.clone(),
-            password: Some(secret.clone()),
-        }),
-        config::ClientAuth::Trust | config::ClientAuth::Verifier(_) => None,
-    });
-    let first = || {
-        config
-            .users
-            .keys()
-            .next()
-            .cloned()
-            .unwrap_or_else(|| "postgres".to_owned())
+/// Who watches the servers when the configuration names nobody: the first user with a password,
+/// else the first who needs none. `None` where passwords are only known as hashes.
+fn fallback_user(config: &Config) -> Option<ServerUser> {
+    let of = |user: &config::User| match (&user.secret, user.method) {
+        (config::StoredSecret::Plain(secret), _) => Some(ServerSecret::Password(secret.clone())),
+        (config::StoredSecret::None, config::Method::Trust) => Some(ServerSecret::None),
+        (
+            config::StoredSecret::None
+            | config::StoredSecret::Md5(_)
+            | config::StoredSecret::Scram(_),
+            _,
+        ) => None,
     };
-    with_password.unwrap_or_else(|| ServerUser {
-        name: first(),
-        password: None,
+    let users = || config.users.values();
+    let with_password = users().find_map(|user| {
+        let secret = of(user).filter(|secret| !secret.is_none())?;
+        Some((user, secret))
+    });
+    let (user, secret) =
+        with_password.or_else(|| users().find_map(|user| Some((user, of(user)?))))?;
+    Some(ServerUser {
+        name: user.name.clone(),
+        secret,
     })
 }
 

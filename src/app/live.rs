@@ -91,6 +91,8 @@ impl Live {
     /// Serves a client of the admin database until it leaves or must go.
     pub async fn serve_admin(&self, mut conn: Conn, registration: Registration) {
         registration.info.set(ClientState::Idle);
+        // An operator is sent away at once, however new.
+        registration.info.requested(Instant::now());
         registration.info.attend().await;
         let session = serve(&mut conn, self);
         let served = self

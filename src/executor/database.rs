@@ -45,11 +45,15 @@ impl Database {
     /// TLS settings that cannot be used.
     pub fn start(
         config: Arc<config::Database>,
-        fallback: &ServerUser,
+        fallback: Option<&ServerUser>,
         plan_cache_bytes: usize,
         metrics: &Metrics,
     ) -> Result<Self, Error> {
-        let tls = crate::backend::tls::connector(config.server_tls, config.server_ca.as_deref())?;
+        let tls = crate::backend::tls::connector(
+            config.server_tls,
+            config.server_ca.as_deref(),
+            config.server_certificate.as_ref(),
+        )?;
         let (cluster, monitor) = Cluster::start(Arc::clone(&config), fallback, tls.clone());
         let name = &config.name;
         let handles = metrics.database(name);
@@ -87,7 +91,7 @@ impl Database {
         let mut pools = self.pools.lock().map_err(|_| poisoned())?;
         let key = (shard, endpoint, user.name.clone());
         if let Some(pool) = pools.get(&key)
-            && pool.password == user.password
+            && pool.secret == user.secret
         {
             return Ok(Arc::clone(pool));
         }
@@ -95,7 +99,7 @@ impl Database {
             endpoint: self.cluster.endpoint(shard, endpoint).clone(),
             dbname: self.config.shards[shard.0 as usize].dbname.clone(),
             user: user.name.clone(),
-            password: user.password.clone(),
+            secret: user.secret.clone(),
             tls: self.tls.clone(),
             connect_timeout: self.config.pool.connect_timeout,
         };

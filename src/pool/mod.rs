@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{Activity, Identity, Server};
-use crate::config::{PoolSettings, Secret};
+use crate::config::{PoolSettings, ServerSecret};
 use crate::error::{Error, Fault};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
 use crate::net::{Instant, timeout};
@@ -82,7 +82,7 @@ impl bb8::ManageConnection for Manager {
 pub struct Pool {
     pub key: PoolKey,
     /// What the user logs in with.
-    pub password: Option<Secret>,
+    pub secret: ServerSecret,
     /// Sessions waiting for a connection now.
     waiting: AtomicUsize,
     metrics: Arc<DatabaseMetrics>,
@@ -125,7 +125,7 @@ impl Pool {
             dbname: target.dbname.clone(),
             user: target.user.clone(),
         };
-        let password = target.password.clone();
+        let secret = target.secret.clone();
         let manager = Manager {
             target,
             max_prepared: settings.max_prepared.max(1),
@@ -147,7 +147,7 @@ impl Pool {
             .build_unchecked(manager);
         Arc::new(Self {
             key,
-            password,
+            secret,
             waiting: AtomicUsize::new(0),
             metrics,
             settings: settings.clone(),

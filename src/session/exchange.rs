@@ -9,11 +9,12 @@ use planner::plan::{Access, SessionEffect, SetStatement};
 use super::block::{Block, second_writer};
 use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Session};
+use crate::backend::cancel;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
 use crate::executor::database::parse_context;
-use crate::executor::relay::{Broken, End, relay};
+use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::Instant;
 use crate::pool::Lease;
@@ -257,9 +258,19 @@ impl Session {
     /// # Errors
     /// FATAL when the client must go: it left, or what it was told so far cannot be completed.
     pub(super) async fn relay(&mut self, index: usize) -> Result<End, Error> {
+        self.relay_message(index, 0, Until::Settled).await
+    }
+
+    /// As [`Session::relay`], while the first `rest` bytes the client sends go to the server.
+    pub(super) async fn relay_message(
+        &mut self,
+        index: usize,
+        rest: usize,
+        until: Until,
+    ) -> Result<End, Error> {
         let in_transaction = !self.block.is_none();
         let held = &mut self.leases[index];
-        match relay(&mut self.client, &mut held.lease).await {
+        match relay(&mut self.client, &mut held.lease, rest, until).await {
             Ok(end) => Ok(end),
             Err(Broken::Client(error)) => {
                 self.abandon();
@@ -298,14 +309,24 @@ impl Session {
         held
     }
 
-    /// The client is gone while servers work for it: cancel what runs, use no connection again.
+    /// The client is gone while servers work for it: stop what runs, use no connection again.
     pub(super) fn abandon(&mut self) {
-        for held in &mut self.leases {
-            if !held.lease.expect.is_empty() {
-                held.lease.doubt = Some("its client left");
-                crate::backend::cancel::spawn(&held.lease.identity, self.db.tls());
+        // First, so that no cancel request finds what is another's already.
+        self.info.cancel.clear();
+        for held in std::mem::take(&mut self.leases) {
+            match held.lease.expect.is_empty() {
+                true => self.give_back(held),
+                false => self.stop(held, "its client left"),
             }
         }
+    }
+
+    /// Stops what a server does for nobody any more, and closes the connection. Its place in the
+    /// pool is held meanwhile: the server is busy, whoever listens.
+    pub(super) fn stop(&self, held: Enlisted, why: &'static str) {
+        let (mut lease, tls) = (held.lease, self.db.tls().cloned());
+        lease.doubt = Some(why);
+        tokio::spawn(async move { cancel::stop(&mut lease, tls).await });
     }
 
     /// After every exchange: follows the transaction, and gives back what is not needed.

@@ -44,10 +44,10 @@ pub(super) struct Batch {
     pub(super) active: Option<usize>,
     statements: Names<Arc<Prepared>>,
     portals: Names<Portal>,
-    /// Statements whose ParseComplete the client is owed, in order.
+    /// Statements whose ParseComplete the client is owed, in order: no server has seen them yet.
     pending: Vec<Vec<u8>>,
-    /// Statements parsed since the last Sync: an error may undo them.
-    fresh: Vec<Vec<u8>>,
+    /// Statements parsed since the last Sync: an error may undo them. Those pending are the last.
+    fresh: Vec<Fresh>,
     /// An error was reported: everything up to Sync is ignored.
     pub(super) skipping: bool,
     /// A merge has paused and holds its servers.
@@ -60,12 +60,20 @@ pub(super) struct Batch {
     discarded: bool,
     changed_schema: bool,
     /// When the first message since the last Sync came.
-    start: Option<Instant>,
+    pub(super) start: Option<Instant>,
     /// Execute messages since the last Sync.
     executed: u32,
 }
 
 impl Batch {
+    fn note_parse(&mut self, name: &[u8], before: Before) {
+        self.pending.push(name.to_vec());
+        self.fresh.push(Fresh {
+            name: name.to_vec(),
+            before,
+        });
+    }
+
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
         self.statements = Names::default();
@@ -75,6 +83,17 @@ impl Batch {
     /// True if it was there.
     pub(super) fn forget_statement(&mut self, name: &[u8]) -> bool {
         self.statements.remove(name).is_some()
+    }
+
+    pub(super) fn statement(&self, name: &[u8]) -> Option<&Prepared> {
+        self.statements.get(name).map(|prepared| &**prepared)
+    }
+
+    /// Notes a portal on the server of lease `index`.
+    pub(super) fn bind_portal(&mut self, portal: &[u8], index: usize, prepared: Arc<Prepared>) {
+        let lease = index;
+        self.portals
+            .insert(portal, Portal::Server { lease, prepared });
     }
 
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
@@ -100,6 +119,19 @@ impl Batch {
     }
 }
 
+/// A Parse since the last Sync.
+struct Fresh {
+    name: Vec<u8>,
+    before: Before,
+}
+
+/// What had the name before.
+enum Before {
+    /// The same text: nothing was changed.
+    Same,
+    Other(Option<Arc<Prepared>>),
+}
+
 enum Portal {
     /// Lives on the server of this lease.
     Server {
@@ -112,7 +144,7 @@ enum Portal {
 }
 
 /// What the session answers by itself.
-enum Local {
+pub(super) enum Local {
     Empty,
     Begin {
         sql: Vec<u8>,
@@ -127,8 +159,9 @@ enum Local {
     Deallocate {
         sql: Vec<u8>,
     },
-    /// Executed; a second Execute returns nothing more.
-    Done,
+    /// Executed. What returns rows has no more of them and says so with this tag; all else cannot
+    /// be run twice.
+    Ran(Option<String>),
 }
 
 struct ScatterPortal {
@@ -180,7 +213,7 @@ impl Session {
             match result {
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) if error.is_told() => {}
-                Err(error) => Box::pin(self.fail_batch(&error)).await?,
+                Err(error) => Box::pin(self.fail_batch(error)).await?,
                 Ok(()) => {}
             }
         }
@@ -191,14 +224,13 @@ impl Session {
     async fn extended_at_once(&mut self, input: &[u8]) -> (usize, Result<Halt, Error>) {
         let mut done = 0;
         loop {
-            let frame =
-                match frontend::whole_extended(&input[done..], self.limits.max_message_bytes) {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => return (done, Ok(Halt::End)),
-                    Err(error) => return (done, Err(error)),
-                };
+            let frame = match frontend::whole_extended(&input[done..], frontend::LARGEST) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return (done, Ok(Halt::End)),
+                Err(error) => return (done, Err(error)),
+            };
             let end = done + frame.len();
-            if frame[0] == b'S' {
+            if frame[0] == b'S' && (frame.len() == HEADER || self.batch.skipping) {
                 return (end, Ok(Halt::Sync));
             }
             if self.batch.skipping {
@@ -242,7 +274,17 @@ impl Session {
             b'D' => self.describe(frame).await?,
             b'E' => self.execute(frame).await?,
             b'C' => self.close(frame).await?,
-            b'H' => self.flush().await?,
+            b'H' => {
+                frontend::end(&frame[HEADER..])?;
+                self.flush().await?;
+            }
+            // One with something in it, which none has.
+            b'S' => {
+                if let Err(error) = frontend::end(&frame[HEADER..]) {
+                    self.fail_batch(error).await?;
+                }
+                return self.sync().await;
+            }
             tag => {
                 return Err(Error::protocol(format!(
                     "unexpected message type \"{}\"",
@@ -275,10 +317,23 @@ impl Session {
 
     /// Tells the client of an error of ours, and makes the server fail the transaction as it would
     /// have, had the error been its own.
-    async fn fail_batch(&mut self, error: &Error) -> Result<(), Error> {
-        self.complete_pending();
+    pub(super) async fn fail_batch(&mut self, mut error: Error) -> Result<(), Error> {
+        // What was parsed before may be wrong too, and PostgreSQL would have said so first.
+        if let Err(earlier) = self.check_pending().await {
+            error = earlier;
+        }
+        if error.is_told() {
+            return Ok(());
+        }
+        if error.is_fatal() {
+            return Err(error);
+        }
         self.batch.skipping = true;
-        self.count_error(error);
+        self.forget_pending();
+        self.count_error(&error);
+        if error.fault == Fault::Client {
+            self.join_block().await;
+        }
         let mut frame = BytesMut::new();
         error.write_to(&mut frame);
         let active = self.batch.active.filter(|i| self.leases[*i].needs_sync);
@@ -302,7 +357,7 @@ impl Session {
     }
 
     /// Makes `index` the server that replies come from.
-    async fn activate(&mut self, index: usize) -> Result<(), Error> {
+    pub(super) async fn activate(&mut self, index: usize) -> Result<(), Error> {
         if self.batch.active != Some(index) {
             self.fetch().await?;
             self.batch.active = Some(index);
@@ -316,6 +371,7 @@ impl Session {
         let held = &mut self.leases[index];
         if !held.needs_sync {
             held.needs_sync = true;
+            held.lease.amid_pipeline = true;
             held.lease.begin_exchange();
             held.lease.tag.clear();
         }
@@ -352,11 +408,23 @@ impl Session {
 
     async fn close(&mut self, frame: &[u8]) -> Result<(), Error> {
         match frontend::Named::read(&frame[HEADER..], "CLOSE")? {
-            frontend::Named::Statement(name) => self.close_statement(name),
+            frontend::Named::Statement(name) => {
+                // Its Parse may still be owed an answer; and after an error it is not closed at all.
+                self.before_query().await?;
+                self.close_statement(name);
+            }
             frontend::Named::Portal(name) => match self.batch.portals.remove(name) {
                 Some(Portal::Server { lease: index, .. }) => {
+                    self.check_pending().await?;
                     self.activate(index).await?;
                     self.pass_on(index, frame, close_shown());
+                }
+                None if self.cursor_server().is_some() => {
+                    self.check_pending().await?;
+                    if let Some(index) = self.cursor_server() {
+                        self.activate(index).await?;
+                        self.pass_on(index, frame, close_shown());
+                    }
                 }
                 Some(portal @ Portal::Scatter(_)) => {
                     self.batch.portals.insert(name, portal);
@@ -378,7 +446,18 @@ impl Session {
     }
 
     /// Parse messages that nothing has used yet: the server must say what it thinks of them.
-    async fn check_pending(&mut self) -> Result<(), Error> {
+    pub(super) async fn check_pending(&mut self) -> Result<(), Error> {
+        if self.batch.pending.is_empty() {
+            return Ok(());
+        }
+        let checked = Box::pin(self.parse_pending()).await;
+        if checked.is_err() {
+            self.forget_pending();
+        }
+        checked
+    }
+
+    async fn parse_pending(&mut self) -> Result<(), Error> {
         while let Some(name) = self.batch.pending.first().cloned() {
             let prepared = self.prepared(&name)?;
             let plan = Arc::clone(&prepared.plan);
@@ -407,11 +486,11 @@ impl Session {
                 return Err(error);
             }
             if !error.is_told() {
-                Box::pin(self.fail_batch(&error)).await?;
+                Box::pin(self.fail_batch(error)).await?;
             }
         }
         let failed = std::mem::take(&mut self.batch.skipping);
-        self.batch.pending.clear();
+        self.forget_pending();
         if self.batch.suspended && self.block.is_none() {
             Box::pin(self.end_runs()).await.map_err(Error::fatal)?;
         }
@@ -466,11 +545,17 @@ impl Session {
     /// then the Query is skipped like everything else up to Sync.
     pub(super) async fn end_batch(&mut self) -> Result<bool, Error> {
         if let Err(error) = self.before_query().await {
-            return if error.is_told() {
-                Ok(false)
-            } else {
-                Err(error.fatal())
+            return match error.is_told() {
+                true => Ok(false),
+                false => self.fail_batch(error).await.map(|()| false),
             };
+        }
+        self.forget_rejected();
+        if let Some(index) = self.joined_by_query() {
+            // What was executed so far is one transaction with the Query.
+            self.leases[index].needs_sync = false;
+            self.batch.active = None;
+            return Ok(true);
         }
         for held in &mut self.leases {
             if std::mem::take(&mut held.needs_sync) {
@@ -480,6 +565,14 @@ impl Session {
         }
         self.batch.active = None;
         Ok(true)
+    }
+
+    /// The server on which a simple Query goes on with the transaction that extended messages have
+    /// begun. With several servers or a replica, what they began ends before it.
+    fn joined_by_query(&self) -> Option<usize> {
+        let mut begun = (0..self.leases.len()).filter(|i| self.leases[*i].needs_sync);
+        let index = begun.next().filter(|_| begun.next().is_none())?;
+        (!self.leases[index].replica).then_some(index)
     }
 
     async fn before_query(&mut self) -> Result<(), Error> {

@@ -9,12 +9,14 @@ use super::replication::{self, Relay};
 use super::shared::{Directory, Newcomer, Registration, Shared};
 use super::{Login, Session, auth, hints::Hints, settings, startup};
 use crate::backend::server::Settings;
-use crate::config::{ADMIN_DATABASE, ClientAuth, ServerUser};
+use crate::config::{ADMIN_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
 use crate::net::{self, Instant, Stream};
 use crate::wire::conn::Conn;
-use crate::wire::startup::{Opening, StartupPacket, TlsOffer, open, refuse, too_many_clients};
+use crate::wire::startup::{
+    Opening, Replication, StartupPacket, TlsOffer, open, refuse, too_many_clients,
+};
 
 /// Handshakes of TLS under way, above which a full process does without: they cost the most of a
 /// login, for clients who are refused anyway.
@@ -123,7 +125,8 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         }
         Err(error) => {
             shared.metrics.login_failures.increment(1);
-            if error.fault != Fault::Client {
+            let is_told = error.code != too_many_clients().code || shared.may_complain();
+            if error.fault != Fault::Client && is_told {
                 tracing::warn!(%error, "login failed");
             }
             refuse(&mut stream, &error.fatal()).await;
@@ -169,7 +172,12 @@ async fn welcome(
     if shared.client_count() > directory.config.general.max_clients {
         return Err(too_many_clients());
     }
-    auth::authenticate(stream, &mut buf, &packet.user, &directory.authenticators).await?;
+    let who = auth::Applicant {
+        user: &packet.user,
+        database: &packet.database,
+        is_replication: packet.replication == Some(Replication::Physical),
+    };
+    let secret = auth::authenticate(stream, &mut buf, who, &directory.authenticators).await?;
     let mut out = BytesMut::new();
     if packet.database == ADMIN_DATABASE {
         if packet.replication.is_some() {
@@ -207,7 +215,10 @@ async fn welcome(
                 format!("database \"{}\" does not exist", packet.database),
             )
         })?;
-    let user = server_user(directory, &db, &packet.user);
+    if db.config.server_user.is_none() {
+        shared.learn(&db.config.name, &packet.user, secret);
+    }
+    let user = server_user(shared, directory, &db, &packet.user);
     if let Some(replication) = packet.replication {
         let mut server = replication::connect(&db, &user, &packet, replication).await?;
         let parameters = std::mem::take(&mut server.parameters);
@@ -280,22 +291,24 @@ fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
 }
 
 /// As whom this client's statements run: the database's `server_user`, else the client's own name
-/// with the password that is configured for it.
-pub(super) fn server_user(directory: &Directory, db: &Database, name: &str) -> ServerUser {
+/// with the password that is configured for it, or with what its login was worth.
+pub(super) fn server_user(
+    shared: &Shared,
+    directory: &Directory,
+    db: &Database,
+    name: &str,
+) -> ServerUser {
     if let Some(user) = &db.config.server_user {
         return user.clone();
     }
-    let password = directory
-        .config
-        .users
-        .get(name)
-        .and_then(|user| match &user.auth {
-            ClientAuth::Password(secret) => Some(secret.clone()),
-            ClientAuth::Trust | ClientAuth::Verifier(_) => None,
-        });
+    let configured = directory.config.users.get(name);
+    let secret = configured.map_or(ServerSecret::None, |user| user.secret.for_servers());
     ServerUser {
         name: name.to_owned(),
-        password,
+        secret: match secret {
+            ServerSecret::None => shared.learned(&db.config.name, name),
+            known => known,
+        },
     }
 }
 
@@ -323,13 +336,26 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
             ));
         }
         settings::check(&name, value, assumed)?;
-        let value = value.replace('\'', "''");
+        let value = sql_text(value);
         wanted.insert(
             name.clone(),
-            format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"),
+            format!("SELECT pg_catalog.set_config('{name}', {value}, false)"),
         );
     }
     Ok((wanted, hints))
+}
+
+/// The value as SQL that means the same under any `standard_conforming_strings` and
+/// `client_encoding`, both of which are the client's to set: a backslash, or a byte that another
+/// encoding takes for the first of two, must not reach a quote.
+fn sql_text(value: &str) -> String {
+    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'\\';
+    if value.bytes().all(is_plain) {
+        return format!("'{}'", value.replace('\'', "''"));
+    }
+    let digits = value.bytes().map(|byte| format!("{byte:02x}"));
+    let digits: String = digits.collect();
+    format!("pg_catalog.convert_from(pg_catalog.decode('{digits}', 'hex'), 'UTF8')")
 }
 
 /// What a server reports for these settings: asked once, then remembered.

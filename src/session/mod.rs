@@ -10,6 +10,7 @@ mod block;
 mod exchange;
 mod extended;
 pub mod hints;
+mod large;
 mod local;
 pub mod login;
 mod peers;
@@ -184,6 +185,10 @@ impl Session {
             if self.leases.is_empty() && self.shared.generation.load(Relaxed) != self.generation {
                 self.follow_configuration()?;
             }
+            if self.client.inbox.len() < header.len {
+                Box::pin(self.pass_large(header)).await?;
+                continue;
+            }
             if frontend::is_extended(header.tag) {
                 self.extended().await?;
                 continue;
@@ -237,18 +242,19 @@ impl Session {
             self.db = db;
         }
         self.pools.clear();
-        self.user = login::server_user(&directory, &self.db, &self.info.user);
+        self.user = login::server_user(&self.shared, &directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
         self.generation = directory.generation;
         Ok(())
     }
 
-    /// The header of the next frame once the inbox holds it whole, or `None` when the client has left.
+    /// The header of the next frame once the inbox holds it whole, or as much of it as is needed to
+    /// pass the rest as it comes. `None` when the client has left.
     async fn next_header(&mut self) -> Result<Option<frame::Header>, Error> {
         loop {
             if let Some(header) = frame::peek(&self.client.inbox)? {
-                frontend::check(header.tag, header.len, self.limits.max_message_bytes)?;
-                if self.client.inbox.len() >= header.len {
+                frontend::check(header.tag, header.len, frontend::LARGEST)?;
+                if self.client.inbox.len() >= header.len || self.is_large(header) {
                     return Ok(Some(header));
                 }
             }
@@ -272,16 +278,18 @@ impl Session {
             return Ok(read.is_ok_and(|read| read > 0));
         }
         let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
+        let skipping = &mut self.batch.skipping;
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
-            if between_transactions && self.shared.sends_away(info) {
+            if between_transactions && self.shared.sends_away(info, cx) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
             for held in leases.iter_mut() {
                 if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
                     return Poll::Ready(Err(error));
                 }
+                *skipping |= held.needs_sync && held.lease.error.is_some();
             }
             if let Poll::Ready(Err(_)) = client.poll_drain(cx) {
                 return Poll::Ready(Ok(false));

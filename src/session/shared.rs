@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 
 use super::auth::Authenticators;
 use crate::backend::server::Identity;
-use crate::config::Config;
+use crate::config::{Config, ServerSecret};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
@@ -30,8 +30,13 @@ pub struct Shared {
     pub generation: AtomicU64,
     pub clients: Clients,
     pub metrics: Arc<Metrics>,
+    /// What clients' logins gave to log in to servers with, by database and user; the newest wins.
+    learned: Mutex<HashMap<(String, String), ServerSecret>>,
     /// Where other processes of this machine reach this one.
     pub own_socket: Option<PathBuf>,
+    started: Instant,
+    /// When a full process was last complained of, in seconds after it started, from 1.
+    complained: AtomicU64,
     /// Connections that are accepted and not logged in yet.
     arriving: AtomicUsize,
     /// The process is to end: sessions leave as soon as they are between transactions.
@@ -227,10 +232,19 @@ impl Shared {
             directory: ArcSwap::from_pointee(directory),
             clients: Clients::default(),
             metrics,
+            learned: Mutex::default(),
             own_socket,
+            started: Instant::now(),
+            complained: AtomicU64::new(0),
             arriving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         })
+    }
+
+    /// Once in a second: a flood of clients who are refused must not become one of log lines.
+    pub fn may_complain(&self) -> bool {
+        let now = self.started.elapsed().as_secs() + 1;
+        self.complained.swap(now, Relaxed) != now
     }
 
     /// To be called for each accepted connection.
@@ -251,6 +265,22 @@ impl Shared {
         self.generation.store(generation, Relaxed);
     }
 
+    /// Keeps what a login is worth to servers, for this session and those after it.
+    pub fn learn(&self, database: &str, user: &str, secret: ServerSecret) {
+        if !secret.is_none()
+            && let Ok(mut learned) = self.learned.lock()
+        {
+            learned.insert((database.to_owned(), user.to_owned()), secret);
+        }
+    }
+
+    pub fn learned(&self, database: &str, user: &str) -> ServerSecret {
+        let key = (database.to_owned(), user.to_owned());
+        let learned = self.learned.lock();
+        let secret = learned.ok().and_then(|learned| learned.get(&key).cloned());
+        secret.unwrap_or(ServerSecret::None)
+    }
+
     /// Has every session end, at once or when its transaction does.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -264,9 +294,14 @@ impl Shared {
         }
     }
 
-    /// The process is to end, and this client with it.
-    pub fn sends_away(&self, client: &ClientInfo) -> bool {
-        self.is_stopping() && !client.is_new()
+    /// The process is to end, and this client with it. One that is too new for that is woken again
+    /// by [`Self::wake_all`].
+    pub fn sends_away(&self, client: &ClientInfo, cx: &Context<'_>) -> bool {
+        if self.is_stopping() && client.is_new() {
+            client.waker.register(cx.waker());
+            return false;
+        }
+        self.is_stopping()
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -284,7 +319,7 @@ impl Shared {
         wait: impl Future<Output = T>,
     ) -> Result<T, Error> {
         let mut wait = pin!(wait);
-        std::future::poll_fn(|cx| match self.sends_away(client) {
+        std::future::poll_fn(|cx| match self.sends_away(client, cx) {
             true => Poll::Ready(Err(shut_down())),
             false => wait.as_mut().poll(cx).map(Ok),
         })

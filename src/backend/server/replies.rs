@@ -290,6 +290,7 @@ impl Server {
             return Err(unexpected(b'Z'));
         };
         self.status = status;
+        self.amid_pipeline = false;
         self.copy_in = false;
         self.swallowed_sync = false;
         Ok(show)
@@ -365,6 +366,7 @@ impl Server {
     }
 
     fn skip_to_sync(&mut self) {
+        let mut failed = true;
         while self
             .expect
             .front()
@@ -379,8 +381,9 @@ impl Server {
                 self.prepared.insert(id, 0);
             }
             if let Some(Expect::Parse { show: true, id, .. } | Expect::Known(id)) = skipped {
-                self.rejected.push(id);
+                self.rejected.push((id, failed));
             }
+            failed = false;
         }
     }
 }

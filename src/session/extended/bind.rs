@@ -9,7 +9,7 @@ use planner::{ShardId, Values};
 
 use super::{BroadcastPortal, Local, Portal, ScatterPortal};
 use crate::backend::server::Expect;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
@@ -37,14 +37,19 @@ impl Session {
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
         }
+        if self.batch.pending.iter().any(|other| other != name) {
+            self.check_pending().await?;
+        }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
             self.db.metrics.routes.increment(RouteKind::Local);
-            self.complete_pending();
+            self.complete_pending(name).await?;
+            self.name_portal(portal, None)?;
             self.emit(write::BIND_COMPLETE);
             self.batch.portals.insert(portal, Portal::Local(local));
             return Ok(());
         }
         if let Some(index) = Box::pin(self.everywhere(&plan.statement, &statement.sql)).await? {
+            self.name_portal(portal, Some(index))?;
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
             return Ok(());
@@ -110,6 +115,7 @@ impl Session {
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
                 let index = self.enlist(shard, access).await?;
+                self.name_portal(portal, Some(index))?;
                 self.activate(index).await?;
                 self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
                 return Ok(());
@@ -141,7 +147,8 @@ impl Session {
                 }))
             }
         };
-        self.complete_pending();
+        self.complete_pending(name).await?;
+        self.name_portal(portal, None)?;
         self.emit(write::BIND_COMPLETE);
         self.batch.portals.insert(portal, made);
         Ok(())
@@ -165,15 +172,34 @@ impl Session {
             _ => write::bind(outbox, portal, &prepared.statement.id.server_name(), rest),
         }
         lease.expect.push_back(Expect::Bind);
-        let made = Portal::Server {
-            lease: index,
-            prepared,
+        self.batch.bind_portal(portal, index, prepared);
+    }
+
+    /// May a portal have this name? Its own server `on` knows better about those that live there.
+    pub(in crate::session) fn name_portal(
+        &self,
+        name: &[u8],
+        on: Option<usize>,
+    ) -> Result<(), Error> {
+        let taken = match self.batch.portals.get(name) {
+            Some(Portal::Server { lease, .. }) => Some(*lease) != on,
+            Some(Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_)) => true,
+            None => false,
         };
-        self.batch.portals.insert(portal, made);
+        if name.is_empty() || !taken {
+            return Ok(());
+        }
+        let name = String::from_utf8_lossy(name);
+        let message = format!("cursor \"{name}\" already exists");
+        Err(Error::new(Fault::Client, "42P03", message))
     }
 
     /// Statements that need no server, or not only one.
-    pub(super) fn bind_locally(&self, statement: &Statement, sql: &[u8]) -> Option<Local> {
+    pub(in crate::session) fn bind_locally(
+        &self,
+        statement: &Statement,
+        sql: &[u8],
+    ) -> Option<Local> {
         let untouched = self.leases.iter().all(|held| !held.needs_sync);
         match statement {
             Statement::Empty => Some(Local::Empty),

@@ -8,6 +8,7 @@ use planner::shape::Shape;
 
 use super::portal::local_columns;
 use super::reuse::may_reuse;
+use super::{Before, Fresh};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
@@ -28,11 +29,13 @@ impl Session {
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
             let prepared = self.prepare(parse.name, parse.sql, &parse.types)?;
+            let before = self.batch.statements.remove(parse.name);
             self.batch.statements.insert(parse.name, Arc::new(prepared));
+            self.batch.note_parse(parse.name, Before::Other(before));
+        } else {
+            self.batch.note_parse(parse.name, Before::Same);
         }
         self.note_unnamed(parse.name);
-        self.batch.pending.push(parse.name.to_vec());
-        self.batch.fresh.push(parse.name.to_vec());
         Ok(())
     }
 
@@ -87,7 +90,7 @@ impl Session {
     }
 
     /// The statement of that name, planned anew if the schema or the session's settings changed since.
-    pub(super) fn prepared(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Error> {
+    pub(in crate::session) fn prepared(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Error> {
         let missing = || {
             let name = String::from_utf8_lossy(name);
             Error::new(
@@ -112,7 +115,7 @@ impl Session {
     }
 
     /// Sends the Parse messages that wait, and makes sure that `name` is known to the server.
-    pub(super) fn ensure_parsed(&mut self, index: usize, name: &[u8]) {
+    pub(in crate::session) fn ensure_parsed(&mut self, index: usize, name: &[u8]) {
         let mut pending = std::mem::take(&mut self.batch.pending);
         for waiting in &pending {
             self.parse_on(index, waiting, true);
@@ -144,11 +147,15 @@ impl Session {
         }
     }
 
-    /// ParseComplete for statements that no server needs to see.
-    pub(super) fn complete_pending(&mut self) {
-        for name in std::mem::take(&mut self.batch.pending) {
-            self.complete_parse(&name);
+    /// ParseComplete for a statement that is bound where no server needs to see it first; those
+    /// parsed before it are verified.
+    pub(super) async fn complete_pending(&mut self, bound: &[u8]) -> Result<(), Error> {
+        if matches!(&self.batch.pending[..], [only] if only == bound) {
+            self.batch.pending.clear();
+            self.complete_parse(bound);
+            return Ok(());
         }
+        self.check_pending().await
     }
 
     pub(super) fn complete_parse(&mut self, name: &[u8]) {
@@ -163,22 +170,48 @@ impl Session {
 
     /// Statements whose Parse failed, or came after what failed, were never made.
     pub(super) fn forget_rejected(&mut self) {
-        if self
+        let rejected = self
             .leases
-            .iter()
-            .all(|held| held.lease.rejected.is_empty())
-        {
-            return self.batch.fresh.clear();
-        }
-        let fresh = std::mem::take(&mut self.batch.fresh);
-        for held in &mut self.leases {
-            for id in std::mem::take(&mut held.lease.rejected) {
-                let same = |p: &Arc<Prepared>| p.statement.id == id;
-                for name in &fresh {
-                    if self.batch.statements.get(name).is_some_and(same) {
-                        self.batch.statements.remove(name);
-                    }
+            .iter_mut()
+            .flat_map(|held| held.lease.rejected.drain(..));
+        let rejected: Vec<_> = rejected.collect();
+        let statements = &mut self.batch.statements;
+        for Fresh { name, before } in self.batch.fresh.drain(..).rev() {
+            let id = statements.get(&name).map(|prepared| prepared.statement.id);
+            match (rejected.iter().find(|(r, _)| Some(*r) == id), before) {
+                (None, _) | (Some(_), Before::Same) => {}
+                // A Parse that fails has dropped the unnamed statement already.
+                (Some((_, true)), _) | (Some(_), Before::Other(None)) => {
+                    statements.remove(&name);
                 }
+                (Some((_, false)), Before::Other(Some(before))) => {
+                    statements.insert(&name, before);
+                }
+            }
+        }
+    }
+
+    /// Statements that no server was asked about before an error came were never made.
+    pub(super) fn forget_pending(&mut self) {
+        for _ in self.batch.pending.drain(..) {
+            match self.batch.fresh.pop() {
+                Some(Fresh {
+                    name,
+                    before: Before::Other(Some(before)),
+                }) => {
+                    self.batch.statements.insert(&name, before);
+                }
+                Some(Fresh {
+                    name,
+                    before: Before::Other(None),
+                }) => {
+                    self.batch.statements.remove(&name);
+                }
+                Some(Fresh {
+                    before: Before::Same,
+                    ..
+                })
+                | None => {}
             }
         }
     }
@@ -188,7 +221,7 @@ impl Session {
         let plan = Arc::clone(&prepared.plan);
         let sql = Arc::clone(&prepared.statement);
         if let Some(local) = self.bind_locally(&plan.statement, &sql.sql) {
-            self.complete_pending();
+            self.check_pending().await?;
             self.emit(write::NO_PARAMETERS);
             let columns = local_columns(&local);
             self.emit(&columns);
