@@ -17,6 +17,7 @@ mod lifecycle;
 mod login;
 mod memory;
 mod replication;
+mod reuse;
 mod sessions;
 mod smoke;
 mod split;

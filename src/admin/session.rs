@@ -92,7 +92,7 @@ impl<S: State> Session<'_, S> {
             if self.conn.drain().await.is_err() {
                 return Ok(None);
             }
-            self.conn.shrink();
+            self.conn.shrink(0);
             match self.conn.fill().await {
                 Ok(0) | Err(_) => return Ok(None),
                 Ok(_) => {}

@@ -29,6 +29,7 @@ fn database(split: bool) -> Database {
     Database {
         name: "shop".to_owned(),
         pool: PoolSettings {
+            reuse_unnamed: false,
             mode: PoolMode::Transaction,
             size: 1,
             checkout_timeout: second,

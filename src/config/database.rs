@@ -122,6 +122,9 @@ fn pool(section: &Section<'_>) -> PoolSettings {
         max_prepared: section
             .integer("max_prepared_statements", 1..=1_000_000)
             .map_or(default.max_prepared, |count| count as usize),
+        reuse_unnamed: section
+            .boolean("reuse_unnamed_statements")
+            .unwrap_or(default.reuse_unnamed),
     }
 }
 

@@ -216,6 +216,8 @@ pub struct PoolSettings {
     pub max_lifetime: Duration,
     /// Prepared statements kept per server connection.
     pub max_prepared: usize,
+    /// A text that clients parse again and again without a name is parsed once per connection.
+    pub reuse_unnamed: bool,
 }
 
 impl Default for PoolSettings {
@@ -228,6 +230,7 @@ impl Default for PoolSettings {
             idle_timeout: Duration::from_secs(600),
             max_lifetime: Duration::from_secs(3_600),
             max_prepared: 256,
+            reuse_unnamed: false,
         }
     }
 }

@@ -235,6 +235,11 @@ fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
             now.max_prepared,
             default.max_prepared,
         ),
+        setting(
+            "reuse_unnamed_statements",
+            now.reuse_unnamed,
+            default.reuse_unnamed,
+        ),
     ]
 }
 

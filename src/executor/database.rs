@@ -1,7 +1,7 @@
 //! One configured database as sessions use it: its cluster, pools, plans and statement names.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use planner::ShardId;
@@ -147,7 +147,19 @@ impl Database {
     ///
     /// `context`: what else decides what the text means, see [`parse_context`].
     pub fn statement(&self, sql: &[u8], types: &[u32], context: &str) -> Arc<Statement> {
-        self.statements.intern(sql, types, context)
+        self.statements.intern(sql, types, context, None)
+    }
+
+    /// As [`Database::statement`], for a text without a name that is to be reused: it is kept for the
+    /// next client that sends it, until the schema changes or others take its place.
+    pub fn unnamed_statement(
+        &self,
+        sql: &[u8],
+        types: &[u32],
+        context: &str,
+        version: u64,
+    ) -> Arc<Statement> {
+        self.statements.intern(sql, types, context, Some(version))
     }
 
     /// What a server reported for these settings, and the settings as others have them already:
@@ -201,10 +213,34 @@ pub struct Statement {
     pub sql: Box<[u8]>,
     pub types: Box<[u32]>,
     pub context: Box<str>,
+    /// How often clients parsed it without a name.
+    parsed: AtomicU32,
 }
 
-/// A text with the parameter types that its Parse declared, and the context it was parsed in.
-type StatementText = (Box<[u8]>, Box<[u32]>, Box<str>);
+/// Parsed this often without a name, a text is worth a name of ours.
+const WORTH_A_NAME: u32 = 3;
+/// Texts without a name that are kept for the next client, in bytes.
+const KEPT_BYTES: usize = 4 << 20;
+/// Charged per text beside its length.
+const STATEMENT_BYTES: usize = 256;
+
+impl Statement {
+    pub fn note_parsed(&self) {
+        self.parsed.fetch_add(1, Relaxed);
+    }
+
+    pub fn is_worth_a_name(&self) -> bool {
+        self.parsed.load(Relaxed) >= WORTH_A_NAME
+    }
+
+    fn bytes(&self) -> usize {
+        STATEMENT_BYTES + 2 * (self.sql.len() + 4 * self.types.len() + self.context.len())
+    }
+}
+
+/// A text with the parameter types that its Parse declared, the context it was parsed in, and the
+/// catalog version if it has no name.
+type StatementText = (Box<[u8]>, Box<[u32]>, Box<str>, Option<u64>);
 
 /// Settings that do not change what a statement means once it is parsed.
 const MEANINGLESS: [&str; 10] = [
@@ -237,32 +273,63 @@ pub fn parse_context(settings: &Settings) -> Arc<str> {
 #[derive(Default)]
 struct Statements {
     next: AtomicU64,
-    known: Mutex<HashMap<StatementText, Weak<Statement>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_text: HashMap<StatementText, Weak<Statement>>,
+    /// Those without a name, the oldest first.
+    kept: VecDeque<Arc<Statement>>,
+    kept_bytes: usize,
+}
+
+impl Known {
+    fn keep(&mut self, statement: &Arc<Statement>) {
+        self.kept_bytes += statement.bytes();
+        self.kept.push_back(Arc::clone(statement));
+        while self.kept_bytes > KEPT_BYTES
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.kept_bytes -= oldest.bytes();
+        }
+    }
 }
 
 impl Statements {
-    fn intern(&self, sql: &[u8], types: &[u32], context: &str) -> Arc<Statement> {
+    fn intern(
+        &self,
+        sql: &[u8],
+        types: &[u32],
+        context: &str,
+        version: Option<u64>,
+    ) -> Arc<Statement> {
         let new = || {
             Arc::new(Statement {
                 id: StatementId(self.next.fetch_add(1, Relaxed)),
                 sql: sql.into(),
                 types: types.into(),
                 context: context.into(),
+                parsed: AtomicU32::new(0),
             })
         };
         let Ok(mut known) = self.known.lock() else {
             return new();
         };
-        let key: StatementText = (sql.into(), types.into(), context.into());
-        if let Some(found) = known.get(&key).and_then(Weak::upgrade) {
+        let key: StatementText = (sql.into(), types.into(), context.into(), version);
+        if let Some(found) = known.by_text.get(&key).and_then(Weak::upgrade) {
             return found;
         }
         // Amortised: a sweep at each doubling keeps the map near what is alive.
-        if known.len() == known.capacity() {
-            known.retain(|_, statement| statement.strong_count() > 0);
+        if known.by_text.len() == known.by_text.capacity() {
+            let is_alive = |statement: &Weak<Statement>| statement.strong_count() > 0;
+            known.by_text.retain(|_, statement| is_alive(statement));
         }
         let statement = new();
-        known.insert(key, Arc::downgrade(&statement));
+        known.by_text.insert(key, Arc::downgrade(&statement));
+        if version.is_some() {
+            known.keep(&statement);
+        }
         statement
     }
 }

@@ -50,6 +50,10 @@ pub use shared::{
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Bytes of a buffer that an idle client keeps; a server connection keeps more.
+const KEPT_IDLE: usize = 512;
+const KEPT_POOLED: usize = 16 * 1024;
+
 pub struct Session {
     client: Conn,
     db: Arc<Database>,
@@ -264,10 +268,8 @@ impl Session {
     async fn wait_for_client(&mut self) -> Result<bool, Error> {
         if self.leases.is_empty() {
             self.info.set(ClientState::Idle);
-            if self.client.inbox.is_empty() && !self.client.stream.is_tls() {
-                self.client.shrink();
-                self.shape = Shape::default();
-            }
+            self.client.shrink(KEPT_IDLE);
+            self.shape.shrink(KEPT_IDLE);
             let fill = self.client.fill();
             let read = match self.block.is_none() {
                 true => self.shared.unless_stopping(&self.info, fill).await?,
@@ -348,6 +350,7 @@ impl Session {
     /// Returns one server connection, cleaning it first when something may have been left on it.
     fn give_back(&self, held: Enlisted) {
         let mut lease = held.lease;
+        lease.conn.shrink(KEPT_POOLED);
         if !lease.tainted || !lease.is_clean() {
             return;
         }
@@ -399,4 +402,6 @@ struct Prepared {
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,
+    /// Without a name: the server's statement may serve again, see [`extended::reuse`].
+    reusable: bool,
 }

@@ -28,6 +28,7 @@ impl Session {
             statement,
             pieces,
             version: _,
+            reusable: _,
         } = &*prepared;
         let ends_block = matches!(
             plan.statement,
