@@ -69,7 +69,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             return Arrival::Over;
         }
         Ok((
-            _,
+            mut stream,
             _,
             Opening::Cancel {
                 pid,
@@ -82,6 +82,8 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
                 false => Sender::Client,
             };
             peers::cancel(shared, directory, pid, &key, sender).await;
+            // The client waits for the end: over TLS it takes a bare one for an attack.
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
             return Arrival::Over;
         }
         Ok((stream, buf, Opening::Session(packet))) => (stream, buf, packet),
