@@ -11,6 +11,7 @@ mod faults;
 mod isolation;
 mod keys;
 mod memory;
+mod pooling;
 mod sessions;
 mod smoke;
 mod split;

@@ -5,6 +5,7 @@
 //! is busy, then the next one does: fewer awake threads batch more and cost less.
 
 pub mod check;
+mod keeper;
 mod live;
 mod rows;
 mod scrape;
@@ -15,7 +16,7 @@ mod workers;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -23,14 +24,16 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::admin::Shutdown;
 use crate::config::{self, Config, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
 use crate::net::{self, Instant};
+use crate::pool::cap::Ledger;
 use crate::session::auth::Authenticators;
-use crate::session::{Directory, Shared, startup};
-use live::Live;
+use crate::session::{ClientInfo, Directory, Shared, Wildcard, startup};
+use live::{Errand, Live};
 use workers::Workers;
 
 /// How often a draining process looks whether its clients have left.
@@ -50,9 +53,9 @@ pub fn serve(path: &Path, config: Config) -> Result<(), Error> {
 
 async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
     let general = config.general.clone();
-    let metrics = Metrics::new();
+    let metrics = Arc::new(Metrics::new());
     let directory = build(config, None, &metrics)?;
-    let (live, mut reloads) = Live::new(Shared::new(directory, Arc::new(metrics)));
+    let (live, mut errands) = Live::new(Shared::new(directory, metrics));
     let listeners = bind(&general.listen).await?;
     let workers = Workers::start(general.workers, &live)?;
     let mut accepting = JoinSet::new();
@@ -69,23 +72,26 @@ async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
         on_signal(SignalKind::hangup())?,
     );
     tracing::info!(listen = ?general.listen, workers = general.workers, "ready");
-    loop {
+    let ending = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Shutdown::WhenServersAreFree,
+            _ = interrupt.recv() => break Shutdown::WhenServersAreFree,
             _ = hangup.recv() => {
                 // Logged where it is handled: there is nobody else to tell.
                 let _ = reload(&path, &live.shared);
             }
-            Some(answer) = reloads.recv() => {
-                // An admin who has left meanwhile needs no answer.
-                let _ = answer.send(reload(&path, &live.shared));
-            }
+            Some(errand) = errands.recv() => match errand {
+                Errand::Reload(answer) => {
+                    // An admin who has left meanwhile needs no answer.
+                    let _ = answer.send(reload(&path, &live.shared));
+                }
+                Errand::Shutdown(ending) => break ending,
+            },
         }
-    }
+    };
     accepting.shutdown().await;
     tokio::select! {
-        () = drain(&live.shared, general.shutdown_timeout) => {}
+        () = end(&live.shared, ending, general.shutdown_timeout) => {}
         // Told twice: at once, whatever is still open.
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -113,31 +119,33 @@ async fn serve_http(address: SocketAddr, live: Arc<Live>) -> Result<(), Error> {
 }
 
 /// Everything that follows from a configuration. Databases that did not change stay as they are.
-fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<Directory, Error> {
+fn build(
+    config: Config,
+    old: Option<&Directory>,
+    metrics: &Arc<Metrics>,
+) -> Result<Directory, Error> {
     let authenticators = match old {
         None => Authenticators::new(&config.users)?,
         Some(old) => old.authenticators.reload(&config.users)?,
     };
     let tls = config.tls.as_ref().map(startup::tls_acceptor).transpose()?;
+    let ledger = old.map_or_else(Arc::default, |old| Arc::clone(&old.ledger));
+    let start = starter(&config, metrics, &ledger);
+    let old_database = |name: &str| old.and_then(|old| old.database(name));
     let mut databases = HashMap::new();
     for (name, database) in &config.databases {
-        let kept = old
-            .and_then(|old| old.databases.get(name))
-            .filter(|kept| kept.config == *database);
-        let made = match kept {
-            Some(kept) => Arc::clone(kept),
-            None => {
-                let fallback = fallback_user(&config);
-                Arc::new(Database::start(
-                    Arc::clone(database),
-                    &fallback,
-                    config.general.plan_cache_bytes,
-                    metrics,
-                )?)
-            }
-        };
-        databases.insert(name.clone(), made);
+        if name != config::WILDCARD {
+            let made = follow(old_database(name), database, &*start)?;
+            databases.insert(name.clone(), made);
+        }
     }
+    let wildcard = match config.databases.get(config::WILDCARD) {
+        Some(template) => Some(wildcard(template, old, start)?),
+        None => None,
+    };
+    // Nothing can fail any more: what the process goes by may change.
+    let general = &config.general;
+    ledger.apply(config.users.values(), general.max_user_connections);
     let generation = old.map_or(1, |old| old.generation + 1);
     Ok(Directory {
         generation,
@@ -145,6 +153,65 @@ fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<D
         authenticators,
         tls,
         databases,
+        wildcard,
+        ledger,
+    })
+}
+
+type Start = dyn Fn(Arc<config::Database>) -> Result<Arc<Database>, Error> + Send + Sync;
+
+/// How a database is started under this configuration, from whichever thread: its servers are
+/// watched on the current runtime.
+fn starter(config: &Config, metrics: &Arc<Metrics>, ledger: &Arc<Ledger>) -> Arc<Start> {
+    let (metrics, ledger) = (Arc::clone(metrics), Arc::clone(ledger));
+    let fallback = fallback_user(config);
+    let plan_cache_bytes = config.general.plan_cache_bytes;
+    let control = tokio::runtime::Handle::current();
+    Arc::new(move |database| {
+        let _entered = control.enter();
+        Database::start(database, &fallback, plan_cache_bytes, &metrics, &ledger).map(Arc::new)
+    })
+}
+
+/// The database as it now is to be: the old one if nothing changed, with other limits if only its
+/// pools did, else a new one.
+fn follow(
+    old: Option<Arc<Database>>,
+    config: &Arc<config::Database>,
+    start: &Start,
+) -> Result<Arc<Database>, Error> {
+    let Some(old) = old else {
+        return start(Arc::clone(config));
+    };
+    // The users' limits may have changed too, so the pools follow in either case.
+    if old.config.differs_in_pool_only(config) {
+        return Ok(match old.config == *config {
+            true => old,
+            false => Arc::new(old.with_pool_settings(Arc::clone(config))),
+        });
+    }
+    let new = start(Arc::clone(config))?;
+    new.pools.obey_as(&old.pools);
+    Ok(new)
+}
+
+/// The wildcard, with the databases that it has made so far.
+fn wildcard(
+    template: &Arc<config::Database>,
+    old: Option<&Directory>,
+    start: Arc<Start>,
+) -> Result<Wildcard, Error> {
+    let mut made = HashMap::new();
+    for old in old.iter().flat_map(|old| old.wild_databases()) {
+        let name = old.config.name.clone();
+        let config = Arc::new(template.named(&name));
+        made.insert(name, follow(Some(old), &config, &*start)?);
+    }
+    let of_name = Arc::clone(template);
+    Ok(Wildcard {
+        config: Arc::clone(template),
+        make: Arc::new(move |name| start(Arc::new(of_name.named(name)))),
+        made: Arc::new(Mutex::new(made)),
     })
 }
 
@@ -200,7 +267,19 @@ fn apply(path: &Path, shared: &Shared) -> Result<(), Error> {
     for setting in config::diff_needs_restart(&old.config, &config) {
         tracing::warn!(setting, "takes effect after a restart only");
     }
-    shared.replace(build(config, Some(&old), &shared.metrics)?);
+    let new = build(config, Some(&old), &shared.metrics)?;
+    let still = new.all();
+    for db in &still {
+        db.pools.apply(&db.config);
+    }
+    shared.replace(new);
+    // What nobody will ask for again drains; idle clients of a database that is gone are told.
+    for old in old.all() {
+        if !still.iter().any(|db| Arc::ptr_eq(&db.pools, &old.pools)) {
+            old.pools.retire();
+        }
+    }
+    keeper::end_strays(shared);
     Ok(())
 }
 
@@ -224,6 +303,21 @@ async fn accept(listener: TcpListener, workers: Arc<Workers>) {
                 tracing::error!(%error, "cannot accept a client");
                 net::sleep(Duration::from_millis(100)).await;
             }
+        }
+    }
+}
+
+/// What is left to do before the process may go, as SHUTDOWN or a signal asked for it.
+async fn end(shared: &Shared, ending: Shutdown, limit: Duration) {
+    match ending {
+        Shutdown::Now => {}
+        Shutdown::WhenServersAreFree => drain(shared, limit).await,
+        Shutdown::WhenClientsHaveLeft => {
+            let is_left = |client: &Arc<ClientInfo>| client.database != config::ADMIN_DATABASE;
+            while shared.clients().iter().any(is_left) {
+                net::sleep(DRAIN_LOOK).await;
+            }
+            drain(shared, limit).await;
         }
     }
 }

@@ -13,11 +13,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
-use super::database;
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
 use super::{
     ADMIN_DATABASE, ClientAuth, Config, Database, General, LogFormat, Secret, ServerTls, User,
 };
+use super::{database, pool};
 
 const MIB: usize = 1 << 20;
 /// A frame's length is a signed 32 bit number.
@@ -103,6 +103,12 @@ fn read_general(section: &Section<'_>, users: &BTreeMap<String, User>) -> Genera
         listen,
         workers: workers(section).unwrap_or(default.workers),
         max_clients: count("max_clients", 1_000_000).unwrap_or(default.max_clients),
+        max_user_connections: section
+            .integer("max_user_connections", 0..=100_000)
+            .unwrap_or(default.max_user_connections),
+        max_user_clients: section
+            .integer("max_user_client_connections", 0..=1_000_000)
+            .unwrap_or(default.max_user_clients),
         admin_users: admin_users(section, users),
         max_message_bytes: mib("max_message_mib", MAX_FRAME_MIB)
             .unwrap_or(default.max_message_bytes),
@@ -263,7 +269,8 @@ fn users(root: &Section<'_>, sources: &Sources<'_>) -> BTreeMap<String, User> {
         // A user with a mistake still exists, else each mention of it would be a second mistake.
         let auth = client_auth(&section, sources).unwrap_or(ClientAuth::Trust);
         let name = entry.name.to_owned();
-        users.insert(name.clone(), User { name, auth });
+        let limits = pool::user_limits(&section);
+        users.insert(name.clone(), User { name, auth, limits });
     }
     users
 }

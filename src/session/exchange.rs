@@ -285,7 +285,7 @@ impl Session {
     /// The client is gone while servers work for it: cancel what runs, use no connection again.
     pub(super) fn abandon(&mut self) {
         for held in &mut self.leases {
-            if !held.lease.expect.is_empty() {
+            if !held.lease.expect.is_empty() && held.lease.doubt.is_none() {
                 held.lease.doubt = Some("its client left");
                 crate::backend::cancel::spawn(&held.lease.identity, self.db.tls());
             }
@@ -295,6 +295,7 @@ impl Session {
     /// After every exchange: follows the transaction, and gives back what is not needed.
     pub(super) fn settle(&mut self, now: Instant) {
         self.observe_block();
+        self.info.in_block(!self.block.is_none());
         if !self.block.is_none() {
             return;
         }

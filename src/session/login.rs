@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use super::shared::{Directory, Newcomer, Registration, Shared};
 use super::{Login, Session, auth, hints::Hints, settings, startup};
 use crate::backend::cancel;
+use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::Settings;
 use crate::config::{ADMIN_DATABASE, ClientAuth, ServerUser};
 use crate::error::{Error, Fault};
@@ -125,7 +126,7 @@ async fn welcome(
     directory: &Directory,
 ) -> Result<Welcomed, Error> {
     let key_len = startup::cancel_key_len(packet.minor());
-    let registration = shared.register(newcomer(stream, &packet), key_len);
+    let mut registration = shared.register(newcomer(stream, &packet), key_len);
     if shared.client_count() > directory.config.general.max_clients {
         return Err(
             Error::new(Fault::Operator, "53300", "sorry, too many clients already")
@@ -155,17 +156,8 @@ async fn welcome(
             registration,
         });
     }
-    let db = directory
-        .databases
-        .get(&packet.database)
-        .cloned()
-        .ok_or_else(|| {
-            Error::new(
-                Fault::Client,
-                "3D000",
-                format!("database \"{}\" does not exist", packet.database),
-            )
-        })?;
+    let db = database(shared, directory, &packet).await?;
+    registration.admit(directory, &db)?;
     wait_for_catalog(&db).await?;
     let user = server_user(directory, &db, &packet.user);
     let (settings, hints) = startup_settings(&packet, &db)?;
@@ -186,6 +178,63 @@ async fn welcome(
         hints,
         registration,
     })
+}
+
+/// The database that the client asks for, as the wildcard has it if nothing else does.
+async fn database(
+    shared: &Shared,
+    directory: &Directory,
+    packet: &StartupPacket,
+) -> Result<Arc<Database>, Error> {
+    let name = &packet.database;
+    let db = match (directory.database(name), &directory.wildcard) {
+        (Some(db), _) => db,
+        (None, Some(wildcard)) => {
+            ask_for_database(directory, &wildcard.config, packet).await?;
+            shared.wild_database(wildcard, name)?
+        }
+        (None, None) => {
+            let message = format!("database \"{name}\" does not exist");
+            return Err(Error::new(Fault::Client, "3D000", message));
+        }
+    };
+    if db.pools.is_disabled() {
+        let message = format!("database \"{name}\" does not allow connections");
+        return Err(Error::new(Fault::Operator, "57P03", message)
+            .detail("It was disabled in the admin database.")
+            .hint("ENABLE lets clients in again."));
+    }
+    Ok(db)
+}
+
+/// Logs in to a server for a name that nobody has asked for yet: what it says of a database that
+/// does not exist is what the client is told, and nothing is kept.
+async fn ask_for_database(
+    directory: &Directory,
+    config: &crate::config::Database,
+    packet: &StartupPacket,
+) -> Result<(), Error> {
+    let tls = crate::backend::tls::connector(config.server_tls, config.server_ca.as_deref())?;
+    let user = server_user_of(directory, config, &packet.user);
+    let shard = config.shards.first();
+    let mut result = Ok(());
+    for endpoint in shard.iter().flat_map(|shard| &shard.endpoints) {
+        let target = ConnectTarget {
+            endpoint: endpoint.clone(),
+            dbname: config.dbname_for(&packet.database, 0).to_owned(),
+            user: user.name.clone(),
+            password: user.password.clone(),
+            tls: tls.clone(),
+            connect_timeout: config.pool.connect_timeout,
+        };
+        result = connect(&target).await.map(drop);
+        // Another server may be up.
+        match &result {
+            Err(error) if error.code.starts_with("08") => {}
+            Ok(()) | Err(_) => break,
+        }
+    }
+    result
 }
 
 /// On a sharded database nothing can be routed before the tables are known.
@@ -227,7 +276,15 @@ fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
 /// As whom this client's statements run: the database's `server_user`, else the client's own name
 /// with the password that is configured for it.
 pub(super) fn server_user(directory: &Directory, db: &Database, name: &str) -> ServerUser {
-    if let Some(user) = &db.config.server_user {
+    server_user_of(directory, &db.config, name)
+}
+
+fn server_user_of(
+    directory: &Directory,
+    config: &crate::config::Database,
+    name: &str,
+) -> ServerUser {
+    if let Some(user) = &config.server_user {
         return user.clone();
     }
     let password = directory
@@ -331,10 +388,10 @@ async fn pass_cancel_on(shared: &Shared, directory: &Directory, pid: i32, key: &
     let Some((database, servers)) = shared.cancel_targets(pid, key) else {
         return;
     };
-    let db = directory.databases.get(&database);
+    let db = directory.database(&database);
     let limit = directory.config.general.login_timeout;
     for server in &servers.0 {
-        let tls = db.and_then(|db| db.tls());
+        let tls = db.as_ref().and_then(|db| db.tls());
         if let Err(error) =
             cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await
         {

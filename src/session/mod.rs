@@ -40,7 +40,10 @@ use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
-pub use shared::{CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared};
+pub use shared::{
+    CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared, Verdict,
+    Wildcard,
+};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -74,6 +77,7 @@ pub struct Session {
     /// Of the configuration this session knows.
     generation: u64,
     limits: Limits,
+    mode: PoolMode,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +135,7 @@ impl Session {
         info: Arc<ClientInfo>,
     ) -> Self {
         let limits = Limits::of(&shared);
+        let settings = shared.directory.load().pool_settings(&info.user, &db);
         let shards = db.config.shards.len();
         Self {
             client: Conn::new(login.stream, login.inbox),
@@ -153,17 +158,22 @@ impl Session {
             hints: login.hints,
             generation,
             limits,
+            mode: settings.mode,
         }
     }
 
     /// Serves until the client leaves or must go.
     pub async fn run(mut self: Box<Self>) {
         self.info.attend().await;
-        let end = self.serve().await;
+        let info = Arc::clone(&self.info);
+        let end = info.unless_ended(self.serve()).await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
-            if !error.is_told() {
+            // It may have ended at any point: what still runs for this client is cancelled.
+            self.abandon();
+            let amid_row = self.leases.iter().any(|held| held.lease.is_mid_frame());
+            if !error.is_told() && !amid_row {
                 error.write_to(&mut self.client.outbox);
             }
             let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
@@ -187,6 +197,10 @@ impl Session {
                 b'd' | b'c' | b'f' => {}
                 _ => self.extended(frame).await?,
             }
+            // Opened by a text that Ringway did not see through: it ends with the connection.
+            if !self.block.is_none() && self.mode == PoolMode::Statement {
+                return Err(block::no_blocks().fatal());
+            }
         }
         Ok(())
     }
@@ -194,22 +208,18 @@ impl Session {
     /// Between transactions, a changed configuration comes into force for this session.
     fn follow_configuration(&mut self) -> Result<(), Error> {
         let directory = self.shared.directory.load_full();
-        let db = directory
-            .databases
-            .get(&self.info.database)
-            .cloned()
-            .ok_or_else(|| {
-                Error::new(
-                    Fault::Operator,
-                    "57P01",
-                    "terminating connection due to configuration change",
-                )
-                .detail(format!(
-                    "Database \"{}\" is no longer configured.",
-                    self.info.database
-                ))
-                .fatal()
-            })?;
+        let db = directory.database(&self.info.database).ok_or_else(|| {
+            Error::new(
+                Fault::Operator,
+                "57P01",
+                "terminating connection due to configuration change",
+            )
+            .detail(format!(
+                "Database \"{}\" is no longer configured.",
+                self.info.database
+            ))
+            .fatal()
+        })?;
         if !Arc::ptr_eq(&db, &self.db) {
             self.marks = vec![Mark::default(); db.config.shards.len()];
             self.marks
@@ -221,6 +231,7 @@ impl Session {
         self.pools.clear();
         self.user = login::server_user(&directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
+        self.mode = directory.pool_settings(&self.info.user, &self.db).mode;
         self.generation = directory.generation;
         Ok(())
     }
@@ -247,7 +258,10 @@ impl Session {
     /// Reads once from the client; false at its end. Held servers are listened to meanwhile.
     async fn wait_for_client(&mut self) -> Result<bool, Error> {
         if self.leases.is_empty() {
-            self.info.set(ClientState::Idle);
+            self.info.set(match self.block.is_none() {
+                true => ClientState::Idle,
+                false => ClientState::IdleInTransaction,
+            });
             if self.client.inbox.is_empty() && !self.client.stream.is_tls() {
                 self.client.shrink();
                 self.shape = Shape::default();
@@ -259,6 +273,11 @@ impl Session {
             };
             return Ok(read.is_ok_and(|read| read > 0));
         }
+        self.info.set(match self.block.is_none() {
+            true if self.is_amid_batch() => ClientState::IdleInTransaction,
+            true => ClientState::IdleLinked,
+            false => ClientState::IdleInTransaction,
+        });
         let (client, leases) = (&mut self.client, &mut self.leases);
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
@@ -313,8 +332,17 @@ impl Session {
         self.block.status()
     }
 
+    /// # Errors
+    /// 0A000 in statement mode.
+    fn check_blocks_allowed(&self) -> Result<(), Error> {
+        match self.mode {
+            PoolMode::Statement => Err(block::no_blocks()),
+            PoolMode::Transaction | PoolMode::Session => Ok(()),
+        }
+    }
+
     fn is_session_mode(&self) -> bool {
-        self.db.config.pool.mode == PoolMode::Session
+        self.mode == PoolMode::Session
     }
 
     /// Gives everything back. A server in a transaction or mid-answer is closed by its pool.

@@ -35,6 +35,9 @@ impl Session {
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
         }
+        if matches!(plan.statement, Statement::Begin { .. }) {
+            self.check_blocks_allowed()?;
+        }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
             self.db.metrics.routes.increment(RouteKind::Local);
             self.complete_pending();

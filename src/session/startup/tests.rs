@@ -38,6 +38,7 @@ fn users() -> BTreeMap<String, User> {
             User {
                 name: name.to_owned(),
                 auth,
+                limits: Default::default(),
             },
         )
     })
@@ -411,6 +412,7 @@ fn verifiers_that_are_not_postgresqls_are_refused_without_showing_them() {
         let user = User {
             name: "ann".to_owned(),
             auth,
+            limits: Default::default(),
         };
         let error = Authenticators::new(&BTreeMap::from([("ann".to_owned(), user)]))
             .err()
