@@ -4,24 +4,30 @@
 //! single-threaded runtime, serve the clients they were given. A worker gets new clients until it
 //! is busy, then the next one does: fewer awake threads batch more and cost less.
 
+mod accept;
 pub mod check;
+mod doors;
+mod handover;
 mod keeper;
+mod limits;
 mod live;
 mod rows;
 mod scrape;
+mod systemd;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod workers;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::admin::Shutdown;
@@ -33,65 +39,162 @@ use crate::net::{self, Instant};
 use crate::pool::cap::Ledger;
 use crate::session::auth::Authenticators;
 use crate::session::{ClientInfo, Directory, Shared, Wildcard, startup};
+use accept::{accept, accept_waiting};
+use doors::{Doors, Passed};
+use handover::Predecessor;
 use live::{Errand, Live};
+use watch::Watch;
 use workers::Workers;
 
 /// How often a draining process looks whether its clients have left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How long a draining process waits for connections that have said nothing yet.
+const ARRIVAL: Duration = Duration::from_secs(2);
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT. `take_over`: in the place of the process that serves now, of the
+/// one with that name if it is not empty.
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn serve(path: &Path, config: Config) -> Result<(), Error> {
+pub fn serve(path: &Path, config: Config, take_over: Option<&str>) -> Result<(), Error> {
+    let mut passed = systemd::passed_sockets()?;
+    let predecessor = match take_over {
+        None => None,
+        Some(name) => find_predecessor(&config, name, &mut passed)?,
+    };
+    limits::raise_open_files(&config);
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| cannot("start a runtime", &e))?;
-    runtime.block_on(control(path.to_owned(), config))
+    runtime.block_on(control(path.to_owned(), config, passed, predecessor))
 }
 
-async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
+/// The process to take over from; its sockets join those that systemd passed.
+fn find_predecessor(
+    config: &Config,
+    name: &str,
+    passed: &mut Vec<Passed>,
+) -> Result<Option<Predecessor>, Error> {
+    let Some(directory) = &config.general.run_directory else {
+        let message = "--take-over needs run_directory in [general]";
+        return Err(Error::new(Fault::Operator, "F0000", message)
+            .detail("The processes find each other there."));
+    };
+    let name = (!name.is_empty()).then_some(name);
+    match Predecessor::find(directory, name)? {
+        None => {
+            tracing::info!("there is no process to take over from");
+            Ok(None)
+        }
+        Some((predecessor, sockets)) => {
+            passed.extend(sockets);
+            Ok(Some(predecessor))
+        }
+    }
+}
+
+async fn control(
+    path: PathBuf,
+    config: Config,
+    passed: Vec<Passed>,
+    predecessor: Option<Predecessor>,
+) -> Result<(), Error> {
     let general = config.general.clone();
-    let metrics = Arc::new(Metrics::new());
-    let directory = build(config, None, &metrics)?;
-    let (live, mut errands) = Live::new(Shared::new(directory, metrics));
-    let listeners = bind(&general.listen).await?;
-    let workers = Workers::start(general.workers, &live)?;
-    let mut accepting = JoinSet::new();
-    for listener in listeners {
-        accepting.spawn(accept(listener, Arc::clone(&workers)));
-    }
-    if let Some(address) = general.http_listen {
-        serve_http(address, Arc::clone(&live)).await?;
-    }
-    tokio::spawn(scrape::turn_periods(Arc::clone(&live)));
     let (mut terminate, mut interrupt, mut hangup) = (
         on_signal(SignalKind::terminate())?,
         on_signal(SignalKind::interrupt())?,
         on_signal(SignalKind::hangup())?,
     );
-    tracing::info!(listen = ?general.listen, workers = general.workers, "ready");
+    let mut watch = Watch::new(config.files.clone());
+    let metrics = Arc::new(Metrics::new());
+    let directory = build(config, None, &metrics)?;
+    let own_socket = general.run_directory.as_deref().map(handover::own_socket);
+    let shared = Shared::new(directory, metrics, own_socket.clone());
+    let (live, mut errands) = Live::new(Arc::clone(&shared));
+    let doors = Arc::new(Doors::open(&general, passed)?);
+    let workers = Workers::start(general.workers, &live)?;
+    let mut accepting = JoinSet::new();
+    for listener in doors.clients() {
+        accepting.spawn(accept(listener, Arc::clone(&workers)));
+    }
+    let (http, http_ends) = oneshot::channel::<()>();
+    serve_http(&doors, &live, async {
+        let _ = http_ends.await;
+    })?;
+    let (dismissals, mut dismissed) = mpsc::channel(1);
+    // Its file goes when this function ends.
+    let mut _own_file = None;
+    if let Some(path) = &own_socket {
+        let (listener, file) = handover::listen(path)?;
+        _own_file = Some(file);
+        let (shared, doors) = (Arc::clone(&shared), Arc::clone(&doors));
+        tokio::spawn(handover::serve(listener, shared, doors, dismissals));
+    }
+    tokio::spawn(scrape::turn_periods(Arc::clone(&live)));
+    if let Some(predecessor) = predecessor {
+        // On another thread: clients come here already.
+        let _ = tokio::task::spawn_blocking(move || predecessor.dismiss()).await;
+    }
+    systemd::ready();
+    let listen: Vec<_> = general.listen.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        listen = listen.join(", "),
+        workers = general.workers,
+        "ready"
+    );
+    let mut watching = std::pin::pin!(net::sleep(watch_interval(&shared)));
+    let watchdog = systemd::watchdog_interval();
+    let mut feeding = std::pin::pin!(net::sleep(watchdog.unwrap_or(NEVER)));
     let ending = loop {
-        tokio::select! {
+        let answer: Option<live::Answer> = tokio::select! {
             _ = terminate.recv() => break Shutdown::WhenServersAreFree,
             _ = interrupt.recv() => break Shutdown::WhenServersAreFree,
-            _ = hangup.recv() => {
-                // Logged where it is handled: there is nobody else to tell.
-                let _ = reload(&path, &live.shared);
+            Some(gone) = dismissed.recv() => {
+                accepting.shutdown().await;
+                doors.leave();
+                drop(http);
+                let _: Result<(), ()> = gone.send(());
+                tracing::info!("another process has taken over");
+                break Shutdown::WhenServersAreFree;
             }
-            Some(errand) = errands.recv() => match errand {
-                Errand::Reload(answer) => {
-                    // An admin who has left meanwhile needs no answer.
-                    let _ = answer.send(reload(&path, &live.shared));
+            () = &mut feeding => {
+                systemd::watchdog();
+                feeding.set(net::sleep(watchdog.unwrap_or(NEVER)));
+                continue;
+            }
+            () = &mut watching => {
+                watching.set(net::sleep(watch_interval(&shared)));
+                if !is_watching(&shared) || !watch.look() {
+                    continue;
                 }
+                tracing::info!("a file of the configuration has changed");
+                None
+            }
+            _ = hangup.recv() => None,
+            Some(errand) = errands.recv() => match errand {
+                Errand::Reload(answer) => Some(answer),
                 Errand::Shutdown(ending) => break ending,
             },
+        };
+        // What changes from here on is seen by the next look.
+        watch.refresh();
+        systemd::reloading();
+        let done = reload(&path, &shared);
+        systemd::ready();
+        watch.follow(&shared.directory.load().config.files);
+        if let Some(answer) = answer {
+            // An admin who has left meanwhile needs no answer.
+            let _ = answer.send(done);
         }
     };
+    systemd::stopping();
     accepting.shutdown().await;
+    for listener in doors.close() {
+        accept_waiting(&listener, &workers);
+    }
     tokio::select! {
-        () = end(&live.shared, ending, general.shutdown_timeout) => {}
+        () = end(&shared, ending, general.shutdown_timeout) => {}
         // Told twice: at once, whatever is still open.
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -99,21 +202,39 @@ async fn control(path: PathBuf, config: Config) -> Result<(), Error> {
     Ok(())
 }
 
+/// Longer than any process lives.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+fn is_watching(shared: &Shared) -> bool {
+    let directory = shared.directory.load();
+    directory.config.general.watch_interval.is_some()
+}
+
+fn watch_interval(shared: &Shared) -> Duration {
+    let directory = shared.directory.load();
+    directory.config.general.watch_interval.unwrap_or(ARRIVAL)
+}
+
 fn on_signal(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(|e| cannot("handle signals", &e))
 }
 
-async fn serve_http(address: SocketAddr, live: Arc<Live>) -> Result<(), Error> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|e| cannot(&format!("listen on {address}"), &e))?;
-    let ready = Arc::clone(&live);
+/// Until the process ends, since who watches a drain wants to see it; unless another process has
+/// the port, which `end` tells.
+fn serve_http(
+    doors: &Doors,
+    live: &Arc<Live>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
+    let Some(listener) = doors.http()? else {
+        return Ok(());
+    };
+    let (live, ready) = (Arc::clone(live), Arc::clone(live));
     tokio::spawn(crate::http::serve(
         listener,
         move || scrape::render(&live),
         move || scrape::readiness(&ready.shared),
-        // Until the process ends: who watches a drain wants to see it.
-        std::future::pending(),
+        end,
     ));
     Ok(())
 }
@@ -283,30 +404,6 @@ fn apply(path: &Path, shared: &Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| cannot(&format!("listen on {address}"), &e))?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-async fn accept(listener: TcpListener, workers: Arc<Workers>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => workers.give(stream),
-            Err(error) => {
-                // Out of file descriptors: let some clients leave first.
-                tracing::error!(%error, "cannot accept a client");
-                net::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
 /// What is left to do before the process may go, as SHUTDOWN or a signal asked for it.
 async fn end(shared: &Shared, ending: Shutdown, limit: Duration) {
     match ending {
@@ -325,12 +422,20 @@ async fn end(shared: &Shared, ending: Shutdown, limit: Duration) {
 /// Sends off the clients that are between transactions, and waits until the others are, or the
 /// time is over.
 async fn drain(shared: &Shared, limit: Duration) {
-    let deadline = Instant::now() + limit;
+    let start = Instant::now();
     shared.stop();
-    tracing::info!(clients = shared.clients().len(), "shutting down");
-    while Instant::now() < deadline && shared.clients().iter().any(|c| c.is_logged_in()) {
+    tracing::info!(clients = shared.client_count(), "shutting down");
+    while start.elapsed() < limit && is_in_use(shared, start.elapsed()) {
         net::sleep(DRAIN_LOOK).await;
+        // Those who were new are not for ever.
+        shared.wake_all();
     }
+}
+
+/// Somebody is served still, or was let in and has had no time yet to say what for.
+fn is_in_use(shared: &Shared, drained_for: Duration) -> bool {
+    let arriving = shared.arriving_count() > 0 && drained_for < ARRIVAL;
+    arriving || shared.clients().iter().any(|c| c.is_logged_in())
 }
 
 fn cannot(what: &str, error: &dyn std::fmt::Display) -> Error {

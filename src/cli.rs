@@ -15,7 +15,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand, PartialEq, Eq)]
 pub enum Command {
     /// Serve clients until SIGTERM or Ctrl-C; SIGHUP applies a changed configuration
-    Serve(ConfigFile),
+    Serve(Serve),
     /// Tell every mistake in the configuration, then in what the servers look like
     ///
     /// Exits with 0 when all is well, with 1 otherwise.
@@ -34,6 +34,19 @@ pub struct ConfigFile {
     /// The configuration, in TOML
     #[arg(short, long, value_name = "FILE", env = "RINGWAY_CONFIG")]
     pub config: PathBuf,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Serve {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Take the place of the process that serves now: its listening sockets, while it drains
+    ///
+    /// Both need the same `run_directory`. NAME is that of its socket there, without `.sock`, and
+    /// is needed only when there are several. Starts as usual when there is none.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true,
+          default_missing_value = "")]
+    pub take_over: Option<String>,
 }
 
 #[derive(Debug, Args, PartialEq, Eq)]
@@ -95,7 +108,17 @@ mod tests {
         };
         assert_eq!(
             parse(&["ringway", "serve", "-c", "a.toml"]).ok(),
-            Some(Command::Serve(file()))
+            Some(Command::Serve(Serve {
+                file: file(),
+                take_over: None,
+            }))
+        );
+        assert_eq!(
+            parse(&["ringway", "serve", "--take-over", "-c", "a.toml"]).ok(),
+            Some(Command::Serve(Serve {
+                file: file(),
+                take_over: Some(String::new()),
+            }))
         );
         assert_eq!(
             parse(&["ringway", "check", "--config", "a.toml", "--offline"]).ok(),

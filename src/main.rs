@@ -14,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve(args) => serve(&args.config),
+        Command::Serve(args) => serve(&args),
         Command::Check(args) => run_check(&args),
         Command::Explain(args) => run_explain(&args),
         Command::Demo(args) => run_demo(args),
@@ -28,10 +28,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(path: &std::path::Path) -> Result<(), String> {
+fn serve(args: &ringway::cli::Serve) -> Result<(), String> {
+    let path = &args.file.config;
     let config = config::load(path).map_err(|mistakes| mistakes.to_string())?;
     log::init(config.general.log_format, &config.general.log_level).map_err(|e| e.to_string())?;
-    app::serve(path, config).map_err(|e| e.report())
+    app::serve(path, config, args.take_over.as_deref()).map_err(|e| e.report())
 }
 
 fn run_check(args: &ringway::cli::Check) -> Result<(), String> {

@@ -1,5 +1,8 @@
-//! The seam to the network and the clock. Listeners are `app`'s and `http`'s; a connection, whoever
-//! opened it, is a [`Stream`] here and nothing else to the rooms that serve it.
+//! The seam to the network and the clock. A connection, whoever opened it, is a [`Stream`] here and
+//! nothing else to the rooms that serve it.
+
+pub mod listener;
+pub mod pass;
 
 use std::io;
 use std::net::SocketAddr;
@@ -59,6 +62,24 @@ impl Stream {
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
         let stream = connector.connect(name, self.into_tcp()?).await?;
         Ok(Self::Tls(Box::new(stream.into())))
+    }
+
+    /// The next byte, which stays unread; `None` at the end of the stream and where looking ahead is
+    /// not possible: everywhere but on plain TCP.
+    pub async fn peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        match self {
+            Self::Tcp(s) => Ok((s.peek(&mut byte).await? > 0).then_some(byte[0])),
+            Self::Unix(_) | Self::Tls(_) => Ok(None),
+        }
+    }
+
+    /// The protocol that both sides of TLS agreed on, if they spoke of it.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(s) => s.get_ref().1.alpn_protocol(),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
     }
 
     fn into_tcp(self) -> io::Result<TcpStream> {

@@ -1,5 +1,6 @@
 //! What the tests share: clusters, a Ringway in front of them, raw connections.
 
+pub mod process;
 pub mod wire;
 
 use std::path::Path;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// Longer than any answer takes; a hanging peer fails the test instead of the run.
@@ -37,8 +39,12 @@ impl Frame {
     }
 }
 
+/// What a connection is made of.
+trait Bytes: Read + Write + Send {}
+impl<T: Read + Write + Send> Bytes for T {}
+
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Bytes>,
 }
 
 impl Wire {
@@ -46,17 +52,35 @@ impl Wire {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream }
+        Self {
+            stream: Box::new(stream),
+        }
+    }
+
+    pub fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Self {
+            stream: Box::new(stream),
+        }
+    }
+
+    /// As [`Wire::login`], over a Unix socket.
+    pub fn login_unix(path: &Path, user: &str, database: &str) -> (Self, Vec<Frame>) {
+        Self::connect_unix(path).logged_in(user, database)
     }
 
     /// Connects as a user who needs no password; answers the connection in its idle state and the
     /// frames that came before ReadyForQuery.
     pub fn login(port: u16, user: &str, database: &str) -> (Self, Vec<Frame>) {
-        let mut wire = Self::connect(port);
-        wire.send_startup(196_608, &[("user", user), ("database", database)]);
-        let frames = wire.read_to_ready();
+        Self::connect(port).logged_in(user, database)
+    }
+
+    fn logged_in(mut self, user: &str, database: &str) -> (Self, Vec<Frame>) {
+        self.send_startup(196_608, &[("user", user), ("database", database)]);
+        let frames = self.read_to_ready();
         assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
-        (wire, frames)
+        (self, frames)
     }
 
     pub fn send_startup(&mut self, version: u32, params: &[(&str, &str)]) {

@@ -150,7 +150,8 @@ impl Seen {
                 | ClientState::Idle
                 | ClientState::Waiting
                 | ClientState::IdleInTransaction
-                | ClientState::IdleLinked,
+                | ClientState::IdleLinked
+                | ClientState::Replicating,
                 _,
             ) => now,
         };
@@ -179,7 +180,10 @@ fn over(client: &ClientInfo, seen: &Seen, timeouts: &Timeouts, now: Instant) -> 
     let transaction = match seen.state {
         ClientState::Active => block.or(Some(seen.since)),
         ClientState::IdleInTransaction | ClientState::Waiting => block,
-        ClientState::LoggingIn | ClientState::Idle | ClientState::IdleLinked => None,
+        ClientState::LoggingIn
+        | ClientState::Idle
+        | ClientState::IdleLinked
+        | ClientState::Replicating => None,
     };
     if transaction.is_some_and(|since| passed(timeouts.transaction, since)) {
         return Some(Over::Session(Verdict::TransactionTimeout));
@@ -197,6 +201,7 @@ fn over(client: &ClientInfo, seen: &Seen, timeouts: &Timeouts, now: Instant) -> 
         | ClientState::IdleLinked
         | ClientState::IdleInTransaction
         | ClientState::Waiting
+        | ClientState::Replicating
         | ClientState::Active => None,
     }
 }

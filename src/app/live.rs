@@ -20,10 +20,13 @@ pub const PERIOD: Duration = Duration::from_secs(60);
 /// How long an admin who must go may take to accept the last error.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Where the result of a RELOAD goes.
+pub type Answer = oneshot::Sender<Result<(), Error>>;
+
 /// What the control thread does for an admin.
 pub enum Errand {
     /// Reads the configuration again, and says what came of it.
-    Reload(oneshot::Sender<Result<(), Error>>),
+    Reload(Answer),
     Shutdown(Shutdown),
 }
 
@@ -96,7 +99,8 @@ impl Live {
     pub async fn serve_admin(&self, mut conn: Conn, registration: Registration) {
         registration.info.set(ClientState::Idle);
         registration.info.attend().await;
-        let served = self.shared.unless_stopping(serve(&mut conn, self));
+        let session = serve(&mut conn, self);
+        let served = self.shared.unless_stopping(&registration.info, session);
         let served = registration.info.unless_ended(served).await;
         if let Err(error) = served.and_then(|end| end) {
             tracing::debug!(client = %registration.info.address, %error, "admin session ended");

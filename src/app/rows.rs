@@ -106,9 +106,10 @@ impl Look {
             },
             state: match client.state() {
                 ClientState::Idle | ClientState::LoggingIn => crate::admin::ClientState::Idle,
-                ClientState::Active | ClientState::IdleInTransaction | ClientState::IdleLinked => {
-                    crate::admin::ClientState::Active
-                }
+                ClientState::Active
+                | ClientState::IdleInTransaction
+                | ClientState::IdleLinked
+                | ClientState::Replicating => crate::admin::ClientState::Active,
                 ClientState::Waiting => crate::admin::ClientState::Waiting,
             },
             wait: self.wait(client),
@@ -125,7 +126,8 @@ impl Look {
             | ClientState::Idle
             | ClientState::Active
             | ClientState::IdleInTransaction
-            | ClientState::IdleLinked => Duration::ZERO,
+            | ClientState::IdleLinked
+            | ClientState::Replicating => Duration::ZERO,
         }
     }
 
@@ -264,7 +266,8 @@ impl Look {
                 | ClientState::Idle
                 | ClientState::Active
                 | ClientState::IdleInTransaction
-                | ClientState::IdleLinked => row.clients_active += 1,
+                | ClientState::IdleLinked
+                | ClientState::Replicating => row.clients_active += 1,
             }
             row.max_wait = row.max_wait.max(self.wait(client));
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
@@ -12,8 +11,10 @@ use super::cannot;
 use super::keeper;
 use super::live::Live;
 use crate::error::Error;
+use crate::net::listener::Accepted;
 use crate::net::{self, Stream};
 use crate::session::login::{Arrival, arrive};
+use crate::session::{Arriving, ClientState};
 
 /// A worker busier than this share of its time gets no new clients while another is less busy.
 const BUSY: f64 = 0.7;
@@ -22,10 +23,14 @@ const LOAD_INTERVAL: Duration = Duration::from_millis(250);
 /// The worker threads.
 pub struct Workers {
     workers: Vec<Worker>,
+    live: Arc<Live>,
 }
 
+/// A new client on its way to its worker.
+type Newcomer = (Accepted, Arriving);
+
 struct Worker {
-    clients: mpsc::UnboundedSender<std::net::TcpStream>,
+    clients: mpsc::UnboundedSender<Newcomer>,
     /// Share of time spent working lately, in thousandths.
     load: AtomicUsize,
 }
@@ -55,7 +60,8 @@ impl Workers {
                 load: AtomicUsize::new(0),
             });
         }
-        let workers = Arc::new(Self { workers });
+        let live = Arc::clone(live);
+        let workers = Arc::new(Self { workers, live });
         if count > 1 {
             tokio::spawn(measure(Arc::clone(&workers), runtimes));
         }
@@ -63,7 +69,7 @@ impl Workers {
     }
 
     /// The first worker with time to spare, else the least busy one.
-    pub fn give(&self, stream: TcpStream) {
+    pub fn give(&self, client: Accepted) {
         let load = |worker: &&Worker| worker.load.load(Relaxed);
         let spare = self
             .workers
@@ -72,12 +78,7 @@ impl Workers {
         let Some(worker) = spare.or_else(|| self.workers.iter().min_by_key(load)) else {
             return;
         };
-        match stream.into_std() {
-            Ok(stream) => {
-                let _ = worker.clients.send(stream);
-            }
-            Err(error) => tracing::error!(%error, "cannot hand a client over"),
-        }
+        let _ = worker.clients.send((client, self.live.shared.arriving()));
     }
 }
 
@@ -102,7 +103,7 @@ async fn measure(workers: Arc<Workers>, runtimes: Vec<tokio::runtime::RuntimeMet
 fn work(
     number: usize,
     runtime: &Runtime,
-    mut clients: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    mut clients: mpsc::UnboundedReceiver<Newcomer>,
     live: Arc<Live>,
 ) {
     runtime.block_on(async move {
@@ -110,11 +111,10 @@ fn work(
             // Here, so that connections that are kept ready belong to a thread that serves clients.
             tokio::spawn(keeper::keep(Arc::clone(&live.shared)));
         }
-        while let Some(stream) = clients.recv().await {
-            match TcpStream::from_std(stream) {
+        while let Some((client, arriving)) = clients.recv().await {
+            match Stream::from_accepted(client) {
                 Ok(stream) => {
-                    let _ = stream.set_nodelay(true);
-                    tokio::spawn(serve_client(Stream::Tcp(stream), Arc::clone(&live)));
+                    tokio::spawn(serve_client(stream, arriving, Arc::clone(&live)));
                 }
                 Err(error) => tracing::error!(%error, "cannot take a client over"),
             }
@@ -122,11 +122,18 @@ fn work(
     });
 }
 
-async fn serve_client(stream: Stream, live: Arc<Live>) {
+async fn serve_client(stream: Stream, arriving: Arriving, live: Arc<Live>) {
     // Boxed: logging in takes far more room than the session that lasts.
-    match Box::pin(arrive(stream, &live.shared)).await {
+    let arrival = Box::pin(arrive(stream, &live.shared)).await;
+    if let Arrival::Session(_, registration) | Arrival::Admin { registration, .. } = &arrival {
+        // One or the other is seen by who waits for the last client.
+        registration.info.set(ClientState::Idle);
+    }
+    drop(arriving);
+    match arrival {
         Arrival::Over => {}
         Arrival::Session(session, _registration) => session.run().await,
+        Arrival::Replication(relay, _registration) => relay.run().await,
         Arrival::Admin { conn, registration } => {
             Box::pin(live.serve_admin(conn, registration)).await;
         }

@@ -1,6 +1,8 @@
-//! CancelRequest to a server: a connection of its own that carries one packet.
+//! CancelRequest to a server, or to the Ringway process whose client sent it: a connection of its
+//! own that carries one packet.
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -10,9 +12,10 @@ use super::connect::{dial, lost, unreachable};
 use super::server::Identity;
 use crate::config::Endpoint;
 use crate::error::Result;
-use crate::net::{self, TlsConnector};
+use crate::net::{self, Stream, TlsConnector};
+use crate::wire::startup::FORWARDED_CANCEL;
 
-const CANCEL_REQUEST: u32 = (1234 << 16) | 5678;
+const CANCEL_REQUEST: (u16, u16) = (1234, 5678);
 
 /// Asks the server to stop what its process `pid` does. Returns once the server has passed the
 /// request on, which it tells by closing the connection; whether it had any effect is not told.
@@ -27,29 +30,63 @@ pub async fn cancel(
     timeout: Duration,
 ) -> Result<()> {
     let request = async {
-        let mut stream = dial(endpoint, tls).await?;
-        let mut packet = BytesMut::new();
-        // Length word, code and pid; a server's key has at most 256 bytes.
-        packet.put_u32(12 + key.len() as u32);
-        packet.put_u32(CANCEL_REQUEST);
-        packet.put_i32(pid);
-        packet.put_slice(key);
-        stream
-            .write_all(&packet)
-            .await
-            .map_err(|error| lost(endpoint, &error))?;
-        stream
-            .flush()
-            .await
-            .map_err(|error| lost(endpoint, &error))?;
-        // The end, whatever it looks like, says that the request was taken.
-        let _ = stream.read_u8().await;
-        Ok(())
+        let stream = dial(endpoint, tls).await?;
+        let sent = send(stream, CANCEL_REQUEST, pid, key).await;
+        sent.map_err(|error| lost(endpoint, &error))
     };
     match net::timeout(timeout, request).await {
         Ok(result) => result,
         Err(_) => Err(unreachable(endpoint, &"the server did not answer in time")),
     }
+}
+
+/// Passes a client's request on to the Ringway process that listens at `peer`.
+///
+/// # Errors
+/// As [`cancel`].
+pub async fn forward(peer: &Endpoint, pid: i32, key: &[u8], timeout: Duration) -> Result<()> {
+    let request = async {
+        let stream = dial(peer, None).await?;
+        let sent = send(stream, FORWARDED_CANCEL, pid, key).await;
+        sent.map_err(|error| lost(peer, &error))
+    };
+    match net::timeout(timeout, request).await {
+        Ok(result) => result,
+        Err(_) => Err(unreachable(peer, &"the process did not answer in time")),
+    }
+}
+
+/// The same to a process of this machine, by its own socket.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn forward_to_socket(
+    socket: &Path,
+    pid: i32,
+    key: &[u8],
+    timeout: Duration,
+) -> std::io::Result<()> {
+    net::timeout(timeout, async {
+        let stream = Stream::connect_unix(socket).await?;
+        send(stream, FORWARDED_CANCEL, pid, key).await
+    })
+    .await?
+}
+
+/// Returns once the other side has closed the connection, whatever its end looks like: then the
+/// request was taken.
+async fn send(mut stream: Stream, code: (u16, u16), pid: i32, key: &[u8]) -> std::io::Result<()> {
+    let mut packet = BytesMut::new();
+    // Length word, code and pid; a key has at most 256 bytes.
+    packet.put_u32(12 + key.len() as u32);
+    packet.put_u16(code.0);
+    packet.put_u16(code.1);
+    packet.put_i32(pid);
+    packet.put_slice(key);
+    stream.write_all(&packet).await?;
+    stream.flush().await?;
+    let _ = stream.read_u8().await;
+    Ok(())
 }
 
 /// How long a cancel request that nobody waits for may take.

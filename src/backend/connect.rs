@@ -59,7 +59,18 @@ pub struct Connected {
 ///
 /// Cancel safety: dropping the future closes the connection.
 pub async fn connect(target: &ConnectTarget) -> Result<Connected> {
-    match net::timeout(target.connect_timeout, log_in(target)).await {
+    connect_with(target, &[("client_encoding", "UTF8")]).await
+}
+
+/// The same with these parameters in the startup packet, beside user and database.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_with(
+    target: &ConnectTarget,
+    parameters: &[(&str, &str)],
+) -> Result<Connected> {
+    match net::timeout(target.connect_timeout, log_in(target, parameters)).await {
         Ok(result) => result,
         Err(_) => Err(
             unreachable(&target.endpoint, &"the server did not answer in time")
@@ -124,18 +135,18 @@ pub(super) fn lost(endpoint: &Endpoint, why: &dyn Display) -> Error {
         .detail(format!("Server {endpoint}: {why}."))
 }
 
-async fn log_in(target: &ConnectTarget) -> Result<Connected> {
+async fn log_in(target: &ConnectTarget, more: &[(&str, &str)]) -> Result<Connected> {
     let stream = dial(&target.endpoint, target.tls.as_ref()).await?;
     let mut login = Login {
         target,
         stream,
         buf: BytesMut::new(),
     };
-    let parameters = [
+    let who = [
         ("user", target.user.as_str()),
         ("database", target.dbname.as_str()),
-        ("client_encoding", "UTF8"),
     ];
+    let parameters = who.into_iter().chain(more.iter().copied());
     login
         .send(|out| frontend::startup_message(parameters, out))
         .await?;

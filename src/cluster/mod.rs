@@ -143,6 +143,11 @@ impl Cluster {
         self.catalog.current()
     }
 
+    /// The version of [`Cluster::catalog`], without taking hold of it.
+    pub fn catalog_version(&self) -> u64 {
+        self.catalog.version()
+    }
+
     /// What is wrong between the configured tables and those found, as of the last load.
     pub fn catalog_findings(&self) -> Arc<Vec<Finding>> {
         self.catalog.findings()

@@ -36,6 +36,7 @@ fn database(split: bool) -> Database {
         monitor_user: None,
         server_tls: TlsMode::Disable,
         server_ca: None,
+        server_ca_digest: 0,
         reads: ReadSettings {
             split,
             max_lag: LONG,

@@ -1,7 +1,8 @@
 //! `[databases.NAME]`: its settings, servers and shards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 use planner::ring::SLOTS;
 use planner::topology::ShardWeight;
@@ -63,6 +64,7 @@ pub(super) fn read(
         server_user,
         monitor_user,
         server_tls,
+        server_ca_digest: server_ca.as_deref().map_or(0, digest),
         server_ca,
         reads,
         shards,
@@ -195,6 +197,13 @@ fn server_tls(section: &Section<'_>, sources: &Sources<'_>) -> (TlsMode, Option<
         TlsMode::Disable | TlsMode::Require | TlsMode::VerifyFull => {}
     }
     (mode, ca)
+}
+
+/// Tells the bytes of a file from others. A file that cannot be read is a mistake already.
+fn digest(file: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(file).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The shards in the file's order, with what the ring needs of them.
@@ -334,7 +343,7 @@ fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
     endpoints
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
     let port = port.parse().ok().filter(|port| *port != 0);
     let port: u16 = port.ok_or("has no port from 1 to 65535")?;

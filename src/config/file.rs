@@ -2,6 +2,7 @@
 //!
 //! Sections of databases are read in `database`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
+use super::listen::{self, ListenAddress};
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
 use super::{
     ADMIN_DATABASE, ClientAuth, Config, Database, General, LogFormat, Secret, ServerTls, User,
@@ -74,6 +76,7 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
     let sources = Sources {
         base: path.parent().unwrap_or(Path::new("")),
         env,
+        files: RefCell::new(vec![path.to_owned()]),
     };
     // Sections borrow from the table and report when dropped, hence this order.
     let root = Section::new(Place::file(), table.get_ref(), mistakes);
@@ -84,11 +87,14 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
         .section("tls")
         .and_then(|section| read_tls(&section, &sources));
     let databases = databases(&root, &sources, &users);
+    let peers = listen::peers(&root, general.peer_id);
     Some(Config {
         general,
         tls,
         users,
         databases,
+        peers,
+        files: sources.files.take(),
     })
 }
 
@@ -96,11 +102,12 @@ fn read_general(section: &Section<'_>, users: &BTreeMap<String, User>) -> Genera
     let default = General::default();
     let mib = |key, max| section.integer(key, 1..=max).map(|mib| mib as usize * MIB);
     let count = |key, max| section.integer(key, 1..=max).map(|count| count as usize);
-    let listen = listen_addresses(section, "listen").unwrap_or(default.listen);
-    let http = listen_addresses(section, "http_listen");
+    let listen = listen::addresses(section).unwrap_or(default.listen);
     General {
-        http_listen: http_address(section, http.as_deref(), &listen),
+        http_listen: http_address(section, &listen),
         listen,
+        unix_socket_mode: listen::socket_mode(section).unwrap_or(default.unix_socket_mode),
+        reuse_port: section.boolean("reuse_port").unwrap_or(default.reuse_port),
         workers: workers(section).unwrap_or(default.workers),
         max_clients: count("max_clients", 1_000_000).unwrap_or(default.max_clients),
         max_user_connections: section
@@ -118,6 +125,13 @@ fn read_general(section: &Section<'_>, users: &BTreeMap<String, User>) -> Genera
         shutdown_timeout: section
             .seconds_or_zero("shutdown_timeout_s")
             .unwrap_or(default.shutdown_timeout),
+        peer_id: listen::peer_id(section),
+        run_directory: listen::run_directory(section),
+        watch_interval: section
+            .seconds_or_zero("watch_interval_s")
+            .map_or(default.watch_interval, |time| {
+                (!time.is_zero()).then_some(time)
+            }),
         plan_cache_bytes: mib("plan_cache_mib", 65_536).unwrap_or(default.plan_cache_bytes),
         merge_memory_bytes: mib("merge_memory_mib", 65_536).unwrap_or(default.merge_memory_bytes),
         log_format: section
@@ -167,45 +181,20 @@ fn admin_users(section: &Section<'_>, users: &BTreeMap<String, User>) -> Vec<Str
     names.into_iter().map(|(_, name)| name.to_owned()).collect()
 }
 
-fn listen_addresses(section: &Section<'_>, key: &'static str) -> Option<Vec<SocketAddr>> {
-    let written = section.strings(key)?;
-    if written.is_empty() {
-        section.mistake(
-            key,
-            "no address",
-            "list at least one, such as \"127.0.0.1:6432\"",
-        );
-    }
-    let mut addresses = Vec::with_capacity(written.len());
-    for (place, text) in written {
-        match text.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 && addresses.contains(&address) => {
-                section
-                    .mistakes()
-                    .add(&place, format!("{address} is listed twice"), "");
-            }
-            Ok(address) => addresses.push(address),
-            Err(_) => section.mistakes().add(
-                &place,
-                format!("\"{text}\" is not an IP address and port"),
-                "write \"127.0.0.1:6432\", \"0.0.0.0:6432\" for every interface, or \"[::]:6432\"",
-            ),
-        }
-    }
-    Some(addresses)
-}
-
-fn http_address(
-    section: &Section<'_>,
-    http: Option<&[SocketAddr]>,
-    listen: &[SocketAddr],
-) -> Option<SocketAddr> {
-    let http = http?;
-    if http.len() > 1 {
+fn http_address(section: &Section<'_>, listen: &[ListenAddress]) -> Option<SocketAddr> {
+    let written = section.strings("http_listen")?;
+    if written.len() > 1 {
         section.mistake("http_listen", "more than one address", "write one");
     }
-    let address = *http.first()?;
-    if address.port() != 0 && listen.contains(&address) {
+    let (place, text) = written.first()?;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let what = format!("\"{text}\" is not an IP address and port");
+        section
+            .mistakes()
+            .add(place, what, "write \"127.0.0.1:9187\"");
+        return None;
+    };
+    if address.port() != 0 && listen.contains(&ListenAddress::Tcp(address)) {
         let remedy = "give HTTP a port of its own, such as 127.0.0.1:9187";
         section.mistake(
             "http_listen",
@@ -394,6 +383,8 @@ fn databases(
 pub(super) struct Sources<'e> {
     base: &'e Path,
     env: Env<'e>,
+    /// Every file that was named so far.
+    files: RefCell<Vec<PathBuf>>,
 }
 
 /// The keys a secret may come from.
@@ -466,7 +457,9 @@ impl Sources<'_> {
     }
 
     fn path(&self, written: &str) -> PathBuf {
-        self.base.join(written)
+        let path = self.base.join(written);
+        self.files.borrow_mut().push(path.clone());
+        path
     }
 
     /// The path of a PEM file that `check` finds nothing wrong with; `None` when the key is not

@@ -4,6 +4,7 @@
 
 mod database;
 mod file;
+mod listen;
 mod pool;
 mod reader;
 mod show;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use planner::{ShardId, Topology};
 
 pub use file::{Env, load, parse};
+pub use listen::{ListenAddress, MAX_PEER_ID};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
 pub use reader::{ConfigErrors, Mistake};
 pub use show::{Entry, diff_needs_restart, entries};
@@ -39,12 +41,20 @@ pub struct Config {
     pub users: BTreeMap<String, User>,
     /// By the name clients connect to.
     pub databases: BTreeMap<String, Arc<Database>>,
+    /// Other Ringway processes by their `peer_id`, this one not among them.
+    pub peers: BTreeMap<u16, Endpoint>,
+    /// The files that it was read from, the configuration file first.
+    pub files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct General {
     /// Where clients connect.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
+    /// Permissions of the socket files that clients connect to.
+    pub unix_socket_mode: u32,
+    /// Other processes may listen on the same TCP addresses.
+    pub reuse_port: bool,
     /// `/metrics`, `/healthz` and `/readyz`; `None` serves no HTTP.
     pub http_listen: Option<SocketAddr>,
     /// Single-threaded runtimes that serve clients; clients are given to them as load needs.
@@ -62,6 +72,12 @@ pub struct General {
     pub login_timeout: Duration,
     /// How long to wait for open transactions on SIGTERM.
     pub shutdown_timeout: Duration,
+    /// What other processes know this one by: part of the process ids that clients are told.
+    pub peer_id: Option<u16>,
+    /// Where processes of this machine find each other, for hand-over and CancelRequest.
+    pub run_directory: Option<PathBuf>,
+    /// How often the files are looked at for a change; `None` leaves it to SIGHUP and RELOAD.
+    pub watch_interval: Option<Duration>,
     /// Memory for cached plans, per database, in bytes.
     pub plan_cache_bytes: usize,
     /// Memory one statement may use to merge shards' rows, in bytes.
@@ -74,7 +90,9 @@ pub struct General {
 impl Default for General {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 6432))],
+            listen: vec![ListenAddress::Tcp(([127, 0, 0, 1], 6432).into())],
+            unix_socket_mode: 0o777,
+            reuse_port: false,
             http_listen: None,
             workers: 1,
             max_clients: 10_000,
@@ -84,6 +102,9 @@ impl Default for General {
             max_message_bytes: 64 << 20,
             login_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(30),
+            peer_id: None,
+            run_directory: None,
+            watch_interval: Some(Duration::from_secs(5)),
             plan_cache_bytes: 32 << 20,
             merge_memory_bytes: 64 << 20,
             log_format: LogFormat::Text,
@@ -155,6 +176,8 @@ pub struct Database {
     pub server_tls: TlsMode,
     /// CA bundle for `verify-full`.
     pub server_ca: Option<PathBuf>,
+    /// Of that file's bytes: another certificate under the same name is a change.
+    pub server_ca_digest: u64,
     pub reads: ReadSettings,
     /// At least one.
     pub shards: Vec<Shard>,

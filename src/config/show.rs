@@ -37,6 +37,12 @@ pub fn entries(config: &Config) -> Vec<Entry> {
             ..entry
         }));
     }
+    entries.extend(
+        config
+            .peers
+            .iter()
+            .map(|(id, address)| setting(&format!("peers.{id}"), address, "")),
+    );
     for database in config.databases.values() {
         let prefix = format!("databases.{}", database.name);
         let settings = database_settings(database);
@@ -67,9 +73,31 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
     let listen = |general: &General| join(general.listen.iter());
     let http = now.http_listen.map(|address| address.to_string());
     let mib = |bytes: usize| bytes >> 20;
+    let octal = |general: &General| format!("{:04o}", general.unix_socket_mode);
+    let watch = |general: &General| general.watch_interval.unwrap_or_default();
     vec![
         restart(setting("general.listen", listen(now), listen(default))),
         restart(unset("general.http_listen", http)),
+        restart(setting(
+            "general.unix_socket_mode",
+            octal(now),
+            octal(default),
+        )),
+        restart(setting(
+            "general.reuse_port",
+            now.reuse_port,
+            default.reuse_port,
+        )),
+        restart(unset(
+            "general.peer_id",
+            now.peer_id.map(|id| id.to_string()),
+        )),
+        restart(unset(
+            "general.run_directory",
+            now.run_directory
+                .as_ref()
+                .map(|path| path.display().to_string()),
+        )),
         restart(setting("general.workers", now.workers, default.workers)),
         restart(setting("general.log_format", format(now), format(default))),
         restart(setting(
@@ -104,6 +132,7 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             now.shutdown_timeout,
             default.shutdown_timeout,
         ),
+        seconds("general.watch_interval_s", watch(now), watch(default)),
         setting(
             "general.plan_cache_mib",
             mib(now.plan_cache_bytes),

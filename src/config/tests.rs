@@ -151,7 +151,8 @@ orders = { shard = "s3" }
         text,
         &[
             "line 3: general.listen: \"localhost\" is not an IP address and port; write \
-             \"127.0.0.1:6432\", \"0.0.0.0:6432\" for every interface, or \"[::]:6432\"",
+             \"127.0.0.1:6432\", \"0.0.0.0:6432\" for every interface, \"[::]:6432\", or \
+             \"/run/ringway:6432\" for a Unix socket",
             "line 4: general.max_cleints: unknown key; did you mean `max_clients`?",
             "line 10: databases.shop.pool_size: 0 is out of range; write a number from 1 to 100000",
             "line 12: databases.shop.pool_mode: \"statements\" is not a choice here; write \

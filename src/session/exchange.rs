@@ -41,10 +41,26 @@ impl Session {
         if !self.block.is_none() && !self.leases[index].in_block {
             self.open_block(index).await?;
         }
+        self.note_access(index, access);
+        Ok(index)
+    }
+
+    /// The connection that [`Session::enlist`] would answer without waiting for anything.
+    pub(super) fn at_hand(&self, shard: ShardId, access: Access) -> Option<usize> {
+        if self.batch.suspended || self.leases.is_empty() {
+            return None;
+        }
+        if access == Access::Write && self.check_single_writer(shard).is_err() {
+            return None;
+        }
+        self.held(shard, access)
+            .filter(|index| self.block.is_none() || self.leases[*index].in_block)
+    }
+
+    pub(super) fn note_access(&mut self, index: usize, access: Access) {
         let held = &mut self.leases[index];
         held.wrote |= access == Access::Write;
         held.leaves_mark |= access != Access::Read;
-        Ok(index)
     }
 
     /// All writes of a transaction must be on one shard.

@@ -7,16 +7,17 @@
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY>
 
 mod bind;
+mod names;
 mod portal;
 mod prepare;
+mod step;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
-use planner::plan::{Access, SessionEffect, SetStatement, Statement};
+use planner::plan::{Access, SetStatement};
 
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
@@ -24,9 +25,11 @@ use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
 use crate::net::Instant;
-use crate::session::{ClientState, Named, Prepared, Session};
+use crate::session::{ClientState, Prepared, Session, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
+use names::Names;
+use step::Step;
 
 /// Messages for a server above this are sent before more are read.
 const PIPELINE_HIGH: usize = 64 * 1024;
@@ -38,8 +41,8 @@ const PIPELINE_MESSAGES: usize = 1000;
 pub(super) struct Batch {
     /// The server that replies come from now.
     pub(super) active: Option<usize>,
-    statements: Named<Prepared>,
-    portals: Named<Portal>,
+    statements: Names<Arc<Prepared>>,
+    portals: Names<Portal>,
     /// Statements whose ParseComplete the client is owed, in order.
     pending: Vec<Vec<u8>>,
     /// Statements parsed since the last Sync: an error may undo them.
@@ -62,8 +65,8 @@ pub(super) struct Batch {
 impl Batch {
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
-        self.statements = HashMap::default();
-        self.portals = HashMap::default();
+        self.statements = Names::default();
+        self.portals = Names::default();
     }
 
     /// True if it was there.
@@ -72,31 +75,25 @@ impl Batch {
     }
 
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
-        self.statements.contains_key(name)
+        self.statements.contains(name)
     }
 
     /// At the end of a transaction.
     pub(super) fn forget_portals(&mut self) {
-        if !self.portals.is_empty() {
-            self.portals.clear();
-        }
+        self.portals.clear();
     }
 
     /// Plans of another configuration are not this one's.
     pub(super) fn forget_plans(&mut self) {
         self.statements
             .values_mut()
-            .for_each(|prepared| prepared.version = u64::MAX);
+            .for_each(|prepared| Arc::make_mut(prepared).version = u64::MAX);
     }
 
     /// A simple Query drops the unnamed statement and portal.
     pub(super) fn drop_unnamed(&mut self) {
-        if !self.statements.is_empty() {
-            self.statements.remove(&b""[..]);
-        }
-        if !self.portals.is_empty() {
-            self.portals.remove(&b""[..]);
-        }
+        self.statements.remove(b"");
+        self.portals.remove(b"");
     }
 }
 
@@ -104,8 +101,7 @@ enum Portal {
     /// Lives on the server of this lease.
     Server {
         lease: usize,
-        statement: Statement,
-        effect: SessionEffect,
+        prepared: Arc<Prepared>,
     },
     Local(Local),
     Scatter(Box<ScatterPortal>),
@@ -157,45 +153,113 @@ struct BroadcastPortal {
 }
 
 impl Session {
-    /// One extended-protocol frame.
+    /// The extended-protocol messages that are whole in the inbox, up to the first Sync.
     ///
     /// # Errors
     /// FATAL ones only: others are told to the client, and what follows is skipped up to Sync.
-    pub(super) async fn extended(&mut self, frame: BytesMut) -> Result<(), Error> {
-        if frame[0] == b'S' {
-            return self.sync().await;
+    pub(super) async fn extended(&mut self) -> Result<(), Error> {
+        loop {
+            // Taken out, so that messages can be read where they are.
+            let mut input = std::mem::take(&mut self.client.inbox);
+            let (done, halt) = self.extended_at_once(&input).await;
+            input.advance(done);
+            self.client.inbox = input;
+            let result = match halt? {
+                Halt::End => return Ok(()),
+                Halt::Sync => return self.sync().await,
+                Halt::Waits(len) => {
+                    let frame = take_front(&mut self.client.inbox, len);
+                    Box::pin(self.extended_slowly(&frame)).await
+                }
+                Halt::Crowded => Box::pin(self.relieve()).await,
+                Halt::Failed(error) => Err(error),
+            };
+            match result {
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(error) if error.is_told() => {}
+                Err(error) => Box::pin(self.fail_batch(&error)).await?,
+                Ok(()) => {}
+            }
         }
-        if self.batch.skipping {
-            return Ok(());
+    }
+
+    /// Handles messages until one needs more than a server connection. Answers how many bytes they
+    /// were and why it ended there.
+    async fn extended_at_once(&mut self, input: &[u8]) -> (usize, Result<Halt, Error>) {
+        let mut done = 0;
+        loop {
+            let frame =
+                match frontend::whole_extended(&input[done..], self.limits.max_message_bytes) {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => return (done, Ok(Halt::End)),
+                    Err(error) => return (done, Err(error)),
+                };
+            let end = done + frame.len();
+            if frame[0] == b'S' {
+                return (end, Ok(Halt::Sync));
+            }
+            if self.batch.skipping {
+                done = end;
+                continue;
+            }
+            if self.batch.start.is_none() {
+                let now = Instant::now();
+                self.info.set(ClientState::Active);
+                self.info.requested(now);
+                self.batch.start = Some(now);
+            }
+            let step = match self.step(frame) {
+                Ok(Step::Enlist {
+                    shard,
+                    access,
+                    prepared,
+                }) => match self.enlist(shard, access).await {
+                    Ok(index) => self.bind_at_once(index, frame, prepared),
+                    Err(error) => Err(error),
+                },
+                step => step,
+            };
+            match step {
+                Ok(Step::Done) => done = end,
+                Ok(Step::Enlist { .. } | Step::Waits) => {
+                    return (done, Ok(Halt::Waits(frame.len())));
+                }
+                Err(error) => return (end, Ok(Halt::Failed(error))),
+            }
+            if self.is_crowded() {
+                return (done, Ok(Halt::Crowded));
+            }
         }
-        self.info.set(ClientState::Active);
-        if self.batch.start.is_none() {
-            let now = Instant::now();
-            self.info.requested(now);
-            self.batch.start = Some(now);
+    }
+
+    /// One message of those that may have to wait for servers.
+    async fn extended_slowly(&mut self, frame: &[u8]) -> Result<(), Error> {
+        match frame[0] {
+            b'B' => self.bind(frame).await?,
+            b'D' => self.describe(frame).await?,
+            b'E' => self.execute(frame).await?,
+            b'C' => self.close(frame).await?,
+            b'H' => self.flush().await?,
+            tag => {
+                return Err(Error::protocol(format!(
+                    "unexpected message type \"{}\"",
+                    tag.escape_ascii()
+                )));
+            }
         }
-        let result = match frame[0] {
-            b'P' => self.parse(&frame),
-            b'B' => self.bind(&frame).await,
-            b'D' => self.describe(&frame).await,
-            b'E' => self.execute(frame).await,
-            b'C' => self.close(&frame).await,
-            b'H' => self.flush().await,
-            tag => Err(Error::protocol(format!(
-                "unexpected message type \"{}\"",
-                tag.escape_ascii()
-            ))),
-        };
-        let result = match result {
-            Ok(()) => self.relieve().await,
-            Err(error) => Err(error),
-        };
-        match result {
-            Err(error) if error.is_fatal() => Err(error),
-            Err(error) if error.is_told() => Ok(()),
-            Err(error) => self.fail_batch(&error).await,
-            Ok(()) => Ok(()),
+        match self.is_crowded() {
+            true => self.relieve().await,
+            false => Ok(()),
         }
+    }
+
+    /// A pipeline is so long that replies must be fetched before more is sent.
+    fn is_crowded(&self) -> bool {
+        self.batch.pending.len() > PIPELINE_MESSAGES
+            || self.batch.active.is_some_and(|index| {
+                let lease = &self.leases[index].lease;
+                lease.conn.outbox.len() > PIPELINE_HIGH || lease.expect.len() > PIPELINE_MESSAGES
+            })
     }
 
     /// Keeps a long pipeline from piling up.
@@ -203,15 +267,7 @@ impl Session {
         if self.batch.pending.len() > PIPELINE_MESSAGES {
             self.check_pending().await?;
         }
-        match self.batch.active {
-            Some(index) if self.leases[index].lease.conn.outbox.len() > PIPELINE_HIGH => {
-                self.fetch().await
-            }
-            Some(index) if self.leases[index].lease.expect.len() > PIPELINE_MESSAGES => {
-                self.fetch().await
-            }
-            Some(_) | None => Ok(()),
-        }
+        self.fetch().await
     }
 
     /// Tells the client of an error of ours, and makes the server fail the transaction as it would
@@ -248,13 +304,18 @@ impl Session {
             self.fetch().await?;
             self.batch.active = Some(index);
         }
+        self.note_sent(index);
+        Ok(())
+    }
+
+    /// Extended-protocol messages are sent to this server now: it is owed a Sync.
+    fn note_sent(&mut self, index: usize) {
         let held = &mut self.leases[index];
         if !held.needs_sync {
             held.needs_sync = true;
             held.lease.begin_exchange();
             held.lease.tag.clear();
         }
-        Ok(())
     }
 
     /// Gets all replies the active server owes.
@@ -288,24 +349,14 @@ impl Session {
 
     async fn close(&mut self, frame: &[u8]) -> Result<(), Error> {
         match frontend::Named::read(&frame[HEADER..], "CLOSE")? {
-            frontend::Named::Statement(name) => {
-                // Its Parse may still be owed an answer.
-                self.complete_pending();
-                self.batch.statements.remove(name);
-                self.emit(write::CLOSE_COMPLETE);
-            }
+            frontend::Named::Statement(name) => self.close_statement(name),
             frontend::Named::Portal(name) => match self.batch.portals.remove(name) {
                 Some(Portal::Server { lease: index, .. }) => {
                     self.activate(index).await?;
-                    let lease = &mut self.leases[index].lease;
-                    lease.conn.outbox.extend_from_slice(frame);
-                    lease.expect.push_back(Expect::Close {
-                        show: true,
-                        evicts: None,
-                    });
+                    self.pass_on(index, frame, close_shown());
                 }
                 Some(portal @ Portal::Scatter(_)) => {
-                    self.batch.portals.insert(name.to_vec(), portal);
+                    self.batch.portals.insert(name, portal);
                     self.end_runs().await?;
                     self.batch.portals.remove(name);
                     self.emit(write::CLOSE_COMPLETE);
@@ -346,19 +397,20 @@ impl Session {
 
     async fn sync(&mut self) -> Result<(), Error> {
         if !self.batch.skipping
-            && let Err(error) = self.before_sync().await
+            && self.must_prepare_sync()
+            && let Err(error) = Box::pin(self.before_sync()).await
         {
             if error.is_fatal() {
                 return Err(error);
             }
             if !error.is_told() {
-                self.fail_batch(&error).await?;
+                Box::pin(self.fail_batch(&error)).await?;
             }
         }
         let failed = std::mem::take(&mut self.batch.skipping);
         self.batch.pending.clear();
-        if self.block.is_none() {
-            self.end_runs().await.map_err(Error::fatal)?;
+        if self.batch.suspended && self.block.is_none() {
+            Box::pin(self.end_runs()).await.map_err(Error::fatal)?;
         }
         let last = self.batch.active.filter(|i| self.leases[*i].needs_sync);
         for index in 0..self.leases.len() {
@@ -436,12 +488,19 @@ impl Session {
     /// them is told to commit.
     async fn before_sync(&mut self) -> Result<(), Error> {
         self.check_pending().await?;
-        let in_use = self.leases.iter().filter(|held| held.needs_sync).count();
-        if in_use > 1 {
-            self.fetch().await
-        } else {
-            Ok(())
+        match self.in_use() > 1 {
+            true => self.fetch().await,
+            false => Ok(()),
         }
+    }
+
+    fn must_prepare_sync(&self) -> bool {
+        !self.batch.pending.is_empty() || self.in_use() > 1
+    }
+
+    /// Servers that extended-protocol messages were sent to since the last Sync.
+    fn in_use(&self) -> usize {
+        self.leases.iter().filter(|held| held.needs_sync).count()
     }
 
     async fn after_sync(&mut self, failed: bool) {
@@ -460,7 +519,9 @@ impl Session {
         self.forget_rejected();
         let now = Instant::now();
         self.settle(now);
-        self.restore_settings().await;
+        if !self.leases.is_empty() {
+            self.restore_settings().await;
+        }
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
@@ -469,6 +530,25 @@ impl Session {
         if changed_schema && self.db.config.is_sharded() {
             Box::pin(self.db.cluster.reload_catalog()).await;
         }
+    }
+}
+
+/// Why messages cannot be handled one after the other.
+enum Halt {
+    /// There is no further whole message of this protocol.
+    End,
+    Sync,
+    /// The next message, of that many bytes, may have to wait for servers.
+    Waits(usize),
+    Crowded,
+    Failed(Error),
+}
+
+/// The reply to a client's Close.
+fn close_shown() -> Expect {
+    Expect::Close {
+        show: true,
+        evicts: None,
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::peers::{self, Sender};
+use super::replication::{self, Relay};
 use super::shared::{Directory, Newcomer, Registration, Shared};
 use super::{Login, Session, auth, hints::Hints, settings, startup};
-use crate::backend::cancel;
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::Settings;
 use crate::config::{ADMIN_DATABASE, ClientAuth, ServerUser};
@@ -14,11 +15,16 @@ use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
 use crate::net::{self, Instant, Stream};
 use crate::wire::conn::Conn;
-use crate::wire::startup::{Opening, StartupPacket, TlsOffer, open, refuse};
+use crate::wire::startup::{Opening, StartupPacket, TlsOffer, open, refuse, too_many_clients};
+
+/// Handshakes of TLS under way, above which a full process does without: they cost the most of a
+/// login, for clients who are refused anyway.
+const CROWD: usize = 64;
 
 /// What a new connection turned out to be.
 pub enum Arrival {
     Session(Box<Session>, Registration),
+    Replication(Box<Relay>, Registration),
     /// A connection to the admin database by one who may.
     Admin {
         conn: Conn,
@@ -49,18 +55,32 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         .tls
         .as_ref()
         .is_some_and(|tls| tls.required);
-    let offer = directory
-        .tls
-        .as_ref()
-        .map(|acceptor| TlsOffer { acceptor, required });
+    let crowded = shared.arriving_count() > CROWD && is_full(shared, directory);
+    let offer = directory.tls.as_ref().map(|acceptor| TlsOffer {
+        acceptor,
+        required,
+        crowded,
+    });
     let (mut stream, buf, packet) = match open(stream, offer).await {
         Err(error) => {
             shared.metrics.login_failures.increment(1);
             tracing::debug!(%error, "connection refused");
             return Arrival::Over;
         }
-        Ok((_, _, Opening::Cancel { pid, key })) => {
-            pass_cancel_on(shared, directory, pid, &key).await;
+        Ok((
+            _,
+            _,
+            Opening::Cancel {
+                pid,
+                key,
+                forwarded,
+            },
+        )) => {
+            let sender = match forwarded {
+                true => Sender::Peer,
+                false => Sender::Client,
+            };
+            peers::cancel(shared, directory, pid, &key, sender).await;
             return Arrival::Over;
         }
         Ok((stream, buf, Opening::Session(packet))) => (stream, buf, packet),
@@ -92,6 +112,16 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             let session = Session::new(login, db, Arc::clone(shared), directory.generation, info);
             Arrival::Session(Box::new(session), registration)
         }
+        Ok(Welcomed::Replication {
+            inbox,
+            db,
+            server,
+            registration,
+        }) => {
+            let info = Arc::clone(&registration.info);
+            let relay = Relay::new(stream, inbox, server, db, info);
+            Arrival::Replication(Box::new(relay), registration)
+        }
         Err(error) => {
             shared.metrics.login_failures.increment(1);
             if error.fault != Fault::Client {
@@ -103,7 +133,17 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
     }
 }
 
+fn is_full(shared: &Shared, directory: &Directory) -> bool {
+    shared.client_count() >= directory.config.general.max_clients
+}
+
 enum Welcomed {
+    Replication {
+        inbox: BytesMut,
+        db: Arc<Database>,
+        server: replication::Walsender,
+        registration: Registration,
+    },
     Admin {
         inbox: BytesMut,
         registration: Registration,
@@ -128,14 +168,15 @@ async fn welcome(
     let key_len = startup::cancel_key_len(packet.minor());
     let mut registration = shared.register(newcomer(stream, &packet), key_len);
     if shared.client_count() > directory.config.general.max_clients {
-        return Err(
-            Error::new(Fault::Operator, "53300", "sorry, too many clients already")
-                .hint("Raise max_clients."),
-        );
+        return Err(too_many_clients());
     }
     auth::authenticate(stream, &mut buf, &packet.user, &directory.authenticators).await?;
     let mut out = BytesMut::new();
     if packet.database == ADMIN_DATABASE {
+        if packet.replication.is_some() {
+            let message = "the database \"ringway\" has nothing to replicate";
+            return Err(Error::new(Fault::Client, "0A000", message));
+        }
         if !directory.config.general.admin_users.contains(&packet.user) {
             return Err(Error::new(
                 Fault::Client,
@@ -158,8 +199,23 @@ async fn welcome(
     }
     let db = database(shared, directory, &packet).await?;
     registration.admit(directory, &db)?;
-    wait_for_catalog(&db).await?;
     let user = server_user(directory, &db, &packet.user);
+    if let Some(replication) = packet.replication {
+        let mode = directory.pool_settings(&packet.user, &db).mode;
+        let mut server = replication::connect(&db, &user, mode, &packet, replication).await?;
+        let parameters = std::mem::take(&mut server.parameters);
+        let info = &registration.info;
+        startup::write_welcome(&mut out, &parameters, info.pid, &info.key);
+        send(stream, &out).await?;
+        db.metrics.client_connections.increment(1);
+        return Ok(Welcomed::Replication {
+            inbox: buf,
+            db,
+            server,
+            registration,
+        });
+    }
+    wait_for_catalog(&db).await?;
     let (settings, hints) = startup_settings(&packet, &db)?;
     let (settings, parameters) = parameters(&db, &user, Arc::new(settings)).await?;
     startup::write_welcome(
@@ -381,21 +437,4 @@ async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), Error> {
         stream.flush().await
     };
     sent.await.map_err(|_| crate::executor::relay::closed())
-}
-
-/// A CancelRequest goes to every server that now works for its client.
-async fn pass_cancel_on(shared: &Shared, directory: &Directory, pid: i32, key: &[u8]) {
-    let Some((database, servers)) = shared.cancel_targets(pid, key) else {
-        return;
-    };
-    let db = directory.database(&database);
-    let limit = directory.config.general.login_timeout;
-    for server in &servers.0 {
-        let tls = db.as_ref().and_then(|db| db.tls());
-        if let Err(error) =
-            cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await
-        {
-            tracing::warn!(%error, "cancel request failed");
-        }
-    }
 }

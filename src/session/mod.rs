@@ -12,13 +12,14 @@ mod extended;
 pub mod hints;
 mod local;
 pub mod login;
+mod peers;
+pub mod replication;
 mod routed;
 mod settings;
 mod shared;
 mod simple;
 pub mod startup;
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,9 +41,10 @@ use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
 use crate::wire::{frame, frontend};
 
+pub use peers::cancel_here;
 pub use shared::{
-    CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared, Verdict,
-    Wildcard,
+    Arriving, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared,
+    Verdict, Wildcard,
 };
 
 /// How long a dying connection may take to accept its last error.
@@ -182,11 +184,17 @@ impl Session {
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
-        while let Some(frame) = self.next_frame().await? {
+        while let Some(header) = self.next_header().await? {
             if self.leases.is_empty() && self.shared.generation.load(Relaxed) != self.generation {
                 self.follow_configuration()?;
             }
-            match frame[0] {
+            if frontend::is_extended(header.tag) {
+                self.extended().await?;
+                self.check_block_closed()?;
+                continue;
+            }
+            let frame = take_front(&mut self.client.inbox, header.len);
+            match header.tag {
                 // After an error in the extended protocol, everything up to Sync is ignored.
                 b'Q' | b'F' if self.batch.skipping => {}
                 b'Q' | b'F' if self.is_amid_batch() && !Box::pin(self.end_batch()).await? => {}
@@ -195,12 +203,14 @@ impl Session {
                 b'X' => return Ok(()),
                 // Leftovers of a COPY that failed: PostgreSQL ignores them too.
                 b'd' | b'c' | b'f' => {}
-                _ => self.extended(frame).await?,
+                tag => {
+                    return Err(Error::protocol(format!(
+                        "unexpected message type \"{}\"",
+                        tag.escape_ascii()
+                    )));
+                }
             }
-            // Opened by a text that Ringway did not see through: it ends with the connection.
-            if !self.block.is_none() && self.mode == PoolMode::Statement {
-                return Err(block::no_blocks().fatal());
-            }
+            self.check_block_closed()?;
         }
         Ok(())
     }
@@ -236,17 +246,13 @@ impl Session {
         Ok(())
     }
 
-    /// The next whole frame, or `None` when the client has left.
-    async fn next_frame(&mut self) -> Result<Option<BytesMut>, Error> {
+    /// The header of the next frame once the inbox holds it whole, or `None` when the client has left.
+    async fn next_header(&mut self) -> Result<Option<frame::Header>, Error> {
         loop {
             if let Some(header) = frame::peek(&self.client.inbox)? {
                 frontend::check(header.tag, header.len, self.limits.max_message_bytes)?;
-                let have = self.client.inbox.len();
-                if have == header.len {
-                    return Ok(Some(std::mem::take(&mut self.client.inbox)));
-                }
-                if have > header.len {
-                    return Ok(Some(take_front(&mut self.client.inbox, header.len)));
+                if self.client.inbox.len() >= header.len {
+                    return Ok(Some(header));
                 }
             }
             if self.client.drain().await.is_err() || !self.wait_for_client().await? {
@@ -268,7 +274,7 @@ impl Session {
             }
             let fill = self.client.fill();
             let read = match self.block.is_none() {
-                true => self.shared.unless_stopping(fill).await?,
+                true => self.shared.unless_stopping(&self.info, fill).await?,
                 false => fill.await,
             };
             return Ok(read.is_ok_and(|read| read > 0));
@@ -278,11 +284,11 @@ impl Session {
             true => ClientState::IdleLinked,
             false => ClientState::IdleInTransaction,
         });
-        let (client, leases) = (&mut self.client, &mut self.leases);
+        let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
-            if between_transactions && self.shared.is_stopping() {
+            if between_transactions && self.shared.sends_away(info) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
             for held in leases.iter_mut() {
@@ -341,6 +347,14 @@ impl Session {
         }
     }
 
+    /// A block that a text opened which Ringway did not see through ends with the connection.
+    fn check_block_closed(&self) -> Result<(), Error> {
+        match self.mode {
+            PoolMode::Statement if !self.block.is_none() => Err(block::no_blocks().fatal()),
+            PoolMode::Statement | PoolMode::Transaction | PoolMode::Session => Ok(()),
+        }
+    }
+
     fn is_session_mode(&self) -> bool {
         self.mode == PoolMode::Session
     }
@@ -389,8 +403,8 @@ impl Session {
     }
 }
 
-/// The first frame of several. A small one is copied: sharing the buffer would cost more, and keep
-/// it from being used again.
+/// The first frame of the inbox. A small one is copied: handing out the buffer would cost more, as it
+/// could not be used again.
 fn take_front(inbox: &mut BytesMut, len: usize) -> BytesMut {
     const SMALL: usize = 1024;
     if len > SMALL {
@@ -402,6 +416,7 @@ fn take_front(inbox: &mut BytesMut, len: usize) -> BytesMut {
 }
 
 /// A prepared statement as the client knows it.
+#[derive(Clone)]
 struct Prepared {
     statement: Arc<crate::executor::database::Statement>,
     plan: Arc<planner::Plan>,
@@ -409,5 +424,3 @@ struct Prepared {
     /// Catalog version of the plan.
     version: u64,
 }
-
-type Named<T> = HashMap<Vec<u8>, T, ahash::RandomState>;

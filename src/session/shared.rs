@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,10 @@ pub struct Shared {
     pub generation: AtomicU64,
     pub clients: Clients,
     pub metrics: Arc<Metrics>,
+    /// Where other processes of this machine reach this one.
+    pub own_socket: Option<PathBuf>,
+    /// Connections that are accepted and not logged in yet.
+    arriving: AtomicUsize,
     /// The process is to end: sessions leave as soon as they are between transactions.
     stopping: AtomicBool,
     /// PAUSE without a name: databases that a wildcard makes from now on are paused too.
@@ -43,6 +48,13 @@ struct Admitted {
     users: HashMap<String, u32>,
     databases: HashMap<String, u32>,
 }
+
+/// Bits of a client's process id below its process's `peer_id`: two million clients.
+const CLIENT_BITS: u32 = 21;
+
+/// A client that has only just come is served its first statement though the process is to end: it
+/// could not know.
+const FIRST_STATEMENT: Duration = Duration::from_secs(2);
 
 /// One configuration and what was built of it. Replaced as a whole by a reload.
 pub struct Directory {
@@ -178,6 +190,8 @@ pub enum ClientState {
     IdleInTransaction,
     /// Between transactions, with a server connection that stays with it.
     IdleLinked,
+    /// A replication connection, for which no time limits hold.
+    Replicating,
 }
 
 /// Why a session ends at once, whatever it does.
@@ -199,7 +213,10 @@ impl Verdict {
                 ClientState::Idle | ClientState::IdleInTransaction | ClientState::IdleLinked => {
                     true
                 }
-                ClientState::LoggingIn | ClientState::Active | ClientState::Waiting => false,
+                ClientState::LoggingIn
+                | ClientState::Active
+                | ClientState::Waiting
+                | ClientState::Replicating => false,
             },
         }
     }
@@ -332,6 +349,11 @@ impl ClientInfo {
         .await
     }
 
+    /// It came a moment ago and has not asked for anything yet.
+    fn is_new(&self) -> bool {
+        self.last_request().is_zero() && self.connected_at.elapsed() < FIRST_STATEMENT
+    }
+
     /// Makes the calling task the one that is woken when the process is to end.
     pub async fn attend(&self) {
         std::future::poll_fn(|cx| {
@@ -348,6 +370,7 @@ impl ClientInfo {
             3 => ClientState::Waiting,
             4 => ClientState::IdleInTransaction,
             5 => ClientState::IdleLinked,
+            6 => ClientState::Replicating,
             _ => ClientState::LoggingIn,
         }
     }
@@ -444,13 +467,28 @@ impl Drop for Registration {
     }
 }
 
+/// Counts a connection that is not logged in yet, until it is dropped.
+pub struct Arriving(Arc<Shared>);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.arriving.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Shared {
-    pub fn new(directory: Directory, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        directory: Directory,
+        metrics: Arc<Metrics>,
+        own_socket: Option<PathBuf>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             generation: AtomicU64::new(directory.generation),
             directory: ArcSwap::from_pointee(directory),
             clients: Clients::default(),
             metrics,
+            own_socket,
+            arriving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             admitted: Mutex::default(),
@@ -489,6 +527,16 @@ impl Shared {
         Ok(db)
     }
 
+    /// To be called for each accepted connection.
+    pub fn arriving(self: &Arc<Self>) -> Arriving {
+        self.arriving.fetch_add(1, Relaxed);
+        Arriving(Arc::clone(self))
+    }
+
+    pub fn arriving_count(&self) -> usize {
+        self.arriving.load(Relaxed)
+    }
+
     /// Puts a new configuration in force: for new clients at once, for others at their next
     /// transaction.
     pub fn replace(&self, directory: Directory) {
@@ -500,23 +548,37 @@ impl Shared {
     /// Has every session end, at once or when its transaction does.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Has every session look whether it is to end.
+    pub fn wake_all(&self) {
         for client in self.clients() {
             client.waker.wake();
         }
+    }
+
+    /// The process is to end, and this client with it.
+    pub fn sends_away(&self, client: &ClientInfo) -> bool {
+        self.is_stopping() && !client.is_new()
     }
 
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Waits for `wait` unless the process is to end, now or meanwhile. The task must be the one
+    /// Waits for `wait` unless the client is sent away, now or meanwhile. The task must be the one
     /// that [`ClientInfo::attend`] was called in.
     ///
     /// # Errors
     /// FATAL 57P01 (admin_shutdown) for the client; `wait` is dropped then.
-    pub async fn unless_stopping<T>(&self, wait: impl Future<Output = T>) -> Result<T, Error> {
+    pub async fn unless_stopping<T>(
+        &self,
+        client: &ClientInfo,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, Error> {
         let mut wait = pin!(wait);
-        std::future::poll_fn(|cx| match self.is_stopping() {
+        std::future::poll_fn(|cx| match self.sends_away(client) {
             true => Poll::Ready(Err(shut_down())),
             false => wait.as_mut().poll(cx).map(Ok),
         })
@@ -548,11 +610,12 @@ impl Shared {
                 verdict: AtomicU8::new(0),
             })
         };
+        let peer_id = self.directory.load().config.general.peer_id;
         let info = match self.clients.0.lock() {
             Ok(mut clients) => {
-                let mut pid = 0;
-                while pid <= 0 || clients.contains_key(&pid) {
-                    pid = rand::random();
+                let mut pid = draw_pid(peer_id);
+                while clients.contains_key(&pid) {
+                    pid = draw_pid(peer_id);
                 }
                 let info = make(pid);
                 clients.insert(pid, Arc::clone(&info));
@@ -587,6 +650,20 @@ impl Shared {
     }
 }
 
+/// A process id for a client: positive, with the process's `peer_id` in its upper bits.
+fn draw_pid(peer_id: Option<u16>) -> i32 {
+    match peer_id {
+        None => rand::random_range(1..=i32::MAX),
+        Some(id) => i32::from(id) << CLIENT_BITS | rand::random_range(0..1 << CLIENT_BITS),
+    }
+}
+
+/// The `peer_id` of the process whose client this is, if that process has one.
+pub(super) fn peer_of(pid: i32) -> u16 {
+    // 31 bits less 21: at most MAX_PEER_ID.
+    u16::try_from(pid >> CLIENT_BITS).unwrap_or(0)
+}
+
 /// PostgreSQL's words when an administrator stops the server.
 pub(super) fn shut_down() -> Error {
     Error::new(
@@ -600,4 +677,20 @@ pub(super) fn shut_down() -> Error {
 /// Takes the same time wherever the keys differ.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_id_tells_whose_client_it_is() {
+        for id in [1, 2, crate::config::MAX_PEER_ID] {
+            let pid = draw_pid(Some(id));
+            assert!(pid > 0, "{id}: {pid}");
+            assert_eq!(peer_of(pid), id);
+        }
+        assert!(draw_pid(None) > 0);
+        assert_eq!(peer_of(-1), 0);
+    }
 }

@@ -13,10 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::ServerTls;
 use crate::error::{Error, Fault, Result};
 use crate::net::TlsAcceptor;
+use crate::wire::startup::ALPN;
 use crate::wire::write;
-
-/// The protocol's name in TLS application-layer protocol negotiation, as IANA registered it.
-const ALPN: &[u8] = b"postgresql";
 
 /// Length in bytes of the cancel key that a client of protocol 3.`minor` is given.
 pub fn cancel_key_len(minor: u16) -> usize {

@@ -1,6 +1,6 @@
 //! The client's messages after login, borrowed from the frame's body, and what length each may have.
 
-use super::frame::{cstr, i16, i32, take, u8, u16};
+use super::frame::{self, cstr, i16, i32, take, u8, u16};
 use crate::error::Error;
 
 /// Limit PostgreSQL sets for messages that have no business being long (pqcomm.h).
@@ -28,6 +28,23 @@ pub fn check(tag: u8, len: usize, max: usize) -> Result<(), Error> {
             .hint("Raise max_message_mib, or send the value with COPY."));
     }
     Ok(())
+}
+
+/// Parse, Bind, Describe, Execute, Close, Flush, Sync.
+pub fn is_extended(tag: u8) -> bool {
+    matches!(tag, b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S')
+}
+
+/// The frame at the start of `bytes` if it is whole and of the extended protocol.
+///
+/// # Errors
+/// As [`check`].
+pub fn whole_extended(bytes: &[u8], max: usize) -> Result<Option<&[u8]>, Error> {
+    let Some(header) = frame::peek(bytes)?.filter(|header| is_extended(header.tag)) else {
+        return Ok(None);
+    };
+    check(header.tag, header.len, max)?;
+    Ok(bytes.get(..header.len))
 }
 
 fn malformed(what: &str) -> Error {

@@ -1,4 +1,4 @@
-//! What a client sends before it is somebody: SSLRequest, GSSENCRequest, CancelRequest and the
+//! What a client sends before it is somebody: TLS, SSLRequest, GSSENCRequest, CancelRequest and the
 //! startup packet. Authentication is not here.
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP>
 //!
@@ -25,6 +25,13 @@ const CANCEL_KEY: std::ops::RangeInclusive<usize> = 4..=256;
 const CANCEL_REQUEST: (u16, u16) = (1234, 5678);
 const SSL_REQUEST: (u16, u16) = (1234, 5679);
 const GSSENC_REQUEST: (u16, u16) = (1234, 5680);
+/// Our own: a CancelRequest that another Ringway process passes on, laid out like the client's.
+pub const FORWARDED_CANCEL: (u16, u16) = (1234, 21_079);
+
+/// The first byte of a TLS handshake, which no length word of a startup packet begins with.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// The protocol's name in TLS application-layer protocol negotiation, as IANA registered it.
+pub const ALPN: &[u8] = b"postgresql";
 
 /// What a client came for.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub enum Opening {
     Cancel {
         pid: i32,
         key: Bytes,
+        /// Another Ringway process passes it on.
+        forwarded: bool,
     },
     Session(StartupPacket),
 }
@@ -48,6 +57,8 @@ pub struct StartupPacket {
     pub parameters: Vec<(String, String)>,
     /// Settings from `options` (`-c name=value`), in the client's order.
     pub options: Vec<(String, String)>,
+    /// It wants to replicate rather than to run statements.
+    pub replication: Option<Replication>,
     /// Protocol options (`_pq_.…`) that the client asked for; none is known here.
     pub protocol_options: Vec<String>,
 }
@@ -63,12 +74,34 @@ impl StartupPacket {
     }
 }
 
+/// What a walsender is asked for.
+/// <https://www.postgresql.org/docs/current/protocol-replication.html>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// Of the whole cluster, and base backups.
+    Physical,
+    /// Of one database, with statements beside it.
+    Logical,
+}
+
+impl Replication {
+    /// As the startup packet says it.
+    pub fn value(self) -> &'static str {
+        match self {
+            Self::Physical => "true",
+            Self::Logical => "database",
+        }
+    }
+}
+
 /// How clients may encrypt.
 #[derive(Clone, Copy)]
 pub struct TlsOffer<'a> {
     pub acceptor: &'a TlsAcceptor,
     /// Sessions without TLS are refused; CancelRequest is not, as in PostgreSQL.
     pub required: bool,
+    /// No more handshakes for now: who asks for TLS is told that there are too many clients.
+    pub crowded: bool,
 }
 
 /// Listens to a new client until it is known what it came for, and negotiates TLS and the
@@ -83,6 +116,11 @@ pub async fn open(
     mut stream: Stream,
     tls: Option<TlsOffer<'_>>,
 ) -> Result<(Stream, BytesMut, Opening)> {
+    if let Some(offer) = tls
+        && stream.peek().await.map_err(lost)? == Some(TLS_HANDSHAKE)
+    {
+        stream = accept_direct(stream, offer).await?;
+    }
     let mut buf = BytesMut::new();
     let mut encryption = EncryptionRequests::default();
     loop {
@@ -111,6 +149,37 @@ pub async fn open(
             }
         }
     }
+}
+
+/// TLS that the client began without asking (`sslnegotiation=direct`). It has to name the protocol,
+/// as for PostgreSQL: bytes meant for another server must not be taken for ours.
+async fn accept_direct(stream: Stream, offer: TlsOffer<'_>) -> Result<Stream> {
+    if offer.crowded {
+        return Err(too_many_clients());
+    }
+    let mut stream = accept_tls(stream, offer.acceptor).await?;
+    if stream.alpn() == Some(ALPN) {
+        return Ok(stream);
+    }
+    let error = Error::protocol(
+        "received direct SSL connection request without ALPN protocol negotiation extension",
+    )
+    .hint("Name the protocol \"postgresql\", or ask for TLS with SSLRequest.");
+    refuse(&mut stream, &error).await;
+    Err(error)
+}
+
+async fn accept_tls(stream: Stream, acceptor: &TlsAcceptor) -> Result<Stream> {
+    stream.accept_tls(acceptor).await.map_err(|error| {
+        Error::protocol("could not accept SSL connection").detail(error.to_string())
+    })
+}
+
+/// PostgreSQL's words.
+pub fn too_many_clients() -> Error {
+    Error::new(Fault::Operator, "53300", "sorry, too many clients already")
+        .hint("Raise max_clients.")
+        .fatal()
 }
 
 /// Tells the client why, then ends the connection. A client that is gone already is no error.
@@ -210,6 +279,9 @@ fn understand(
     let version = (body.get_u16(), body.get_u16());
     match version {
         SSL_REQUEST if !encryption.tls && !stream.is_tls() => {
+            if tls.is_some_and(|offer| offer.crowded) {
+                return Err(too_many_clients());
+            }
             encryption.tls = true;
             Ok(Step::Encrypt(Encryption::Tls))
         }
@@ -217,7 +289,8 @@ fn understand(
             encryption.gss = true;
             Ok(Step::Encrypt(Encryption::Gss))
         }
-        CANCEL_REQUEST => parse_cancel(body).map(Step::Open),
+        CANCEL_REQUEST => parse_cancel(body, false).map(Step::Open),
+        FORWARDED_CANCEL => parse_cancel(body, true).map(Step::Open),
         (3, minor) => {
             let packet = parse_parameters(&body, minor)?;
             if tls.is_some_and(|offer| offer.required) && !stream.is_tls() {
@@ -281,9 +354,7 @@ async fn answer(
     stream.write_all(reply).await.map_err(lost)?;
     match acceptor {
         None => Ok(stream),
-        Some(acceptor) => stream.accept_tls(acceptor).await.map_err(|error| {
-            Error::protocol("could not accept SSL connection").detail(error.to_string())
-        }),
+        Some(acceptor) => accept_tls(stream, acceptor).await,
     }
 }
 
@@ -310,13 +381,14 @@ async fn send_negotiation(stream: &mut Stream, packet: &StartupPacket) -> Result
     stream.flush().await.map_err(lost)
 }
 
-fn parse_cancel(mut body: Bytes) -> Result<Opening> {
+fn parse_cancel(mut body: Bytes, forwarded: bool) -> Result<Opening> {
     if body.len() < 4 || !CANCEL_KEY.contains(&(body.len() - 4)) {
         return Err(Error::protocol("invalid length of cancel request packet"));
     }
     Ok(Opening::Cancel {
         pid: body.get_i32(),
         key: body,
+        forwarded,
     })
 }
 
@@ -327,6 +399,7 @@ fn parse_parameters(body: &[u8], requested_minor: u16) -> Result<StartupPacket> 
         database: String::new(),
         parameters: Vec::new(),
         options: Vec::new(),
+        replication: None,
         protocol_options: Vec::new(),
     };
     for (name, value) in split_parameters(body)? {
@@ -335,7 +408,7 @@ fn parse_parameters(body: &[u8], requested_minor: u16) -> Result<StartupPacket> 
             "user" => packet.user = value.to_owned(),
             "database" => packet.database = value.to_owned(),
             "options" => packet.options.extend(parse_options(value)?),
-            "replication" => refuse_replication(value)?,
+            "replication" => packet.replication = parse_replication(value)?,
             name if name.starts_with("_pq_.") => packet.protocol_options.push(name.to_owned()),
             name => packet.parameters.push((name.to_owned(), value.to_owned())),
         }
@@ -386,19 +459,30 @@ fn text(bytes: &[u8]) -> Result<&str> {
     })
 }
 
-/// `replication=false` is what an ordinary connection says.
-fn refuse_replication(value: &str) -> Result<()> {
-    if ["false", "off", "no", "0"].contains(&value.to_ascii_lowercase().as_str()) {
-        return Ok(());
+/// A boolean as PostgreSQL reads one, or `database`.
+fn parse_replication(value: &str) -> Result<Option<Replication>> {
+    if value == "database" {
+        return Ok(Some(Replication::Logical));
     }
-    Err(Error::new(
-        Fault::Client,
-        "0A000",
-        "replication connections are not supported",
-    )
-    .detail("Replication follows one server, and Ringway stands before several.")
-    .hint("Connect to the server itself.")
-    .fatal())
+    let value = value.to_ascii_lowercase();
+    let is = |words: &[(&str, usize)]| {
+        words
+            .iter()
+            .any(|(word, least)| value.len() >= *least && word.starts_with(&value))
+    };
+    if is(&[("true", 1), ("yes", 1), ("on", 2), ("1", 1)]) {
+        Ok(Some(Replication::Physical))
+    } else if is(&[("false", 1), ("no", 1), ("off", 2), ("0", 1)]) {
+        Ok(None)
+    } else {
+        Err(Error::new(
+            Fault::Client,
+            "22023",
+            format!("invalid value for parameter \"replication\": \"{value}\""),
+        )
+        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
+        .fatal())
+    }
 }
 
 /// The settings in `options`, which are written as arguments of the `postgres` program:

@@ -78,6 +78,10 @@ impl CatalogRoom {
         self.catalog.load_full()
     }
 
+    pub fn version(&self) -> u64 {
+        self.catalog.load().version
+    }
+
     pub fn findings(&self) -> Arc<Vec<Finding>> {
         self.findings.load_full()
     }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
-use crate::session::{Enlisted, Session, local};
+use crate::session::{Enlisted, Prepared, Session, local};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Bind;
 use crate::wire::write;
@@ -22,12 +22,13 @@ impl Session {
     pub(super) async fn bind(&mut self, frame: &[u8]) -> Result<(), Error> {
         let body = &frame[HEADER..];
         let (portal, name, rest) = Bind::names(body)?;
-        self.db.metrics.binds.add(1);
-        self.prepared(name)?;
-        let prepared = &self.batch.statements[name];
-        let plan = Arc::clone(&prepared.plan);
-        let statement = Arc::clone(&prepared.statement);
-        let pieces = Arc::clone(&prepared.pieces);
+        let prepared = self.prepared(name)?;
+        let Prepared {
+            plan,
+            statement,
+            pieces,
+            version: _,
+        } = &*prepared;
         let ends_block = matches!(
             plan.statement,
             Statement::Commit | Statement::Rollback | Statement::Savepoint
@@ -42,24 +43,20 @@ impl Session {
             self.db.metrics.routes.increment(RouteKind::Local);
             self.complete_pending();
             self.emit(write::BIND_COMPLETE);
-            self.batch
-                .portals
-                .insert(portal.to_vec(), Portal::Local(local));
+            self.batch.portals.insert(portal, Portal::Local(local));
             return Ok(());
         }
         if let Some(index) = Box::pin(self.everywhere(&plan.statement, &statement.sql)).await? {
-            return self.bind_on(index, portal, name, rest, &plan).await;
+            self.activate(index).await?;
+            self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
+            return Ok(());
         }
         // Values are read only where something depends on them.
         let bind;
         let mut params = Vec::new();
         if self.db.config.is_sharded() {
             bind = Bind::read(body)?;
-            params.extend(bind.values.iter().enumerate().map(|(i, value)| Param {
-                value: *value,
-                binary: bind.is_binary(i),
-                type_oid: statement.types.get(i).copied().unwrap_or(0),
-            }));
+            params.extend(params_of(&bind, &statement.types));
         } else {
             bind = Bind {
                 portal,
@@ -72,14 +69,14 @@ impl Session {
         }
         let values = Values {
             sql: &statement.sql,
-            pieces: &pieces,
+            pieces,
             params: &params,
         };
         let hints = self
             .hints
             .with_leading(&statement.sql)
             .map(std::borrow::Cow::into_owned);
-        let decided = hints.and_then(|hints| self.decide(&plan, values, &hints));
+        let decided = hints.and_then(|hints| self.decide(plan, values, &hints));
         let merger = match &decided {
             Ok((_, route)) => match &route.execution {
                 Execution::Merge { merge, .. } => {
@@ -115,7 +112,9 @@ impl Session {
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
                 let index = self.enlist(shard, access).await?;
-                return self.bind_on(index, portal, name, rest, &plan).await;
+                self.activate(index).await?;
+                self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
+                return Ok(());
             }
             Kind::Merge(hidden, sql) => {
                 self.db.metrics.routes.increment(RouteKind::Merge);
@@ -134,7 +133,7 @@ impl Session {
             Kind::Broadcast { sum } => {
                 self.db.metrics.routes.increment(RouteKind::Broadcast);
                 Portal::Broadcast(Box::new(BroadcastPortal {
-                    plan,
+                    plan: Arc::clone(plan),
                     sql: statement.sql.to_vec(),
                     types: statement.types.to_vec(),
                     bind_rest: rest.to_vec(),
@@ -146,40 +145,33 @@ impl Session {
         };
         self.complete_pending();
         self.emit(write::BIND_COMPLETE);
-        self.batch.portals.insert(portal.to_vec(), made);
+        self.batch.portals.insert(portal, made);
         Ok(())
     }
 
-    pub(super) async fn bind_on(
+    /// Sends Bind to the active server, with what it must know of the statement before.
+    pub(super) fn bind_on(
         &mut self,
         index: usize,
         portal: &[u8],
         name: &[u8],
         rest: &[u8],
-        plan: &planner::Plan,
-    ) -> Result<(), Error> {
-        self.activate(index).await?;
-        self.note_effect(index, &plan.effect);
+        prepared: Arc<Prepared>,
+    ) {
+        self.note_effect(index, &prepared.plan.effect);
         self.ensure_parsed(index, name);
-        let server_name = match name {
-            b"" => Vec::new(),
-            _ => self.batch.statements[name].statement.id.server_name(),
-        };
         let lease = &mut self.leases[index].lease;
-        write::bind(&mut lease.conn.outbox, portal, &server_name, rest);
+        let outbox = &mut lease.conn.outbox;
+        match name {
+            b"" => write::bind(outbox, portal, b"", rest),
+            _ => write::bind(outbox, portal, &prepared.statement.id.server_name(), rest),
+        }
         lease.expect.push_back(Expect::Bind);
         let made = Portal::Server {
             lease: index,
-            statement: plan.statement.clone(),
-            effect: plan.effect.clone(),
+            prepared,
         };
-        match self.batch.portals.get_mut(portal) {
-            Some(old) => *old = made,
-            None => {
-                self.batch.portals.insert(portal.to_vec(), made);
-            }
-        }
-        Ok(())
+        self.batch.portals.insert(portal, made);
     }
 
     /// Statements that need no server, or not only one.
@@ -287,6 +279,18 @@ impl Session {
         }
         Ok(Some(first))
     }
+}
+
+/// The values of a Bind as routing reads them.
+pub(super) fn params_of<'a>(
+    bind: &'a Bind<'a>,
+    types: &'a [u32],
+) -> impl Iterator<Item = Param<'a>> {
+    bind.values.iter().enumerate().map(|(i, value)| Param {
+        value: *value,
+        binary: bind.is_binary(i),
+        type_oid: types.get(i).copied().unwrap_or(0),
+    })
 }
 
 enum Kind {

@@ -24,9 +24,7 @@ impl Session {
             Some(Portal::Server { lease, .. }) => {
                 let index = *lease;
                 self.activate(index).await?;
-                let lease = &mut self.leases[index].lease;
-                lease.conn.outbox.extend_from_slice(frame);
-                lease.expect.push_back(Expect::Describe);
+                self.pass_on(index, frame, Expect::Describe);
                 Ok(())
             }
             Some(Portal::Local(local)) => {
@@ -38,9 +36,8 @@ impl Session {
                 let mut portal = self.take_scatter(name)?;
                 let started = self.start_scatter(&mut portal).await;
                 let columns = portal.columns.clone();
-                self.batch
-                    .portals
-                    .insert(name.to_vec(), Portal::Scatter(portal));
+                self.batch.suspended |= portal.run.is_some();
+                self.batch.portals.insert(name, Portal::Scatter(portal));
                 started?;
                 self.emit(&columns);
                 Ok(())
@@ -109,24 +106,20 @@ impl Session {
         }
     }
 
-    pub(super) async fn execute(&mut self, frame: BytesMut) -> Result<(), Error> {
+    pub(super) async fn execute(&mut self, frame: &[u8]) -> Result<(), Error> {
         let Execute {
             portal: name,
             max_rows,
         } = Execute::read(&frame[HEADER..])?;
-        self.batch.executed += 1;
-        self.transaction_start = self.transaction_start.or(self.batch.start);
+        self.note_execute();
         match self.batch.portals.get(name) {
             None => Err(no_portal(name)),
-            Some(Portal::Server {
-                lease,
-                statement,
-                effect,
-            }) => {
+            Some(Portal::Server { lease, prepared }) => {
                 let index = *lease;
+                let statement = &prepared.plan.statement;
                 let takes_data = *statement == Statement::CopyIn;
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
-                let discards = *effect == SessionEffect::DiscardAll;
+                let discards = prepared.plan.effect == SessionEffect::DiscardAll;
                 match statement {
                     Statement::Set(set) => self.batch.sets.push(set.clone()),
                     Statement::Ddl { .. } => self.batch.changed_schema = true,
@@ -134,9 +127,7 @@ impl Session {
                 }
                 self.batch.discarded |= discards;
                 self.activate(index).await?;
-                let lease = &mut self.leases[index].lease;
-                lease.conn.outbox.extend_from_slice(&frame);
-                lease.expect.push_back(Expect::Execute);
+                self.pass_on(index, frame, Expect::Execute);
                 if takes_data {
                     // What follows is data only once the server has said that it wants some.
                     self.fetch().await?;
@@ -249,7 +240,7 @@ impl Session {
         match self.batch.portals.remove(name) {
             Some(Portal::Scatter(portal)) => Ok(portal),
             Some(other) => {
-                self.batch.portals.insert(name.to_vec(), other);
+                self.batch.portals.insert(name, other);
                 Err(no_portal(name))
             }
             None => Err(no_portal(name)),
@@ -341,9 +332,7 @@ impl Session {
             write::command_complete(&mut out, "SELECT 0");
         }
         self.client.outbox.extend_from_slice(&out);
-        self.batch
-            .portals
-            .insert(name.to_vec(), Portal::Scatter(portal));
+        self.batch.portals.insert(name, Portal::Scatter(portal));
         Ok(())
     }
 
@@ -387,9 +376,7 @@ impl Session {
         let out = &mut self.client.outbox;
         out.extend_from_slice(&rows);
         write::command_complete(out, &tag);
-        self.batch
-            .portals
-            .insert(name.to_vec(), Portal::Local(Local::Done));
+        self.batch.portals.insert(name, Portal::Local(Local::Done));
         Ok(())
     }
 

@@ -11,14 +11,12 @@ use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
 use crate::session::{Prepared, Session, simple};
-use crate::wire::frame::HEADER;
 use crate::wire::frontend::Parse;
 use crate::wire::write;
 
 impl Session {
-    pub(super) fn parse(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let parse = Parse::read(&frame[HEADER..])?;
-        if !parse.name.is_empty() && self.batch.statements.contains_key(parse.name) {
+    pub(super) fn parse(&mut self, parse: &Parse<'_>) -> Result<(), Error> {
+        if !parse.name.is_empty() && self.batch.statements.contains(parse.name) {
             let name = String::from_utf8_lossy(parse.name);
             return Err(Error::new(
                 Fault::Client,
@@ -27,9 +25,9 @@ impl Session {
             ));
         }
         self.db.metrics.client_parses.add(1);
-        if !self.is_repeated(&parse) {
+        if !self.is_repeated(parse) {
             let prepared = self.prepare(parse.sql, &parse.types)?;
-            self.batch.statements.insert(parse.name.to_vec(), prepared);
+            self.batch.statements.insert(parse.name, Arc::new(prepared));
         }
         self.batch.pending.push(parse.name.to_vec());
         self.batch.fresh.push(parse.name.to_vec());
@@ -39,7 +37,7 @@ impl Session {
     /// Drivers that do not prepare send the same unnamed Parse again and again.
     pub(super) fn is_repeated(&self, parse: &Parse<'_>) -> bool {
         self.batch.statements.get(parse.name).is_some_and(|known| {
-            known.version == self.db.cluster.catalog().version
+            known.version == self.db.cluster.catalog_version()
                 && *known.statement.sql == *parse.sql
                 && *known.statement.types == *parse.types
                 && *known.statement.context == *self.context
@@ -70,7 +68,7 @@ impl Session {
     }
 
     /// The statement of that name, planned anew if the schema or the session's settings changed since.
-    pub(super) fn prepared(&mut self, name: &[u8]) -> Result<&Prepared, Error> {
+    pub(super) fn prepared(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Error> {
         let missing = || {
             let name = String::from_utf8_lossy(name);
             Error::new(
@@ -83,25 +81,28 @@ impl Session {
             )
         };
         let found = self.batch.statements.get(name).ok_or_else(missing)?;
-        let renew = found.version != self.db.cluster.catalog().version
+        let renew = found.version != self.db.cluster.catalog_version()
             || *found.statement.context != *self.context;
-        if renew {
-            let statement = Arc::clone(&found.statement);
-            let renewed = self.prepare(&statement.sql, &statement.types)?;
-            self.batch.statements.insert(name.to_vec(), renewed);
+        if !renew {
+            return Ok(Arc::clone(found));
         }
-        self.batch.statements.get(name).ok_or_else(missing)
+        let statement = Arc::clone(&found.statement);
+        let renewed = Arc::new(self.prepare(&statement.sql, &statement.types)?);
+        self.batch.statements.insert(name, Arc::clone(&renewed));
+        Ok(renewed)
     }
 
     /// Sends the Parse messages that wait, and makes sure that `name` is known to the server.
     pub(super) fn ensure_parsed(&mut self, index: usize, name: &[u8]) {
-        let pending = std::mem::take(&mut self.batch.pending);
+        let mut pending = std::mem::take(&mut self.batch.pending);
         for waiting in &pending {
             self.parse_on(index, waiting, true);
         }
         if !pending.iter().any(|waiting| waiting == name) {
             self.parse_on(index, name, false);
         }
+        pending.clear();
+        self.batch.pending = pending;
     }
 
     /// `show`: the client waits for ParseComplete.
@@ -153,7 +154,7 @@ impl Session {
         let fresh = std::mem::take(&mut self.batch.fresh);
         for held in &mut self.leases {
             for id in std::mem::take(&mut held.lease.rejected) {
-                let same = |p: &Prepared| p.statement.id == id;
+                let same = |p: &Arc<Prepared>| p.statement.id == id;
                 for name in &fresh {
                     if self.batch.statements.get(name).is_some_and(same) {
                         self.batch.statements.remove(name);
@@ -179,7 +180,7 @@ impl Session {
         self.ensure_parsed(index, name);
         let server_name = match name {
             b"" => Vec::new(),
-            _ => self.batch.statements[name].statement.id.server_name(),
+            _ => sql.id.server_name(),
         };
         let lease = &mut self.leases[index].lease;
         write::describe(&mut lease.conn.outbox, b'S', &server_name);

@@ -55,6 +55,7 @@ async fn serve(tls: Option<TlsAcceptor>) -> u16 {
             let offer = tls.as_ref().map(|acceptor| TlsOffer {
                 acceptor,
                 required: false,
+                crowded: false,
             });
             let _ = log_in(Stream::Tcp(tcp), offer, &authenticators).await;
         }
@@ -429,4 +430,76 @@ fn clients_of_protocol_3_2_get_a_long_cancel_key() {
     assert_eq!(out.get_u8(), b'K');
     assert_eq!(out.get_u32(), 4 + 4 + 32);
     assert_eq!(cancel_key_len(0), 4);
+}
+
+/// TLS begun without being asked for; `alpn` are the protocols that the client names.
+async fn begin_tls(
+    tcp: TcpStream,
+    alpn: &[&[u8]],
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let tls = connector(TlsMode::Require, None).expect("usable");
+    let mut tls = rustls::ClientConfig::clone(&tls.expect("TLS"));
+    tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("name");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+    connector.connect(name, tcp).await
+}
+
+/// The startup packet of a user who needs no password, and the first byte of the answer.
+async fn first_answer(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> u8 {
+    let body = b"\0\x03\0\0user\0trusted\0\0";
+    let length = (body.len() as u32 + 4).to_be_bytes();
+    stream
+        .write_all(&[&length[..], body].concat())
+        .await
+        .expect("sent");
+    stream.flush().await.expect("sent");
+    stream.read_u8().await.expect("answer")
+}
+
+#[tokio::test]
+async fn direct_tls_has_to_name_the_protocol() {
+    let dir = tempfile::tempdir().expect("directory");
+    let port = serve(Some(
+        tls_acceptor(&certificate(&dir, "ours")).expect("usable"),
+    ))
+    .await;
+    let dial = async || {
+        TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("connected")
+    };
+    let named = begin_tls(dial().await, &[b"postgresql"]).await;
+    assert_eq!(first_answer(named.expect("handshake")).await, b'R');
+    let several = begin_tls(dial().await, &[b"http/1.1", b"postgresql"]).await;
+    assert_eq!(first_answer(several.expect("handshake")).await, b'R');
+
+    let mut unnamed = begin_tls(dial().await, &[]).await.expect("handshake");
+    let mut answer = Vec::new();
+    unnamed.read_to_end(&mut answer).await.expect("answer");
+    assert_eq!(sqlstate(&answer[5..]), "08P01");
+
+    let other = begin_tls(dial().await, &[b"http/1.1"]).await;
+    let error = other.expect_err("no common protocol").to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+}
+
+#[tokio::test]
+async fn negotiated_tls_need_not_name_the_protocol() {
+    let dir = tempfile::tempdir().expect("directory");
+    let port = serve(Some(
+        tls_acceptor(&certificate(&dir, "ours")).expect("usable"),
+    ))
+    .await;
+    for alpn in [&[][..], &[b"postgresql".as_slice()]] {
+        let mut tcp = TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("connected");
+        tcp.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])
+            .await
+            .expect("sent");
+        assert_eq!(tcp.read_u8().await.expect("answer"), b'S');
+        let stream = begin_tls(tcp, alpn).await.expect("handshake");
+        assert_eq!(first_answer(stream).await, b'R');
+    }
 }

@@ -102,10 +102,7 @@ async fn packets_that_postgresql_refuses_are_refused_with_its_codes() {
         ("08P01", packet(3, 0, b"user\0")),
         ("0A000", packet(2, 0, b"user\0ann\0\0")),
         ("0A000", packet(4, 0, b"user\0ann\0\0")),
-        (
-            "0A000",
-            packet(3, 0, b"user\0ann\0replication\0database\0\0"),
-        ),
+        ("22023", packet(3, 0, b"user\0ann\0replication\0o\0\0")),
         ("22021", packet(3, 0, b"user\0\xff\0\0")),
         ("42601", packet(3, 0, b"user\0ann\0options\0-x\0\0")),
         ("42601", packet(3, 0, b"user\0ann\0options\0-c\0\0")),
@@ -156,6 +153,25 @@ async fn parameters_keep_their_order_and_options_are_taken_apart() {
 }
 
 #[tokio::test]
+async fn replication_is_asked_for_as_in_postgresql() {
+    use Replication::{Logical, Physical};
+    for (value, expected) in [
+        ("database", Some(Logical)),
+        ("true", Some(Physical)),
+        ("YES", Some(Physical)),
+        ("on", Some(Physical)),
+        ("1", Some(Physical)),
+        ("f", None),
+        ("off", None),
+        ("0", None),
+    ] {
+        let body = format!("user\0ann\0replication\0{value}\0\0");
+        let (packet, _) = session(&packet(3, 0, body.as_bytes())).await;
+        assert_eq!(packet.replication, expected, "{value}");
+    }
+}
+
+#[tokio::test]
 async fn newer_minors_and_unknown_protocol_options_are_negotiated() {
     let plain = b"user\0ann\0\0".as_slice();
     let option = b"user\0ann\0_pq_.x\0on\0\0".as_slice();
@@ -184,7 +200,12 @@ async fn cancel_requests_carry_keys_of_both_protocols() {
     for key_len in [4, 32, 256] {
         let (outcome, reply) = meet(&cancel_packet(key_len), None).await;
         let key = Bytes::from(vec![9; key_len]);
-        assert_eq!(outcome.ok(), Some(Opening::Cancel { pid: 7, key }));
+        let expected = Opening::Cancel {
+            pid: 7,
+            key,
+            forwarded: false,
+        };
+        assert_eq!(outcome.ok(), Some(expected));
         assert_eq!(reply, b"");
     }
 }
@@ -195,6 +216,7 @@ async fn data_behind_an_encryption_request_is_refused_unread() {
     let offer = Some(TlsOffer {
         acceptor: &acceptor,
         required: false,
+        crowded: false,
     });
     for (request, tls) in [(SSL, offer), (SSL, None), (GSSENC, None)] {
         let injected = [request, &packet(3, 0, b"user\0ann\0\0")].concat();
@@ -231,6 +253,7 @@ async fn sessions_need_tls_where_it_is_required_and_cancel_requests_do_not() {
     let offer = Some(TlsOffer {
         acceptor: &acceptor,
         required: true,
+        crowded: false,
     });
     assert_eq!(
         refusal(&packet(3, 0, b"user\0ann\0\0"), offer).await,
@@ -262,7 +285,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(body: Vec<u8>, options: String) {
         let _ = parse_parameters(&body, 0);
-        let _ = parse_cancel(Bytes::from(body));
+        let _ = parse_cancel(Bytes::from(body), false);
         let _ = parse_options(&options);
     }
 

@@ -1,0 +1,350 @@
+//! How clients come in and how the process ends: sockets, certificates, bursts, signals.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use ringway::demo::captive::{CaptiveCluster, Signal, Spec, free_port};
+
+use crate::support::process::{LIMIT, Launch, Process};
+use crate::support::wire::Wire;
+use crate::support::{self, psql, wait_until};
+
+/// One server for all tests here; none of them breaks it.
+pub(crate) fn server() -> &'static CaptiveCluster {
+    static SERVER: std::sync::OnceLock<CaptiveCluster> = std::sync::OnceLock::new();
+    SERVER.get_or_init(|| support::cluster(&Spec::default()))
+}
+
+/// A configuration before [`server`]; `general` and `more` are added to their places.
+pub(crate) fn config(general: &str, more: &str) -> String {
+    let server = server().shards[0].primary.port;
+    format!(
+        "[general]\n{general}\nadmin_users = [\"ringway\"]\n{more}\n\
+         [users.ringway]\nauth = \"trust\"\n\
+         [databases.shop]\nservers = [\"127.0.0.1:{server}\"]\npool_size = 4\n"
+    )
+}
+
+pub(crate) fn start(directory: &Path, name: &str, config: String) -> Process {
+    let process = Launch {
+        directory,
+        name,
+        config,
+        args: &[],
+        env: &[],
+        before: "",
+    }
+    .start();
+    process.wait_for_log("ready");
+    process
+}
+
+/// CancelRequest with what BackendKeyData said.
+pub(crate) fn cancel_request(key_data: &[u8]) -> Vec<u8> {
+    [&80_877_102_u32.to_be_bytes()[..], key_data].concat()
+}
+
+pub(crate) fn wait_for_query(sql: &str) {
+    let quoted = sql.replace('\'', "''");
+    let running = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE query = '{quoted}' AND state = 'active'"
+    );
+    let primary = &server().shards[0].primary;
+    primary.wait_for(&running, "1", LIMIT).unwrap();
+}
+
+#[test]
+fn clients_come_over_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let port = free_port().unwrap();
+    let general = format!(
+        "listen = [\"127.0.0.1:{port}\", \"{}:{port}\"]\nunix_socket_mode = \"0770\"",
+        dir.display()
+    );
+    let config = config(&general, "");
+    let mut process = start(dir, "first", config.clone());
+    let socket = dir.join(format!(".s.PGSQL.{port}"));
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o770);
+    let url = |database: &str| {
+        format!(
+            "host={} port={port} user=ringway dbname={database}",
+            dir.display()
+        )
+    };
+    assert_eq!(psql(&url("shop"), "SELECT 1"), "1");
+    let clients = psql(&url("ringway"), "SHOW CLIENTS");
+    assert!(clients.contains("|unix|"), "{clients}");
+
+    // CancelRequest comes the same way.
+    let (mut wire, frames) = Wire::login_unix(&socket, "ringway", "shop");
+    let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+    wire.query("SELECT pg_sleep(61)");
+    wait_for_query("SELECT pg_sleep(61)");
+    let mut canceller = Wire::connect_unix(&socket);
+    canceller.send_untagged(&cancel_request(&key.body));
+    assert_eq!(canceller.read(), None);
+    assert_eq!(
+        crate::support::wire::digest(&wire.read_to_ready()),
+        "57014 I"
+    );
+
+    // What a killed process leaves behind is no hindrance; a living one is.
+    process.signal(Signal::Kill);
+    process.wait_for_end();
+    assert!(socket.exists());
+    let mut second = start(dir, "second", config.clone());
+    assert_eq!(psql(&url("shop"), "SELECT 2"), "2");
+    let only_unix = config.replace(&format!("\"127.0.0.1:{port}\", "), "");
+    let mut third = Launch {
+        directory: dir,
+        name: "third",
+        config: only_unix,
+        args: &[],
+        env: &[],
+        before: "",
+    }
+    .start();
+    assert!(!third.wait_for_end().success());
+    assert!(third.log().contains("cannot listen on"), "{}", third.log());
+    assert_eq!(psql(&url("shop"), "SELECT 3"), "3");
+    second.signal(Signal::Term);
+    assert!(second.wait_for_end().success());
+    assert!(!socket.exists(), "a process that ends takes its file along");
+}
+
+/// Writes a new certificate that signs itself, and its key.
+fn write_certificate(directory: &Path) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(directory.join("server.crt"), made.cert.pem()).unwrap();
+    std::fs::write(directory.join("server.key"), made.key_pair.serialize_pem()).unwrap();
+}
+
+/// Connects with verify-full against the certificate of now.
+fn verify(directory: &Path, port: u16) -> bool {
+    let url = format!(
+        "host=localhost port={port} user=ringway dbname=shop sslmode=verify-full sslrootcert={}",
+        directory.join("trusted.crt").display()
+    );
+    let output = std::process::Command::new("psql")
+        .args(["-XAtc", "SELECT 1", &url])
+        .output()
+        .unwrap();
+    output.status.success()
+}
+
+fn trust_current(directory: &Path) {
+    std::fs::copy(directory.join("server.crt"), directory.join("trusted.crt")).unwrap();
+}
+
+#[test]
+fn a_new_certificate_is_shown_without_a_restart() {
+    for (watch, hangup) in [(0, true), (1, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path();
+        write_certificate(dir);
+        trust_current(dir);
+        let port = free_port().unwrap();
+        let general = format!("listen = \"127.0.0.1:{port}\"\nwatch_interval_s = {watch}");
+        let tls = "[tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.key\"\n";
+        let mut process = start(dir, "ringway", config(&general, tls));
+        assert!(verify(dir, port));
+        let (mut connected, _) = Wire::login(port, "ringway", "shop");
+        let apply = |process: &mut Process| {
+            if hangup {
+                process.signal(Signal::Hup);
+            }
+        };
+
+        // A certificate that is none changes nothing and says why.
+        let good = std::fs::read(dir.join("server.crt")).unwrap();
+        std::fs::write(dir.join("server.crt"), "nonsense").unwrap();
+        apply(&mut process);
+        process.wait_for_log("the old one stays in force");
+        assert!(process.log().contains("server.crt"), "{}", process.log());
+        assert!(verify(dir, port));
+
+        std::fs::write(dir.join("server.crt"), good).unwrap();
+        write_certificate(dir);
+        trust_current(dir);
+        apply(&mut process);
+        wait_until(LIMIT, "the new certificate", || verify(dir, port));
+        assert_eq!(connected.ask("SELECT 1"), "1 SELECT 1 I");
+    }
+}
+
+/// What became of one client of many.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Served,
+    Refused,
+    Reset,
+}
+
+/// Connects `count` clients at once, each with its startup packet, and waits for all answers.
+fn burst(port: u16, count: usize) -> Vec<Fate> {
+    let body = b"\0\x03\0\0user\0ringway\0database\0shop\0\0";
+    let packet = [&(body.len() as u32 + 4).to_be_bytes()[..], body].concat();
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        let _ = stream.write_all(&packet);
+        streams.push(stream);
+    }
+    let fate = |mut stream: TcpStream| {
+        let mut tag = [0];
+        match stream.read_exact(&mut tag) {
+            Ok(()) if tag == *b"R" => Fate::Served,
+            Ok(()) => Fate::Refused,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("a client hangs"),
+            Err(_) => Fate::Reset,
+        }
+    };
+    streams.into_iter().map(fate).collect()
+}
+
+#[test]
+fn a_burst_of_clients_is_served_or_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    // The clients of this test need open files too.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let count = limit
+        .current
+        .map_or(5_000, |limit| (limit as usize / 2).min(5_000));
+    let general = format!("listen = \"127.0.0.1:{port}\"\nmax_clients = 200");
+    let process = start(directory.path(), "ringway", config(&general, ""));
+    let fates = burst(port, count);
+    let count_of = |wanted: Fate| fates.iter().filter(|fate| **fate == wanted).count();
+    assert_eq!(count_of(Fate::Reset), 0, "of {count}");
+    assert!(count_of(Fate::Served) >= 200, "{}", count_of(Fate::Served));
+    assert!(count_of(Fate::Refused) > 0);
+    let url = format!("host=127.0.0.1 port={port} user=ringway dbname=shop");
+    wait_until(LIMIT, "the clients to be gone", || {
+        let mut psql = std::process::Command::new("psql");
+        let output = psql.args(["-XAtc", "SELECT 1", &url]).output().unwrap();
+        output.status.success()
+    });
+    drop(process);
+}
+
+#[test]
+fn without_open_files_clients_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"");
+    let process = Launch {
+        directory: directory.path(),
+        name: "ringway",
+        config: config(&general, ""),
+        args: &[],
+        env: &[],
+        before: "ulimit -n 60",
+    }
+    .start();
+    process.wait_for_log("ready");
+    assert!(
+        process.log().contains("too few open files"),
+        "{}",
+        process.log()
+    );
+    let fates = burst(port, 200);
+    assert!(fates.contains(&Fate::Served));
+    assert!(fates.contains(&Fate::Refused));
+    let url = format!("host=127.0.0.1 port={port} user=ringway dbname=shop");
+    wait_until(LIMIT, "room", || {
+        let mut psql = std::process::Command::new("psql");
+        let output = psql.args(["-XAtc", "SELECT 1", &url]).output().unwrap();
+        output.status.success()
+    });
+}
+
+/// The status of an HTTP answer.
+pub(crate) fn http_status(port: u16, path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return "refused".to_owned();
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_drain_sends_the_idle_away_and_waits_for_transactions() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let (port, http) = (free_port().unwrap(), free_port().unwrap());
+    let general = format!(
+        "listen = [\"127.0.0.1:{port}\", \"{}:{port}\"]\nhttp_listen = \"127.0.0.1:{http}\"",
+        dir.display()
+    );
+    let mut process = start(dir, "ringway", config(&general, ""));
+    let socket = dir.join(format!(".s.PGSQL.{port}"));
+    let mut busy = vec![
+        Wire::login(port, "ringway", "shop").0,
+        Wire::login_unix(&socket, "ringway", "shop").0,
+    ];
+    for wire in &mut busy {
+        assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+        assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 T");
+    }
+    let mut idle = vec![
+        Wire::login(port, "ringway", "shop").0,
+        Wire::login_unix(&socket, "ringway", "shop").0,
+    ];
+    for wire in &mut idle {
+        assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
+    }
+    // One that has only just come is served once.
+    let (mut newcomer, _) = Wire::login(port, "ringway", "shop");
+    wait_until(LIMIT, "a primary", || http_status(http, "/readyz") == "200");
+    process.signal(Signal::Term);
+    for wire in &mut idle {
+        assert_eq!(
+            wire.read().map(|frame| frame.code()).as_deref(),
+            Some("57P01")
+        );
+        assert_eq!(wire.read(), None);
+    }
+    newcomer.query("SELECT 'welcome'");
+    let answer = crate::support::wire::digest(&newcomer.read_to_ready());
+    assert_eq!(answer, "welcome SELECT 1 I");
+    assert_eq!(http_status(http, "/readyz"), "503");
+    assert!(!socket.exists());
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    for wire in &mut busy {
+        assert_eq!(wire.ask("SELECT 2"), "2 SELECT 1 T");
+        assert!(!process.has_ended());
+        assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+        assert_eq!(
+            wire.read().map(|frame| frame.code()).as_deref(),
+            Some("57P01")
+        );
+    }
+    assert!(process.wait_for_end().success());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"");
+    let mut process = start(directory.path(), "ringway", config(&general, ""));
+    let (mut wire, _) = Wire::login(port, "ringway", "shop");
+    assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+    process.signal(Signal::Term);
+    process.wait_for_log("shutting down");
+    assert!(!process.has_ended());
+    process.signal(Signal::Term);
+    assert!(process.wait_for_end().success());
+    assert_eq!(wire.read(), None);
+}

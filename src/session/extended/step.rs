@@ -1,0 +1,218 @@
+//! What most messages need, done without waiting: what they say is appended to the active server's
+//! outbox. A message that may have to wait for a server is left to its async handler.
+
+use std::sync::Arc;
+
+use planner::plan::{Access, Statement, Target};
+use planner::route::{Execution, Param};
+use planner::{Plan, ShardId, Values};
+
+use super::bind::params_of;
+use super::{Portal, close_shown};
+use crate::backend::server::Expect;
+use crate::error::Error;
+use crate::metrics::RouteKind;
+use crate::session::block::aborted;
+use crate::session::{Prepared, Session};
+use crate::wire::frame::HEADER;
+use crate::wire::frontend::{self, Bind, Execute, Parse};
+use crate::wire::write;
+
+/// How far a message got.
+pub(super) enum Step {
+    Done,
+    /// A Bind that goes to one server, which this session has yet to get.
+    Enlist {
+        shard: ShardId,
+        access: Access,
+        prepared: Arc<Prepared>,
+    },
+    /// Nothing has been done: its async handler must.
+    Waits,
+}
+
+impl Session {
+    /// # Errors
+    /// What is to be told to the client; then all up to Sync is skipped.
+    pub(super) fn step(&mut self, frame: &[u8]) -> Result<Step, Error> {
+        let body = &frame[HEADER..];
+        match frame[0] {
+            b'P' => self.parse(&Parse::read(body)?).map(|()| Step::Done),
+            b'B' => self.step_bind(frame),
+            b'D' => match frontend::Named::read(body, "DESCRIBE")? {
+                frontend::Named::Portal(name) => {
+                    Ok(self.step_portal(name, frame, Expect::Describe, |_| true))
+                }
+                frontend::Named::Statement(_) => Ok(Step::Waits),
+            },
+            b'E' => {
+                let name = Execute::read(body)?.portal;
+                let step = self.step_portal(name, frame, Expect::Execute, |plan| {
+                    is_plain(&plan.statement)
+                });
+                if let Step::Done = step {
+                    self.note_execute();
+                }
+                Ok(step)
+            }
+            b'C' => match frontend::Named::read(body, "CLOSE")? {
+                frontend::Named::Statement(name) => {
+                    self.close_statement(name);
+                    Ok(Step::Done)
+                }
+                frontend::Named::Portal(name) => {
+                    let step = self.step_portal(name, frame, close_shown(), |_| true);
+                    if let Step::Done = step {
+                        self.batch.portals.remove(name);
+                    }
+                    Ok(step)
+                }
+            },
+            _ => Ok(Step::Waits),
+        }
+    }
+
+    /// A message about a portal on the active server, if its statement is `fit` for it.
+    fn step_portal(
+        &mut self,
+        name: &[u8],
+        frame: &[u8],
+        reply: Expect,
+        fit: fn(&Plan) -> bool,
+    ) -> Step {
+        match self.batch.portals.get(name) {
+            Some(Portal::Server { lease, prepared })
+                if self.batch.active == Some(*lease) && fit(&prepared.plan) =>
+            {
+                let index = *lease;
+                self.note_sent(index);
+                self.pass_on(index, frame, reply);
+                Step::Done
+            }
+            Some(
+                Portal::Server { .. }
+                | Portal::Local(_)
+                | Portal::Scatter(_)
+                | Portal::Broadcast(_),
+            )
+            | None => Step::Waits,
+        }
+    }
+
+    /// Sends a client's message to the active server as it is.
+    pub(super) fn pass_on(&mut self, index: usize, frame: &[u8], reply: Expect) {
+        let lease = &mut self.leases[index].lease;
+        lease.conn.outbox.extend_from_slice(frame);
+        lease.expect.push_back(reply);
+    }
+
+    pub(super) fn note_execute(&mut self) {
+        self.batch.executed += 1;
+        self.transaction_start = self.transaction_start.or(self.batch.start);
+    }
+
+    pub(super) fn close_statement(&mut self, name: &[u8]) {
+        // Its Parse may still be owed an answer.
+        self.complete_pending();
+        self.batch.statements.remove(name);
+        self.emit(write::CLOSE_COMPLETE);
+    }
+
+    fn step_bind(&mut self, frame: &[u8]) -> Result<Step, Error> {
+        let body = &frame[HEADER..];
+        let name = Bind::names(body)?.1;
+        self.db.metrics.binds.add(1);
+        let prepared = self.prepared(name)?;
+        if !is_plain(&prepared.plan.statement) {
+            return Ok(Step::Waits);
+        }
+        if self.block.is_failed() {
+            return Err(aborted());
+        }
+        let Some((shard, access)) = self.direct(body, &prepared)? else {
+            return Ok(Step::Waits);
+        };
+        match (self.at_hand(shard, access), self.batch.active) {
+            (None, None) => Ok(Step::Enlist {
+                shard,
+                access,
+                prepared,
+            }),
+            (Some(index), active) if active.is_none_or(|active| active == index) => {
+                self.note_access(index, access);
+                self.bind_at_once(index, frame, prepared)
+            }
+            // The replies of another server come first.
+            (Some(_) | None, _) => Ok(Step::Waits),
+        }
+    }
+
+    /// Where a statement goes that runs on one shard as it stands; `None` for another, and for one
+    /// whose refusal needs more thought.
+    fn direct(&self, body: &[u8], prepared: &Prepared) -> Result<Option<(ShardId, Access)>, Error> {
+        let Prepared {
+            statement,
+            plan,
+            pieces,
+            version: _,
+        } = prepared;
+        let bind;
+        let params: Vec<Param<'_>>;
+        let mut values = Values {
+            sql: &statement.sql,
+            pieces,
+            params: &[],
+        };
+        // Values are read only where something depends on them.
+        if self.db.config.is_sharded() {
+            bind = Bind::read(body)?;
+            params = params_of(&bind, &statement.types).collect();
+            values.params = &params;
+        }
+        if let Target::Refused(_) = plan.target {
+            return Ok(None);
+        }
+        let hints = self.hints.with_leading(&statement.sql)?;
+        let (access, route) = self.decide(plan, values, &hints)?;
+        Ok(match route.execution {
+            Execution::Direct => Some((self.pick_shard(&route.shards), access)),
+            Execution::Merge { .. } | Execution::SumTags | Execution::SameAnswer => None,
+        })
+    }
+
+    /// Sends a Bind to a server that this session has.
+    pub(super) fn bind_at_once(
+        &mut self,
+        index: usize,
+        frame: &[u8],
+        prepared: Arc<Prepared>,
+    ) -> Result<Step, Error> {
+        let (portal, name, rest) = Bind::names(&frame[HEADER..])?;
+        self.db.metrics.routes.increment(RouteKind::Direct);
+        self.batch.active = Some(index);
+        self.note_sent(index);
+        self.bind_on(index, portal, name, rest, prepared);
+        Ok(Step::Done)
+    }
+}
+
+/// Statements that are nothing but their rows: no other part of the session has to know of them.
+fn is_plain(statement: &Statement) -> bool {
+    match statement {
+        Statement::Query | Statement::Insert | Statement::Update | Statement::Delete => true,
+        Statement::Empty
+        | Statement::Ddl { .. }
+        | Statement::Begin { .. }
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Savepoint
+        | Statement::TwoPhase
+        | Statement::Set(_)
+        | Statement::Show(_)
+        | Statement::CopyIn
+        | Statement::CopyOut
+        | Statement::ExplainRoute { .. }
+        | Statement::Other
+        | Statement::Multiple => false,
+    }
+}
