@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringway::backend::connect::{ConnectTarget, connect};
-use ringway::config::{Endpoint, PoolSettings, Secret};
+use ringway::config::{Endpoint, PoolSettings, Secret, ServerSecret};
 use ringway::demo::captive::{Auth, CaptiveCluster, Spec};
 use ringway::metrics::Metrics;
 use ringway::pool::Pool;
@@ -20,7 +20,9 @@ fn target(cluster: &CaptiveCluster, password: Option<&str>) -> ConnectTarget {
         },
         dbname: config.get_dbname().unwrap().to_owned(),
         user: config.get_user().unwrap().to_owned(),
-        password: password.map(|text| Secret(text.to_owned())),
+        secret: password.map_or(ServerSecret::None, |text| {
+            ServerSecret::Password(Secret(text.to_owned()))
+        }),
         tls: None,
         connect_timeout: Duration::from_secs(10),
     }

@@ -143,24 +143,23 @@ fn a_process_that_fails_to_take_over_does_no_harm() {
     let port = free_port().unwrap();
     let run = dir.join("run");
     let general = format!(
-        "listen = \"127.0.0.1:{port}\"\nrun_directory = \"{}\"",
+        "listen = [\"127.0.0.1:{port}\", \"{}:{port}\"]\nrun_directory = \"{}\"",
+        dir.display(),
         run.display()
     );
     let config = config(&general, "");
+    let socket = dir.join(format!(".s.PGSQL.{port}"));
     let mut process = start(dir, "first", config.clone());
     let (mut wire, _) = Wire::login(port, "ringway", "shop");
     // Another address that it cannot have: it ends after it got the sockets.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let more = format!(
-        "[\"127.0.0.1:{port}\", \"{}\"]",
-        taken.local_addr().unwrap()
-    );
-    let broken = config.replace(&format!("\"127.0.0.1:{port}\""), &more);
+    let end = format!(", \"{}\"]\nrun_directory", taken.local_addr().unwrap());
+    let broken = config.replace("]\nrun_directory", &end);
     let mut failed = take_over(dir, "failed", broken);
     assert!(!failed.wait_for_end().success());
     process.wait_for_log("did not; this one goes on");
     assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
-    let (mut other, _) = Wire::login(port, "ringway", "shop");
+    let (mut other, _) = Wire::login_unix(&socket, "ringway", "shop");
     assert_eq!(other.ask("SELECT 1"), "1 SELECT 1 I");
 
     // Without --take-over the second is told what to do.

@@ -117,6 +117,41 @@ fn clients_come_over_a_unix_socket() {
     assert!(!socket.exists(), "a process that ends takes its file along");
 }
 
+#[test]
+fn a_client_of_protocol_3_2_cancels_with_its_long_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"");
+    let _process = start(directory.path(), "ringway", config(&general, ""));
+    let mut wire = Wire::connect(port);
+    let who = [("user", "ringway"), ("database", "shop"), ("_pq_.x", "1")];
+    wire.send_startup(3 << 16 | 2, &who);
+    let frames = wire.read_to_ready();
+    // Our version, and the one option that is not known.
+    let negotiated = frames.iter().find(|frame| frame.tag == b'v').unwrap();
+    assert_eq!(negotiated.body, b"\0\x03\0\x02\0\0\0\x01_pq_.x\0");
+    let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+    assert_eq!(key.body.len(), 4 + 32);
+    wire.query("SELECT pg_sleep(62)");
+    wait_for_query("SELECT pg_sleep(62)");
+    let cancel = |key: &[u8]| {
+        let mut canceller = Wire::connect(port);
+        canceller.send_untagged(&cancel_request(key));
+        assert_eq!(canceller.read(), None);
+    };
+    cancel(&key.body[..8]);
+    cancel(&[&key.body[..], b"x"].concat());
+    let mut forged = key.body.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    cancel(&forged);
+    wait_for_query("SELECT pg_sleep(62)");
+    cancel(&key.body);
+    assert_eq!(
+        crate::support::wire::digest(&wire.read_to_ready()),
+        "57014 I"
+    );
+}
+
 /// Writes a new certificate that signs itself, and its key.
 fn write_certificate(directory: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -175,6 +210,47 @@ fn a_new_certificate_is_shown_without_a_restart() {
         wait_until(LIMIT, "the new certificate", || verify(dir, port));
         assert_eq!(connected.ask("SELECT 1"), "1 SELECT 1 I");
     }
+}
+
+#[test]
+fn a_new_server_ca_is_trusted_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    write_certificate(dir);
+    let cluster = support::cluster(&Spec {
+        tls: Some(ringway::demo::captive::Tls {
+            certificate: dir.join("server.crt"),
+            private_key: dir.join("server.key"),
+        }),
+        ..Spec::default()
+    });
+    trust_current(dir);
+    let right = std::fs::read(dir.join("trusted.crt")).unwrap();
+    write_certificate(dir);
+    trust_current(dir);
+    let port = free_port().unwrap();
+    let config = format!(
+        "[general]\nlisten = \"127.0.0.1:{port}\"\nwatch_interval_s = 0\n\
+         [users.ringway]\nauth = \"trust\"\n\
+         [databases.shop]\nservers = [\"localhost:{}\"]\ncheckout_timeout_ms = 500\n\
+         server_tls = \"verify-full\"\nserver_ca = \"trusted.crt\"\n",
+        cluster.shards[0].primary.port
+    );
+    let mut process = start(dir, "ringway", config);
+    let url = format!("host=127.0.0.1 port={port} user=ringway dbname=shop");
+    let works = || {
+        let mut psql = std::process::Command::new("psql");
+        let output = psql.args(["-XAtc", "SELECT 1", &url]).output().unwrap();
+        output.status.success()
+    };
+    assert!(
+        !works(),
+        "another authority signed the server's certificate"
+    );
+    // The same name, and the configuration file is as it was.
+    std::fs::write(dir.join("trusted.crt"), right).unwrap();
+    process.signal(Signal::Hup);
+    wait_until(LIMIT, "the server", works);
 }
 
 /// What became of one client of many.
@@ -236,6 +312,34 @@ fn a_burst_of_clients_is_served_or_refused() {
 }
 
 #[test]
+fn a_full_process_that_is_flooded_does_without_handshakes() {
+    let directory = tempfile::tempdir().unwrap();
+    write_certificate(directory.path());
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"\nmax_clients = 5");
+    let tls = "[tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.key\"\n";
+    let _process = start(directory.path(), "ringway", config(&general, tls));
+    let _clients: Vec<_> = (0..5)
+        .map(|_| Wire::login(port, "ringway", "shop"))
+        .collect();
+    // Each asks for TLS and then says nothing more.
+    let mut answers = Vec::new();
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        let mut wire = Wire::connect(port);
+        wire.send_untagged(&80_877_103_u32.to_be_bytes());
+        answers.push(wire.read_byte());
+        flood.push(wire);
+    }
+    assert_eq!(answers[0], b'S', "one client alone is told through TLS");
+    assert_eq!(answers[99], b'E');
+    // A CancelRequest is no client.
+    let mut canceller = Wire::connect(port);
+    canceller.send_untagged(&cancel_request(&[0; 8]));
+    assert_eq!(canceller.read(), None);
+}
+
+#[test]
 fn without_open_files_clients_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port().unwrap();
@@ -264,6 +368,21 @@ fn without_open_files_clients_are_refused() {
         let output = psql.args(["-XAtc", "SELECT 1", &url]).output().unwrap();
         output.status.success()
     });
+}
+
+#[test]
+fn who_says_nothing_is_disconnected() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"\nlogin_timeout_s = 1");
+    let _process = start(directory.path(), "ringway", config(&general, ""));
+    let mut silent = Wire::connect(port);
+    let mut slow = Wire::connect(port);
+    slow.send_bytes(&[0, 0, 0]);
+    let (mut quick, _) = Wire::login(port, "ringway", "shop");
+    assert_eq!(silent.read(), None);
+    assert_eq!(slow.read(), None);
+    assert_eq!(quick.ask("SELECT 1"), "1 SELECT 1 I");
 }
 
 /// The status of an HTTP answer.

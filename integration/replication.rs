@@ -5,7 +5,6 @@ use std::process::{Command, Output, Stdio};
 
 use ringway::demo::captive::{CaptiveCluster, Programs, Spec};
 
-use crate::sessions::pooler;
 use crate::support::process::LIMIT;
 use crate::support::wire::{Wire, digest};
 use crate::support::{self, Ringway, psql, wait_until};
@@ -31,8 +30,9 @@ fn succeed(output: Output) {
 /// The databases in the modes that matter.
 fn start(cluster: &CaptiveCluster) -> Ringway {
     let server = cluster.shards[0].primary.port;
-    let more = format!(
-        "[databases.replication]\ndbname = \"shop\"\nservers = [\"127.0.0.1:{server}\"]\n\
+    let databases = format!(
+        "[databases.shop]\nservers = [\"127.0.0.1:{server}\"]\n\
+         [databases.replication]\ndbname = \"shop\"\nservers = [\"127.0.0.1:{server}\"]\n\
          pool_mode = \"session\"\n\
          [databases.two]\n\
          [[databases.two.shards]]\nname = \"a\"\nservers = [\"127.0.0.1:{server}\"]\n\
@@ -40,7 +40,12 @@ fn start(cluster: &CaptiveCluster) -> Ringway {
          [[databases.two.shards]]\nname = \"b\"\nservers = [\"127.0.0.1:{server}\"]\n\
          dbname = \"postgres\"\n"
     );
-    pooler(cluster, &more)
+    Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
+             [users.ringway]\nauth = \"trust\"\n{databases}"
+        )
+    })
 }
 
 /// Ends a program that goes on for ever.
@@ -104,8 +109,14 @@ fn postgresqls_programs_replicate_through_ringway() {
                      WHERE application_name = 'walker' AND state = 'streaming'";
     primary.wait_for(streaming, "1", LIMIT).unwrap();
     wait_until(LIMIT, "WAL to arrive", || size(&at("wal")) > 0);
-    let admin = psql(&url(&ringway, "replication"), "SELECT 1");
-    assert_eq!(admin, "1", "statements go on beside it");
+    let statement = psql(&url(&ringway, "replication"), "SELECT 1");
+    assert_eq!(statement, "1", "statements go on beside it");
+    for table in ["SHOW CLIENTS", "SHOW SERVERS"] {
+        let rows = psql(&url(&ringway, "ringway"), table);
+        assert!(rows.contains("replication|"), "{table}: {rows}");
+        let row = rows.lines().find(|row| row.ends_with("|replication"));
+        assert!(row.is_some_and(|row| row.contains("walker")), "{rows}");
+    }
     drop(receiver);
     // Its server goes with the client.
     primary

@@ -2,11 +2,12 @@
 //!
 //! The replies in a file are those of bare PostgreSQL; each trace also runs through Ringway with
 //! one shard and with two, and must get the same. `REWRITE=1` writes the files anew from what
-//! PostgreSQL answers, `TRACE=name` runs one alone. See traces/README.md for the format.
+//! PostgreSQL answers, `TRACE=name` runs one alone, `FOUND=directory` keeps every replay there. See traces/README.md for the format.
 
 mod message;
 mod reply;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -83,82 +84,144 @@ impl Trace {
         for line in self.text.lines() {
             player.line(line);
         }
-        player.read_owed();
-        player.out
+        player.read_sent();
+        std::mem::take(&mut player.out)
     }
 }
 
 /// One replay under way.
 struct Player {
-    wire: Wire,
+    port: u16,
+    /// By the digit their lines begin with; the first has none.
+    clients: BTreeMap<char, Client>,
     out: String,
+}
+
+struct Client {
+    wire: Wire,
     /// Messages not yet sent: those that follow each other leave in one write.
     batch: Vec<u8>,
     /// ReadyForQuery still to come for what was sent.
     owed: usize,
-    /// What to read up to, if the trace says so.
-    until: Option<Vec<String>>,
 }
+
+/// How far a batch's replies are read.
+enum Until<'a> {
+    Ready,
+    Names(&'a str),
+    /// They are left for later.
+    Later,
+}
+
+const FIRST: char = '1';
 
 impl Player {
     fn new(port: u16) -> Self {
-        let (wire, _) = Wire::login(port, USER, DATABASE);
         Self {
-            wire,
+            port,
+            clients: BTreeMap::new(),
             out: String::new(),
-            batch: Vec::new(),
-            owed: 0,
-            until: None,
         }
     }
 
     fn line(&mut self, line: &str) {
-        if line.starts_with('<') {
+        let (who, text) = match line.strip_prefix(|c: char| c.is_ascii_digit()) {
+            Some(rest) => (line.chars().next().unwrap(), rest),
+            None => (FIRST, line),
+        };
+        if text.starts_with('<') {
             return;
         }
-        if let Some(text) = line.strip_prefix("> ") {
+        let later = text.trim() == "later";
+        if let Some(text) = text.strip_prefix("> ") {
             let message = message::Message::parse(text);
-            self.batch.extend_from_slice(&message.bytes);
-            self.owed += usize::from(message.wants_ready);
-        } else if let Some(names) = line.strip_prefix("until ") {
-            self.until = Some(names.split_whitespace().map(str::to_owned).collect());
-        } else if !self.batch.is_empty() {
+            let client = self.client(who);
+            client.batch.extend_from_slice(&message.bytes);
+            client.owed += usize::from(message.wants_ready);
+        } else if let Some(names) = text.trim_start().strip_prefix("until ") {
+            let _ = writeln!(self.out, "{line}");
+            return self.read(who, Until::Names(names));
+        } else if later {
+            let _ = writeln!(self.out, "{line}");
+            return self.read(who, Until::Later);
+        } else {
             // A blank line or a comment ends a batch.
-            self.read_owed();
+            self.read_sent();
         }
         let _ = writeln!(self.out, "{line}");
-        if self.until.is_some() {
-            self.read_owed();
+    }
+
+    fn client(&mut self, who: char) -> &mut Client {
+        self.clients.entry(who).or_insert_with(|| Client {
+            wire: Wire::login(self.port, USER, DATABASE).0,
+            batch: Vec::new(),
+            owed: 0,
+        })
+    }
+
+    /// Reads what the batches that a line ended are answered.
+    fn read_sent(&mut self) {
+        let sent = |(who, client): (&char, &Client)| (!client.batch.is_empty()).then_some(*who);
+        for who in self.clients.iter().filter_map(sent).collect::<Vec<_>>() {
+            self.read(who, Until::Ready);
         }
     }
 
-    /// Sends the batch and writes down what comes back.
-    fn read_owed(&mut self) {
-        let _ = self.wire.try_send(&std::mem::take(&mut self.batch));
-        let mut frames: Vec<Frame> = Vec::new();
-        match self.until.take() {
-            Some(names) => {
-                for name in names {
-                    self.read_until(&name, &mut frames);
+    /// Sends a client's batch and writes down what comes back.
+    fn read(&mut self, who: char, until: Until<'_>) {
+        let client = self.client(who);
+        let batch = std::mem::take(&mut client.batch);
+        let _ = client.wire.try_send(&batch);
+        let mut frames = Vec::new();
+        let mut open = true;
+        match until {
+            Until::Later => return,
+            Until::Names(names) => {
+                for name in names.split_whitespace() {
+                    open = open && client.read_until(name, &mut frames);
                 }
-                self.owed = 0;
+                client.owed = 0;
             }
-            None => {
-                while self.owed > 0 {
-                    self.read_until("ReadyForQuery", &mut frames);
+            Until::Ready => {
+                while open && client.owed > 0 {
+                    open = client.read_until("ReadyForQuery", &mut frames);
                 }
             }
         }
-        self.out.push_str(&reply::describe(&frames));
+        let mut replies = reply::describe(&frames);
+        if !open {
+            client.owed = 0;
+            replies.push_str("< closed\n");
+        }
+        for line in replies.lines() {
+            let prefix = if who == FIRST {
+                String::new()
+            } else {
+                who.to_string()
+            };
+            let _ = writeln!(self.out, "{prefix}{line}");
+        }
     }
+}
 
-    fn read_until(&mut self, name: &str, frames: &mut Vec<Frame>) {
+impl Drop for Player {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let lines: Vec<_> = self.out.lines().collect();
+            eprintln!(
+                "--- up to\n{}",
+                lines[lines.len().saturating_sub(12)..].join("\n")
+            );
+        }
+    }
+}
+
+impl Client {
+    /// False when the server has closed.
+    fn read_until(&mut self, name: &str, frames: &mut Vec<Frame>) -> bool {
         loop {
             let Some(frame) = self.wire.read() else {
-                self.owed = 0;
-                let _ = writeln!(self.out, "{}< closed", reply::describe(frames));
-                frames.clear();
-                return;
+                return false;
             };
             if frame.tag == b'Z' {
                 self.owed = self.owed.saturating_sub(1);
@@ -167,7 +230,7 @@ impl Player {
             frames.push(frame);
             // Nothing follows the last ReadyForQuery, whatever the trace had hoped for.
             if found || (self.owed == 0 && frames.last().is_some_and(|f| f.tag == b'Z')) {
-                return;
+                return true;
             }
         }
     }
@@ -188,11 +251,11 @@ fn servers(shards: usize, replicas: usize) -> CaptiveCluster {
     cluster
 }
 
-/// The configuration of a Ringway before `cluster`, with fewer connections than there are traces.
+/// The configuration of a Ringway before `cluster`, with fewer connections than there are clients.
 fn config(cluster: &CaptiveCluster, port: u16) -> String {
     let mut toml = format!(
         "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.{USER}]\nauth = \"trust\"\n\
-         [databases.{DATABASE}]\npool_size = 3\nreads = {{ split = true }}\n"
+         [databases.{DATABASE}]\npool_size = 6\nreads = {{ split = true }}\n"
     );
     if cluster.shards.len() > 1 {
         let _ = writeln!(toml, "[databases.{DATABASE}.tables]");
@@ -256,6 +319,12 @@ fn difference(expected: &str, found: &str) -> Option<String> {
 }
 
 fn check(replays: Vec<(&Trace, String)>, target: Target) {
+    if let Some(directory) = std::env::var_os("FOUND") {
+        for (trace, found) in &replays {
+            let name = format!("{}.{target:?}", trace.name());
+            std::fs::write(Path::new(&directory).join(name), found).unwrap();
+        }
+    }
     let failures: Vec<_> = replays
         .into_iter()
         .filter_map(|(trace, found)| {

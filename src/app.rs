@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::admin::Shutdown;
-use crate::config::{self, Config, ServerUser};
+use crate::config::{self, Config, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
@@ -135,6 +135,7 @@ async fn control(
     if let Some(predecessor) = predecessor {
         // On another thread: clients come here already.
         let _ = tokio::task::spawn_blocking(move || predecessor.dismiss()).await;
+        doors.adopt()?;
     }
     systemd::ready();
     let listen: Vec<_> = general.listen.iter().map(ToString::to_string).collect();
@@ -245,10 +246,6 @@ fn build(
     old: Option<&Directory>,
     metrics: &Arc<Metrics>,
 ) -> Result<Directory, Error> {
-    let authenticators = match old {
-        None => Authenticators::new(&config.users)?,
-        Some(old) => old.authenticators.reload(&config.users)?,
-    };
     let tls = config.tls.as_ref().map(startup::tls_acceptor).transpose()?;
     let ledger = old.map_or_else(Arc::default, |old| Arc::clone(&old.ledger));
     let start = starter(&config, metrics, &ledger);
@@ -264,6 +261,8 @@ fn build(
         Some(template) => Some(wildcard(template, old, start)?),
         None => None,
     };
+    let known = old.map(|old| &old.authenticators);
+    let authenticators = Authenticators::new(&config, &databases, known);
     // Nothing can fail any more: what the process goes by may change.
     let general = &config.general;
     ledger.apply(config.users.values(), general.max_user_connections);
@@ -290,7 +289,14 @@ fn starter(config: &Config, metrics: &Arc<Metrics>, ledger: &Arc<Ledger>) -> Arc
     let control = tokio::runtime::Handle::current();
     Arc::new(move |database| {
         let _entered = control.enter();
-        Database::start(database, &fallback, plan_cache_bytes, &metrics, &ledger).map(Arc::new)
+        Database::start(
+            database,
+            fallback.as_ref(),
+            plan_cache_bytes,
+            &metrics,
+            &ledger,
+        )
+        .map(Arc::new)
     })
 }
 
@@ -336,26 +342,29 @@ fn wildcard(
     })
 }
 
-/// Who watches the servers when the configuration names nobody: the first user with a password.
-fn fallback_user(config: &Config) -> ServerUser {
-    let with_password = config.users.values().find_map(|user| match &user.auth {
-        config::ClientAuth::Password(secret) => Some(ServerUser {
-            name: user.name.clone(),
-            password: Some(secret.clone()),
-        }),
-        config::ClientAuth::Trust | config::ClientAuth::Verifier(_) => None,
-    });
-    let first = || {
-        config
-            .users
-            .keys()
-            .next()
-            .cloned()
-            .unwrap_or_else(|| "postgres".to_owned())
+/// Who watches the servers when the configuration names nobody: the first user with a password,
+/// else the first who needs none. `None` where passwords are only known as hashes.
+fn fallback_user(config: &Config) -> Option<ServerUser> {
+    let of = |user: &config::User| match (&user.secret, user.method) {
+        (config::StoredSecret::Plain(secret), _) => Some(ServerSecret::Password(secret.clone())),
+        (config::StoredSecret::None, config::Method::Trust) => Some(ServerSecret::None),
+        (
+            config::StoredSecret::None
+            | config::StoredSecret::Md5(_)
+            | config::StoredSecret::Scram(_),
+            _,
+        ) => None,
     };
-    with_password.unwrap_or_else(|| ServerUser {
-        name: first(),
-        password: None,
+    let users = || config.users.values();
+    let with_password = users().find_map(|user| {
+        let secret = of(user).filter(|secret| !secret.is_none())?;
+        Some((user, secret))
+    });
+    let (user, secret) =
+        with_password.or_else(|| users().find_map(|user| Some((user, of(user)?))))?;
+    Some(ServerUser {
+        name: user.name.clone(),
+        secret,
     })
 }
 

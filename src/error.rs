@@ -148,14 +148,31 @@ impl From<planner::Refusal> for Error {
     }
 }
 
+/// For logs, where it has to stay one line: names in it may be a stranger's.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (SQLSTATE {})", self.message, self.code)?;
+        let message = escape_controls(&self.message);
+        write!(f, "{message} (SQLSTATE {})", self.code)?;
         if let Some(detail) = &self.detail {
-            write!(f, "; {detail}")?;
+            write!(f, "; {}", escape_controls(detail))?;
         }
         Ok(())
     }
+}
+
+/// The text with line feeds and other control characters written out.
+pub fn escape_controls(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c.is_control() {
+            true => escaped.extend(c.escape_default()),
+            false => escaped.push(c),
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 impl std::error::Error for Error {}

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -33,6 +33,14 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Stream {
+    /// Connects to a server; a host that starts with `/` is a directory of a Unix socket.
+    pub async fn connect(host: &str, port: u16) -> io::Result<Self> {
+        match host.starts_with('/') {
+            true => Self::connect_unix(format!("{host}/.s.PGSQL.{port}")).await,
+            false => Self::connect_tcp(host, port).await,
+        }
+    }
+
     /// Connects over TCP, trying every address that `host` resolves to.
     pub async fn connect_tcp(host: &str, port: u16) -> io::Result<Self> {
         let tcp = TcpStream::connect((host, port)).await?;
@@ -86,6 +94,22 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => Ok(tcp),
             Self::Unix(_) | Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The certificate at the other end, if it showed one; it was verified then.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Tls(s) => s.get_ref().1.peer_certificates()?.first(),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
+    /// The operating system's user at the other end of a Unix socket.
+    pub fn peer_uid(&self) -> Option<u32> {
+        match self {
+            Self::Unix(s) => s.peer_cred().ok().map(|peer| peer.uid()),
+            Self::Tcp(_) | Self::Tls(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -40,8 +41,8 @@ impl Frame {
 }
 
 /// What a connection is made of.
-trait Bytes: Read + Write + Send {}
-impl<T: Read + Write + Send> Bytes for T {}
+trait Bytes: Read + Write + AsFd + Send {}
+impl<T: Read + Write + AsFd + Send> Bytes for T {}
 
 pub struct Wire {
     stream: Box<dyn Bytes>,
@@ -81,6 +82,26 @@ impl Wire {
         let frames = self.read_to_ready();
         assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
         (self, frames)
+    }
+
+    /// How long an answer may take from now on.
+    pub fn set_limit(&self, limit: Duration) {
+        self.socket().set_read_timeout(Some(limit)).unwrap();
+    }
+
+    /// Has the connection end as in a crash: with RST, whatever is under way.
+    pub fn reset_on_close(&self) {
+        self.socket().set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Says that nothing more comes.
+    pub fn finish_sending(&self) {
+        // The server may have ended it first.
+        let _ = self.socket().shutdown(std::net::Shutdown::Write);
+    }
+
+    fn socket(&self) -> socket2::SockRef<'_> {
+        socket2::SockRef::from(&self.stream)
     }
 
     pub fn send_startup(&mut self, version: u32, params: &[(&str, &str)]) {
@@ -205,6 +226,12 @@ impl Frame {
             _ => None,
         }
     }
+}
+
+/// The body of a CancelRequest that stops what the session does whose login brought `frames`.
+pub fn cancel_request(frames: &[Frame]) -> Vec<u8> {
+    let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+    [&80_877_102u32.to_be_bytes()[..], &key.body].concat()
 }
 
 /// Parse, without parameter types.

@@ -43,6 +43,9 @@ impl Message {
             "CopyDone" => (b'c', vec![]),
             "CopyFail" => (b'f', cstr(&args.bytes())),
             "FunctionCall" => (b'F', function_call(&mut args)),
+            "Terminate" => (b'X', vec![]),
+            // Any tag with any body, for what no driver would send.
+            "Frame" => (args.bytes()[0], args.bytes()),
             other => panic!("unknown message {other}: {line}"),
         };
         assert!(args.tokens.next().is_none(), "too many words: {line}");

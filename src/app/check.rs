@@ -115,7 +115,7 @@ async fn live(config: Config) -> Result<Vec<Finding>, Error> {
     for db in databases {
         first_look(&db).await;
         let name = &db.config.name;
-        let found = servers(&db, &fallback).await.into_iter();
+        let found = servers(&db, fallback.as_ref()).await.into_iter();
         let found = found.chain(primaries(&db)).chain(schema(&db));
         findings.extend(found.map(|finding| Finding {
             text: format!("{name}: {}", finding.text),
@@ -130,7 +130,8 @@ fn start(config: &Config, name: &str) -> Result<Database, Error> {
     let database = Arc::clone(&config.databases[name]);
     let bytes = config.general.plan_cache_bytes;
     let ledger = Arc::default();
-    Database::start(database, &fallback_user(config), bytes, &metrics, &ledger)
+    let fallback = fallback_user(config);
+    Database::start(database, fallback.as_ref(), bytes, &metrics, &ledger)
 }
 
 /// Waits until every server was asked and the schema was read; servers that do not answer in time
@@ -140,14 +141,17 @@ async fn first_look(db: &Database) {
     let _ = net::timeout(limit, db.cluster.first_poll()).await;
 }
 
-async fn servers(db: &Database, fallback: &ServerUser) -> Vec<Finding> {
-    let user = db.config.server_user.as_ref().unwrap_or(fallback);
+async fn servers(db: &Database, fallback: Option<&ServerUser>) -> Vec<Finding> {
+    let user = db.config.server_user.as_ref().or(fallback);
     let mut findings = Vec::new();
     for ((shard, endpoint), state) in db.servers().zip(db.cluster.replica_snapshot()) {
-        let found = standing(&state);
+        let found = standing(&state, db.cluster.is_watched());
         let is_usable = found.kind != Kind::Mistake;
         findings.push(found);
-        if is_usable && let Err(error) = log_in(db, shard, endpoint, user).await {
+        let Some(user) = user.filter(|_| is_usable) else {
+            continue;
+        };
+        if let Err(error) = log_in(db, shard, endpoint, user).await {
             findings.push(Finding::mistake(format!(
                 "server {} does not let user \"{}\" in: {error}",
                 state.endpoint, user.name
@@ -167,7 +171,7 @@ async fn log_in(
     db.pool(shard, endpoint, user)?.checkout().await.map(drop)
 }
 
-fn standing(state: &ReplicaState) -> Finding {
+fn standing(state: &ReplicaState, is_watched: bool) -> Finding {
     let server = format!(
         "server {} of shard \"{}\"",
         state.endpoint, state.shard_name
@@ -177,6 +181,12 @@ fn standing(state: &ReplicaState) -> Finding {
         |lag| format!("{} ms behind", lag.as_millis()),
     );
     match state.standing {
+        Standing::Primary if !is_watched => Finding {
+            kind: Kind::Notice,
+            text: format!(
+                "{server} can be reached; no password is known that Ringway itself could ask it with"
+            ),
+        },
         Standing::Primary => Finding::fine(format!("{server} is the primary")),
         Standing::Fresh => Finding::fine(format!("{server} is a replica, {lag}")),
         Standing::Lagging => Finding {

@@ -51,11 +51,15 @@ pub struct Doors(Mutex<Sockets>);
 struct Sockets {
     clients: Vec<Door>,
     http: Option<(Socket, Owner)>,
+    /// Another process has them too, and may be about to take over.
+    lent: bool,
 }
 
 struct Door {
+    address: ListenAddress,
     listener: Arc<Listener>,
     owner: Owner,
+    /// Of a Unix socket, once it is ours to remove.
     file: Option<SocketFile>,
 }
 
@@ -68,12 +72,16 @@ impl Doors {
     pub fn open(general: &General, mut passed: Vec<Passed>) -> Result<Self, Error> {
         let mut sockets = Sockets::default();
         for address in &general.listen {
-            let found = find_or_bind(address, general, &mut passed)?;
-            sockets.clients.push(Door::new(address, found)?);
+            sockets.clients.push(match find(address, &mut passed) {
+                Some(found) => Door::new(address, found)?,
+                None => Door::new(address, bind(address, general)?)?.with_file()?,
+            });
         }
-        if let Some(address) = general.http_listen {
-            let Passed { socket, owner } =
-                find_or_bind(&ListenAddress::Tcp(address), general, &mut passed)?;
+        if let Some(address) = general.http_listen.map(ListenAddress::Tcp) {
+            let Passed { socket, owner } = match find(&address, &mut passed) {
+                Some(found) => found,
+                None => bind(&address, general)?,
+            };
             sockets.http = Some((socket, owner));
         }
         for left in passed {
@@ -116,12 +124,25 @@ impl Doors {
             .map_err(|error| cannot("serve HTTP", &error))
     }
 
-    /// All sockets once more, for the process that takes over.
+    /// The process that had these sockets lets nobody in any more: their files are ours.
+    ///
+    /// # Errors
+    /// A file that is not there any more.
+    pub fn adopt(&self) -> Result<(), Error> {
+        let mut sockets = self.sockets();
+        let doors = std::mem::take(&mut sockets.clients).into_iter();
+        sockets.clients = doors.map(Door::with_file).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// All sockets once more, for a process that is to take over. From now on their files are left
+    /// alone, until [`Self::take_back`].
     ///
     /// # Errors
     /// What the system says.
-    pub fn copies(&self) -> io::Result<Vec<Passed>> {
-        let sockets = self.sockets();
+    pub fn lend(&self) -> io::Result<Vec<Passed>> {
+        let mut sockets = self.sockets();
+        sockets.lent = true;
         let clients = sockets.clients.iter();
         let clients = clients.map(|door| (SockRef::from(&*door.listener), door.owner));
         let http = sockets.http.iter();
@@ -135,11 +156,24 @@ impl Doors {
             .collect()
     }
 
+    /// The process that was to take over did not.
+    pub fn take_back(&self) {
+        self.sockets().lent = false;
+    }
+
     /// Lets no client in any more, and removes the files of sockets: who finds none is refused, and
     /// not lost. Returns the sockets for a last look at who waits there.
     pub fn close(&self) -> Vec<Arc<Listener>> {
-        let doors = std::mem::take(&mut self.sockets().clients);
-        doors.into_iter().map(|door| door.listener).collect()
+        let mut sockets = self.sockets();
+        let lent = sockets.lent;
+        let doors = sockets.clients.drain(..);
+        let listener = |door: Door| {
+            if let Some(file) = door.file.filter(|_| lent) {
+                file.leave();
+            }
+            door.listener
+        };
+        doors.map(listener).collect()
     }
 
     /// The same when another process has the sockets: their files stay.
@@ -152,31 +186,31 @@ impl Doors {
 
 impl Door {
     fn new(address: &ListenAddress, found: Passed) -> Result<Self, Error> {
-        let Passed { socket, owner } = found;
-        let file = match (address.socket_file(), owner) {
-            (Some(path), Owner::Ringway) => Some(SocketFile::of(path)),
-            (Some(_), Owner::Systemd) | (None, _) => None,
-        };
-        let opened = file.transpose().and_then(|file| {
-            let listener = Arc::new(Listener::new(socket)?);
-            Ok(Self {
-                listener,
-                owner,
-                file,
-            })
-        });
-        opened.map_err(|error| cannot_listen(address, &error))
+        let listener = Listener::new(found.socket);
+        Ok(Self {
+            listener: Arc::new(listener.map_err(|error| cannot_listen(address, &error))?),
+            address: address.clone(),
+            owner: found.owner,
+            file: None,
+        })
+    }
+
+    /// With the file of its socket, if it has one that is Ringway's to remove.
+    fn with_file(mut self) -> Result<Self, Error> {
+        if let (Some(path), Owner::Ringway) = (self.address.socket_file(), self.owner) {
+            let file = SocketFile::of(path);
+            self.file = Some(file.map_err(|error| cannot_listen(&self.address, &error))?);
+        }
+        Ok(self)
     }
 }
 
-fn find_or_bind(
-    address: &ListenAddress,
-    general: &General,
-    passed: &mut Vec<Passed>,
-) -> Result<Passed, Error> {
-    if let Some(at) = passed.iter().position(|p| is_at(&p.socket, address)) {
-        return Ok(passed.swap_remove(at));
-    }
+fn find(address: &ListenAddress, passed: &mut Vec<Passed>) -> Option<Passed> {
+    let at = passed.iter().position(|p| is_at(&p.socket, address))?;
+    Some(passed.swap_remove(at))
+}
+
+fn bind(address: &ListenAddress, general: &General) -> Result<Passed, Error> {
     let socket = match (address, address.socket_file()) {
         (_, Some(file)) => bind_unix(&file, general.unix_socket_mode),
         (ListenAddress::Tcp(address), None) => bind_tcp(*address, general.reuse_port),

@@ -116,17 +116,16 @@ async fn answer(
     if shared.is_stopping() {
         return Ok(());
     }
-    let copies = doors.copies()?;
+    let copies = doors.lend()?;
     let sockets: Vec<_> = copies.iter().map(|passed| passed.socket.as_fd()).collect();
     let about: Vec<u8> = copies.iter().map(|passed| passed.owner.byte()).collect();
-    timeout(PROMPT, send_sockets(&stream, &sockets, &about)).await??;
+    let lent = timeout(PROMPT, send_sockets(&stream, &sockets, &about)).await;
+    let lent = lent.is_ok_and(|sent| sent.is_ok());
     // A process that ends instead of starting closes the connection.
-    match timeout(START, stream.read_u8()).await {
-        Ok(Ok(READY)) => {}
-        Ok(_) | Err(_) => {
-            tracing::warn!("a process that was to take over did not; this one goes on");
-            return Ok(());
-        }
+    if !lent || !matches!(timeout(START, stream.read_u8()).await, Ok(Ok(READY))) {
+        doors.take_back();
+        tracing::warn!("a process that was to take over did not; this one goes on");
+        return Ok(());
     }
     let (gone, is_gone) = oneshot::channel();
     if dismissals.send(gone).await.is_ok() && is_gone.await.is_ok() {

@@ -16,7 +16,7 @@ use crate::cluster::{EndpointId, Standing};
 use crate::config::{self, PoolMode, Shard};
 use crate::executor::database::Database;
 use crate::net::Instant;
-use crate::session::{ClientInfo, ClientState, Directory};
+use crate::session::{ClientInfo, ClientState, Directory, replication};
 
 /// The table as it is now.
 pub fn table(live: &Live, show: Show) -> Table {
@@ -166,6 +166,15 @@ impl Look {
                     self.server(&db, server, client)
                 }));
             }
+        }
+        for client in &self.clients {
+            let db = self.directory.databases.get(&client.database);
+            let Some(db) = db.filter(|_| self.pinned(client) == Some(replication::PINNED)) else {
+                continue;
+            };
+            // In no pool.
+            let servers = client.cancel.servers();
+            rows.extend(servers.iter().map(|one| self.server(db, one, Some(client))));
         }
         rows.sort_by_key(|row| (row.connection.connected_at, row.connection.id));
         rows

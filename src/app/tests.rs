@@ -136,7 +136,7 @@ async fn a_new_password_gets_a_new_pool() {
     let db = Sample::new().database();
     let user = |password: &str| ServerUser {
         name: "app".into(),
-        password: Some(config::Secret(password.into())),
+        secret: config::ServerSecret::Password(config::Secret(password.into())),
     };
     let (shard, server) = db.servers().next().unwrap();
     let pool = |password| db.pool(shard, server, &user(password)).unwrap();

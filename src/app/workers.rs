@@ -123,19 +123,23 @@ fn work(
 }
 
 async fn serve_client(stream: Stream, arriving: Arriving, live: Arc<Live>) {
-    // Boxed: logging in takes far more room than the session that lasts.
-    let arrival = Box::pin(arrive(stream, &live.shared)).await;
-    if let Arrival::Session(_, registration) | Arrival::Admin { registration, .. } = &arrival {
-        // One or the other is seen by who waits for the last client.
-        registration.info.set(ClientState::Idle);
-    }
-    drop(arriving);
-    match arrival {
+    // Boxed: what does not last takes far more room than the session that does.
+    match Box::pin(welcome(stream, arriving, &live)).await {
         Arrival::Over => {}
         Arrival::Session(session, _registration) => session.run().await,
-        Arrival::Replication(relay, _registration) => relay.run().await,
+        Arrival::Replication(relay, _registration) => Box::pin(relay.run()).await,
         Arrival::Admin { conn, registration } => {
             Box::pin(live.serve_admin(conn, registration)).await;
         }
     }
+}
+
+/// Who waits for the last client sees a new one at any moment: while it arrives, or logged in.
+async fn welcome(stream: Stream, arriving: Arriving, live: &Live) -> Arrival {
+    let arrival = arrive(stream, &live.shared).await;
+    if let Arrival::Session(_, registration) | Arrival::Admin { registration, .. } = &arrival {
+        registration.info.set(ClientState::Idle);
+    }
+    drop(arriving);
+    arrival
 }

@@ -3,17 +3,21 @@
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect::{dial, lost, unreachable};
-use super::server::Identity;
+use super::server::Server;
 use crate::config::Endpoint;
 use crate::error::Result;
 use crate::net::{self, Stream, TlsConnector};
+use crate::wire::conn::Conn;
 use crate::wire::startup::FORWARDED_CANCEL;
+use crate::wire::{frame, write};
 
 const CANCEL_REQUEST: (u16, u16) = (1234, 5678);
 
@@ -89,16 +93,65 @@ async fn send(mut stream: Stream, code: (u16, u16), pid: i32, key: &[u8]) -> std
     Ok(())
 }
 
-/// How long a cancel request that nobody waits for may take.
-const UNATTENDED: Duration = Duration::from_secs(5);
+/// How long a server may take to stop before it is asked again. A request that comes before its
+/// statement has begun has no effect, and some statements take a while to notice one.
+const PATIENCE: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
 
-/// Cancels what a server does for a client that is gone, without waiting for it.
-pub fn spawn(server: &Identity, tls: Option<&TlsConnector>) {
-    let (endpoint, tls) = (server.endpoint.clone(), tls.cloned());
-    let (pid, key) = (server.pid, server.cancel_key.clone());
-    tokio::spawn(async move {
-        if let Err(error) = cancel(&endpoint, tls.as_ref(), pid, &key, UNATTENDED).await {
+/// Stops what a server does for a client that is gone, on a connection that is not used again.
+/// Closing it alone would not: the server notices only when it next reads or writes.
+pub async fn stop(server: &mut Server, tls: Option<TlsConnector>) {
+    // A server that waits for us, for COPY data or the rest of a message, does notice.
+    if server.copy_in || !server.conn.outbox.is_empty() {
+        return;
+    }
+    let identity = Arc::clone(&server.identity);
+    identity.activity.resetting.store(true, Relaxed);
+    let (mut skip, mut owed) = server.left();
+    if owed == 0 {
+        // Its client asked for no end of what it sent.
+        server.conn.outbox.extend_from_slice(write::SYNC);
+        let sent = net::timeout(PATIENCE[0], server.conn.drain()).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+        owed = 1;
+    }
+    for patience in PATIENCE {
+        let (endpoint, key) = (&identity.endpoint, &identity.cancel_key);
+        if let Err(error) = cancel(endpoint, tls.as_ref(), identity.pid, key, patience).await {
             tracing::debug!(%error, "cancel request failed");
         }
-    });
+        let end = read_out(&mut server.conn, &mut skip, &mut owed);
+        if net::timeout(patience, end).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Reads until `owed` more ReadyForQuery messages have come, or the end. The first `skip` bytes
+/// belong to a frame that was begun before.
+///
+/// Cancel safety: `skip` and `owed` say how far it came.
+async fn read_out(conn: &mut Conn, skip: &mut usize, owed: &mut usize) {
+    loop {
+        let here = conn.inbox.len().min(*skip);
+        conn.inbox.advance(here);
+        *skip -= here;
+        if *skip == 0 && *owed == 0 {
+            return;
+        }
+        match frame::peek(&conn.inbox) {
+            Ok(Some(header)) if *skip == 0 => {
+                *owed -= usize::from(header.tag == b'Z');
+                *skip = header.len;
+            }
+            Ok(_) if matches!(conn.fill().await, Ok(1..)) => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
 }

@@ -8,13 +8,15 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use md5::{Digest, Md5};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::scram::{self, Binding, Credentials, Exchange, end_point};
 use super::server::read_error;
-use crate::config::{Endpoint, Secret};
+use crate::config::{Endpoint, ServerSecret};
 use crate::error::{Error, Fault, Result};
 use crate::net::{self, Stream, TlsConnector};
 use crate::wire::frame;
@@ -30,7 +32,7 @@ pub struct ConnectTarget {
     /// Database name on the server.
     pub dbname: String,
     pub user: String,
-    pub password: Option<Secret>,
+    pub secret: ServerSecret,
     /// `None` connects without TLS; `Some` insists on it, and settles what is verified. Unix
     /// sockets go without in either case, as in libpq.
     pub tls: Option<TlsConnector>,
@@ -81,11 +83,7 @@ pub async fn connect_with(
 
 /// Opens the socket, and TLS over it.
 pub(super) async fn dial(endpoint: &Endpoint, tls: Option<&TlsConnector>) -> Result<Stream> {
-    let opened = if endpoint.host.starts_with('/') {
-        Stream::connect_unix(format!("{}/.s.PGSQL.{}", endpoint.host, endpoint.port)).await
-    } else {
-        Stream::connect_tcp(&endpoint.host, endpoint.port).await
-    };
+    let opened = Stream::connect(&endpoint.host, endpoint.port).await;
     let stream = opened.map_err(|error| unreachable(endpoint, &error))?;
     match (tls, &stream) {
         (Some(tls), Stream::Tcp(_)) => encrypt(stream, endpoint, tls).await,
@@ -200,7 +198,10 @@ impl Login<'_> {
         match code {
             0 => return Ok(()),
             3 => {
-                let password = self.password()?;
+                let password = match &self.target.secret {
+                    ServerSecret::Password(password) => password.0.clone(),
+                    other => return Err(self.lacks(other, "the password itself")),
+                };
                 self.send(|out| frontend::password_message(password.as_bytes(), out))
                     .await?;
             }
@@ -208,7 +209,11 @@ impl Login<'_> {
                 let salt = <[u8; 4]>::try_from(&data[..])
                     .map_err(|_| self.senseless("its md5 salt has not 4 bytes"))?;
                 let user = self.target.user.as_bytes();
-                let hash = md5_hash(user, self.password()?.as_bytes(), salt);
+                let hash = match &self.target.secret {
+                    ServerSecret::Password(password) => md5_hash(user, password.0.as_bytes(), salt),
+                    ServerSecret::Md5(hash) => salted_md5(&hash.0, salt),
+                    other => return Err(self.lacks(other, "an md5 hash")),
+                };
                 self.send(|out| frontend::password_message(hash.as_bytes(), out))
                     .await?;
             }
@@ -221,34 +226,67 @@ impl Login<'_> {
         }
     }
 
-    /// SCRAM-SHA-256 without channel binding. The server proves itself as well: one that says
-    /// yes without having known the password is not believed.
+    /// SCRAM-SHA-256, bound to the server's certificate where the server offers it. The server
+    /// proves itself as well: one that says yes without having known the password is not believed.
     async fn scram(&mut self, mut mechanisms: &[u8]) -> Result<()> {
-        let mut offered = false;
+        let (mut plain, mut plus) = (false, false);
         while let Some(name) = frame::cstr(&mut mechanisms) {
-            offered |= name == SCRAM_SHA_256.as_bytes();
+            plain |= name == SCRAM_SHA_256.as_bytes();
+            plus |= name == SCRAM_SHA_256_PLUS.as_bytes();
         }
-        if !offered {
+        let certificate = self.stream.peer_certificate();
+        let (mechanism, binding) = match certificate.and_then(|shown| end_point(shown)) {
+            Some(hash) if plus => (SCRAM_SHA_256_PLUS, Binding::EndPoint(hash)),
+            Some(_) => (SCRAM_SHA_256, Binding::Unoffered),
+            None => (SCRAM_SHA_256, Binding::None),
+        };
+        if !plain && mechanism == SCRAM_SHA_256 {
             return Err(self.unsupported("a SASL mechanism other than SCRAM-SHA-256"));
         }
-        let mut scram =
-            ScramSha256::new(self.password()?.as_bytes(), ChannelBinding::unsupported());
-        self.send(|out| frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), out))
+        let target = self.target;
+        let credentials = match &target.secret {
+            ServerSecret::Password(password) => Credentials::Password(password),
+            ServerSecret::Scram(keys) => Credentials::Keys(keys),
+            other @ (ServerSecret::None | ServerSecret::Md5(_)) => {
+                return Err(self.lacks(other, "a password, or the keys of a client's SCRAM login"));
+            }
+        };
+        let exchange = Exchange::new(&binding);
+        let first = exchange.first_message();
+        self.send(|out| frontend::sasl_initial_response(mechanism, first.as_bytes(), out))
             .await?;
         let (11, challenge) = self.receive_request().await? else {
             return Err(self.senseless("it left the SCRAM exchange"));
         };
-        scram
-            .update(&challenge)
-            .map_err(|error| self.senseless(&error.to_string()))?;
-        self.send(|out| frontend::sasl_response(scram.message(), out))
+        let (last, proven) = exchange
+            .prove(&challenge, &credentials)
+            .map_err(|failure| self.failed(failure))?;
+        self.send(|out| frontend::sasl_response(last.as_bytes(), out))
             .await?;
         let (12, outcome) = self.receive_request().await? else {
             return Err(self.senseless("it left the SCRAM exchange"));
         };
-        scram
-            .finish(&outcome)
-            .map_err(|error| self.senseless(&error.to_string()))
+        proven
+            .check(&outcome)
+            .map_err(|failure| self.failed(failure))
+    }
+
+    fn failed(&self, failure: scram::Failure) -> Error {
+        match failure {
+            scram::Failure::Senseless(why) => self.senseless(why),
+            scram::Failure::OtherVerifier => {
+                let user = &self.target.user;
+                let message = format!(
+                    "the server keeps another SCRAM verifier for user \"{user}\" than the client logged in with"
+                );
+                let why =
+                    "salt or iterations differ, so that the client's login cannot be passed on";
+                self.operator("28000", &message, &why).hint(
+                    "Copy rolpassword from that server's pg_authid, use auth_query, \
+                     or configure the password.",
+                )
+            }
+        }
     }
 
     async fn wait_until_ready(mut self) -> Result<Connected> {
@@ -279,20 +317,28 @@ impl Login<'_> {
         })
     }
 
-    fn password(&self) -> Result<String> {
-        self.target
-            .password
-            .as_ref()
-            .map(|secret| secret.0.clone())
-            .ok_or_else(|| {
-                let user = &self.target.user;
-                self.operator(
-                    "28000",
-                    &format!("no password is configured for server user \"{user}\""),
-                    &"the server asks for one",
-                )
-                .hint("Set the password of server_user, or of the user who connects.")
-            })
+    /// What is known of the password is nothing, or does not serve for what the server asks for.
+    fn lacks(&self, known: &ServerSecret, wanted: &str) -> Error {
+        let user = &self.target.user;
+        let message = match known {
+            ServerSecret::None => format!("no password is configured for server user \"{user}\""),
+            ServerSecret::Md5(_) => {
+                format!("only the md5 hash of the password of server user \"{user}\" is known")
+            }
+            ServerSecret::Password(_) | ServerSecret::Scram(_) => {
+                format!("only the SCRAM keys of server user \"{user}\" are known")
+            }
+        };
+        let why = format!("the server asks for {wanted}");
+        self.operator("28000", &message, &why).hint(match known {
+            ServerSecret::None => {
+                "Set the password of server_user, or of the user who connects; a user with a \
+                 SCRAM verifier has to log in with scram-sha-256 before its login can be passed on."
+            }
+            ServerSecret::Md5(_) | ServerSecret::Password(_) | ServerSecret::Scram(_) => {
+                "Configure the password, or have the server ask for what is known."
+            }
+        })
     }
 
     fn operator(&self, code: &'static str, message: &str, why: &dyn Display) -> Error {
@@ -339,6 +385,16 @@ impl Login<'_> {
         }
         error.detail(detail)
     }
+}
+
+/// What md5 authentication sends: the stored hash, hashed again with the server's salt.
+pub fn salted_md5(hash: &str, salt: [u8; 4]) -> String {
+    let mut md5 = Md5::new();
+    md5.update(hash.strip_prefix("md5").unwrap_or(hash));
+    md5.update(salt);
+    let digits = md5.finalize();
+    let digits = digits.iter().map(|byte| format!("{byte:02x}"));
+    format!("md5{}", digits.collect::<String>())
 }
 
 fn parse_parameter(mut body: &[u8]) -> Option<(String, String)> {

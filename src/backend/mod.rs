@@ -2,5 +2,6 @@
 
 pub mod cancel;
 pub mod connect;
+pub mod scram;
 pub mod server;
 pub mod tls;

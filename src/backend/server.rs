@@ -172,11 +172,15 @@ pub struct Server {
     pub tainted: bool,
     /// Between CopyInResponse and the end of COPY.
     pub copy_in: bool,
+    /// Extended messages were sent since the last ReadyForQuery: a transaction may be under way that
+    /// [`Server::status`] does not know of.
+    pub amid_pipeline: bool,
     /// A Sync sent before COPY began was ignored by the server: only the client's next one ends
     /// the exchange.
     pub swallowed_sync: bool,
-    /// Statements the client asked to parse that an error kept from being made.
-    pub rejected: Vec<StatementId>,
+    /// Statements the client asked to parse that an error kept from being made, and whether it was
+    /// the error of that Parse.
+    pub rejected: Vec<(StatementId, bool)>,
     /// The last error the server reported since the last [`Server::begin_exchange`].
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
@@ -210,6 +214,7 @@ impl Server {
             doubt: None,
             tainted: false,
             copy_in: false,
+            amid_pipeline: false,
             swallowed_sync: false,
             rejected: Vec::new(),
             error: None,
@@ -229,6 +234,7 @@ impl Server {
             && self.doubt.is_none()
             && self.expect.is_empty()
             && self.status == Status::Idle
+            && !self.amid_pipeline
             && self.conn.inbox.is_empty()
             && self.conn.outbox.is_empty()
     }
@@ -247,9 +253,20 @@ impl Server {
     /// While a session holds this connection and nothing is owed: passes on what the server says by
     /// itself. `Err` when it is lost, with the server's own last words if it had any.
     pub fn poll_unasked(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Error> {
-        // After COPY in the extended protocol a reply is owed that only the next Sync brings.
-        if !self.expect.is_empty() {
-            return Poll::Pending;
+        // In a pipeline replies may come without being asked for by Flush or Sync: errors above all.
+        while !self.expect.is_empty() {
+            if !self.conn.outbox.is_empty() {
+                return Poll::Pending;
+            }
+            match ready!(self.conn.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(self.lost("the server closed it").fatal()),
+                Ok(_) => {}
+                Err(e) => return Poll::Ready(self.lost(&e.to_string()).fatal()),
+            }
+            if let Err(error) = self.scan(out) {
+                return Poll::Ready(error.fatal());
+            }
+            self.flush_approved(out);
         }
         loop {
             while let Ok(Some((header, body))) = frame::whole(&self.conn.inbox) {
@@ -288,6 +305,14 @@ impl Server {
     /// True when the first bytes of a frame went to the client but not yet the last.
     pub fn is_mid_frame(&self) -> bool {
         self.rest_of_frame > 0 || self.approved > 0
+    }
+
+    /// For whoever reads on without a look at the replies: how many bytes are left of the frame at
+    /// hand, and how many ReadyForQuery messages are to come.
+    pub fn left(&self) -> (usize, usize) {
+        let ready = |expect: &&Expect| matches!(expect, Expect::Ready { .. });
+        let owed = self.expect.iter().filter(ready).count();
+        (self.approved + self.rest_of_frame, owed)
     }
 
     pub fn begin_exchange(&mut self) {
@@ -602,6 +627,7 @@ impl Server {
         match (self.expect.pop_front(), status.and_then(Status::from_byte)) {
             (Some(Expect::Ready { show }), Some(status)) => {
                 self.status = status;
+                self.amid_pipeline = false;
                 self.copy_in = false;
                 self.swallowed_sync = false;
                 Ok(show)
@@ -672,6 +698,7 @@ impl Server {
     }
 
     fn skip_to_sync(&mut self) {
+        let mut failed = true;
         while self
             .expect
             .front()
@@ -686,8 +713,9 @@ impl Server {
                 self.prepared.insert(id, 0);
             }
             if let Some(Expect::Parse { show: true, id, .. } | Expect::Known(id)) = skipped {
-                self.rejected.push(id);
+                self.rejected.push((id, failed));
             }
+            failed = false;
         }
     }
 

@@ -37,15 +37,44 @@ pub fn pool(
     user: &ServerUser,
     tls: Option<TlsConnector>,
 ) -> ControlPool {
+    build(database, dbname, endpoint, user, tls, |config| {
+        config.application_name("ringway control");
+    })
+}
+
+/// The same to ask for users' passwords: no name in a query means what somebody put into a schema
+/// of the search path, whatever is set for role or database.
+pub fn lookup_pool(
+    database: &Database,
+    dbname: &str,
+    endpoint: &Endpoint,
+    user: &ServerUser,
+    tls: Option<TlsConnector>,
+) -> ControlPool {
+    build(database, dbname, endpoint, user, tls, |config| {
+        config
+            .application_name("ringway auth")
+            .options("-c search_path=pg_catalog");
+    })
+}
+
+fn build(
+    database: &Database,
+    dbname: &str,
+    endpoint: &Endpoint,
+    user: &ServerUser,
+    tls: Option<TlsConnector>,
+    with: impl FnOnce(&mut tokio_postgres::Config),
+) -> ControlPool {
     let mut config = tokio_postgres::Config::new();
+    with(&mut config);
     config
         .user(&user.name)
         .dbname(dbname)
-        .application_name("ringway control")
         .port(endpoint.port)
         .connect_timeout(database.pool.connect_timeout)
         .tcp_user_timeout(TCP_USER_TIMEOUT);
-    if let Some(password) = &user.password {
+    if let Some(password) = user.secret.password() {
         config.password(&password.0);
     }
     let is_unix = endpoint.host.starts_with('/');
@@ -81,6 +110,7 @@ pub enum Failure {
     /// What took longer than its limit.
     Slow(&'static str, Duration),
     Postgres(tokio_postgres::Error),
+    Unreachable(io::Error),
     /// The server answered something that PostgreSQL does not answer.
     Odd(&'static str),
 }
@@ -105,6 +135,7 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Slow(what, limit) => write!(f, "{what} took longer than {limit:?}"),
             Self::Postgres(error) => write_causes(f, error),
+            Self::Unreachable(error) => write!(f, "connecting: {error}"),
             Self::Odd(what) => f.write_str(what),
         }
     }

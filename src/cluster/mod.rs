@@ -31,7 +31,7 @@ pub use lsn::Lsn;
 pub use monitor::MonitorGuard;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 
-use crate::config::{Database, Endpoint, ServerUser, Shard};
+use crate::config::{Database, Endpoint, ServerSecret, ServerUser, Shard};
 use crate::error::{Error, Fault};
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
@@ -46,6 +46,8 @@ pub struct Cluster {
     catalog: CatalogRoom,
     /// Turns taken by reads over the replicas.
     turn: AtomicUsize,
+    /// There is somebody to ask the servers with.
+    is_watched: bool,
 }
 
 /// One shard's record, which the monitor writes, and its published snapshot.
@@ -85,10 +87,11 @@ impl Cluster {
     /// Starts the monitor tasks on the current runtime; they stop when the guard is dropped.
     ///
     /// Control connections use the database's `monitor_user`, else its `server_user`, else
-    /// `fallback`. `tls` is used for every TCP server when it is given.
+    /// `fallback`. With none of them the only server that there is counts as the primary as long as
+    /// it can be reached, and nothing is known of the schema. `tls` is used for every TCP server when it is given.
     pub fn start(
         database: Arc<Database>,
-        fallback: &ServerUser,
+        fallback: Option<&ServerUser>,
         tls: Option<TlsConnector>,
     ) -> (Arc<Self>, MonitorGuard) {
         let cluster = Arc::new(Self::new(database, fallback, tls));
@@ -97,12 +100,22 @@ impl Cluster {
     }
 
     /// A cluster that nobody watches.
-    fn new(database: Arc<Database>, fallback: &ServerUser, tls: Option<TlsConnector>) -> Self {
+    fn new(
+        database: Arc<Database>,
+        fallback: Option<&ServerUser>,
+        tls: Option<TlsConnector>,
+    ) -> Self {
         let user = database
             .monitor_user
             .as_ref()
             .or(database.server_user.as_ref())
-            .unwrap_or(fallback);
+            .or(fallback);
+        let nobody = ServerUser {
+            name: String::new(),
+            secret: ServerSecret::None,
+        };
+        let is_watched = user.is_some();
+        let user = user.unwrap_or(&nobody);
         let shards = database
             .shards
             .iter()
@@ -112,8 +125,14 @@ impl Cluster {
             catalog: CatalogRoom::new(database.shards.len()),
             shards,
             turn: AtomicUsize::new(0),
+            is_watched,
             database,
         }
+    }
+
+    /// Whether there is somebody to ask the servers with.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched
     }
 
     pub fn database(&self) -> &Arc<Database> {
@@ -123,7 +142,9 @@ impl Cluster {
     /// Waits until every server was asked once and the catalog was loaded once, whatever came of it.
     pub async fn first_poll(&self) {
         self.all_polled().await;
-        self.catalog.first_load().await;
+        if self.is_watched {
+            self.catalog.first_load().await;
+        }
     }
 
     /// Waits until every server was asked once, whatever came of it.

@@ -8,9 +8,10 @@ use tokio::task::JoinSet;
 
 use super::Cluster;
 use super::control::Failure;
+use super::lsn::Lsn;
 use super::poll::Link;
-use super::shard::{EndpointId, Observation};
-use crate::net::{sleep, timeout};
+use super::shard::{EndpointId, Observation, Position};
+use crate::net::{Instant, Stream, sleep, timeout};
 use planner::ShardId;
 
 /// Runs the monitor tasks; dropping it stops them.
@@ -40,7 +41,9 @@ pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
             tasks.spawn(watch_server(Arc::clone(cluster), shard, endpoint));
         }
     }
-    tasks.spawn(watch_catalog(Arc::clone(cluster)));
+    if cluster.is_watched() {
+        tasks.spawn(watch_catalog(Arc::clone(cluster)));
+    }
     MonitorGuard { _tasks: tasks }
 }
 
@@ -83,6 +86,9 @@ async fn poll(
     endpoint: EndpointId,
     link: &mut Option<Link>,
 ) -> Result<Observation, Failure> {
+    if !cluster.is_watched() {
+        return reach(cluster, shard, endpoint).await;
+    }
     let limit = (cluster.database.reads.poll_interval * 4).max(SHORTEST_LIMIT);
     let link = match link {
         Some(link) => link,
@@ -93,6 +99,30 @@ async fn poll(
         }
     };
     link.observe(limit).await
+}
+
+/// With nobody to log in as, the server counts as the primary while it can be reached: there is no
+/// other, or the configuration would have been refused.
+async fn reach(
+    cluster: &Cluster,
+    shard: ShardId,
+    endpoint: EndpointId,
+) -> Result<Observation, Failure> {
+    let started = Instant::now();
+    let address = cluster.endpoint(shard, endpoint);
+    let limit = cluster.database.pool.connect_timeout;
+    timeout(limit, Stream::connect(&address.host, address.port))
+        .await
+        .map_err(|_| Failure::Slow("connecting", limit))?
+        .map_err(Failure::Unreachable)?;
+    Ok(Observation {
+        started,
+        system_id: None,
+        timeline: None,
+        position: Position::Primary {
+            inserted: Lsn::new(0),
+        },
+    })
 }
 
 async fn watch_catalog(cluster: Arc<Cluster>) {

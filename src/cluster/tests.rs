@@ -34,9 +34,11 @@ fn database(split: bool) -> Database {
         },
         server_user: None,
         monitor_user: None,
+        auth_query: None,
         server_tls: TlsMode::Disable,
         server_ca: None,
-        server_ca_digest: 0,
+        server_certificate: None,
+        server_tls_digest: 0,
         reads: ReadSettings {
             split,
             max_lag: LONG,
@@ -63,9 +65,9 @@ fn database(split: bool) -> Database {
 fn cluster(split: bool) -> Arc<Cluster> {
     let user = ServerUser {
         name: "monitor".to_owned(),
-        password: None,
+        secret: crate::config::ServerSecret::None,
     };
-    Arc::new(Cluster::new(Arc::new(database(split)), &user, None))
+    Arc::new(Cluster::new(Arc::new(database(split)), Some(&user), None))
 }
 
 /// Feeds one poll that was started just now.

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use planner::ring::SLOTS;
 use planner::topology::ShardWeight;
 use planner::{ShardId, Topology};
 
-use super::file::{SecretKeys, SecretSource, Sources, certificates};
+use super::auth;
+use super::file::{SecretKeys, SecretSource, Sources, certificates, private_key};
 use super::reader::{Section, did_you_mean};
 use super::{
-    ClientAuth, Database, Endpoint, ReadSettings, ServerUser, Shard, TlsMode, User, WILDCARD,
+    AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
+    Shard, StoredSecret, TlsMode, User, WILDCARD,
 };
 use super::{pool, tables};
 
@@ -37,6 +39,8 @@ pub(super) fn read(
     section: &Section<'_>,
     sources: &Sources<'_>,
     users: &BTreeMap<String, User>,
+    auth: &AuthSettings,
+    names: &[&str],
 ) -> Option<Database> {
     let pool = pool::settings(section);
     if name == WILDCARD && pool.min_size > 0 {
@@ -46,8 +50,13 @@ pub(super) fn read(
     let reads = section
         .section("reads")
         .map_or_else(ReadSettings::default, |s| reads(&s));
-    let (server_user, monitor_user) = credentials(section, sources, users);
+    let auth_query = auth::query(section, sources, users, names, auth.query.as_ref());
+    let (server_user, monitor_user) = credentials(section, sources);
+    let monitor_user = monitor_user
+        .or_else(|| auth_query.as_ref().map(|query| query.user.clone()))
+        .or_else(|| only_user(users));
     let (server_tls, server_ca) = server_tls(section, sources);
+    let server_certificate = server_certificate(section, sources, server_tls);
     let shards = shards(name, section);
     let overrides = slot_overrides(section, &shards);
     let tables = tables::read(section, &shards);
@@ -63,9 +72,15 @@ pub(super) fn read(
         pool,
         server_user,
         monitor_user,
+        auth_query,
         server_tls,
-        server_ca_digest: server_ca.as_deref().map_or(0, digest),
+        server_tls_digest: digest(&[
+            server_ca.as_ref(),
+            server_certificate.as_ref().map(|own| &own.certificate),
+            server_certificate.as_ref().map(|own| &own.key),
+        ]),
         server_ca,
+        server_certificate,
         reads,
         shards,
         topology: Topology::new(weights, &overrides),
@@ -90,25 +105,10 @@ fn reads(section: &Section<'_>) -> ReadSettings {
 fn credentials(
     section: &Section<'_>,
     sources: &Sources<'_>,
-    users: &BTreeMap<String, User>,
 ) -> (Option<ServerUser>, Option<ServerUser>) {
     let server_user = server_user_of(section, sources, "server_user", &SERVER_SECRET);
     let monitor_user = server_user_of(section, sources, "monitor_user", &MONITOR_SECRET);
-    let monitor_user = monitor_user
-        .or_else(|| server_user.clone())
-        .or_else(|| only_user(users));
-    if !section.has("server_user") {
-        for user in users.values() {
-            if matches!(user.auth, ClientAuth::Verifier(_)) {
-                let what = format!(
-                    "user \"{}\" has only a verifier, which cannot log in to a server",
-                    user.name
-                );
-                let remedy = "write server_user and server_password, or give the user a password";
-                section.mistakes().add(section.place(), what, remedy);
-            }
-        }
-    }
+    let monitor_user = monitor_user.or_else(|| server_user.clone());
     (server_user, monitor_user)
 }
 
@@ -118,14 +118,15 @@ fn only_user(users: &BTreeMap<String, User>) -> Option<ServerUser> {
     let (user, None) = (users.next()?, users.next()) else {
         return None;
     };
-    let password = match &user.auth {
-        ClientAuth::Trust => None,
-        ClientAuth::Password(secret) => Some(secret.clone()),
-        ClientAuth::Verifier(_) => return None,
+    let secret = match &user.secret {
+        StoredSecret::Plain(secret) => ServerSecret::Password(secret.clone()),
+        StoredSecret::None => ServerSecret::None,
+        // Control connections log in with a password or without one.
+        StoredSecret::Md5(_) | StoredSecret::Scram(_) => return None,
     };
     Some(ServerUser {
         name: user.name.clone(),
-        password,
+        secret,
     })
 }
 
@@ -136,10 +137,10 @@ fn server_user_of(
     secret: &SecretKeys,
 ) -> Option<ServerUser> {
     let password = match sources.secret(section, secret) {
-        SecretSource::Known(secret) => Some(secret),
-        SecretSource::Absent | SecretSource::Mistaken => None,
+        SecretSource::Known(secret) => ServerSecret::Password(secret),
+        SecretSource::Absent | SecretSource::Mistaken => ServerSecret::None,
     };
-    if password.is_some() && !section.has(key) {
+    if !password.is_none() && !section.has(key) {
         let password_key = [secret.plain, secret.file, secret.env];
         let written = password_key.into_iter().find(|key| section.has(key));
         let what = format!("a password without {key}");
@@ -151,7 +152,7 @@ fn server_user_of(
     }
     Some(ServerUser {
         name: section.string(key)?.to_owned(),
-        password,
+        secret: password,
     })
 }
 
@@ -175,6 +176,7 @@ fn server_tls(section: &Section<'_>, sources: &Sources<'_>) -> (TlsMode, Option<
     let modes = [
         ("disable", TlsMode::Disable),
         ("require", TlsMode::Require),
+        ("verify-ca", TlsMode::VerifyCa),
         ("verify-full", TlsMode::VerifyFull),
     ];
     let mode = section
@@ -182,8 +184,12 @@ fn server_tls(section: &Section<'_>, sources: &Sources<'_>) -> (TlsMode, Option<
         .unwrap_or(TlsMode::Disable);
     let ca = sources.pem(section, "server_ca", certificates);
     match mode {
-        TlsMode::VerifyFull if !section.has("server_ca") => {
+        TlsMode::VerifyCa | TlsMode::VerifyFull if !section.has("server_ca") => {
             let what = "verify-full needs the certificates to trust";
+            let what = match mode {
+                TlsMode::VerifyCa => what.replace("full", "ca"),
+                _ => what.to_owned(),
+            };
             section.mistake(
                 "server_tls",
                 what,
@@ -191,18 +197,44 @@ fn server_tls(section: &Section<'_>, sources: &Sources<'_>) -> (TlsMode, Option<
             );
         }
         TlsMode::Disable | TlsMode::Require if section.has("server_ca") => {
-            let what = "server_ca is only used with server_tls = \"verify-full\"";
+            let what = "server_ca is only used with server_tls = \"verify-ca\" or \"verify-full\"";
             section.mistake("server_ca", what, "write server_tls = \"verify-full\"");
         }
-        TlsMode::Disable | TlsMode::Require | TlsMode::VerifyFull => {}
+        TlsMode::Disable | TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {}
     }
     (mode, ca)
 }
 
-/// Tells the bytes of a file from others. A file that cannot be read is a mistake already.
-fn digest(file: &Path) -> u64 {
+fn server_certificate(
+    section: &Section<'_>,
+    sources: &Sources<'_>,
+    mode: TlsMode,
+) -> Option<ClientCertificate> {
+    let certificate = sources.pem(section, "server_certificate", certificates);
+    let key = sources.pem(section, "server_key", private_key);
+    let (written, missing) = match (certificate, key) {
+        (None, None) => return None,
+        (Some(certificate), Some(key)) => {
+            if mode == TlsMode::Disable {
+                let what = "server_certificate is only used with TLS";
+                section.mistake("server_certificate", what, "write server_tls");
+            }
+            return Some(ClientCertificate { certificate, key });
+        }
+        (Some(_), None) => ("server_certificate", "server_key"),
+        (None, Some(_)) => ("server_key", "server_certificate"),
+    };
+    let what = format!("{written} without {missing}");
+    section.mistake(written, what, format!("write {missing} too"));
+    None
+}
+
+/// Tells the bytes of files from others. A file that cannot be read is a mistake already.
+fn digest(files: &[Option<&PathBuf>]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    std::fs::read(file).unwrap_or_default().hash(&mut hasher);
+    for file in files.iter().flatten() {
+        std::fs::read(file).unwrap_or_default().hash(&mut hasher);
+    }
     hasher.finish()
 }
 

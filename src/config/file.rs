@@ -14,12 +14,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
+use super::auth;
+use super::database;
 use super::listen::{self, ListenAddress};
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
 use super::{
-    ADMIN_DATABASE, ClientAuth, Config, Database, General, LogFormat, Secret, ServerTls, User,
+    ADMIN_DATABASE, AuthSettings, Config, Database, General, LogFormat, Secret, ServerTls, User,
 };
-use super::{database, pool};
 
 const MIB: usize = 1 << 20;
 /// A frame's length is a signed 32 bit number.
@@ -80,17 +81,31 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
     };
     // Sections borrow from the table and report when dropped, hence this order.
     let root = Section::new(Place::file(), table.get_ref(), mistakes);
-    let users = users(&root, &sources);
-    let general = root.section("general");
-    let general = general.map_or_else(General::default, |section| read_general(&section, &users));
     let tls = root
         .section("tls")
         .and_then(|section| read_tls(&section, &sources));
-    let databases = databases(&root, &sources, &users);
+    let auth_section = root.section("auth");
+    let auth_section = auth_section.as_ref();
+    let (users, users_file) = auth::users(&root, auth_section, &sources);
+    let names = root.names("databases");
+    let auth = auth::settings(
+        auth_section,
+        &sources,
+        &users,
+        users_file,
+        &names,
+        tls.as_ref(),
+    );
+    let general = root.section("general");
+    let general = general.map_or_else(General::default, |section| {
+        read_general(&section, &users, &auth)
+    });
+    let databases = databases(&root, &sources, &users, &auth);
     let peers = listen::peers(&root, general.peer_id);
     Some(Config {
         general,
         tls,
+        auth,
         users,
         databases,
         peers,
@@ -98,7 +113,11 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
     })
 }
 
-fn read_general(section: &Section<'_>, users: &BTreeMap<String, User>) -> General {
+fn read_general(
+    section: &Section<'_>,
+    users: &BTreeMap<String, User>,
+    auth: &AuthSettings,
+) -> General {
     let default = General::default();
     let mib = |key, max| section.integer(key, 1..=max).map(|mib| mib as usize * MIB);
     let count = |key, max| section.integer(key, 1..=max).map(|count| count as usize);
@@ -116,7 +135,7 @@ fn read_general(section: &Section<'_>, users: &BTreeMap<String, User>) -> Genera
         max_user_clients: section
             .integer("max_user_client_connections", 0..=1_000_000)
             .unwrap_or(default.max_user_clients),
-        admin_users: admin_users(section, users),
+        admin_users: admin_users(section, users, auth),
         max_message_bytes: mib("max_message_mib", MAX_FRAME_MIB)
             .unwrap_or(default.max_message_bytes),
         login_timeout: section
@@ -163,10 +182,16 @@ fn workers(section: &Section<'_>) -> Option<usize> {
     Some(std::thread::available_parallelism().map_or(1, |cores| cores.get()))
 }
 
-fn admin_users(section: &Section<'_>, users: &BTreeMap<String, User>) -> Vec<String> {
+fn admin_users(
+    section: &Section<'_>,
+    users: &BTreeMap<String, User>,
+    auth: &AuthSettings,
+) -> Vec<String> {
     let names = section.strings("admin_users").unwrap_or_default();
     for (place, name) in &names {
-        if !users.contains_key(*name) {
+        // With a database to ask, any name may turn out to be a user's.
+        let may_be_found = auth.query.as_ref().is_some_and(|q| q.dbname.is_some());
+        if !users.contains_key(*name) && !may_be_found {
             let likely = did_you_mean(name, users.keys().map(String::as_str));
             let remedy = if likely.is_empty() {
                 format!("add [users.{name}]")
@@ -218,10 +243,12 @@ fn read_tls(section: &Section<'_>, sources: &Sources<'_>) -> Option<ServerTls> {
     let certificate = sources.pem(section, "certificate", certificates);
     let private_key = sources.pem(section, "private_key", private_key);
     let required = section.boolean("required").unwrap_or(false);
+    let client_ca = sources.pem(section, "client_ca", certificates);
     Some(ServerTls {
         certificate: certificate?,
         private_key: private_key?,
         required,
+        client_ca,
     })
 }
 
@@ -235,125 +262,19 @@ pub(super) fn certificates(pem: &[u8]) -> Result<(), String> {
     }
 }
 
-fn private_key(pem: &[u8]) -> Result<(), String> {
+pub(super) fn private_key(pem: &[u8]) -> Result<(), String> {
     let key = PrivateKeyDer::from_pem_slice(pem);
     key.map(|_| ()).map_err(|error| error.to_string())
-}
-
-fn users(root: &Section<'_>, sources: &Sources<'_>) -> BTreeMap<String, User> {
-    let mut users = BTreeMap::new();
-    let entries = root.entries("users");
-    if entries.as_ref().is_some_and(Vec::is_empty) {
-        let what = "no users: nobody could connect";
-        root.mistake("users", what, "add [users.NAME] with a password");
-    }
-    for entry in entries.unwrap_or_default() {
-        let Some(section) = root.as_section(entry.place, entry.value) else {
-            continue;
-        };
-        if entry.name.is_empty() {
-            root.mistakes()
-                .add(section.place(), "a user needs a name", "");
-        }
-        // A user with a mistake still exists, else each mention of it would be a second mistake.
-        let auth = client_auth(&section, sources).unwrap_or(ClientAuth::Trust);
-        let name = entry.name.to_owned();
-        let limits = pool::user_limits(&section);
-        users.insert(name.clone(), User { name, auth, limits });
-    }
-    users
-}
-
-#[derive(Clone, Copy)]
-enum AuthMethod {
-    Scram,
-    Trust,
-}
-
-fn client_auth(section: &Section<'_>, sources: &Sources<'_>) -> Option<ClientAuth> {
-    let choices = [
-        ("scram-sha-256", AuthMethod::Scram),
-        ("trust", AuthMethod::Trust),
-    ];
-    let written = section.has("auth");
-    let method = section.choice("auth", &choices);
-    let password = sources.secret(section, &USER_SECRET);
-    let verifier = section.string("verifier");
-    if let Some(verifier) = verifier
-        && !is_verifier(verifier)
-    {
-        let what = "not a SCRAM-SHA-256 verifier";
-        let remedy = "copy rolpassword from pg_authid: SCRAM-SHA-256$4096:salt$stored:server";
-        section.mistake("verifier", what, remedy);
-    }
-    match if written { method? } else { AuthMethod::Scram } {
-        AuthMethod::Scram => scram(section, password, verifier),
-        AuthMethod::Trust => {
-            if verifier.is_some() || !matches!(password, SecretSource::Absent) {
-                let what = "auth = \"trust\" asks for no password, but one is given";
-                section.mistake("auth", what, "leave out the one or the other");
-            }
-            Some(ClientAuth::Trust)
-        }
-    }
-}
-
-fn scram(
-    section: &Section<'_>,
-    password: SecretSource,
-    verifier: Option<&str>,
-) -> Option<ClientAuth> {
-    match (password, verifier) {
-        (SecretSource::Absent, Some(verifier)) => {
-            Some(ClientAuth::Verifier(Secret(verifier.to_owned())))
-        }
-        (SecretSource::Known(secret), None) => Some(ClientAuth::Password(secret)),
-        (SecretSource::Absent, None) => {
-            // An empty or mistyped verifier is reported already.
-            if !section.has("verifier") {
-                let remedy = "write password, password_file, password_env or verifier; \
-                              or auth = \"trust\" to let in everyone who can connect";
-                section
-                    .mistakes()
-                    .add(section.place(), "the user has no password", remedy);
-            }
-            None
-        }
-        (SecretSource::Mistaken, None) => None,
-        (SecretSource::Known(_) | SecretSource::Mistaken, Some(_)) => {
-            section.mistake(
-                "verifier",
-                "the password is given twice",
-                "keep one of the two",
-            );
-            None
-        }
-    }
-}
-
-/// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, the last three in base64.
-/// <https://www.postgresql.org/docs/current/catalog-pg-authid.html>
-fn is_verifier(text: &str) -> bool {
-    let base64 = |text: &str| {
-        let byte = |b: u8| b.is_ascii_alphanumeric() || b"+/=".contains(&b);
-        !text.is_empty() && text.len().is_multiple_of(4) && text.bytes().all(byte)
-    };
-    let parts = text.strip_prefix("SCRAM-SHA-256$").and_then(|rest| {
-        let (parameters, keys) = rest.split_once('$')?;
-        Some((parameters.split_once(':')?, keys.split_once(':')?))
-    });
-    parts.is_some_and(|((iterations, salt), (stored, server))| {
-        iterations.parse::<u32>().is_ok_and(|count| count > 0)
-            && [salt, stored, server].into_iter().all(base64)
-    })
 }
 
 fn databases(
     root: &Section<'_>,
     sources: &Sources<'_>,
     users: &BTreeMap<String, User>,
+    auth: &AuthSettings,
 ) -> BTreeMap<String, Arc<Database>> {
     let mut databases = BTreeMap::new();
+    let names = root.names("databases");
     let entries = root.entries("databases");
     if entries.as_ref().is_some_and(Vec::is_empty) {
         let what = "no databases: nothing to connect to";
@@ -372,7 +293,7 @@ fn databases(
             let remedy = "choose another name; dbname keeps the name on the servers";
             root.mistakes().add(section.place(), what, remedy);
         }
-        if let Some(database) = database::read(entry.name, &section, sources, users) {
+        if let Some(database) = database::read(entry.name, &section, sources, users, auth, &names) {
             databases.insert(entry.name.to_owned(), Arc::new(database));
         }
     }
@@ -393,12 +314,6 @@ pub(super) struct SecretKeys {
     pub(super) file: &'static str,
     pub(super) env: &'static str,
 }
-
-const USER_SECRET: SecretKeys = SecretKeys {
-    plain: "password",
-    file: "password_file",
-    env: "password_env",
-};
 
 /// What became of a secret.
 pub(super) enum SecretSource {
@@ -456,7 +371,7 @@ impl Sources<'_> {
         Ok(text.lines().next().unwrap_or_default().to_owned())
     }
 
-    fn path(&self, written: &str) -> PathBuf {
+    pub(super) fn path(&self, written: &str) -> PathBuf {
         let path = self.base.join(written);
         self.files.borrow_mut().push(path.clone());
         path

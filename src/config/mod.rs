@@ -2,15 +2,19 @@
 //!
 //! Validated types only: whoever holds a [`Config`] need not check it again.
 
+mod auth;
 mod database;
 mod file;
+pub mod hba;
 mod listen;
 mod pool;
 mod reader;
+mod secret;
 mod show;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod userlist;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,10 +24,13 @@ use std::time::Duration;
 
 use planner::{ShardId, Topology};
 
+pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
 pub use file::{Env, load, parse};
+pub use hba::Method;
 pub use listen::{ListenAddress, MAX_PEER_ID};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
 pub use reader::{ConfigErrors, Mistake};
+pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
 
 /// The name under which clients reach the admin database.
@@ -37,6 +44,7 @@ const WILDCARD_POLL: Duration = Duration::from_secs(5);
 pub struct Config {
     pub general: General,
     pub tls: Option<ServerTls>,
+    pub auth: AuthSettings,
     /// By user name.
     pub users: BTreeMap<String, User>,
     /// By the name clients connect to.
@@ -126,43 +134,8 @@ pub struct ServerTls {
     pub private_key: PathBuf,
     /// Refuse clients that do not ask for TLS.
     pub required: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct User {
-    pub name: String,
-    pub auth: ClientAuth,
-    pub limits: UserLimits,
-}
-
-/// How a client proves who it is.
-#[derive(Clone, PartialEq)]
-pub enum ClientAuth {
-    Trust,
-    /// SCRAM-SHA-256 from a plain password.
-    Password(Secret),
-    /// SCRAM-SHA-256 from a verifier as in pg_authid: `SCRAM-SHA-256$4096:salt$stored:server`.
-    Verifier(Secret),
-}
-
-/// Text that never shows in logs, errors or SHOW.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl std::fmt::Debug for ClientAuth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Trust => "trust",
-            Self::Password(_) => "password",
-            Self::Verifier(_) => "verifier",
-        })
-    }
+    /// The authorities that sign clients' certificates; `None` asks clients for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -173,11 +146,15 @@ pub struct Database {
     pub server_user: Option<ServerUser>,
     /// Credentials for health, lag and catalog queries; defaults to `server_user`.
     pub monitor_user: Option<ServerUser>,
+    /// How users who are not in the file are found.
+    pub auth_query: Option<AuthQuery>,
     pub server_tls: TlsMode,
-    /// CA bundle for `verify-full`.
+    /// CA bundle for `verify-ca` and `verify-full`.
     pub server_ca: Option<PathBuf>,
-    /// Of that file's bytes: another certificate under the same name is a change.
-    pub server_ca_digest: u64,
+    /// What Ringway shows to servers that ask for a certificate.
+    pub server_certificate: Option<ClientCertificate>,
+    /// Of these files' bytes: another certificate under the same name is a change.
+    pub server_tls_digest: u64,
     pub reads: ReadSettings,
     /// At least one.
     pub shards: Vec<Shard>,
@@ -189,7 +166,14 @@ pub struct Database {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerUser {
     pub name: String,
-    pub password: Option<Secret>,
+    pub secret: ServerSecret,
+}
+
+/// A certificate and its key, in PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +181,9 @@ pub enum TlsMode {
     Disable,
     /// TLS without verifying the certificate, as libpq's `require`.
     Require,
+    /// The certificate has to be of an authority that is trusted.
+    VerifyCa,
+    /// And has to be the server's own.
     VerifyFull,
 }
 

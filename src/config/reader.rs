@@ -386,6 +386,13 @@ impl<'a> Section<'a> {
         )
     }
 
+    /// The keys of a table, if it is one.
+    pub(super) fn names(&self, key: &'static str) -> Vec<&'a str> {
+        let table = self.get(key).and_then(|(_, value)| value.as_table());
+        let names = table.into_iter().flat_map(|table| table.keys());
+        names.map(|name| name.get_ref().as_ref()).collect()
+    }
+
     pub(super) fn as_section(&self, place: Place, value: &'a DeValue<'a>) -> Option<Section<'a>> {
         let Some(table) = value.as_table() else {
             self.wrong_type(&place, "a table", value);

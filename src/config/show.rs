@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Config, Database, General, LogFormat, PoolSettings, ReadSettings, ServerUser, Timeouts,
-    TlsMode, UserLimits,
+    AuthQuery, AuthSettings, ClientCertificate, Config, DEFAULT_AUTH_QUERY, Database, General,
+    LogFormat, PoolSettings, ReadSettings, ServerUser, Timeouts, TlsMode, UserLimits,
 };
 
 /// One setting.
@@ -28,7 +28,12 @@ pub fn entries(config: &Config) -> Vec<Entry> {
         unset("tls.certificate", path(tls.map(|tls| &tls.certificate))),
         unset("tls.private_key", path(tls.map(|tls| &tls.private_key))),
         setting("tls.required", tls.is_some_and(|tls| tls.required), false),
+        unset(
+            "tls.client_ca",
+            path(tls.and_then(|tls| tls.client_ca.as_ref())),
+        ),
     ]);
+    entries.extend(auth(&config.auth, &AuthSettings::default()));
     for user in config.users.values() {
         let given = user_limits(&user.limits).into_iter();
         let given = given.filter(|entry| !entry.value.is_empty());
@@ -146,19 +151,56 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
     ]
 }
 
+fn auth(now: &AuthSettings, default: &AuthSettings) -> Vec<Entry> {
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
+    let mut entries = vec![
+        unset("users_file", path(&now.users_file)),
+        unset("hba_file", path(&now.hba_file)),
+        unset("ident_file", path(&now.ident_file)),
+    ];
+    entries.extend(auth_query(now.query.as_ref()));
+    entries.extend([
+        seconds("auth_query_ttl_s", now.query_ttl, default.query_ttl),
+        setting("auth_query_cache", now.query_cache, default.query_cache),
+    ]);
+    let named = |entry: Entry| Entry {
+        key: format!("auth.{}", entry.key),
+        ..entry
+    };
+    entries.into_iter().map(named).collect()
+}
+
+fn auth_query(query: Option<&AuthQuery>) -> [Entry; 4] {
+    let password = query.filter(|query| !query.user.secret.is_none());
+    [
+        unset("auth_user", query.map(|query| query.user.name.clone())),
+        unset("auth_password", password.map(|_| "***".to_owned())),
+        setting(
+            "auth_query",
+            query.map_or(DEFAULT_AUTH_QUERY, |query| &query.query),
+            DEFAULT_AUTH_QUERY,
+        ),
+        unset("auth_dbname", query.and_then(|query| query.dbname.clone())),
+    ]
+}
+
 fn database_settings(database: &Database) -> Vec<Entry> {
     let mut entries = pool_settings(&database.pool, &PoolSettings::default());
     entries.extend(read_settings(&database.reads, &ReadSettings::default()));
     let user = |user: &Option<ServerUser>| user.as_ref().map(|user| user.name.clone());
     let password = |user: &Option<ServerUser>| {
         user.as_ref()
-            .and_then(|user| user.password.as_ref())
+            .filter(|user| !user.secret.is_none())
             .map(|_| "***".to_owned())
     };
     let ca = database
         .server_ca
         .as_ref()
         .map(|path| path.display().to_string());
+    let file = |of: fn(&ClientCertificate) -> &std::path::PathBuf| {
+        let own = database.server_certificate.as_ref();
+        own.map(|own| of(own).display().to_string())
+    };
     entries.extend([
         unset("server_user", user(&database.server_user)),
         unset("server_password", password(&database.server_user)),
@@ -170,7 +212,10 @@ fn database_settings(database: &Database) -> Vec<Entry> {
             tls_mode(TlsMode::Disable),
         ),
         unset("server_ca", ca),
+        unset("server_certificate", file(|own| &own.certificate)),
+        unset("server_key", file(|own| &own.key)),
     ]);
+    entries.extend(auth_query(database.auth_query.as_ref()));
     for shard in &database.shards {
         let key = format!("shards.{}", shard.name);
         entries.push(setting(
@@ -335,6 +380,7 @@ fn tls_mode(mode: TlsMode) -> &'static str {
     match mode {
         TlsMode::Disable => "disable",
         TlsMode::Require => "require",
+        TlsMode::VerifyCa => "verify-ca",
         TlsMode::VerifyFull => "verify-full",
     }
 }

@@ -43,8 +43,8 @@ fn example_pooler() {
     assert_eq!(shop(&config).shards.len(), 1);
     assert_eq!(shop(&config).pool, PoolSettings::default());
     assert_eq!(
-        config.users["app"].auth,
-        ClientAuth::Password(Secret("change me".into()))
+        config.users["app"].secret,
+        StoredSecret::Plain(Secret("change me".into()))
     );
 }
 
@@ -326,24 +326,195 @@ fn several_servers_need_a_user_to_ask_with() {
 }
 
 #[test]
-fn a_verifier_logs_in_nowhere() {
-    let verifier = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy";
+fn verifiers_are_checked_and_not_shown() {
     let database = "[databases.shop]\nservers = \"a:1\"\n";
+    let with = |verifier: &str| format!("[users.app]\nverifier = \"{verifier}\"\n{database}");
+    let key = "c3RvcmVkc3RvcmVkc3RvcmVkc3RvcmVkc3RvcmVkIDE=";
+    let good = format!("SCRAM-SHA-256$4096:c2FsdA==${key}:{key}");
+    let md5 = format!("md5{}", "0".repeat(32));
+    for verifier in [&good, &md5] {
+        assert_eq!(mistakes(&with(verifier)), Vec::<String>::new());
+    }
+    for verifier in [
+        "x",
+        "md5abc",
+        &good.replace("4096", "0"),
+        &good.replace(key, "c3Q="),
+        &good.replace("c2FsdA==", "c2F!"),
+    ] {
+        check_mistakes(
+            &with(verifier),
+            &[
+                "line 2: users.app.verifier: not a SCRAM-SHA-256 verifier; copy rolpassword from \
+               pg_authid: SCRAM-SHA-256$4096:salt$stored:server",
+            ],
+        );
+    }
+}
+
+/// A directory with these files, and the configuration file in it.
+fn with_files(files: &[(&str, &str)], text: &str) -> Result<Config, ConfigErrors> {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let path = directory.path().join("ringway.toml");
+    let config = parse(text, &path, &|_| None);
+    config.map_err(|mut errors| {
+        let base = format!("{}/", directory.path().display());
+        for mistake in &mut errors.mistakes {
+            mistake.what = mistake.what.replace(&base, "");
+        }
+        errors
+    })
+}
+
+fn told(config: Result<Config, ConfigErrors>) -> Vec<String> {
+    let errors = config.err().map(|errors| errors.mistakes);
+    let mistakes = errors.unwrap_or_default();
+    mistakes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn users_come_from_a_userlist_too() {
+    let md5 = format!("\"old\" \"md5{}\"\n", "a".repeat(32));
+    let list = format!("\"app\" \"pencil\"\n{md5}\"both\" \"x\"\n");
+    let text = "[auth]\nusers_file = \"userlist.txt\"\n[users.both]\nauth = \"md5\"\n\
+                [general]\nadmin_users = [\"app\"]\n[databases.shop]\nservers = \"a:1\"\n";
+    let config = with_files(&[("userlist.txt", &list)], text).unwrap();
+    let of = |name: &str| (config.users[name].method, config.users[name].secret.clone());
+    let plain = |text: &str| StoredSecret::Plain(Secret(text.into()));
+    assert_eq!(of("app"), (Method::Scram, plain("pencil")));
+    assert_eq!(of("old").0, Method::Md5);
+    assert_eq!(of("both"), (Method::Md5, plain("x")));
+
+    let text = format!("{text}[users.app]\npassword = \"y\"\n");
+    let found = told(with_files(
+        &[("userlist.txt", "\"app\" \"x\"\nwrong\n")],
+        &text,
+    ));
+    assert_eq!(
+        found,
+        [
+            "line 2: auth.users_file: userlist.txt line 2: not a user and a secret, both in \
+             quotes; write \"name\" \"password, md5 hash or SCRAM verifier\"",
+            "line 9: users.app: the user's password is in users_file too; keep one of the two",
+        ]
+    );
+}
+
+#[test]
+fn rules_come_from_a_file_or_the_toml() {
+    let shop = "[users.app]\n[databases.shop]\nservers = \"a:1\"\n";
+    let file = format!("[auth]\nhba_file = \"pg_hba.conf\"\nident_file = \"ident\"\n{shop}");
+    let rules = "local all all peer map=m\nhost all all 10.0.0.0/8 scram-sha-256\n";
+    let config = with_files(&[("pg_hba.conf", rules), ("ident", "m root app\n")], &file).unwrap();
+    assert_eq!(config.auth.hba.unwrap().rules.len(), 2);
+
+    let rules = "host all all samenet md5\nhostssl all all all cert\nlocal all all peer map=x\n";
+    let found = told(with_files(
+        &[("pg_hba.conf", rules), ("ident", "m root\n")],
+        &file,
+    ));
+    let lines: Vec<_> = found
+        .iter()
+        .map(|line| line.split(": ").nth(2).unwrap())
+        .collect();
+    let expected = [
+        "pg_hba.conf line 1",
+        "pg_hba.conf line 2",
+        "pg_hba.conf line 3",
+        "ident line 1",
+    ];
+    assert_eq!(lines, expected, "{found:#?}");
+
+    let inline = format!(
+        "[[auth.hba]]\ntype = \"hostssl\"\ndatabase = [\"shop\", \"other\"]\nuser = \"/^app\"\n\
+         address = \"10.0.0.0\"\nmask = \"255.0.0.0\"\nmethod = \"scram-sha-256\"\n{shop}"
+    );
+    let config = parse_text(&inline).unwrap();
+    let visitor = hba::Visitor {
+        database: "other",
+        user: "app7",
+        address: Some("10.1.1.1".parse().unwrap()),
+        is_tls: true,
+        is_replication: false,
+    };
+    let rule = config.auth.hba.as_ref().unwrap().find(&visitor).unwrap();
+    assert_eq!((rule.line, rule.method), (1, Method::Scram));
+    let wrong = inline
+        .replace("scram-sha-256", "password")
+        .replace("hostssl", "host");
     check_mistakes(
-        &format!("[users.app]\nverifier = \"{verifier}\"\n{database}"),
+        &wrong,
         &[
-            "line 3: databases.shop: user \"app\" has only a verifier, which cannot log in to a \
-           server; write server_user and server_password, or give the user a password",
+            "line 1: auth.hba[0]: \"password\" would be sent in the clear; write hostssl, or \
+           scram-sha-256",
         ],
     );
-    let told = mistakes(&format!("[users.app]\nverifier = \"md5abc\"\n{database}"));
-    assert!(
-        told.iter()
-            .any(|line| line.contains("not a SCRAM-SHA-256 verifier")),
-        "{told:?}"
+    check_mistakes(
+        &format!("[[auth.hba]]\ntype = \"host\"\nuser = \"all\"\ndatabase = \"all\"\n{shop}"),
+        &["line 1: auth.hba[0]: method is missing"],
     );
-    let user = format!("[users.app]\nverifier = \"{verifier}\"\n{database}server_user = \"u\"\n");
-    assert_eq!(mistakes(&user), Vec::<String>::new());
+}
+
+#[test]
+fn a_database_may_be_asked_for_users() {
+    let text = "[auth]\nauth_user = \"asker\"\nauth_password = \"p\"\nauth_dbname = \"shop\"\n\
+                auth_query_ttl_s = 0\n\
+                [databases.shop]\nservers = \"a:1\"\n\
+                [databases.own]\nservers = \"a:1\"\nauth_user = \"other\"\n\
+                auth_query = \"SELECT * FROM f.lookup($1)\"\n";
+    let config = parse_text(text).unwrap();
+    let of = |name: &str| config.databases[name].auth_query.clone().unwrap();
+    let password = ServerSecret::Password(Secret("p".into()));
+    assert_eq!(of("shop").user.secret, password);
+    assert_eq!(of("shop").query, DEFAULT_AUTH_QUERY);
+    assert_eq!(of("shop").dbname.as_deref(), Some("shop"));
+    assert_eq!(of("own").user.secret, ServerSecret::None);
+    assert_eq!(of("own").query, "SELECT * FROM f.lookup($1)");
+    assert_eq!(config.auth.query_ttl, Duration::ZERO);
+    // Who asks for users watches servers too, unless somebody else is named.
+    assert_eq!(config.databases["shop"].monitor_user, Some(of("shop").user));
+
+    let text = "[auth]\nauth_user = \"asker\"\nauth_dbname = \"shp\"\nauth_query = \"SELECT 1\"\n\
+                [databases.shop]\nservers = \"a:1\"\n";
+    check_mistakes(
+        text,
+        &[
+            "line 3: auth.auth_dbname: there is no database \"shp\"; did you mean `shop`?",
+            "line 4: auth.auth_query: the query does not ask for one user; write $1 where the \
+             user's name belongs",
+        ],
+    );
+    let text = with_user("[databases.shop]\nservers = \"a:1\"\nauth_query = \"SELECT $1\"\n");
+    check_mistakes(
+        &text,
+        &["line 5: databases.shop.auth_query: auth_query without auth_user; write auth_user too"],
+    );
+}
+
+#[test]
+fn no_secret_is_in_the_settings_that_are_shown() {
+    let text = "[auth]\nauth_user = \"asker\"\nauth_password = \"hidden1\"\n\
+                [users.app]\npassword = \"hidden2\"\n\
+                [databases.shop]\nservers = \"a:1\"\nserver_user = \"s\"\n\
+                server_password = \"hidden3\"\nmonitor_user = \"m\"\n\
+                monitor_password = \"hidden4\"\nauth_user = \"o\"\nauth_password = \"hidden5\"\n";
+    let config = parse_text(text).unwrap();
+    let shown = format!("{:?}\n{config:?}", entries(&config));
+    assert!(!shown.contains("hidden"), "{shown}");
+    let hidden = entries(&config)
+        .into_iter()
+        .filter(|entry| entry.value == "***");
+    let hidden: Vec<_> = hidden.map(|entry| entry.key).collect();
+    let expected = [
+        "auth.auth_password",
+        "databases.shop.server_password",
+        "databases.shop.monitor_password",
+        "databases.shop.auth_password",
+    ];
+    assert_eq!(hidden, expected);
 }
 
 #[test]
@@ -356,12 +527,12 @@ fn secrets_come_from_files_and_the_environment() {
     let env = |name: &str| (name == "B").then(|| "of the environment".to_owned());
     let config = parse(text, &file, &env).unwrap();
     assert_eq!(
-        config.users["a"].auth,
-        ClientAuth::Password(Secret("of the file".into()))
+        config.users["a"].secret,
+        StoredSecret::Plain(Secret("of the file".into()))
     );
     assert_eq!(
-        config.users["b"].auth,
-        ClientAuth::Password(Secret("of the environment".into()))
+        config.users["b"].secret,
+        StoredSecret::Plain(Secret("of the environment".into()))
     );
 
     let errors = parse(text, Path::new("/nonexistent/ringway.toml"), &|_| None)

@@ -46,12 +46,16 @@ impl Database {
     /// TLS settings that cannot be used.
     pub fn start(
         config: Arc<config::Database>,
-        fallback: &ServerUser,
+        fallback: Option<&ServerUser>,
         plan_cache_bytes: usize,
         metrics: &Metrics,
         ledger: &Arc<Ledger>,
     ) -> Result<Self, Error> {
-        let tls = crate::backend::tls::connector(config.server_tls, config.server_ca.as_deref())?;
+        let tls = crate::backend::tls::connector(
+            config.server_tls,
+            config.server_ca.as_deref(),
+            config.server_certificate.as_ref(),
+        )?;
         let (cluster, monitor) = Cluster::start(Arc::clone(&config), fallback, tls.clone());
         let name = &config.name;
         let handles = metrics.database(name);
@@ -109,7 +113,7 @@ impl Database {
             endpoint: self.cluster.endpoint(shard, endpoint).clone(),
             dbname: self.config.shards[shard.0 as usize].dbname.clone(),
             user: user.name.clone(),
-            password: user.password.clone(),
+            secret: user.secret.clone(),
             tls: self.tls.clone(),
             connect_timeout: self.config.pool.connect_timeout,
         };

@@ -61,7 +61,7 @@ impl Pools {
     ) -> Arc<Pool> {
         let mut pools = self.lock();
         let old = pools.get(&key);
-        if let Some(pool) = old.filter(|pool| pool.password == user.password) {
+        if let Some(pool) = old.filter(|pool| pool.secret == user.secret) {
             return Arc::clone(pool);
         }
         if let Some(old) = old {

@@ -182,7 +182,6 @@ fn move_copy(client: &mut Conn, server: &mut Server, copy: &mut CopyIn) -> Resul
                     client.inbox.advance(header.len);
                     continue;
                 }
-                b'X' => return Err(closed()),
                 // CopyDone, CopyFail, or something the server will complain about.
                 _ => {
                     copy.ended = true;

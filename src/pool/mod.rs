@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{Identity, Server};
-use crate::config::{PoolSettings, Secret};
+use crate::config::{PoolSettings, ServerSecret};
 use crate::error::{Error, Fault};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
 use crate::net::{Instant, sleep_until};
@@ -76,7 +76,7 @@ fn lost_place() -> Error {
 pub struct Pool {
     pub key: PoolKey,
     /// What the user logs in with.
-    pub password: Option<Secret>,
+    pub secret: ServerSecret,
     target: ConnectTarget,
     metrics: Arc<DatabaseMetrics>,
     server: Arc<ServerMetrics>,
@@ -208,7 +208,7 @@ impl Pool {
             .build_unchecked(Manager);
         let pool = Arc::new_cyclic(|this| Self {
             key,
-            password: target.password.clone(),
+            secret: target.secret.clone(),
             target,
             metrics,
             server,

@@ -78,7 +78,7 @@ impl Fake {
             },
             dbname: "d".into(),
             user: user.into(),
-            password: None,
+            secret: crate::config::ServerSecret::None,
             tls: None,
             connect_timeout: LIMIT,
         };

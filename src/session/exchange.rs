@@ -9,6 +9,7 @@ use planner::plan::{Access, SessionEffect, SetStatement};
 use super::block::{Block, second_writer};
 use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Session};
+use crate::backend::cancel;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
@@ -298,14 +299,24 @@ impl Session {
         held
     }
 
-    /// The client is gone while servers work for it: cancel what runs, use no connection again.
+    /// The client is gone while servers work for it: stop what runs, use no connection again.
     pub(super) fn abandon(&mut self) {
-        for held in &mut self.leases {
-            if !held.lease.expect.is_empty() && held.lease.doubt.is_none() {
-                held.lease.doubt = Some("its client left");
-                crate::backend::cancel::spawn(&held.lease.identity, self.db.tls());
+        // First, so that no cancel request finds what is another's already.
+        self.info.cancel.clear();
+        for held in std::mem::take(&mut self.leases) {
+            match held.lease.expect.is_empty() {
+                true => self.give_back(held),
+                false => self.stop(held, "its client left"),
             }
         }
+    }
+
+    /// Stops what a server does for nobody any more, and closes the connection. Its place in the
+    /// pool is held meanwhile: the server is busy, whoever listens.
+    pub(super) fn stop(&self, held: Enlisted, why: &'static str) {
+        let (mut lease, tls) = (held.lease, self.db.tls().cloned());
+        lease.doubt = Some(why);
+        tokio::spawn(async move { cancel::stop(&mut lease, tls).await });
     }
 
     /// After every exchange: follows the transaction, and gives back what is not needed.

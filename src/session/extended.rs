@@ -43,10 +43,10 @@ pub(super) struct Batch {
     pub(super) active: Option<usize>,
     statements: Names<Arc<Prepared>>,
     portals: Names<Portal>,
-    /// Statements whose ParseComplete the client is owed, in order.
+    /// Statements whose ParseComplete the client is owed, in order: no server has seen them yet.
     pending: Vec<Vec<u8>>,
-    /// Statements parsed since the last Sync: an error may undo them.
-    fresh: Vec<Vec<u8>>,
+    /// Statements parsed since the last Sync: an error may undo them. Those pending are the last.
+    fresh: Vec<Fresh>,
     /// An error was reported: everything up to Sync is ignored.
     pub(super) skipping: bool,
     /// A merge has paused and holds its servers.
@@ -63,6 +63,14 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    fn note_parse(&mut self, name: &[u8], before: Before) {
+        self.pending.push(name.to_vec());
+        self.fresh.push(Fresh {
+            name: name.to_vec(),
+            before,
+        });
+    }
+
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
         self.statements = Names::default();
@@ -97,6 +105,19 @@ impl Batch {
     }
 }
 
+/// A Parse since the last Sync.
+struct Fresh {
+    name: Vec<u8>,
+    before: Before,
+}
+
+/// What had the name before.
+enum Before {
+    /// The same text: nothing was changed.
+    Same,
+    Other(Option<Arc<Prepared>>),
+}
+
 enum Portal {
     /// Lives on the server of this lease.
     Server {
@@ -124,8 +145,9 @@ enum Local {
     Deallocate {
         sql: Vec<u8>,
     },
-    /// Executed; a second Execute returns nothing more.
-    Done,
+    /// Executed. What returns rows has no more of them and says so with this tag; all else cannot
+    /// be run twice.
+    Ran(Option<String>),
 }
 
 struct ScatterPortal {
@@ -177,7 +199,7 @@ impl Session {
             match result {
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) if error.is_told() => {}
-                Err(error) => Box::pin(self.fail_batch(&error)).await?,
+                Err(error) => Box::pin(self.fail_batch(error)).await?,
                 Ok(()) => {}
             }
         }
@@ -195,7 +217,7 @@ impl Session {
                     Err(error) => return (done, Err(error)),
                 };
             let end = done + frame.len();
-            if frame[0] == b'S' {
+            if frame[0] == b'S' && (frame.len() == HEADER || self.batch.skipping) {
                 return (end, Ok(Halt::Sync));
             }
             if self.batch.skipping {
@@ -239,7 +261,17 @@ impl Session {
             b'D' => self.describe(frame).await?,
             b'E' => self.execute(frame).await?,
             b'C' => self.close(frame).await?,
-            b'H' => self.flush().await?,
+            b'H' => {
+                frontend::end(&frame[HEADER..])?;
+                self.flush().await?;
+            }
+            // One with something in it, which none has.
+            b'S' => {
+                if let Err(error) = frontend::end(&frame[HEADER..]) {
+                    self.fail_batch(error).await?;
+                }
+                return self.sync().await;
+            }
             tag => {
                 return Err(Error::protocol(format!(
                     "unexpected message type \"{}\"",
@@ -272,10 +304,23 @@ impl Session {
 
     /// Tells the client of an error of ours, and makes the server fail the transaction as it would
     /// have, had the error been its own.
-    async fn fail_batch(&mut self, error: &Error) -> Result<(), Error> {
-        self.complete_pending();
+    async fn fail_batch(&mut self, mut error: Error) -> Result<(), Error> {
+        // What was parsed before may be wrong too, and PostgreSQL would have said so first.
+        if let Err(earlier) = self.check_pending().await {
+            error = earlier;
+        }
+        if error.is_told() {
+            return Ok(());
+        }
+        if error.is_fatal() {
+            return Err(error);
+        }
         self.batch.skipping = true;
-        self.count_error(error);
+        self.forget_pending();
+        self.count_error(&error);
+        if error.fault == Fault::Client {
+            self.join_block().await;
+        }
         let mut frame = BytesMut::new();
         error.write_to(&mut frame);
         let active = self.batch.active.filter(|i| self.leases[*i].needs_sync);
@@ -313,6 +358,7 @@ impl Session {
         let held = &mut self.leases[index];
         if !held.needs_sync {
             held.needs_sync = true;
+            held.lease.amid_pipeline = true;
             held.lease.begin_exchange();
             held.lease.tag.clear();
         }
@@ -349,11 +395,23 @@ impl Session {
 
     async fn close(&mut self, frame: &[u8]) -> Result<(), Error> {
         match frontend::Named::read(&frame[HEADER..], "CLOSE")? {
-            frontend::Named::Statement(name) => self.close_statement(name),
+            frontend::Named::Statement(name) => {
+                // Its Parse may still be owed an answer; and after an error it is not closed at all.
+                self.before_query().await?;
+                self.close_statement(name);
+            }
             frontend::Named::Portal(name) => match self.batch.portals.remove(name) {
                 Some(Portal::Server { lease: index, .. }) => {
+                    self.check_pending().await?;
                     self.activate(index).await?;
                     self.pass_on(index, frame, close_shown());
+                }
+                None if self.cursor_server().is_some() => {
+                    self.check_pending().await?;
+                    if let Some(index) = self.cursor_server() {
+                        self.activate(index).await?;
+                        self.pass_on(index, frame, close_shown());
+                    }
                 }
                 Some(portal @ Portal::Scatter(_)) => {
                     self.batch.portals.insert(name, portal);
@@ -376,6 +434,17 @@ impl Session {
 
     /// Parse messages that nothing has used yet: the server must say what it thinks of them.
     async fn check_pending(&mut self) -> Result<(), Error> {
+        if self.batch.pending.is_empty() {
+            return Ok(());
+        }
+        let checked = Box::pin(self.parse_pending()).await;
+        if checked.is_err() {
+            self.forget_pending();
+        }
+        checked
+    }
+
+    async fn parse_pending(&mut self) -> Result<(), Error> {
         while let Some(name) = self.batch.pending.first().cloned() {
             let prepared = self.prepared(&name)?;
             let plan = Arc::clone(&prepared.plan);
@@ -404,11 +473,11 @@ impl Session {
                 return Err(error);
             }
             if !error.is_told() {
-                Box::pin(self.fail_batch(&error)).await?;
+                Box::pin(self.fail_batch(error)).await?;
             }
         }
         let failed = std::mem::take(&mut self.batch.skipping);
-        self.batch.pending.clear();
+        self.forget_pending();
         if self.batch.suspended && self.block.is_none() {
             Box::pin(self.end_runs()).await.map_err(Error::fatal)?;
         }
@@ -463,11 +532,17 @@ impl Session {
     /// then the Query is skipped like everything else up to Sync.
     pub(super) async fn end_batch(&mut self) -> Result<bool, Error> {
         if let Err(error) = self.before_query().await {
-            return if error.is_told() {
-                Ok(false)
-            } else {
-                Err(error.fatal())
+            return match error.is_told() {
+                true => Ok(false),
+                false => self.fail_batch(error).await.map(|()| false),
             };
+        }
+        self.forget_rejected();
+        if let Some(index) = self.joined_by_query() {
+            // What was executed so far is one transaction with the Query.
+            self.leases[index].needs_sync = false;
+            self.batch.active = None;
+            return Ok(true);
         }
         for held in &mut self.leases {
             if std::mem::take(&mut held.needs_sync) {
@@ -477,6 +552,14 @@ impl Session {
         }
         self.batch.active = None;
         Ok(true)
+    }
+
+    /// The server on which a simple Query goes on with the transaction that extended messages have
+    /// begun. With several servers or a replica, what they began ends before it.
+    fn joined_by_query(&self) -> Option<usize> {
+        let mut begun = (0..self.leases.len()).filter(|i| self.leases[*i].needs_sync);
+        let index = begun.next().filter(|_| begun.next().is_none())?;
+        (!self.leases[index].replica).then_some(index)
     }
 
     async fn before_query(&mut self) -> Result<(), Error> {

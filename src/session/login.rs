@@ -10,12 +10,14 @@ use super::shared::{Directory, Newcomer, Registration, Shared};
 use super::{Login, Session, auth, hints::Hints, settings, startup};
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::Settings;
-use crate::config::{ADMIN_DATABASE, ClientAuth, ServerUser};
+use crate::config::{ADMIN_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
 use crate::net::{self, Instant, Stream};
 use crate::wire::conn::Conn;
-use crate::wire::startup::{Opening, StartupPacket, TlsOffer, open, refuse, too_many_clients};
+use crate::wire::startup::{
+    Opening, Replication, StartupPacket, TlsOffer, open, refuse, too_many_clients,
+};
 
 /// Handshakes of TLS under way, above which a full process does without: they cost the most of a
 /// login, for clients who are refused anyway.
@@ -170,7 +172,12 @@ async fn welcome(
     if shared.client_count() > directory.config.general.max_clients {
         return Err(too_many_clients());
     }
-    auth::authenticate(stream, &mut buf, &packet.user, &directory.authenticators).await?;
+    let who = auth::Applicant {
+        user: &packet.user,
+        database: &packet.database,
+        is_replication: packet.replication == Some(Replication::Physical),
+    };
+    let secret = auth::authenticate(stream, &mut buf, who, &directory.authenticators).await?;
     let mut out = BytesMut::new();
     if packet.database == ADMIN_DATABASE {
         if packet.replication.is_some() {
@@ -197,9 +204,12 @@ async fn welcome(
             registration,
         });
     }
-    let db = database(shared, directory, &packet).await?;
+    let db = database(shared, directory, &packet, &secret).await?;
     registration.admit(directory, &db)?;
-    let user = server_user(directory, &db, &packet.user);
+    if db.config.server_user.is_none() {
+        shared.learn(&db.config.name, &packet.user, secret);
+    }
+    let user = server_user(shared, directory, &db, &packet.user);
     if let Some(replication) = packet.replication {
         let mode = directory.pool_settings(&packet.user, &db).mode;
         let mut server = replication::connect(&db, &user, mode, &packet, replication).await?;
@@ -241,12 +251,13 @@ async fn database(
     shared: &Shared,
     directory: &Directory,
     packet: &StartupPacket,
+    secret: &ServerSecret,
 ) -> Result<Arc<Database>, Error> {
     let name = &packet.database;
     let db = match (directory.database(name), &directory.wildcard) {
         (Some(db), _) => db,
         (None, Some(wildcard)) => {
-            ask_for_database(directory, &wildcard.config, packet).await?;
+            ask_for_database(directory, &wildcard.config, packet, secret).await?;
             shared.wild_database(wildcard, name)?
         }
         (None, None) => {
@@ -269,9 +280,14 @@ async fn ask_for_database(
     directory: &Directory,
     config: &crate::config::Database,
     packet: &StartupPacket,
+    secret: &ServerSecret,
 ) -> Result<(), Error> {
-    let tls = crate::backend::tls::connector(config.server_tls, config.server_ca.as_deref())?;
-    let user = server_user_of(directory, config, &packet.user);
+    let tls = crate::backend::tls::connector(
+        config.server_tls,
+        config.server_ca.as_deref(),
+        config.server_certificate.as_ref(),
+    )?;
+    let user = server_user_of(directory, config, &packet.user, || secret.clone());
     let shard = config.shards.first();
     let mut result = Ok(());
     for endpoint in shard.iter().flat_map(|shard| &shard.endpoints) {
@@ -279,7 +295,7 @@ async fn ask_for_database(
             endpoint: endpoint.clone(),
             dbname: config.dbname_for(&packet.database, 0).to_owned(),
             user: user.name.clone(),
-            password: user.password.clone(),
+            secret: user.secret.clone(),
             tls: tls.clone(),
             connect_timeout: config.pool.connect_timeout,
         };
@@ -330,30 +346,34 @@ fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
 }
 
 /// As whom this client's statements run: the database's `server_user`, else the client's own name
-/// with the password that is configured for it.
-pub(super) fn server_user(directory: &Directory, db: &Database, name: &str) -> ServerUser {
-    server_user_of(directory, &db.config, name)
+/// with the password that is configured for it, or with what its login was worth.
+pub(super) fn server_user(
+    shared: &Shared,
+    directory: &Directory,
+    db: &Database,
+    name: &str,
+) -> ServerUser {
+    let learned = || shared.learned(&db.config.name, name);
+    server_user_of(directory, &db.config, name, learned)
 }
 
 fn server_user_of(
     directory: &Directory,
     config: &crate::config::Database,
     name: &str,
+    learned: impl FnOnce() -> ServerSecret,
 ) -> ServerUser {
     if let Some(user) = &config.server_user {
         return user.clone();
     }
-    let password = directory
-        .config
-        .users
-        .get(name)
-        .and_then(|user| match &user.auth {
-            ClientAuth::Password(secret) => Some(secret.clone()),
-            ClientAuth::Trust | ClientAuth::Verifier(_) => None,
-        });
+    let configured = directory.config.users.get(name);
+    let secret = configured.map_or(ServerSecret::None, |user| user.secret.for_servers());
     ServerUser {
         name: name.to_owned(),
-        password,
+        secret: match secret {
+            ServerSecret::None => learned(),
+            known => known,
+        },
     }
 }
 
@@ -381,13 +401,26 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
             ));
         }
         settings::check(&name, value, assumed)?;
-        let value = value.replace('\'', "''");
+        let value = sql_text(value);
         wanted.insert(
             name.clone(),
-            format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"),
+            format!("SELECT pg_catalog.set_config('{name}', {value}, false)"),
         );
     }
     Ok((wanted, hints))
+}
+
+/// The value as SQL that means the same under any `standard_conforming_strings` and
+/// `client_encoding`, both of which are the client's to set: a backslash, or a byte that another
+/// encoding takes for the first of two, must not reach a quote.
+fn sql_text(value: &str) -> String {
+    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'\\';
+    if value.bytes().all(is_plain) {
+        return format!("'{}'", value.replace('\'', "''"));
+    }
+    let digits = value.bytes().map(|byte| format!("{byte:02x}"));
+    let digits: String = digits.collect();
+    format!("pg_catalog.convert_from(pg_catalog.decode('{digits}', 'hex'), 'UTF8')")
 }
 
 /// What a server reports for these settings: asked once, then remembered.

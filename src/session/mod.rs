@@ -172,9 +172,9 @@ impl Session {
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
+            let amid_row = self.leases.iter().any(|held| held.lease.is_mid_frame());
             // It may have ended at any point: what still runs for this client is cancelled.
             self.abandon();
-            let amid_row = self.leases.iter().any(|held| held.lease.is_mid_frame());
             if !error.is_told() && !amid_row {
                 error.write_to(&mut self.client.outbox);
             }
@@ -239,7 +239,7 @@ impl Session {
             self.db = db;
         }
         self.pools.clear();
-        self.user = login::server_user(&directory, &self.db, &self.info.user);
+        self.user = login::server_user(&self.shared, &directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
         self.mode = directory.pool_settings(&self.info.user, &self.db).mode;
         self.generation = directory.generation;
@@ -285,6 +285,7 @@ impl Session {
             false => ClientState::IdleInTransaction,
         });
         let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
+        let skipping = &mut self.batch.skipping;
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
@@ -295,6 +296,7 @@ impl Session {
                 if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
                     return Poll::Ready(Err(error));
                 }
+                *skipping |= held.needs_sync && held.lease.error.is_some();
             }
             if let Poll::Ready(Err(_)) = client.poll_drain(cx) {
                 return Poll::Ready(Ok(false));

@@ -21,7 +21,7 @@ use crate::wire::conn::Conn;
 use crate::wire::startup::{Replication, StartupPacket};
 
 /// Why SHOW CLIENTS says that it keeps its server.
-const PINNED: &str = "replication";
+pub const PINNED: &str = "replication";
 
 /// A walsender of the client's own.
 pub struct Relay {
@@ -59,7 +59,7 @@ pub(super) async fn connect(
         endpoint: db.cluster.endpoint(shard, endpoint).clone(),
         dbname: db.config.shards[0].dbname.clone(),
         user: user.name.clone(),
-        password: user.password.clone(),
+        secret: user.secret.clone(),
         tls: db.tls().cloned(),
         connect_timeout: db.config.pool.connect_timeout,
     };

@@ -54,11 +54,13 @@ impl Session {
             }
             Execution::Merge { merge, sql } => {
                 routes.increment(RouteKind::Merge);
+                self.end_joined(None).await?;
                 let shards = self.shard_set(&route.shards);
                 Box::pin(self.merged_simple(merge, &sql, &shards, access, values)).await
             }
             Execution::SumTags | Execution::SameAnswer => {
                 routes.increment(RouteKind::Broadcast);
+                self.end_joined(None).await?;
                 let sum = matches!(route.execution, Execution::SumTags);
                 let shards = self.shard_set(&route.shards);
                 let mut request = BytesMut::new();
@@ -253,9 +255,8 @@ impl Session {
             let sound = held.lease.doubt.is_none();
             if !(worth && sound && drain(&mut held.lease).await.is_ok()) {
                 lost |= self.leases[index].in_block || self.leases[index].pinned.is_some();
-                let mut held = self.remove(index);
-                held.lease.doubt = Some("a scatter read broke");
-                crate::backend::cancel::spawn(&held.lease.identity, self.db.tls());
+                let held = self.remove(index);
+                self.stop(held, "a scatter read broke");
             }
         }
         Err(if lost { error.fatal() } else { error })

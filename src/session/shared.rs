@@ -7,15 +7,14 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::task::AtomicWaker;
 
 use super::auth::Authenticators;
 use crate::backend::server::Identity;
-use crate::config::{Config, PoolSettings, Timeouts, UserLimits};
+use crate::config::{Config, PoolSettings, ServerSecret, Timeouts, UserLimits};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
@@ -31,6 +30,8 @@ pub struct Shared {
     pub generation: AtomicU64,
     pub clients: Clients,
     pub metrics: Arc<Metrics>,
+    /// What clients' logins gave to log in to servers with, by database and user; the newest wins.
+    learned: Mutex<HashMap<(String, String), ServerSecret>>,
     /// Where other processes of this machine reach this one.
     pub own_socket: Option<PathBuf>,
     /// Connections that are accepted and not logged in yet.
@@ -264,7 +265,7 @@ pub struct ClientInfo {
     /// When its last statement came, in microseconds after it connected.
     last_request_us: AtomicU64,
     /// Of its session's task, so that an idle one notices that the process is to end.
-    waker: AtomicWaker,
+    waker: Mutex<Option<Waker>>,
     state: AtomicU8,
     /// When its transaction block was opened, as `last_request_us`; 0 outside of one.
     block_us: AtomicU64,
@@ -309,11 +310,20 @@ impl ClientInfo {
         (since > 0).then(|| Duration::from_micros(since))
     }
 
+    /// Has its session look whether it is to end, as often as that may be.
+    fn wake(&self) {
+        if let Ok(waker) = self.waker.lock()
+            && let Some(waker) = &*waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Ends its session at once. The first verdict holds.
     pub fn end(&self, verdict: Verdict) {
         let code = verdict as u8 + 1;
         let _ = (self.verdict).compare_exchange(0, code, Ordering::Release, Relaxed);
-        self.waker.wake();
+        self.wake();
     }
 
     fn verdict(&self) -> Option<Verdict> {
@@ -357,7 +367,9 @@ impl ClientInfo {
     /// Makes the calling task the one that is woken when the process is to end.
     pub async fn attend(&self) {
         std::future::poll_fn(|cx| {
-            self.waker.register(cx.waker());
+            if let Ok(mut waker) = self.waker.lock() {
+                *waker = Some(cx.waker().clone());
+            }
             Poll::Ready(())
         })
         .await;
@@ -487,6 +499,7 @@ impl Shared {
             directory: ArcSwap::from_pointee(directory),
             clients: Clients::default(),
             metrics,
+            learned: Mutex::default(),
             own_socket,
             arriving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -545,6 +558,22 @@ impl Shared {
         self.generation.store(generation, Relaxed);
     }
 
+    /// Keeps what a login is worth to servers, for this session and those after it.
+    pub fn learn(&self, database: &str, user: &str, secret: ServerSecret) {
+        if !secret.is_none()
+            && let Ok(mut learned) = self.learned.lock()
+        {
+            learned.insert((database.to_owned(), user.to_owned()), secret);
+        }
+    }
+
+    pub fn learned(&self, database: &str, user: &str) -> ServerSecret {
+        let key = (database.to_owned(), user.to_owned());
+        let learned = self.learned.lock();
+        let secret = learned.ok().and_then(|learned| learned.get(&key).cloned());
+        secret.unwrap_or(ServerSecret::None)
+    }
+
     /// Has every session end, at once or when its transaction does.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -554,7 +583,7 @@ impl Shared {
     /// Has every session look whether it is to end.
     pub fn wake_all(&self) {
         for client in self.clients() {
-            client.waker.wake();
+            client.wake();
         }
     }
 
@@ -604,7 +633,7 @@ impl Shared {
                 pinned: Mutex::new(None),
                 prepared: AtomicUsize::new(0),
                 last_request_us: AtomicU64::new(0),
-                waker: AtomicWaker::new(),
+                waker: Mutex::default(),
                 state: AtomicU8::new(0),
                 block_us: AtomicU64::new(0),
                 verdict: AtomicU8::new(0),

@@ -38,6 +38,10 @@ impl Session {
         self.info.requested(start);
         self.transaction_start.get_or_insert(start);
         let result = match self.db.config.is_sharded() {
+            _ if self.block.is_failed() => match self.only_in_block() {
+                Some(index) => self.run_on(index, frame).await,
+                None => Err(aborted()),
+            },
             true => Err(Error::from(planner::Refusal::unsupported(
                 "function call protocol on a sharded database",
                 "The call names a function by OID, so the shards it concerns cannot be known.",
@@ -61,6 +65,9 @@ impl Session {
         if let Err(error) = result {
             if error.is_fatal() {
                 return Err(error);
+            }
+            if error.fault == Fault::Client {
+                self.join_block().await;
             }
             self.fail_block().await?;
             self.count_error(&error);
@@ -90,6 +97,41 @@ impl Session {
         }
         self.block.fail();
         Ok(())
+    }
+
+    /// A block that is about to fail is told to a server, if none knows of it yet: what each message
+    /// is answered from then on is PostgreSQL's to say. Where no server can be had, it is ours.
+    pub(super) async fn join_block(&mut self) {
+        if !self.block.is_none() && !self.leases.iter().any(|held| held.in_block) {
+            let shard = self.pick_shard(&planner::route::Shards::Any);
+            let _ = Box::pin(self.enlist(shard, Access::Primary)).await;
+        }
+    }
+
+    /// The server on which extended messages have begun a transaction that this Query joins.
+    fn amid_transaction(&self) -> Option<usize> {
+        self.leases
+            .iter()
+            .position(|held| held.lease.amid_pipeline && !held.needs_sync)
+    }
+
+    /// A Query that does not run on `on` cannot end the transaction it joins there: that is
+    /// committed before.
+    pub(super) async fn end_joined(&mut self, on: Option<usize>) -> Result<(), Error> {
+        if let Some(index) = self.amid_transaction()
+            && on != Some(index)
+        {
+            let lease = &mut self.leases[index].lease;
+            lease.send_sync(false);
+            lease.settle().await.map_err(Error::fatal)?;
+        }
+        Ok(())
+    }
+
+    /// The one server that knows of the open block.
+    pub(super) fn only_in_block(&self) -> Option<usize> {
+        let mut knowing = (0..self.leases.len()).filter(|i| self.leases[*i].in_block);
+        knowing.next().filter(|_| knowing.next().is_none())
     }
 
     async fn simple_statement(&mut self, frame: BytesMut) -> Result<(), Error> {
@@ -133,11 +175,28 @@ impl Session {
             Statement::Commit | Statement::Rollback | Statement::Savepoint | Statement::Empty
         );
         if self.block.is_failed() && !allowed_when_failed {
-            return Err(aborted());
+            match self.only_in_block() {
+                // It may end the block before it does anything else.
+                Some(_) if plan.statement == Statement::Multiple => {}
+                Some(index) => return self.run_on(index, frame).await,
+                None => return Err(aborted()),
+            }
+        }
+        if let Some(index) = self.amid_transaction()
+            && matches!(
+                plan.statement,
+                Statement::Begin { .. }
+                    | Statement::Commit
+                    | Statement::Rollback
+                    | Statement::Empty
+            )
+        {
+            return self.run_on(index, frame).await;
         }
         if plan.statement == Statement::Other
             && let Some(tag) = self.deallocate(text_of(&frame))
         {
+            self.end_joined(None).await?;
             self.complete(tag);
             return Ok(());
         }
@@ -159,6 +218,7 @@ impl Session {
             }
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
                 self.db.metrics.routes.increment(RouteKind::Local);
+                self.end_joined(None).await?;
                 self.set_local_setting(set)?;
                 write::command_complete(&mut self.client.outbox, local::set_tag(set));
                 self.ready();
@@ -174,6 +234,7 @@ impl Session {
             }
             Statement::Show(name) if local::is_ours(Some(name)) => {
                 self.db.metrics.routes.increment(RouteKind::Local);
+                self.end_joined(None).await?;
                 let value = self.show_local_setting(name)?;
                 write::text_columns(&mut self.client.outbox, &[name.as_str()]);
                 write::text_row(&mut self.client.outbox, &[Some(&value)]);
@@ -183,6 +244,7 @@ impl Session {
             }
             Statement::ExplainRoute { inner } => {
                 self.db.metrics.routes.increment(RouteKind::Local);
+                self.end_joined(None).await?;
                 let inner = text_of(&frame).get(inner.clone()).unwrap_or_default();
                 let lines = self.explain_route(inner, &[]);
                 self.write_explain(&lines, true);
@@ -218,6 +280,7 @@ impl Session {
         effect: &SessionEffect,
     ) -> Result<(), Error> {
         let index = self.enlist(shard, access).await?;
+        self.end_joined(Some(index)).await?;
         self.note_effect(index, effect);
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();
@@ -322,6 +385,7 @@ impl Session {
             self.enlist(self.leases[first].shard, Access::Primary)
                 .await?;
         }
+        self.end_joined(Some(first)).await?;
         self.run_on(first, frame).await?;
         if self.leases[first].lease.error.is_some() {
             return Ok(());

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
+use crate::backend::scram;
 use crate::config::ServerTls;
 use crate::error::{Error, Fault, Result};
 use crate::net::TlsAcceptor;
@@ -34,7 +37,15 @@ pub fn write_welcome(out: &mut BytesMut, parameters: &[(String, String)], pid: i
     write::ready(out, b'I');
 }
 
-/// Loads the certificate chain and private key that clients are shown.
+/// What binds a SCRAM exchange to the certificate that clients are shown; `None` for one whose
+/// signature has no hash function.
+pub fn end_point(tls: &ServerTls) -> Option<Vec<u8>> {
+    let mut chain = CertificateDer::pem_file_iter(&tls.certificate).ok()?;
+    scram::end_point(&chain.next()?.ok()?)
+}
+
+/// Loads the certificate chain and private key that clients are shown, and the authorities whose
+/// certificates they may show.
 ///
 /// # Errors
 /// F0000 that names the file which cannot be read or used.
@@ -44,12 +55,37 @@ pub fn tls_acceptor(tls: &ServerTls) -> Result<TlsAcceptor> {
         .map_err(|error| unusable("certificate", &tls.certificate, &error))?;
     let key = PrivateKeyDer::from_pem_file(&tls.private_key)
         .map_err(|error| unusable("private key", &tls.private_key, &error))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let clients = match &tls.client_ca {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(ca) => client_verifier(ca, &provider)?,
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .and_then(|builder| {
+            let builder = builder.with_client_cert_verifier(clients);
+            builder.with_single_cert(chain, key)
+        })
         .map_err(|error| unusable("certificate", &tls.certificate, &error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Clients may do without a certificate; whether they must have one is for pg_hba.conf to say.
+fn client_verifier(
+    ca: &Path,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>> {
+    let unusable = |error: &dyn std::fmt::Display| unusable("client_ca", ca, error);
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| unusable(&error))? {
+        let certificate = certificate.map_err(|error| unusable(&error))?;
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| unusable(&error))
 }
 
 fn unusable(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Error {

@@ -1,7 +1,7 @@
 //! The client's messages after login, borrowed from the frame's body, and what length each may have.
 
 use super::frame::{self, cstr, i16, i32, take, u8, u16};
-use crate::error::Error;
+use crate::error::{Error, Fault};
 
 /// Limit PostgreSQL sets for messages that have no business being long (pqcomm.h).
 const SMALL_MESSAGE: usize = 10_000;
@@ -13,7 +13,7 @@ const SMALL_MESSAGE: usize = 10_000;
 pub fn check(tag: u8, len: usize, max: usize) -> Result<(), Error> {
     let limit = match tag {
         b'Q' | b'P' | b'B' | b'F' | b'd' => max,
-        b'D' | b'E' | b'C' | b'S' | b'H' | b'X' | b'c' | b'f' | b'p' => SMALL_MESSAGE.min(max),
+        b'D' | b'E' | b'C' | b'S' | b'H' | b'X' | b'c' | b'f' => SMALL_MESSAGE.min(max),
         other => {
             return Err(Error::protocol(format!(
                 "invalid frontend message type {other}"
@@ -28,6 +28,28 @@ pub fn check(tag: u8, len: usize, max: usize) -> Result<(), Error> {
             .hint("Raise max_message_mib, or send the value with COPY."));
     }
     Ok(())
+}
+
+/// 08P01 as PostgreSQL words it (pqformat.c). No more than an ERROR: where the frame ends is known.
+fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(Fault::Client, "08P01", message)
+}
+
+fn no_string() -> Error {
+    malformed("invalid string in message")
+}
+
+fn too_short() -> Error {
+    malformed("insufficient data left in message")
+}
+
+/// # Errors
+/// When anything is left: the message is longer than what it says.
+pub fn end(bytes: &[u8]) -> Result<(), Error> {
+    match bytes {
+        [] => Ok(()),
+        _ => Err(malformed("invalid message format")),
+    }
 }
 
 /// Parse, Bind, Describe, Execute, Close, Flush, Sync.
@@ -47,10 +69,6 @@ pub fn whole_extended(bytes: &[u8], max: usize) -> Result<Option<&[u8]>, Error> 
     Ok(bytes.get(..header.len))
 }
 
-fn malformed(what: &str) -> Error {
-    Error::protocol(format!("invalid {what} message format"))
-}
-
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parse<'a> {
     pub name: &'a [u8],
@@ -62,15 +80,15 @@ pub struct Parse<'a> {
 impl<'a> Parse<'a> {
     pub fn read(mut body: &'a [u8]) -> Result<Self, Error> {
         let bytes = &mut body;
-        let mut read = || -> Option<Self> {
-            let (name, sql) = (cstr(bytes)?, cstr(bytes)?);
-            let count = u16(bytes)?;
-            let types = (0..count)
-                .map(|_| i32(bytes).map(|t| t as u32))
-                .collect::<Option<_>>()?;
-            bytes.is_empty().then_some(Self { name, sql, types })
-        };
-        read().ok_or_else(|| malformed("Parse"))
+        let name = cstr(bytes).ok_or_else(no_string)?;
+        let sql = cstr(bytes).ok_or_else(no_string)?;
+        let count = u16(bytes).ok_or_else(too_short)?;
+        let types = (0..count)
+            .map(|_| i32(bytes).map(|t| t as u32))
+            .collect::<Option<_>>()
+            .ok_or_else(too_short)?;
+        end(bytes)?;
+        Ok(Self { name, sql, types })
     }
 }
 
@@ -92,43 +110,43 @@ impl<'a> Bind<'a> {
     #[allow(clippy::type_complexity)]
     pub fn names(mut body: &'a [u8]) -> Result<(&'a [u8], &'a [u8], &'a [u8]), Error> {
         let bytes = &mut body;
-        let portal = cstr(bytes).ok_or_else(|| malformed("Bind"))?;
-        let statement = cstr(bytes).ok_or_else(|| malformed("Bind"))?;
+        let portal = cstr(bytes).ok_or_else(no_string)?;
+        let statement = cstr(bytes).ok_or_else(no_string)?;
         Ok((portal, statement, bytes))
     }
 
     pub fn read(body: &'a [u8]) -> Result<Self, Error> {
         let (portal, statement, rest) = Self::names(body)?;
-        let mut bytes = rest;
-        Self::read_rest(&mut bytes)
-            .filter(|_| bytes.is_empty())
-            .map(|(formats, values, result_formats)| Self {
-                portal,
-                statement,
-                formats,
-                values,
-                result_formats,
-                rest,
-            })
-            .ok_or_else(|| malformed("Bind"))
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn read_rest(bytes: &mut &'a [u8]) -> Option<(Vec<i16>, Vec<Option<&'a [u8]>>, Vec<i16>)> {
+        let bytes = &mut &*rest;
         let formats = formats(bytes)?;
-        let count = u16(bytes)?;
+        let count = u16(bytes).ok_or_else(too_short)?;
+        if formats.len() > 1 && formats.len() != usize::from(count) {
+            let formats = formats.len();
+            return Err(malformed(format!(
+                "bind message has {formats} parameter formats but {count} parameters"
+            )));
+        }
         let mut values = Vec::new();
         for _ in 0..count {
-            let len = i32(bytes)?;
-            values.push(match len {
+            let value = match i32(bytes).ok_or_else(too_short)? {
                 -1 => None,
-                _ => Some(take(bytes, usize::try_from(len).ok()?)?),
-            });
+                len => {
+                    let len = usize::try_from(len).map_err(|_| too_short())?;
+                    Some(take(bytes, len).ok_or_else(too_short)?)
+                }
+            };
+            values.push(value);
         }
-        if formats.len() > 1 && formats.len() != values.len() {
-            return None;
-        }
-        Some((formats, values, self::formats(bytes)?))
+        let result_formats = self::formats(bytes)?;
+        end(bytes)?;
+        Ok(Self {
+            portal,
+            statement,
+            formats,
+            values,
+            result_formats,
+            rest,
+        })
     }
 
     pub fn is_binary(&self, param: usize) -> bool {
@@ -140,9 +158,10 @@ impl<'a> Bind<'a> {
     }
 }
 
-fn formats(bytes: &mut &[u8]) -> Option<Vec<i16>> {
-    let count = u16(bytes)?;
-    (0..count).map(|_| i16(bytes)).collect()
+fn formats(bytes: &mut &[u8]) -> Result<Vec<i16>, Error> {
+    let count = u16(bytes).ok_or_else(too_short)?;
+    let formats: Option<_> = (0..count).map(|_| i16(bytes)).collect();
+    formats.ok_or_else(too_short)
 }
 
 /// What Describe and Close speak of.
@@ -155,12 +174,13 @@ pub enum Named<'a> {
 impl<'a> Named<'a> {
     pub fn read(mut body: &'a [u8], message: &str) -> Result<Self, Error> {
         let bytes = &mut body;
-        let kind = u8(bytes).ok_or_else(|| malformed(message))?;
-        let name = cstr(bytes).ok_or_else(|| malformed(message))?;
-        match (kind, bytes.is_empty()) {
-            (b'S', true) => Ok(Self::Statement(name)),
-            (b'P', true) => Ok(Self::Portal(name)),
-            _ => Err(Error::protocol(format!(
+        let kind = u8(bytes).ok_or_else(|| malformed("no data left in message"))?;
+        let name = cstr(bytes).ok_or_else(no_string)?;
+        end(bytes)?;
+        match kind {
+            b'S' => Ok(Self::Statement(name)),
+            b'P' => Ok(Self::Portal(name)),
+            _ => Err(malformed(format!(
                 "invalid {message} message subtype {kind}"
             ))),
         }
@@ -177,24 +197,19 @@ pub struct Execute<'a> {
 impl<'a> Execute<'a> {
     pub fn read(mut body: &'a [u8]) -> Result<Self, Error> {
         let bytes = &mut body;
-        cstr(bytes)
-            .and_then(|portal| {
-                Some(Self {
-                    portal,
-                    max_rows: i32(bytes)?.max(0) as u32,
-                })
-            })
-            .filter(|_| bytes.is_empty())
-            .ok_or_else(|| malformed("Execute"))
+        let portal = cstr(bytes).ok_or_else(no_string)?;
+        let max_rows = i32(bytes).ok_or_else(too_short)?.max(0) as u32;
+        end(bytes)?;
+        Ok(Self { portal, max_rows })
     }
 }
 
 /// The text of a simple Query.
 pub fn query(mut body: &[u8]) -> Result<&[u8], Error> {
     let bytes = &mut body;
-    cstr(bytes)
-        .filter(|_| bytes.is_empty())
-        .ok_or_else(|| malformed("Query"))
+    let sql = cstr(bytes).ok_or_else(no_string)?;
+    end(bytes)?;
+    Ok(sql)
 }
 
 #[cfg(test)]

@@ -198,9 +198,7 @@ async fn frames_that_make_no_sense_end_the_session() {
     for bytes in [
         b"Q\0\0\0\x03".to_vec(),
         b"Q\x7f\xff\xff\xff".to_vec(),
-        message(b'Q', b"SHOW USERS"),
         message(b'!', b""),
-        message(b'B', b"\0\0\0\0\x7f\xff\0\0"),
         message(b'p', b"secret\0"),
     ] {
         let (got, end) = talk(&bytes).await;
@@ -208,6 +206,15 @@ async fn frames_that_make_no_sense_end_the_session() {
         let error = end.err().unwrap();
         assert_eq!((&*error.code, error.is_fatal()), ("08P01", true));
     }
+}
+
+#[tokio::test]
+async fn messages_that_make_no_sense_inside_are_errors_like_any_other() {
+    let bind = message(b'B', b"\0\0\0\0\x7f\xff\0\0");
+    let bytes = [message(b'Q', b"SHOW USERS"), bind, sync()].concat();
+    let (got, end) = talk(&bytes).await;
+    assert_eq!(got, "E(08P01) Z E(08P01) Z");
+    assert!(end.is_ok());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::config::Secret;
 
 const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 const KEY_DATA: &[u8] = b"K\0\0\0\x0c\0\0\0\x05\0\0\0\x09";
@@ -29,7 +30,7 @@ async fn scripted(script: Vec<Vec<u8>>) -> ConnectTarget {
         },
         dbname: "shop".to_owned(),
         user: "ann".to_owned(),
-        password: Some(Secret("pencil".to_owned())),
+        secret: ServerSecret::Password(Secret("pencil".to_owned())),
         tls: None,
         connect_timeout: Duration::from_secs(10),
     }
@@ -101,7 +102,7 @@ async fn the_servers_own_error_comes_through() {
 #[tokio::test]
 async fn a_password_that_is_not_configured_is_named() {
     let mut target = scripted(vec![b"R\0\0\0\x08\0\0\0\x03".to_vec()]).await;
-    target.password = None;
+    target.secret = ServerSecret::None;
     let error = connect(&target).await.err().expect("must fail");
     assert_eq!(error.code, "28000");
     assert_eq!(

@@ -9,7 +9,7 @@ use planner::{ShardId, Values};
 
 use super::{BroadcastPortal, Local, Portal, ScatterPortal};
 use crate::backend::server::Expect;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
@@ -39,14 +39,19 @@ impl Session {
         if matches!(plan.statement, Statement::Begin { .. }) {
             self.check_blocks_allowed()?;
         }
+        if self.batch.pending.iter().any(|other| other != name) {
+            self.check_pending().await?;
+        }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
             self.db.metrics.routes.increment(RouteKind::Local);
-            self.complete_pending();
+            self.complete_pending(name).await?;
+            self.name_portal(portal, None)?;
             self.emit(write::BIND_COMPLETE);
             self.batch.portals.insert(portal, Portal::Local(local));
             return Ok(());
         }
         if let Some(index) = Box::pin(self.everywhere(&plan.statement, &statement.sql)).await? {
+            self.name_portal(portal, Some(index))?;
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
             return Ok(());
@@ -112,6 +117,7 @@ impl Session {
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
                 let index = self.enlist(shard, access).await?;
+                self.name_portal(portal, Some(index))?;
                 self.activate(index).await?;
                 self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
                 return Ok(());
@@ -143,7 +149,8 @@ impl Session {
                 }))
             }
         };
-        self.complete_pending();
+        self.complete_pending(name).await?;
+        self.name_portal(portal, None)?;
         self.emit(write::BIND_COMPLETE);
         self.batch.portals.insert(portal, made);
         Ok(())
@@ -172,6 +179,21 @@ impl Session {
             prepared,
         };
         self.batch.portals.insert(portal, made);
+    }
+
+    /// May a portal have this name? Its own server `on` knows better about those that live there.
+    pub(super) fn name_portal(&self, name: &[u8], on: Option<usize>) -> Result<(), Error> {
+        let taken = match self.batch.portals.get(name) {
+            Some(Portal::Server { lease, .. }) => Some(*lease) != on,
+            Some(Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_)) => true,
+            None => false,
+        };
+        if name.is_empty() || !taken {
+            return Ok(());
+        }
+        let name = String::from_utf8_lossy(name);
+        let message = format!("cursor \"{name}\" already exists");
+        Err(Error::new(Fault::Client, "42P03", message))
     }
 
     /// Statements that need no server, or not only one.

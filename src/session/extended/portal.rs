@@ -5,8 +5,8 @@ use planner::ShardId;
 use planner::plan::{Access, SessionEffect, Statement};
 
 use super::{Local, Portal, ScatterPortal, no_portal};
-use crate::backend::server::Expect;
-use crate::error::Error;
+use crate::backend::server::{Expect, Status};
+use crate::error::{Error, Fault};
 use crate::executor::broadcast::Answer;
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
@@ -19,14 +19,13 @@ use crate::wire::write;
 
 impl Session {
     pub(super) async fn describe_portal(&mut self, name: &[u8], frame: &[u8]) -> Result<(), Error> {
+        self.check_pending().await?;
         match self.batch.portals.get(name) {
-            None => Err(no_portal(name)),
-            Some(Portal::Server { lease, .. }) => {
-                let index = *lease;
-                self.activate(index).await?;
-                self.pass_on(index, frame, Expect::Describe);
-                Ok(())
-            }
+            None => match self.cursor_server() {
+                Some(index) => self.describe_on(index, frame).await,
+                None => Err(no_portal(name)),
+            },
+            Some(Portal::Server { lease, .. }) => self.describe_on(*lease, frame).await,
             Some(Portal::Local(local)) => {
                 let columns = local_columns(local);
                 self.emit(&columns);
@@ -56,6 +55,19 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    async fn describe_on(&mut self, index: usize, frame: &[u8]) -> Result<(), Error> {
+        self.activate(index).await?;
+        self.pass_on(index, frame, Expect::Describe);
+        Ok(())
+    }
+
+    /// The server that may know a portal which Bind did not make: SQL's cursors are portals too.
+    pub(super) fn cursor_server(&self) -> Option<usize> {
+        let mut bound = (0..self.leases.len())
+            .filter(|i| self.leases[*i].in_block || self.leases[*i].pinned.is_some());
+        bound.next().filter(|_| bound.next().is_none())
     }
 
     /// What the statement returns, asked of one shard without the client seeing it.
@@ -112,13 +124,22 @@ impl Session {
             max_rows,
         } = Execute::read(&frame[HEADER..])?;
         self.note_execute();
+        self.check_pending().await?;
         match self.batch.portals.get(name) {
-            None => Err(no_portal(name)),
+            None => match self.cursor_server() {
+                Some(index) => {
+                    self.activate(index).await?;
+                    self.pass_on(index, frame, Expect::Execute);
+                    Ok(())
+                }
+                None => Err(no_portal(name)),
+            },
             Some(Portal::Server { lease, prepared }) => {
                 let index = *lease;
                 let statement = &prepared.plan.statement;
                 let takes_data = *statement == Statement::CopyIn;
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
+                let revives = *statement == Statement::Savepoint && self.block.is_failed();
                 let discards = prepared.plan.effect == SessionEffect::DiscardAll;
                 match statement {
                     Statement::Set(set) => self.batch.sets.push(set.clone()),
@@ -137,9 +158,14 @@ impl Session {
                     self.batch.sets.clear();
                     self.pending_sets.clear();
                     self.discard_all(index);
-                } else if ends_block && self.has_sets() {
+                } else if ends_block && self.outlives_block() {
                     self.fetch().await?;
+                    self.block = Block::None;
+                    self.leases[index].in_block = false;
                     self.keep_sets_of_block();
+                } else if revives {
+                    self.fetch().await?;
+                    self.block.observe(Status::InTransaction);
                 }
                 Ok(())
             }
@@ -150,8 +176,23 @@ impl Session {
     }
 
     pub(super) async fn execute_local(&mut self, name: &[u8]) -> Result<(), Error> {
+        // What fails before it keeps it from running.
+        self.fetch().await?;
         let local = match self.batch.portals.get_mut(name) {
-            Some(Portal::Local(local)) => std::mem::replace(local, Local::Done),
+            Some(Portal::Local(Local::Empty)) => Local::Empty,
+            Some(Portal::Local(local)) => {
+                let ran = match local {
+                    Local::Show(_) => Some("SHOW".to_owned()),
+                    Local::Explain(_) => Some("EXPLAIN".to_owned()),
+                    Local::Ran(tag) => tag.clone(),
+                    Local::Empty
+                    | Local::Begin { .. }
+                    | Local::End { .. }
+                    | Local::Set(_)
+                    | Local::Deallocate { .. } => None,
+                };
+                std::mem::replace(local, Local::Ran(ran))
+            }
             _ => return Err(no_portal(name)),
         };
         let mut out = BytesMut::new();
@@ -185,7 +226,12 @@ impl Session {
                 let tag = self.deallocate(&String::from_utf8_lossy(&sql));
                 write::command_complete(&mut out, tag.unwrap_or("DEALLOCATE"));
             }
-            Local::Done => write::command_complete(&mut out, "SELECT 0"),
+            Local::Ran(Some(tag)) => write::command_complete(&mut out, &tag),
+            Local::Ran(None) => {
+                let name = String::from_utf8_lossy(name);
+                let message = format!("portal \"{name}\" cannot be run");
+                return Err(Error::new(Fault::Client, "55000", message));
+            }
         }
         self.emit(&out);
         Ok(())
@@ -225,8 +271,13 @@ impl Session {
         Ok(verb)
     }
 
-    fn has_sets(&self) -> bool {
-        !self.batch.sets.is_empty() || !self.pending_sets.is_empty()
+    /// What follows in the pipeline depends on the block's being at its end: it may go to another
+    /// shard, is refused no longer, or runs under the settings that the block made.
+    fn outlives_block(&self) -> bool {
+        self.db.config.is_sharded()
+            || self.block.is_failed()
+            || !self.batch.sets.is_empty()
+            || !self.pending_sets.is_empty()
     }
 
     /// A block has ended amid a pipeline: its SETs count, or are gone, whatever fails later.
@@ -376,7 +427,11 @@ impl Session {
         let out = &mut self.client.outbox;
         out.extend_from_slice(&rows);
         write::command_complete(out, &tag);
-        self.batch.portals.insert(name, Portal::Local(Local::Done));
+        let verb = tag.trim_end_matches(|c: char| c.is_ascii_digit());
+        let again = (!rows.is_empty()).then(|| format!("{verb}0"));
+        self.batch
+            .portals
+            .insert(name, Portal::Local(Local::Ran(again)));
         Ok(())
     }
 
@@ -401,7 +456,7 @@ pub(super) fn local_columns(local: &Local) -> BytesMut {
         | Local::End { .. }
         | Local::Set(_)
         | Local::Deallocate { .. }
-        | Local::Done => {
+        | Local::Ran(_) => {
             out.extend_from_slice(write::NO_DATA);
         }
     }

@@ -7,6 +7,7 @@ use planner::route::Shards;
 use planner::shape::Shape;
 
 use super::portal::local_columns;
+use super::{Before, Fresh};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
@@ -27,10 +28,12 @@ impl Session {
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
             let prepared = self.prepare(parse.sql, &parse.types)?;
+            let before = self.batch.statements.remove(parse.name);
             self.batch.statements.insert(parse.name, Arc::new(prepared));
+            self.batch.note_parse(parse.name, Before::Other(before));
+        } else {
+            self.batch.note_parse(parse.name, Before::Same);
         }
-        self.batch.pending.push(parse.name.to_vec());
-        self.batch.fresh.push(parse.name.to_vec());
         Ok(())
     }
 
@@ -125,11 +128,15 @@ impl Session {
         }
     }
 
-    /// ParseComplete for statements that no server needs to see.
-    pub(super) fn complete_pending(&mut self) {
-        for name in std::mem::take(&mut self.batch.pending) {
-            self.complete_parse(&name);
+    /// ParseComplete for a statement that is bound where no server needs to see it first; those
+    /// parsed before it are verified.
+    pub(super) async fn complete_pending(&mut self, bound: &[u8]) -> Result<(), Error> {
+        if matches!(&self.batch.pending[..], [only] if only == bound) {
+            self.batch.pending.clear();
+            self.complete_parse(bound);
+            return Ok(());
         }
+        self.check_pending().await
     }
 
     pub(super) fn complete_parse(&mut self, name: &[u8]) {
@@ -144,22 +151,48 @@ impl Session {
 
     /// Statements whose Parse failed, or came after what failed, were never made.
     pub(super) fn forget_rejected(&mut self) {
-        if self
+        let rejected = self
             .leases
-            .iter()
-            .all(|held| held.lease.rejected.is_empty())
-        {
-            return self.batch.fresh.clear();
-        }
-        let fresh = std::mem::take(&mut self.batch.fresh);
-        for held in &mut self.leases {
-            for id in std::mem::take(&mut held.lease.rejected) {
-                let same = |p: &Arc<Prepared>| p.statement.id == id;
-                for name in &fresh {
-                    if self.batch.statements.get(name).is_some_and(same) {
-                        self.batch.statements.remove(name);
-                    }
+            .iter_mut()
+            .flat_map(|held| held.lease.rejected.drain(..));
+        let rejected: Vec<_> = rejected.collect();
+        let statements = &mut self.batch.statements;
+        for Fresh { name, before } in self.batch.fresh.drain(..).rev() {
+            let id = statements.get(&name).map(|prepared| prepared.statement.id);
+            match (rejected.iter().find(|(r, _)| Some(*r) == id), before) {
+                (None, _) | (Some(_), Before::Same) => {}
+                // A Parse that fails has dropped the unnamed statement already.
+                (Some((_, true)), _) | (Some(_), Before::Other(None)) => {
+                    statements.remove(&name);
                 }
+                (Some((_, false)), Before::Other(Some(before))) => {
+                    statements.insert(&name, before);
+                }
+            }
+        }
+    }
+
+    /// Statements that no server was asked about before an error came were never made.
+    pub(super) fn forget_pending(&mut self) {
+        for _ in self.batch.pending.drain(..) {
+            match self.batch.fresh.pop() {
+                Some(Fresh {
+                    name,
+                    before: Before::Other(Some(before)),
+                }) => {
+                    self.batch.statements.insert(&name, before);
+                }
+                Some(Fresh {
+                    name,
+                    before: Before::Other(None),
+                }) => {
+                    self.batch.statements.remove(&name);
+                }
+                Some(Fresh {
+                    before: Before::Same,
+                    ..
+                })
+                | None => {}
             }
         }
     }
@@ -169,7 +202,7 @@ impl Session {
         let plan = Arc::clone(&prepared.plan);
         let sql = Arc::clone(&prepared.statement);
         if let Some(local) = self.bind_locally(&plan.statement, &sql.sql) {
-            self.complete_pending();
+            self.check_pending().await?;
             self.emit(write::NO_PARAMETERS);
             let columns = local_columns(&local);
             self.emit(&columns);

@@ -57,6 +57,9 @@ impl Session {
             }
             b'C' => match frontend::Named::read(body, "CLOSE")? {
                 frontend::Named::Statement(name) => {
+                    if !self.owes_nothing() {
+                        return Ok(Step::Waits);
+                    }
                     self.close_statement(name);
                     Ok(Step::Done)
                 }
@@ -82,7 +85,9 @@ impl Session {
     ) -> Step {
         match self.batch.portals.get(name) {
             Some(Portal::Server { lease, prepared })
-                if self.batch.active == Some(*lease) && fit(&prepared.plan) =>
+                if self.batch.active == Some(*lease)
+                    && self.batch.pending.is_empty()
+                    && fit(&prepared.plan) =>
             {
                 let index = *lease;
                 self.note_sent(index);
@@ -112,10 +117,15 @@ impl Session {
     }
 
     pub(super) fn close_statement(&mut self, name: &[u8]) {
-        // Its Parse may still be owed an answer.
-        self.complete_pending();
         self.batch.statements.remove(name);
         self.emit(write::CLOSE_COMPLETE);
+    }
+
+    /// Nothing that was sent so far can fail any more.
+    fn owes_nothing(&self) -> bool {
+        let active = self.batch.active;
+        self.batch.pending.is_empty()
+            && active.is_none_or(|index| self.leases[index].lease.expect.is_empty())
     }
 
     fn step_bind(&mut self, frame: &[u8]) -> Result<Step, Error> {
@@ -123,7 +133,9 @@ impl Session {
         let name = Bind::names(body)?.1;
         self.db.metrics.binds.add(1);
         let prepared = self.prepared(name)?;
-        if !is_plain(&prepared.plan.statement) {
+        // Another shard may not have the tables of what was parsed before.
+        let alone = !self.db.config.is_sharded() || self.batch.pending.iter().all(|n| n == name);
+        if !is_plain(&prepared.plan.statement) || !alone {
             return Ok(Step::Waits);
         }
         if self.block.is_failed() {
@@ -188,6 +200,7 @@ impl Session {
         prepared: Arc<Prepared>,
     ) -> Result<Step, Error> {
         let (portal, name, rest) = Bind::names(&frame[HEADER..])?;
+        self.name_portal(portal, Some(index))?;
         self.db.metrics.routes.increment(RouteKind::Direct);
         self.batch.active = Some(index);
         self.note_sent(index);
