@@ -131,8 +131,30 @@ pub struct Activity {
     pub prepared: AtomicUsize,
     /// It is being cleaned before it may be used again.
     pub resetting: AtomicBool,
+    /// It is closed instead of reused once its client is done with it.
+    pub close_needed: AtomicBool,
+    /// Its statement is cancelled because it takes too long, and the client is to be told so.
+    pub timed_out: AtomicBool,
     /// CancelRequests on their way to it: whoever had it next would be hit by them.
     pub cancels: AtomicUsize,
+}
+
+impl Identity {
+    /// The server knows only that it was asked to cancel; the client is told why. True if so.
+    fn reword(&self, error: &mut Error) -> bool {
+        if error.code != "57014" || !self.activity.timed_out.swap(false, Relaxed) {
+            return false;
+        }
+        error.message = "canceling statement due to query timeout".into();
+        error.detail = Some("It ran for longer than query_timeout_ms.".into());
+        true
+    }
+
+    /// How long ago it was last given to a client, or connected.
+    pub fn unused_for(&self, now: Instant) -> std::time::Duration {
+        let used = std::time::Duration::from_micros(self.activity.last_used_us.load(Relaxed));
+        now.duration_since(self.connected_at + used)
+    }
 }
 
 pub struct Server {
@@ -457,7 +479,11 @@ impl Server {
                 self.note_ready(HEADER..header.len)?;
             }
             b'S' => self.note_parameter(HEADER..header.len),
-            b'E' => self.error = Some(Box::new(read_error(&self.conn.inbox[HEADER..header.len]))),
+            b'E' => {
+                let mut error = read_error(&self.conn.inbox[HEADER..header.len]);
+                self.identity.reword(&mut error);
+                self.error = Some(Box::new(error));
+            }
             _ => {}
         }
         let mut frame = self.conn.inbox.split_to(header.len);

@@ -9,7 +9,7 @@ use super::hba::read::{Flaw, Words, read as read_hba, rule};
 use super::hba::{Hba, IdentMaps, METHODS, Method};
 use super::reader::{Section, did_you_mean};
 use super::secret::{ScramVerifier, Secret, ServerSecret, StoredSecret};
-use super::{ServerTls, ServerUser, userlist};
+use super::{ServerTls, ServerUser, UserLimits, pool, userlist};
 
 /// PgBouncer's, but for the view: pg_shadow has what is needed, and only roles that may log in.
 /// A password that has expired is none. Nothing here depends on the search path.
@@ -34,6 +34,8 @@ pub struct User {
     /// How it proves who it is where there is no table of rules.
     pub method: Method,
     pub secret: StoredSecret,
+    /// What holds for its pools and clients.
+    pub limits: UserLimits,
 }
 
 /// `[auth]`, the users aside.
@@ -109,12 +111,14 @@ pub(super) fn users(
         if !has_table && let Some((what, remedy)) = lacks_tls(method, tls) {
             section.mistake("auth", what, remedy);
         }
+        let limits = pool::user_limits(&section);
         users.insert(
             name.clone(),
             User {
                 name,
                 method,
                 secret,
+                limits,
             },
         );
     }
@@ -126,6 +130,7 @@ pub(super) fn users(
                 name,
                 method,
                 secret,
+                limits: UserLimits::default(),
             },
         );
     }

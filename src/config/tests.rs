@@ -134,7 +134,7 @@ password = "x"
 [databases.shop]
 pool_size = 0
 server_user = "shop"
-pool_mode = "statement"
+pool_mode = "statements"
 
 [[databases.shop.shards]]
 name = "s1"
@@ -155,8 +155,8 @@ orders = { shard = "s3" }
              \"/run/ringway:6432\" for a Unix socket",
             "line 4: general.max_cleints: unknown key; did you mean `max_clients`?",
             "line 10: databases.shop.pool_size: 0 is out of range; write a number from 1 to 100000",
-            "line 12: databases.shop.pool_mode: \"statement\" is not a choice here; write \
-             \"transaction\" or \"session\"",
+            "line 12: databases.shop.pool_mode: \"statements\" is not a choice here; write \
+             \"transaction\" or \"session\" or \"statement\"",
             "line 20: databases.shop.shards[1].servers: no servers; write \"host:5432\", \
              \"[::1]:5432\" or \"/var/run/postgresql:5432\" for a Unix socket",
             "line 23: databases.shop.tables.orders.shard: there is no shard \"s3\"; known shards: s1, s2",

@@ -330,7 +330,10 @@ impl Server {
             }
             return Ok(());
         }
-        self.error = Some(Box::new(read_error(&frame[HEADER..])));
+        let mut error = read_error(&frame[HEADER..]);
+        let is_ours = self.identity.reword(&mut error);
+        let error = Box::new(error);
+        self.error = Some(error.clone());
         self.copy_in = false;
         self.unnamed = None;
         let mut show = true;
@@ -356,7 +359,11 @@ impl Server {
             )
             | None => self.skip_to_sync(),
         }
-        if show {
+        if show && is_ours {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+            error.write_to(out);
+        } else if show {
             self.approved += len;
         } else {
             self.flush_approved(out);
