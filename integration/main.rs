@@ -16,6 +16,7 @@ mod leak;
 mod lifecycle;
 mod login;
 mod memory;
+mod overload;
 mod replication;
 mod sessions;
 mod smoke;
