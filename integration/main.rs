@@ -16,6 +16,7 @@ mod leak;
 mod lifecycle;
 mod login;
 mod memory;
+mod overload;
 mod pooling;
 mod replication;
 mod reuse;
