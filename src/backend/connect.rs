@@ -203,7 +203,10 @@ impl Login<'_> {
             3 => {
                 let password = match &self.target.secret {
                     ServerSecret::Password(password) => password.0.clone(),
-                    other => return Err(self.lacks(other, "the password itself")),
+                    other
+                    @ (ServerSecret::None | ServerSecret::Md5(_) | ServerSecret::Scram(_)) => {
+                        return Err(self.lacks(other, "the password itself"));
+                    }
                 };
                 self.send(|out| frontend::password_message(password.as_bytes(), out))
                     .await?;
@@ -215,7 +218,9 @@ impl Login<'_> {
                 let hash = match &self.target.secret {
                     ServerSecret::Password(password) => md5_hash(user, password.0.as_bytes(), salt),
                     ServerSecret::Md5(hash) => salted_md5(&hash.0, salt),
-                    other => return Err(self.lacks(other, "an md5 hash")),
+                    other @ (ServerSecret::None | ServerSecret::Scram(_)) => {
+                        return Err(self.lacks(other, "an md5 hash"));
+                    }
                 };
                 self.send(|out| frontend::password_message(hash.as_bytes(), out))
                     .await?;

@@ -4,5 +4,6 @@ pub mod broadcast;
 pub mod database;
 pub mod merge;
 pub mod plans;
+pub mod pools;
 pub mod relay;
 pub mod scatter;

@@ -332,6 +332,7 @@ impl Session {
     /// After every exchange: follows the transaction, and gives back what is not needed.
     pub(super) fn settle(&mut self, now: Instant) {
         self.observe_block();
+        self.info.in_block(!self.block.is_none());
         if !self.block.is_none() {
             return;
         }

@@ -10,6 +10,7 @@ mod bind;
 mod names;
 mod portal;
 mod prepare;
+mod reuse;
 mod step;
 
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub(super) struct Batch {
     pub(super) skipping: bool,
     /// A merge has paused and holds its servers.
     pub(super) suspended: bool,
+    /// Where in the outbox the Bind begins that may have to be sent again, and what it is bound to.
+    rebind: Option<(usize, Arc<Prepared>)>,
     /// SETs executed since the last Sync.
     sets: Vec<SetStatement>,
     /// DISCARD ALL ran since the last Sync.
@@ -388,7 +391,7 @@ impl Session {
             return Ok(());
         }
         lease.conn.outbox.extend_from_slice(write::FLUSH);
-        self.relay(index).await?;
+        self.relay_batch(index).await?;
         if self.leases[index].lease.error.is_some() {
             self.batch.skipping = true;
             return Err(Error::told());
@@ -508,7 +511,7 @@ impl Session {
             Some(index) => {
                 self.leases[index].needs_sync = false;
                 self.leases[index].lease.send_sync(true);
-                match self.relay(index).await {
+                match self.relay_batch(index).await {
                     // COPY FROM STDIN swallowed this Sync; the client sends another.
                     Ok(_) if self.leases[index].lease.swallowed_sync => {
                         let held = &mut self.leases[index];

@@ -46,10 +46,15 @@ use crate::wire::{frame, frontend};
 pub use peers::cancel_here;
 pub use shared::{
     Arriving, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared,
+    Verdict, Wildcard,
 };
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Bytes of a buffer that an idle client keeps; a server connection keeps more.
+const KEPT_IDLE: usize = 512;
+const KEPT_POOLED: usize = 16 * 1024;
 
 pub struct Session {
     client: Conn,
@@ -80,6 +85,7 @@ pub struct Session {
     /// Of the configuration this session knows.
     generation: u64,
     limits: Limits,
+    mode: PoolMode,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -137,6 +143,7 @@ impl Session {
         info: Arc<ClientInfo>,
     ) -> Self {
         let limits = Limits::of(&shared);
+        let settings = shared.directory.load().pool_settings(&info.user, &db);
         let shards = db.config.shards.len();
         Self {
             client: Conn::new(login.stream, login.inbox),
@@ -159,17 +166,22 @@ impl Session {
             hints: login.hints,
             generation,
             limits,
+            mode: settings.mode,
         }
     }
 
     /// Serves until the client leaves or must go.
     pub async fn run(mut self: Box<Self>) {
         self.info.attend().await;
-        let end = self.serve().await;
+        let info = Arc::clone(&self.info);
+        let end = info.unless_ended(self.serve()).await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
-            if !error.is_told() {
+            let amid_row = self.leases.iter().any(|held| held.lease.is_mid_frame());
+            // It may have ended at any point: what still runs for this client is cancelled.
+            self.abandon();
+            if !error.is_told() && !amid_row {
                 error.write_to(&mut self.client.outbox);
             }
             let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
@@ -188,6 +200,7 @@ impl Session {
             }
             if frontend::is_extended(header.tag) {
                 self.extended().await?;
+                self.check_block_closed()?;
                 continue;
             }
             let frame = take_front(&mut self.client.inbox, header.len);
@@ -207,6 +220,7 @@ impl Session {
                     )));
                 }
             }
+            self.check_block_closed()?;
         }
         Ok(())
     }
@@ -214,22 +228,18 @@ impl Session {
     /// Between transactions, a changed configuration comes into force for this session.
     fn follow_configuration(&mut self) -> Result<(), Error> {
         let directory = self.shared.directory.load_full();
-        let db = directory
-            .databases
-            .get(&self.info.database)
-            .cloned()
-            .ok_or_else(|| {
-                Error::new(
-                    Fault::Operator,
-                    "57P01",
-                    "terminating connection due to configuration change",
-                )
-                .detail(format!(
-                    "Database \"{}\" is no longer configured.",
-                    self.info.database
-                ))
-                .fatal()
-            })?;
+        let db = directory.database(&self.info.database).ok_or_else(|| {
+            Error::new(
+                Fault::Operator,
+                "57P01",
+                "terminating connection due to configuration change",
+            )
+            .detail(format!(
+                "Database \"{}\" is no longer configured.",
+                self.info.database
+            ))
+            .fatal()
+        })?;
         if !Arc::ptr_eq(&db, &self.db) {
             self.marks = vec![Mark::default(); db.config.shards.len()];
             self.marks
@@ -241,6 +251,7 @@ impl Session {
         self.pools.clear();
         self.user = login::server_user(&self.shared, &directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
+        self.mode = directory.pool_settings(&self.info.user, &self.db).mode;
         self.generation = directory.generation;
         Ok(())
     }
@@ -264,11 +275,12 @@ impl Session {
     /// Reads once from the client; false at its end. Held servers are listened to meanwhile.
     async fn wait_for_client(&mut self) -> Result<bool, Error> {
         if self.leases.is_empty() {
-            self.info.set(ClientState::Idle);
-            if self.client.inbox.is_empty() && !self.client.stream.is_tls() {
-                self.client.shrink();
-                self.shape = Shape::default();
-            }
+            self.info.set(match self.block.is_none() {
+                true => ClientState::Idle,
+                false => ClientState::IdleInTransaction,
+            });
+            self.client.shrink(KEPT_IDLE);
+            self.shape.shrink(KEPT_IDLE);
             let fill = self.client.fill();
             let read = match self.block.is_none() {
                 true => self.shared.unless_stopping(&self.info, fill).await?,
@@ -276,12 +288,17 @@ impl Session {
             };
             return Ok(read.is_ok_and(|read| read > 0));
         }
+        self.info.set(match self.block.is_none() {
+            true if self.is_amid_batch() => ClientState::IdleInTransaction,
+            true => ClientState::IdleLinked,
+            false => ClientState::IdleInTransaction,
+        });
         let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
         let skipping = &mut self.batch.skipping;
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
-            if between_transactions && self.shared.sends_away(info) {
+            if between_transactions && self.shared.sends_away(info, cx) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
             for held in leases.iter_mut() {
@@ -332,8 +349,25 @@ impl Session {
         self.block.status()
     }
 
+    /// # Errors
+    /// 0A000 in statement mode.
+    fn check_blocks_allowed(&self) -> Result<(), Error> {
+        match self.mode {
+            PoolMode::Statement => Err(block::no_blocks()),
+            PoolMode::Transaction | PoolMode::Session => Ok(()),
+        }
+    }
+
+    /// A block that a text opened which Ringway did not see through ends with the connection.
+    fn check_block_closed(&self) -> Result<(), Error> {
+        match self.mode {
+            PoolMode::Statement if !self.block.is_none() => Err(block::no_blocks().fatal()),
+            PoolMode::Statement | PoolMode::Transaction | PoolMode::Session => Ok(()),
+        }
+    }
+
     fn is_session_mode(&self) -> bool {
-        self.db.config.pool.mode == PoolMode::Session
+        self.mode == PoolMode::Session
     }
 
     /// Gives everything back. A server in a transaction or mid-answer is closed by its pool.
@@ -349,6 +383,7 @@ impl Session {
     /// Returns one server connection, cleaning it first when something may have been left on it.
     fn give_back(&self, held: Enlisted) {
         let mut lease = held.lease;
+        lease.conn.shrink(KEPT_POOLED);
         if !lease.tainted || !lease.is_clean() {
             return;
         }
@@ -400,4 +435,6 @@ struct Prepared {
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,
+    /// Without a name: the server's statement may serve again, see [`extended::reuse`].
+    reusable: bool,
 }

@@ -319,6 +319,7 @@ impl Session {
     }
 
     async fn begin(&mut self, frame: BytesMut) -> Result<(), Error> {
+        self.check_blocks_allowed()?;
         if !self.block.is_none() {
             return match self.leases.iter().position(|held| held.in_block) {
                 // The server gives its own warning.

@@ -28,6 +28,7 @@ impl Session {
             statement,
             pieces,
             version: _,
+            reusable: _,
         } = &*prepared;
         let ends_block = matches!(
             plan.statement,
@@ -35,6 +36,9 @@ impl Session {
         );
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
+        }
+        if matches!(plan.statement, Statement::Begin { .. }) {
+            self.check_blocks_allowed()?;
         }
         if self.batch.pending.iter().any(|other| other != name) {
             self.check_pending().await?;

@@ -7,6 +7,7 @@ use planner::route::Shards;
 use planner::shape::Shape;
 
 use super::portal::local_columns;
+use super::reuse::may_reuse;
 use super::{Before, Fresh};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
@@ -27,13 +28,14 @@ impl Session {
         }
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
-            let prepared = self.prepare(parse.sql, &parse.types)?;
+            let prepared = self.prepare(parse.name, parse.sql, &parse.types)?;
             let before = self.batch.statements.remove(parse.name);
             self.batch.statements.insert(parse.name, Arc::new(prepared));
             self.batch.note_parse(parse.name, Before::Other(before));
         } else {
             self.batch.note_parse(parse.name, Before::Same);
         }
+        self.note_unnamed(parse.name);
         Ok(())
     }
 
@@ -47,7 +49,12 @@ impl Session {
         })
     }
 
-    pub(super) fn prepare(&mut self, sql: &[u8], types: &[u32]) -> Result<Prepared, Error> {
+    pub(super) fn prepare(
+        &mut self,
+        name: &[u8],
+        sql: &[u8],
+        types: &[u32],
+    ) -> Result<Prepared, Error> {
         let catalog = self.db.cluster.catalog();
         let mut shape = std::mem::take(&mut self.shape);
         let text = self.readable(sql);
@@ -66,12 +73,24 @@ impl Session {
                 .plan("DO ''", &Shape::default(), &[], &catalog),
         };
         let pieces = shape.pieces.as_slice().into();
+        let reusable = name.is_empty()
+            && self.db.config.pool.reuse_unnamed
+            && may_reuse(&plan, sql, &shape.pieces);
         self.shape = shape;
+        let statement = match reusable {
+            true => {
+                let version = catalog.version;
+                self.db
+                    .unnamed_statement(sql, types, &self.context, version)
+            }
+            false => self.db.statement(sql, types, &self.context),
+        };
         Ok(Prepared {
-            statement: self.db.statement(sql, types, &self.context),
+            statement,
             plan,
             pieces,
             version: catalog.version,
+            reusable,
         })
     }
 
@@ -95,7 +114,7 @@ impl Session {
             return Ok(Arc::clone(found));
         }
         let statement = Arc::clone(&found.statement);
-        let renewed = Arc::new(self.prepare(&statement.sql, &statement.types)?);
+        let renewed = Arc::new(self.prepare(name, &statement.sql, &statement.types)?);
         self.batch.statements.insert(name, Arc::clone(&renewed));
         Ok(renewed)
     }

@@ -167,6 +167,7 @@ impl Session {
             plan,
             pieces,
             version: _,
+            reusable: _,
         } = prepared;
         let bind;
         let params: Vec<Param<'_>>;
@@ -202,15 +203,19 @@ impl Session {
         let (portal, name, rest) = Bind::names(&frame[HEADER..])?;
         self.name_portal(portal, Some(index))?;
         self.db.metrics.routes.increment(RouteKind::Direct);
+        let reuses = name.is_empty() && self.may_reuse_on(index, frame, &prepared);
         self.batch.active = Some(index);
         self.note_sent(index);
-        self.bind_on(index, portal, name, rest, prepared);
+        match reuses {
+            true => self.bind_reused(index, portal, rest, prepared),
+            false => self.bind_on(index, portal, name, rest, prepared),
+        }
         Ok(Step::Done)
     }
 }
 
 /// Statements that are nothing but their rows: no other part of the session has to know of them.
-fn is_plain(statement: &Statement) -> bool {
+pub(super) fn is_plain(statement: &Statement) -> bool {
     match statement {
         Statement::Query | Statement::Insert | Statement::Update | Statement::Delete => true,
         Statement::Empty
