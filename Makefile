@@ -2,7 +2,10 @@
 
 WASM := wasm32-unknown-unknown
 
-.PHONY: demo test bench fmt deps
+# Where the driver matrix keeps what it installs.
+DRIVER_TOOLS := $(abspath $(or $(CARGO_TARGET_DIR),target))/drivers
+
+.PHONY: demo test test-drivers bench fmt deps
 
 demo: deps
 	cargo build --release --bin ringway
@@ -23,6 +26,11 @@ test: deps
 		echo "skipped: cargo deny check (cargo install cargo-deny)"; \
 	fi
 	cargo test --workspace
+
+# Real drivers of eight languages; ARGS="--drivers psql,pgx --targets pooled" for some of it.
+test-drivers: deps
+	@scripts/install-drivers "$(DRIVER_TOOLS)"
+	cargo test --quiet --test drivers -- --tools "$(DRIVER_TOOLS)" $(ARGS)
 
 bench:
 	scripts/install-deps --bench

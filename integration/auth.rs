@@ -7,6 +7,7 @@ use ringway::config::{Endpoint, PoolSettings, Secret, ServerSecret};
 use ringway::demo::captive::{Auth, CaptiveCluster, Spec};
 use ringway::metrics::Metrics;
 use ringway::pool::Pool;
+use ringway::pool::cap::Cap;
 
 use crate::support;
 
@@ -23,6 +24,7 @@ fn target(cluster: &CaptiveCluster, password: Option<&str>) -> ConnectTarget {
             ServerSecret::Password(Secret(text.to_owned()))
         }),
         tls: None,
+        client_encoding: None,
         connect_timeout: Duration::from_secs(10),
     }
 }
@@ -68,7 +70,9 @@ async fn who_waits_for_a_connection_is_served_in_order() {
     };
     let metrics = Metrics::new();
     let (database, server) = (metrics.database("d"), metrics.server("d", "s", "e"));
-    let pool = Pool::new(target(&cluster, None), &settings, database, server.into());
+    let caps = [Cap::new(0), Cap::new(0)];
+    let target = target(&cluster, None);
+    let pool = Pool::new(target, settings, database, server.into(), caps);
     let held = pool.checkout().await.map_err(|e| e.to_string()).unwrap();
     let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
     for turn in 0..20 {

@@ -151,7 +151,7 @@ password = 7
 [databases.shop]
 servers = ["127.0.0.1:5432"]
 pool_size = 0
-pool_mode = "statement"
+pool_mode = "statements"
 "#;
 
 #[test]

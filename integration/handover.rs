@@ -231,6 +231,31 @@ fn a_cancel_request_finds_its_process() {
 }
 
 #[test]
+fn a_cancel_request_follows_a_hand_over_on_another_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let (one, two) = (free_port().unwrap(), free_port().unwrap());
+    let general = format!(
+        "listen = \"127.0.0.1:{one}\"\npeer_id = 1\nrun_directory = \"{}/run\"",
+        dir.display()
+    );
+    let peers = format!("[peers]\n2 = \"127.0.0.1:{two}\"\n");
+    let config = config(&general, &peers);
+    let old = start(dir, "old", config.clone());
+    let _other = peer(dir, 2, two, (1, one));
+    let (mut wire, frames) = Wire::login(one, "ringway", "shop");
+    let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+    wire.query("SELECT pg_sleep(85)");
+    wait_for_query("SELECT pg_sleep(85)");
+    let _new = take_over(dir, "new", config);
+    old.wait_for_log("another process has taken over");
+    let mut canceller = Wire::connect(two);
+    canceller.send_untagged(&cancel_request(&key.body));
+    assert_eq!(canceller.read(), None);
+    assert_eq!(digest(&wire.read_to_ready()), "57014 I");
+}
+
+#[test]
 fn processes_that_share_a_port_find_each_others_clients() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path();

@@ -423,8 +423,9 @@ fn a_drain_sends_the_idle_away_and_waits_for_transactions() {
     for wire in &mut idle {
         assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
     }
-    // One that has only just come is served once.
+    // One that has only just come is served once, but not waited for for long.
     let (mut newcomer, _) = Wire::login(port, "ringway", "shop");
+    let (mut silent, _) = Wire::login(port, "ringway", "shop");
     wait_until(LIMIT, "a primary", || http_status(http, "/readyz") == "200");
     process.signal(Signal::Term);
     for wire in &mut idle {
@@ -438,6 +439,8 @@ fn a_drain_sends_the_idle_away_and_waits_for_transactions() {
     let answer = crate::support::wire::digest(&newcomer.read_to_ready());
     assert_eq!(answer, "welcome SELECT 1 I");
     assert_eq!(http_status(http, "/readyz"), "503");
+    let farewell = silent.read().map(|frame| frame.code());
+    assert_eq!(farewell.as_deref(), Some("57P01"));
     assert!(!socket.exists());
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     for wire in &mut busy {

@@ -156,7 +156,7 @@ const RULES: &str = "\
 host     all  scram,hashed 127.0.0.1/32  scram-sha-256
 host     all  m_plain,m_hash,m_scram all  md5
 hostssl  all  clear        all           password
-hostssl  all  alice        all           cert map=people
+hostssl  all  alice,ghost  all           cert map=people
 hostssl  all  carol        all           cert clientname=DN map=people
 hostssl  all  both         all           scram-sha-256 clientcert=verify-full
 hostssl  all  /^ca_        all           scram-sha-256 clientcert=verify-ca
@@ -277,6 +277,13 @@ fn each_method_lets_in_who_proves_itself() {
             "",
             &other,
             Err("certificate authentication failed for user \"alice\""),
+        ),
+        // Without the certificate it is not told whether the user exists.
+        (
+            "ghost",
+            "",
+            &alice,
+            Err("certificate authentication failed for user \"ghost\""),
         ),
         ("carol", "", &alice, Ok("ringway")),
         (
@@ -471,7 +478,7 @@ fn a_query_that_cannot_be_asked_says_so() {
         ),
     ] {
         let ringway = Ringway::start(|port| {
-            let toml = asking(port, &extra);
+            let toml = asking(port, &extra) + "[users.query_admin]\nauth = \"trust\"\n";
             match extra.contains("dead") {
                 true => toml.replace("auth_dbname = \"shop\"", "auth_dbname = \"dead\""),
                 false => toml,
@@ -485,6 +492,9 @@ fn a_query_that_cannot_be_asked_says_so() {
             check(port, &format!("user={user} password=pencil"), Err(expected));
         }
         assert!(ringway.proxy.log().contains("auth_query failed"));
+        // Who proves no password still gets in.
+        let admin = format!("postgresql://query_admin@127.0.0.1:{port}/ringway");
+        support::psql(&admin, "SHOW VERSION");
     }
 }
 

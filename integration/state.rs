@@ -318,7 +318,10 @@ fn reset_within_a_block_returns_to_the_startup_packet() {
     ];
     own.send_startup(196_608, &startup);
     own.read_to_ready();
+    let mut other = login(&ringway);
     for reset in ["RESET TimeZone", "RESET ALL", "SET TimeZone TO DEFAULT"] {
+        own.ask(reset);
+        assert_eq!(other.ask("SHOW TimeZone"), "UTC SHOW I", "{reset}");
         check(
             &mut own,
             &[("SET TimeZone = 'UTC'", "SET I"), ("BEGIN", "BEGIN T")],

@@ -8,6 +8,7 @@ mod accept;
 pub mod check;
 mod doors;
 mod handover;
+mod keeper;
 mod limits;
 mod live;
 mod rows;
@@ -21,7 +22,7 @@ mod workers;
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
@@ -29,17 +30,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::admin::Shutdown;
 use crate::config::{self, Config, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
 use crate::net::{self, Instant};
+use crate::pool::cap::Ledger;
 use crate::session::auth::Authenticators;
-use crate::session::{Directory, Shared, startup};
+use crate::session::{ClientInfo, Directory, Shared, Wildcard, startup};
 use accept::{accept, accept_waiting};
 use doors::{Doors, Passed};
 use handover::Predecessor;
-use live::Live;
+use live::{Errand, Live};
 use watch::Watch;
 use workers::Workers;
 
@@ -104,11 +107,11 @@ async fn control(
         on_signal(SignalKind::hangup())?,
     );
     let mut watch = Watch::new(config.files.clone());
-    let metrics = Metrics::new();
+    let metrics = Arc::new(Metrics::new());
     let directory = build(config, None, &metrics)?;
     let own_socket = general.run_directory.as_deref().map(handover::own_socket);
-    let shared = Shared::new(directory, Arc::new(metrics), own_socket.clone());
-    let (live, mut reloads) = Live::new(Arc::clone(&shared));
+    let shared = Shared::new(directory, metrics, own_socket.clone());
+    let (live, mut errands) = Live::new(Arc::clone(&shared));
     let doors = Arc::new(Doors::open(&general, passed)?);
     let workers = Workers::start(general.workers, &live)?;
     let mut accepting = JoinSet::new();
@@ -132,7 +135,7 @@ async fn control(
     if let Some(predecessor) = predecessor {
         // On another thread: clients come here already.
         let _ = tokio::task::spawn_blocking(move || predecessor.dismiss()).await;
-        doors.adopt()?;
+        doors.adopt();
     }
     systemd::ready();
     let listen: Vec<_> = general.listen.iter().map(ToString::to_string).collect();
@@ -144,17 +147,17 @@ async fn control(
     let mut watching = std::pin::pin!(net::sleep(watch_interval(&shared)));
     let watchdog = systemd::watchdog_interval();
     let mut feeding = std::pin::pin!(net::sleep(watchdog.unwrap_or(NEVER)));
-    loop {
+    let ending = loop {
         let answer: Option<live::Answer> = tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Shutdown::WhenServersAreFree,
+            _ = interrupt.recv() => break Shutdown::WhenServersAreFree,
             Some(gone) = dismissed.recv() => {
                 accepting.shutdown().await;
                 doors.leave();
                 drop(http);
                 let _: Result<(), ()> = gone.send(());
                 tracing::info!("another process has taken over");
-                break;
+                break Shutdown::WhenServersAreFree;
             }
             () = &mut feeding => {
                 systemd::watchdog();
@@ -170,7 +173,10 @@ async fn control(
                 None
             }
             _ = hangup.recv() => None,
-            Some(answer) = reloads.recv() => Some(answer),
+            Some(errand) = errands.recv() => match errand {
+                Errand::Reload(answer) => Some(answer),
+                Errand::Shutdown(ending) => break ending,
+            },
         };
         // What changes from here on is seen by the next look.
         watch.refresh();
@@ -182,14 +188,14 @@ async fn control(
             // An admin who has left meanwhile needs no answer.
             let _ = answer.send(done);
         }
-    }
+    };
     systemd::stopping();
     accepting.shutdown().await;
     for listener in doors.close() {
         accept_waiting(&listener, &workers);
     }
     tokio::select! {
-        () = drain(&shared, general.shutdown_timeout) => {}
+        () = end(&shared, ending, general.shutdown_timeout) => {}
         // Told twice: at once, whatever is still open.
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -235,29 +241,31 @@ fn serve_http(
 }
 
 /// Everything that follows from a configuration. Databases that did not change stay as they are.
-fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<Directory, Error> {
+fn build(
+    config: Config,
+    old: Option<&Directory>,
+    metrics: &Arc<Metrics>,
+) -> Result<Directory, Error> {
     let tls = config.tls.as_ref().map(startup::tls_acceptor).transpose()?;
+    let ledger = old.map_or_else(Arc::default, |old| Arc::clone(&old.ledger));
+    let start = starter(&config, metrics, &ledger);
+    let old_database = |name: &str| old.and_then(|old| old.database(name));
     let mut databases = HashMap::new();
     for (name, database) in &config.databases {
-        let kept = old
-            .and_then(|old| old.databases.get(name))
-            .filter(|kept| kept.config == *database);
-        let made = match kept {
-            Some(kept) => Arc::clone(kept),
-            None => {
-                let fallback = fallback_user(&config);
-                Arc::new(Database::start(
-                    Arc::clone(database),
-                    fallback.as_ref(),
-                    config.general.plan_cache_bytes,
-                    metrics,
-                )?)
-            }
-        };
-        databases.insert(name.clone(), made);
+        if name != config::WILDCARD {
+            let made = follow(old_database(name), database, &*start)?;
+            databases.insert(name.clone(), made);
+        }
     }
+    let wildcard = match config.databases.get(config::WILDCARD) {
+        Some(template) => Some(wildcard(template, old, start)?),
+        None => None,
+    };
     let known = old.map(|old| &old.authenticators);
     let authenticators = Authenticators::new(&config, &databases, known);
+    // Nothing can fail any more: what the process goes by may change.
+    let general = &config.general;
+    ledger.apply(config.users.values(), general.max_user_connections);
     let generation = old.map_or(1, |old| old.generation + 1);
     Ok(Directory {
         generation,
@@ -265,6 +273,72 @@ fn build(config: Config, old: Option<&Directory>, metrics: &Metrics) -> Result<D
         authenticators,
         tls,
         databases,
+        wildcard,
+        ledger,
+    })
+}
+
+type Start = dyn Fn(Arc<config::Database>) -> Result<Arc<Database>, Error> + Send + Sync;
+
+/// How a database is started under this configuration, from whichever thread: its servers are
+/// watched on the current runtime.
+fn starter(config: &Config, metrics: &Arc<Metrics>, ledger: &Arc<Ledger>) -> Arc<Start> {
+    let (metrics, ledger) = (Arc::clone(metrics), Arc::clone(ledger));
+    let fallback = fallback_user(config);
+    let plan_cache_bytes = config.general.plan_cache_bytes;
+    let control = tokio::runtime::Handle::current();
+    Arc::new(move |database| {
+        let _entered = control.enter();
+        Database::start(
+            database,
+            fallback.as_ref(),
+            plan_cache_bytes,
+            &metrics,
+            &ledger,
+        )
+        .map(Arc::new)
+    })
+}
+
+/// The database as it now is to be: the old one if nothing changed, with other limits if only its
+/// pools did, else a new one.
+fn follow(
+    old: Option<Arc<Database>>,
+    config: &Arc<config::Database>,
+    start: &Start,
+) -> Result<Arc<Database>, Error> {
+    let Some(old) = old else {
+        return start(Arc::clone(config));
+    };
+    // The users' limits may have changed too, so the pools follow in either case.
+    if old.config.differs_in_pool_only(config) {
+        return Ok(match old.config == *config {
+            true => old,
+            false => Arc::new(old.with_pool_settings(Arc::clone(config))),
+        });
+    }
+    let new = start(Arc::clone(config))?;
+    new.pools.obey_as(&old.pools);
+    Ok(new)
+}
+
+/// The wildcard, with the databases that it has made so far.
+fn wildcard(
+    template: &Arc<config::Database>,
+    old: Option<&Directory>,
+    start: Arc<Start>,
+) -> Result<Wildcard, Error> {
+    let mut made = HashMap::new();
+    for old in old.iter().flat_map(|old| old.wild_databases()) {
+        let name = old.config.name.clone();
+        let config = Arc::new(template.named(&name));
+        made.insert(name, follow(Some(old), &config, &*start)?);
+    }
+    let of_name = Arc::clone(template);
+    Ok(Wildcard {
+        config: Arc::clone(template),
+        make: Arc::new(move |name| start(Arc::new(of_name.named(name)))),
+        made: Arc::new(Mutex::new(made)),
     })
 }
 
@@ -323,8 +397,35 @@ fn apply(path: &Path, shared: &Shared) -> Result<(), Error> {
     for setting in config::diff_needs_restart(&old.config, &config) {
         tracing::warn!(setting, "takes effect after a restart only");
     }
-    shared.replace(build(config, Some(&old), &shared.metrics)?);
+    let new = build(config, Some(&old), &shared.metrics)?;
+    let still = new.all();
+    for db in &still {
+        db.pools.apply(&db.config);
+    }
+    shared.replace(new);
+    // What nobody will ask for again drains; idle clients of a database that is gone are told.
+    for old in old.all() {
+        if !still.iter().any(|db| Arc::ptr_eq(&db.pools, &old.pools)) {
+            old.pools.retire();
+        }
+    }
+    keeper::end_strays(shared);
     Ok(())
+}
+
+/// What is left to do before the process may go, as SHUTDOWN or a signal asked for it.
+async fn end(shared: &Shared, ending: Shutdown, limit: Duration) {
+    match ending {
+        Shutdown::Now => {}
+        Shutdown::WhenServersAreFree => drain(shared, limit).await,
+        Shutdown::WhenClientsHaveLeft => {
+            let is_left = |client: &Arc<ClientInfo>| client.database != config::ADMIN_DATABASE;
+            while shared.clients().iter().any(is_left) {
+                net::sleep(DRAIN_LOOK).await;
+            }
+            drain(shared, limit).await;
+        }
+    }
 }
 
 /// Sends off the clients that are between transactions, and waits until the others are, or the

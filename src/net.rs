@@ -18,7 +18,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-pub use tokio::time::{Instant, sleep, timeout};
+pub use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// A byte stream to a client or a server, plain or TLS.
 pub enum Stream {
@@ -152,13 +152,16 @@ impl Stream {
         }
     }
 
-    /// Ready when bytes or the end of the stream can be read, without holding a buffer. For TLS
-    /// always ready: only a read can tell.
+    /// Ready when bytes or the end of the stream may be read, without holding a buffer. Over TLS a
+    /// read may still find that a record is not whole.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self {
             Self::Tcp(s) => s.poll_read_ready(cx),
             Self::Unix(s) => s.poll_read_ready(cx),
-            Self::Tls(_) => Poll::Ready(Ok(())),
+            Self::Tls(s) => match s.get_ref() {
+                (tcp, tls) if tls.wants_read() => tcp.poll_read_ready(cx),
+                _ => Poll::Ready(Ok(())),
+            },
         }
     }
 }

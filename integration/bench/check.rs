@@ -5,6 +5,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::Failure;
 use crate::peers::{DATABASE, Peer, ROWS, Running, Servers, USER};
+use crate::secure::PASSWORD;
 
 /// Keys asked for, spread over the rows.
 const KEYS: u32 = 100;
@@ -26,6 +27,7 @@ async fn asked(running: &Running, servers: &Servers) -> Result<(), Failure> {
         .host("127.0.0.1")
         .port(running.port)
         .user(USER)
+        .password(PASSWORD)
         .dbname(DATABASE);
     let client = shop::connect(&config).await?;
     for key in (1..=KEYS).map(|n| n * (ROWS / KEYS)) {

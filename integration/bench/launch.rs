@@ -7,11 +7,13 @@ use std::process::Command;
 use ringway::demo::captive::Programs;
 
 use crate::Failure;
+use crate::measure::CROWD;
 use crate::peers::{DATABASE, Peer, Servers, USER, shard_name};
+use crate::secure::{PASSWORD, Secure};
 
 /// Server connections of every pool, except where a peer's name says otherwise.
 const POOL_SIZE: u32 = 8;
-const CROWDED_POOL_SIZE: u32 = 4;
+const CROWDED_POOL_SIZE: u32 = CROWD[0];
 
 /// Where Debian's package puts it, which is not in everybody's PATH.
 pub const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
@@ -21,6 +23,8 @@ pub struct Launch {
     pub program: String,
     pub args: Vec<String>,
     pub config: String,
+    /// What the file `users` holds, if there is to be one.
+    pub users: Option<String>,
     account: Account,
 }
 
@@ -46,13 +50,23 @@ impl Launch {
 ///
 /// # Errors
 /// This program's own path cannot be told.
-pub fn launch(peer: Peer, servers: &Servers, port: u16) -> Result<Launch, Failure> {
+pub fn launch(
+    peer: Peer,
+    servers: &Servers,
+    secure: &Secure,
+    port: u16,
+) -> Result<Launch, Failure> {
     Ok(match peer {
         Peer::Direct | Peer::Forwarder => forwarder(servers.primary_port(), port)?,
         Peer::Pgbouncer => pgbouncer(servers, port, POOL_SIZE),
         Peer::PgbouncerCrowded => pgbouncer(servers, port, CROWDED_POOL_SIZE),
         Peer::Ringway => ringway(pooler(servers, port, POOL_SIZE)),
         Peer::RingwayCrowded => ringway(pooler(servers, port, CROWDED_POOL_SIZE)),
+        Peer::RingwayReuse => {
+            ringway(pooler(servers, port, POOL_SIZE) + "reuse_unnamed_statements = true\n")
+        }
+        Peer::PgbouncerSecure => pgbouncer_secure(servers, secure, port),
+        Peer::RingwaySecure => ringway(ringway_secure(servers, secure, port)),
         Peer::RingwaySplit => ringway(split(servers, port)),
         Peer::RingwaySharded => ringway(sharded(servers, port)),
     })
@@ -64,6 +78,7 @@ fn forwarder(to: u16, port: u16) -> Result<Launch, Failure> {
         program: std::env::current_exe()?.to_string_lossy().into_owned(),
         args: vec!["forward".to_owned(), address(port), address(to)],
         config: String::new(),
+        users: None,
         account: Account::Ours,
     })
 }
@@ -86,8 +101,43 @@ fn pgbouncer(servers: &Servers, port: u16, pool_size: u32) -> Launch {
         program: PGBOUNCER.to_owned(),
         args: vec!["config".to_owned()],
         config,
+        users: None,
         account: Account::Servers,
     }
+}
+
+fn pgbouncer_secure(servers: &Servers, secure: &Secure, port: u16) -> Launch {
+    let plain = pgbouncer(servers, port, POOL_SIZE);
+    let config = plain
+        .config
+        .replace("auth_type = any", "auth_type = scram-sha-256");
+    Launch {
+        config: config
+            + &format!(
+                "auth_file = users\n\
+                 client_tls_sslmode = allow\n\
+                 client_tls_cert_file = {}\n\
+                 client_tls_key_file = {}\n",
+                secure.certificate.display(),
+                secure.private_key.display()
+            ),
+        users: Some(format!("\"{USER}\" \"{PASSWORD}\"\n")),
+        ..plain
+    }
+}
+
+fn ringway_secure(servers: &Servers, secure: &Secure, port: u16) -> String {
+    let trusting = "auth = \"trust\"\n";
+    let config =
+        pooler(servers, port, POOL_SIZE).replace(trusting, &format!("password = \"{PASSWORD}\"\n"));
+    config
+        + &format!(
+            "[tls]\n\
+             certificate = \"{}\"\n\
+             private_key = \"{}\"\n",
+            secure.certificate.display(),
+            secure.private_key.display()
+        )
 }
 
 fn ringway(config: String) -> Launch {
@@ -95,6 +145,7 @@ fn ringway(config: String) -> Launch {
         program: env!("CARGO_BIN_EXE_ringway").to_owned(),
         args: ["serve", "-c", "config"].map(str::to_owned).to_vec(),
         config,
+        users: None,
         account: Account::Ours,
     }
 }

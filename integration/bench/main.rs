@@ -4,6 +4,7 @@
 //! targets are ratios of it, taken between peers that took turns in the same round.
 
 mod check;
+mod client;
 mod forwarder;
 mod idle;
 mod launch;
@@ -13,7 +14,9 @@ mod options;
 mod peers;
 mod proc;
 mod report;
+mod secure;
 mod targets;
+mod work;
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -23,29 +26,41 @@ use clap::Parser;
 
 use idle::IdleMemory;
 use load::Load;
-use options::{Cli, Hidden, Options};
+use options::{Cli, Hidden, Options, Part};
 use peers::{Peer, Running, Servers};
 use report::Report;
+use secure::Secure;
+use work::{Work, Works};
 
 /// Whatever goes wrong ends a run, or the benchmark, with its words.
 type Failure = Box<dyn std::error::Error>;
 
 /// The proxies that pgbench is run through.
-const PROXIES: [Peer; 7] = [
+const PROXIES: [Peer; 10] = [
     Peer::Forwarder,
     Peer::Pgbouncer,
     Peer::Ringway,
     Peer::RingwaySplit,
     Peer::RingwaySharded,
+    Peer::RingwayReuse,
     Peer::PgbouncerCrowded,
     Peer::RingwayCrowded,
+    Peer::PgbouncerSecure,
+    Peer::RingwaySecure,
 ];
 
 /// The proxies that idle clients connect to; the forwarder would need as many servers.
-const POOLERS: [Peer; 2] = [Peer::Pgbouncer, Peer::Ringway];
+const POOLERS: [Peer; 4] = [
+    Peer::Pgbouncer,
+    Peer::Ringway,
+    Peer::PgbouncerSecure,
+    Peer::RingwaySecure,
+];
+/// Each costs a TLS handshake and the client's own SCRAM, so there are fewer of them.
+const TLS_IDLE_CLIENTS: u32 = 1_000;
 
 /// Files that a process may need open beside a connection for each idle client.
-const OTHER_FILES: u64 = 200;
+const OTHER_FILES: u64 = 1_500;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -73,9 +88,10 @@ fn bench(options: &Options) -> Result<(), Failure> {
     std::fs::create_dir(&directory)?;
     programs.hand_over(&directory)?;
     let load = Load::prepare(programs, &directory, options.seconds())?;
-    let idle = idle_memory(options, &servers, &directory)?;
-    let samples = runs(options, &servers, &load, &directory)?;
-    let targets = targets::judge(options, &samples, &idle);
+    let secure = Secure::make(programs, &directory)?;
+    let idle = idle_memory(options, &servers, &secure, &directory)?;
+    let (samples, works) = runs(options, &servers, &secure, &load, &directory)?;
+    let targets = targets::judge(options, &samples, &works, &idle);
     let report = Report {
         options,
         versions: vec![
@@ -85,6 +101,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
             format!("{} cores", std::thread::available_parallelism()?),
         ],
         samples,
+        works,
         idle,
         targets,
     };
@@ -98,33 +115,43 @@ fn bench(options: &Options) -> Result<(), Failure> {
 fn runs(
     options: &Options,
     servers: &Servers,
+    secure: &Secure,
     load: &Load<'_>,
     directory: &Path,
-) -> Result<measure::Samples, Failure> {
+) -> Result<(measure::Samples, Works), Failure> {
     let mut running = vec![Running::direct(servers)];
     for peer in PROXIES {
         progress(&format!("starting {}", peer.name()));
-        running.push(Running::start(peer, servers, directory)?);
+        running.push(Running::start(peer, servers, secure, directory)?);
     }
     for peer in &running {
         check::answers(peer, servers)?;
     }
-    Ok(measure::all(options, &running, load, progress))
+    let samples = measure::all(options, servers, &running, load, progress);
+    let parts = [(Part::Bulk, &Work::BULK[..]), (Part::Logins, &Work::LOGINS)];
+    let asked = parts.into_iter().filter(|(part, _)| options.does(*part));
+    let works: Vec<Work> = asked.flat_map(|(_, works)| works).copied().collect();
+    let works = work::all(&works, options.rounds(), &running, secure, progress);
+    Ok((samples, works))
 }
 
 fn idle_memory(
     options: &Options,
     servers: &Servers,
+    secure: &Secure,
     directory: &Path,
 ) -> Result<Vec<IdleMemory>, Failure> {
     let mut found = Vec::new();
-    if options.idle_clients == 0 {
+    if !options.does(Part::Idle) {
         return Ok(found);
     }
     for peer in POOLERS {
-        let clients = options.idle_clients;
+        let clients = match peer.is_secure() {
+            true => options.idle_clients.min(TLS_IDLE_CLIENTS),
+            false => options.idle_clients,
+        };
         progress(&format!("{clients} idle clients of {}", peer.name()));
-        found.push(idle::measure(peer, clients, servers, directory)?);
+        found.push(idle::measure(peer, clients, servers, secure, directory)?);
     }
     Ok(found)
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::Failure;
 use crate::load::Load;
-use crate::options::{Mode, Options};
-use crate::peers::{Peer, Running};
+use crate::options::{Mode, Options, Part};
+use crate::peers::{Peer, Running, Servers};
 
 /// What the peers are compared in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -27,23 +27,29 @@ pub struct Sample {
     pub cpu_us: Option<f64>,
     /// The part of it outside the kernel.
     pub user_us: Option<f64>,
+    /// CPU time of all PostgreSQL processes per transaction.
+    pub server_us: f64,
 }
 
 /// A sample per round, or why there is none.
 pub type Samples = BTreeMap<(Case, Peer), Vec<Result<Sample, String>>>;
 
-/// On 4 server connections: as many clients as fit, and as many as crowd.
-pub const CROWD: [u32; 2] = [4, 64];
+/// On 20 server connections: as many clients as fit, and as many as crowd.
+pub const CROWD: [u32; 2] = [20, 1_000];
 
 /// The cases with the peers that take part in each.
 pub fn cases(options: &Options) -> Vec<(Case, Vec<Peer>)> {
     let mut cases = Vec::new();
     for &mode in &options.modes {
-        for &clients in &options.clients {
+        for &clients in options
+            .clients
+            .iter()
+            .filter(|_| options.does(Part::Queries))
+        {
             cases.push((Case { mode, clients }, peers(mode)));
         }
     }
-    for clients in CROWD {
+    for clients in CROWD.into_iter().filter(|_| options.does(Part::Crowd)) {
         let mode = Mode::Simple;
         let peers = vec![Peer::PgbouncerCrowded, Peer::RingwayCrowded];
         cases.push((Case { mode, clients }, peers));
@@ -59,6 +65,10 @@ fn peers(mode: Mode) -> Vec<Peer> {
         Mode::Prepared => (),
     }
     peers.extend([Peer::Ringway, Peer::RingwaySplit, Peer::RingwaySharded]);
+    match mode {
+        Mode::Extended => peers.push(Peer::RingwayReuse),
+        Mode::Simple | Mode::Prepared => (),
+    }
     peers
 }
 
@@ -66,6 +76,7 @@ fn peers(mode: Mode) -> Vec<Peer> {
 /// machine that slows down or speeds up favours nobody.
 pub fn all(
     options: &Options,
+    servers: &Servers,
     running: &[Running],
     load: &Load<'_>,
     mut progress: impl FnMut(&str),
@@ -83,7 +94,8 @@ pub fn all(
                 turns.reverse();
             }
             for peer in turns {
-                let sample = one(running, peer, *case, load).map_err(|error| error.to_string());
+                let sample =
+                    one(servers, running, peer, *case, load).map_err(|error| error.to_string());
                 samples.entry((*case, peer)).or_default().push(sample);
             }
         }
@@ -91,14 +103,22 @@ pub fn all(
     samples
 }
 
-fn one(running: &[Running], peer: Peer, case: Case, load: &Load<'_>) -> Result<Sample, Failure> {
+fn one(
+    servers: &Servers,
+    running: &[Running],
+    peer: Peer,
+    case: Case,
+    load: &Load<'_>,
+) -> Result<Sample, Failure> {
     let running = running
         .iter()
         .find(|running| running.peer == peer)
         .ok_or("was not started")?;
+    let server_before = servers.cpu_time()?;
     let before = running.cpu_time()?;
     let outcome = load.run(running.port, case.mode, case.clients)?;
     let after = running.cpu_time()?;
+    let server = servers.cpu_time()?.saturating_sub(server_before);
     let cpu = before.zip(after).map(|(before, after)| after - before);
     let per_transaction = |time: Duration| time.as_secs_f64() * 1e6 / outcome.transactions as f64;
     Ok(Sample {
@@ -107,6 +127,7 @@ fn one(running: &[Running], peer: Peer, case: Case, load: &Load<'_>) -> Result<S
         p99_us: outcome.p99_us,
         cpu_us: cpu.map(|cpu| per_transaction(cpu.total)),
         user_us: cpu.map(|cpu| per_transaction(cpu.user)),
+        server_us: per_transaction(server),
     })
 }
 

@@ -35,13 +35,16 @@ pub struct Options {
     /// Seconds of each pgbench run [default: 3, or 1 with --quick]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: Option<u32>,
+    /// What to measure
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
+    pub parts: Vec<Part>,
     /// Query protocols
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::ALL)]
     pub modes: Vec<Mode>,
     /// Clients at once
     #[arg(long, value_delimiter = ',', value_name = "COUNT", default_values_t = [1, 16, 64])]
     pub clients: Vec<u32>,
-    /// Clients that connect and then do nothing; 0 leaves memory unmeasured
+    /// Clients that connect and then do nothing
     #[arg(long, value_name = "COUNT", default_value_t = 5_000)]
     pub idle_clients: u32,
     /// Where to write the results as JSON
@@ -58,9 +61,38 @@ impl Options {
         self.rounds.unwrap_or(if self.quick { 2 } else { 5 })
     }
 
+    pub fn does(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
     pub fn seconds(&self) -> u32 {
         self.seconds.unwrap_or(if self.quick { 1 } else { 3 })
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// pgbench -S with the clients asked for
+    Queries,
+    /// 1,000 clients on 20 server connections
+    Crowd,
+    /// Large results and COPY
+    Bulk,
+    /// Connections with SCRAM, and with TLS and SCRAM
+    Logins,
+    /// Memory of idle clients
+    Idle,
+}
+
+impl Part {
+    pub const ALL: [Self; 5] = [
+        Self::Queries,
+        Self::Crowd,
+        Self::Bulk,
+        Self::Logins,
+        Self::Idle,
+    ];
 }
 
 /// How pgbench sends a statement.

@@ -13,7 +13,9 @@ use serde::Serialize;
 
 use crate::Failure;
 use crate::launch::launch;
-use crate::proc::CpuTime;
+use crate::proc::{CpuTime, family_cpu_time};
+use crate::secure::Secure;
+use crate::work::WIDE_ROWS;
 
 pub const DATABASE: &str = "bench";
 pub const USER: &str = "bench";
@@ -37,13 +39,24 @@ pub enum Peer {
     RingwaySplit,
     /// Ringway with two shards and a hash key.
     RingwaySharded,
-    /// PgBouncer with 4 server connections.
+    /// Ringway that reuses server-side statements for repeated unnamed ones.
+    RingwayReuse,
+    /// PgBouncer with 20 server connections.
     PgbouncerCrowded,
-    /// Ringway with 4 server connections.
+    /// Ringway with 20 server connections.
     RingwayCrowded,
+    /// PgBouncer that offers TLS and asks for SCRAM.
+    PgbouncerSecure,
+    /// Ringway that offers TLS and asks for SCRAM.
+    RingwaySecure,
 }
 
 impl Peer {
+    /// It offers TLS and asks for a password.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::PgbouncerSecure | Self::RingwaySecure)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -52,8 +65,11 @@ impl Peer {
             Self::Ringway => "Ringway",
             Self::RingwaySplit => "Ringway, reads split",
             Self::RingwaySharded => "Ringway, 2 shards",
-            Self::PgbouncerCrowded => "PgBouncer, 4 servers",
-            Self::RingwayCrowded => "Ringway, 4 servers",
+            Self::RingwayReuse => "Ringway, reuse",
+            Self::PgbouncerCrowded => "PgBouncer, 20 servers",
+            Self::RingwayCrowded => "Ringway, 20 servers",
+            Self::PgbouncerSecure => "PgBouncer, SCRAM",
+            Self::RingwaySecure => "Ringway, SCRAM",
         }
     }
 }
@@ -84,12 +100,33 @@ impl Servers {
                 .exec(&shard_rows(&topology, ShardId(at as u16)))?;
             shard.primary.exec("VACUUM ANALYZE pgbench_accounts")?;
         }
+        let wide = format!(
+            "CREATE TABLE wide AS
+                SELECT id, repeat('x', 88) AS filler FROM generate_series(1, {WIDE_ROWS}) AS id;
+             CREATE UNLOGGED TABLE copied (id int, filler text)"
+        );
+        plain.shards[0].primary.exec(&wide)?;
+        plain.shards[0].primary.exec("VACUUM ANALYZE wide")?;
         plain.wait_caught_up()?;
         Ok(Self { plain, sharded })
     }
 
     pub fn primary_port(&self) -> u16 {
         self.plain.shards[0].primary.port
+    }
+
+    /// CPU time of all servers' processes so far, those that ended included.
+    ///
+    /// # Errors
+    /// A server is not running.
+    pub fn cpu_time(&self) -> Result<Duration, Failure> {
+        let mut total = Duration::ZERO;
+        for server in self.plain.servers().chain(self.sharded.servers()) {
+            let file = std::fs::read_to_string(server.data_dir().join("postmaster.pid"))?;
+            let pid = file.lines().next().unwrap_or_default().parse()?;
+            total += family_cpu_time(pid)?;
+        }
+        Ok(total)
     }
 
     pub fn replica_port(&self) -> u16 {
@@ -103,7 +140,9 @@ fn spec(shards: usize, replicas: usize) -> Spec {
         replicas,
         database: DATABASE.to_owned(),
         superuser: USER.to_owned(),
-        settings: vec![("shared_buffers".to_owned(), "256MB".to_owned())],
+        settings: [("shared_buffers", "256MB"), ("max_connections", "200")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
         ..Spec::default()
     }
 }
@@ -181,7 +220,12 @@ impl Running {
     ///
     /// # Errors
     /// Its log, when it ends instead.
-    pub fn start(peer: Peer, servers: &Servers, parent: &Path) -> Result<Self, Failure> {
+    pub fn start(
+        peer: Peer,
+        servers: &Servers,
+        secure: &Secure,
+        parent: &Path,
+    ) -> Result<Self, Failure> {
         if peer == Peer::Direct {
             return Ok(Self::direct(servers));
         }
@@ -190,12 +234,17 @@ impl Running {
             .prefix("peer-")
             .tempdir_in(parent)?
             .keep();
-        let launch = launch(peer, servers, port)?;
+        let launch = launch(peer, servers, secure, port)?;
         let programs = servers.plain.programs();
         programs.hand_over(&directory)?;
         let config = directory.join("config");
         std::fs::write(&config, &launch.config)?;
         programs.hand_over(&config)?;
+        if let Some(users) = &launch.users {
+            let file = directory.join("users");
+            std::fs::write(&file, users)?;
+            programs.hand_over(&file)?;
+        }
         let args: Vec<&str> = launch.args.iter().map(String::as_str).collect();
         let log = directory.join("log");
         let process = Guarded::spawn(

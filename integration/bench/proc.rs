@@ -43,6 +43,26 @@ impl CpuTime {
     }
 }
 
+/// CPU time of a process, of its children, and of the children that have ended.
+///
+/// # Errors
+/// The process is gone.
+pub fn family_cpu_time(pid: u32) -> Result<Duration, Failure> {
+    let mut total = CpuTime::of(pid)?.total;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    for child in children.split_whitespace() {
+        // One that ends meanwhile is counted with its parent next time.
+        total += CpuTime::of(child.parse()?).map_or(Duration::ZERO, |time| time.total);
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // cutime and cstime.
+    let (_, fields) = stat.rsplit_once(") ").ok_or("/proc/PID/stat has no name")?;
+    for ticks in fields.split(' ').skip(13).take(2) {
+        total += TICK * ticks.parse()?;
+    }
+    Ok(total)
+}
+
 impl Sub for CpuTime {
     type Output = Self;
 

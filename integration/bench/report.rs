@@ -9,6 +9,7 @@ use crate::measure::{Case, Sample, Samples, figure, ratio};
 use crate::options::Options;
 use crate::peers::Peer;
 use crate::targets::{Limit, Target};
+use crate::work::{self, Works};
 
 /// Everything that was measured.
 pub struct Report<'a> {
@@ -16,6 +17,7 @@ pub struct Report<'a> {
     /// Names of what was measured with their versions.
     pub versions: Vec<String>,
     pub samples: Samples,
+    pub works: Works,
     pub idle: Vec<IdleMemory>,
     pub targets: Vec<Target>,
 }
@@ -25,6 +27,7 @@ impl Report<'_> {
         let mut text = self.head();
         self.runs(&mut text);
         self.failures(&mut text);
+        self.works(&mut text);
         self.memory(&mut text);
         self.verdicts(&mut text);
         text
@@ -50,6 +53,7 @@ impl Report<'_> {
             "rounds": self.options.rounds(),
             "seconds": self.options.seconds(),
             "runs": runs,
+            "works": self.works_json(),
             "idle": self.idle,
             "targets": targets,
         })
@@ -73,7 +77,7 @@ impl Report<'_> {
     fn runs(&self, text: &mut String) {
         let _ = writeln!(
             text,
-            "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}{:>9}",
+            "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>11}{:>9}{:>10}{:>9}{:>9}",
             "mode",
             "clients",
             "peer",
@@ -82,6 +86,7 @@ impl Report<'_> {
             "user",
             "÷ forward",
             "÷ PgB",
+            "servers' µs",
             "tps",
             "÷ direct",
             "p50 µs",
@@ -98,7 +103,7 @@ impl Report<'_> {
             };
             let _ = writeln!(
                 text,
-                "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}{:>9}",
+                "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>11}{:>9}{:>10}{:>9}{:>9}",
                 case.mode.name(),
                 case.clients,
                 peer.name(),
@@ -107,6 +112,7 @@ impl Report<'_> {
                 number(of(|s| s.user_us), 1),
                 number(to(Peer::Forwarder, |s| s.cpu_us), 2),
                 number(to(Peer::Pgbouncer, |s| s.cpu_us), 2),
+                number(of(|s| Some(s.server_us)), 1),
                 number(of(|s| Some(s.tps)), 0),
                 number(to(Peer::Direct, |s| Some(s.tps)), 2),
                 number(of(|s| Some(s.p50_us)), 0),
@@ -141,21 +147,73 @@ impl Report<'_> {
         }
     }
 
+    /// Large results, COPY and logins.
+    fn works(&self, text: &mut String) {
+        for (heading, logins) in [("\nbulk", false), ("\nlogins", true)] {
+            let works = self
+                .works
+                .keys()
+                .filter(|(work, _)| work.is_login() == logins);
+            let mut works = works.peekable();
+            if works.peek().is_none() {
+                continue;
+            }
+            let (rate, cost, scale) = match logins {
+                true => ("per s", "CPU µs", 1e6),
+                false => ("MB/s", "CPU ms/MB", 1e3),
+            };
+            let _ = writeln!(text, "{heading:<14}{:<22}{rate:>8}{cost:>11}", "peer");
+            for &(work, peer) in works {
+                let _ = writeln!(
+                    text,
+                    "{:<13}{:<22}{:>8}{:>11}",
+                    work.name(),
+                    peer.name(),
+                    number(work::rate(&self.works, work, peer), 0),
+                    number(work::cpu(&self.works, work, peer).map(|c| c * scale), 2),
+                );
+            }
+        }
+        for ((work, peer), rounds) in &self.works {
+            for error in rounds.iter().filter_map(|done| done.as_ref().err()) {
+                let _ = writeln!(text, "failed: {}, {}: {error}", work.name(), peer.name());
+            }
+        }
+    }
+
+    fn works_json(&self) -> Vec<Value> {
+        let all = self.works.iter();
+        all.map(|((work, peer), rounds)| {
+            json!({
+                "work": work,
+                "peer": peer,
+                "per_second": work::rate(&self.works, *work, *peer),
+                "cpu_seconds_each": work::cpu(&self.works, *work, *peer),
+                "rounds": rounds,
+            })
+        })
+        .collect()
+    }
+
     fn memory(&self, text: &mut String) {
         if self.idle.is_empty() {
             return;
         }
         let _ = writeln!(
             text,
-            "\n{:<12}{:>10}{:>13}{:>13}{:>15}{:>14}",
+            "\n{:<18}{:>10}{:>13}{:>13}{:>15}{:>14}",
             "resident MB", "clients", "before", "connected", "queried once", "KiB/client"
         );
         for idle in &self.idle {
             let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
             let _ = writeln!(
                 text,
-                "{:<12}{:>10}{:>13}{:>13}{:>15}{:>14.1}",
-                idle.peer.name(),
+                "{:<18}{:>10}{:>13}{:>13}{:>15}{:>14.1}",
+                if idle.tls {
+                    format!("{} + TLS", idle.peer.name())
+                } else {
+                    idle.peer.name().to_owned()
+                },
                 idle.clients,
                 mb(idle.before),
                 mb(idle.connected),
@@ -199,6 +257,7 @@ impl Report<'_> {
             "peer": peer,
             "cpu_us": of(|s| s.cpu_us),
             "user_us": of(|s| s.user_us),
+            "server_us": of(|s| Some(s.server_us)),
             "tps": of(|s| Some(s.tps)),
             "tps_to_direct":
                 ratio(&self.samples, (case, peer), (case, Peer::Direct), |s| Some(s.tps)),

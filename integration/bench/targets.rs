@@ -6,6 +6,7 @@ use crate::idle::IdleMemory;
 use crate::measure::{CROWD, Case, Sample, Samples, ratio};
 use crate::options::{Mode, Options};
 use crate::peers::Peer;
+use crate::work::{self, Work, Works};
 
 /// Resident memory with [`IDLE_CLIENTS`] that do nothing, in MB.
 const IDLE_LIMIT_MB: f64 = 50.0;
@@ -13,7 +14,12 @@ const IDLE_CLIENTS: u32 = 5_000;
 
 /// Throughput with many clients on few server connections must not drop; a drop by less than this
 /// cannot be told from noise.
-const CROWDED_LEAST: f64 = 0.95;
+const CROWDED_LEAST: f64 = 0.9;
+
+/// CPU that a megabyte of rows may take, in ms.
+const BULK_LIMIT_MS: f64 = 0.8;
+/// CPU that a login with SCRAM may take, in µs.
+const LOGIN_LIMIT_US: f64 = 250.0;
 
 #[derive(Debug, Serialize)]
 pub struct Target {
@@ -51,7 +57,12 @@ impl Target {
 }
 
 /// Every target that these results say something about.
-pub fn judge(options: &Options, samples: &Samples, idle: &[IdleMemory]) -> Vec<Target> {
+pub fn judge(
+    options: &Options,
+    samples: &Samples,
+    works: &Works,
+    idle: &[IdleMemory],
+) -> Vec<Target> {
     let mut targets = Vec::new();
     for (peer, base) in [
         (Peer::Ringway, Peer::Forwarder),
@@ -75,6 +86,43 @@ pub fn judge(options: &Options, samples: &Samples, idle: &[IdleMemory]) -> Vec<T
         }
     }
     targets.push(crowd(samples));
+    for (what, of, peer, scale, limit) in [
+        (
+            "CPU ms per MB",
+            Work::Select,
+            Peer::Ringway,
+            1e3,
+            BULK_LIMIT_MS,
+        ),
+        (
+            "CPU ms per MB",
+            Work::CopyOut,
+            Peer::Ringway,
+            1e3,
+            BULK_LIMIT_MS,
+        ),
+        (
+            "CPU ms per MB",
+            Work::CopyIn,
+            Peer::Ringway,
+            1e3,
+            BULK_LIMIT_MS,
+        ),
+        (
+            "CPU µs per login",
+            Work::LoginScram,
+            Peer::RingwaySecure,
+            1e6,
+            LOGIN_LIMIT_US,
+        ),
+    ] {
+        targets.push(Target {
+            what: format!("{what}, {}", of.name()),
+            case: None,
+            value: work::cpu(works, of, peer).map(|cpu| cpu * scale),
+            limit: Limit::AtMost(limit),
+        });
+    }
     targets.extend(
         idle.iter()
             .filter(|idle| idle.peer == Peer::Ringway)
@@ -95,8 +143,11 @@ fn cpu_limit(base: Peer, mode: Mode) -> Option<f64> {
             Peer::Direct
             | Peer::RingwaySplit
             | Peer::RingwaySharded
+            | Peer::RingwayReuse
             | Peer::PgbouncerCrowded
-            | Peer::RingwayCrowded,
+            | Peer::RingwayCrowded
+            | Peer::PgbouncerSecure
+            | Peer::RingwaySecure,
             _,
         ) => None,
     }
@@ -111,8 +162,8 @@ fn crowd(samples: &Samples) -> Target {
     let tps = |sample: &Sample| Some(sample.tps);
     Target {
         what: format!(
-            "throughput on 4 server connections ÷ with {} clients",
-            few.clients
+            "throughput on {} server connections ÷ with {} clients",
+            CROWD[0], few.clients
         ),
         case: Some(many),
         value: ratio(samples, (many, peer), (few, peer), tps),
@@ -124,7 +175,7 @@ fn memory(idle: &IdleMemory) -> Target {
     Target {
         what: format!("MB resident with {} idle clients", idle.clients),
         case: None,
-        value: (idle.clients >= IDLE_CLIENTS).then(|| idle.connected as f64 / 1e6),
+        value: (idle.clients >= IDLE_CLIENTS).then(|| idle.queried as f64 / 1e6),
         limit: Limit::AtMost(IDLE_LIMIT_MB),
     }
 }

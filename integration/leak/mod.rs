@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use client::{Client, Step};
 use rand::Rng;
+pub use stage::table;
 use stage::{PLACES, Place, Stage};
 
 /// Of the storm alone.

@@ -95,15 +95,41 @@ fn byte(sql: &[u8], at: usize) -> u8 {
     sql.get(at).copied().unwrap_or(0)
 }
 
-fn run(sql: &[u8], mut at: usize, keep: impl Fn(u8) -> bool) -> usize {
-    while at < sql.len() && keep(sql[at]) {
-        at += 1;
+fn run(sql: &[u8], at: usize, keep: impl Fn(u8) -> bool) -> usize {
+    let rest = sql.get(at..).unwrap_or_default();
+    let length = rest.iter().position(|byte| !keep(*byte));
+    at + length.unwrap_or(rest.len())
+}
+
+/// What bytes may be, one bit each: a look at a table costs less than several comparisons.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        if matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C) {
+            classes[byte] |= SPACE;
+        }
+        if b.is_ascii_alphabetic() || b == b'_' || b >= 0x80 {
+            classes[byte] |= STARTS_WORD | CONTINUES_WORD;
+        }
+        if b.is_ascii_digit() || b == b'$' {
+            classes[byte] |= CONTINUES_WORD;
+        }
+        byte += 1;
     }
-    at
+    classes
+};
+const SPACE: u8 = 1;
+const STARTS_WORD: u8 = 2;
+const CONTINUES_WORD: u8 = 4;
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
 }
 
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C)
+    is(byte, SPACE)
 }
 
 fn ends_line(byte: u8) -> bool {
@@ -111,11 +137,11 @@ fn ends_line(byte: u8) -> bool {
 }
 
 fn starts_word(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+    is(byte, STARTS_WORD)
 }
 
 fn continues_word(byte: u8) -> bool {
-    starts_word(byte) || byte.is_ascii_digit() || byte == b'$'
+    is(byte, CONTINUES_WORD)
 }
 
 fn word(sql: &[u8], at: usize) -> (Kind, usize) {

@@ -81,8 +81,19 @@ impl Shape {
         }
     }
 
+    /// Gives back the memory of buffers larger than `kept` bytes.
+    pub fn shrink(&mut self, kept: usize) {
+        if self.key.capacity() > kept {
+            self.key = Vec::new();
+        }
+        if self.pieces.capacity() * size_of::<Piece>() > kept {
+            self.pieces = Vec::new();
+        }
+    }
+
     /// Fills key and pieces; false when the text must stay whole.
     fn lift(&mut self, sql: &[u8]) -> bool {
+        self.key.reserve(sql.len() + 1);
         let mut boundary = Boundary::default();
         let mut ordinals = Ordinals::default();
         let mut statement = Lifting::Undecided;
@@ -135,7 +146,10 @@ impl Shape {
     /// Copies text into the key; false when it holds what could be taken for a marker.
     fn copy(&mut self, text: &[u8]) -> bool {
         self.key.extend_from_slice(text);
-        text.iter().all(|byte| *byte >= MARKERS_END)
+        // Without an early end, so that many bytes are compared at once.
+        !text
+            .iter()
+            .fold(false, |found, byte| found | (*byte < MARKERS_END))
     }
 }
 

@@ -16,12 +16,19 @@ pub struct DatabaseRow {
     pub dbname: String,
     pub server_user: Option<String>,
     pub pool_size: u32,
+    pub min_pool_size: u32,
+    pub reserve_pool_size: u32,
     pub max_lifetime: Duration,
     pub mode: PoolMode,
+    /// 0 is no limit, as for clients.
+    pub max_server_connections: u32,
+    pub max_client_connections: u32,
     /// Connections to this server.
     pub server_connections: usize,
     /// Clients of the database, the same in all its rows.
     pub client_connections: usize,
+    pub paused: bool,
+    pub disabled: bool,
 }
 
 impl Row for DatabaseRow {
@@ -53,17 +60,17 @@ impl Row for DatabaseRow {
             self.dbname.into(),
             self.server_user.into(),
             self.pool_size.into(),
-            Cell::Number(0),
-            Cell::Number(0),
+            self.min_pool_size.into(),
+            self.reserve_pool_size.into(),
             self.max_lifetime.as_secs().to_string().into(),
             self.mode.name().into(),
             Cell::Null,
-            Cell::Number(0),
+            self.max_server_connections.into(),
             self.server_connections.into(),
-            Cell::Number(0),
+            self.max_client_connections.into(),
             self.client_connections.into(),
-            false.into(),
-            false.into(),
+            self.paused.into(),
+            self.disabled.into(),
         ]
     }
 }
@@ -84,17 +91,23 @@ mod tests {
             dbname: "shop_1".into(),
             server_user: None,
             pool_size: 20,
+            min_pool_size: 1,
+            reserve_pool_size: 2,
+            max_server_connections: 30,
+            max_client_connections: 40,
             max_lifetime: Duration::from_secs(3_600),
             mode: PoolMode::Session,
             server_connections: 4,
             client_connections: 5,
+            paused: true,
+            disabled: false,
         };
         assert_eq!(
             printed([row]),
             "name|host|port|database|force_user|pool_size|min_pool_size|reserve_pool_size|\
              server_lifetime|pool_mode|load_balance_hosts|max_connections|current_connections|\
              max_client_connections|current_client_connections|paused|disabled\n\
-             shop|::1|5432|shop_1|NULL|20|0|0|3600|session|NULL|0|4|0|5|0|0",
+             shop|::1|5432|shop_1|NULL|20|1|2|3600|session|NULL|30|4|40|5|1|0",
         );
     }
 }

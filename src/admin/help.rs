@@ -21,9 +21,48 @@ impl HelpRow {
             command: "RELOAD".to_owned(),
             meaning,
         });
+        rows.extend(ORDERS.map(|(command, meaning)| Self {
+            command: command.to_owned(),
+            meaning,
+        }));
         rows
     }
 }
+
+const ORDERS: [(&str, &str); 11] = [
+    (
+        "PAUSE [db]",
+        "Waits until server connections are free and closes them; statements wait.",
+    ),
+    ("RESUME [db]", "Ends PAUSE and KILL."),
+    ("DISABLE db", "Refuses new clients."),
+    ("ENABLE db", "Lets new clients in again."),
+    (
+        "KILL [db]",
+        "Ends clients and server connections at once; statements wait until RESUME.",
+    ),
+    (
+        "KILL_CLIENT id",
+        "Ends one client; SHOW CLIENTS has its number.",
+    ),
+    (
+        "RECONNECT [db]",
+        "Closes each server connection when it is free.",
+    ),
+    (
+        "WAIT_CLOSE [db]",
+        "Waits until RECONNECT and RELOAD have closed what they had to.",
+    ),
+    ("SHUTDOWN", "Ends the process at once."),
+    (
+        "SHUTDOWN WAIT_FOR_SERVERS",
+        "Ends the process when transactions have ended.",
+    ),
+    (
+        "SHUTDOWN WAIT_FOR_CLIENTS",
+        "Ends the process when all clients have left.",
+    ),
+];
 
 fn meaning(show: Show) -> &'static str {
     match show {

@@ -36,15 +36,103 @@ pub use users::UserRow;
 pub use version::VersionRow;
 
 /// What an operator may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Nothing but white space and semicolons, which clients send to see if we are alive.
     Empty,
     Show(Show),
     /// Reads the configuration again.
     Reload,
+    Order(Order),
     /// Accepted and forgotten: drivers send SET after login, and the answers depend on none.
     Set,
+}
+
+/// What changes the state of databases and clients; without a name, of all databases. PgBouncer's
+/// commands, in its meaning.
+/// <https://www.pgbouncer.org/usage.html#process-controlling-commands>
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Waits until every server connection is free and closed; statements wait until RESUME.
+    Pause(Option<String>),
+    Resume(Option<String>),
+    /// No new clients.
+    Disable(String),
+    Enable(String),
+    /// Ends clients and servers at once, and pauses.
+    Kill(Option<String>),
+    /// By the number in SHOW CLIENTS.
+    KillClient(u64),
+    /// Closes each server connection when it is free.
+    Reconnect(Option<String>),
+    /// Waits until those are closed.
+    WaitClose(Option<String>),
+    Suspend,
+    Shutdown(Shutdown),
+}
+
+/// What the end of the process waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    Now,
+    WhenServersAreFree,
+    WhenClientsHaveLeft,
+}
+
+impl Order {
+    /// Its word, which is the command tag too.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pause(_) => "PAUSE",
+            Self::Resume(_) => "RESUME",
+            Self::Disable(_) => "DISABLE",
+            Self::Enable(_) => "ENABLE",
+            Self::Kill(_) => "KILL",
+            Self::KillClient(_) => "KILL_CLIENT",
+            Self::Reconnect(_) => "RECONNECT",
+            Self::WaitClose(_) => "WAIT_CLOSE",
+            Self::Suspend => "SUSPEND",
+            Self::Shutdown(_) => "SHUTDOWN",
+        }
+    }
+
+    /// `word` is in upper case, `rest` as it was written.
+    fn read(word: &str, rest: &str) -> Option<Self> {
+        let name = || match rest {
+            "" => Some(None),
+            _ => database_name(rest).map(Some),
+        };
+        match word {
+            "PAUSE" => Some(Self::Pause(name()?)),
+            "RESUME" => Some(Self::Resume(name()?)),
+            "DISABLE" => Some(Self::Disable(database_name(rest)?)),
+            "ENABLE" => Some(Self::Enable(database_name(rest)?)),
+            "KILL" => Some(Self::Kill(name()?)),
+            "KILL_CLIENT" => Some(Self::KillClient(rest.parse().ok()?)),
+            "RECONNECT" => Some(Self::Reconnect(name()?)),
+            "WAIT_CLOSE" => Some(Self::WaitClose(name()?)),
+            "SUSPEND" if rest.is_empty() => Some(Self::Suspend),
+            "SHUTDOWN" => Some(Self::Shutdown(match rest.to_ascii_uppercase().as_str() {
+                "" => Shutdown::Now,
+                "WAIT_FOR_SERVERS" => Shutdown::WhenServersAreFree,
+                "WAIT_FOR_CLIENTS" => Shutdown::WhenClientsHaveLeft,
+                _ => return None,
+            })),
+            _ => None,
+        }
+    }
+}
+
+/// One name, which may stand in double quotes.
+fn database_name(text: &str) -> Option<String> {
+    match text.strip_prefix('"') {
+        Some(quoted) => {
+            let inner = quoted.strip_suffix('"')?.replace("\"\"", "\u{0}");
+            (!inner.is_empty() && !inner.contains('"')).then(|| inner.replace('\u{0}', "\""))
+        }
+        None => (!text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '"'))
+            .then(|| text.to_owned()),
+    }
 }
 
 /// The tables.
@@ -124,6 +212,10 @@ impl Show {
 /// 42601 (syntax_error) for anything else.
 pub fn parse(sql: &str) -> Result<Command, Error> {
     let text = sql.trim_matches(|c: char| c.is_whitespace() || c == ';');
+    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    if let Some(order) = Order::read(&word.to_ascii_uppercase(), rest.trim()) {
+        return Ok(Command::Order(order));
+    }
     let words: Vec<String> = text
         .split_whitespace()
         .map(str::to_ascii_uppercase)
@@ -184,6 +276,28 @@ mod tests {
             ("SET extra_float_digits = 3", Command::Set),
             ("set application_name to 'a b';", Command::Set),
             ("show pools", Command::Show(Show::Pools)),
+            ("PAUSE", Command::Order(Order::Pause(None))),
+            (
+                "pause Shop;",
+                Command::Order(Order::Pause(Some("Shop".into()))),
+            ),
+            (
+                "RESUME \"my \"\"shop\"\"\"",
+                Command::Order(Order::Resume(Some("my \"shop\"".into()))),
+            ),
+            (
+                "kill shop",
+                Command::Order(Order::Kill(Some("shop".into()))),
+            ),
+            (
+                "DISABLE shop",
+                Command::Order(Order::Disable("shop".into())),
+            ),
+            ("KILL_CLIENT 17", Command::Order(Order::KillClient(17))),
+            (
+                "shutdown wait_for_clients",
+                Command::Order(Order::Shutdown(Shutdown::WhenClientsHaveLeft)),
+            ),
             ("  Show\n\tClients ;", Command::Show(Show::Clients)),
         ];
         for (sql, command) in cases {
@@ -208,6 +322,16 @@ mod tests {
             (
                 "SHOW",
                 "SHOW needs to know what",
+                "SHOW HELP lists the commands.",
+            ),
+            (
+                "DISABLE",
+                "unknown admin command \"DISABLE\"",
+                "SHOW HELP lists the commands.",
+            ),
+            (
+                "PAUSE a b",
+                "unknown admin command \"PAUSE a b\"",
                 "SHOW HELP lists the commands.",
             ),
             (

@@ -9,7 +9,7 @@ use std::future::Future;
 use bytes::BytesMut;
 
 use super::table::write_description;
-use super::{Command, Show, Table, parse};
+use super::{Command, Order, Show, Table, parse};
 use crate::error::{Error, Fault};
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::frame::{self, HEADER};
@@ -30,6 +30,11 @@ pub trait State {
     ///
     /// Errors: what is wrong with it; the old one stays in force then.
     fn reload(&self) -> impl Future<Output = Result<(), Error>>;
+
+    /// Returns when the order is carried out.
+    ///
+    /// Errors: why it is not.
+    fn obey(&self, order: &Order) -> impl Future<Output = Result<(), Error>>;
 }
 
 /// Serves a client that is logged in, until it leaves.
@@ -92,7 +97,7 @@ impl<S: State> Session<'_, S> {
             if self.conn.drain().await.is_err() {
                 return Ok(None);
             }
-            self.conn.shrink();
+            self.conn.shrink(0);
             match self.conn.fill().await {
                 Ok(0) | Err(_) => return Ok(None),
                 Ok(_) => {}
@@ -154,13 +159,13 @@ impl<S: State> Session<'_, S> {
             write_description(table.columns, &[], &mut self.conn.outbox);
             table.write_rows(&[], &mut self.conn.outbox);
         }
-        self.finish(command).await?;
+        self.finish(&command).await?;
         self.ready();
         Ok(())
     }
 
     /// Does what a command does besides returning rows, and says that it is complete.
-    async fn finish(&mut self, command: Command) -> Result<(), Error> {
+    async fn finish(&mut self, command: &Command) -> Result<(), Error> {
         let tag = match command {
             Command::Empty => {
                 self.conn.outbox.extend_from_slice(write::EMPTY_QUERY);
@@ -171,6 +176,10 @@ impl<S: State> Session<'_, S> {
             Command::Reload => {
                 self.state.reload().await?;
                 "RELOAD"
+            }
+            Command::Order(order) => {
+                self.state.obey(order).await?;
+                order.name()
             }
         };
         write::command_complete(&mut self.conn.outbox, tag);
@@ -218,11 +227,11 @@ impl<S: State> Session<'_, S> {
             Named::Statement(name) => {
                 let command = self.statement(name)?;
                 self.conn.outbox.extend_from_slice(write::NO_PARAMETERS);
-                describe(command, &[], &mut self.conn.outbox);
+                describe(&command, &[], &mut self.conn.outbox);
             }
             Named::Portal(name) => {
                 let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-                describe(portal.command, &portal.formats, &mut self.conn.outbox);
+                describe(&portal.command, &portal.formats, &mut self.conn.outbox);
             }
         }
         Ok(())
@@ -232,16 +241,22 @@ impl<S: State> Session<'_, S> {
         let Execute { portal, max_rows } = Execute::read(body)?;
         let name = portal;
         let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;
-        let command = portal.command;
+        let command = portal.command.clone();
         let progress = std::mem::replace(&mut portal.progress, Progress::Done);
-        let mut table = match (command, progress) {
-            (Command::Show(show), Progress::Bound) => self.state.table(show),
+        let mut table = match (&command, progress) {
+            (Command::Show(show), Progress::Bound) => self.state.table(*show),
             (Command::Show(show), Progress::Done) => Table::empty(show.columns()),
             (_, Progress::Suspended(rest)) => rest,
-            (Command::Empty | Command::Set | Command::Reload, Progress::Bound) => {
-                return self.finish(command).await;
+            (
+                Command::Empty | Command::Set | Command::Reload | Command::Order(_),
+                Progress::Bound,
+            ) => {
+                return self.finish(&command).await;
             }
-            (Command::Empty | Command::Set | Command::Reload, Progress::Done) => {
+            (
+                Command::Empty | Command::Set | Command::Reload | Command::Order(_),
+                Progress::Done,
+            ) => {
                 return Err(already_run(name));
             }
         };
@@ -268,7 +283,7 @@ impl<S: State> Session<'_, S> {
     }
 
     fn statement(&self, name: &[u8]) -> Result<Command, Error> {
-        self.statements.get(name).copied().ok_or_else(|| {
+        self.statements.get(name).cloned().ok_or_else(|| {
             let message = match name {
                 b"" => "unnamed prepared statement does not exist".to_owned(),
                 _ => format!(
@@ -285,10 +300,12 @@ fn command(sql: &[u8]) -> Result<Command, Error> {
     parse(&String::from_utf8_lossy(sql))
 }
 
-fn describe(command: Command, formats: &[i16], out: &mut BytesMut) {
+fn describe(command: &Command, formats: &[i16], out: &mut BytesMut) {
     match command {
         Command::Show(show) => write_description(show.columns(), formats, out),
-        Command::Empty | Command::Set | Command::Reload => out.extend_from_slice(write::NO_DATA),
+        Command::Empty | Command::Set | Command::Reload | Command::Order(_) => {
+            out.extend_from_slice(write::NO_DATA)
+        }
     }
 }
 

@@ -1,14 +1,19 @@
 //! SHOW USERS.
 
 use super::table::{Cell, Column, Row, int4, text};
+use crate::config::{PoolMode, UserLimits};
 
-/// A user; limits for single users do not exist in Ringway, so their columns are empty or 0.
+/// A user. What its section leaves to the databases is empty.
 #[derive(Debug, Clone, Default)]
 pub struct UserRow {
     pub name: String,
     /// Connections to servers that log in there as this user.
     pub server_connections: usize,
     pub client_connections: usize,
+    pub limits: UserLimits,
+    /// 0 is no limit.
+    pub max_server_connections: u32,
+    pub max_client_connections: u32,
 }
 
 impl Row for UserRow {
@@ -26,15 +31,19 @@ impl Row for UserRow {
     fn cells(self) -> Vec<Cell> {
         vec![
             self.name.into(),
-            "".into(),
-            "".into(),
-            Cell::Null,
-            Cell::Number(0),
+            written(self.limits.size).into(),
+            written(self.limits.reserve_size).into(),
+            self.limits.mode.map(PoolMode::name).into(),
+            self.max_server_connections.into(),
             self.server_connections.into(),
-            Cell::Number(0),
+            self.max_client_connections.into(),
             self.client_connections.into(),
         ]
     }
+}
+
+fn written(number: Option<u32>) -> String {
+    number.map_or_else(String::new, |number| number.to_string())
 }
 
 #[cfg(test)]
@@ -48,11 +57,17 @@ mod tests {
             name: "app".into(),
             server_connections: 2,
             client_connections: 3,
+            max_server_connections: 5,
+            max_client_connections: 6,
+            limits: UserLimits {
+                size: Some(4),
+                ..UserLimits::default()
+            },
         };
         assert_eq!(
             printed([row]),
             "name|pool_size|reserve_pool_size|pool_mode|max_user_connections|current_connections|\
-             max_user_client_connections|current_client_connections\napp|||NULL|0|2|0|3",
+             max_user_client_connections|current_client_connections\napp|4||NULL|5|2|6|3",
         );
     }
 }

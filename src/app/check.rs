@@ -107,7 +107,8 @@ impl Finding {
 async fn live(config: Config) -> Result<Vec<Finding>, Error> {
     let fallback = fallback_user(&config);
     let mut databases = Vec::new();
-    for name in config.databases.keys() {
+    let named = |name: &&String| *name != config::WILDCARD;
+    for name in config.databases.keys().filter(named) {
         databases.push(start(&config, name)?);
     }
     let mut findings = Vec::new();
@@ -128,7 +129,9 @@ fn start(config: &Config, name: &str) -> Result<Database, Error> {
     let metrics = Metrics::new();
     let database = Arc::clone(&config.databases[name]);
     let bytes = config.general.plan_cache_bytes;
-    Database::start(database, fallback_user(config).as_ref(), bytes, &metrics)
+    let ledger = Arc::default();
+    let fallback = fallback_user(config);
+    Database::start(database, fallback.as_ref(), bytes, &metrics, &ledger)
 }
 
 /// Waits until every server was asked and the schema was read; servers that do not answer in time

@@ -74,7 +74,11 @@ impl Doors {
         for address in &general.listen {
             sockets.clients.push(match find(address, &mut passed) {
                 Some(found) => Door::new(address, found)?,
-                None => Door::new(address, bind(address, general)?)?.with_file()?,
+                None => {
+                    let mut door = Door::new(address, bind(address, general)?)?;
+                    door.claim_file()?;
+                    door
+                }
             });
         }
         if let Some(address) = general.http_listen.map(ListenAddress::Tcp) {
@@ -125,14 +129,13 @@ impl Doors {
     }
 
     /// The process that had these sockets lets nobody in any more: their files are ours.
-    ///
-    /// # Errors
-    /// A file that is not there any more.
-    pub fn adopt(&self) -> Result<(), Error> {
+    pub fn adopt(&self) {
         let mut sockets = self.sockets();
-        let doors = std::mem::take(&mut sockets.clients).into_iter();
-        sockets.clients = doors.map(Door::with_file).collect::<Result<_, _>>()?;
-        Ok(())
+        for door in &mut sockets.clients {
+            if let Err(error) = door.claim_file() {
+                tracing::warn!(%error, "the file of a socket that was taken over is gone");
+            }
+        }
     }
 
     /// All sockets once more, for a process that is to take over. From now on their files are left
@@ -195,13 +198,13 @@ impl Door {
         })
     }
 
-    /// With the file of its socket, if it has one that is Ringway's to remove.
-    fn with_file(mut self) -> Result<Self, Error> {
+    /// The file of its socket, if it has one that is Ringway's, is this process's to remove.
+    fn claim_file(&mut self) -> Result<(), Error> {
         if let (Some(path), Owner::Ringway) = (self.address.socket_file(), self.owner) {
             let file = SocketFile::of(path);
             self.file = Some(file.map_err(|error| cannot_listen(&self.address, &error))?);
         }
-        Ok(self)
+        Ok(())
     }
 }
 

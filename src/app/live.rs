@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::rows;
+use super::{keeper, rows};
 use crate::admin::session::{State, serve};
-use crate::admin::{Show, Table};
+use crate::admin::{Order, Show, Shutdown, Table};
 use crate::error::{Error, Fault};
 use crate::metrics::Totals;
 use crate::net::{self, Instant};
@@ -23,11 +23,18 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Where the result of a RELOAD goes.
 pub type Answer = oneshot::Sender<Result<(), Error>>;
 
+/// What the control thread does for an admin.
+pub enum Errand {
+    /// Reads the configuration again, and says what came of it.
+    Reload(Answer),
+    Shutdown(Shutdown),
+}
+
 pub struct Live {
     pub shared: Arc<Shared>,
     periods: Mutex<Periods>,
     /// To the control thread, where what a configuration starts must run.
-    reloads: mpsc::Sender<Answer>,
+    errands: mpsc::Sender<Errand>,
 }
 
 /// The totals at the starts of the last full period and of the one that runs.
@@ -46,20 +53,20 @@ struct Snapshot {
 impl Snapshot {
     fn of(shared: &Shared) -> Self {
         let directory = shared.directory.load();
-        let databases = directory.databases.iter();
+        let databases = directory.all().into_iter();
         Self {
             at: Instant::now(),
             totals: databases
-                .map(|(name, db)| (name.clone(), db.metrics.totals()))
+                .map(|db| (db.config.name.clone(), db.metrics.totals()))
                 .collect(),
         }
     }
 }
 
 impl Live {
-    /// Also where reloads are asked for.
-    pub fn new(shared: Arc<Shared>) -> (Arc<Self>, mpsc::Receiver<Answer>) {
-        let (reloads, receiver) = mpsc::channel(1);
+    /// Also where errands come out.
+    pub fn new(shared: Arc<Shared>) -> (Arc<Self>, mpsc::Receiver<Errand>) {
+        let (errands, receiver) = mpsc::channel(1);
         let start = Snapshot::of(&shared);
         let periods = Mutex::new(Periods {
             older: start.clone(),
@@ -68,7 +75,7 @@ impl Live {
         let live = Arc::new(Self {
             shared,
             periods,
-            reloads,
+            errands,
         });
         (live, receiver)
     }
@@ -91,12 +98,12 @@ impl Live {
     /// Serves a client of the admin database until it leaves or must go.
     pub async fn serve_admin(&self, mut conn: Conn, registration: Registration) {
         registration.info.set(ClientState::Idle);
+        // An operator is sent away at once, however new.
+        registration.info.requested(Instant::now());
         registration.info.attend().await;
         let session = serve(&mut conn, self);
-        let served = self
-            .shared
-            .unless_stopping(&registration.info, session)
-            .await;
+        let served = self.shared.unless_stopping(&registration.info, session);
+        let served = registration.info.unless_ended(served).await;
         if let Err(error) = served.and_then(|end| end) {
             tracing::debug!(client = %registration.info.address, %error, "admin session ended");
             error.write_to(&mut conn.outbox);
@@ -106,6 +113,17 @@ impl Live {
     }
 }
 
+impl Live {
+    async fn send(&self, errand: Errand) -> Result<(), Error> {
+        let sent = self.errands.send(errand).await;
+        sent.map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> Error {
+    Error::new(Fault::Operator, "57P01", "the process is shutting down")
+}
+
 impl State for Live {
     fn table(&self, show: Show) -> Table {
         rows::table(self, show)
@@ -113,9 +131,18 @@ impl State for Live {
 
     async fn reload(&self) -> Result<(), Error> {
         let (answer, result) = oneshot::channel();
-        let stopping = || Error::new(Fault::Operator, "57P01", "the process is shutting down");
-        let asked = self.reloads.send(answer).await;
-        asked.map_err(|_| stopping())?;
+        self.send(Errand::Reload(answer)).await?;
         result.await.map_err(|_| stopping())?
+    }
+
+    async fn obey(&self, order: &Order) -> Result<(), Error> {
+        match order {
+            Order::Shutdown(ending) => {
+                self.send(Errand::Shutdown(*ending)).await?;
+                // The answer is the end of the connection.
+                std::future::pending().await
+            }
+            order => keeper::obey(&self.shared, order).await,
+        }
     }
 }

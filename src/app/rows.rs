@@ -63,11 +63,8 @@ impl Look {
     }
 
     /// By name.
-    fn by_name(&self) -> Vec<&Arc<Database>> {
-        let configured = self.directory.config.databases.keys();
-        configured
-            .filter_map(|name| self.directory.databases.get(name))
-            .collect()
+    fn by_name(&self) -> Vec<Arc<Database>> {
+        self.directory.all()
     }
 
     fn wall_time(&self, at: Instant) -> SystemTime {
@@ -109,7 +106,10 @@ impl Look {
             },
             state: match client.state() {
                 ClientState::Idle | ClientState::LoggingIn => crate::admin::ClientState::Idle,
-                ClientState::Active => crate::admin::ClientState::Active,
+                ClientState::Active
+                | ClientState::IdleInTransaction
+                | ClientState::IdleLinked
+                | ClientState::Replicating => crate::admin::ClientState::Active,
                 ClientState::Waiting => crate::admin::ClientState::Waiting,
             },
             wait: self.wait(client),
@@ -122,16 +122,26 @@ impl Look {
             ClientState::Waiting => {
                 (self.now.duration_since(client.connected_at)).saturating_sub(client.last_request())
             }
-            ClientState::LoggingIn | ClientState::Idle | ClientState::Active => Duration::ZERO,
+            ClientState::LoggingIn
+            | ClientState::Idle
+            | ClientState::Active
+            | ClientState::IdleInTransaction
+            | ClientState::IdleLinked
+            | ClientState::Replicating => Duration::ZERO,
         }
     }
 
     fn pinned(&self, client: &ClientInfo) -> Option<&'static str> {
         let stated = client.pinned.lock().ok().and_then(|pinned| *pinned);
-        let db = self.directory.databases.get(&client.database);
-        let by_mode = db.is_some_and(|db| db.config.pool.mode == PoolMode::Session)
+        let db = self.directory.database(&client.database);
+        let by_mode = db.is_some_and(|db| self.mode(&client.user, &db) == PoolMode::Session)
             && !client.cancel.servers().is_empty();
         stated.or(by_mode.then_some("session pool mode"))
+    }
+
+    /// The mode of a client.
+    fn mode(&self, user: &str, db: &Database) -> PoolMode {
+        self.directory.pool_settings(user, db).mode
     }
 
     /// The client that each server connection works for, by the connection's id.
@@ -149,11 +159,11 @@ impl Look {
         let served = self.served();
         let mut rows = Vec::new();
         for db in self.by_name() {
-            for (_, _, pool) in db.pools() {
+            for (_, _, pool) in db.pools.all() {
                 let servers = pool.servers();
                 rows.extend(servers.iter().map(|server| {
                     let client = served.get(&server.id).copied();
-                    self.server(db, server, client)
+                    self.server(&db, server, client)
                 }));
             }
         }
@@ -199,7 +209,7 @@ impl Look {
                 pinned: client.and_then(|client| self.pinned(client)),
             },
             state,
-            close_needed: false,
+            close_needed: server.activity.close_needed.load(Relaxed),
         }
     }
 
@@ -211,17 +221,23 @@ impl Look {
             let client_connections = clients.filter(|c| c.database == config.name).count();
             for shard in &config.shards {
                 for (id, endpoint) in (0..).map(EndpointId).zip(&shard.endpoints) {
-                    let (active, idle) = usage(db, shard, Some(id));
+                    let (server_connections, max_server_connections) = db.pools.cap(shard.id, id);
                     rows.push(DatabaseRow {
                         name: config.name.clone(),
                         endpoint: endpoint.clone(),
                         dbname: shard.dbname.clone(),
                         server_user: config.server_user.as_ref().map(|user| user.name.clone()),
                         pool_size: config.pool.size,
+                        min_pool_size: config.pool.min_size,
+                        reserve_pool_size: config.pool.reserve_size,
                         max_lifetime: config.pool.max_lifetime,
                         mode: config.pool.mode,
-                        server_connections: active + idle,
+                        max_server_connections,
+                        server_connections: server_connections as usize,
+                        max_client_connections: config.pool.max_clients,
                         client_connections,
+                        paused: db.pools.is_paused(),
+                        disabled: db.pools.is_disabled(),
                     });
                 }
             }
@@ -232,35 +248,63 @@ impl Look {
     fn pools(&self) -> Vec<PoolRow> {
         let mut rows = BTreeMap::new();
         for db in self.by_name() {
-            for (_, _, pool) in db.pools() {
-                let (in_use, idle) = pool.usage();
+            for (_, _, pool) in db.pools.all() {
+                let (in_use, idle, opening) = pool.usage();
                 let servers = pool.servers();
                 let resetting = servers
                     .iter()
                     .filter(|s| s.activity.resetting.load(Relaxed));
                 let resetting = resetting.count();
-                let row = pool_row(&mut rows, db, &pool.key.user);
+                let row = self.pool_row(&mut rows, &db, &pool.key.user);
+                row.servers_login += opening as usize;
                 row.servers_active += (in_use as usize).saturating_sub(resetting);
                 row.servers_resetting += resetting;
                 row.servers_idle += idle as usize;
             }
         }
         for client in self.logged_in() {
-            let Some(db) = self.directory.databases.get(&client.database) else {
+            let Some(db) = self.directory.database(&client.database) else {
                 continue;
             };
             let forced = db.config.server_user.as_ref();
             let user = forced.map_or(&client.user, |user| &user.name);
-            let row = pool_row(&mut rows, db, user);
+            let row = self.pool_row(&mut rows, &db, user);
             match client.state() {
                 ClientState::Waiting => row.clients_waiting += 1,
-                ClientState::LoggingIn | ClientState::Idle | ClientState::Active => {
-                    row.clients_active += 1;
-                }
+                ClientState::LoggingIn
+                | ClientState::Idle
+                | ClientState::Active
+                | ClientState::IdleInTransaction
+                | ClientState::IdleLinked
+                | ClientState::Replicating => row.clients_active += 1,
             }
             row.max_wait = row.max_wait.max(self.wait(client));
         }
         rows.into_values().collect()
+    }
+
+    /// The row of a database and the user who logs in to its servers.
+    fn pool_row<'r>(
+        &self,
+        rows: &'r mut BTreeMap<(String, String), PoolRow>,
+        db: &Database,
+        user: &str,
+    ) -> &'r mut PoolRow {
+        let database = &db.config.name;
+        let key = (database.clone(), user.to_owned());
+        rows.entry(key).or_insert_with(|| PoolRow {
+            database: database.clone(),
+            user: user.to_owned(),
+            clients_active: 0,
+            clients_waiting: 0,
+            cancels: 0,
+            servers_active: 0,
+            servers_idle: 0,
+            servers_resetting: 0,
+            servers_login: 0,
+            max_wait: Duration::ZERO,
+            mode: self.mode(user, db),
+        })
     }
 
     fn replicas(&self) -> Vec<ReplicaRow> {
@@ -301,7 +345,7 @@ impl Look {
             for (shard, (weight, slots)) in db.config.shards.iter().zip(weights) {
                 let here = || states.iter().filter(|state| state.shard == shard.id);
                 let primary = db.cluster.primary(shard.id);
-                let (connections_active, connections_idle) = usage(db, shard, None);
+                let (connections_active, connections_idle) = usage(&db, shard);
                 rows.push(ShardRow {
                     database: db.config.name.clone(),
                     shard: shard.name.clone(),
@@ -320,7 +364,7 @@ impl Look {
     }
 
     fn stats(&self, live: &Live) -> Vec<StatsRow> {
-        let row = |db: &Arc<Database>| {
+        let row = |db: Arc<Database>| {
             let (earlier, period) = live.earlier(&db.config.name);
             StatsRow {
                 database: db.config.name.clone(),
@@ -334,10 +378,17 @@ impl Look {
 
     fn users(&self) -> Vec<UserRow> {
         let mut rows: BTreeMap<_, _> = BTreeMap::new();
-        for name in self.directory.config.users.keys() {
+        let general = &self.directory.config.general;
+        for (name, user) in &self.directory.config.users {
+            let limits = user.limits;
             let row = UserRow {
                 name: name.clone(),
-                ..UserRow::default()
+                server_connections: 0,
+                client_connections: 0,
+                limits,
+                max_server_connections: (limits.max_connections)
+                    .unwrap_or(general.max_user_connections),
+                max_client_connections: limits.max_clients.unwrap_or(general.max_user_clients),
             };
             rows.insert(name.clone(), row);
         }
@@ -359,7 +410,7 @@ impl Look {
         let pools = self.pools();
         let clients = self.logged_in().count();
         Lists {
-            databases: self.directory.databases.len(),
+            databases: self.by_name().len(),
             users: self.directory.config.users.len(),
             clients,
             login_clients: self.clients.len() - clients,
@@ -370,37 +421,12 @@ impl Look {
     }
 }
 
-/// The row of a database and the user who logs in to its servers.
-fn pool_row<'r>(
-    rows: &'r mut BTreeMap<(String, String), PoolRow>,
-    db: &Database,
-    user: &str,
-) -> &'r mut PoolRow {
-    let database = &db.config.name;
-    let key = (database.clone(), user.to_owned());
-    rows.entry(key).or_insert_with(|| PoolRow {
-        database: database.clone(),
-        user: user.to_owned(),
-        clients_active: 0,
-        clients_waiting: 0,
-        cancels: 0,
-        servers_active: 0,
-        servers_idle: 0,
-        servers_resetting: 0,
-        servers_login: 0,
-        max_wait: Duration::ZERO,
-        mode: db.config.pool.mode,
-    })
-}
-
-/// Server connections in use and idle: of one server, or of the whole shard.
-fn usage(db: &Database, shard: &Shard, endpoint: Option<EndpointId>) -> (usize, usize) {
-    let pools = db.pools();
-    let here = pools
-        .iter()
-        .filter(|(s, e, _)| *s == shard.id && endpoint.is_none_or(|endpoint| endpoint == *e));
+/// Server connections in use and idle, of all servers of a shard.
+fn usage(db: &Database, shard: &Shard) -> (usize, usize) {
+    let pools = db.pools.all();
+    let here = pools.iter().filter(|(s, _, _)| *s == shard.id);
     here.fold((0, 0), |(active, idle), (_, _, pool)| {
-        let (more_active, more_idle) = pool.usage();
+        let (more_active, more_idle, _) = pool.usage();
         (active + more_active as usize, idle + more_idle as usize)
     })
 }

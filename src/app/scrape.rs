@@ -20,21 +20,21 @@ pub async fn turn_periods(live: Arc<Live>) {
 pub fn render(live: &Live) -> String {
     let shared = &live.shared;
     let clients = shared.clients();
-    for (name, db) in &shared.directory.load().databases {
+    for db in shared.directory.load().all() {
         let of_database = clients
             .iter()
-            .filter(|client| client.is_logged_in() && client.database == *name);
+            .filter(|client| client.is_logged_in() && client.database == db.config.name);
         db.metrics.clients.set(of_database.count() as f64);
         let (_, bytes) = db.plans.usage();
         db.metrics.plan_cache_bytes.set(bytes as f64);
-        set_pools(db);
-        set_servers(db);
+        set_pools(&db);
+        set_servers(&db);
     }
     shared.metrics.render()
 }
 
 fn set_pools(db: &Database) {
-    let pools = db.pools();
+    let pools = db.pools.all();
     let waiting: usize = pools.iter().map(|(_, _, pool)| pool.waiting()).sum();
     db.metrics.waiting.set(waiting as f64);
     for (shard, endpoint) in db.servers() {
@@ -73,14 +73,14 @@ pub fn readiness(shared: &Shared) -> Result<(), String> {
     if shared.is_stopping() {
         return Err("shutting down".to_owned());
     }
-    let directory = shared.directory.load();
+    let databases = shared.directory.load().all();
     let has_primary = |db: &Arc<Database>| {
         let shards = &db.config.shards;
         shards
             .iter()
             .any(|shard| db.cluster.primary(shard.id).is_some())
     };
-    match directory.databases.is_empty() || directory.databases.values().any(has_primary) {
+    match databases.is_empty() || databases.iter().any(has_primary) {
         true => Ok(()),
         false => Err("no shard has a primary that this process can reach".to_owned()),
     }

@@ -21,9 +21,9 @@ impl Sample {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
         std::fs::write(&path, FILE).unwrap();
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::new());
         let built = build(config::load(&path).unwrap(), None, &metrics).unwrap();
-        let (live, _) = Live::new(Shared::new(built, Arc::new(metrics), None));
+        let (live, _) = Live::new(Shared::new(built, metrics, None));
         Self { live, directory }
     }
 
@@ -143,7 +143,7 @@ async fn a_new_password_gets_a_new_pool() {
     let old = pool("old");
     assert!(Arc::ptr_eq(&old, &pool("old")));
     assert!(!Arc::ptr_eq(&old, &pool("new")));
-    assert_eq!(db.pools().len(), 1);
+    assert_eq!(db.pools.all().len(), 1);
 }
 
 #[tokio::test]

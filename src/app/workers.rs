@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use super::cannot;
+use super::keeper;
 use super::live::Live;
 use crate::error::Error;
 use crate::net::listener::Accepted;
@@ -52,7 +53,7 @@ impl Workers {
             let live = Arc::clone(live);
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || work(&runtime, receiver, live))
+                .spawn(move || work(number, &runtime, receiver, live))
                 .map_err(|e| cannot("start a thread", &e))?;
             workers.push(Worker {
                 clients: sender,
@@ -99,8 +100,17 @@ async fn measure(workers: Arc<Workers>, runtimes: Vec<tokio::runtime::RuntimeMet
     }
 }
 
-fn work(runtime: &Runtime, mut clients: mpsc::UnboundedReceiver<Newcomer>, live: Arc<Live>) {
+fn work(
+    number: usize,
+    runtime: &Runtime,
+    mut clients: mpsc::UnboundedReceiver<Newcomer>,
+    live: Arc<Live>,
+) {
     runtime.block_on(async move {
+        if number == 0 {
+            // Here, so that connections that are kept ready belong to a thread that serves clients.
+            tokio::spawn(keeper::keep(Arc::clone(&live.shared)));
+        }
         while let Some((client, arriving)) = clients.recv().await {
             match Stream::from_accepted(client) {
                 Ok(stream) => {

@@ -36,6 +36,8 @@ pub struct ConnectTarget {
     /// `None` connects without TLS; `Some` insists on it, and settles what is verified. Unix
     /// sockets go without in either case, as in libpq.
     pub tls: Option<TlsConnector>,
+    /// What the server is asked to speak; without it, what the database does.
+    pub client_encoding: Option<&'static str>,
     /// For all of connecting, TLS and authentication.
     pub connect_timeout: Duration,
 }
@@ -61,7 +63,8 @@ pub struct Connected {
 ///
 /// Cancel safety: dropping the future closes the connection.
 pub async fn connect(target: &ConnectTarget) -> Result<Connected> {
-    connect_with(target, &[("client_encoding", "UTF8")]).await
+    let encoding = target.client_encoding.map(|name| ("client_encoding", name));
+    connect_with(target, encoding.as_slice()).await
 }
 
 /// The same with these parameters in the startup packet, beside user and database.
@@ -200,7 +203,10 @@ impl Login<'_> {
             3 => {
                 let password = match &self.target.secret {
                     ServerSecret::Password(password) => password.0.clone(),
-                    other => return Err(self.lacks(other, "the password itself")),
+                    other
+                    @ (ServerSecret::None | ServerSecret::Md5(_) | ServerSecret::Scram(_)) => {
+                        return Err(self.lacks(other, "the password itself"));
+                    }
                 };
                 self.send(|out| frontend::password_message(password.as_bytes(), out))
                     .await?;
@@ -212,7 +218,9 @@ impl Login<'_> {
                 let hash = match &self.target.secret {
                     ServerSecret::Password(password) => md5_hash(user, password.0.as_bytes(), salt),
                     ServerSecret::Md5(hash) => salted_md5(&hash.0, salt),
-                    other => return Err(self.lacks(other, "an md5 hash")),
+                    other @ (ServerSecret::None | ServerSecret::Scram(_)) => {
+                        return Err(self.lacks(other, "an md5 hash"));
+                    }
                 };
                 self.send(|out| frontend::password_message(hash.as_bytes(), out))
                     .await?;

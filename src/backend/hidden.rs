@@ -2,7 +2,8 @@
 
 use bytes::{Buf, Bytes};
 
-use super::server::{Server, StatementId, unexpected};
+use super::server::replies::unexpected;
+use super::server::{Server, StatementId};
 use crate::error::Error;
 
 impl Server {

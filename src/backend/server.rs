@@ -4,6 +4,8 @@
 //! read (the first `approved` bytes of the inbox) until they are written to it; those that
 //! answer a message of ours are taken out.
 
+pub(super) mod replies;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -19,9 +21,6 @@ use crate::net::Instant;
 use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
-
-/// Frames that are read as a whole are cut off here; longer ones break the connection.
-const MAX_CONTROL_FRAME: usize = 1 << 20;
 
 /// Settings a client asked for: lower-case name -> the statement that makes it so.
 pub type Settings = BTreeMap<String, String>;
@@ -83,6 +82,9 @@ pub enum Expect {
     /// Not a reply: ParseComplete for a statement that the server knows already.
     Known(StatementId),
     Bind,
+    /// Bind to a statement that an earlier message of a client had parsed. If it fails, the client does
+    /// not see that: the session binds again to a fresh one.
+    Rebind,
     /// `evicts`: a statement that is forgotten for it, and not if the server skips this Close.
     Close {
         show: bool,
@@ -133,8 +135,30 @@ pub struct Activity {
     pub prepared: AtomicUsize,
     /// It is being cleaned before it may be used again.
     pub resetting: AtomicBool,
+    /// It is closed instead of reused once its client is done with it.
+    pub close_needed: AtomicBool,
+    /// Its statement is cancelled because it takes too long, and the client is to be told so.
+    pub timed_out: AtomicBool,
     /// CancelRequests on their way to it: whoever had it next would be hit by them.
     pub cancels: AtomicUsize,
+}
+
+impl Identity {
+    /// The server knows only that it was asked to cancel; the client is told why. True if so.
+    fn reword(&self, error: &mut Error) -> bool {
+        if error.code != "57014" || !self.activity.timed_out.swap(false, Relaxed) {
+            return false;
+        }
+        error.message = "canceling statement due to query timeout".into();
+        error.detail = Some("It ran for longer than query_timeout_ms.".into());
+        true
+    }
+
+    /// How long ago it was last given to a client, or connected.
+    pub fn unused_for(&self, now: Instant) -> std::time::Duration {
+        let used = std::time::Duration::from_micros(self.activity.last_used_us.load(Relaxed));
+        now.duration_since(self.connected_at + used)
+    }
 }
 
 pub struct Server {
@@ -165,6 +189,8 @@ pub struct Server {
     /// A Sync sent before COPY began was ignored by the server: only the client's next one ends
     /// the exchange.
     pub swallowed_sync: bool,
+    /// A [`Expect::Rebind`] failed.
+    pub must_rebind: bool,
     /// Statements the client asked to parse that an error kept from being made, and whether it was
     /// the error of that Parse.
     pub rejected: Vec<(StatementId, bool)>,
@@ -205,6 +231,7 @@ impl Server {
             copy_in: false,
             amid_pipeline: false,
             swallowed_sync: false,
+            must_rebind: false,
             rejected: Vec::new(),
             error: None,
             tag: String::new(),
@@ -362,12 +389,7 @@ impl Server {
                 .min_by_key(|(_, used)| **used)
                 .map(|(id, _)| *id)
         {
-            self.prepared.remove(&oldest);
-            write::close(&mut self.conn.outbox, b'S', &oldest.server_name());
-            self.expect.push_back(Expect::Close {
-                show: false,
-                evicts: Some(oldest),
-            });
+            self.send_close(oldest);
         }
         write::parse(&mut self.conn.outbox, &id.server_name(), sql, types);
         self.expect.push_back(Expect::Parse {
@@ -388,335 +410,36 @@ impl Server {
         self.unnamed = Some(id);
     }
 
+    /// Sends messages again that the server has skipped; the same replies are owed for them.
+    pub fn resend(&mut self, messages: &[u8], owed: Vec<Expect>) {
+        self.rejected.clear();
+        for reply in &owed {
+            if let Expect::Close {
+                evicts: Some(id), ..
+            } = reply
+            {
+                self.prepared.remove(id);
+            }
+        }
+        self.conn.outbox.extend_from_slice(messages);
+        self.expect.extend(owed);
+    }
+
+    /// Drops one statement, of which nothing is owed.
+    pub fn send_close(&mut self, id: StatementId) {
+        self.prepared.remove(&id);
+        write::close(&mut self.conn.outbox, b'S', &id.server_name());
+        self.expect.push_back(Expect::Close {
+            show: false,
+            evicts: Some(id),
+        });
+    }
+
     /// After DISCARD ALL or DEALLOCATE ALL.
     pub fn forget_prepared(&mut self) {
         self.prepared.clear();
         self.identity.activity.prepared.store(0, Relaxed);
         self.unnamed = None;
-    }
-
-    // ---- replies ----
-
-    /// Bytes at the start of the inbox that belong to the client.
-    pub fn approved(&self) -> usize {
-        self.approved
-    }
-
-    /// Tells that `len` approved bytes left the inbox.
-    pub fn forwarded(&mut self, len: usize) {
-        self.approved -= len;
-    }
-
-    /// Writes approved bytes to the client without copying them.
-    pub fn poll_forward(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Conn,
-    ) -> Poll<std::io::Result<()>> {
-        while self.approved > 0 {
-            let written = ready!(client.poll_forward(cx, &mut self.conn.inbox, self.approved))?;
-            self.approved -= written;
-        }
-        client.poll_flush(cx)
-    }
-
-    /// Walks the frames in the inbox, approving what is the client's and consuming the rest.
-    /// Injected bytes go to `out`, after all that was approved before them.
-    ///
-    /// # Errors
-    /// A reply that nothing asked for, or a frame that makes no sense: the connection is in doubt.
-    pub fn scan(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
-        let result = self.scan_frames(out);
-        if result.is_err() {
-            self.doubt = Some("the server sent a reply that nothing asked for");
-        }
-        result
-    }
-
-    fn scan_frames(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
-        loop {
-            if self.rest_of_frame > 0 {
-                let here = self
-                    .rest_of_frame
-                    .min(self.conn.inbox.len() - self.approved);
-                if self.rest_is_shown {
-                    self.approved += here;
-                } else {
-                    self.flush_approved(out);
-                    self.conn.inbox.advance(here);
-                }
-                self.rest_of_frame -= here;
-                if self.rest_of_frame > 0 {
-                    return Ok(Progress::Starved);
-                }
-            }
-            // Only between frames: what is injected must not come before the rest of one.
-            self.inject(out);
-            if self.expect.is_empty() {
-                return Ok(Progress::Done);
-            }
-            let pending = &self.conn.inbox[self.approved..];
-            let Some(header) = frame::peek(pending)? else {
-                return Ok(Progress::Starved);
-            };
-            match header.tag {
-                // Rows, COPY data and descriptions pass without being whole.
-                b'D' | b'd' | b'T' | b't' | b'V' | b'H' => self.pass(header.len)?,
-                tag => {
-                    if header.len > MAX_CONTROL_FRAME {
-                        return Err(unexpected(tag));
-                    }
-                    if pending.len() < header.len {
-                        return Ok(Progress::Starved);
-                    }
-                    self.control(tag, header.len, out)?;
-                    if tag == b'G' {
-                        return Ok(Progress::CopyIn);
-                    }
-                }
-            }
-        }
-    }
-
-    fn inject(&mut self, out: &mut BytesMut) {
-        while let Some(Expect::Inject(_) | Expect::Known(_)) = self.expect.front() {
-            self.flush_approved(out);
-            match self.expect.pop_front() {
-                Some(Expect::Inject(bytes)) => out.extend_from_slice(&bytes),
-                _ => out.extend_from_slice(write::PARSE_COMPLETE),
-            }
-        }
-    }
-
-    /// Copies what is approved, so that something can be taken out of the inbox or put after it.
-    pub fn flush_approved(&mut self, out: &mut BytesMut) {
-        if self.approved > 0 {
-            out.extend_from_slice(&self.conn.inbox[..self.approved]);
-            self.conn.inbox.advance(self.approved);
-            self.approved = 0;
-        }
-    }
-
-    fn hidden(&self) -> bool {
-        matches!(
-            self.expect.front(),
-            Some(
-                Expect::Ready { show: false }
-                    | Expect::Parse { show: false, .. }
-                    | Expect::Close { show: false, .. }
-            )
-        )
-    }
-
-    /// A frame without meaning for the state: approved or dropped as it comes.
-    fn pass(&mut self, len: usize) -> Result<(), Error> {
-        let tag = self.conn.inbox[self.approved];
-        match self.expect.front() {
-            Some(Expect::Ready { .. } | Expect::Execute) => {}
-            Some(Expect::Describe) if tag == b'T' || tag == b't' => {}
-            Some(Expect::Parse { .. } | Expect::Bind | Expect::Close { .. } | Expect::Describe)
-            | Some(Expect::Inject(_) | Expect::Known(_) | Expect::Fail(_))
-            | None => return Err(unexpected(tag)),
-        }
-        self.rest_is_shown = !self.hidden();
-        if tag == b'T' && self.expect.front() == Some(&Expect::Describe) {
-            self.expect.pop_front();
-        }
-        self.rest_of_frame = len;
-        Ok(())
-    }
-
-    fn control(&mut self, tag: u8, len: usize, out: &mut BytesMut) -> Result<(), Error> {
-        let body = self.approved + HEADER..self.approved + len;
-        let show = match tag {
-            b'N' | b'A' => !self.hidden(),
-            b'S' => {
-                let show = !self.hidden();
-                self.note_parameter(body, show);
-                show
-            }
-            b'E' => return self.note_error(len, out),
-            b'Z' => {
-                let show = self.note_ready(body)?;
-                if show && self.status == Status::Idle && self.has_mail() {
-                    self.flush_approved(out);
-                    if let Some(mailbox) = &self.mailbox {
-                        mailbox.empty(out);
-                    }
-                }
-                show
-            }
-            b'C' => {
-                self.note_tag(body);
-                self.finish_execute(tag)?
-            }
-            b'I' | b's' => self.finish_execute(tag)?,
-            b'G' => self.note_copy_in()?,
-            b'c' => true,
-            b'1' => self.finish_parse()?,
-            b'2' => self.finish(tag, |e| matches!(e, Expect::Bind))?,
-            b'3' => match self.expect.pop_front() {
-                Some(Expect::Close { show, .. }) => show,
-                _ => return Err(unexpected(tag)),
-            },
-            b'n' => self.finish(tag, |e| matches!(e, Expect::Describe))?,
-            other => return Err(unexpected(other)),
-        };
-        if show {
-            self.approved += len;
-        } else {
-            self.flush_approved(out);
-            self.conn.inbox.advance(len);
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, tag: u8, is: impl Fn(&Expect) -> bool) -> Result<bool, Error> {
-        match self.expect.pop_front() {
-            Some(expect) if is(&expect) => Ok(true),
-            _ => Err(unexpected(tag)),
-        }
-    }
-
-    fn finish_parse(&mut self) -> Result<bool, Error> {
-        match self.expect.pop_front() {
-            Some(Expect::Parse { show, id, named }) => {
-                if named {
-                    self.prepared.insert(id, self.tick);
-                    let count = self.prepared.len();
-                    self.identity.activity.prepared.store(count, Relaxed);
-                }
-                Ok(show)
-            }
-            _ => Err(unexpected(b'1')),
-        }
-    }
-
-    /// CommandComplete and its kin end an Execute; within a simple query there may be many.
-    fn finish_execute(&mut self, tag: u8) -> Result<bool, Error> {
-        self.copy_in = false;
-        match self.expect.front() {
-            Some(Expect::Ready { show }) => Ok(*show),
-            Some(Expect::Execute) => {
-                self.expect.pop_front();
-                Ok(true)
-            }
-            _ => Err(unexpected(tag)),
-        }
-    }
-
-    /// While it reads COPY data the server ignores every Sync that was sent before.
-    fn note_copy_in(&mut self) -> Result<bool, Error> {
-        match self.expect.front() {
-            Some(Expect::Ready { show: true }) => {}
-            Some(Expect::Execute) => {
-                let owed = self.expect.len();
-                self.expect.retain(|e| !matches!(e, Expect::Ready { .. }));
-                self.swallowed_sync |= self.expect.len() < owed;
-            }
-            _ => return Err(unexpected(b'G')),
-        }
-        self.copy_in = true;
-        Ok(true)
-    }
-
-    fn note_ready(&mut self, body: std::ops::Range<usize>) -> Result<bool, Error> {
-        let status = self.conn.inbox.get(body).and_then(|b| b.first()).copied();
-        match (self.expect.pop_front(), status.and_then(Status::from_byte)) {
-            (Some(Expect::Ready { show }), Some(status)) => {
-                self.status = status;
-                self.amid_pipeline = false;
-                self.copy_in = false;
-                self.swallowed_sync = false;
-                Ok(show)
-            }
-            _ => Err(unexpected(b'Z')),
-        }
-    }
-
-    fn note_tag(&mut self, body: std::ops::Range<usize>) {
-        self.tag.clear();
-        let mut bytes = &self.conn.inbox[body];
-        if let Some(tag) = frame::cstr(&mut bytes) {
-            self.tag.push_str(&String::from_utf8_lossy(tag));
-        }
-    }
-
-    fn has_mail(&self) -> bool {
-        self.mailbox
-            .as_ref()
-            .is_some_and(|mailbox| mailbox.has_mail())
-    }
-
-    fn note_parameter(&mut self, body: std::ops::Range<usize>, shown: bool) {
-        let mut bytes = &self.conn.inbox[body];
-        if let (Some(name), Some(value)) = (frame::cstr(&mut bytes), frame::cstr(&mut bytes)) {
-            let name = String::from_utf8_lossy(name).into_owned();
-            let value = String::from_utf8_lossy(value).into_owned();
-            if shown {
-                self.shown.push((name.clone(), value.clone()));
-            }
-            Arc::make_mut(&mut self.parameters).insert(name, value);
-        }
-    }
-
-    /// An error ends the statement, and in the extended protocol everything up to Sync.
-    fn note_error(&mut self, len: usize, out: &mut BytesMut) -> Result<(), Error> {
-        let frame = &self.conn.inbox[self.approved..self.approved + len];
-        self.error = Some(Box::new(read_error(&frame[HEADER..])));
-        self.copy_in = false;
-        self.unnamed = None;
-        let mut show = true;
-        match self.expect.front() {
-            Some(Expect::Ready { show: visible }) => show = *visible,
-            Some(Expect::Fail(error)) => {
-                let error = error.clone();
-                self.flush_approved(out);
-                self.conn.inbox.advance(len);
-                out.extend_from_slice(&error);
-                self.skip_to_sync();
-                return Ok(());
-            }
-            Some(
-                Expect::Parse { .. }
-                | Expect::Bind
-                | Expect::Close { .. }
-                | Expect::Describe
-                | Expect::Execute
-                | Expect::Known(_)
-                | Expect::Inject(_),
-            )
-            | None => self.skip_to_sync(),
-        }
-        if show {
-            self.approved += len;
-        } else {
-            self.flush_approved(out);
-            self.conn.inbox.advance(len);
-        }
-        Ok(())
-    }
-
-    fn skip_to_sync(&mut self) {
-        let mut failed = true;
-        while self
-            .expect
-            .front()
-            .is_some_and(|e| !matches!(e, Expect::Ready { .. }))
-        {
-            let skipped = self.expect.pop_front();
-            // The server ignored that Close as well, so it still has the statement.
-            if let Some(Expect::Close {
-                evicts: Some(id), ..
-            }) = skipped
-            {
-                self.prepared.insert(id, 0);
-            }
-            if let Some(Expect::Parse { show: true, id, .. } | Expect::Known(id)) = skipped {
-                self.rejected.push((id, failed));
-            }
-            failed = false;
-        }
     }
 
     // ---- exchanges of our own ----
@@ -767,7 +490,11 @@ impl Server {
                 self.note_ready(HEADER..header.len)?;
             }
             b'S' => self.note_parameter(HEADER..header.len, false),
-            b'E' => self.error = Some(Box::new(read_error(&self.conn.inbox[HEADER..header.len]))),
+            b'E' => {
+                let mut error = read_error(&self.conn.inbox[HEADER..header.len]);
+                self.identity.reword(&mut error);
+                self.error = Some(Box::new(error));
+            }
             _ => {}
         }
         let mut frame = self.conn.inbox.split_to(header.len);
@@ -800,13 +527,6 @@ impl Server {
             .detail(format!("Server {}: {why}.", self.identity.endpoint))
             .hint("The statement may or may not have run; check before repeating it.")
     }
-}
-
-pub(super) fn unexpected(tag: u8) -> Error {
-    Error::new(Fault::Server, "08P01", "unexpected message from server").detail(format!(
-        "Message type \"{}\" came where the protocol has no place for it.",
-        tag.escape_ascii()
-    ))
 }
 
 /// A field of an ErrorResponse or NoticeResponse body.

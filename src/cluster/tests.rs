@@ -9,9 +9,7 @@ use planner::{ShardId, Topology};
 
 use super::shard::{Observation, Position};
 use super::{Cluster, EndpointId, Lsn, Mark, Pick, ReadReason, Role, Standing};
-use crate::config::{
-    Database, Endpoint, PoolMode, PoolSettings, ReadSettings, ServerUser, Shard, TlsMode,
-};
+use crate::config::{Database, Endpoint, PoolSettings, ReadSettings, ServerUser, Shard, TlsMode};
 use crate::net::Instant;
 
 const SHARD: ShardId = ShardId(0);
@@ -29,13 +27,11 @@ fn database(split: bool) -> Database {
     Database {
         name: "shop".to_owned(),
         pool: PoolSettings {
-            mode: PoolMode::Transaction,
+            reuse_unnamed: false,
             size: 1,
             checkout_timeout: second,
             connect_timeout: second,
-            idle_timeout: second,
-            max_lifetime: second,
-            max_prepared: 1,
+            ..PoolSettings::default()
         },
         server_user: None,
         monitor_user: None,

@@ -9,7 +9,7 @@ use super::hba::read::{Flaw, Words, read as read_hba, rule};
 use super::hba::{Hba, IdentMaps, METHODS, Method};
 use super::reader::{Section, did_you_mean};
 use super::secret::{ScramVerifier, Secret, ServerSecret, StoredSecret};
-use super::{ServerTls, ServerUser, userlist};
+use super::{ServerTls, ServerUser, UserLimits, pool, userlist};
 
 /// PgBouncer's, but for the view: pg_shadow has what is needed, and only roles that may log in.
 /// A password that has expired is none. Nothing here depends on the search path.
@@ -34,6 +34,8 @@ pub struct User {
     /// How it proves who it is where there is no table of rules.
     pub method: Method,
     pub secret: StoredSecret,
+    /// What holds for its pools and clients.
+    pub limits: UserLimits,
 }
 
 /// `[auth]`, the users aside.
@@ -83,6 +85,7 @@ pub(super) fn users(
     root: &Section<'_>,
     auth: Option<&Section<'_>>,
     sources: &Sources<'_>,
+    tls: Option<&ServerTls>,
 ) -> (BTreeMap<String, User>, Option<PathBuf>) {
     let (mut listed, users_file) = users_file(auth, sources);
     let mut users = BTreeMap::new();
@@ -105,12 +108,17 @@ pub(super) fn users(
         let beside = listed.remove(&name);
         let may_lack = has_table || elsewhere;
         let (method, secret) = client_auth(&section, sources, beside, may_lack);
+        if !has_table && let Some((what, remedy)) = lacks_tls(method, tls) {
+            section.mistake("auth", what, remedy);
+        }
+        let limits = pool::user_limits(&section);
         users.insert(
             name.clone(),
             User {
                 name,
                 method,
                 secret,
+                limits,
             },
         );
     }
@@ -122,10 +130,35 @@ pub(super) fn users(
                 name,
                 method,
                 secret,
+                limits: UserLimits::default(),
             },
         );
     }
     (users, users_file)
+}
+
+/// What TLS a method cannot do without, where no rules say otherwise.
+fn lacks_tls(method: Method, tls: Option<&ServerTls>) -> Option<(&'static str, &'static str)> {
+    match (method, tls) {
+        (Method::Password, None) => Some((
+            "\"password\" would be sent in the clear",
+            "write [tls], or auth = \"scram-sha-256\"",
+        )),
+        (Method::Cert, tls) if tls.is_none_or(|tls| tls.client_ca.is_none()) => Some((
+            "clients' certificates cannot be checked",
+            "write client_ca in [tls], the authority that signed them",
+        )),
+        (
+            Method::Trust
+            | Method::Reject
+            | Method::Scram
+            | Method::Md5
+            | Method::Password
+            | Method::Cert
+            | Method::Peer,
+            _,
+        ) => None,
+    }
 }
 
 /// md5 where nothing better is possible.

@@ -11,11 +11,11 @@ use planner::{ShardId, Topology};
 use super::auth;
 use super::file::{SecretKeys, SecretSource, Sources, certificates, private_key};
 use super::reader::{Section, did_you_mean};
-use super::tables;
 use super::{
-    AuthSettings, ClientCertificate, Database, Endpoint, PoolMode, PoolSettings, ReadSettings,
-    ServerSecret, ServerUser, Shard, StoredSecret, TlsMode, User,
+    AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
+    Shard, StoredSecret, TlsMode, User, WILDCARD,
 };
+use super::{pool, tables};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -42,11 +42,27 @@ pub(super) fn read(
     auth: &AuthSettings,
     names: &[&str],
 ) -> Option<Database> {
-    let pool = pool(section);
+    let pool = pool::settings(section);
+    if name == WILDCARD && pool.min_size > 0 {
+        let what = "databases of the wildcard keep no connections ready";
+        section.mistake("min_pool_size", what, "leave it out here");
+    }
     let reads = section
         .section("reads")
         .map_or_else(ReadSettings::default, |s| reads(&s));
     let auth_query = auth::query(section, sources, users, names, auth.query.as_ref());
+    if name == "*"
+        && auth_query
+            .as_ref()
+            .is_some_and(|query| query.dbname.is_none())
+    {
+        let what = "which database is asked for users is not said";
+        section.mistake(
+            "auth_query",
+            what,
+            "write auth_dbname, the name of one with a section",
+        );
+    }
     let (server_user, monitor_user) = credentials(section, sources);
     let monitor_user = monitor_user
         .or_else(|| auth_query.as_ref().map(|query| query.user.clone()))
@@ -82,35 +98,6 @@ pub(super) fn read(
         topology: Topology::new(weights, &overrides),
         tables,
     })
-}
-
-fn pool(section: &Section<'_>) -> PoolSettings {
-    let default = PoolSettings::default();
-    let modes = [
-        ("transaction", PoolMode::Transaction),
-        ("session", PoolMode::Session),
-    ];
-    PoolSettings {
-        mode: section.choice("pool_mode", &modes).unwrap_or(default.mode),
-        size: section
-            .integer("pool_size", 1..=100_000)
-            .unwrap_or(default.size),
-        checkout_timeout: section
-            .millis("checkout_timeout_ms")
-            .unwrap_or(default.checkout_timeout),
-        connect_timeout: section
-            .millis("connect_timeout_ms")
-            .unwrap_or(default.connect_timeout),
-        idle_timeout: section
-            .seconds("idle_timeout_s")
-            .unwrap_or(default.idle_timeout),
-        max_lifetime: section
-            .seconds("max_lifetime_s")
-            .unwrap_or(default.max_lifetime),
-        max_prepared: section
-            .integer("max_prepared_statements", 1..=1_000_000)
-            .map_or(default.max_prepared, |count| count as usize),
-    }
 }
 
 fn reads(section: &Section<'_>) -> ReadSettings {
@@ -210,11 +197,7 @@ fn server_tls(section: &Section<'_>, sources: &Sources<'_>) -> (TlsMode, Option<
     let ca = sources.pem(section, "server_ca", certificates);
     match mode {
         TlsMode::VerifyCa | TlsMode::VerifyFull if !section.has("server_ca") => {
-            let what = "verify-full needs the certificates to trust";
-            let what = match mode {
-                TlsMode::VerifyCa => what.replace("full", "ca"),
-                _ => what.to_owned(),
-            };
+            let what = format!("{} needs the certificates to trust", mode.name());
             section.mistake(
                 "server_tls",
                 what,

@@ -86,7 +86,7 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
         .and_then(|section| read_tls(&section, &sources));
     let auth_section = root.section("auth");
     let auth_section = auth_section.as_ref();
-    let (users, users_file) = auth::users(&root, auth_section, &sources);
+    let (users, users_file) = auth::users(&root, auth_section, &sources, tls.as_ref());
     let names = root.names("databases");
     let auth = auth::settings(
         auth_section,
@@ -129,6 +129,12 @@ fn read_general(
         reuse_port: section.boolean("reuse_port").unwrap_or(default.reuse_port),
         workers: workers(section).unwrap_or(default.workers),
         max_clients: count("max_clients", 1_000_000).unwrap_or(default.max_clients),
+        max_user_connections: section
+            .integer("max_user_connections", 0..=100_000)
+            .unwrap_or(default.max_user_connections),
+        max_user_clients: section
+            .integer("max_user_client_connections", 0..=1_000_000)
+            .unwrap_or(default.max_user_clients),
         admin_users: admin_users(section, users, auth),
         max_message_bytes: mib("max_message_mib", MAX_FRAME_MIB)
             .unwrap_or(default.max_message_bytes),

@@ -7,6 +7,7 @@ mod database;
 mod file;
 pub mod hba;
 mod listen;
+mod pool;
 mod reader;
 mod secret;
 mod show;
@@ -27,12 +28,17 @@ pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method
 pub use file::{Env, load, parse};
 pub use hba::Method;
 pub use listen::{ListenAddress, MAX_PEER_ID};
+pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
 pub use reader::{ConfigErrors, Mistake};
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
 
 /// The name under which clients reach the admin database.
 pub const ADMIN_DATABASE: &str = "ringway";
+/// The section of databases that have no section of their own.
+pub const WILDCARD: &str = "*";
+/// How often the one server of a wildcard's database is looked at, at most.
+const WILDCARD_POLL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -62,6 +68,10 @@ pub struct General {
     /// Single-threaded runtimes that serve clients; clients are given to them as load needs.
     pub workers: usize,
     pub max_clients: usize,
+    /// Server connections per user who says nothing else; 0 is no limit.
+    pub max_user_connections: u32,
+    /// Clients per user who says nothing else; 0 is no limit.
+    pub max_user_clients: u32,
     /// Users who may connect to the admin database `ringway`.
     pub admin_users: Vec<String>,
     /// Largest frame other than CopyData accepted from a client, in bytes.
@@ -94,6 +104,8 @@ impl Default for General {
             http_listen: None,
             workers: 1,
             max_clients: 10_000,
+            max_user_connections: 0,
+            max_user_clients: 0,
             admin_users: Vec::new(),
             max_message_bytes: 64 << 20,
             login_timeout: Duration::from_secs(30),
@@ -175,47 +187,14 @@ pub enum TlsMode {
     VerifyFull,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolMode {
-    Transaction,
-    Session,
-}
-
-impl PoolMode {
-    /// Its word in the file and in PgBouncer's tables.
+impl TlsMode {
+    /// Its word in the file.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Transaction => "transaction",
-            Self::Session => "session",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct PoolSettings {
-    pub mode: PoolMode,
-    /// Server connections per (endpoint, database, user), over all workers.
-    pub size: u32,
-    pub checkout_timeout: Duration,
-    pub connect_timeout: Duration,
-    /// Server connections unused for longer are closed.
-    pub idle_timeout: Duration,
-    /// Server connections older than this are closed when returned.
-    pub max_lifetime: Duration,
-    /// Prepared statements kept per server connection.
-    pub max_prepared: usize,
-}
-
-impl Default for PoolSettings {
-    fn default() -> Self {
-        Self {
-            mode: PoolMode::Transaction,
-            size: 20,
-            checkout_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(600),
-            max_lifetime: Duration::from_secs(3_600),
-            max_prepared: 256,
+            Self::Disable => "disable",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
         }
     }
 }
@@ -282,5 +261,38 @@ pub enum TableRule {
 impl Database {
     pub fn is_sharded(&self) -> bool {
         self.shards.len() > 1
+    }
+
+    /// The name on the servers of a shard, for clients who ask for the database `name`: what the
+    /// wildcard does not name is named as the client does.
+    pub fn dbname_for<'a>(&'a self, name: &'a str, shard: usize) -> &'a str {
+        match self.shards.get(shard) {
+            Some(shard) if shard.dbname != WILDCARD => &shard.dbname,
+            Some(_) | None => name,
+        }
+    }
+
+    /// The wildcard as the database `name`.
+    pub fn named(&self, name: &str) -> Self {
+        let mut database = self.clone();
+        name.clone_into(&mut database.name);
+        for (at, shard) in database.shards.iter_mut().enumerate() {
+            shard.dbname = self.dbname_for(name, at).to_owned();
+        }
+        // One server has nobody to change roles with.
+        if !database.is_sharded() && database.shards.iter().all(|s| s.endpoints.len() == 1) {
+            let poll = &mut database.reads.poll_interval;
+            *poll = (*poll).max(WILDCARD_POLL);
+        }
+        database
+    }
+
+    /// True if only the settings of pools differ.
+    pub fn differs_in_pool_only(&self, other: &Self) -> bool {
+        let same = Self {
+            pool: other.pool.clone(),
+            ..self.clone()
+        };
+        same == *other
     }
 }

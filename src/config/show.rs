@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     AuthQuery, AuthSettings, ClientCertificate, Config, DEFAULT_AUTH_QUERY, Database, General,
-    LogFormat, PoolSettings, ReadSettings, ServerUser, TlsMode,
+    LogFormat, PoolSettings, ReadSettings, ServerUser, Timeouts, TlsMode, UserLimits,
 };
 
 /// One setting.
@@ -34,6 +34,14 @@ pub fn entries(config: &Config) -> Vec<Entry> {
         ),
     ]);
     entries.extend(auth(&config.auth, &AuthSettings::default()));
+    for user in config.users.values() {
+        let given = user_limits(&user.limits).into_iter();
+        let given = given.filter(|entry| !entry.value.is_empty());
+        entries.extend(given.map(|entry| Entry {
+            key: format!("users.{}.{}", user.name, entry.key),
+            ..entry
+        }));
+    }
     entries.extend(
         config
             .peers
@@ -103,6 +111,16 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             &default.log_level,
         )),
         setting("general.max_clients", now.max_clients, default.max_clients),
+        setting(
+            "general.max_user_connections",
+            now.max_user_connections,
+            default.max_user_connections,
+        ),
+        setting(
+            "general.max_user_client_connections",
+            now.max_user_clients,
+            default.max_user_clients,
+        ),
         setting("general.admin_users", now.admin_users.join(", "), ""),
         setting(
             "general.max_message_mib",
@@ -190,8 +208,8 @@ fn database_settings(database: &Database) -> Vec<Entry> {
         unset("monitor_password", password(&database.monitor_user)),
         setting(
             "server_tls",
-            tls_mode(database.server_tls),
-            tls_mode(TlsMode::Disable),
+            database.server_tls.name(),
+            TlsMode::Disable.name(),
         ),
         unset("server_ca", ca),
         unset("server_certificate", file(|own| &own.certificate)),
@@ -215,9 +233,16 @@ fn database_settings(database: &Database) -> Vec<Entry> {
 }
 
 fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
-    vec![
+    let mut entries = vec![
         setting("pool_mode", now.mode.name(), default.mode.name()),
         setting("pool_size", now.size, default.size),
+        setting("min_pool_size", now.min_size, default.min_size),
+        setting("reserve_pool_size", now.reserve_size, default.reserve_size),
+        millis(
+            "reserve_pool_timeout_ms",
+            now.reserve_timeout,
+            default.reserve_timeout,
+        ),
         millis(
             "checkout_timeout_ms",
             now.checkout_timeout,
@@ -228,6 +253,7 @@ fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
             now.connect_timeout,
             default.connect_timeout,
         ),
+        millis("login_retry_ms", now.login_retry, default.login_retry),
         seconds("idle_timeout_s", now.idle_timeout, default.idle_timeout),
         seconds("max_lifetime_s", now.max_lifetime, default.max_lifetime),
         setting(
@@ -235,6 +261,67 @@ fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
             now.max_prepared,
             default.max_prepared,
         ),
+        setting(
+            "reuse_unnamed_statements",
+            now.reuse_unnamed,
+            default.reuse_unnamed,
+        ),
+        setting("max_db_connections", now.max_connections, 0),
+        setting("max_db_client_connections", now.max_clients, 0),
+    ];
+    entries.extend(timeouts(&now.timeouts));
+    entries
+}
+
+/// 0 is none.
+fn timeouts(now: &Timeouts) -> [Entry; 4] {
+    let zero = Duration::ZERO;
+    [
+        seconds(
+            "client_idle_timeout_s",
+            now.client_idle.unwrap_or(zero),
+            zero,
+        ),
+        millis("query_timeout_ms", now.query.unwrap_or(zero), zero),
+        millis(
+            "idle_transaction_timeout_ms",
+            now.idle_transaction.unwrap_or(zero),
+            zero,
+        ),
+        millis(
+            "transaction_timeout_ms",
+            now.transaction.unwrap_or(zero),
+            zero,
+        ),
+    ]
+}
+
+/// What a user's section says about pools; what it leaves to the database is empty.
+fn user_limits(limits: &UserLimits) -> Vec<Entry> {
+    let number = |key, value: Option<u32>| unset(key, value.map(|n| n.to_string()));
+    let time = |key: &str, value: Option<Duration>| {
+        unset(
+            key,
+            value.map(|time| match key.ends_with("_ms") {
+                true => time.as_millis().to_string(),
+                false => time.as_secs().to_string(),
+            }),
+        )
+    };
+    let mode = limits.mode.map(|mode| mode.name().to_owned());
+    vec![
+        unset("pool_mode", mode),
+        number("pool_size", limits.size),
+        number("reserve_pool_size", limits.reserve_size),
+        number("max_user_connections", limits.max_connections),
+        number("max_user_client_connections", limits.max_clients),
+        time("client_idle_timeout_s", limits.timeouts.client_idle),
+        time("query_timeout_ms", limits.timeouts.query),
+        time(
+            "idle_transaction_timeout_ms",
+            limits.timeouts.idle_transaction,
+        ),
+        time("transaction_timeout_ms", limits.timeouts.transaction),
     ]
 }
 
@@ -291,14 +378,5 @@ fn format(general: &General) -> &'static str {
     match general.log_format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
-    }
-}
-
-fn tls_mode(mode: TlsMode) -> &'static str {
-    match mode {
-        TlsMode::Disable => "disable",
-        TlsMode::Require => "require",
-        TlsMode::VerifyCa => "verify-ca",
-        TlsMode::VerifyFull => "verify-full",
     }
 }

@@ -134,7 +134,7 @@ password = "x"
 [databases.shop]
 pool_size = 0
 server_user = "shop"
-pool_mode = "statement"
+pool_mode = "statements"
 
 [[databases.shop.shards]]
 name = "s1"
@@ -155,8 +155,8 @@ orders = { shard = "s3" }
              \"/run/ringway:6432\" for a Unix socket",
             "line 4: general.max_cleints: unknown key; did you mean `max_clients`?",
             "line 10: databases.shop.pool_size: 0 is out of range; write a number from 1 to 100000",
-            "line 12: databases.shop.pool_mode: \"statement\" is not a choice here; write \
-             \"transaction\" or \"session\"",
+            "line 12: databases.shop.pool_mode: \"statements\" is not a choice here; write \
+             \"transaction\" or \"session\" or \"statement\"",
             "line 20: databases.shop.shards[1].servers: no servers; write \"host:5432\", \
              \"[::1]:5432\" or \"/var/run/postgresql:5432\" for a Unix socket",
             "line 23: databases.shop.tables.orders.shard: there is no shard \"s3\"; known shards: s1, s2",
@@ -455,6 +455,21 @@ fn rules_come_from_a_file_or_the_toml() {
     check_mistakes(
         &format!("[[auth.hba]]\ntype = \"host\"\nuser = \"all\"\ndatabase = \"all\"\n{shop}"),
         &["line 1: auth.hba[0]: method is missing"],
+    );
+}
+
+#[test]
+fn methods_that_need_tls_say_so() {
+    let text = "[users.a]\npassword = \"x\"\nauth = \"password\"\n[users.b]\nauth = \"cert\"\n\
+                [users.c]\nauth = \"peer\"\n[databases.shop]\nservers = \"a:1\"\n";
+    check_mistakes(
+        text,
+        &[
+            "line 3: users.a.auth: \"password\" would be sent in the clear; write [tls], or auth = \
+             \"scram-sha-256\"",
+            "line 5: users.b.auth: clients' certificates cannot be checked; write client_ca in \
+             [tls], the authority that signed them",
+        ],
     );
 }
 

@@ -1,13 +1,14 @@
 //! One configured database as sessions use it: its cluster, pools, plans and statement names.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use planner::ShardId;
 
 use super::listen::Hub;
 use super::plans::PlanCache;
+use super::pools::Pools;
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{self, Settings, StatementId};
 use crate::cluster::{Cluster, EndpointId, MonitorGuard};
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::metrics::{DatabaseMetrics, Metrics, ServerMetrics};
 use crate::net::TlsConnector;
 use crate::pool::Pool;
+use crate::pool::cap::Ledger;
 
 /// Welcome messages kept: one per combination of startup settings seen.
 const MAX_WELCOMES: usize = 256;
@@ -23,20 +25,19 @@ const MAX_WELCOMES: usize = 256;
 pub struct Database {
     pub config: Arc<config::Database>,
     pub cluster: Arc<Cluster>,
-    pub plans: PlanCache,
+    pub plans: Arc<PlanCache>,
     pub metrics: Arc<DatabaseMetrics>,
-    /// By shard and endpoint.
-    server_metrics: Vec<Vec<Arc<ServerMetrics>>>,
+    watched: Arc<Watched>,
     /// Listens for all clients.
     pub hub: Arc<Hub>,
-    /// Stops the monitors with the last user of this database.
-    _monitor: MonitorGuard,
     tls: Option<TlsConnector>,
-    pools: Mutex<HashMap<(ShardId, EndpointId, String), Arc<Pool>>>,
-    statements: Statements,
-    /// By server user and the settings a client starts with.
-    welcomes: Mutex<HashMap<(String, Arc<Settings>), Parameters>>,
+    pub pools: Arc<Pools>,
+    statements: Arc<Statements>,
+    welcomes: Arc<Mutex<Welcomes>>,
 }
+
+/// By server user and the settings a client starts with.
+type Welcomes = HashMap<(String, Arc<Settings>), Parameters>;
 
 /// ParameterStatus names and values.
 pub type Parameters = Arc<server::Parameters>;
@@ -51,6 +52,7 @@ impl Database {
         fallback: Option<&ServerUser>,
         plan_cache_bytes: usize,
         metrics: &Metrics,
+        ledger: &Arc<Ledger>,
     ) -> Result<Self, Error> {
         let tls = crate::backend::tls::connector(
             config.server_tls,
@@ -67,22 +69,41 @@ impl Database {
                 .map(|endpoint| Arc::new(metrics.server(name, &shard.name, &endpoint.to_string())))
                 .collect()
         };
-        let server_metrics = config.shards.iter().map(of_shard).collect();
+        let watched = Watched {
+            metrics: config.shards.iter().map(of_shard).collect(),
+            _monitor: monitor,
+        };
         let hits = handles.plan_cache_hits.clone();
         let misses = handles.plan_cache_misses.clone();
         Ok(Self {
             metrics: handles,
-            server_metrics,
+            watched: Arc::new(watched),
+            pools: Arc::new(Pools::new(&config, Arc::clone(ledger))),
             config,
             cluster,
             hub,
-            _monitor: monitor,
-            plans: PlanCache::new(plan_cache_bytes, hits, misses),
+            plans: Arc::new(PlanCache::new(plan_cache_bytes, hits, misses)),
             tls,
-            pools: Mutex::default(),
-            statements: Statements::default(),
-            welcomes: Mutex::default(),
+            statements: Arc::default(),
+            welcomes: Arc::default(),
         })
+    }
+
+    /// This database under another configuration, which differs in the settings of pools only:
+    /// everything goes on. The pools that there are follow with [`Pools::apply`].
+    pub fn with_pool_settings(&self, config: Arc<config::Database>) -> Self {
+        Self {
+            config,
+            cluster: Arc::clone(&self.cluster),
+            hub: Arc::clone(&self.hub),
+            plans: Arc::clone(&self.plans),
+            metrics: Arc::clone(&self.metrics),
+            watched: Arc::clone(&self.watched),
+            tls: self.tls.clone(),
+            pools: Arc::clone(&self.pools),
+            statements: Arc::clone(&self.statements),
+            welcomes: Arc::clone(&self.welcomes),
+        }
     }
 
     /// The pool of one server for one server user, made on first use, and anew once a reload gave
@@ -93,29 +114,21 @@ impl Database {
         endpoint: EndpointId,
         user: &ServerUser,
     ) -> Result<Arc<Pool>, Error> {
-        let mut pools = self.pools.lock().map_err(|_| poisoned())?;
         let key = (shard, endpoint, user.name.clone());
-        if let Some(pool) = pools.get(&key)
-            && pool.secret == user.secret
-        {
-            return Ok(Arc::clone(pool));
-        }
-        let target = ConnectTarget {
+        let target = || ConnectTarget {
             endpoint: self.cluster.endpoint(shard, endpoint).clone(),
             dbname: self.config.shards[shard.0 as usize].dbname.clone(),
             user: user.name.clone(),
             secret: user.secret.clone(),
             tls: self.tls.clone(),
+            // Keys are read as UTF-8.
+            client_encoding: self.config.is_sharded().then_some("UTF8"),
             connect_timeout: self.config.pool.connect_timeout,
         };
-        let pool = Pool::new(
-            target,
-            &self.config.pool,
-            Arc::clone(&self.metrics),
-            Arc::clone(self.server_metrics(shard, endpoint)),
-        );
-        pools.insert(key, Arc::clone(&pool));
-        Ok(pool)
+        let server = self.server_metrics(shard, endpoint);
+        Ok(self
+            .pools
+            .pool(key, user, target, &self.config, &self.metrics, server))
     }
 
     /// Every server, in the order of the configuration and of [`Cluster::replica_snapshot`].
@@ -127,7 +140,7 @@ impl Database {
     }
 
     pub fn server_metrics(&self, shard: ShardId, endpoint: EndpointId) -> &Arc<ServerMetrics> {
-        &self.server_metrics[usize::from(shard.0)][usize::from(endpoint.0)]
+        &self.watched.metrics[usize::from(shard.0)][usize::from(endpoint.0)]
     }
 
     /// TLS settings for connections to this database's servers.
@@ -135,24 +148,23 @@ impl Database {
         self.tls.as_ref()
     }
 
-    /// All pools with the shard and server they belong to.
-    pub fn pools(&self) -> Vec<(ShardId, EndpointId, Arc<Pool>)> {
-        self.pools
-            .lock()
-            .map(|pools| {
-                pools
-                    .iter()
-                    .map(|((s, e, _), p)| (*s, *e, Arc::clone(p)))
-                    .collect()
-            })
-            .unwrap_or_default()
-    }
-
     /// The id of a (text, types) pair; the same for all who hold it.
     ///
     /// `context`: what else decides what the text means, see [`parse_context`].
     pub fn statement(&self, sql: &[u8], types: &[u32], context: &str) -> Arc<Statement> {
-        self.statements.intern(sql, types, context)
+        self.statements.intern(sql, types, context, None)
+    }
+
+    /// As [`Database::statement`], for a text without a name that is to be reused: it is kept for the
+    /// next client that sends it, until the schema changes or others take its place.
+    pub fn unnamed_statement(
+        &self,
+        sql: &[u8],
+        types: &[u32],
+        context: &str,
+        version: u64,
+    ) -> Arc<Statement> {
+        self.statements.intern(sql, types, context, Some(version))
     }
 
     /// What a server reported for these settings, and the settings as others have them already:
@@ -190,22 +202,22 @@ impl Database {
     }
 }
 
-impl Drop for Database {
-    /// What its servers were last is no longer known.
+/// What is known of the servers, for as long as somebody watches them.
+struct Watched {
+    /// By shard and endpoint.
+    metrics: Vec<Vec<Arc<ServerMetrics>>>,
+    /// Stops the monitors with the last user of this database.
+    _monitor: MonitorGuard,
+}
+
+impl Drop for Watched {
+    /// What the servers were last is no longer known.
     fn drop(&mut self) {
-        self.server_metrics
+        self.metrics
             .iter()
             .flatten()
             .for_each(|server| server.retire());
     }
-}
-
-fn poisoned() -> Error {
-    Error::new(
-        crate::error::Fault::Ringway,
-        "XX000",
-        "internal lock is poisoned",
-    )
 }
 
 /// A statement text under its id. As long as somebody holds it, the id stays.
@@ -215,10 +227,34 @@ pub struct Statement {
     pub sql: Box<[u8]>,
     pub types: Box<[u32]>,
     pub context: Box<str>,
+    /// How often clients parsed it without a name.
+    parsed: AtomicU32,
 }
 
-/// A text with the parameter types that its Parse declared, and the context it was parsed in.
-type StatementText = (Box<[u8]>, Box<[u32]>, Box<str>);
+/// Parsed this often without a name, a text is worth a name of ours.
+const WORTH_A_NAME: u32 = 3;
+/// Texts without a name that are kept for the next client, in bytes.
+const KEPT_BYTES: usize = 4 << 20;
+/// Charged per text beside its length.
+const STATEMENT_BYTES: usize = 256;
+
+impl Statement {
+    pub fn note_parsed(&self) {
+        self.parsed.fetch_add(1, Relaxed);
+    }
+
+    pub fn is_worth_a_name(&self) -> bool {
+        self.parsed.load(Relaxed) >= WORTH_A_NAME
+    }
+
+    fn bytes(&self) -> usize {
+        STATEMENT_BYTES + 2 * (self.sql.len() + 4 * self.types.len() + self.context.len())
+    }
+}
+
+/// A text with the parameter types that its Parse declared, the context it was parsed in, and the
+/// catalog version if it has no name.
+type StatementText = (Box<[u8]>, Box<[u32]>, Box<str>, Option<u64>);
 
 /// Settings that do not change what a statement means once it is parsed.
 const MEANINGLESS: [&str; 10] = [
@@ -251,32 +287,63 @@ pub fn parse_context(settings: &Settings) -> Arc<str> {
 #[derive(Default)]
 struct Statements {
     next: AtomicU64,
-    known: Mutex<HashMap<StatementText, Weak<Statement>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_text: HashMap<StatementText, Weak<Statement>>,
+    /// Those without a name, the oldest first.
+    kept: VecDeque<Arc<Statement>>,
+    kept_bytes: usize,
+}
+
+impl Known {
+    fn keep(&mut self, statement: &Arc<Statement>) {
+        self.kept_bytes += statement.bytes();
+        self.kept.push_back(Arc::clone(statement));
+        while self.kept_bytes > KEPT_BYTES
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.kept_bytes -= oldest.bytes();
+        }
+    }
 }
 
 impl Statements {
-    fn intern(&self, sql: &[u8], types: &[u32], context: &str) -> Arc<Statement> {
+    fn intern(
+        &self,
+        sql: &[u8],
+        types: &[u32],
+        context: &str,
+        version: Option<u64>,
+    ) -> Arc<Statement> {
         let new = || {
             Arc::new(Statement {
                 id: StatementId(self.next.fetch_add(1, Relaxed)),
                 sql: sql.into(),
                 types: types.into(),
                 context: context.into(),
+                parsed: AtomicU32::new(0),
             })
         };
         let Ok(mut known) = self.known.lock() else {
             return new();
         };
-        let key: StatementText = (sql.into(), types.into(), context.into());
-        if let Some(found) = known.get(&key).and_then(Weak::upgrade) {
+        let key: StatementText = (sql.into(), types.into(), context.into(), version);
+        if let Some(found) = known.by_text.get(&key).and_then(Weak::upgrade) {
             return found;
         }
         // Amortised: a sweep at each doubling keeps the map near what is alive.
-        if known.len() == known.capacity() {
-            known.retain(|_, statement| statement.strong_count() > 0);
+        if known.by_text.len() == known.by_text.capacity() {
+            let is_alive = |statement: &Weak<Statement>| statement.strong_count() > 0;
+            known.by_text.retain(|_, statement| is_alive(statement));
         }
         let statement = new();
-        known.insert(key, Arc::downgrade(&statement));
+        known.by_text.insert(key, Arc::downgrade(&statement));
+        if version.is_some() {
+            known.keep(&statement);
+        }
         statement
     }
 }

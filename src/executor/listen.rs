@@ -344,6 +344,7 @@ impl Task {
             user: user.name.clone(),
             secret: user.secret.clone(),
             tls: self.tls.clone(),
+            client_encoding: Some("UTF8"),
             connect_timeout: self.limit,
         };
         let connected = connect(&target).await?;

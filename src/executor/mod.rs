@@ -5,5 +5,6 @@ pub mod database;
 pub mod listen;
 pub mod merge;
 pub mod plans;
+pub mod pools;
 pub mod relay;
 pub mod scatter;

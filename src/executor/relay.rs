@@ -33,14 +33,32 @@ pub enum Broken {
     Server(Error),
 }
 
-/// Relays until `server` owes nothing.
+/// How long to relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The server owes nothing.
+    Settled,
+    /// The client's message has passed.
+    Passed,
+}
+
+/// Relays replies, and `rest` bytes of a message of the client, whose head is in the server's outbox.
 ///
 /// # Errors
 /// Which side broke. The server connection is in doubt then.
 ///
 /// Cancel safety: none; dropping the future midway leaves the server in doubt, which its pool sees.
-pub async fn relay(client: &mut Conn, server: &mut Server) -> Result<End, Broken> {
-    let mut copy = CopyIn::default();
+pub async fn relay(
+    client: &mut Conn,
+    server: &mut Server,
+    rest: usize,
+    until: Until,
+) -> Result<End, Broken> {
+    let mut copy = CopyIn {
+        rest_of_frame: rest,
+        ended: false,
+        until,
+    };
     let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy)).await;
     match end {
         // The rest of that frame would be read as messages.
@@ -49,11 +67,11 @@ pub async fn relay(client: &mut Conn, server: &mut Server) -> Result<End, Broken
     }
 }
 
-/// Where in the client's COPY stream we are.
-#[derive(Default)]
+/// Where in the client's COPY stream, or in its long message, we are.
 struct CopyIn {
     rest_of_frame: usize,
     ended: bool,
+    until: Until,
 }
 
 fn poll_relay(
@@ -75,6 +93,10 @@ fn poll_relay(
         let written = poll_to_client(cx, client, server).map_err(gone)?;
         // A server that gave up COPY still reads the frame it was in the middle of.
         let whole = copy.rest_of_frame == 0;
+        if whole && copy.until == Until::Passed {
+            server.flush_approved(&mut client.outbox);
+            return Poll::Ready(Ok(End::Done));
+        }
         if progress == Progress::Done && whole {
             server.flush_approved(&mut client.outbox);
             return sent.map(|_| Ok(End::Done));

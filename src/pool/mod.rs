@@ -1,22 +1,30 @@
 //! Server connections of one (server, database, user): bb8 behind a fair queue.
 //!
-//! bb8 keeps the connections; a FIFO semaphore in front of it keeps the order of those who wait,
-//! so a newcomer never overtakes, and a full pool never makes bb8 wait.
+//! bb8 keeps the connections that nobody uses; a FIFO semaphore in front of it has a place for each
+//! of them, so a newcomer never overtakes and nobody waits inside bb8. Connections are opened by
+//! [`Pool::grow`] when somebody waits, within the limits, and looked after by [`Pool::tend`].
+
+pub mod cap;
+mod growth;
+#[cfg(test)]
+mod tests;
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, Weak};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 
-use crate::backend::connect::{ConnectTarget, connect};
-use crate::backend::server::{Activity, Identity, Server};
+use crate::backend::connect::ConnectTarget;
+use crate::backend::server::{Identity, Server};
 use crate::config::{PoolSettings, ServerSecret};
 use crate::error::{Error, Fault};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
-use crate::net::{Instant, timeout};
-use crate::wire::conn::Conn;
+use crate::net::{Instant, sleep_until};
+use cap::{Cap, Share};
+use growth::Opened;
 
 /// Which server connections are interchangeable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,135 +34,208 @@ pub struct PoolKey {
     pub user: String,
 }
 
-/// What bb8 asks of us.
-pub struct Manager {
-    target: ConnectTarget,
-    max_prepared: usize,
-    server: Arc<ServerMetrics>,
-    open: Arc<Mutex<Vec<Weak<Identity>>>>,
+/// A connection as bb8 keeps it.
+pub struct Held {
+    server: Server,
+    /// Against its pool and the caps; given back however it ends.
+    _counted: Counted,
 }
+
+/// What bb8 asks of us.
+struct Manager;
 
 impl bb8::ManageConnection for Manager {
     // Boxed: bb8 and sessions move connections about, and a pointer moves for nothing.
-    type Connection = Box<Server>;
+    type Connection = Box<Held>;
     type Error = Error;
 
-    async fn connect(&self) -> Result<Box<Server>, Error> {
-        let connected = connect(&self.target).await.inspect_err(|_| {
-            self.server.connect_failures.increment(1);
-        })?;
-        self.server.connects.increment(1);
-        let identity = Identity {
-            id: rand::random_range(1..=i32::MAX as u32),
-            endpoint: self.target.endpoint.clone(),
-            user: self.target.user.clone(),
-            pid: connected.pid,
-            cancel_key: connected.cancel_key,
-            tls: connected.stream.is_tls(),
-            peer: connected.stream.peer_addr(),
-            local: connected.stream.local_addr(),
-            connected_at: Instant::now(),
-            activity: Activity::default(),
-        };
-        let server = Server::new(
-            Conn::new(connected.stream, connected.leftover),
-            identity,
-            connected.parameters.into_iter().collect(),
-            self.max_prepared,
-        );
-        if let Ok(mut open) = self.open.lock() {
-            open.retain(|identity| identity.strong_count() > 0);
-            open.push(Arc::downgrade(&server.identity));
-        }
-        Ok(Box::new(server))
+    /// Never needed: who has a place finds a connection behind it.
+    async fn connect(&self) -> Result<Box<Held>, Error> {
+        Err(lost_place())
     }
 
     /// Not used: see [`Pool::checkout`].
-    async fn is_valid(&self, _: &mut Box<Server>) -> Result<(), Error> {
+    async fn is_valid(&self, _: &mut Box<Held>) -> Result<(), Error> {
         Ok(())
     }
 
-    fn has_broken(&self, server: &mut Box<Server>) -> bool {
-        !server.is_clean() || server.tainted
+    /// Decided by the lease that ends, so that it and bb8 agree.
+    fn has_broken(&self, held: &mut Box<Held>) -> bool {
+        held.server.doubt.is_some()
     }
+}
+
+fn lost_place() -> Error {
+    Error::new(
+        Fault::Ringway,
+        "XX000",
+        "a place in the pool has no connection",
+    )
 }
 
 pub struct Pool {
     pub key: PoolKey,
     /// What the user logs in with.
     pub secret: ServerSecret,
-    /// Sessions waiting for a connection now.
-    waiting: AtomicUsize,
+    target: ConnectTarget,
     metrics: Arc<DatabaseMetrics>,
-    settings: PoolSettings,
+    server: Arc<ServerMetrics>,
+    /// As many as bb8 has idle connections.
+    places: Semaphore,
+    /// Sessions waiting for a place now.
+    waiting: AtomicUsize,
     connections: bb8::Pool<Manager>,
-    queue: Arc<Semaphore>,
-    open: Arc<Mutex<Vec<Weak<Identity>>>>,
+    state: Mutex<State>,
+    /// For those who wait: a login failed, or the pool was paused or resumed; and for those who
+    /// wait for the last connection to close.
+    news: Notify,
+    open: Mutex<Vec<Opened>>,
+    /// Of its user, and of its database on this server.
+    caps: Arc<[Arc<Cap>]>,
+    /// A session has used it: only then are connections kept ready for more.
+    used: AtomicBool,
+    this: Weak<Self>,
+}
+
+/// What changes rarely, and is looked at only when somebody waits or a connection opens or closes.
+struct State {
+    settings: PoolSettings,
+    phase: Phase,
+    /// Connections that are open or being opened.
+    total: u32,
+    /// Of these, those being opened.
+    opening: u32,
+    failure: Option<(Instant, Error)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Nothing is lent or opened, and what comes back is closed.
+    Paused,
+    /// Its database is gone from the configuration: what comes back is closed.
+    Retired,
 }
 
 /// A server connection lent to one session. Dropping it gives it back; one in doubt is closed.
 pub struct Lease {
     connection: bb8::PooledConnection<'static, Manager>,
-    /// Held until the connection is back, so that the limit holds while it is cleaned.
-    _place: OwnedSemaphorePermit,
+    /// After the connection: whoever gets the place must find it.
+    place: Place,
 }
 
 impl Deref for Lease {
     type Target = Server;
     fn deref(&self) -> &Server {
-        &self.connection
+        &self.connection.server
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Server {
-        &mut self.connection
+        &mut self.connection.server
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let pool = &self.place.pool;
+        let server = &mut self.connection.server;
+        if !server.is_clean() || server.tainted {
+            server.doubt.get_or_insert("it was not left clean");
+        } else if server.identity.activity.close_needed.load(Relaxed) {
+            server.doubt = Some("it was to be closed");
+        } else if pool.caps.iter().any(|cap| cap.wants_room(pool)) {
+            server.doubt = Some("another pool needs the room");
+        }
+        self.place.is_kept = server.doubt.is_none();
+    }
+}
+
+/// The right to one connection of the pool.
+struct Place {
+    pool: Arc<Pool>,
+    /// False once the connection is gone.
+    is_kept: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_kept {
+            self.pool.places.add_permits(1);
+        }
+    }
+}
+
+/// A connection's mark in the books of its pool, and of the caps.
+struct Counted {
+    pool: Weak<Pool>,
+    _share: Share,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.closed();
+        }
     }
 }
 
 impl Pool {
+    /// `caps`: those of the user and of the database, which it joins.
     pub fn new(
         target: ConnectTarget,
-        settings: &PoolSettings,
+        settings: PoolSettings,
         metrics: Arc<DatabaseMetrics>,
         server: Arc<ServerMetrics>,
+        caps: [Arc<Cap>; 2],
     ) -> Arc<Self> {
-        let open = Arc::default();
         let key = PoolKey {
             endpoint: target.endpoint.clone(),
             dbname: target.dbname.clone(),
             user: target.user.clone(),
         };
-        let secret = target.secret.clone();
-        let manager = Manager {
-            target,
-            max_prepared: settings.max_prepared.max(1),
-            server,
-            open: Arc::clone(&open),
-        };
         let connections = bb8::Pool::builder()
-            .max_size(settings.size)
+            // Ours to limit, to open, to test and to age: see the parent, `growth` and the ADR.
+            .max_size(u32::MAX)
             .min_idle(Some(0))
-            // [`Pool::checkout`] does: bb8 would replace what is stale behind our back, and hide why
-            // it cannot.
             .test_on_check_out(false)
             .retry_connection(false)
-            .connection_timeout(settings.checkout_timeout)
-            .idle_timeout(Some(settings.idle_timeout))
-            .max_lifetime(Some(settings.max_lifetime))
+            .idle_timeout(None)
+            .max_lifetime(None)
             // The most recently used connection has the warmest caches, and the others can age out.
             .queue_strategy(bb8::QueueStrategy::Lifo)
-            .build_unchecked(manager);
-        Arc::new(Self {
+            .build_unchecked(Manager);
+        let pool = Arc::new_cyclic(|this| Self {
             key,
-            secret,
-            waiting: AtomicUsize::new(0),
+            secret: target.secret.clone(),
+            target,
             metrics,
-            settings: settings.clone(),
+            server,
+            places: Semaphore::new(0),
+            waiting: AtomicUsize::new(0),
             connections,
-            queue: Arc::new(Semaphore::new(settings.size as usize)),
-            open,
-        })
+            state: Mutex::new(State {
+                settings,
+                phase: Phase::Open,
+                total: 0,
+                opening: 0,
+                failure: None,
+            }),
+            news: Notify::new(),
+            open: Mutex::default(),
+            caps: caps.into(),
+            used: AtomicBool::new(false),
+            this: Weak::clone(this),
+        });
+        for cap in pool.caps.iter() {
+            cap.join(&pool.this);
+        }
+        pool
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection, in order of asking.
@@ -163,75 +244,119 @@ impl Pool {
     /// 53300 when none came free within `checkout_timeout`, or why no new one could be opened.
     ///
     /// Cancel safety: dropping the future gives up the place in the queue and loses nothing.
-    pub async fn checkout(&self) -> Result<Lease, Error> {
-        let place = match Arc::clone(&self.queue).try_acquire_owned() {
-            Ok(place) => {
-                self.metrics.checkout_done(Duration::ZERO);
-                place
+    pub async fn checkout(self: &Arc<Self>) -> Result<Lease, Error> {
+        loop {
+            match self.places.try_acquire() {
+                Ok(place) => {
+                    place.forget();
+                    self.metrics.checkout_done(Duration::ZERO);
+                }
+                Err(_) => Box::pin(self.wait_for_place()).await?,
             }
-            Err(_) => self.wait_for_place().await?,
+            let place = Place {
+                pool: Arc::clone(self),
+                is_kept: true,
+            };
+            let connection = self.connections.get_owned().await;
+            let mut lease = Lease {
+                connection: connection.map_err(|_| lost_place())?,
+                place,
+            };
+            if !lease.is_stale() {
+                return Ok(lease);
+            }
+            lease.doubt = Some("it was closed while idle");
+        }
+    }
+
+    /// Takes a place out of the semaphore; the caller owns it then.
+    async fn wait_for_place(&self) -> Result<(), Error> {
+        let mut start = Instant::now();
+        let asked = start;
+        self.used.store(true, Relaxed);
+        let _waiting = Waiting::new(&self.waiting);
+        let mut place = pin!(self.places.acquire());
+        loop {
+            let mut news = pin!(self.news.notified());
+            news.as_mut().enable();
+            let until = match self.wait_until(start) {
+                Wait::Hopeless(error) => return Err(error),
+                Wait::Until(until) => Some(until),
+                // Time stands still in a pause.
+                Wait::Paused => None,
+            };
+            tokio::select! {
+                biased;
+                place = &mut place => {
+                    place.map_err(|_| lost_place())?.forget();
+                    self.metrics.checkout_done(asked.elapsed());
+                    return Ok(());
+                }
+                () = news => {
+                    if until.is_none() {
+                        start = Instant::now();
+                    }
+                }
+                () = sleep_until(until.unwrap_or(start)), if until.is_some() => {
+                    let timeout = self.settings().checkout_timeout;
+                    if start.elapsed() >= timeout {
+                        return Err(self.timed_out(timeout));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has connections opened for one who has waited since `start`, and tells until when to wait.
+    fn wait_until(&self, start: Instant) -> Wait {
+        let (settings, waited) = {
+            let state = self.state();
+            if state.phase == Phase::Paused {
+                return Wait::Paused;
+            }
+            (state.settings.clone(), start.elapsed())
         };
-        let connection = loop {
-            if self.connections.state().idle_connections == 0 {
-                // Connecting ourselves tells the true reason when it fails; bb8 only times out.
-                let server = Box::pin(self.connections.dedicated_connection()).await?;
-                // Another lease may have come back meanwhile; then ours is one too many.
-                let _ = self.connections.add(server);
-            }
-            let mut connection = self.connections.get_owned().await.map_err(|e| match e {
-                bb8::RunError::User(error) => error,
-                bb8::RunError::TimedOut => self.timed_out(),
-            })?;
-            if !connection.is_stale() {
-                break connection;
-            }
-            connection.doubt = Some("it was closed while idle");
-        };
-        Ok(Lease {
-            connection,
-            _place: place,
+        let overdue = settings.reserve_size > 0 && waited >= settings.reserve_timeout;
+        if let Some(error) = self.open_for_waiting(overdue) {
+            return Wait::Hopeless(error);
+        }
+        Wait::Until(match settings.reserve_size > 0 && !overdue {
+            true => start + settings.reserve_timeout.min(settings.checkout_timeout),
+            false => start + settings.checkout_timeout,
         })
     }
 
-    async fn wait_for_place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let start = Instant::now();
-        let _waiting = Waiting::new(&self.waiting);
-        let waited = timeout(
-            self.settings.checkout_timeout,
-            Arc::clone(&self.queue).acquire_owned(),
-        );
-        let place = waited
-            .await
-            .map_err(|_| self.timed_out())?
-            .map_err(|_| self.timed_out())?;
-        self.metrics.checkout_done(start.elapsed());
-        Ok(place)
-    }
-
-    fn timed_out(&self) -> Error {
+    fn timed_out(&self, timeout: Duration) -> Error {
+        let (in_use, idle, opening) = self.usage();
         Error::new(
             Fault::Operator,
             "53300",
             "no server connection became free in time",
         )
         .detail(format!(
-            "All {} connections to {} for database \"{}\", user \"{}\" were in use for {} ms.",
-            self.settings.size,
+            "Of the {} connections to {} for database \"{}\", user \"{}\", {in_use} were in use \
+             and {opening} being opened when {} ms were over.",
+            in_use + idle + opening,
             self.key.endpoint,
             self.key.dbname,
             self.key.user,
-            self.settings.checkout_timeout.as_millis()
+            timeout.as_millis()
         ))
         .hint("Raise pool_size or checkout_timeout_ms, or shorten transactions.")
     }
 
-    /// (connections in use, connections idle).
-    pub fn usage(&self) -> (u32, u32) {
-        let state = self.connections.state();
-        (
-            state.connections.saturating_sub(state.idle_connections),
-            state.idle_connections,
-        )
+    /// Connections in use, idle, and being opened.
+    pub fn usage(&self) -> (u32, u32, u32) {
+        let (total, opening) = {
+            let state = self.state();
+            (state.total, state.opening)
+        };
+        let idle = (self.idle() as u32).min(total - opening);
+        (total - opening - idle, idle, opening)
+    }
+
+    fn idle(&self) -> usize {
+        self.places.available_permits()
     }
 
     /// Sessions waiting for a connection now.
@@ -239,13 +364,24 @@ impl Pool {
         self.waiting.load(Relaxed)
     }
 
+    /// What it goes by now.
+    pub fn settings(&self) -> PoolSettings {
+        self.state().settings.clone()
+    }
+
     /// The open connections, for SHOW SERVERS.
     pub fn servers(&self) -> Vec<Arc<Identity>> {
-        self.open
-            .lock()
-            .map(|open| open.iter().filter_map(Weak::upgrade).collect())
-            .unwrap_or_default()
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().filter_map(Opened::identity).collect()
     }
+}
+
+/// How a session that finds no place goes on.
+enum Wait {
+    Until(Instant),
+    Paused,
+    /// The server lets nobody in.
+    Hopeless(Error),
 }
 
 /// Counts a waiter for as long as it lives, however its future ends.

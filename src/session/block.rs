@@ -108,6 +108,17 @@ pub fn aborted() -> Error {
     )
 }
 
+/// A block in statement mode, in PgBouncer's words.
+pub fn no_blocks() -> Error {
+    Error::new(
+        Fault::Client,
+        "0A000",
+        "transaction blocks not allowed in statement pooling mode",
+    )
+    .detail("The server connection goes back to its pool after each statement.")
+    .hint("Send the statements without BEGIN, or together as one query.")
+}
+
 /// A write that would need atomic commit over several shards.
 pub fn second_writer(first: &str, second: &str) -> Error {
     Error::new(

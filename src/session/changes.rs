@@ -10,6 +10,8 @@ const MAX_CHANGES: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     Set(SetStatement),
+    /// RESET, after which the servers were given the client's startup settings again.
+    Restored(SetStatement),
     /// A channel that is listened to already, but not yet for this client.
     Listen(String),
     /// `None` is every channel.

@@ -15,7 +15,7 @@ use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
 use crate::executor::database::parse_context;
-use crate::executor::relay::{Broken, End, relay};
+use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::Instant;
 use crate::pool::Lease;
@@ -252,9 +252,19 @@ impl Session {
     /// # Errors
     /// FATAL when the client must go: it left, or what it was told so far cannot be completed.
     pub(super) async fn relay(&mut self, index: usize) -> Result<End, Error> {
+        self.relay_message(index, 0, Until::Settled).await
+    }
+
+    /// As [`Session::relay`], while the first `rest` bytes the client sends go to the server.
+    pub(super) async fn relay_message(
+        &mut self,
+        index: usize,
+        rest: usize,
+        until: Until,
+    ) -> Result<End, Error> {
         let in_transaction = !self.block.is_none();
         let held = &mut self.leases[index];
-        match relay(&mut self.client, &mut held.lease).await {
+        match relay(&mut self.client, &mut held.lease, rest, until).await {
             Ok(end) => Ok(end),
             Err(Broken::Client(error)) => {
                 self.abandon();
@@ -319,6 +329,7 @@ impl Session {
         for index in 0..self.leases.len() {
             self.tell_parameters(index);
         }
+        self.info.in_block(!self.block.is_none());
         if !self.block.is_none() {
             return;
         }
@@ -400,8 +411,9 @@ impl Session {
         }
     }
 
-    /// A SET or RESET has succeeded on the servers this session holds.
-    pub(super) fn note_set(&mut self, set: &SetStatement) -> Result<(), Error> {
+    /// A SET or RESET has succeeded on the servers this session holds. `restored`: they were given
+    /// what [`Session::base_of`] says.
+    pub(super) fn note_set(&mut self, set: &SetStatement, restored: bool) -> Result<(), Error> {
         if set.local {
             return Ok(());
         }
@@ -414,7 +426,10 @@ impl Session {
             let ran = self.leases.iter_mut().filter(|held| held.ran_set);
             ran.for_each(|held| held.ask_settings = true);
         }
-        self.changes.push(Change::Set(set.clone()))
+        self.changes.push(match restored {
+            true => Change::Restored(set.clone()),
+            false => Change::Set(set.clone()),
+        })
     }
 
     /// A statement about a savepoint has succeeded.
@@ -437,23 +452,22 @@ impl Session {
             return;
         }
         self.keep_listens(&changes);
-        let sets: Vec<_> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Set(set) => Some(set),
-                Change::Listen(_) | Change::Unlisten(_) => None,
-            })
-            .collect();
-        if sets.is_empty() {
+        let is_set = |change: &Change| matches!(change, Change::Set(_) | Change::Restored(_));
+        if !changes.iter().any(is_set) {
             return;
         }
         let mut settings = Settings::clone(&self.settings);
         // What these servers have now: to them RESET means their own default.
         let mut applied = settings.clone();
         let no_base = Settings::default();
-        for set in sets {
+        for change in &changes {
+            let (set, there) = match change {
+                Change::Set(set) => (set, &no_base),
+                Change::Restored(set) => (set, &self.base),
+                Change::Listen(_) | Change::Unlisten(_) => continue,
+            };
             keep_setting(&mut settings, &self.base, set);
-            keep_setting(&mut applied, &no_base, set);
+            keep_setting(&mut applied, there, set);
         }
         let applied = Arc::new(applied);
         self.settings = match settings == *applied {

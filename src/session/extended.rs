@@ -10,6 +10,7 @@ mod bind;
 mod names;
 mod portal;
 mod prepare;
+mod reuse;
 mod step;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
 use names::Names;
 use step::Step;
+pub(super) use step::asks_first;
 
 /// Messages for a server above this are sent before more are read.
 const PIPELINE_HIGH: usize = 64 * 1024;
@@ -51,13 +53,15 @@ pub(super) struct Batch {
     pub(super) skipping: bool,
     /// A merge has paused and holds its servers.
     pub(super) suspended: bool,
+    /// Where in the outbox the Bind begins that may have to be sent again, and what it is bound to.
+    rebind: Option<(usize, Arc<Prepared>)>,
     /// What the session has to follow of what was executed since the last Sync.
     done: Vec<Done>,
     /// DISCARD ALL ran since the last Sync.
     discarded: bool,
     changed_schema: bool,
     /// When the first message since the last Sync came.
-    start: Option<Instant>,
+    pub(super) start: Option<Instant>,
     /// Execute messages since the last Sync.
     executed: u32,
 }
@@ -100,6 +104,17 @@ impl Batch {
     /// No message has come since the last Sync.
     pub(super) fn is_between(&self) -> bool {
         self.start.is_none()
+    }
+
+    pub(super) fn statement(&self, name: &[u8]) -> Option<&Prepared> {
+        self.statements.get(name).map(|prepared| &**prepared)
+    }
+
+    /// Notes a portal on the server of lease `index`.
+    pub(super) fn bind_portal(&mut self, portal: &[u8], index: usize, prepared: Arc<Prepared>) {
+        let lease = index;
+        self.portals
+            .insert(portal, Portal::Server { lease, prepared });
     }
 
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
@@ -164,12 +179,13 @@ enum Portal {
 
 /// An executed statement that changes the session if its transaction commits.
 enum Done {
-    Set(SetStatement),
+    /// As [`Session::note_set`] takes it.
+    Set(SetStatement, bool),
     Savepoint(Savepoint),
 }
 
 /// What the session answers by itself.
-enum Local {
+pub(super) enum Local {
     Empty,
     Begin {
         sql: Vec<u8>,
@@ -249,12 +265,11 @@ impl Session {
     async fn extended_at_once(&mut self, input: &[u8]) -> (usize, Result<Halt, Error>) {
         let mut done = 0;
         loop {
-            let frame =
-                match frontend::whole_extended(&input[done..], self.limits.max_message_bytes) {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => return (done, Ok(Halt::End)),
-                    Err(error) => return (done, Err(error)),
-                };
+            let frame = match frontend::whole_extended(&input[done..], frontend::LARGEST) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return (done, Ok(Halt::End)),
+                Err(error) => return (done, Err(error)),
+            };
             let end = done + frame.len();
             if frame[0] == b'S' && (frame.len() == HEADER || self.batch.skipping) {
                 return (end, Ok(Halt::Sync));
@@ -343,7 +358,7 @@ impl Session {
 
     /// Tells the client of an error of ours, and makes the server fail the transaction as it would
     /// have, had the error been its own.
-    async fn fail_batch(&mut self, mut error: Error) -> Result<(), Error> {
+    pub(super) async fn fail_batch(&mut self, mut error: Error) -> Result<(), Error> {
         // What was parsed before may be wrong too, and PostgreSQL would have said so first.
         if let Err(earlier) = self.check_pending().await {
             error = earlier;
@@ -383,7 +398,7 @@ impl Session {
     }
 
     /// Makes `index` the server that replies come from.
-    async fn activate(&mut self, index: usize) -> Result<(), Error> {
+    pub(super) async fn activate(&mut self, index: usize) -> Result<(), Error> {
         if self.batch.active != Some(index) {
             self.fetch().await?;
             self.batch.active = Some(index);
@@ -417,7 +432,7 @@ impl Session {
             return Ok(());
         }
         lease.conn.outbox.extend_from_slice(write::FLUSH);
-        self.relay(index).await?;
+        self.relay_batch(index).await?;
         if self.leases[index].lease.error.is_some() {
             self.batch.skipping = true;
             return Err(Error::told());
@@ -472,7 +487,7 @@ impl Session {
     }
 
     /// Parse messages that nothing has used yet: the server must say what it thinks of them.
-    async fn check_pending(&mut self) -> Result<(), Error> {
+    pub(super) async fn check_pending(&mut self) -> Result<(), Error> {
         if self.batch.pending.is_empty() {
             return Ok(());
         }
@@ -537,7 +552,7 @@ impl Session {
             Some(index) => {
                 self.leases[index].needs_sync = false;
                 self.leases[index].lease.send_sync(true);
-                match self.relay(index).await {
+                match self.relay_batch(index).await {
                     // COPY FROM STDIN swallowed this Sync; the client sends another.
                     Ok(_) if self.leases[index].lease.swallowed_sync => {
                         let held = &mut self.leases[index];
@@ -639,8 +654,8 @@ impl Session {
     fn note_done(&mut self, done: Vec<Done>) {
         for done in done {
             match done {
-                Done::Set(set) => {
-                    if self.note_set(&set).is_err() {
+                Done::Set(set, restored) => {
+                    if self.note_set(&set, restored).is_err() {
                         self.leases
                             .iter_mut()
                             .for_each(|held| held.ask_settings = true);
@@ -660,7 +675,7 @@ impl Session {
             // Some of it may have been committed before the error: only the servers know.
             self.custom_settings
                 .extend(done.into_iter().filter_map(|done| match done {
-                    Done::Set(set) => set.name,
+                    Done::Set(set, _) => set.name,
                     Done::Savepoint(_) => None,
                 }));
             for held in &mut self.leases {

@@ -158,7 +158,7 @@ impl Session {
                     channels.remove(channel);
                 }
                 Change::Unlisten(None) => channels.clear(),
-                Change::Set(_) => {}
+                Change::Set(_) | Change::Restored(_) => {}
             }
         }
         let ended = before.difference(channels);

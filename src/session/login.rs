@@ -8,6 +8,7 @@ use super::peers::{self, Sender};
 use super::replication::{self, Relay};
 use super::shared::{Directory, Newcomer, Registration, Shared};
 use super::{Login, Session, auth, hints::Hints, settings, startup, state};
+use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{self, Settings};
 use crate::config::{ADMIN_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
@@ -69,7 +70,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             return Arrival::Over;
         }
         Ok((
-            _,
+            mut stream,
             _,
             Opening::Cancel {
                 pid,
@@ -82,6 +83,8 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
                 false => Sender::Client,
             };
             peers::cancel(shared, directory, pid, &key, sender).await;
+            // The client waits for the end: over TLS it takes a bare one for an attack.
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
             return Arrival::Over;
         }
         Ok((stream, buf, Opening::Session(packet))) => (stream, buf, packet),
@@ -127,7 +130,8 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         }
         Err(error) => {
             shared.metrics.login_failures.increment(1);
-            if error.fault != Fault::Client {
+            let is_told = error.code != too_many_clients().code || shared.may_complain();
+            if error.fault != Fault::Client && is_told {
                 tracing::warn!(%error, "login failed");
             }
             refuse(&mut stream, &error.fatal()).await;
@@ -170,7 +174,7 @@ async fn welcome(
     directory: &Directory,
 ) -> Result<Welcomed, Error> {
     let key_len = startup::cancel_key_len(packet.minor());
-    let registration = shared.register(newcomer(stream, &packet), key_len);
+    let mut registration = shared.register(newcomer(stream, &packet), key_len);
     if shared.client_count() > directory.config.general.max_clients {
         return Err(too_many_clients());
     }
@@ -206,23 +210,15 @@ async fn welcome(
             registration,
         });
     }
-    let db = directory
-        .databases
-        .get(&packet.database)
-        .cloned()
-        .ok_or_else(|| {
-            Error::new(
-                Fault::Client,
-                "3D000",
-                format!("database \"{}\" does not exist", packet.database),
-            )
-        })?;
+    let db = database(shared, directory, &packet, &secret).await?;
+    registration.admit(directory, &db)?;
     if db.config.server_user.is_none() {
         shared.learn(&db.config.name, &packet.user, secret);
     }
     let user = server_user(shared, directory, &db, &packet.user);
     if let Some(replication) = packet.replication {
-        let mut server = replication::connect(&db, &user, &packet, replication).await?;
+        let mode = directory.pool_settings(&packet.user, &db).mode;
+        let mut server = replication::connect(&db, &user, mode, &packet, replication).await?;
         let parameters = std::mem::take(&mut server.parameters).into_iter().collect();
         let info = &registration.info;
         startup::write_welcome(&mut out, &parameters, info.pid, &info.key);
@@ -255,6 +251,70 @@ async fn welcome(
         hints,
         registration,
     })
+}
+
+/// The database that the client asks for, as the wildcard has it if nothing else does.
+async fn database(
+    shared: &Shared,
+    directory: &Directory,
+    packet: &StartupPacket,
+    secret: &ServerSecret,
+) -> Result<Arc<Database>, Error> {
+    let name = &packet.database;
+    let db = match (directory.database(name), &directory.wildcard) {
+        (Some(db), _) => db,
+        (None, Some(wildcard)) => {
+            ask_for_database(directory, &wildcard.config, packet, secret).await?;
+            shared.wild_database(wildcard, name)?
+        }
+        (None, None) => {
+            let message = format!("database \"{name}\" does not exist");
+            return Err(Error::new(Fault::Client, "3D000", message));
+        }
+    };
+    if db.pools.is_disabled() {
+        let message = format!("database \"{name}\" does not allow connections");
+        return Err(Error::new(Fault::Operator, "57P03", message)
+            .detail("It was disabled in the admin database.")
+            .hint("ENABLE lets clients in again."));
+    }
+    Ok(db)
+}
+
+/// Logs in to a server for a name that nobody has asked for yet: what it says of a database that
+/// does not exist is what the client is told, and nothing is kept.
+async fn ask_for_database(
+    directory: &Directory,
+    config: &crate::config::Database,
+    packet: &StartupPacket,
+    secret: &ServerSecret,
+) -> Result<(), Error> {
+    let tls = crate::backend::tls::connector(
+        config.server_tls,
+        config.server_ca.as_deref(),
+        config.server_certificate.as_ref(),
+    )?;
+    let user = server_user_of(directory, config, &packet.user, || secret.clone());
+    let shard = config.shards.first();
+    let mut result = Ok(());
+    for endpoint in shard.iter().flat_map(|shard| &shard.endpoints) {
+        let target = ConnectTarget {
+            endpoint: endpoint.clone(),
+            dbname: config.dbname_for(&packet.database, 0).to_owned(),
+            user: user.name.clone(),
+            secret: user.secret.clone(),
+            tls: tls.clone(),
+            client_encoding: None,
+            connect_timeout: config.pool.connect_timeout,
+        };
+        result = connect(&target).await.map(drop);
+        // Another server may be up.
+        match &result {
+            Err(error) if error.code.starts_with("08") => {}
+            Ok(()) | Err(_) => break,
+        }
+    }
+    result
 }
 
 /// On a sharded database nothing can be routed before the tables are known.
@@ -301,7 +361,17 @@ pub(super) fn server_user(
     db: &Database,
     name: &str,
 ) -> ServerUser {
-    if let Some(user) = &db.config.server_user {
+    let learned = || shared.learned(&db.config.name, name);
+    server_user_of(directory, &db.config, name, learned)
+}
+
+fn server_user_of(
+    directory: &Directory,
+    config: &crate::config::Database,
+    name: &str,
+    learned: impl FnOnce() -> ServerSecret,
+) -> ServerUser {
+    if let Some(user) = &config.server_user {
         return user.clone();
     }
     let configured = directory.config.users.get(name);
@@ -309,7 +379,7 @@ pub(super) fn server_user(
     ServerUser {
         name: name.to_owned(),
         secret: match secret {
-            ServerSecret::None => shared.learned(&db.config.name, name),
+            ServerSecret::None => learned(),
             known => known,
         },
     }

@@ -8,9 +8,11 @@
 pub mod auth;
 mod block;
 mod changes;
+mod encoding;
 mod exchange;
 mod extended;
 pub mod hints;
+mod large;
 mod listening;
 mod local;
 pub mod login;
@@ -48,10 +50,15 @@ use crate::wire::{frame, frontend};
 pub use peers::cancel_here;
 pub use shared::{
     Arriving, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared,
+    Verdict, Wildcard,
 };
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Bytes of a buffer that an idle client keeps; a server connection keeps more.
+const KEPT_IDLE: usize = 512;
+const KEPT_POOLED: usize = 16 * 1024;
 
 pub struct Session {
     client: Conn,
@@ -86,6 +93,7 @@ pub struct Session {
     /// Of the configuration this session knows.
     generation: u64,
     limits: Limits,
+    mode: PoolMode,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -157,6 +165,7 @@ impl Session {
         info: Arc<ClientInfo>,
     ) -> Self {
         let limits = Limits::of(&shared);
+        let settings = shared.directory.load().pool_settings(&info.user, &db);
         let shards = db.config.shards.len();
         Self {
             client: Conn::new(login.stream, login.inbox),
@@ -182,17 +191,22 @@ impl Session {
             hints: login.hints,
             generation,
             limits,
+            mode: settings.mode,
         }
     }
 
     /// Serves until the client leaves or must go.
     pub async fn run(mut self: Box<Self>) {
         self.info.attend().await;
-        let end = self.serve().await;
+        let info = Arc::clone(&self.info);
+        let end = info.unless_ended(self.serve()).await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
-            if !error.is_told() {
+            let amid_row = self.leases.iter().any(|held| held.lease.is_mid_frame());
+            // It may have ended at any point: what still runs for this client is cancelled.
+            self.abandon();
+            if !error.is_told() && !amid_row {
                 error.write_to(&mut self.client.outbox);
             }
             let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
@@ -205,8 +219,13 @@ impl Session {
             if self.leases.is_empty() && self.shared.generation.load(Relaxed) != self.generation {
                 self.follow_configuration()?;
             }
+            if self.client.inbox.len() < header.len {
+                Box::pin(self.pass_large(header)).await?;
+                continue;
+            }
             if frontend::is_extended(header.tag) {
                 self.extended().await?;
+                self.check_block_closed()?;
                 continue;
             }
             let frame = take_front(&mut self.client.inbox, header.len);
@@ -226,6 +245,7 @@ impl Session {
                     )));
                 }
             }
+            self.check_block_closed()?;
         }
         Ok(())
     }
@@ -233,22 +253,18 @@ impl Session {
     /// Between transactions, a changed configuration comes into force for this session.
     fn follow_configuration(&mut self) -> Result<(), Error> {
         let directory = self.shared.directory.load_full();
-        let db = directory
-            .databases
-            .get(&self.info.database)
-            .cloned()
-            .ok_or_else(|| {
-                Error::new(
-                    Fault::Operator,
-                    "57P01",
-                    "terminating connection due to configuration change",
-                )
-                .detail(format!(
-                    "Database \"{}\" is no longer configured.",
-                    self.info.database
-                ))
-                .fatal()
-            })?;
+        let db = directory.database(&self.info.database).ok_or_else(|| {
+            Error::new(
+                Fault::Operator,
+                "57P01",
+                "terminating connection due to configuration change",
+            )
+            .detail(format!(
+                "Database \"{}\" is no longer configured.",
+                self.info.database
+            ))
+            .fatal()
+        })?;
         if !Arc::ptr_eq(&db, &self.db) {
             self.marks = vec![Mark::default(); db.config.shards.len()];
             self.marks
@@ -260,16 +276,18 @@ impl Session {
         self.pools.clear();
         self.user = login::server_user(&self.shared, &directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
+        self.mode = directory.pool_settings(&self.info.user, &self.db).mode;
         self.generation = directory.generation;
         Ok(())
     }
 
-    /// The header of the next frame once the inbox holds it whole, or `None` when the client has left.
+    /// The header of the next frame once the inbox holds it whole, or as much of it as is needed to
+    /// pass the rest as it comes. `None` when the client has left.
     async fn next_header(&mut self) -> Result<Option<frame::Header>, Error> {
         loop {
             if let Some(header) = frame::peek(&self.client.inbox)? {
-                frontend::check(header.tag, header.len, self.limits.max_message_bytes)?;
-                if self.client.inbox.len() >= header.len {
+                frontend::check(header.tag, header.len, frontend::LARGEST)?;
+                if self.client.inbox.len() >= header.len || self.is_large(header) {
                     return Ok(Some(header));
                 }
             }
@@ -283,11 +301,12 @@ impl Session {
     /// Reads once from the client; false at its end. Held servers are listened to meanwhile.
     async fn wait_for_client(&mut self) -> Result<bool, Error> {
         if self.leases.is_empty() {
-            self.info.set(ClientState::Idle);
-            if self.client.inbox.is_empty() && !self.client.stream.is_tls() {
-                self.client.shrink();
-                self.shape = Shape::default();
-            }
+            self.info.set(match self.block.is_none() {
+                true => ClientState::Idle,
+                false => ClientState::IdleInTransaction,
+            });
+            self.client.shrink(KEPT_IDLE);
+            self.shape.shrink(KEPT_IDLE);
             let mailbox = self.mailbox().filter(|_| self.takes_mail()).cloned();
             let fill = self.client.fill();
             let fill = listening::or_mail(mailbox.as_deref(), fill);
@@ -297,6 +316,11 @@ impl Session {
             };
             return Ok(read.is_ok_and(|read| read > 0));
         }
+        self.info.set(match self.block.is_none() {
+            true if self.is_amid_batch() => ClientState::IdleInTransaction,
+            true => ClientState::IdleLinked,
+            false => ClientState::IdleInTransaction,
+        });
         let mailbox = self.mailbox().filter(|_| self.takes_mail()).cloned();
         let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
         let skipping = &mut self.batch.skipping;
@@ -309,7 +333,7 @@ impl Session {
             {
                 return Poll::Ready(Ok(true));
             }
-            if between_transactions && self.shared.sends_away(info) {
+            if between_transactions && self.shared.sends_away(info, cx) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
             for held in leases.iter_mut() {
@@ -360,8 +384,25 @@ impl Session {
         self.block.status()
     }
 
+    /// # Errors
+    /// 0A000 in statement mode.
+    fn check_blocks_allowed(&self) -> Result<(), Error> {
+        match self.mode {
+            PoolMode::Statement => Err(block::no_blocks()),
+            PoolMode::Transaction | PoolMode::Session => Ok(()),
+        }
+    }
+
+    /// A block that a text opened which Ringway did not see through ends with the connection.
+    fn check_block_closed(&self) -> Result<(), Error> {
+        match self.mode {
+            PoolMode::Statement if !self.block.is_none() => Err(block::no_blocks().fatal()),
+            PoolMode::Statement | PoolMode::Transaction | PoolMode::Session => Ok(()),
+        }
+    }
+
     fn is_session_mode(&self) -> bool {
-        self.db.config.pool.mode == PoolMode::Session
+        self.mode == PoolMode::Session
     }
 
     /// Gives everything back. A server in a transaction or mid-answer is closed by its pool.
@@ -380,6 +421,7 @@ impl Session {
         held.close_if_loaded();
         let mut lease = held.lease;
         lease.mailbox = None;
+        lease.conn.shrink(KEPT_POOLED);
         if !lease.tainted || !lease.is_clean() {
             return;
         }
@@ -431,4 +473,6 @@ struct Prepared {
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,
+    /// Without a name: the server's statement may serve again, see [`extended::reuse`].
+    reusable: bool,
 }

@@ -59,10 +59,10 @@ pub async fn cancel_here(shared: &Shared, pid: i32, key: &[u8]) -> bool {
         return false;
     };
     let directory = shared.directory.load_full();
-    let db = directory.databases.get(&database);
+    let db = directory.database(&database);
     let limit = directory.config.general.login_timeout;
     for server in &servers.0 {
-        let tls = db.and_then(|db| db.tls());
+        let tls = db.as_ref().and_then(|db| db.tls());
         if let Err(error) =
             cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await
         {

@@ -52,7 +52,7 @@ impl Session {
         let body = sql.get(prepare.body.clone()).unwrap_or_default();
         let text = format!("{}{body}", " ".repeat(before.chars().count()));
         let types = self.types_of(prepare, sql).await?;
-        let prepared = self.prepare(text.as_bytes(), &types)?;
+        let prepared = self.prepare(name, text.as_bytes(), &types)?;
         self.check_prepared_bytes(name, &prepared)?;
         let (plan, statement) = (Arc::clone(&prepared.plan), Arc::clone(&prepared.statement));
         let index = self.any_server(&plan, &statement).await?;

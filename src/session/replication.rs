@@ -47,10 +47,11 @@ pub(super) struct Walsender {
 pub(super) async fn connect(
     db: &Database,
     user: &ServerUser,
+    mode: PoolMode,
     packet: &StartupPacket,
     replication: Replication,
 ) -> Result<Walsender, Error> {
-    may_replicate(db)?;
+    may_replicate(db, mode)?;
     let shard = planner::ShardId(0);
     let deadline = Instant::now() + db.config.pool.checkout_timeout;
     let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
@@ -60,6 +61,7 @@ pub(super) async fn connect(
         user: user.name.clone(),
         secret: user.secret.clone(),
         tls: db.tls().cloned(),
+        client_encoding: None,
         connect_timeout: db.config.pool.connect_timeout,
     };
     let options = options(packet);
@@ -92,7 +94,7 @@ pub(super) async fn connect(
     })
 }
 
-fn may_replicate(db: &Database) -> Result<(), Error> {
+fn may_replicate(db: &Database, mode: PoolMode) -> Result<(), Error> {
     let name = &db.config.name;
     let refuse = |detail: String, hint: &'static str| {
         let message = "replication connections are not supported here";
@@ -105,10 +107,10 @@ fn may_replicate(db: &Database) -> Result<(), Error> {
             "Connect to the shard's server itself.",
         );
     }
-    match db.config.pool.mode {
+    match mode {
         PoolMode::Session => Ok(()),
-        PoolMode::Transaction => refuse(
-            format!("Database \"{name}\" is in transaction mode."),
+        PoolMode::Transaction | PoolMode::Statement => refuse(
+            format!("Database \"{name}\" is in {} mode.", mode.name()),
             "Set pool_mode = \"session\", or add a database in session mode for replication.",
         ),
     }
@@ -141,7 +143,7 @@ impl Relay {
         if let Ok(mut pinned) = info.pinned.lock() {
             *pinned = Some(PINNED);
         }
-        info.set(ClientState::Active);
+        info.set(ClientState::Replicating);
         Self {
             client: Conn::new(stream, inbox),
             server: server.conn,
@@ -154,15 +156,17 @@ impl Relay {
     /// open transaction: nobody can tell here whether a base backup is under way.
     pub async fn run(mut self) {
         let (client, server) = (&mut self.client, &mut self.server);
-        poll_fn(|cx| {
+        let pass = poll_fn(|cx| {
             let upwards = poll_pass(cx, client, server);
             let downwards = poll_pass(cx, server, client);
             match upwards.is_ready() || downwards.is_ready() {
-                true => Poll::Ready(()),
+                true => Poll::Ready(Ok(())),
                 false => Poll::Pending,
             }
-        })
-        .await;
+        });
+        self.info.attend().await;
+        // One who is killed is not told: the bytes may be amid a message.
+        let _ = self.info.unless_ended(pass).await;
         self.info.cancel.clear();
         let metrics = &self.db.metrics;
         metrics.received_bytes.add(self.client.received);

@@ -6,20 +6,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::task::AtomicWaker;
 
 use super::auth::Authenticators;
 use crate::backend::server::Identity;
-use crate::config::{Config, ServerSecret};
+use crate::config::{Config, PoolSettings, ServerSecret, Timeouts, UserLimits};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
 use crate::net::{Instant, TlsAcceptor};
+use crate::pool::cap::Ledger;
 
 use Ordering::Relaxed;
 
@@ -34,10 +34,23 @@ pub struct Shared {
     learned: Mutex<HashMap<(String, String), ServerSecret>>,
     /// Where other processes of this machine reach this one.
     pub own_socket: Option<PathBuf>,
+    started: Instant,
+    /// When a full process was last complained of, in seconds after it started, from 1.
+    complained: AtomicU64,
     /// Connections that are accepted and not logged in yet.
     arriving: AtomicUsize,
     /// The process is to end: sessions leave as soon as they are between transactions.
     stopping: AtomicBool,
+    /// PAUSE without a name: databases that a wildcard makes from now on are paused too.
+    pub paused: AtomicBool,
+    admitted: Mutex<Admitted>,
+}
+
+/// Clients that are logged in, by user and by database.
+#[derive(Default)]
+struct Admitted {
+    users: HashMap<String, u32>,
+    databases: HashMap<String, u32>,
 }
 
 /// Bits of a client's process id below its process's `peer_id`: two million clients.
@@ -54,6 +67,72 @@ pub struct Directory {
     pub authenticators: Authenticators,
     pub tls: Option<TlsAcceptor>,
     pub databases: HashMap<String, Arc<Database>>,
+    /// `[databases."*"]`.
+    pub wildcard: Option<Wildcard>,
+    /// The same for all configurations of a process.
+    pub ledger: Arc<Ledger>,
+}
+
+/// Databases for every other name, made when a client asks for one that the servers have.
+#[derive(Clone)]
+pub struct Wildcard {
+    pub config: Arc<crate::config::Database>,
+    /// Starts a database of this name.
+    pub make: Arc<dyn Fn(&str) -> Result<Arc<Database>, Error> + Send + Sync>,
+    pub made: Arc<Mutex<HashMap<String, Arc<Database>>>>,
+}
+
+/// Databases of the wildcard at a time: each of them is watched.
+const MAX_WILD: usize = 500;
+
+impl Wildcard {
+    fn made(&self) -> MutexGuard<'_, HashMap<String, Arc<Database>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets databases that have neither clients nor server connections.
+    pub fn forget_idle(&self) {
+        let is_used = |db: &Arc<Database>| Arc::strong_count(db) > 1 || db.pools.is_in_use();
+        self.made().retain(|_, db| is_used(db));
+    }
+}
+
+impl Directory {
+    pub fn database(&self, name: &str) -> Option<Arc<Database>> {
+        let made = || self.wildcard.as_ref()?.made().get(name).cloned();
+        self.databases.get(name).cloned().or_else(made)
+    }
+
+    /// Those that the wildcard has made.
+    pub fn wild_databases(&self) -> Vec<Arc<Database>> {
+        let made = self.wildcard.as_ref().map(|wildcard| wildcard.made());
+        made.map_or_else(Vec::new, |made| made.values().cloned().collect())
+    }
+
+    /// Every database, by name.
+    pub fn all(&self) -> Vec<Arc<Database>> {
+        let mut all: Vec<_> = self.databases.values().cloned().collect();
+        all.extend(self.wild_databases());
+        all.sort_by(|a, b| a.config.name.cmp(&b.config.name));
+        all
+    }
+
+    /// The limits of a user's clients in a database.
+    pub fn pool_settings(&self, user: &str, db: &Database) -> PoolSettings {
+        match self.config.users.get(user) {
+            Some(user) => user.limits.apply(&db.config.pool),
+            None => db.config.pool.clone(),
+        }
+    }
+
+    pub fn timeouts(&self, user: &str, db: &Database) -> Timeouts {
+        self.pool_settings(user, db).timeouts
+    }
+
+    fn user_limits(&self, user: &str) -> UserLimits {
+        let user = self.config.users.get(user);
+        user.map_or_else(UserLimits::default, |user| user.limits)
+    }
 }
 
 /// The servers that now work for a client: where its CancelRequest goes.
@@ -111,6 +190,63 @@ pub enum ClientState {
     Idle,
     Active,
     Waiting,
+    /// Between the statements of a transaction.
+    IdleInTransaction,
+    /// Between transactions, with a server connection that stays with it.
+    IdleLinked,
+    /// A replication connection, for which no time limits hold.
+    Replicating,
+}
+
+/// Why a session ends at once, whatever it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Killed,
+    ClientIdle,
+    IdleInTransaction,
+    TransactionTimeout,
+    DatabaseGone,
+}
+
+impl Verdict {
+    /// False when the client has become busy before it heard that it was idle for too long.
+    fn holds(self, state: ClientState) -> bool {
+        match self {
+            Self::Killed | Self::TransactionTimeout => true,
+            Self::ClientIdle | Self::IdleInTransaction | Self::DatabaseGone => match state {
+                ClientState::Idle | ClientState::IdleInTransaction | ClientState::IdleLinked => {
+                    true
+                }
+                ClientState::LoggingIn
+                | ClientState::Active
+                | ClientState::Waiting
+                | ClientState::Replicating => false,
+            },
+        }
+    }
+
+    /// PostgreSQL's words where it has them.
+    fn error(self) -> Error {
+        let (code, message) = match self {
+            Self::Killed => return shut_down(),
+            Self::ClientIdle => (
+                "57P05",
+                "terminating connection due to idle-session timeout",
+            ),
+            Self::IdleInTransaction => (
+                "25P03",
+                "terminating connection due to idle-in-transaction timeout",
+            ),
+            Self::TransactionTimeout => {
+                ("25P04", "terminating connection due to transaction timeout")
+            }
+            Self::DatabaseGone => (
+                "57P01",
+                "terminating connection due to configuration change",
+            ),
+        };
+        Error::new(Fault::Operator, code, message).fatal()
+    }
 }
 
 /// A connected client, for SHOW CLIENTS and CancelRequest.
@@ -132,8 +268,12 @@ pub struct ClientInfo {
     /// When its last statement came, in microseconds after it connected.
     last_request_us: AtomicU64,
     /// Of its session's task, so that an idle one notices that the process is to end.
-    waker: AtomicWaker,
+    waker: Mutex<Option<Waker>>,
     state: AtomicU8,
+    /// When its transaction block was opened, as `last_request_us`; 0 outside of one.
+    block_us: AtomicU64,
+    /// A [`Verdict`], or 0.
+    verdict: AtomicU8,
 }
 
 impl ClientInfo {
@@ -157,15 +297,86 @@ impl ClientInfo {
         Duration::from_micros(self.last_request_us.load(Relaxed))
     }
 
+    /// The block that its last statement opened is open; `false`: it is in none.
+    pub fn in_block(&self, open: bool) {
+        if !open {
+            self.block_us.store(0, Relaxed);
+        } else if self.block_us.load(Relaxed) == 0 {
+            let since = self.last_request_us.load(Relaxed).max(1);
+            self.block_us.store(since, Relaxed);
+        }
+    }
+
+    /// How long after it connected its open block began.
+    pub fn block_start(&self) -> Option<Duration> {
+        let since = self.block_us.load(Relaxed);
+        (since > 0).then(|| Duration::from_micros(since))
+    }
+
+    /// Has its session look whether it is to end, as often as that may be.
+    fn wake(&self) {
+        if let Ok(waker) = self.waker.lock()
+            && let Some(waker) = &*waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ends its session at once. The first verdict holds.
+    pub fn end(&self, verdict: Verdict) {
+        let code = verdict as u8 + 1;
+        let _ = (self.verdict).compare_exchange(0, code, Ordering::Release, Relaxed);
+        self.wake();
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        match self.verdict.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Verdict::Killed),
+            2 => Some(Verdict::ClientIdle),
+            3 => Some(Verdict::IdleInTransaction),
+            4 => Some(Verdict::TransactionTimeout),
+            _ => Some(Verdict::DatabaseGone),
+        }
+    }
+
+    /// Does `work` unless a verdict ends it. The task must be the one that
+    /// [`ClientInfo::attend`] was called in.
+    ///
+    /// # Errors
+    /// FATAL, for the client; `work` is dropped then, wherever it was.
+    pub async fn unless_ended<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| match self.verdict() {
+            Some(verdict) if verdict.holds(self.state()) => Poll::Ready(Err(verdict.error())),
+            // It was passed on an idle client, and now there is a statement.
+            Some(_) => {
+                self.verdict.store(0, Relaxed);
+                work.as_mut().poll(cx)
+            }
+            None => work.as_mut().poll(cx),
+        })
+        .await
+    }
+
     /// It came a moment ago and has not asked for anything yet.
     fn is_new(&self) -> bool {
         self.last_request().is_zero() && self.connected_at.elapsed() < FIRST_STATEMENT
     }
 
+    fn register(&self, task: &Waker) {
+        if let Ok(mut waker) = self.waker.lock() {
+            *waker = Some(task.clone());
+        }
+    }
+
     /// Makes the calling task the one that is woken when the process is to end.
     pub async fn attend(&self) {
         std::future::poll_fn(|cx| {
-            self.waker.register(cx.waker());
+            self.register(cx.waker());
             Poll::Ready(())
         })
         .await;
@@ -176,6 +387,9 @@ impl ClientInfo {
             1 => ClientState::Idle,
             2 => ClientState::Active,
             3 => ClientState::Waiting,
+            4 => ClientState::IdleInTransaction,
+            5 => ClientState::IdleLinked,
+            6 => ClientState::Replicating,
             _ => ClientState::LoggingIn,
         }
     }
@@ -199,10 +413,73 @@ pub struct Newcomer {
 pub struct Registration {
     shared: Arc<Shared>,
     pub info: Arc<ClientInfo>,
+    /// It counts against the limits of its user and database.
+    admitted: bool,
+}
+
+impl Registration {
+    /// Counts a client that has proved who it is.
+    ///
+    /// # Errors
+    /// 53300 when its user or its database has too many already.
+    pub fn admit(&mut self, directory: &Directory, db: &Database) -> Result<(), Error> {
+        let (user, database) = (&self.info.user, &self.info.database);
+        let user_limit = directory.user_limits(user).max_clients;
+        let user_limit = user_limit.unwrap_or(directory.config.general.max_user_clients);
+        let mut admitted = self.shared.admitted();
+        let of_user = admitted.users.get(user).copied().unwrap_or_default();
+        let of_database = admitted
+            .databases
+            .get(database)
+            .copied()
+            .unwrap_or_default();
+        let db_limit = db.config.pool.max_clients;
+        for (what, name, count, limit, key) in [
+            (
+                "role",
+                user,
+                of_user,
+                user_limit,
+                "max_user_client_connections",
+            ),
+            (
+                "database",
+                database,
+                of_database,
+                db_limit,
+                "max_db_client_connections",
+            ),
+        ] {
+            if limit > 0 && count >= limit {
+                let message = format!("too many connections for {what} \"{name}\"");
+                return Err(Error::new(Fault::Operator, "53300", message)
+                    .detail(format!("It has {count} clients, as many as {key} allows.")));
+            }
+        }
+        *admitted.users.entry(user.clone()).or_default() += 1;
+        *admitted.databases.entry(database.clone()).or_default() += 1;
+        self.admitted = true;
+        Ok(())
+    }
+}
+
+/// One less; a name that nobody has any more is forgotten.
+fn count_down(counts: &mut HashMap<String, u32>, name: &str) {
+    if let Some(count) = counts.get_mut(name) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(name);
+        }
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        if self.admitted {
+            let mut admitted = self.shared.admitted();
+            count_down(&mut admitted.users, &self.info.user);
+            count_down(&mut admitted.databases, &self.info.database);
+        }
         if let Ok(mut clients) = self.shared.clients.0.lock() {
             clients.remove(&self.info.pid);
         }
@@ -231,9 +508,51 @@ impl Shared {
             metrics,
             learned: Mutex::default(),
             own_socket,
+            started: Instant::now(),
+            complained: AtomicU64::new(0),
             arriving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            admitted: Mutex::default(),
         })
+    }
+
+    /// Once in a second: a flood of clients who are refused must not become one of log lines.
+    pub fn may_complain(&self) -> bool {
+        let now = self.started.elapsed().as_secs() + 1;
+        self.complained.swap(now, Relaxed) != now
+    }
+
+    fn admitted(&self) -> MutexGuard<'_, Admitted> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The database of this name that the wildcard stands for, made now if there is none yet. The
+    /// caller has asked a server whether it exists: names are kept.
+    ///
+    /// # Errors
+    /// 53300 when there are too many; what keeps a database from starting.
+    pub fn wild_database(&self, wildcard: &Wildcard, name: &str) -> Result<Arc<Database>, Error> {
+        let full = |made: &HashMap<_, _>| made.len() >= MAX_WILD;
+        if full(&wildcard.made()) {
+            wildcard.forget_idle();
+        }
+        let mut made = wildcard.made();
+        if let Some(db) = made.get(name) {
+            return Ok(Arc::clone(db));
+        }
+        if full(&made) {
+            let message = "too many databases of the wildcard are in use";
+            return Err(Error::new(Fault::Operator, "53300", message)
+                .detail(format!("There are {MAX_WILD} of them."))
+                .hint("Configure those that are used most by their names."));
+        }
+        let db = (wildcard.make)(name)?;
+        if self.paused.load(Relaxed) {
+            db.pools.pause();
+        }
+        made.insert(name.to_owned(), Arc::clone(&db));
+        Ok(db)
     }
 
     /// To be called for each accepted connection.
@@ -256,7 +575,7 @@ impl Shared {
             if !new
                 .databases
                 .get(name)
-                .is_some_and(|kept| Arc::ptr_eq(kept, db))
+                .is_some_and(|kept| Arc::ptr_eq(&kept.hub, &db.hub))
             {
                 db.hub.retire();
             }
@@ -289,13 +608,18 @@ impl Shared {
     /// Has every session look whether it is to end.
     pub fn wake_all(&self) {
         for client in self.clients() {
-            client.waker.wake();
+            client.wake();
         }
     }
 
-    /// The process is to end, and this client with it.
-    pub fn sends_away(&self, client: &ClientInfo) -> bool {
-        self.is_stopping() && !client.is_new()
+    /// The process is to end, and this client with it. One that is too new for that is woken again
+    /// by [`Self::wake_all`].
+    pub fn sends_away(&self, client: &ClientInfo, cx: &Context<'_>) -> bool {
+        if self.is_stopping() && client.is_new() {
+            client.register(cx.waker());
+            return false;
+        }
+        self.is_stopping()
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -313,7 +637,7 @@ impl Shared {
         wait: impl Future<Output = T>,
     ) -> Result<T, Error> {
         let mut wait = pin!(wait);
-        std::future::poll_fn(|cx| match self.sends_away(client) {
+        std::future::poll_fn(|cx| match self.sends_away(client, cx) {
             true => Poll::Ready(Err(shut_down())),
             false => wait.as_mut().poll(cx).map(Ok),
         })
@@ -339,8 +663,10 @@ impl Shared {
                 pinned: Mutex::new(None),
                 prepared: AtomicUsize::new(0),
                 last_request_us: AtomicU64::new(0),
-                waker: AtomicWaker::new(),
+                waker: Mutex::default(),
                 state: AtomicU8::new(0),
+                block_us: AtomicU64::new(0),
+                verdict: AtomicU8::new(0),
             })
         };
         let peer_id = self.directory.load().config.general.peer_id;
@@ -359,6 +685,7 @@ impl Shared {
         Registration {
             shared: Arc::clone(self),
             info,
+            admitted: false,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use planner::ShardId;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::shape::Shape;
+use planner::{ShardId, Values};
 
 use super::block::{Block, aborted, opening_tag};
 use super::{ClientState, Session, local};
@@ -61,7 +61,11 @@ impl Session {
     }
 
     /// Ends a simple exchange: an error is told and fails the block, then everything settles.
-    async fn answer(&mut self, result: Result<(), Error>, start: Instant) -> Result<(), Error> {
+    pub(super) async fn answer(
+        &mut self,
+        result: Result<(), Error>,
+        start: Instant,
+    ) -> Result<(), Error> {
         if let Err(error) = result {
             if error.is_fatal() {
                 return Err(error);
@@ -137,17 +141,37 @@ impl Session {
     async fn simple_statement(&mut self, frame: BytesMut) -> Result<(), Error> {
         let sql = frontend::query(&frame[HEADER..])?;
         let mut shape = std::mem::take(&mut self.shape);
-        shape.scan(sql);
-        let plan = std::str::from_utf8(sql).ok().map(|text| {
+        let text = self.readable(sql);
+        let plan = text.as_deref().map(|text| {
+            shape.scan(text.as_bytes());
             let catalog = self.db.cluster.catalog();
             self.db.plans.plan(text, &shape, &[], &catalog)
         });
+        let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
         let result = match plan {
-            Some(plan) => self.planned(frame, &shape, plan).await,
-            None => self.run_undecodable(frame).await,
+            Some(plan) if exact => self.planned(frame, &shape, plan).await,
+            Some(plan) if is_its_rows_alone(&plan.statement) => {
+                Box::pin(self.run_inexact(frame, &plan)).await
+            }
+            Some(_) | None => self.run_undecodable(frame).await,
         };
         self.shape = shape;
         result
+    }
+
+    /// A text that is not UTF-8, of which the kind is known: on an unsharded database all that
+    /// matters is whether it may go to a replica.
+    async fn run_inexact(&mut self, frame: BytesMut, plan: &Plan) -> Result<(), Error> {
+        let values = Values {
+            sql: frontend::query(&frame[HEADER..])?,
+            pieces: &[],
+            params: &[],
+        };
+        let hints = self.hints.with_leading(values.sql)?;
+        let (access, _) = self.decide(plan, values, &hints)?;
+        self.run_whole(frame, ShardId(0), access, &plan.effect)
+            .await
+            .map(drop)
     }
 
     /// A text in another encoding: PostgreSQL can read it, we cannot.
@@ -228,13 +252,13 @@ impl Session {
                     Some(base) => {
                         let sql = format!("{};{base}", text_of(&frame).trim_end_matches(';'));
                         Box::pin(self.on_all_quietly(&sql)).await?;
-                        self.note_set(set)?;
+                        self.note_set(set, true)?;
                         self.complete(reset_tag(text_of(&frame)));
                         return Ok(());
                     }
                 }
                 if self.leases.iter().all(|held| held.lease.error.is_none()) {
-                    self.note_set(set)?;
+                    self.note_set(set, false)?;
                 }
                 Ok(())
             }
@@ -352,6 +376,7 @@ impl Session {
     }
 
     async fn begin(&mut self, frame: BytesMut) -> Result<(), Error> {
+        self.check_blocks_allowed()?;
         if !self.block.is_none() {
             return match self.leases.iter().position(|held| held.in_block) {
                 // The server gives its own warning.
@@ -536,6 +561,36 @@ fn reset_tag(sql: &str) -> &'static str {
     match planner::leading_words(sql, 1).first() {
         Some(word) if word.eq_ignore_ascii_case("reset") => "RESET",
         Some(_) | None => "SET",
+    }
+}
+
+/// Statements of which the session remembers no word.
+pub(super) fn is_its_rows_alone(statement: &Statement) -> bool {
+    match statement {
+        Statement::Query
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Ddl { .. }
+        | Statement::CopyIn
+        | Statement::CopyOut => true,
+        Statement::Empty
+        | Statement::Begin { .. }
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Savepoint(_)
+        | Statement::TwoPhase
+        | Statement::Set(_)
+        | Statement::Show(_)
+        | Statement::ExplainRoute { .. }
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::Listen(_)
+        | Statement::Unlisten(_)
+        | Statement::Notify
+        | Statement::Other
+        | Statement::Multiple(_) => false,
     }
 }
 

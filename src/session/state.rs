@@ -130,11 +130,15 @@ impl Session {
             }
             let asked = self.settings_of(index).await;
             match asked {
-                Ok(settings) => {
-                    let settings = Arc::new(settings);
+                Ok(found) => {
+                    // What was reset is as in the startup packet again, once the server hears of it.
+                    let mut settings = found.clone();
+                    for (name, sql) in &self.base {
+                        settings.entry(name.clone()).or_insert_with(|| sql.clone());
+                    }
                     self.context = parse_context(&settings);
-                    self.settings = Arc::clone(&settings);
-                    self.leases[index].lease.applied = settings;
+                    self.settings = Arc::new(settings);
+                    self.leases[index].lease.applied = Arc::new(found);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a session's settings could not be asked for");
@@ -145,7 +149,9 @@ impl Session {
     }
 
     async fn settings_of(&mut self, index: usize) -> Result<Settings, Error> {
-        let custom = self.settings.keys().chain(&self.custom_settings);
+        let applied = Arc::clone(&self.leases[index].lease.applied);
+        let custom = self.settings.keys().chain(applied.keys());
+        let custom = custom.chain(&self.custom_settings);
         let custom = custom.filter(|name| name.contains('.'));
         let mut sql = format!("{SETTINGS}{} ", quoted(&self.user.name));
         sql.push_str("THEN pg_catalog.current_setting('session_authorization') END");
@@ -262,7 +268,7 @@ impl Session {
                 Statement::Set(set) => {
                     self.custom_settings.extend(set.name.clone());
                     if *effect != SessionEffect::Settings {
-                        self.note_set(set)?;
+                        self.note_set(set, false)?;
                     }
                 }
                 Statement::Deallocate(None) => {

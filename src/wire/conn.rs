@@ -2,17 +2,20 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::net::Stream;
 
-/// Room made for a read; grows to [`BULK`] while reads fill it.
+/// Room for a read, on the stack: a message is copied from there, and no buffer lies idle.
 const SMALL: usize = 8 * 1024;
-const BULK: usize = 64 * 1024;
+/// Room made in the inbox once reads fill [`SMALL`]; doubled while they fill that, up to [`BULK`].
+const LARGE: usize = 64 * 1024;
+const BULK: usize = 256 * 1024;
 /// An outbox above this is written before more is put into it.
 pub const OUTBOX_HIGH: usize = 32 * 1024;
 
@@ -26,8 +29,8 @@ pub struct Conn {
     pub received: u64,
     /// Bytes written so far; as above.
     pub sent: u64,
-    /// The last read filled its room: the next one gets [`BULK`].
-    bulk: bool,
+    /// For the next read.
+    room: usize,
 }
 
 impl Conn {
@@ -38,22 +41,30 @@ impl Conn {
             outbox: BytesMut::new(),
             received: 0,
             sent: 0,
-            bulk: false,
+            room: SMALL,
         }
     }
 
-    /// Reads once into the inbox; `Ready(Ok(0))` is the end of the stream. Room is made only once
-    /// there is something to read.
+    /// Reads once into the inbox; `Ready(Ok(0))` is the end of the stream. Nothing is allocated
+    /// until there is something to keep.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(self.stream.poll_readable(cx))?;
-        let room = if self.bulk { BULK } else { SMALL };
-        if self.inbox.capacity() - self.inbox.len() < SMALL {
-            self.inbox.reserve(room);
-        }
-        let spare = self.inbox.capacity() - self.inbox.len();
-        let read = ready!(pin!(self.stream.read_buf(&mut self.inbox)).poll(cx))?;
+        let read = if self.room == SMALL {
+            let mut room = [const { MaybeUninit::uninit() }; SMALL];
+            let mut room = ReadBuf::uninit(&mut room);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+            self.inbox.extend_from_slice(room.filled());
+            room.filled().len()
+        } else {
+            ready!(self.stream.poll_readable(cx))?;
+            self.inbox.reserve(self.room);
+            ready!(pin!(self.stream.read_buf(&mut self.inbox)).poll(cx))?
+        };
         self.received += read as u64;
-        self.bulk = read == spare || (self.bulk && read > SMALL);
+        if read >= self.room {
+            self.room = (self.room * 2).clamp(LARGE, BULK);
+        } else if read < SMALL {
+            self.room = SMALL;
+        }
         Poll::Ready(Ok(read))
     }
 
@@ -103,14 +114,19 @@ impl Conn {
         std::future::poll_fn(|cx| self.poll_drain(cx)).await
     }
 
-    /// Gives the memory of empty buffers back.
-    pub fn shrink(&mut self) {
-        if self.inbox.is_empty() {
-            self.inbox = BytesMut::new();
-        }
-        if self.outbox.is_empty() {
-            self.outbox = BytesMut::new();
-        }
-        self.bulk = false;
+    /// Gives back the memory of empty buffers larger than `kept`: to make small ones anew for every
+    /// message would cost more than they take.
+    pub fn shrink(&mut self, kept: usize) {
+        shrink(&mut self.inbox, kept);
+        shrink(&mut self.outbox, kept);
+        self.room = SMALL;
+    }
+}
+
+fn shrink(buffer: &mut BytesMut, kept: usize) {
+    // One that cannot be had back whole belongs to somebody else too.
+    let keep = buffer.try_reclaim(1) && !buffer.try_reclaim(kept + 1);
+    if buffer.is_empty() && !keep {
+        *buffer = BytesMut::new();
     }
 }

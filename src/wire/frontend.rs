@@ -5,6 +5,8 @@ use crate::error::{Error, Fault};
 
 /// Limit PostgreSQL sets for messages that have no business being long (pqcomm.h).
 const SMALL_MESSAGE: usize = 10_000;
+/// The largest frame PostgreSQL reads: its length word may say `MaxAllocSize - 1`.
+pub const LARGEST: usize = 0x3fff_ffff;
 
 /// Checks a frame a client may send now: its tag, and its length for its tag.
 ///
@@ -21,11 +23,9 @@ pub fn check(tag: u8, len: usize, max: usize) -> Result<(), Error> {
         }
     };
     if len > limit {
-        return Err(Error::protocol("invalid message length")
-            .detail(format!(
-                "The message has {len} bytes, the limit is {limit}."
-            ))
-            .hint("Raise max_message_mib, or send the value with COPY."));
+        return Err(Error::protocol("invalid message length").detail(format!(
+            "The message has {len} bytes, the limit is {limit}."
+        )));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub fn frame(out: &mut BytesMut, tag: u8, fill: impl FnOnce(&mut BytesMut)) {
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-fn cstr(out: &mut BytesMut, text: &[u8]) {
+pub fn cstr(out: &mut BytesMut, text: &[u8]) {
     out.put_slice(text);
     out.put_u8(0);
 }

@@ -27,6 +27,13 @@ impl State for Sample {
         }
     }
 
+    async fn obey(&self, order: &Order) -> Result<(), Error> {
+        match order {
+            Order::Pause(_) => Ok(()),
+            _ => Err(Error::new(Fault::Client, "55000", "not now")),
+        }
+    }
+
     async fn reload(&self) -> Result<(), Error> {
         match self.reloads.fetch_add(1, Ordering::Relaxed) % 2 {
             0 => Ok(()),

@@ -159,12 +159,12 @@ impl Rule {
     }
 
     fn fits(&self, visitor: &Visitor<'_>) -> bool {
-        let transport = match (self.transport, visitor.address) {
-            (Transport::Local, address) => address.is_none(),
-            (_, None) => false,
-            (Transport::Host, Some(_)) => true,
-            (Transport::HostSsl, Some(_)) => visitor.is_tls,
-            (Transport::HostNoSsl, Some(_)) => !visitor.is_tls,
+        let is_remote = visitor.address.is_some();
+        let transport = match self.transport {
+            Transport::Local => !is_remote,
+            Transport::Host => is_remote,
+            Transport::HostSsl => is_remote && visitor.is_tls,
+            Transport::HostNoSsl => is_remote && !visitor.is_tls,
         };
         transport
             && self.address.holds(visitor.address)
@@ -175,9 +175,11 @@ impl Rule {
 
 impl DatabaseName {
     fn fits(&self, visitor: &Visitor<'_>) -> bool {
+        if visitor.is_replication {
+            return matches!(self, Self::Replication);
+        }
         match self {
-            Self::Replication => visitor.is_replication,
-            _ if visitor.is_replication => false,
+            Self::Replication => false,
             Self::All => true,
             Self::SameUser => visitor.database == visitor.user,
             Self::Name(name) => name == visitor.database,

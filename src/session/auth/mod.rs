@@ -118,28 +118,39 @@ impl Authenticators {
         Ok(terms)
     }
 
-    async fn find(&self, who: Applicant<'_>) -> Result<(query::Found, Option<&Arc<Lookup>>)> {
+    /// What is known of the client, from the configuration or else by asking. `method` is what the
+    /// rules ask for.
+    async fn find(
+        &self,
+        who: Applicant<'_>,
+        method: Option<Method>,
+    ) -> Result<(query::Found, Option<&Arc<Lookup>>)> {
         let configured = self.users.get(who.user);
-        let lookup = self.lookup(who.database);
-        match (configured, lookup) {
-            (Some(known), lookup) if known.secret != StoredSecret::None || lookup.is_none() => {
-                Ok((query::Found::sure(Some(known)), None))
-            }
-            (configured, Some(lookup)) => {
+        let is_sure = configured.is_some_and(|known| {
+            let has_secret = known.secret != StoredSecret::None;
+            let method = method.unwrap_or(known.method);
+            // Who proves no password gets in while no server can be asked, too.
+            has_secret || matches!(method, Method::Trust | Method::Cert | Method::Peer)
+        });
+        match self.lookup(who.database) {
+            Some(lookup) if !is_sure => {
                 let mut found = lookup.find(who.user).await?;
                 found.known = found.known.or_else(|| configured.cloned());
                 Ok((found, Some(lookup)))
             }
-            (_, None) => Ok((query::Found::sure(None), None)),
+            Some(_) | None => Ok((query::Found::sure(configured), None)),
         }
     }
 
     fn lookup(&self, database: &str) -> Option<&Arc<Lookup>> {
         // Who asks for a database that does not exist hears so after it has proved who it is.
-        let of_none = || self.lookups.get(ADMIN_DATABASE);
-        self.lookups.get(database).or_else(of_none)
+        let names = [database, WILDCARD, ADMIN_DATABASE];
+        names.into_iter().find_map(|name| self.lookups.get(name))
     }
 }
+
+/// The section that stands for every database without one.
+const WILDCARD: &str = "*";
 
 /// What a rule of the table says of the client.
 fn rule<'h>(
@@ -362,7 +373,7 @@ pub async fn authenticate(
     authenticators: &Authenticators,
 ) -> Result<ServerSecret> {
     let terms = authenticators.terms(stream, who)?;
-    let (found, lookup) = authenticators.find(who).await?;
+    let (found, lookup) = authenticators.find(who, terms.method).await?;
     let known = found.known.as_deref();
     let method = terms
         .method
@@ -376,6 +387,18 @@ pub async fn authenticate(
         // Asked once more, should what is remembered not let the client in.
         lookup: lookup.filter(|_| found.is_remembered),
     };
+    let maps = &authenticators.settings.maps;
+    let uncertified = || {
+        let what = format!(
+            "certificate authentication failed for user \"{}\"",
+            who.user
+        );
+        denied(what)
+    };
+    // Certificates are rare and reading one is not free.
+    let is_certified = (method == Method::Cert || terms.client_cert == ClientCert::VerifyFull)
+        && names::of_certificate(stream, terms.cert_name)
+            .is_some_and(|name| maps.allows(terms.map, &name, who.user));
     let secret = match attempt.exact(method) {
         Method::Trust => attempt.existing()?,
         // Refused where the rule was found.
@@ -383,10 +406,10 @@ pub async fn authenticate(
         Method::Scram => attempt.scram(stream, buf, &mut out).await?,
         Method::Md5 => attempt.md5(stream, buf).await?,
         Method::Password => attempt.password(stream, buf).await?,
+        Method::Cert if !is_certified => return Err(uncertified()),
         Method::Cert => attempt.existing()?,
         Method::Peer => {
             let name = names::of_peer(stream);
-            let maps = &authenticators.settings.maps;
             if !name.is_some_and(|name| maps.allows(terms.map, &name, who.user)) {
                 let what = format!("Peer authentication failed for user \"{}\"", who.user);
                 return Err(denied(what));
@@ -394,16 +417,9 @@ pub async fn authenticate(
             attempt.existing()?
         }
     };
-    if method == Method::Cert || terms.client_cert == ClientCert::VerifyFull {
-        let name = names::of_certificate(stream, terms.cert_name);
-        let maps = &authenticators.settings.maps;
-        if !name.is_some_and(|name| maps.allows(terms.map, &name, who.user)) {
-            let what = format!(
-                "certificate authentication failed for user \"{}\"",
-                who.user
-            );
-            return Err(denied(what));
-        }
+    // After the password, as in PostgreSQL.
+    if terms.client_cert == ClientCert::VerifyFull && !is_certified {
+        return Err(uncertified());
     }
     exchange::request(&mut out, exchange::OK, &[]);
     exchange::send(stream, &out).await?;

@@ -29,6 +29,7 @@ impl Session {
             statement,
             pieces,
             version: _,
+            reusable: _,
         } = &*prepared;
         let ends_block = matches!(
             plan.statement,
@@ -36,6 +37,9 @@ impl Session {
         );
         if self.block.is_failed() && !ends_block {
             return Err(aborted());
+        }
+        if matches!(plan.statement, Statement::Begin { .. }) {
+            self.check_blocks_allowed()?;
         }
         if self.batch.pending.iter().any(|other| other != name) {
             self.check_pending().await?;
@@ -188,11 +192,7 @@ impl Session {
             _ => write::bind(outbox, portal, &prepared.statement.id.server_name(), rest),
         }
         lease.expect.push_back(Expect::Bind);
-        let made = Portal::Server {
-            lease: index,
-            prepared,
-        };
-        self.batch.portals.insert(portal, made);
+        self.batch.bind_portal(portal, index, prepared);
     }
 
     /// EXECUTE of SQL: its text has another name in it for the server, so it is parsed anew there.
@@ -208,7 +208,7 @@ impl Session {
         self.name_portal(portal, Some(lease))?;
         self.complete_pending(name).await?;
         self.activate(lease).await?;
-        let prepared = Arc::new(self.prepare(&sql, &[])?);
+        let prepared = Arc::new(self.prepare(b"", &sql, &[])?);
         let statement = Arc::clone(&prepared.statement);
         let server = &mut self.leases[lease].lease;
         server.send_parse_unnamed(statement.id, &statement.sql, &[], false);
@@ -220,7 +220,11 @@ impl Session {
     }
 
     /// May a portal have this name? Its own server `on` knows better about those that live there.
-    pub(super) fn name_portal(&self, name: &[u8], on: Option<usize>) -> Result<(), Error> {
+    pub(in crate::session) fn name_portal(
+        &self,
+        name: &[u8],
+        on: Option<usize>,
+    ) -> Result<(), Error> {
         let taken = match self.batch.portals.get(name) {
             Some(Portal::Server { lease, .. }) => Some(*lease) != on,
             Some(Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_)) => true,
@@ -235,7 +239,11 @@ impl Session {
     }
 
     /// Statements that need no server, or not only one.
-    pub(super) fn bind_locally(&self, statement: &Statement, sql: &[u8]) -> Option<Local> {
+    pub(in crate::session) fn bind_locally(
+        &self,
+        statement: &Statement,
+        sql: &[u8],
+    ) -> Option<Local> {
         let untouched = self.leases.iter().all(|held| !held.needs_sync);
         match statement {
             Statement::Empty => Some(Local::Empty),

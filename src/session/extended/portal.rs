@@ -147,7 +147,10 @@ impl Session {
                     _ => None,
                 };
                 match statement {
-                    Statement::Set(set) => self.batch.done.push(Done::Set(set.clone())),
+                    Statement::Set(set) => {
+                        let done = Done::Set(set.clone(), base.is_some());
+                        self.batch.done.push(done);
+                    }
                     Statement::Savepoint(savepoint) => {
                         self.batch.done.push(Done::Savepoint(savepoint.clone()));
                     }

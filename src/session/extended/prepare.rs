@@ -7,6 +7,7 @@ use planner::route::Shards;
 use planner::shape::Shape;
 
 use super::portal::local_columns;
+use super::reuse::may_reuse;
 use super::{Before, Fresh};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
@@ -28,7 +29,7 @@ impl Session {
         }
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
-            let prepared = self.prepare(parse.sql, &parse.types)?;
+            let prepared = self.prepare(parse.name, parse.sql, &parse.types)?;
             self.check_prepared_bytes(parse.name, &prepared)?;
             let before = self.batch.statements.remove(parse.name);
             self.batch.statements.insert(parse.name, Arc::new(prepared));
@@ -36,6 +37,7 @@ impl Session {
         } else {
             self.batch.note_parse(parse.name, Before::Same);
         }
+        self.note_unnamed(parse.name);
         Ok(())
     }
 
@@ -51,28 +53,46 @@ impl Session {
 
     pub(in crate::session) fn prepare(
         &mut self,
+        name: &[u8],
         sql: &[u8],
         types: &[u32],
     ) -> Result<Prepared, Error> {
         let catalog = self.db.cluster.catalog();
         let mut shape = std::mem::take(&mut self.shape);
-        shape.scan(sql);
-        let plan = match std::str::from_utf8(sql) {
-            Ok(text) => self.db.plans.plan(text, &shape, types, &catalog),
-            Err(_) if self.db.config.is_sharded() => return Err(simple::not_utf8()),
+        let text = self.readable(sql);
+        let planned = text.as_deref().map(|text| {
+            shape.scan(text.as_bytes());
+            self.db.plans.plan(text, &shape, types, &catalog)
+        });
+        let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
+        let plan = match planned {
+            Some(plan) if exact || simple::is_its_rows_alone(&plan.statement) => plan,
+            Some(_) | None if self.db.config.is_sharded() => return Err(simple::not_utf8()),
             // Only its surroundings matter: it goes to the primary, and the connection is cleaned.
-            Err(_) => self
+            Some(_) | None => self
                 .db
                 .plans
                 .plan("DO ''", &Shape::default(), &[], &catalog),
         };
         let pieces = shape.pieces.as_slice().into();
+        let reusable = name.is_empty()
+            && self.db.config.pool.reuse_unnamed
+            && may_reuse(&plan, sql, &shape.pieces);
         self.shape = shape;
+        let statement = match reusable {
+            true => {
+                let version = catalog.version;
+                self.db
+                    .unnamed_statement(sql, types, &self.context, version)
+            }
+            false => self.db.statement(sql, types, &self.context),
+        };
         Ok(Prepared {
-            statement: self.db.statement(sql, types, &self.context),
+            statement,
             plan,
             pieces,
             version: catalog.version,
+            reusable,
         })
     }
 
@@ -96,14 +116,14 @@ impl Session {
             return Ok(Arc::clone(found));
         }
         let statement = Arc::clone(&found.statement);
-        let renewed = Arc::new(self.prepare(&statement.sql, &statement.types)?);
+        let renewed = Arc::new(self.prepare(name, &statement.sql, &statement.types)?);
         // As many bytes as before.
         self.batch.statements.insert(name, Arc::clone(&renewed));
         Ok(renewed)
     }
 
     /// Sends the Parse messages that wait, and makes sure that `name` is known to the server.
-    pub(super) fn ensure_parsed(&mut self, index: usize, name: &[u8]) {
+    pub(in crate::session) fn ensure_parsed(&mut self, index: usize, name: &[u8]) {
         let mut pending = std::mem::take(&mut self.batch.pending);
         for waiting in &pending {
             self.parse_on(index, waiting, true);

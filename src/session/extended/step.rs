@@ -168,6 +168,7 @@ impl Session {
             plan,
             pieces,
             version: _,
+            reusable: _,
         } = prepared;
         let bind;
         let params: Vec<Param<'_>>;
@@ -203,16 +204,20 @@ impl Session {
         let (portal, name, rest) = Bind::names(&frame[HEADER..])?;
         self.name_portal(portal, Some(index))?;
         self.db.metrics.routes.increment(RouteKind::Direct);
+        let reuses = name.is_empty() && self.may_reuse_on(index, frame, &prepared);
         self.batch.active = Some(index);
         self.note_sent(index);
         self.note_effect(index, &prepared.plan.effect);
-        self.bind_on(index, portal, name, rest, prepared);
+        match reuses {
+            true => self.bind_reused(index, portal, rest, prepared),
+            false => self.bind_on(index, portal, name, rest, prepared),
+        }
         Ok(Step::Done)
     }
 }
 
 /// Has something to be settled with the server before such a statement may run?
-fn asks_first(effect: &SessionEffect) -> bool {
+pub(in crate::session) fn asks_first(effect: &SessionEffect) -> bool {
     matches!(
         effect,
         SessionEffect::Settings | SessionEffect::Pin(Pin::Sequence)
@@ -220,7 +225,7 @@ fn asks_first(effect: &SessionEffect) -> bool {
 }
 
 /// Statements that are nothing but their rows: no other part of the session has to know of them.
-fn is_plain(statement: &Statement) -> bool {
+pub(super) fn is_plain(statement: &Statement) -> bool {
     match statement {
         Statement::Query | Statement::Insert | Statement::Update | Statement::Delete => true,
         Statement::Empty

@@ -1,0 +1,466 @@
+//! Pool modes, limits, time limits, and what an operator orders, before a real server.
+
+use std::time::{Duration, Instant};
+
+use ringway::demo::captive::{CaptiveCluster, Spec};
+
+use crate::support::wire::{Frame, Wire};
+use crate::support::{self, Ringway, psql, wait_until};
+
+/// Longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A Ringway before one server: `users` and `database` are more lines of those sections.
+fn pooler(cluster: &CaptiveCluster, general: &str, users: &str, database: &str) -> Ringway {
+    let server = cluster.shards[0].primary.port;
+    Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n{general}\n\
+             [users.ringway]\nauth = \"trust\"\n[users.other]\nauth = \"trust\"\n{users}\n\
+             [databases.shop]\nservers = [\"127.0.0.1:{server}\"]\n\
+             monitor_user = \"ringway\"\n{database}\n"
+        )
+    })
+}
+
+fn of_database(cluster: &CaptiveCluster, database: &str) -> Ringway {
+    pooler(cluster, "", "", database)
+}
+
+fn login(ringway: &Ringway, user: &str) -> Wire {
+    Wire::login(ringway.port(), user, "shop").0
+}
+
+/// The error that a login ends with.
+fn turned_away(ringway: &Ringway, user: &str, database: &str) -> Frame {
+    let mut wire = Wire::connect(ringway.port());
+    wire.send_startup(196_608, &[("user", user), ("database", database)]);
+    let frames = wire.read_to_ready();
+    let error = frames.iter().find(|frame| frame.tag == b'E');
+    error.unwrap_or_else(|| panic!("{frames:?}")).clone()
+}
+
+fn message(error: &Frame) -> String {
+    error.fields().remove(&'M').unwrap_or_default()
+}
+
+/// SQLSTATE of the answer, or the value of its first row.
+fn answer(frames: &[Frame]) -> String {
+    let error = frames.iter().find(|frame| frame.tag == b'E');
+    let row = frames.iter().find(|frame| frame.tag == b'D');
+    match (error, row) {
+        (Some(error), _) => error.code(),
+        (None, Some(row)) => String::from_utf8_lossy(&row.body[6..]).into_owned(),
+        (None, None) => String::new(),
+    }
+}
+
+fn ask(wire: &mut Wire, sql: &str) -> String {
+    wire.query(sql);
+    answer(&wire.read_to_ready())
+}
+
+fn admin(ringway: &Ringway, sql: &str) -> String {
+    psql(&admin_url(ringway), sql)
+}
+
+fn admin_url(ringway: &Ringway) -> String {
+    let port = ringway.port();
+    format!("postgresql://ringway@127.0.0.1:{port}/ringway")
+}
+
+/// What psql says of a refused command.
+fn refused(ringway: &Ringway, sql: &str) -> String {
+    let output = std::process::Command::new("psql")
+        .args(["-X", "-c", sql, &admin_url(ringway)])
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{sql}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A column of the row whose first cells are `key`.
+fn cell(ringway: &Ringway, table: &str, key: &[&str], column: &str) -> String {
+    let output = std::process::Command::new("psql")
+        .args([
+            "-X",
+            "-A",
+            "-c",
+            &format!("SHOW {table}"),
+            &admin_url(ringway),
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines().map(|line| line.split('|').collect::<Vec<_>>());
+    let header = lines.next().unwrap();
+    let at = header.iter().position(|name| *name == column).unwrap();
+    let row = lines.find(|row| row.starts_with(key));
+    row.map(|row| row[at].to_owned())
+        .unwrap_or_else(|| panic!("SHOW {table} has no {key:?}: {text}"))
+}
+
+fn user_role(cluster: &CaptiveCluster) {
+    let create = "CREATE ROLE other LOGIN SUPERUSER";
+    cluster.shards[0].primary.exec(create).unwrap();
+}
+
+fn backends(cluster: &CaptiveCluster, user: &str) -> usize {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}' \
+         AND backend_type = 'client backend' AND application_name <> 'ringway' \
+         AND pid <> pg_backend_pid()"
+    );
+    let count = cluster.shards[0].primary.exec(&sql).unwrap();
+    count.parse().unwrap()
+}
+
+#[test]
+fn statement_mode_refuses_blocks_and_gives_the_server_back() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "pool_mode = \"statement\"\npool_size = 1\n");
+    let (mut one, mut two) = (login(&ringway, "ringway"), login(&ringway, "ringway"));
+    one.query("BEGIN");
+    let frames = one.read_to_ready();
+    assert_eq!(answer(&frames), "0A000");
+    assert_eq!(ask(&mut one, "SELECT 1"), "1");
+    assert_eq!(ask(&mut two, "SELECT 2"), "2");
+    // Several statements in one text are one transaction, in PgBouncer too.
+    assert_eq!(
+        ask(&mut one, "CREATE TABLE s (i int); INSERT INTO s VALUES (1)"),
+        ""
+    );
+    assert_eq!(
+        ask(&mut one, "INSERT INTO s VALUES (2); SELECT 1/0"),
+        "22012"
+    );
+    assert_eq!(ask(&mut two, "SELECT count(*) FROM s"), "1");
+    // A pipeline up to Sync is one transaction too; BEGIN in it is refused.
+    let answers = one.ask_extended(&["INSERT INTO s VALUES (3)", "BEGIN"]);
+    assert_eq!(answers, "INSERT 0 1 0A000 I");
+    let answers = one.ask_extended(&["INSERT INTO s VALUES (3)", "SELECT 1/0"]);
+    assert_eq!(answers, "INSERT 0 1 22012 I");
+    assert_eq!(ask(&mut two, "SELECT count(*) FROM s"), "1");
+    // A block that a text leaves open ends with the connection, and is rolled back.
+    one.query("BEGIN; INSERT INTO s VALUES (4)");
+    assert_eq!(answer(&one.read_to_ready()), "");
+    assert_eq!(answer(&one.read_to_ready()), "0A000");
+    assert_eq!(ask(&mut two, "SELECT count(*) FROM s"), "1");
+}
+
+#[test]
+fn a_users_mode_goes_before_the_databases() {
+    let cluster = support::cluster(&Spec::default());
+    user_role(&cluster);
+    let ringway = pooler(
+        &cluster,
+        "",
+        "pool_mode = \"session\"\npool_size = 1\n",
+        "pool_size = 2\nserver_user = \"ringway\"\n",
+    );
+    let mut session = login(&ringway, "other");
+    assert_eq!(ask(&mut session, "SELECT 1"), "1");
+    let mut transaction = login(&ringway, "ringway");
+    assert_eq!(ask(&mut transaction, "SELECT 1"), "1");
+    assert_eq!(cell(&ringway, "USERS", &["other"], "pool_mode"), "session");
+    assert_eq!(cell(&ringway, "POOLS", &["shop"], "sv_active"), "1");
+    assert_eq!(cell(&ringway, "POOLS", &["shop"], "sv_idle"), "1");
+    drop(session);
+    wait_until(LIMIT, "the session's server to be given back", || {
+        cell(&ringway, "POOLS", &["shop"], "sv_active") == "0"
+    });
+}
+
+#[test]
+fn caps_on_clients_and_servers_hold() {
+    let cluster = support::cluster(&Spec::default());
+    user_role(&cluster);
+    let ringway = pooler(
+        &cluster,
+        "",
+        "max_user_client_connections = 2\n",
+        "pool_size = 2\nmax_db_connections = 2\nmax_db_client_connections = 4\n",
+    );
+    let mut others = [login(&ringway, "other"), login(&ringway, "other")];
+    assert_eq!(turned_away(&ringway, "other", "shop").code(), "53300");
+    let mut ours = [login(&ringway, "ringway"), login(&ringway, "ringway")];
+    assert_eq!(turned_away(&ringway, "ringway", "shop").code(), "53300");
+    // One user's idle connections make room for another's.
+    for wires in [&mut others, &mut ours] {
+        for wire in wires.iter_mut() {
+            assert_eq!(ask(wire, "BEGIN"), "");
+            assert_eq!(ask(wire, "SELECT 1"), "1");
+        }
+        for wire in wires.iter_mut() {
+            ask(wire, "COMMIT");
+        }
+    }
+    assert_eq!(
+        cell(&ringway, "DATABASES", &["shop"], "current_connections"),
+        "2"
+    );
+    wait_until(LIMIT, "evicted connections to be closed", || {
+        backends(&cluster, "other") == 0
+    });
+    drop(others);
+    wait_until(LIMIT, "places of clients to be free again", || {
+        cell(
+            &ringway,
+            "DATABASES",
+            &["shop"],
+            "current_client_connections",
+        ) == "2"
+    });
+    login(&ringway, "other");
+}
+
+#[test]
+fn a_query_that_takes_too_long_is_cancelled_in_our_words() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "pool_size = 1\nquery_timeout_ms = 300\n");
+    let mut wire = login(&ringway, "ringway");
+    let start = Instant::now();
+    wire.query("SELECT pg_sleep(30)");
+    let frames = wire.read_to_ready();
+    assert_eq!(answer(&frames), "57014");
+    let error = frames.iter().find(|f| f.tag == b'E').unwrap();
+    assert_eq!(message(error), "canceling statement due to query timeout");
+    assert!((Duration::from_millis(300)..LIMIT).contains(&start.elapsed()));
+    assert_eq!(ask(&mut wire, "SELECT 1"), "1");
+    // In a transaction: it fails like any statement.
+    ask(&mut wire, "BEGIN");
+    assert_eq!(ask(&mut wire, "SELECT pg_sleep(30)"), "57014");
+    assert_eq!(ask(&mut wire, "SELECT 1"), "25P02");
+    ask(&mut wire, "ROLLBACK");
+    // The extended protocol, and statements that are quick enough.
+    assert_eq!(wire.ask_extended(&["SELECT pg_sleep(30)"]), "57014 I");
+    for _ in 0..5 {
+        assert_eq!(ask(&mut wire, "SELECT pg_sleep(0.15)"), "");
+    }
+}
+
+#[test]
+fn who_idles_for_too_long_is_sent_off() {
+    let cluster = support::cluster(&Spec::default());
+    let limits = "idle_transaction_timeout_ms = 300\ntransaction_timeout_ms = 1500\n\
+                  client_idle_timeout_s = 3\n";
+    let ringway = of_database(&cluster, limits);
+    let mut idle = login(&ringway, "ringway");
+    ask(&mut idle, "SELECT 1");
+    let idle_since = Instant::now();
+    // Between the statements of a transaction, with a server and without one.
+    for first in ["SELECT 1", ""] {
+        let mut wire = login(&ringway, "ringway");
+        ask(&mut wire, "BEGIN");
+        if !first.is_empty() {
+            ask(&mut wire, first);
+        }
+        let start = Instant::now();
+        assert_eq!(answer(&wire.read_to_ready()), "25P03");
+        assert!(start.elapsed() >= Duration::from_millis(250));
+    }
+    // A transaction as a whole, though its statements are quick.
+    let mut wire = login(&ringway, "ringway");
+    let start = Instant::now();
+    ask(&mut wire, "BEGIN");
+    let code = loop {
+        match ask(&mut wire, "SELECT pg_sleep(0.05)").as_str() {
+            "" => {}
+            code => break code.to_owned(),
+        }
+    };
+    assert_eq!(code, "25P04");
+    assert!(start.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(answer(&idle.read_to_ready()), "57P05");
+    assert!(idle_since.elapsed() >= Duration::from_millis(2_900));
+    wait_until(LIMIT, "their servers to be closed or free", || {
+        cell(&ringway, "POOLS", &["shop"], "sv_active") == "0"
+    });
+}
+
+#[test]
+fn pause_resume_kill_disable_and_reconnect() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "pool_size = 2\ncheckout_timeout_ms = 300\n");
+    let mut one = login(&ringway, "ringway");
+    let mut two = login(&ringway, "ringway");
+    ask(&mut one, "BEGIN");
+    let pid = ask(&mut one, "SELECT pg_backend_pid()");
+    let url = admin_url(&ringway);
+    let pause = std::thread::spawn(move || psql(&url, "PAUSE shop"));
+    wait_until(LIMIT, "the pause", || {
+        cell(&ringway, "DATABASES", &["shop"], "paused") == "1"
+    });
+    two.query("SELECT 'waited'");
+    wait_until(LIMIT, "the client to wait", || {
+        cell(&ringway, "POOLS", &["shop"], "cl_waiting") == "1"
+    });
+    // Longer than a checkout may take.
+    assert_eq!(ask(&mut one, "SELECT pg_sleep(0.6)"), "");
+    assert!(!pause.is_finished());
+    ask(&mut one, "COMMIT");
+    pause.join().unwrap();
+    assert!(cell(&ringway, "POOLS", &["shop"], "maxwait_us") != "0");
+    wait_until(LIMIT, "all to be closed", || {
+        cell(&ringway, "POOLS", &["shop"], "sv_idle") == "0"
+    });
+    admin(&ringway, "RESUME shop");
+    assert_eq!(answer(&two.read_to_ready()), "waited");
+    assert!(refused(&ringway, "RESUME shop").contains("database shop is not paused"));
+    assert!(refused(&ringway, "PAUSE nowhere").contains("no such database: nowhere"));
+
+    ask(&mut one, "BEGIN");
+    let again = ask(&mut one, "SELECT pg_backend_pid()");
+    assert_ne!(again, pid);
+    admin(&ringway, "RECONNECT shop");
+    assert_eq!(ask(&mut one, "SELECT pg_backend_pid()"), again, "spared");
+    let url = admin_url(&ringway);
+    let closed = std::thread::spawn(move || psql(&url, "WAIT_CLOSE shop"));
+    assert_eq!(ask(&mut one, "SELECT pg_sleep(0.2)"), "");
+    assert!(!closed.is_finished());
+    ask(&mut one, "COMMIT");
+    closed.join().unwrap();
+    assert_ne!(ask(&mut one, "SELECT pg_backend_pid()"), again);
+
+    admin(&ringway, "DISABLE shop");
+    assert_eq!(turned_away(&ringway, "ringway", "shop").code(), "57P03");
+    assert_eq!(ask(&mut one, "SELECT 1"), "1");
+    admin(&ringway, "ENABLE shop");
+    login(&ringway, "ringway");
+
+    // One who runs a statement, one in a transaction.
+    one.query("SELECT pg_sleep(60)");
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'";
+    cluster.shards[0]
+        .primary
+        .wait_for(running, "1", LIMIT)
+        .unwrap();
+    ask(&mut two, "BEGIN");
+    ask(&mut two, "SELECT 1");
+    admin(&ringway, "KILL shop");
+    assert_eq!(answer(&one.read_to_ready()), "57P01");
+    assert_eq!(answer(&two.read_to_ready()), "57P01");
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' \
+                AND state = 'active'";
+    cluster.shards[0]
+        .primary
+        .wait_for(left, "0", LIMIT)
+        .unwrap();
+    admin(&ringway, "RESUME");
+    let mut three = login(&ringway, "ringway");
+    assert_eq!(ask(&mut three, "SELECT 3"), "3");
+    let id = cell(&ringway, "CLIENTS", &["C", "ringway", "shop"], "id");
+    admin(&ringway, &format!("KILL_CLIENT {id}"));
+    assert_eq!(answer(&three.read_to_ready()), "57P01");
+    assert!(refused(&ringway, "KILL_CLIENT 1").contains("no such client: 1"));
+    assert!(refused(&ringway, "SUSPEND").contains("SUSPEND is not supported"));
+}
+
+#[test]
+fn a_wildcard_takes_any_name_that_the_server_has() {
+    let cluster = support::cluster(&Spec::default());
+    let primary = &cluster.shards[0].primary;
+    primary.exec("CREATE DATABASE elsewhere").unwrap();
+    let port = primary.port;
+    let more = format!(
+        "[databases.\"*\"]\nservers = [\"127.0.0.1:{port}\"]\nidle_timeout_s = 1\n\
+         monitor_user = \"ringway\"\n"
+    );
+    let ringway = of_database(&cluster, &format!("dbname = \"postgres\"\n{more}"));
+    let refused = turned_away(&ringway, "ringway", "nowhere");
+    assert_eq!(refused.code(), "3D000");
+    assert_eq!(message(&refused), "database \"nowhere\" does not exist");
+    let (mut wire, _) = Wire::login(ringway.port(), "ringway", "elsewhere");
+    assert_eq!(ask(&mut wire, "SELECT current_database()"), "elsewhere");
+    assert_eq!(
+        cell(&ringway, "DATABASES", &["elsewhere"], "database"),
+        "elsewhere"
+    );
+    let databases = admin(&ringway, "SHOW DATABASES");
+    assert!(
+        !databases.contains("nowhere") && !databases.contains('*'),
+        "{databases}"
+    );
+    drop(wire);
+    wait_until(LIMIT, "the database to be forgotten", || {
+        !admin(&ringway, "SHOW DATABASES").contains("elsewhere")
+    });
+}
+
+#[test]
+fn a_reload_changes_living_pools_and_drains_what_is_gone() {
+    let cluster = support::cluster(&Spec::default());
+    let second = "[databases.second]\nservers = [\"127.0.0.1:PORT\"]\ndbname = \"postgres\"\n\
+                  monitor_user = \"ringway\"\n"
+        .replace("PORT", &cluster.shards[0].primary.port.to_string());
+    let ringway = of_database(&cluster, &format!("pool_size = 1\n{second}"));
+    let (mut gone, _) = Wire::login(ringway.port(), "ringway", "second");
+    assert_eq!(ask(&mut gone, "SELECT 1"), "1");
+    let (mut amid, _) = Wire::login(ringway.port(), "ringway", "second");
+    ask(&mut amid, "BEGIN");
+    assert_eq!(ask(&mut amid, "SELECT 2"), "2");
+    let (mut one, mut two) = (login(&ringway, "ringway"), login(&ringway, "ringway"));
+    ask(&mut one, "BEGIN");
+    let pid = ask(&mut one, "SELECT pg_backend_pid()");
+    two.query("SELECT 'second'");
+    wait_until(LIMIT, "the second client to wait", || {
+        cell(&ringway, "POOLS", &["shop"], "cl_waiting") == "1"
+    });
+    let file = ringway.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace(&second, "")
+        .replace("pool_size = 1", "pool_size = 2");
+    std::fs::write(&file, text).unwrap();
+    admin(&ringway, "RELOAD");
+    assert_eq!(answer(&two.read_to_ready()), "second");
+    assert_eq!(ask(&mut one, "SELECT pg_backend_pid()"), pid);
+    ask(&mut one, "COMMIT");
+    assert_eq!(ask(&mut one, "SELECT 1"), "1");
+    assert_eq!(answer(&gone.read_to_ready()), "57P01");
+    assert_eq!(ask(&mut amid, "SELECT 3"), "3", "its transaction goes on");
+    ask(&mut amid, "COMMIT");
+    amid.query("SELECT 4");
+    assert_eq!(answer(&amid.read_to_ready()), "57P01");
+    assert_eq!(turned_away(&ringway, "ringway", "second").code(), "3D000");
+}
+
+#[test]
+fn connections_are_kept_ready_and_a_lost_one_is_replaced() {
+    let cluster = support::cluster(&Spec::default());
+    let database = "server_user = \"other\"\nmin_pool_size = 3\npool_size = 5\n";
+    user_role(&cluster);
+    let ringway = of_database(&cluster, database);
+    let ready = || cell(&ringway, "POOLS", &["shop", "other"], "sv_idle") == "3";
+    wait_until(LIMIT, "the pool", || {
+        admin(&ringway, "SHOW POOLS").contains("other")
+    });
+    wait_until(LIMIT, "three before the first client", ready);
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE usename = 'other' AND backend_type = 'client backend'";
+    cluster.shards[0].primary.exec(kill).unwrap();
+    wait_until(LIMIT, "three others", || backends(&cluster, "other") == 3);
+}
+
+#[test]
+fn shutdown_waits_for_clients_if_told_to() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "");
+    let mut wire = login(&ringway, "ringway");
+    assert_eq!(ask(&mut wire, "SELECT 1"), "1");
+    let url = admin_url(&ringway);
+    let end = std::thread::spawn(move || {
+        let command = ["-X", "-c", "SHUTDOWN WAIT_FOR_CLIENTS", &url];
+        std::process::Command::new("psql").args(command).output()
+    });
+    wait_until(LIMIT, "new clients to be refused", || {
+        std::net::TcpStream::connect(("127.0.0.1", ringway.port())).is_err()
+    });
+    assert_eq!(ask(&mut wire, "SELECT 2"), "2");
+    assert!(!end.is_finished());
+    drop(wire);
+    assert!(
+        !end.join().unwrap().unwrap().status.success(),
+        "the connection ends"
+    );
+}

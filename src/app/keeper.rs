@@ -1,0 +1,356 @@
+//! What has to be looked after while clients are served: pools, and clients' time limits; and what
+//! an operator orders for databases and clients.
+//!
+//! One task sees to all time limits, so that a statement sets no timer and reads no clock for them.
+//! A limit is therefore kept to a tenth of itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::admin::Order;
+use crate::backend::cancel;
+use crate::config::{ADMIN_DATABASE, Config, Timeouts};
+use crate::error::{Error, Fault};
+use crate::executor::database::Database;
+use crate::net::{self, Instant, TlsConnector};
+use crate::session::{ClientInfo, ClientState, Directory, Shared, Verdict};
+
+/// How often pools are looked after.
+const TEND: Duration = Duration::from_secs(1);
+/// How often clients are looked at, at most.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often WAIT_CLOSE looks.
+const CLOSE_LOOK: Duration = Duration::from_millis(20);
+
+/// Runs for as long as the process.
+pub async fn keep(shared: Arc<Shared>) {
+    let mut watch = Watch::default();
+    let mut tended = Instant::now();
+    loop {
+        let directory = shared.directory.load_full();
+        net::sleep(interval(&directory.config)).await;
+        let now = Instant::now();
+        watch.look(&shared, now);
+        if now.duration_since(tended) >= TEND {
+            tended = now;
+            tend(&directory, now);
+        }
+    }
+}
+
+/// A tenth of the shortest limit that anybody has.
+fn interval(config: &Config) -> Duration {
+    let databases = config.databases.values().map(|db| &db.pool.timeouts);
+    let users = config.users.values().map(|user| &user.limits.timeouts);
+    let limits = databases.chain(users).flat_map(|timeouts| {
+        let Timeouts {
+            client_idle,
+            query,
+            idle_transaction,
+            transaction,
+        } = *timeouts;
+        [client_idle, query, idle_transaction, transaction]
+    });
+    let shortest = limits.flatten().min();
+    shortest.map_or(TEND, |shortest| (shortest / 10).clamp(LOOK, TEND))
+}
+
+fn tend(directory: &Directory, now: Instant) {
+    for db in directory.all() {
+        warm(&db);
+        db.pools.tend(now);
+    }
+    if let Some(wildcard) = &directory.wildcard {
+        wildcard.forget_idle();
+    }
+}
+
+/// The pools that every client of a database uses are there before the first client.
+fn warm(db: &Database) {
+    let (Some(user), true) = (&db.config.server_user, db.config.pool.min_size > 0) else {
+        return;
+    };
+    for (shard, endpoint) in db.servers() {
+        if db.config.reads.split || db.cluster.primary(shard) == Some(endpoint) {
+            // What keeps a pool from being made is told to the first client.
+            let _ = db.pool(shard, endpoint, user);
+        }
+    }
+}
+
+/// What was seen of the clients last time.
+#[derive(Default)]
+struct Watch(HashMap<i32, Seen>);
+
+#[derive(Clone, Copy)]
+struct Seen {
+    state: ClientState,
+    request: Duration,
+    /// Since when it is in this state with this request, as far as was seen.
+    since: Instant,
+    /// This request was cancelled already.
+    cancelled: bool,
+}
+
+impl Watch {
+    fn look(&mut self, shared: &Shared, now: Instant) {
+        let directory = shared.directory.load();
+        let databases: HashMap<_, _> = directory
+            .all()
+            .into_iter()
+            .map(|db| (db.config.name.clone(), db))
+            .collect();
+        let limited = |timeouts: &Timeouts| !timeouts.is_none();
+        let users = &directory.config.users;
+        if !databases
+            .values()
+            .any(|db| limited(&db.config.pool.timeouts))
+            && !users.values().any(|user| limited(&user.limits.timeouts))
+        {
+            self.0.clear();
+            return;
+        }
+        let before = std::mem::take(&mut self.0);
+        for client in shared.clients() {
+            let Some(db) = databases.get(&client.database) else {
+                continue;
+            };
+            let timeouts = directory.timeouts(&client.user, db);
+            if timeouts.is_none() || !client.is_logged_in() {
+                continue;
+            }
+            let mut seen = Seen::of(&client, before.get(&client.pid), now);
+            match over(&client, &seen, &timeouts, now) {
+                Some(Over::Session(verdict)) => client.end(verdict),
+                Some(Over::Statement) if !seen.cancelled => {
+                    seen.cancelled = true;
+                    let limit = directory.config.general.login_timeout;
+                    cancel_statement(&client, db.tls(), limit);
+                }
+                Some(Over::Statement) | None => {}
+            }
+            self.0.insert(client.pid, seen);
+        }
+    }
+}
+
+impl Seen {
+    fn of(client: &ClientInfo, before: Option<&Self>, now: Instant) -> Self {
+        let (state, request) = (client.state(), client.last_request());
+        let before = before.filter(|before| before.request == request);
+        let since = match (state, before) {
+            (_, Some(before)) if before.state == state => before.since,
+            // It had to wait for a server, which is not the statement's own time.
+            (ClientState::Active, Some(_)) => now,
+            (ClientState::Active, None) => client.connected_at + request,
+            (
+                ClientState::LoggingIn
+                | ClientState::Idle
+                | ClientState::Waiting
+                | ClientState::IdleInTransaction
+                | ClientState::IdleLinked
+                | ClientState::Replicating,
+                _,
+            ) => now,
+        };
+        Self {
+            state,
+            request,
+            since,
+            cancelled: before.is_some_and(|before| before.cancelled),
+        }
+    }
+}
+
+enum Over {
+    Session(Verdict),
+    Statement,
+}
+
+/// What a client has no more time for, if anything.
+fn over(client: &ClientInfo, seen: &Seen, timeouts: &Timeouts, now: Instant) -> Option<Over> {
+    let passed = |limit: Option<Duration>, since: Instant| {
+        limit.is_some_and(|limit| now.duration_since(since) >= limit)
+    };
+    let block = client
+        .block_start()
+        .map(|start| client.connected_at + start);
+    let transaction = match seen.state {
+        ClientState::Active => block.or(Some(seen.since)),
+        ClientState::IdleInTransaction | ClientState::Waiting => block,
+        ClientState::LoggingIn
+        | ClientState::Idle
+        | ClientState::IdleLinked
+        | ClientState::Replicating => None,
+    };
+    if transaction.is_some_and(|since| passed(timeouts.transaction, since)) {
+        return Some(Over::Session(Verdict::TransactionTimeout));
+    }
+    match seen.state {
+        ClientState::Idle | ClientState::IdleLinked if passed(timeouts.client_idle, seen.since) => {
+            Some(Over::Session(Verdict::ClientIdle))
+        }
+        ClientState::IdleInTransaction if passed(timeouts.idle_transaction, seen.since) => {
+            Some(Over::Session(Verdict::IdleInTransaction))
+        }
+        ClientState::Active if passed(timeouts.query, seen.since) => Some(Over::Statement),
+        ClientState::LoggingIn
+        | ClientState::Idle
+        | ClientState::IdleLinked
+        | ClientState::IdleInTransaction
+        | ClientState::Waiting
+        | ClientState::Replicating
+        | ClientState::Active => None,
+    }
+}
+
+/// Cancels on every server that works for the client. Until the requests have arrived, none of
+/// these connections is given to another client.
+fn cancel_statement(client: &ClientInfo, tls: Option<&TlsConnector>, limit: Duration) {
+    let cancelling = client.cancel.cancelling();
+    for server in &cancelling.0 {
+        server.activity.timed_out.store(true, Relaxed);
+    }
+    let tls = tls.cloned();
+    tokio::spawn(async move {
+        for server in &cancelling.0 {
+            let (endpoint, key) = (&server.endpoint, &server.cancel_key);
+            let sent = cancel::cancel(endpoint, tls.as_ref(), server.pid, key, limit).await;
+            if let Err(error) = sent {
+                tracing::warn!(%error, "statement not cancelled after query_timeout_ms");
+            }
+        }
+    });
+}
+
+/// Ends the idle clients of databases that are no longer configured; others learn it when their
+/// transaction ends.
+pub fn end_strays(shared: &Shared) {
+    let directory = shared.directory.load();
+    for client in shared.clients() {
+        let is_stray =
+            client.database != ADMIN_DATABASE && directory.database(&client.database).is_none();
+        if is_stray && client.state() == ClientState::Idle {
+            client.end(Verdict::DatabaseGone);
+        }
+    }
+}
+
+/// Does what an operator orders for databases and clients.
+///
+/// # Errors
+/// 3D000 for a database that is not there, 55000 for what makes no sense now.
+pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
+    let directory = shared.directory.load_full();
+    match order {
+        Order::Pause(name) => {
+            let databases = named(&directory, name.as_deref())?;
+            if name.is_none() {
+                shared.paused.store(true, Relaxed);
+            }
+            databases.iter().for_each(|db| db.pools.pause());
+            for db in &databases {
+                tokio::select! {
+                    () = db.pools.all_closed() => {}
+                    // Another admin resumed it.
+                    () = until(|| !db.pools.is_paused()) => {}
+                }
+            }
+            Ok(())
+        }
+        Order::Resume(name) => resume(shared, &directory, name.as_deref()),
+        Order::Disable(name) => {
+            let databases = named(&directory, Some(name))?;
+            databases.iter().for_each(|db| db.pools.disable(true));
+            Ok(())
+        }
+        Order::Enable(name) => {
+            let databases = named(&directory, Some(name))?;
+            databases.iter().for_each(|db| db.pools.disable(false));
+            Ok(())
+        }
+        Order::Kill(name) => {
+            let databases = named(&directory, name.as_deref())?;
+            if name.is_none() {
+                shared.paused.store(true, Relaxed);
+            }
+            for db in &databases {
+                db.pools.pause();
+                let theirs = |client: &&Arc<ClientInfo>| client.database == db.config.name;
+                let clients = shared.clients();
+                for client in clients.iter().filter(theirs) {
+                    client.end(Verdict::Killed);
+                }
+            }
+            Ok(())
+        }
+        Order::KillClient(id) => {
+            let clients = shared.clients();
+            let client = clients
+                .iter()
+                .find(|client| u64::from(client.pid.unsigned_abs()) == *id);
+            let Some(client) = client else {
+                let message = format!("no such client: {id}");
+                return Err(Error::new(Fault::Client, "42704", message)
+                    .hint("SHOW CLIENTS has the numbers in its column id."));
+            };
+            client.end(Verdict::Killed);
+            Ok(())
+        }
+        Order::Reconnect(name) => {
+            let databases = named(&directory, name.as_deref())?;
+            databases.iter().for_each(|db| db.pools.reconnect());
+            Ok(())
+        }
+        Order::WaitClose(name) => {
+            let databases = named(&directory, name.as_deref())?;
+            until(|| databases.iter().all(|db| db.pools.closing() == 0)).await;
+            Ok(())
+        }
+        Order::Suspend => Err(Error::new(
+            Fault::Client,
+            "0A000",
+            "SUSPEND is not supported",
+        )
+        .detail("It is for PgBouncer's restart with -R, which hands over open sockets.")
+        .hint("PAUSE holds statements back; a new process can listen on the same port meanwhile.")),
+        // The control thread's.
+        Order::Shutdown(_) => Ok(()),
+    }
+}
+
+fn resume(shared: &Shared, directory: &Directory, name: Option<&str>) -> Result<(), Error> {
+    let databases = named(directory, name)?;
+    let mut was_paused = name.is_none() && shared.paused.swap(false, Relaxed);
+    for db in &databases {
+        was_paused |= db.pools.resume();
+    }
+    let message = match (was_paused, name) {
+        (true, _) => return Ok(()),
+        (false, Some(name)) => format!("database {name} is not paused"),
+        (false, None) => "pooler is not paused/suspended".to_owned(),
+    };
+    Err(Error::new(Fault::Client, "55000", message))
+}
+
+/// The database of this name, or all.
+fn named(directory: &Directory, name: Option<&str>) -> Result<Vec<Arc<Database>>, Error> {
+    let Some(name) = name else {
+        return Ok(directory.all());
+    };
+    match directory.database(name) {
+        Some(db) => Ok(vec![db]),
+        None => Err(
+            Error::new(Fault::Client, "3D000", format!("no such database: {name}"))
+                .hint("SHOW DATABASES lists them."),
+        ),
+    }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        net::sleep(CLOSE_LOOK).await;
+    }
+}

@@ -1,0 +1,438 @@
+//! Reading a server's replies: every frame is held against what is owed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{Expect, Progress, Server, Status, error_field, read_error};
+use crate::error::{Error, Fault};
+use crate::wire::conn::Conn;
+use crate::wire::frame::{self, HEADER, Header};
+use crate::wire::write;
+
+/// Frames that are read as a whole are cut off here. Of longer errors the beginning is read, longer
+/// notices pass unread, anything else breaks the connection.
+const MAX_CONTROL_FRAME: usize = 1 << 20;
+/// What is read of an error that is not read whole: its SQLSTATE is among the first fields.
+const ERROR_HEAD: usize = 8 * 1024;
+
+impl Server {
+    /// Bytes at the start of the inbox that belong to the client.
+    pub fn approved(&self) -> usize {
+        self.approved
+    }
+
+    /// Tells that `len` approved bytes left the inbox.
+    pub fn forwarded(&mut self, len: usize) {
+        self.approved -= len;
+    }
+
+    /// Writes approved bytes to the client without copying them.
+    pub fn poll_forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Conn,
+    ) -> Poll<std::io::Result<()>> {
+        while self.approved > 0 {
+            let written = ready!(client.poll_forward(cx, &mut self.conn.inbox, self.approved))?;
+            self.approved -= written;
+        }
+        client.poll_flush(cx)
+    }
+
+    /// Walks the frames in the inbox, approving what is the client's and consuming the rest.
+    /// Injected bytes go to `out`, after all that was approved before them.
+    ///
+    /// # Errors
+    /// A reply that nothing asked for, or a frame that makes no sense: the connection is in doubt.
+    pub fn scan(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
+        let result = self.scan_frames(out);
+        if result.is_err() {
+            self.doubt = Some("the server sent a reply that nothing asked for");
+        }
+        result
+    }
+
+    fn scan_frames(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
+        loop {
+            if self.rest_of_frame > 0 {
+                let here = self
+                    .rest_of_frame
+                    .min(self.conn.inbox.len() - self.approved);
+                if self.rest_is_shown {
+                    self.approved += here;
+                } else {
+                    self.flush_approved(out);
+                    self.conn.inbox.advance(here);
+                }
+                self.rest_of_frame -= here;
+                if self.rest_of_frame > 0 {
+                    return Ok(Progress::Starved);
+                }
+            }
+            // Only between frames: what is injected must not come before the rest of one.
+            self.inject(out);
+            match self.expect.front() {
+                None => return Ok(Progress::Done),
+                Some(Expect::Ready { show: true } | Expect::Execute) => self.approve_rows()?,
+                Some(
+                    Expect::Ready { show: false }
+                    | Expect::Parse { .. }
+                    | Expect::Known(_)
+                    | Expect::Bind
+                    | Expect::Rebind
+                    | Expect::Close { .. }
+                    | Expect::Describe
+                    | Expect::Inject(_)
+                    | Expect::Fail(_),
+                ) => {}
+            }
+            let pending = &self.conn.inbox[self.approved..];
+            let Some(header) = frame::peek(pending)? else {
+                return Ok(Progress::Starved);
+            };
+            match header.tag {
+                // Rows, COPY data and descriptions pass without being whole.
+                b'D' | b'd' | b'T' | b't' | b'V' | b'H' => self.pass(header.len)?,
+                b'N' if header.len > MAX_CONTROL_FRAME => {
+                    self.rest_is_shown = !self.hidden();
+                    self.rest_of_frame = header.len;
+                }
+                b'E' if header.len > MAX_CONTROL_FRAME => {
+                    if pending.len() < ERROR_HEAD {
+                        return Ok(Progress::Starved);
+                    }
+                    let before = self.approved;
+                    self.note_error(ERROR_HEAD, out)?;
+                    self.rest_is_shown = self.approved > before;
+                    self.rest_of_frame = header.len - ERROR_HEAD;
+                }
+                tag => {
+                    if header.len > MAX_CONTROL_FRAME {
+                        return Err(unexpected(tag));
+                    }
+                    if pending.len() < header.len {
+                        return Ok(Progress::Starved);
+                    }
+                    self.control(tag, header.len, out)?;
+                    if tag == b'G' {
+                        return Ok(Progress::CopyIn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows and COPY data come by the thousand: those that are whole are passed here, with nothing
+    /// but a look at each one's length.
+    fn approve_rows(&mut self) -> Result<(), Error> {
+        let mut rows = &self.conn.inbox[self.approved..];
+        while let Some(Header {
+            tag: b'D' | b'd',
+            len,
+        }) = frame::peek(rows)?
+            && let Some(rest) = rows.get(len..)
+        {
+            self.approved += len;
+            rows = rest;
+        }
+        Ok(())
+    }
+
+    fn inject(&mut self, out: &mut BytesMut) {
+        while let Some(front) = self.expect.front() {
+            let bytes = match front {
+                Expect::Inject(bytes) => bytes.clone(),
+                Expect::Known(_) => Bytes::from_static(write::PARSE_COMPLETE),
+                Expect::Ready { .. }
+                | Expect::Parse { .. }
+                | Expect::Bind
+                | Expect::Rebind
+                | Expect::Close { .. }
+                | Expect::Describe
+                | Expect::Execute
+                | Expect::Fail(_) => return,
+            };
+            self.flush_approved(out);
+            out.extend_from_slice(&bytes);
+            self.expect.pop_front();
+        }
+    }
+
+    /// Copies what is approved, so that something can be taken out of the inbox or put after it.
+    pub fn flush_approved(&mut self, out: &mut BytesMut) {
+        if self.approved > 0 {
+            out.extend_from_slice(&self.conn.inbox[..self.approved]);
+            self.conn.inbox.advance(self.approved);
+            self.approved = 0;
+        }
+    }
+
+    fn hidden(&self) -> bool {
+        matches!(
+            self.expect.front(),
+            Some(
+                Expect::Ready { show: false }
+                    | Expect::Parse { show: false, .. }
+                    | Expect::Close { show: false, .. }
+            )
+        )
+    }
+
+    /// A frame without meaning for the state: approved or dropped as it comes.
+    fn pass(&mut self, len: usize) -> Result<(), Error> {
+        let tag = self.conn.inbox[self.approved];
+        match self.expect.front() {
+            Some(Expect::Ready { .. } | Expect::Execute) => {}
+            Some(Expect::Describe) if tag == b'T' || tag == b't' => {}
+            Some(Expect::Parse { .. } | Expect::Bind | Expect::Rebind)
+            | Some(Expect::Close { .. } | Expect::Describe)
+            | Some(Expect::Inject(_) | Expect::Known(_) | Expect::Fail(_))
+            | None => return Err(unexpected(tag)),
+        }
+        self.rest_is_shown = !self.hidden();
+        if tag == b'T' && self.expect.front() == Some(&Expect::Describe) {
+            self.expect.pop_front();
+        }
+        self.rest_of_frame = len;
+        Ok(())
+    }
+
+    fn control(&mut self, tag: u8, len: usize, out: &mut BytesMut) -> Result<(), Error> {
+        let start = self.approved;
+        let body = start + HEADER..start + len;
+        let show = match tag {
+            b'N' | b'A' => !self.hidden(),
+            b'S' => {
+                let show = !self.hidden();
+                self.note_parameter(body, show);
+                show
+            }
+            b'E' => return self.note_error(len, out),
+            b'Z' => {
+                let show = self.note_ready(body)?;
+                if show && self.status == Status::Idle && self.has_mail() {
+                    self.flush_approved(out);
+                    if let Some(mailbox) = &self.mailbox {
+                        mailbox.empty(out);
+                    }
+                }
+                show
+            }
+            b'C' => {
+                self.note_tag(body);
+                self.finish_execute(tag)?
+            }
+            b'I' | b's' => self.finish_execute(tag)?,
+            b'G' => self.note_copy_in()?,
+            b'c' => true,
+            b'1' => self.finish_parse()?,
+            b'2' => {
+                let owed = match self.expect.front() {
+                    Some(Expect::Rebind) => Expect::Rebind,
+                    Some(_) | None => Expect::Bind,
+                };
+                self.finish(tag, &owed)?
+            }
+            b'3' => {
+                let Some(Expect::Close { show, .. }) = self.expect.pop_front() else {
+                    return Err(unexpected(tag));
+                };
+                show
+            }
+            b'n' => self.finish(tag, &Expect::Describe)?,
+            other => return Err(unexpected(other)),
+        };
+        if show {
+            self.approved += len;
+        } else {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, tag: u8, owed: &Expect) -> Result<bool, Error> {
+        if self.expect.front() != Some(owed) {
+            return Err(unexpected(tag));
+        }
+        self.expect.pop_front();
+        Ok(true)
+    }
+
+    fn finish_parse(&mut self) -> Result<bool, Error> {
+        let Some(Expect::Parse { show, id, named }) = self.expect.pop_front() else {
+            return Err(unexpected(b'1'));
+        };
+        if named {
+            self.prepared.insert(id, self.tick);
+            let count = self.prepared.len();
+            self.identity.activity.prepared.store(count, Relaxed);
+        }
+        Ok(show)
+    }
+
+    /// CommandComplete and its kin end an Execute; within a simple query there may be many.
+    fn finish_execute(&mut self, tag: u8) -> Result<bool, Error> {
+        self.copy_in = false;
+        if let Some(Expect::Ready { show }) = self.expect.front() {
+            return Ok(*show);
+        }
+        self.finish(tag, &Expect::Execute)
+    }
+
+    /// While it reads COPY data the server ignores every Sync that was sent before.
+    fn note_copy_in(&mut self) -> Result<bool, Error> {
+        match self.expect.front() {
+            Some(Expect::Ready { show: true }) => {}
+            Some(Expect::Execute) => {
+                let owed = self.expect.len();
+                self.expect.retain(|e| !matches!(e, Expect::Ready { .. }));
+                self.swallowed_sync |= self.expect.len() < owed;
+            }
+            Some(
+                Expect::Ready { show: false }
+                | Expect::Parse { .. }
+                | Expect::Known(_)
+                | Expect::Bind
+                | Expect::Rebind
+                | Expect::Close { .. }
+                | Expect::Describe
+                | Expect::Inject(_)
+                | Expect::Fail(_),
+            )
+            | None => return Err(unexpected(b'G')),
+        }
+        self.copy_in = true;
+        Ok(true)
+    }
+
+    pub(super) fn note_ready(&mut self, body: std::ops::Range<usize>) -> Result<bool, Error> {
+        let status = self.conn.inbox.get(body).and_then(|b| b.first()).copied();
+        let (Some(Expect::Ready { show }), Some(status)) =
+            (self.expect.pop_front(), status.and_then(Status::from_byte))
+        else {
+            return Err(unexpected(b'Z'));
+        };
+        self.status = status;
+        self.amid_pipeline = false;
+        self.copy_in = false;
+        self.swallowed_sync = false;
+        Ok(show)
+    }
+
+    fn note_tag(&mut self, body: std::ops::Range<usize>) {
+        self.tag.clear();
+        let mut bytes = &self.conn.inbox[body];
+        if let Some(tag) = frame::cstr(&mut bytes) {
+            self.tag.push_str(&String::from_utf8_lossy(tag));
+        }
+    }
+
+    fn has_mail(&self) -> bool {
+        self.mailbox
+            .as_ref()
+            .is_some_and(|mailbox| mailbox.has_mail())
+    }
+
+    pub(super) fn note_parameter(&mut self, body: std::ops::Range<usize>, shown: bool) {
+        let mut bytes = &self.conn.inbox[body];
+        if let (Some(name), Some(value)) = (frame::cstr(&mut bytes), frame::cstr(&mut bytes)) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            let value = String::from_utf8_lossy(value).into_owned();
+            if shown {
+                self.shown.push((name.clone(), value.clone()));
+            }
+            Arc::make_mut(&mut self.parameters).insert(name, value);
+        }
+    }
+
+    /// An error ends the statement, and in the extended protocol everything up to Sync.
+    fn note_error(&mut self, len: usize, out: &mut BytesMut) -> Result<(), Error> {
+        let frame = &self.conn.inbox[self.approved..self.approved + len];
+        // After anything worse than ERROR there is no connection left to bind again on.
+        if self.expect.front() == Some(&Expect::Rebind)
+            && error_field(&frame[HEADER..], b'V') == Some(b"ERROR")
+        {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+            self.must_rebind = true;
+            self.skip_to_sync();
+            if let Some(Expect::Ready { show }) = self.expect.front_mut() {
+                *show = false;
+            }
+            return Ok(());
+        }
+        let mut error = read_error(&frame[HEADER..]);
+        let is_ours = self.identity.reword(&mut error);
+        let error = Box::new(error);
+        self.error = Some(error.clone());
+        self.copy_in = false;
+        self.unnamed = None;
+        let mut show = true;
+        match self.expect.front() {
+            Some(Expect::Ready { show: visible }) => show = *visible,
+            Some(Expect::Fail(error)) => {
+                let error = error.clone();
+                self.flush_approved(out);
+                self.conn.inbox.advance(len);
+                out.extend_from_slice(&error);
+                self.skip_to_sync();
+                return Ok(());
+            }
+            Some(
+                Expect::Parse { .. }
+                | Expect::Bind
+                | Expect::Rebind
+                | Expect::Close { .. }
+                | Expect::Describe
+                | Expect::Execute
+                | Expect::Known(_)
+                | Expect::Inject(_),
+            )
+            | None => self.skip_to_sync(),
+        }
+        if show && is_ours {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+            error.write_to(out);
+        } else if show {
+            self.approved += len;
+        } else {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+        }
+        Ok(())
+    }
+
+    fn skip_to_sync(&mut self) {
+        let mut failed = true;
+        while self
+            .expect
+            .front()
+            .is_some_and(|e| !matches!(e, Expect::Ready { .. }))
+        {
+            let skipped = self.expect.pop_front();
+            // The server ignored that Close as well, so it still has the statement.
+            if let Some(Expect::Close {
+                evicts: Some(id), ..
+            }) = skipped
+            {
+                self.prepared.insert(id, 0);
+            }
+            if let Some(Expect::Parse { show: true, id, .. } | Expect::Known(id)) = skipped {
+                self.rejected.push((id, failed));
+            }
+            failed = false;
+        }
+    }
+}
+
+pub(in crate::backend) fn unexpected(tag: u8) -> Error {
+    Error::new(Fault::Server, "08P01", "unexpected message from server").detail(format!(
+        "Message type \"{}\" came where the protocol has no place for it.",
+        tag.escape_ascii()
+    ))
+}

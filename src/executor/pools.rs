@@ -1,0 +1,192 @@
+//! The pools of one database, and what an operator has ordered for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use planner::ShardId;
+
+use crate::backend::connect::ConnectTarget;
+use crate::cluster::EndpointId;
+use crate::config::{self, ServerUser};
+use crate::metrics::{DatabaseMetrics, ServerMetrics};
+use crate::net::Instant;
+use crate::pool::Pool;
+use crate::pool::cap::{Cap, Ledger};
+
+/// One server of the database and the user who logs in there.
+pub type Key = (ShardId, EndpointId, String);
+
+pub struct Pools {
+    pools: Mutex<HashMap<Key, Arc<Pool>>>,
+    /// `max_db_connections` of each server, by shard and endpoint.
+    caps: Vec<Vec<Arc<Cap>>>,
+    ledger: Arc<Ledger>,
+    /// PAUSE: no statement gets a server connection. Changed with `pools` locked.
+    paused: AtomicBool,
+    /// DISABLE: no client may log in.
+    disabled: AtomicBool,
+    /// Every client logs in to the servers as the same user.
+    shared: bool,
+}
+
+impl Pools {
+    pub fn new(config: &config::Database, ledger: Arc<Ledger>) -> Self {
+        let limit = config.pool.max_connections;
+        let of_shard =
+            |shard: &config::Shard| shard.endpoints.iter().map(|_| Cap::new(limit)).collect();
+        Self {
+            pools: Mutex::default(),
+            caps: config.shards.iter().map(of_shard).collect(),
+            ledger,
+            paused: AtomicBool::new(false),
+            disabled: AtomicBool::new(false),
+            shared: config.server_user.is_some(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pool of one server for one user; another one once the user has another password.
+    pub(super) fn pool(
+        &self,
+        key: Key,
+        user: &ServerUser,
+        target: impl FnOnce() -> ConnectTarget,
+        config: &config::Database,
+        metrics: &Arc<DatabaseMetrics>,
+        server: &Arc<ServerMetrics>,
+    ) -> Arc<Pool> {
+        let mut pools = self.lock();
+        let old = pools.get(&key);
+        if let Some(pool) = old.filter(|pool| pool.secret == user.secret) {
+            return Arc::clone(pool);
+        }
+        if let Some(old) = old {
+            old.retire();
+        }
+        let of_server = &self.caps[usize::from(key.0.0)][usize::from(key.1.0)];
+        let pool = Pool::new(
+            target(),
+            self.ledger.settings(&user.name, &config.pool),
+            Arc::clone(metrics),
+            Arc::clone(server),
+            [self.ledger.user(&user.name), Arc::clone(of_server)],
+        );
+        if self.is_paused() {
+            pool.pause();
+        }
+        pools.insert(key, Arc::clone(&pool));
+        pool
+    }
+
+    /// All pools with the shard and server they belong to.
+    pub fn all(&self) -> Vec<(ShardId, EndpointId, Arc<Pool>)> {
+        let pools = self.lock();
+        let pools = pools.iter();
+        pools
+            .map(|((shard, endpoint, _), pool)| (*shard, *endpoint, Arc::clone(pool)))
+            .collect()
+    }
+
+    fn each(&self) -> impl Iterator<Item = Arc<Pool>> {
+        self.all().into_iter().map(|(_, _, pool)| pool)
+    }
+
+    /// Limits of a new configuration, for pools that there are.
+    pub fn apply(&self, config: &config::Database) {
+        for cap in self.caps.iter().flatten() {
+            cap.set_limit(config.pool.max_connections);
+        }
+        for pool in self.each() {
+            let settings = self.ledger.settings(&pool.key.user, &config.pool);
+            if settings != pool.settings() {
+                pool.apply(settings);
+            }
+        }
+    }
+
+    /// Looks after every pool, and forgets those that nobody uses; see [`Pool::tend`].
+    pub fn tend(&self, now: Instant) {
+        for pool in self.each() {
+            pool.tend(now, self.shared);
+        }
+        let unused = |pool: &Arc<Pool>| {
+            Arc::strong_count(pool) == 1 && pool.usage() == (0, 0, 0) && pool.waiting() == 0
+        };
+        self.lock().retain(|_, pool| !unused(pool));
+    }
+
+    /// A connection is open, or a session waits for one.
+    pub fn is_in_use(&self) -> bool {
+        self.each()
+            .any(|pool| pool.usage() != (0, 0, 0) || pool.waiting() > 0)
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Relaxed)
+    }
+
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Relaxed)
+    }
+
+    pub fn disable(&self, disabled: bool) {
+        self.disabled.store(disabled, Relaxed);
+    }
+
+    /// What was ordered for the database outlives a change of its configuration.
+    pub fn obey_as(&self, old: &Self) {
+        self.disable(old.is_disabled());
+        if old.is_paused() {
+            self.pause();
+        }
+    }
+
+    /// Lends nothing from now on, and closes connections as they come back.
+    pub fn pause(&self) {
+        let pools = self.lock();
+        self.paused.store(true, Relaxed);
+        pools.values().for_each(|pool| pool.pause());
+    }
+
+    /// False if it was not paused.
+    pub fn resume(&self) -> bool {
+        let pools = self.lock();
+        let was_paused = self.paused.swap(false, Relaxed);
+        if was_paused {
+            pools.values().for_each(Pool::resume);
+        }
+        was_paused
+    }
+
+    /// Waits until no connection is open, as happens in a pause.
+    pub async fn all_closed(&self) {
+        for pool in self.each() {
+            pool.all_closed().await;
+        }
+    }
+
+    /// Closes idle connections now, and others when they come back.
+    pub fn reconnect(&self) {
+        self.each().for_each(|pool| pool.reconnect());
+    }
+
+    /// The database is gone or another: what is idle is closed, and what comes back.
+    pub fn retire(&self) {
+        self.each().for_each(|pool| pool.retire());
+    }
+
+    /// Connections that are to be closed and still open.
+    pub fn closing(&self) -> usize {
+        self.each().map(|pool| pool.closing()).sum()
+    }
+
+    /// (connections to one server, its cap), for SHOW DATABASES.
+    pub fn cap(&self, shard: ShardId, endpoint: EndpointId) -> (u32, u32) {
+        let cap = &self.caps[usize::from(shard.0)][usize::from(endpoint.0)];
+        (cap.used(), cap.limit())
+    }
+}
