@@ -24,6 +24,7 @@ fn target(cluster: &CaptiveCluster, password: Option<&str>) -> ConnectTarget {
             ServerSecret::Password(Secret(text.to_owned()))
         }),
         tls: None,
+        client_encoding: None,
         connect_timeout: Duration::from_secs(10),
     }
 }

@@ -8,6 +8,7 @@ mod copy;
 mod cve;
 mod demo;
 mod differential;
+mod encodings;
 mod faults;
 mod handover;
 mod isolation;

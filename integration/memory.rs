@@ -204,6 +204,16 @@ fn large_messages_pass_in_constant_memory_in_either_direction() {
     grown("Query");
     // What such a text has set stays with its client.
     assert_eq!(wire.ask("SHOW work_mem"), "7MB SHOW I");
+    // An error and a notice of 30 MB each.
+    wire.query("DO $$ BEGIN RAISE NOTICE '%', repeat('x', 30000000); END $$");
+    let frames = wire.read_to_ready();
+    assert_eq!((frames[0].tag, digest(&frames)), (b'N', "DO I".to_owned()));
+    assert!(frames[0].body.len() > 30 * MB);
+    wire.query("DO $$ BEGIN RAISE '%', repeat('x', 30000000); END $$");
+    let frames = wire.read_to_ready();
+    assert_eq!(digest(&frames), "P0001 I");
+    assert!(frames[0].body.len() > 30 * MB);
+    grown("NoticeResponse and ErrorResponse");
     wire.query("SELECT repeat('x', 500000000)");
     let frames = wire.read_to_ready();
     assert_eq!(frames[1].body.len(), 500_000_006);
@@ -243,4 +253,29 @@ fn a_client_that_dies_amid_a_large_message_harms_nobody() {
         .wait_for(busy, "0", limit)
         .unwrap();
     assert_eq!(neighbour.ask("SELECT 2"), "2 SELECT 1 I");
+}
+
+/// All of a pipeline is sent before any of it is read, as a client does that waits for nothing. What
+/// is owed to it fits into sockets, for PostgreSQL as for us.
+#[test]
+fn a_pipeline_of_thousands_needs_no_reader_before_its_end() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "");
+    for port in [cluster.shards[0].primary.port, ringway.port()] {
+        let (mut wire, _) = Wire::login(port, "ringway", "shop");
+        wire.send_bytes(&parse("s", "SELECT $1::int"));
+        for n in 0..5000 {
+            let mut value = bind_head("s", n.to_string().len());
+            value.extend_from_slice(n.to_string().as_bytes());
+            value.extend_from_slice(b"\0\0");
+            wire.send(b'B', &value);
+            wire.send_bytes(&execute("", 0));
+        }
+        wire.send(b'S', b"");
+        let frames = wire.read_to_ready();
+        let rows = frames.iter().filter(|frame| frame.tag == b'D');
+        let rows: Vec<_> = rows.map(|frame| frame.body[6..].to_vec()).collect();
+        let expected: Vec<_> = (0..5000).map(|n| n.to_string().into_bytes()).collect();
+        assert_eq!(rows, expected);
+    }
 }

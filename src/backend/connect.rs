@@ -36,6 +36,8 @@ pub struct ConnectTarget {
     /// `None` connects without TLS; `Some` insists on it, and settles what is verified. Unix
     /// sockets go without in either case, as in libpq.
     pub tls: Option<TlsConnector>,
+    /// What the server is asked to speak; without it, what the database does.
+    pub client_encoding: Option<&'static str>,
     /// For all of connecting, TLS and authentication.
     pub connect_timeout: Duration,
 }
@@ -61,7 +63,8 @@ pub struct Connected {
 ///
 /// Cancel safety: dropping the future closes the connection.
 pub async fn connect(target: &ConnectTarget) -> Result<Connected> {
-    connect_with(target, &[("client_encoding", "UTF8")]).await
+    let encoding = target.client_encoding.map(|name| ("client_encoding", name));
+    connect_with(target, encoding.as_slice()).await
 }
 
 /// The same with these parameters in the startup packet, beside user and database.

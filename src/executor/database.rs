@@ -115,6 +115,8 @@ impl Database {
             user: user.name.clone(),
             secret: user.secret.clone(),
             tls: self.tls.clone(),
+            // Keys are read as UTF-8.
+            client_encoding: self.config.is_sharded().then_some("UTF8"),
             connect_timeout: self.config.pool.connect_timeout,
         };
         let server = self.server_metrics(shard, endpoint);

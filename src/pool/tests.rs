@@ -80,6 +80,7 @@ impl Fake {
             user: user.into(),
             secret: crate::config::ServerSecret::None,
             tls: None,
+            client_encoding: None,
             connect_timeout: LIMIT,
         };
         let metrics = Metrics::new();

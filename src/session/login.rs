@@ -300,6 +300,7 @@ async fn ask_for_database(
             user: user.name.clone(),
             secret: user.secret.clone(),
             tls: tls.clone(),
+            client_encoding: None,
             connect_timeout: config.pool.connect_timeout,
         };
         result = connect(&target).await.map(drop);

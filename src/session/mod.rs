@@ -7,6 +7,7 @@
 
 pub mod auth;
 mod block;
+mod encoding;
 mod exchange;
 mod extended;
 pub mod hints;

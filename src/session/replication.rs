@@ -61,6 +61,7 @@ pub(super) async fn connect(
         user: user.name.clone(),
         secret: user.secret.clone(),
         tls: db.tls().cloned(),
+        client_encoding: None,
         connect_timeout: db.config.pool.connect_timeout,
     };
     let options = options(packet);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use planner::ShardId;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::shape::Shape;
+use planner::{ShardId, Values};
 
 use super::block::{Block, aborted, opening_tag};
 use super::{ClientState, Session, local};
@@ -141,17 +141,36 @@ impl Session {
     async fn simple_statement(&mut self, frame: BytesMut) -> Result<(), Error> {
         let sql = frontend::query(&frame[HEADER..])?;
         let mut shape = std::mem::take(&mut self.shape);
-        shape.scan(sql);
-        let plan = std::str::from_utf8(sql).ok().map(|text| {
+        let text = self.readable(sql);
+        let plan = text.as_deref().map(|text| {
+            shape.scan(text.as_bytes());
             let catalog = self.db.cluster.catalog();
             self.db.plans.plan(text, &shape, &[], &catalog)
         });
+        let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
         let result = match plan {
-            Some(plan) => self.planned(frame, &shape, plan).await,
-            None => self.run_undecodable(frame).await,
+            Some(plan) if exact => self.planned(frame, &shape, plan).await,
+            Some(plan) if is_its_rows_alone(&plan.statement) => {
+                Box::pin(self.run_inexact(frame, &plan)).await
+            }
+            Some(_) | None => self.run_undecodable(frame).await,
         };
         self.shape = shape;
         result
+    }
+
+    /// A text that is not UTF-8, of which the kind is known: on an unsharded database all that
+    /// matters is whether it may go to a replica.
+    async fn run_inexact(&mut self, frame: BytesMut, plan: &Plan) -> Result<(), Error> {
+        let values = Values {
+            sql: frontend::query(&frame[HEADER..])?,
+            pieces: &[],
+            params: &[],
+        };
+        let hints = self.hints.with_leading(values.sql)?;
+        let (access, _) = self.decide(plan, values, &hints)?;
+        self.run_whole(frame, ShardId(0), access, &plan.effect)
+            .await
     }
 
     /// A text in another encoding: PostgreSQL can read it, we cannot.
@@ -449,6 +468,30 @@ impl Session {
             }
             out.extend_from_slice(b"\0");
         });
+    }
+}
+
+/// Statements of which the session remembers no word.
+pub(super) fn is_its_rows_alone(statement: &Statement) -> bool {
+    match statement {
+        Statement::Query
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Ddl { .. }
+        | Statement::CopyIn
+        | Statement::CopyOut => true,
+        Statement::Empty
+        | Statement::Begin { .. }
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Savepoint
+        | Statement::TwoPhase
+        | Statement::Set(_)
+        | Statement::Show(_)
+        | Statement::ExplainRoute { .. }
+        | Statement::Other
+        | Statement::Multiple => false,
     }
 }
 

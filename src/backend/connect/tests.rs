@@ -32,6 +32,7 @@ async fn scripted(script: Vec<Vec<u8>>) -> ConnectTarget {
         user: "ann".to_owned(),
         secret: ServerSecret::Password(Secret("pencil".to_owned())),
         tls: None,
+        client_encoding: None,
         connect_timeout: Duration::from_secs(10),
     }
 }

@@ -11,8 +11,11 @@ use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::write;
 
-/// Frames that are read as a whole are cut off here; longer ones break the connection.
+/// Frames that are read as a whole are cut off here. Of longer errors the beginning is read, longer
+/// notices pass unread, anything else breaks the connection.
 const MAX_CONTROL_FRAME: usize = 1 << 20;
+/// What is read of an error that is not read whole: its SQLSTATE is among the first fields.
+const ERROR_HEAD: usize = 8 * 1024;
 
 impl Server {
     /// Bytes at the start of the inbox that belong to the client.
@@ -92,6 +95,19 @@ impl Server {
             match header.tag {
                 // Rows, COPY data and descriptions pass without being whole.
                 b'D' | b'd' | b'T' | b't' | b'V' | b'H' => self.pass(header.len)?,
+                b'N' if header.len > MAX_CONTROL_FRAME => {
+                    self.rest_is_shown = !self.hidden();
+                    self.rest_of_frame = header.len;
+                }
+                b'E' if header.len > MAX_CONTROL_FRAME => {
+                    if pending.len() < ERROR_HEAD {
+                        return Ok(Progress::Starved);
+                    }
+                    let before = self.approved;
+                    self.note_error(ERROR_HEAD, out)?;
+                    self.rest_is_shown = self.approved > before;
+                    self.rest_of_frame = header.len - ERROR_HEAD;
+                }
                 tag => {
                     if header.len > MAX_CONTROL_FRAME {
                         return Err(unexpected(tag));

@@ -57,12 +57,17 @@ impl Session {
     ) -> Result<Prepared, Error> {
         let catalog = self.db.cluster.catalog();
         let mut shape = std::mem::take(&mut self.shape);
-        shape.scan(sql);
-        let plan = match std::str::from_utf8(sql) {
-            Ok(text) => self.db.plans.plan(text, &shape, types, &catalog),
-            Err(_) if self.db.config.is_sharded() => return Err(simple::not_utf8()),
+        let text = self.readable(sql);
+        let planned = text.as_deref().map(|text| {
+            shape.scan(text.as_bytes());
+            self.db.plans.plan(text, &shape, types, &catalog)
+        });
+        let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
+        let plan = match planned {
+            Some(plan) if exact || simple::is_its_rows_alone(&plan.statement) => plan,
+            Some(_) | None if self.db.config.is_sharded() => return Err(simple::not_utf8()),
             // Only its surroundings matter: it goes to the primary, and the connection is cleaned.
-            Err(_) => self
+            Some(_) | None => self
                 .db
                 .plans
                 .plan("DO ''", &Shape::default(), &[], &catalog),

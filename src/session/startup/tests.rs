@@ -91,6 +91,7 @@ fn target(host: &str, port: u16, user: &str, password: &str) -> ConnectTarget {
         user: user.to_owned(),
         secret: ServerSecret::Password(Secret(password.to_owned())),
         tls: None,
+        client_encoding: None,
         connect_timeout: Duration::from_secs(10),
     }
 }

@@ -460,7 +460,7 @@ async fn check_errors() -> Checked {
     same!(one::<i64>(&db, &count, &[]).await?, 0);
     let mut block = db.transaction().await?;
     block.execute(&insert, &[&1_i64]).await?;
-    let inner = block.savepoint("inner").await?;
+    let inner = block.savepoint("nested").await?;
     inner.execute(&insert, &[&2_i64]).await?;
     same!(
         code(&inner.execute("SELECT 1 / 0", &[]).await),

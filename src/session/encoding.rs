@@ -1,0 +1,93 @@
+//! Texts in encodings other than UTF-8. PostgreSQL reads a text after it has converted it to the
+//! server's encoding, in which no character holds an ASCII byte. In a client's encoding one may.
+
+use std::borrow::Cow;
+
+use super::Session;
+
+/// Encodings for clients alone, whose second bytes can be letters, backslashes and the like; with
+/// their other names, as PostgreSQL compares them.
+/// <https://www.postgresql.org/docs/current/multibyte.html#MULTIBYTE-CHARSET-SUPPORTED>
+const MISLEADING: [&str; 17] = [
+    "big5",
+    "gb18030",
+    "gbk",
+    "johab",
+    "mskanji",
+    "shiftjis",
+    "shiftjis2004",
+    "sjis",
+    "uhc",
+    "win932",
+    "win936",
+    "win949",
+    "win950",
+    "windows932",
+    "windows936",
+    "windows949",
+    "windows950",
+];
+
+/// True when no byte below 0x80 is part of a longer character. `setting` is an encoding's name, or
+/// ends with it.
+fn is_plain(setting: &str) -> bool {
+    let name: String = setting
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    !MISLEADING.iter().any(|encoding| name.ends_with(encoding))
+}
+
+impl Session {
+    /// A text as SQL can be read from it; `None` where bytes could be mistaken for SQL. What is not
+    /// UTF-8 is read byte by byte: words and constants begin and end where they should, but what
+    /// they say must not be used.
+    pub(super) fn readable<'a>(&self, sql: &'a [u8]) -> Option<Cow<'a, str>> {
+        match std::str::from_utf8(sql) {
+            Ok(text) if text.is_ascii() || self.has_plain_encoding() => Some(Cow::Borrowed(text)),
+            Ok(_) => None,
+            Err(_) if self.db.config.is_sharded() || !self.has_plain_encoding() => None,
+            Err(_) => Some(Cow::Owned(
+                sql.iter().map(|byte| char::from(*byte)).collect(),
+            )),
+        }
+    }
+
+    fn has_plain_encoding(&self) -> bool {
+        let asked = ["client_encoding", "names"];
+        let mut asked = asked.iter().filter_map(|name| self.settings.get(*name));
+        let mut reported = self
+            .leases
+            .iter()
+            .filter_map(|held| held.lease.parameters.get("client_encoding"));
+        asked.all(|setting| is_plain(setting)) && reported.all(|name| is_plain(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    #[test]
+    fn encodings_are_known_by_each_of_their_names() {
+        for name in [
+            "SJIS",
+            "SET client_encoding = 'Shift_JIS'",
+            "windows-936",
+            "GB18030",
+            "'BIG5'",
+        ] {
+            assert!(!is_plain(name), "{name}");
+        }
+        for name in [
+            "UTF8",
+            "SET client_encoding = 'LATIN1'",
+            "EUC_JP",
+            "WIN1252",
+            "SQL_ASCII",
+        ] {
+            assert!(is_plain(name), "{name}");
+        }
+    }
+}
