@@ -5,7 +5,7 @@ WASM := wasm32-unknown-unknown
 # Where the driver matrix keeps what it installs.
 DRIVER_TOOLS := $(abspath $(or $(CARGO_TARGET_DIR),target))/drivers
 
-.PHONY: demo test test-drivers bench fmt deps
+.PHONY: demo test test-drivers soak fuzz bench fmt deps
 
 demo: deps
 	cargo build --release --bin ringway
@@ -31,6 +31,16 @@ test: deps
 test-drivers: deps
 	@scripts/install-drivers "$(DRIVER_TOOLS)"
 	cargo test --quiet --test drivers -- --tools "$(DRIVER_TOOLS)" $(ARGS)
+
+# Long forms of what `make test` does shortly: `make soak SECONDS=600`, `make fuzz SECONDS=3600`.
+SECONDS := 60
+
+soak: deps
+	RINGWAY_SOAK_SECONDS=$(SECONDS) cargo test --test integration -- \
+		--ignored --nocapture --test-threads=1 soak
+
+fuzz:
+	scripts/fuzz $(SECONDS) $(TARGETS)
 
 bench:
 	scripts/install-deps --bench

@@ -59,7 +59,7 @@ fn refused(frames: &[Frame]) -> String {
 fn plaintext_sent_along_with_the_tls_request_is_not_read() {
     let directory = tempfile::tempdir().unwrap();
     let ringway = ringway(&tls(directory.path()));
-    let query = frame(b'Q', b"INSERT INTO canary VALUES (1)\0");
+    let query = frame(b'Q', b"INSERT INTO public.canary VALUES (1)\0");
     let session = b"\0\0\0\x24\0\x03\0\0user\0raw\0database\0shop\0\0";
     for smuggled in [&b"x"[..], &session[..], &query[..]] {
         let mut wire = Wire::connect(ringway.port());
@@ -68,7 +68,7 @@ fn plaintext_sent_along_with_the_tls_request_is_not_read() {
         let frames: Vec<_> = std::iter::from_fn(|| wire.read()).collect();
         assert_eq!(refused(&frames), "08P01");
     }
-    assert_eq!(sql(cluster(), "SELECT count(*) FROM canary").trim(), "0");
+    assert_eq!(sql(cluster(), "SELECT count(*) FROM public.canary").trim(), "0");
 }
 
 #[test]
@@ -137,11 +137,11 @@ fn startup_parameters_are_values_and_nothing_else() {
         String::from_utf8_lossy(&row.body[6..]).into_owned()
     };
     let tricks = [
-        "'; DROP TABLE canary; --",
-        "\\'; DROP TABLE canary; --",
-        "x', false); DROP TABLE canary; SELECT set_config('a.b', '",
-        "\\\\', false); DROP TABLE canary; --",
-        "$$; DROP TABLE canary; --",
+        "'; DROP TABLE public.canary; --",
+        "\\'; DROP TABLE public.canary; --",
+        "x', false); DROP TABLE public.canary; SELECT set_config('a.b', '",
+        "\\\\', false); DROP TABLE public.canary; --",
+        "$$; DROP TABLE public.canary; --",
         "\u{5c}\u{27}",
     ];
     for trick in tricks {
@@ -163,7 +163,7 @@ fn startup_parameters_are_values_and_nothing_else() {
     }
     // A byte that SJIS takes for the first of two stands before the backslash.
     let (two, sjis) = (
-        "\u{e8}\\'; DROP TABLE canary; --",
+        "\u{e8}\\'; DROP TABLE public.canary; --",
         ("client_encoding", "SJIS"),
     );
     let code = shown("application_name", &[("application_name", two), sjis]);
@@ -181,7 +181,7 @@ fn startup_parameters_are_values_and_nothing_else() {
             "{name} {value}"
         );
     }
-    assert_eq!(sql(cluster(), "SELECT count(*) FROM canary").trim(), "0");
+    assert_eq!(sql(cluster(), "SELECT count(*) FROM public.canary").trim(), "0");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn names_stay_names_in_logs_and_in_sql() {
         )
     });
     for name in [
-        "x'; DROP TABLE canary; --",
+        "x'; DROP TABLE public.canary; --",
         "x\" OR usename = 'ringway",
         "x\n2026-01-01T00:00:00Z  INFO ringway: forged=1",
         "x\u{1b}[2J",
@@ -239,7 +239,7 @@ fn names_stay_names_in_logs_and_in_sql() {
         "{log}"
     );
     assert!(!log.contains('\u{1b}'), "{log}");
-    assert_eq!(sql(cluster(), "SELECT count(*) FROM canary").trim(), "0");
+    assert_eq!(sql(cluster(), "SELECT count(*) FROM public.canary").trim(), "0");
 }
 
 #[test]
@@ -271,13 +271,13 @@ fn no_password_is_no_way_in() {
         let mut wire = Wire::connect(ringway.port());
         start(&mut wire, user, &[]);
         wire.read().unwrap();
-        wire.query("INSERT INTO canary VALUES (1)");
+        wire.query("INSERT INTO public.canary VALUES (1)");
         let frames: Vec<_> = std::iter::from_fn(|| wire.read()).collect();
         assert_eq!(refused(&frames), "08P01", "{user}");
     }
     let wrong = Err("password authentication failed for user");
     check(ringway.port(), "user=empty password=x", wrong);
-    assert_eq!(sql(cluster(), "SELECT count(*) FROM canary").trim(), "0");
+    assert_eq!(sql(cluster(), "SELECT count(*) FROM public.canary").trim(), "0");
 }
 
 /// Whoever may create objects puts a table, an operator and a function where the query's names are

@@ -23,7 +23,7 @@ pub fn cluster() -> &'static CaptiveCluster {
         });
         sql(
             &cluster,
-            "CREATE TABLE canary (id int); GRANT SELECT ON canary TO public",
+            "CREATE TABLE public.canary (id int); GRANT SELECT ON public.canary TO public",
         );
         cluster
     })

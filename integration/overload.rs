@@ -320,7 +320,7 @@ fn nobody_starves_in_a_long_queue() {
     const CLIENTS: usize = 300;
     let cluster = shared();
     let ringway = ringway(
-        &cluster,
+        cluster,
         "workers = 2",
         "pool_size = 20\ncheckout_timeout_ms = 60000",
     );

@@ -232,7 +232,8 @@ fn client_auth(
             StoredSecret::None
         }
         (Ok(StoredSecret::None), None) => {
-            if !is_free && !may_lack && !(section.has("auth") && method.is_none()) {
+            let misspelt = section.has("auth") && method.is_none();
+            if !is_free && !may_lack && !misspelt {
                 let remedy = "write password, password_file, password_env or verifier; \
                               or auth = \"trust\" to let in everyone who can connect";
                 section

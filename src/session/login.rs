@@ -321,7 +321,8 @@ async fn ask_for_database(
 async fn wait_for_catalog(db: &Database) -> Result<(), Error> {
     let known = || db.cluster.catalog().version > 0;
     if !known() {
-        let _ = net::timeout(db.config.pool.checkout_timeout, db.cluster.first_poll()).await;
+        // The servers are being connected to.
+        let _ = net::timeout(db.config.pool.connect_timeout, db.cluster.first_poll()).await;
     }
     if db.config.is_sharded() && !known() {
         let error = Error::new(

@@ -73,12 +73,15 @@ pub struct Directory {
     pub ledger: Arc<Ledger>,
 }
 
+/// Starts the database of a name, which is not in the configuration.
+type MakeDatabase = dyn Fn(&str) -> Result<Arc<Database>, Error> + Send + Sync;
+
 /// Databases for every other name, made when a client asks for one that the servers have.
 #[derive(Clone)]
 pub struct Wildcard {
     pub config: Arc<crate::config::Database>,
     /// Starts a database of this name.
-    pub make: Arc<dyn Fn(&str) -> Result<Arc<Database>, Error> + Send + Sync>,
+    pub make: Arc<MakeDatabase>,
     pub made: Arc<Mutex<HashMap<String, Arc<Database>>>>,
 }
 
