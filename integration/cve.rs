@@ -68,7 +68,10 @@ fn plaintext_sent_along_with_the_tls_request_is_not_read() {
         let frames: Vec<_> = std::iter::from_fn(|| wire.read()).collect();
         assert_eq!(refused(&frames), "08P01");
     }
-    assert_eq!(sql(cluster(), "SELECT count(*) FROM public.canary").trim(), "0");
+    assert_eq!(
+        sql(cluster(), "SELECT count(*) FROM public.canary").trim(),
+        "0"
+    );
 }
 
 #[test]
@@ -181,7 +184,10 @@ fn startup_parameters_are_values_and_nothing_else() {
             "{name} {value}"
         );
     }
-    assert_eq!(sql(cluster(), "SELECT count(*) FROM public.canary").trim(), "0");
+    assert_eq!(
+        sql(cluster(), "SELECT count(*) FROM public.canary").trim(),
+        "0"
+    );
 }
 
 #[test]
@@ -239,7 +245,10 @@ fn names_stay_names_in_logs_and_in_sql() {
         "{log}"
     );
     assert!(!log.contains('\u{1b}'), "{log}");
-    assert_eq!(sql(cluster(), "SELECT count(*) FROM public.canary").trim(), "0");
+    assert_eq!(
+        sql(cluster(), "SELECT count(*) FROM public.canary").trim(),
+        "0"
+    );
 }
 
 #[test]
@@ -277,7 +286,10 @@ fn no_password_is_no_way_in() {
     }
     let wrong = Err("password authentication failed for user");
     check(ringway.port(), "user=empty password=x", wrong);
-    assert_eq!(sql(cluster(), "SELECT count(*) FROM public.canary").trim(), "0");
+    assert_eq!(
+        sql(cluster(), "SELECT count(*) FROM public.canary").trim(),
+        "0"
+    );
 }
 
 /// Whoever may create objects puts a table, an operator and a function where the query's names are

@@ -671,7 +671,7 @@ impl Session {
         let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
         let changed_schema = std::mem::take(&mut self.batch.changed_schema);
-        if failed && !(done.is_empty() && !discarded) {
+        if failed && (discarded || !done.is_empty()) {
             // Some of it may have been committed before the error: only the servers know.
             self.custom_settings
                 .extend(done.into_iter().filter_map(|done| match done {

@@ -66,7 +66,7 @@ fn controls_transaction(text: &str) -> bool {
             .first()
             .is_some_and(|word| word.eq_ignore_ascii_case(known))
     };
-    WORDS.iter().any(|word| is(&word))
+    WORDS.iter().any(is)
 }
 
 /// What a statement leaves behind that the session does not see on its own. `controls`: some of

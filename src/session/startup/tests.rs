@@ -72,7 +72,7 @@ async fn log_in(
     let key = vec![7; cancel_key_len(packet.minor())];
     write_welcome(
         &mut out,
-        &[("server_version".to_owned(), "15.0".to_owned())],
+        &Parameters::from([("server_version".to_owned(), "15.0".to_owned())]),
         42,
         &key,
     );
@@ -406,7 +406,12 @@ async fn challenges_do_not_tell_whether_a_user_exists() {
 #[test]
 fn clients_of_protocol_3_2_get_a_long_cancel_key() {
     let mut out = BytesMut::new();
-    write_welcome(&mut out, &[], 5, &vec![1; cancel_key_len(2)]);
+    write_welcome(
+        &mut out,
+        &Parameters::default(),
+        5,
+        &vec![1; cancel_key_len(2)],
+    );
     assert_eq!(out.get_u8(), b'K');
     assert_eq!(out.get_u32(), 4 + 4 + 32);
     assert_eq!(cancel_key_len(0), 4);
