@@ -54,7 +54,7 @@ pub(super) struct Batch {
     /// A merge has paused and holds its servers.
     pub(super) suspended: bool,
     /// Where in the outbox the Bind begins that may have to be sent again, and what it is bound to.
-    rebind: Option<(usize, Arc<Prepared>)>,
+    pub(super) rebind: Option<(usize, Arc<Prepared>)>,
     /// What the session has to follow of what was executed since the last Sync.
     done: Vec<Done>,
     /// DISCARD ALL ran since the last Sync.
@@ -423,7 +423,7 @@ impl Session {
     /// # Errors
     /// The loss of the server; or [`Error::told`] when the server reported an error, which the
     /// client has seen then: nothing more may run before Sync.
-    async fn fetch(&mut self) -> Result<(), Error> {
+    pub(super) async fn fetch(&mut self) -> Result<(), Error> {
         let Some(index) = self.batch.active else {
             return Ok(());
         };

@@ -204,6 +204,9 @@ impl Session {
         let shard = self.pick_shard(&route.shards);
         let index = self.enlist(shard, access).await?;
         self.name_portal(portal, Some(index))?;
+        if self.batch.rebind.is_some() {
+            self.fetch().await?;
+        }
         self.activate(index).await?;
         Ok(index)
     }

@@ -221,6 +221,7 @@ impl Session {
             }
             if self.client.inbox.len() < header.len {
                 Box::pin(self.pass_large(header)).await?;
+                self.check_block_closed()?;
                 continue;
             }
             if frontend::is_extended(header.tag) {

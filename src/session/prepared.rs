@@ -12,7 +12,7 @@ use planner::route::{Execution, Param, ValueRef};
 use planner::shape::Shape;
 use planner::{Constant, Values, constant};
 
-use super::{Pinned, Prepared, Session, state};
+use super::{Prepared, Session, state};
 use crate::error::{Error, Fault};
 use crate::metrics::RouteKind;
 use crate::wire::write;
@@ -141,12 +141,11 @@ impl Session {
         }
     }
 
-    /// Is it for a server to say what a name means? Only one that has prepared statements which
-    /// the session does not know.
+    /// Is it for a server to say what a name means? Only one that stays with this client, whatever
+    /// it is pinned for: of several reasons just one is remembered.
     pub(super) fn is_servers_own(&self, name: &str) -> bool {
-        let prepared = |pinned| matches!(pinned, Some(Pinned::By(Pin::Prepared | Pin::Unknown)));
         !self.batch.has_statement(name.as_bytes())
-            && self.leases.iter().any(|held| prepared(held.pinned))
+            && self.leases.iter().any(|held| held.pinned.is_some())
     }
 
     /// Finds a server for an EXECUTE and makes sure that it knows the statement.

@@ -317,7 +317,17 @@ impl Server {
             return Err(unexpected(b'Z'));
         };
         self.status = status;
-        self.amid_pipeline = false;
+        // After a Bind that is tried again, more than the Sync before it is owed.
+        self.amid_pipeline = self.expect.iter().any(|owed| match owed {
+            Expect::Parse { .. }
+            | Expect::Bind
+            | Expect::Rebind
+            | Expect::Describe
+            | Expect::Execute
+            | Expect::Close { .. }
+            | Expect::Fail(_) => true,
+            Expect::Ready { .. } | Expect::Known(_) | Expect::Inject(_) => false,
+        });
         self.copy_in = false;
         self.swallowed_sync = false;
         Ok(show)

@@ -182,11 +182,13 @@ impl Session {
             .leases
             .iter_mut()
             .flat_map(|held| held.lease.rejected.drain(..));
-        let rejected: Vec<_> = rejected.collect();
+        let mut rejected: Vec<_> = rejected.collect();
         let statements = &mut self.batch.statements;
         for Fresh { name, before } in self.batch.fresh.drain(..).rev() {
             let id = statements.get(&name).map(|prepared| prepared.statement.id);
-            match (rejected.iter().find(|(r, _)| Some(*r) == id), before) {
+            // Equal texts under several names have one id: each rejection is of one of them.
+            let of_it = rejected.iter().rposition(|(r, _)| Some(*r) == id);
+            match (of_it.map(|at| rejected.remove(at)), before) {
                 (None, _) | (Some(_), Before::Same) => {}
                 // A Parse that fails has dropped the unnamed statement already.
                 (Some((_, true)), _) | (Some(_), Before::Other(None)) => {
