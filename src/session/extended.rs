@@ -235,6 +235,8 @@ impl Session {
     /// # Errors
     /// FATAL ones only: others are told to the client, and what follows is skipped up to Sync.
     pub(super) async fn extended(&mut self) -> Result<(), Error> {
+        // Amid a batch too: it may have waited for the rest of a message.
+        self.info.set(ClientState::Active);
         loop {
             // Taken out, so that messages can be read where they are.
             let mut input = std::mem::take(&mut self.client.inbox);

@@ -11,7 +11,7 @@ mod scram;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub struct Authenticators {
     salts: SaltSecret,
     /// By the database that the client wants.
     lookups: HashMap<String, Arc<Lookup>>,
+    /// Databases with a section of their own: the wildcard's users are none of theirs.
+    configured: HashSet<String>,
     /// Of the certificate that clients are shown.
     end_point: Option<Vec<u8>>,
     /// What an unknown user is asked for where a rule says md5: what most others are.
@@ -94,6 +96,7 @@ impl Authenticators {
             mocks_md5: users.values().any(plain),
             settings: config.auth.clone(),
             lookups: lookups(config, databases, old, &salts),
+            configured: config.databases.keys().cloned().collect(),
             end_point: config.tls.as_ref().and_then(super::startup::end_point),
             users,
             salts,
@@ -143,9 +146,13 @@ impl Authenticators {
     }
 
     fn lookup(&self, database: &str) -> Option<&Arc<Lookup>> {
-        // Who asks for a database that does not exist hears so after it has proved who it is.
-        let names = [database, WILDCARD, ADMIN_DATABASE];
-        names.into_iter().find_map(|name| self.lookups.get(name))
+        let is_own = database == ADMIN_DATABASE || self.configured.contains(database);
+        let names: &[&str] = match is_own {
+            true => &[database],
+            // Who asks for a database that does not exist hears so after it has proved who it is.
+            false => &[WILDCARD, ADMIN_DATABASE],
+        };
+        names.iter().find_map(|name| self.lookups.get(*name))
     }
 }
 
