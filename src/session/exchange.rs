@@ -545,7 +545,7 @@ impl Session {
         self.settings = Arc::new(self.base.clone());
         self.context = parse_context(&self.settings);
         self.batch.forget_statements();
-        self.changes.take();
+        self.drop_changes();
         self.unlisten_all();
         self.unpin_discarded(index);
         let lease = &mut self.leases[index].lease;

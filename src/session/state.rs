@@ -202,7 +202,12 @@ impl Session {
             "names",
         ];
         let known = self.note_custom_settings(sql, params);
-        if !known || self.custom_settings.iter().any(|name| is_read_at_parse(name)) {
+        if !known
+            || self
+                .custom_settings
+                .iter()
+                .any(|name| is_read_at_parse(name))
+        {
             self.leave_context();
         }
         let relied_on = |name: &String| RELIED_ON.contains(&name.as_str());
