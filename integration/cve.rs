@@ -142,7 +142,7 @@ fn startup_parameters_are_values_and_nothing_else() {
     let tricks = [
         "'; DROP TABLE public.canary; --",
         "\\'; DROP TABLE public.canary; --",
-        "x', false); DROP TABLE public.canary; SELECT set_config('a.b', '",
+        "x', false); DROP TABLE public.canary; SELECT format('",
         "\\\\', false); DROP TABLE public.canary; --",
         "$$; DROP TABLE public.canary; --",
         "\u{5c}\u{27}",

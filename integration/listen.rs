@@ -169,6 +169,9 @@ fn the_extended_protocol_listens_as_well() {
     sender.ask_extended(&["NOTIFY lost, 'never'"]);
     sender.ask_extended(&["NOTIFY bell, 'ding'"]);
     assert_eq!(notification(&own.read().unwrap()), "bell ding");
+    // An earlier error of a server that stays with the client says nothing of LISTEN.
+    own.ask("SELECT pg_advisory_lock(1)");
+    own.ask("SELECT 1/0");
     let messages = [
         parse("l", "LISTEN more"),
         bind("", "l", &[]),

@@ -350,6 +350,8 @@ impl Session {
             }
             held.in_block = false;
             held.ran_set = false;
+            // It is told, and says nothing of what comes next.
+            held.lease.error = None;
         }
         self.batch.forget_portals();
         self.release();
