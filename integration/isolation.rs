@@ -429,3 +429,22 @@ fn what_was_sent_for_a_copy_whose_server_died_is_not_run() {
     assert_eq!(next.ask("SELECT count(*) FROM run"), "0 SELECT 1 I");
     assert_eq!(next.ask("SELECT count(*) FROM copied"), "0 SELECT 1 I");
 }
+
+#[test]
+fn what_is_prepared_under_set_local_is_not_shared() {
+    let ringway = narrow("");
+    let (mut own, mut next) = (login(ringway.port()), login(ringway.port()));
+    let prepare = "PREPARE at AS SELECT extract(epoch FROM '2026-01-01 00:00'::timestamptz)::text";
+    let utc = "SET TimeZone TO 'UTC'";
+    for sql in [utc, "BEGIN", "SET LOCAL TimeZone TO 'Asia/Tokyo'", prepare] {
+        own.ask(sql);
+    }
+    let tokyo = value(&mut own, "EXECUTE at");
+    own.ask("COMMIT");
+    for sql in [utc, prepare] {
+        next.ask(sql);
+    }
+    let there = value(&mut next, "EXECUTE at");
+    assert_ne!(there, tokyo);
+    assert_eq!(value(&mut own, "EXECUTE at"), there);
+}

@@ -155,6 +155,11 @@ impl Database {
         self.statements.intern(sql, types, context, None)
     }
 
+    /// A context that no other text is parsed under.
+    pub fn own_context(&self) -> String {
+        format!(";{}", self.statements.next.fetch_add(1, Relaxed))
+    }
+
     /// As [`Database::statement`], for a text without a name that is to be reused: it is kept for the
     /// next client that sends it, until the schema changes or others take its place.
     pub fn unnamed_statement(
@@ -281,6 +286,12 @@ pub fn parse_context(settings: &Settings) -> Arc<str> {
         .map(|(_, statement)| format!("{statement};"))
         .collect::<String>()
         .into()
+}
+
+/// May a setting of that name change what a text means? Those of users and extensions are read when
+/// statements run.
+pub fn is_read_at_parse(name: &str) -> bool {
+    !name.contains('.') && !MEANINGLESS.contains(&name)
 }
 
 /// Gives equal statements equal ids, over all clients, so that a server prepares each once.

@@ -97,10 +97,10 @@ impl Hub {
     /// # Errors
     /// What the server says, or that it cannot be reached.
     pub async fn listen(&self, channel: &str, mailbox: &Arc<Mailbox>) -> Result<(), Error> {
-        self.channels.add(channel, mailbox);
+        let is_new = self.channels.add(channel, mailbox);
         let result = self.ask(|answer| Request::Listen(channel.to_owned(), answer));
         let result = result.await;
-        if result.is_err() {
+        if result.is_err() && is_new {
             self.unlisten(channel, mailbox);
         }
         result
@@ -148,18 +148,20 @@ impl Channels {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, channel: &str, mailbox: &Arc<Mailbox>) {
+    /// False when it was there already.
+    fn add(&self, channel: &str, mailbox: &Arc<Mailbox>) -> bool {
         let mut channels = self.lock();
         let listeners = channels.entry(channel.to_owned()).or_default();
-        if !listeners
+        let is_new = !listeners
             .iter()
-            .any(|known| Arc::ptr_eq(&known.mailbox, mailbox))
-        {
+            .any(|known| Arc::ptr_eq(&known.mailbox, mailbox));
+        if is_new {
             listeners.push(Listener {
                 mailbox: Arc::clone(mailbox),
                 active: false,
             });
         }
+        is_new
     }
 
     fn activate(&self, channel: &str, mailbox: &Arc<Mailbox>) {
@@ -370,8 +372,13 @@ impl Task {
                 let result = link.error.take().map_or(Ok(()), Err);
                 match link.owed.pop_front() {
                     Some(Owed::Listen(channel, answer)) => {
-                        if result.is_ok() {
+                        // Who asked may be gone.
+                        let needed = self.channels.lock().contains_key(&channel);
+                        if result.is_ok() && needed {
                             self.wanted.insert(channel);
+                        } else if result.is_ok() && !self.wanted.contains(&channel) {
+                            let sql = format!("UNLISTEN {}", identifier(&channel));
+                            link.ask(&sql, Owed::Nothing);
                         }
                         let _ = answer.send(result);
                     }

@@ -14,7 +14,7 @@ use crate::backend::cancel;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, ReadReason, Role};
 use crate::error::{Error, Fault};
-use crate::executor::database::parse_context;
+use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::Instant;
@@ -416,6 +416,7 @@ impl Session {
     /// A SET or RESET has succeeded on the servers this session holds. `restored`: they were given
     /// what [`Session::base_of`] says.
     pub(super) fn note_set(&mut self, set: &SetStatement, restored: bool) -> Result<(), Error> {
+        self.change_context(set);
         if set.local {
             return Ok(());
         }
@@ -434,13 +435,47 @@ impl Session {
         })
     }
 
+    /// What is parsed from here to the end of the transaction is parsed under this setting.
+    pub(super) fn change_context(&mut self, set: &SetStatement) {
+        const LONGEST: usize = 1024;
+        match (&set.name, &set.value) {
+            (Some(name), _) if !is_read_at_parse(name) => {}
+            (Some(name), Some(value)) if self.context.len() + value.len() < LONGEST => {
+                self.context = format!("{};{name}={value}", self.context).into();
+                self.context_changed = true;
+            }
+            (Some(_) | None, _) => self.leave_context(),
+        }
+    }
+
+    /// What is parsed from here to the end of the transaction has a meaning of its own.
+    pub(super) fn leave_context(&mut self) {
+        self.context = self.db.own_context().into();
+        self.context_changed = true;
+    }
+
+    /// What was set after the savepoint is so no more.
+    pub(super) fn follow_context(&mut self, savepoint: &Savepoint) {
+        if self.context_changed && matches!(savepoint, Savepoint::RollbackTo(_)) {
+            self.leave_context();
+        }
+    }
+
+    fn restore_context(&mut self) {
+        if std::mem::take(&mut self.context_changed) {
+            self.context = parse_context(&self.settings);
+        }
+    }
+
     /// A statement about a savepoint has succeeded.
     pub(super) fn note_savepoint(&mut self, savepoint: &Savepoint) {
+        self.follow_context(savepoint);
         self.changes.follow(savepoint);
     }
 
     /// At the end of a transaction: its changes become the session's, or vanish with it.
     pub(super) fn keep_changes(&mut self) {
+        self.restore_context();
         if self.changes.is_empty() {
             return;
         }
@@ -484,6 +519,7 @@ impl Session {
 
     /// The open transaction is undone.
     pub(super) fn drop_changes(&mut self) {
+        self.restore_context();
         let changes = self.changes.take();
         self.forget_listens(&changes);
     }
@@ -511,7 +547,7 @@ impl Session {
         self.settings = Arc::new(self.base.clone());
         self.context = parse_context(&self.settings);
         self.batch.forget_statements();
-        self.changes.take();
+        self.drop_changes();
         self.unlisten_all();
         self.unpin_discarded(index);
         let lease = &mut self.leases[index].lease;

@@ -20,6 +20,8 @@ use crate::executor::listen::{Hub, SHARD};
 pub(super) struct Listening {
     hub: Arc<Hub>,
     mailbox: Arc<Mailbox>,
+    /// The hub was asked for these.
+    asked: BTreeSet<String>,
     /// Committed.
     channels: BTreeSet<String>,
     /// Statements of the open transaction that notify.
@@ -28,7 +30,7 @@ pub(super) struct Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        for channel in &self.channels {
+        for channel in self.asked.union(&self.channels) {
             self.hub.unlisten(channel, &self.mailbox);
         }
     }
@@ -96,11 +98,14 @@ impl Session {
             self.listening = Some(Box::new(Listening {
                 hub: Arc::clone(&self.db.hub),
                 mailbox,
+                asked: BTreeSet::new(),
                 channels: BTreeSet::new(),
                 notified: false,
             }));
         }
-        if let Some(listening) = &self.listening {
+        if let Some(listening) = &mut self.listening {
+            // Before the answer: this session may end while it waits.
+            listening.asked.insert(channel.to_owned());
             listening.hub.listen(channel, &listening.mailbox).await?;
         }
         self.changes.push(Change::Listen(channel.to_owned()))
@@ -145,6 +150,7 @@ impl Session {
         let Listening {
             hub,
             mailbox,
+            asked,
             channels,
             ..
         } = &mut **listening;
@@ -162,7 +168,10 @@ impl Session {
             }
         }
         let ended = before.difference(channels);
-        ended.for_each(|channel| hub.unlisten(channel, mailbox));
+        ended.for_each(|channel| {
+            asked.remove(channel);
+            hub.unlisten(channel, mailbox);
+        });
         channels
             .iter()
             .for_each(|channel| hub.activate(channel, mailbox));
@@ -171,13 +180,14 @@ impl Session {
 
     /// Stops listening to what `changes` began and no commit has kept.
     pub(super) fn forget_listens(&mut self, changes: &[Change]) {
-        let Some(listening) = &self.listening else {
+        let Some(listening) = &mut self.listening else {
             return;
         };
         for change in changes {
             if let Change::Listen(channel) = change
                 && !listening.channels.contains(channel)
             {
+                listening.asked.remove(channel);
                 listening.hub.unlisten(channel, &listening.mailbox);
             }
         }

@@ -71,6 +71,8 @@ pub struct Session {
     settings: Arc<Settings>,
     /// Of these settings, those under which statements are parsed.
     context: Arc<str>,
+    /// The open transaction has changed it.
+    context_changed: bool,
     /// What the client was told by ParameterStatus.
     told: Parameters,
     changes: changes::Changes,
@@ -174,6 +176,7 @@ impl Session {
             info,
             user: login.user,
             context: parse_context(&login.settings),
+            context_changed: false,
             base: Settings::clone(&login.settings),
             settings: login.settings,
             told: login.parameters,

@@ -11,7 +11,7 @@ use super::changes::Change;
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::Settings;
 use crate::error::{Error, Fault};
-use crate::executor::database::parse_context;
+use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::wire::write;
 
 /// ParameterStatus that tells of the server and not of the session: two servers may differ in them
@@ -202,6 +202,14 @@ impl Session {
             "names",
         ];
         let known = self.note_custom_settings(sql, params);
+        if !known
+            || self
+                .custom_settings
+                .iter()
+                .any(|name| is_read_at_parse(name))
+        {
+            self.leave_context();
+        }
         let relied_on = |name: &String| RELIED_ON.contains(&name.as_str());
         let relied_on = self.custom_settings.iter().any(relied_on);
         self.names_unknown |= !known;

@@ -220,7 +220,7 @@ impl Visitor for Walk<'_> {
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
         if let Some(into) = &select.into {
-            let (creates, effect) = if into.temporary {
+            let (creates, effect) = if into.temporary || self.input.source.names_temporary() {
                 (Creates::Temporary, SessionEffect::Pin(plan::Pin::Temporary))
             } else {
                 (Creates::Table, SessionEffect::None)

@@ -85,6 +85,22 @@ impl<'a> Source<'a> {
         (0..self.tokens.len()).any(|index| self.is(index, keyword))
     }
 
+    /// True when something is named in the schema of temporary objects, or in one whose name is not
+    /// read here.
+    pub(super) fn names_temporary(&self) -> bool {
+        (0..self.tokens.len()).any(|index| {
+            let dotted = self
+                .tokens
+                .get(index + 1)
+                .is_some_and(|token| self.text(token) == ".");
+            dotted
+                && match self.name(index) {
+                    Some(name) => name == "pg_temp" || name.starts_with("pg_temp_"),
+                    None => self.tokens[index].kind == Kind::QuotedIdentifier,
+                }
+        })
+    }
+
     /// Token `index` in lower case, empty when it is no keyword or identifier without quotes.
     pub(super) fn word(&self, index: usize) -> String {
         match self.tokens.get(index) {

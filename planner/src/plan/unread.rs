@@ -91,7 +91,7 @@ fn effect(source: &Source<'_>) -> SessionEffect {
     if names("currval") || names("lastval") {
         return SessionEffect::Pin(Pin::Sequence);
     }
-    if advisory || PINNING.iter().any(|word| names(word)) {
+    if advisory || PINNING.iter().any(|word| names(word)) || source.names_temporary() {
         return SessionEffect::Pin(Pin::Unknown);
     }
     SessionEffect::Taint("the planner cannot tell what it leaves behind")

@@ -528,7 +528,8 @@ fn unknown_code(why: &'static str, catalog: &Catalog) -> Plan {
 
 fn create(source: &Source<'_>, catalog: &Catalog) -> Plan {
     let plan = ddl(source, catalog, is_transactional(source));
-    let temporary = (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary"));
+    let temporary = (1..4).any(|at| source.is(at, "temp") || source.is(at, "temporary"))
+        || source.names_temporary();
     if let Some(executes) = prepared::create_as(source, temporary) {
         return on_primary(executes);
     }

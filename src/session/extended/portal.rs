@@ -148,11 +148,14 @@ impl Session {
                 };
                 match statement {
                     Statement::Set(set) => {
-                        let done = Done::Set(set.clone(), base.is_some());
-                        self.batch.done.push(done);
+                        let set = set.clone();
+                        self.change_context(&set);
+                        self.batch.done.push(Done::Set(set, base.is_some()));
                     }
                     Statement::Savepoint(savepoint) => {
-                        self.batch.done.push(Done::Savepoint(savepoint.clone()));
+                        let savepoint = savepoint.clone();
+                        self.follow_context(&savepoint);
+                        self.batch.done.push(Done::Savepoint(savepoint));
                     }
                     Statement::Ddl { .. } => self.batch.changed_schema = true,
                     _ => {}
