@@ -229,6 +229,7 @@ impl Session {
 
     /// Tells a server of the open block: everything that ran on all enlisted shards so far.
     async fn open_block(&mut self, index: usize) -> Result<(), Error> {
+        let asks = self.leases.iter().any(|held| held.ask_settings);
         let Self { leases, block, .. } = self;
         let held = &mut leases[index];
         match block.prelude() {
@@ -237,6 +238,9 @@ impl Session {
                 held.lease.send_query(begin, false)
             }
             texts => {
+                // Its SETs are on this connection too, from now on.
+                held.ran_set |= texts.len() > 1;
+                held.ask_settings |= held.ran_set && asks;
                 for text in texts {
                     let text = String::from_utf8_lossy(text);
                     held.lease.run_hidden(&text).await?;

@@ -95,7 +95,8 @@ impl Session {
             Err(error) => return self.refuse(header, error).await,
         };
         let effect = match header.tag {
-            b'Q' => SessionEffect::Pin(Pin::Unknown),
+            // Custom settings are among what may be left, and the server cannot list those.
+            b'Q' => SessionEffect::Pin(Pin::Setting),
             _ => SessionEffect::Taint("function call"),
         };
         self.note_effect(index, &effect);

@@ -212,6 +212,11 @@ impl Session {
             pieces: &pieces,
             params: &params,
         };
+        if effect == SessionEffect::Settings {
+            let given: Vec<_> = params.iter().map(|param| param.value).collect();
+            self.check_settings_named(&statement.sql, &given)?;
+            self.check_settings_named(sql.as_bytes(), &[])?;
+        }
         if let Target::Keys { keys, .. } = &plan.target {
             check_given(keys, params.len())?;
         }

@@ -167,6 +167,11 @@ pub(super) async fn apply_settings(
 /// Statements that turn settings `from` into `to`.
 fn settings_diff(from: &Settings, to: &Settings) -> String {
     let mut sql = String::new();
+    // This text is not the client's: neither its timeouts nor those of the one before cut it short.
+    let is_timeout = |name: &&String| TIMEOUTS.contains(&name.as_str());
+    for name in from.keys().filter(is_timeout) {
+        sql.push_str(&format!("RESET {name};"));
+    }
     // Who one is decides what one may set: that comes off first and on last, the role on top.
     let is_who = |name: &&String| WHO.contains(&name.as_str());
     let whos = from.keys().chain(to.keys()).any(|name| is_who(&name));
@@ -175,16 +180,17 @@ fn settings_diff(from: &Settings, to: &Settings) -> String {
     }
     let gone = from
         .keys()
-        .filter(|name| !is_who(name) && !to.contains_key(*name));
+        .filter(|name| !is_who(name) && !is_timeout(name) && !to.contains_key(*name));
     for name in gone {
         sql.push_str(&format!("RESET {};", written(name)));
     }
-    let new = to
-        .iter()
-        .filter(|(name, statement)| !is_who(name) && from.get(*name) != Some(statement));
+    let new = to.iter().filter(|(name, statement)| {
+        !is_who(name) && !is_timeout(name) && from.get(*name) != Some(statement)
+    });
     for statement in new
         .map(|(_, statement)| statement)
         .chain(WHO.iter().filter_map(|name| to.get(*name)))
+        .chain(TIMEOUTS.iter().filter_map(|name| to.get(*name)))
     {
         sql.push_str(statement);
         sql.push(';');
@@ -194,6 +200,8 @@ fn settings_diff(from: &Settings, to: &Settings) -> String {
 
 /// In the order in which they have to be set.
 const WHO: [&str; 2] = ["session_authorization", "role"];
+
+const TIMEOUTS: [&str; 2] = ["lock_timeout", "statement_timeout"];
 
 impl super::Session {
     /// What a RESET has to be followed by: the client's own startup settings, where it had any.
@@ -309,6 +317,15 @@ mod tests {
             settings_diff(&a, &who),
             "RESET SESSION AUTHORIZATION;RESET ROLE;RESET x;RESET y;\
              SET session_authorization = s;SET role = r;"
+        );
+        let timeout = "SET statement_timeout = 1";
+        let with = |mut settings: Settings| {
+            settings.insert("statement_timeout".into(), timeout.into());
+            settings
+        };
+        assert_eq!(
+            settings_diff(&with(a), &with(b)),
+            "RESET statement_timeout;RESET x;SET z = 1;SET statement_timeout = 1;"
         );
     }
 }

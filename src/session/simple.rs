@@ -170,6 +170,9 @@ impl Session {
         };
         let hints = self.hints.with_leading(values.sql)?;
         let (access, _) = self.decide(plan, values, &hints)?;
+        if plan.effect == SessionEffect::Settings {
+            self.check_settings_named(values.sql, &[])?;
+        }
         self.run_whole(frame, ShardId(0), access, &plan.effect)
             .await
             .map(drop)
@@ -232,8 +235,7 @@ impl Session {
             }
             Statement::Savepoint(savepoint) => {
                 self.check_revivable()?;
-                self.on_all_enlisted(frame).await?;
-                if self.leases.iter().all(|held| held.lease.error.is_none()) {
+                if self.on_all_enlisted(frame).await? {
                     self.note_savepoint(savepoint);
                 }
                 Ok(())
@@ -248,17 +250,13 @@ impl Session {
             }
             Statement::Set(set) => {
                 self.check_set(set)?;
-                match self.base_of(set) {
-                    None => self.on_all_enlisted(frame).await?,
-                    Some(base) => {
-                        let sql = format!("{};{base}", text_of(&frame).trim_end_matches(';'));
-                        Box::pin(self.on_all_quietly(&sql)).await?;
-                        self.note_set(set, true)?;
-                        self.complete(reset_tag(text_of(&frame)));
-                        return Ok(());
-                    }
-                }
-                if self.leases.iter().all(|held| held.lease.error.is_none()) {
+                if let Some(base) = self.base_of(set) {
+                    // On a line of its own: the client's may end in a comment.
+                    let sql = format!("{}\n;{base}", text_of(&frame).trim_end_matches(';'));
+                    Box::pin(self.on_all_quietly(&sql)).await?;
+                    self.note_set(set, true)?;
+                    self.complete(reset_tag(text_of(&frame)));
+                } else if self.on_all_enlisted(frame).await? {
                     self.note_set(set, false)?;
                 }
                 Ok(())
@@ -441,7 +439,9 @@ impl Session {
             // Its own notifications come before ReadyForQuery, so that has to wait.
             let lease = &mut self.leases[decisive].lease;
             lease.settle().await?;
-            lease.run_hidden(text_of(&frame)).await?;
+            if let Err(error) = lease.run_hidden(text_of(&frame)).await {
+                return Err(self.commit_failed(error, &enlisted, decisive).await);
+            }
         } else {
             self.run_on(decisive, frame).await?;
         }
@@ -463,6 +463,26 @@ impl Session {
         Ok(())
     }
 
+    /// The server that decides has answered COMMIT or ROLLBACK with an error: nothing is kept.
+    pub(super) async fn commit_failed(
+        &mut self,
+        error: Error,
+        enlisted: &[usize],
+        decisive: usize,
+    ) -> Error {
+        if let Some(listening) = &mut self.listening {
+            listening.notified = false;
+        }
+        let lease = &self.leases[decisive].lease;
+        if lease.status != Status::Idle || lease.doubt.is_some() {
+            return error.fatal();
+        }
+        self.roll_back_others(enlisted, decisive).await;
+        self.drop_changes();
+        self.block = Block::None;
+        error
+    }
+
     async fn roll_back_others(&mut self, enlisted: &[usize], decisive: usize) {
         for index in enlisted.iter().copied().filter(|i| *i != decisive) {
             let lease = &mut self.leases[index].lease;
@@ -473,15 +493,17 @@ impl Session {
     }
 
     /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
-    pub(super) async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<(), Error> {
+    /// False when it failed, as the client was told.
+    pub(super) async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<bool, Error> {
         let sql = text_of(&frame).to_owned();
         let first = self.first_enlisted().await?;
         self.end_joined(Some(first)).await?;
         self.run_on(first, frame).await?;
         if self.leases[first].lease.error.is_some() {
-            return Ok(());
+            return Ok(false);
         }
-        self.on_others(first, &sql).await
+        self.on_others(first, &sql).await?;
+        Ok(true)
     }
 
     /// As [`Session::on_all_enlisted`], without the client seeing it.

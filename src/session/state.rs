@@ -257,6 +257,15 @@ impl Session {
         known: &[Statement],
         effect: &SessionEffect,
     ) -> Result<(), Error> {
+        // Whether or not it failed: a part before a COMMIT in it counts.
+        for part in known {
+            if let Statement::Set(set) = part
+                && let Some(name) = set.name.as_ref().filter(|name| name.contains('.'))
+                && !self.custom_settings.contains(name)
+            {
+                self.custom_settings.push(name.clone());
+            }
+        }
         let held = &mut self.leases[index];
         let deallocates = known
             .iter()
@@ -273,11 +282,8 @@ impl Session {
         held.ran_set |= known.iter().any(|part| matches!(part, Statement::Set(_)));
         for part in known {
             match part {
-                Statement::Set(set) => {
-                    self.custom_settings.extend(set.name.clone());
-                    if *effect != SessionEffect::Settings {
-                        self.note_set(set, false)?;
-                    }
+                Statement::Set(set) if *effect != SessionEffect::Settings => {
+                    self.note_set(set, false)?;
                 }
                 Statement::Deallocate(None) => {
                     self.batch.forget_statements();

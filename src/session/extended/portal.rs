@@ -286,11 +286,14 @@ impl Session {
             .filter(|i| self.leases[*i].in_block)
             .collect();
         order.sort_by_key(|i| !self.leases[*i].wrote);
-        for (at, index) in order.into_iter().enumerate() {
+        for (at, index) in order.iter().copied().enumerate() {
             let lease = &mut self.leases[index].lease;
             let done = lease.run_hidden(verb).await;
             if at == 0 && self.leases[index].wrote {
-                done?;
+                if let Err(error) = done {
+                    self.batch.done.clear();
+                    return Err(Box::pin(self.commit_failed(error, &order, index)).await);
+                }
             } else if done.is_err() {
                 self.leases[index]
                     .lease
