@@ -606,3 +606,32 @@ fn servers_are_verified_and_shown_a_certificate() {
         }
     }
 }
+
+#[test]
+fn the_wildcards_users_are_at_home_nowhere_else() {
+    sql(cluster(), "CREATE ROLE wild_a LOGIN PASSWORD 'pencil'");
+    let servers = format!(
+        "servers = [\"127.0.0.1:{}\"]",
+        cluster().shards[0].primary.port
+    );
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n\
+             [users.known]\npassword = \"secret\"\n{}\n\
+             [databases.tenants]\n{servers}\ndbname = \"shop\"\n{AS_SUPERUSER}\n\
+             [databases.\"*\"]\n{servers}\nauth_user = \"ringway\"\nauth_password = \"super\"\n\
+             auth_dbname = \"tenants\"\n",
+            database(AS_SUPERUSER)
+        )
+    });
+    let port = ringway.port();
+    let wrong = Err("password authentication failed for user");
+    for (parameters, expected) in [
+        ("user=wild_a password=pencil dbname=postgres", Ok("wild_a")),
+        ("user=wild_a password=pencil", wrong),
+        ("user=wild_a password=pencil dbname=ringway", wrong),
+        ("user=known password=secret", Ok("ringway")),
+    ] {
+        check(port, parameters, expected);
+    }
+}

@@ -108,6 +108,8 @@ fn postgresqls_programs_replicate_through_ringway() {
     let streaming = "SELECT count(*) FROM pg_stat_replication \
                      WHERE application_name = 'walker' AND state = 'streaming'";
     primary.wait_for(streaming, "1", LIMIT).unwrap();
+    // The backup ended a segment, and an idle server writes nothing into the next.
+    primary.exec("INSERT INTO t VALUES (0)").unwrap();
     wait_until(LIMIT, "WAL to arrive", || size(&at("wal")) > 0);
     let statement = psql(&url(&ringway, "replication"), "SELECT 1");
     assert_eq!(statement, "1", "statements go on beside it");

@@ -125,9 +125,8 @@ impl Watch {
             match over(&client, &seen, &timeouts, now) {
                 Some(Over::Session(verdict)) => client.end(verdict),
                 Some(Over::Statement) if !seen.cancelled => {
-                    seen.cancelled = true;
                     let limit = directory.config.general.login_timeout;
-                    cancel_statement(&client, db.tls(), limit);
+                    seen.cancelled = cancel_statement(&client, seen.request, db.tls(), limit);
                 }
                 Some(Over::Statement) | None => {}
             }
@@ -207,9 +206,19 @@ fn over(client: &ClientInfo, seen: &Seen, timeouts: &Timeouts, now: Instant) -> 
 }
 
 /// Cancels on every server that works for the client. Until the requests have arrived, none of
-/// these connections is given to another client.
-fn cancel_statement(client: &ClientInfo, tls: Option<&TlsConnector>, limit: Duration) {
+/// these connections is given to another client. False when there is nothing to cancel: no server
+/// works for it yet, or its `request` has ended.
+fn cancel_statement(
+    client: &ClientInfo,
+    request: Duration,
+    tls: Option<&TlsConnector>,
+    limit: Duration,
+) -> bool {
     let cancelling = client.cancel.cancelling();
+    let is_over = client.last_request() != request || client.state() != ClientState::Active;
+    if is_over || cancelling.0.is_empty() {
+        return false;
+    }
     for server in &cancelling.0 {
         server.activity.timed_out.store(true, Relaxed);
     }
@@ -223,6 +232,7 @@ fn cancel_statement(client: &ClientInfo, tls: Option<&TlsConnector>, limit: Dura
             }
         }
     });
+    true
 }
 
 /// Ends the idle clients of databases that are no longer configured; others learn it when their

@@ -176,6 +176,10 @@ impl Pool {
         if self.connections.add(held).is_ok() {
             self.places.add_permits(1);
         }
+        // PAUSE may have come meanwhile, and not have seen it.
+        if self.state().phase == Phase::Paused {
+            self.reconnect();
+        }
         self.grow();
     }
 
@@ -193,12 +197,13 @@ impl Pool {
 
     /// A connection is gone, or could not be opened.
     pub(super) fn closed(self: &Arc<Self>) {
-        let (paused, total) = {
+        let total = {
             let mut state = self.state();
             state.total -= 1;
-            (state.phase == Phase::Paused, state.total)
+            state.total
         };
-        if paused && total == 0 {
+        // Who waits for that may have begun before a reload took this pool out of use.
+        if total == 0 {
             self.news.notify_waiters();
         }
         if self.waiting() > 0 {

@@ -163,6 +163,8 @@ impl Session {
         activity
             .last_used_us
             .store(since.as_micros() as u64, Relaxed);
+        // A cancel that came too late was another's.
+        activity.timed_out.store(false, Relaxed);
     }
 
     /// A fresh enough replica, if this is a read and there is one. A replica that cannot be

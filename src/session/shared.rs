@@ -95,7 +95,10 @@ impl Wildcard {
 
     /// Forgets databases that have neither clients nor server connections.
     pub fn forget_idle(&self) {
-        let is_used = |db: &Arc<Database>| Arc::strong_count(db) > 1 || db.pools.is_in_use();
+        let is_used = |db: &Arc<Database>| {
+            let ordered = db.pools.is_paused() || db.pools.is_disabled();
+            Arc::strong_count(db) > 1 || db.pools.is_in_use() || ordered
+        };
         self.made().retain(|_, db| is_used(db));
     }
 }
