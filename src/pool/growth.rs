@@ -250,9 +250,9 @@ impl Pool {
         self.weed(usize::MAX, |_| false);
     }
 
-    /// Looks after the connections: closes those that are too old, unused
-    /// for too long, or lost, keeps
-    /// `min_pool_size` of them open, and tries again for those who wait. To be called now and then.
+    /// Looks after the connections: closes those that are too old, unused for too long, or lost,
+    /// keeps `min_pool_size` of them open, and tries again for those who wait. To be called now and
+    /// then.
     ///
     /// `for_all`: every client uses this pool, so connections are kept ready from the start.
     pub fn tend(self: &Arc<Self>, now: Instant, for_all: bool) {
