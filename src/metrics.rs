@@ -179,6 +179,10 @@ pub enum ReadBy {
     MarkUnresolved,
     /// The primary: no replica has replayed the session's own write.
     NotCaughtUp,
+    /// The primary: no replica is known to have what the session saw before.
+    SeenNewer,
+    /// The primary: it takes its share.
+    Share,
     /// The primary: inside a transaction that may write.
     Transaction,
     /// The primary: the client asked for it.
@@ -194,6 +198,8 @@ impl Word for ReadBy {
         Self::NoneEligible,
         Self::MarkUnresolved,
         Self::NotCaughtUp,
+        Self::SeenNewer,
+        Self::Share,
         Self::Transaction,
         Self::Hint,
     ];
@@ -214,6 +220,8 @@ impl ReadBy {
             Self::NoneEligible => ("primary", "none_eligible"),
             Self::MarkUnresolved => ("primary", "mark_unresolved"),
             Self::NotCaughtUp => ("primary", "not_caught_up"),
+            Self::SeenNewer => ("primary", "seen_newer"),
+            Self::Share => ("primary", "share"),
             Self::Transaction => ("primary", "transaction"),
             Self::Hint => ("primary", "hint"),
         }

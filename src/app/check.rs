@@ -189,7 +189,7 @@ fn standing(state: &ReplicaState, is_watched: bool) -> Finding {
         },
         Standing::Primary => Finding::fine(format!("{server} is the primary")),
         Standing::Fresh => Finding::fine(format!("{server} is a replica, {lag}")),
-        Standing::Lagging => Finding {
+        Standing::Lagging | Standing::Returning => Finding {
             kind: Kind::Notice,
             text: format!("{server} is a replica that may not serve reads, {lag}"),
         },

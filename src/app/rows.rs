@@ -320,7 +320,10 @@ impl Look {
                         endpoint: state.endpoint,
                         role: match state.standing {
                             Standing::Primary | Standing::Fenced => "primary",
-                            Standing::Fresh | Standing::Lagging | Standing::Foreign => "replica",
+                            Standing::Fresh
+                            | Standing::Lagging
+                            | Standing::Returning
+                            | Standing::Foreign => "replica",
                             Standing::Down if state.replayed.is_some() => "replica",
                             Standing::Down | Standing::Unknown => "unknown",
                         },

@@ -57,9 +57,11 @@ fn set_servers(db: &Database) {
         let (up, primary) = match state.standing {
             Standing::Unknown | Standing::Down => (0.0, 0.0),
             Standing::Primary => (1.0, 1.0),
-            Standing::Fenced | Standing::Fresh | Standing::Lagging | Standing::Foreign => {
-                (1.0, 0.0)
-            }
+            Standing::Fenced
+            | Standing::Fresh
+            | Standing::Lagging
+            | Standing::Returning
+            | Standing::Foreign => (1.0, 0.0),
         };
         metrics.up.set(up);
         metrics.primary.set(primary);

@@ -1,40 +1,13 @@
-//! Which server answers a read. Pure: a snapshot, a session's mark and a tiebreak in, a server out.
+//! Which server answers a read. Pure: a snapshot, a session's mark, the policy and a tiebreak in, a
+//! server out.
 
-use super::history::bound;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
 use super::lsn::Lsn;
-use super::shard::{EndpointId, ServerView, ShardSnapshot, Standing};
-use crate::net::Instant;
-
-/// How fresh one session needs one shard to be, so that it reads its own writes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mark(State);
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum State {
-    /// The session has not written.
-    #[default]
-    Unset,
-    /// It wrote, and no sample of the primary's position has bounded the write yet.
-    Wrote(Instant),
-    /// A server that has replayed this far shows the write. Kept as a floor for later reads.
-    Bound(Lsn),
-}
-
-impl Mark {
-    /// The session's transaction that may have written ended at `now`, commit and rollback alike.
-    pub fn wrote(&mut self, now: Instant) {
-        self.0 = State::Wrote(now);
-    }
-
-    /// Uses the samples to bound a write that is not bounded yet.
-    fn resolve(&mut self, snapshot: &ShardSnapshot) {
-        if let State::Wrote(at) = self.0
-            && let Some(lsn) = bound(&snapshot.samples, at)
-        {
-            self.0 = State::Bound(lsn);
-        }
-    }
-}
+use super::mark::{Home, Mark};
+use super::shard::{EndpointId, FULL_WEIGHT, ServerView, ShardSnapshot, Standing};
+use crate::config::{Balance, PrimaryReads, ReadSettings};
 
 /// The server chosen for a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +15,10 @@ pub struct Pick {
     pub endpoint: EndpointId,
     pub role: Role,
     pub reason: ReadReason,
+    /// Of a replica.
+    pub home: Option<Home>,
+    /// Another replica's turn has come, if it has what the session saw here.
+    pub may_move: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +30,7 @@ pub enum Role {
 /// Why a read goes where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadReason {
-    /// A replica within `max_lag` that has replayed the session's own writes.
+    /// A replica that is fresh enough.
     FreshReplica,
     /// Reads are not split.
     SplitOff,
@@ -65,6 +42,11 @@ pub enum ReadReason {
     MarkUnresolved,
     /// No eligible replica has replayed the session's own writes.
     NotCaughtUp,
+    /// The session read from a server that does not serve it now, and no other is known to have
+    /// what it saw there.
+    SeenNewer,
+    /// The primary takes its share (`primary_reads = "always"`).
+    Share,
 }
 
 impl ReadReason {
@@ -77,43 +59,208 @@ impl ReadReason {
             Self::NoneEligible => "none_eligible",
             Self::MarkUnresolved => "mark_unresolved",
             Self::NotCaughtUp => "not_caught_up",
+            Self::SeenNewer => "seen_newer",
+            Self::Share => "share",
         }
     }
 
     /// True when a replica may serve the session a moment later.
     pub fn passes_with_time(self) -> bool {
         match self {
-            Self::MarkUnresolved | Self::NotCaughtUp => true,
-            Self::FreshReplica | Self::SplitOff | Self::NoReplica | Self::NoneEligible => false,
+            Self::MarkUnresolved | Self::NotCaughtUp | Self::SeenNewer => true,
+            Self::FreshReplica
+            | Self::SplitOff
+            | Self::NoReplica
+            | Self::NoneEligible
+            | Self::Share => false,
         }
     }
 }
 
-/// Chooses the server for a read: the replicas that are fresh enough take turns by `tiebreak`,
-/// else the primary serves. `None` when there is no primary either.
-pub fn pick_read(snapshot: &ShardSnapshot, mark: &mut Mark, tiebreak: usize) -> Option<Pick> {
-    mark.resolve(snapshot);
-    let floor = match mark.0 {
-        State::Unset => Lsn::default(),
-        State::Bound(lsn) => lsn,
-        State::Wrote(_) => {
-            let reason = without_mark(snapshot).unwrap_or(ReadReason::MarkUnresolved);
-            return primary(snapshot, reason);
-        }
-    };
-    let serves = |server: &ServerView| may_serve(server, floor);
-    let count = snapshot.servers.iter().filter(|s| serves(s)).count();
-    if count == 0 {
-        let reason = without_mark(snapshot).unwrap_or(ReadReason::NotCaughtUp);
-        return primary(snapshot, reason);
+/// What one server is busy with, as its clients count it.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Reads under way.
+    pub reads: AtomicU32,
+    /// How long a read takes, in microseconds: a moving average; 0 before the first.
+    pub latency_us: AtomicU32,
+}
+
+impl Load {
+    /// Takes one read's time into the average, with a weight of an eighth.
+    pub fn took(&self, micros: u32) {
+        let before = self.latency_us.load(Relaxed);
+        let next = match before {
+            0 => micros,
+            _ => before - before / 8 + micros / 8,
+        };
+        // A time lost between two readers does not matter.
+        self.latency_us.store(next.max(1), Relaxed);
     }
-    let mut serving = (0..).zip(&snapshot.servers).filter(|(_, s)| serves(s));
-    let (id, _) = serving.nth(tiebreak % count)?;
-    Some(Pick {
-        endpoint: EndpointId(id),
-        role: Role::Replica,
-        reason: ReadReason::FreshReplica,
-    })
+
+    /// What a choice between two goes by: how long a read would wait and last here.
+    fn cost(&self) -> u64 {
+        let reads = u64::from(self.reads.load(Relaxed)) + 1;
+        u64::from(self.latency_us.load(Relaxed)) * reads
+    }
+}
+
+/// What decides between servers that may all answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiebreak {
+    /// Another number for each read.
+    pub turn: usize,
+    /// The same number for each client address.
+    pub source: u64,
+}
+
+/// Chooses the server for a read: among the replicas that are fresh enough by the policy, else the
+/// primary. `None` when there is none.
+pub fn pick_read(
+    snapshot: &ShardSnapshot,
+    mark: &mut Mark,
+    reads: &ReadSettings,
+    loads: &[Load],
+    tiebreak: Tiebreak,
+) -> Option<Pick> {
+    mark.resolve(&snapshot.samples);
+    let Some(floor) = mark.floor() else {
+        let reason = without_mark(snapshot).unwrap_or(ReadReason::MarkUnresolved);
+        return or_primary(snapshot, reads, reason);
+    };
+    let with_primary = reads.primary == PrimaryReads::Always;
+    let serves = |id: EndpointId, server: &ServerView| {
+        may_serve(server, floor) || (with_primary && snapshot.primary == Some(id))
+    };
+    let choose = || choose(snapshot, serves, reads.balance, loads, tiebreak);
+    if let Some(home) = mark.home()
+        && let Some(server) = snapshot.servers.get(usize::from(home.endpoint.0))
+        && server.incarnation == home.incarnation
+        && may_serve(server, floor)
+    {
+        let other = is_due(home, snapshot, reads.balance) && choose() != Some(home.endpoint);
+        return Some(replica(home, other));
+    }
+    match choose() {
+        None => {
+            let reason = without_mark(snapshot).unwrap_or(ReadReason::NotCaughtUp);
+            or_primary(snapshot, reads, reason)
+        }
+        Some(id) if snapshot.primary == Some(id) => primary(snapshot, ReadReason::Share),
+        // Some replica has all that the session wrote, and might have all that it saw.
+        Some(_) if !mark.is_free() => or_primary(snapshot, reads, ReadReason::SeenNewer),
+        Some(id) => {
+            let home = Home {
+                endpoint: id,
+                incarnation: snapshot.servers[usize::from(id.0)].incarnation,
+                chosen: snapshot.at,
+                generation: snapshot.generation,
+            };
+            Some(replica(home, false))
+        }
+    }
+}
+
+/// How long a session stays with its replica at least.
+const STAY: Duration = Duration::from_secs(1);
+
+/// Whether it is time to choose again, though the session could stay where it is.
+fn is_due(home: Home, snapshot: &ShardSnapshot, balance: Balance) -> bool {
+    let by_load = match balance {
+        Balance::LeastConnections | Balance::Latency => true,
+        Balance::RoundRobin | Balance::Random | Balance::SourceHash => false,
+    };
+    (by_load || home.generation != snapshot.generation)
+        && snapshot.at.saturating_duration_since(home.chosen) >= STAY
+}
+
+/// One of the servers that `serves` lets answer; those of the nearest zone before all others.
+fn choose(
+    snapshot: &ShardSnapshot,
+    serves: impl Fn(EndpointId, &ServerView) -> bool,
+    balance: Balance,
+    loads: &[Load],
+    tiebreak: Tiebreak,
+) -> Option<EndpointId> {
+    let all = || {
+        (0..)
+            .map(EndpointId)
+            .zip(&snapshot.servers)
+            .filter(|(id, server)| serves(*id, server))
+    };
+    let near = all().any(|(_, server)| server.is_near);
+    let serving = || all().filter(|(_, server)| server.is_near || !near);
+    let total: u64 = serving().map(|(_, server)| u64::from(server.weight)).sum();
+    if total == 0 {
+        // Nobody has any weight: whoever is there serves.
+        return all().next().map(|(id, _)| id);
+    }
+    // The server in whose part of the total weight `point` lies.
+    let at = |point: u64| {
+        let mut left = point % total;
+        serving().find_map(|(id, server)| {
+            let weight = u64::from(server.weight);
+            match left < weight {
+                true => Some(id),
+                false => {
+                    left -= weight;
+                    None
+                }
+            }
+        })
+    };
+    let load = |id: EndpointId| loads.get(usize::from(id.0));
+    match balance {
+        Balance::RoundRobin => at(spread(tiebreak.turn, total)),
+        Balance::Random => at(scramble(tiebreak.turn as u64)),
+        Balance::SourceHash => serving()
+            .filter(|(_, server)| server.weight > 0)
+            .max_by_key(|(id, server)| rendezvous(tiebreak.source, *id, server.weight))
+            .map(|(id, _)| id),
+        Balance::LeastConnections => {
+            // By turns among those that are equally busy.
+            let first = at(spread(tiebreak.turn, total));
+            serving()
+                .filter(|(_, server)| server.weight > 0)
+                .min_by_key(|(id, server)| {
+                    let reads = load(*id).map_or(0, |load| load.reads.load(Relaxed));
+                    let share = (u64::from(reads) + 1) * u64::from(FULL_WEIGHT) * 1000;
+                    (share / u64::from(server.weight), Some(*id) != first)
+                })
+                .map(|(id, _)| id)
+        }
+        Balance::Latency => {
+            let random = scramble(tiebreak.turn as u64);
+            let (one, other) = (at(random)?, at(random.rotate_left(32))?);
+            let cost = |id| load(id).map_or(0, Load::cost);
+            Some(if cost(other) < cost(one) { other } else { one })
+        }
+    }
+}
+
+/// The turn's place in `0..total`: however many turns there were, each part of the range has had its
+/// share of them (the multiples of the golden ratio, modulo one).
+fn spread(turn: usize, total: u64) -> u64 {
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    let fraction = (turn as u64).wrapping_mul(GOLDEN);
+    ((u128::from(fraction) * u128::from(total)) >> 64) as u64
+}
+
+/// A number that looks random (SplitMix64's finalizer).
+fn scramble(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Weighted rendezvous hashing: a server that leaves or comes moves its own clients only.
+fn rendezvous(source: u64, id: EndpointId, weight: u32) -> u64 {
+    let hash = scramble(source ^ scramble(u64::from(id.0)));
+    // In (0, 1], so the logarithm is finite.
+    let unit = (((hash >> 11) + 1) as f64) / ((1u64 << 53) as f64);
+    // Larger is better; an order of positive floats is that of their bits.
+    (f64::from(weight) / -unit.ln().min(-f64::MIN_POSITIVE)).to_bits()
 }
 
 fn may_serve(server: &ServerView, floor: Lsn) -> bool {
@@ -132,22 +279,43 @@ fn without_mark(snapshot: &ShardSnapshot) -> Option<ReadReason> {
     (!any).then_some(ReadReason::NoneEligible)
 }
 
+fn replica(home: Home, may_move: bool) -> Pick {
+    Pick {
+        endpoint: home.endpoint,
+        role: Role::Replica,
+        reason: ReadReason::FreshReplica,
+        home: Some(home),
+        may_move,
+    }
+}
+
+/// The primary, unless it shall not serve in the place of replicas that are out.
+fn or_primary(snapshot: &ShardSnapshot, reads: &ReadSettings, reason: ReadReason) -> Option<Pick> {
+    match (reads.primary, reason) {
+        (PrimaryReads::Never, ReadReason::NoneEligible) => None,
+        (PrimaryReads::Never | PrimaryReads::WhenOut | PrimaryReads::Always, _) => {
+            primary(snapshot, reason)
+        }
+    }
+}
+
 /// The primary, if there is one.
 pub fn primary(snapshot: &ShardSnapshot, reason: ReadReason) -> Option<Pick> {
     snapshot.primary.map(|endpoint| Pick {
         endpoint,
         role: Role::Primary,
         reason,
+        home: None,
+        may_move: false,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::history::Sample;
     use super::super::shard::{Observation, Position};
     use super::*;
+    use crate::net::Instant;
 
     fn server(standing: Standing, position: Position) -> ServerView {
         ServerView {
@@ -160,6 +328,9 @@ mod tests {
             }),
             lag: None,
             lag_bytes: None,
+            weight: FULL_WEIGHT,
+            is_near: true,
+            incarnation: 0,
             error: None,
         }
     }
@@ -175,37 +346,138 @@ mod tests {
         let mut servers = vec![server(Standing::Primary, Position::Primary { inserted })];
         servers.extend_from_slice(replicas);
         ShardSnapshot {
+            at: Instant::now(),
+            generation: 0,
             primary: Some(EndpointId(0)),
             servers,
             samples: Vec::new(),
         }
     }
 
-    fn pick(snapshot: &ShardSnapshot, mut mark: Mark, tiebreak: usize) -> (u16, ReadReason) {
-        let pick = pick_read(snapshot, &mut mark, tiebreak).expect("a server");
-        let primary = snapshot.primary == Some(pick.endpoint);
-        assert_eq!(pick.role == Role::Primary, primary);
+    fn reads(balance: Balance, primary: PrimaryReads) -> ReadSettings {
+        ReadSettings {
+            split: true,
+            balance,
+            primary,
+            ..ReadSettings::default()
+        }
+    }
+
+    fn try_pick(
+        snapshot: &ShardSnapshot,
+        mark: &mut Mark,
+        reads: &ReadSettings,
+        turn: usize,
+    ) -> Option<Pick> {
+        let loads: Vec<_> = snapshot.servers.iter().map(|_| Load::default()).collect();
+        let tiebreak = Tiebreak { turn, source: 7 };
+        pick_read(snapshot, mark, reads, &loads, tiebreak)
+    }
+
+    fn pick(snapshot: &ShardSnapshot, mark: &mut Mark, turn: usize) -> (u16, ReadReason) {
+        let reads = reads(Balance::RoundRobin, PrimaryReads::WhenOut);
+        let pick = try_pick(snapshot, mark, &reads, turn).expect("a server");
+        assert_eq!(
+            (pick.role == Role::Primary, pick.home.is_none()),
+            (
+                snapshot.primary == Some(pick.endpoint),
+                pick.role == Role::Primary
+            )
+        );
         (pick.endpoint.0, pick.reason)
     }
 
+    /// How many of 1,000 reads each server gets.
+    fn shares(snapshot: &ShardSnapshot, reads: &ReadSettings) -> Vec<usize> {
+        let mut counts = vec![0; snapshot.servers.len()];
+        for turn in 0..1000 {
+            let pick = try_pick(snapshot, &mut Mark::default(), reads, turn).expect("a server");
+            counts[usize::from(pick.endpoint.0)] += 1;
+        }
+        counts
+    }
+
     #[test]
-    fn fresh_replicas_take_turns() {
-        let snapshot = shard(&[
+    fn shares_are_as_weights() {
+        let mut snapshot = shard(&[
             replica(Standing::Fresh, 10),
             replica(Standing::Lagging, 10),
             replica(Standing::Fresh, 10),
         ]);
-        let turns: Vec<_> = (0..4)
-            .map(|n| pick(&snapshot, Mark::default(), n).0)
-            .collect();
-        assert_eq!(turns, [1, 3, 1, 3]);
-        assert_eq!(pick(&snapshot, Mark::default(), usize::MAX).0, 3);
+        snapshot.servers[3].weight = 3 * FULL_WEIGHT;
+        let near = |count: usize, wanted: usize| count.abs_diff(wanted) < 30;
+        for balance in [
+            Balance::RoundRobin,
+            Balance::Random,
+            Balance::LeastConnections,
+        ] {
+            let counts = shares(&snapshot, &reads(balance, PrimaryReads::WhenOut));
+            assert_eq!((counts[0], counts[2]), (0, 0), "{balance:?}");
+            if balance != Balance::LeastConnections {
+                assert!(near(counts[1], 250), "{balance:?}: {counts:?}");
+            }
+        }
+        let counts = shares(&snapshot, &reads(Balance::RoundRobin, PrimaryReads::Always));
+        assert!(near(counts[0], 200) && near(counts[1], 200), "{counts:?}");
+        snapshot.servers[3].weight = 0;
+        let counts = shares(&snapshot, &reads(Balance::Random, PrimaryReads::WhenOut));
+        assert_eq!(counts, [0, 1000, 0, 0]);
+    }
+
+    #[test]
+    fn equal_replicas_take_turns() {
+        let snapshot = shard(&[replica(Standing::Fresh, 10), replica(Standing::Fresh, 10)]);
+        let counts = shares(
+            &snapshot,
+            &reads(Balance::RoundRobin, PrimaryReads::WhenOut),
+        );
+        assert!(counts[1].abs_diff(counts[2]) <= 2, "{counts:?}");
+    }
+
+    #[test]
+    fn a_source_stays_with_its_server_and_a_near_one_comes_first() {
+        let mut snapshot = shard(&[
+            replica(Standing::Fresh, 10),
+            replica(Standing::Fresh, 10),
+            replica(Standing::Fresh, 10),
+        ]);
+        let by_source = reads(Balance::SourceHash, PrimaryReads::WhenOut);
+        let counts = shares(&snapshot, &by_source);
+        assert_eq!(counts.iter().filter(|count| **count > 0).count(), 1);
+        snapshot.servers[2].is_near = true;
+        snapshot.servers[1].is_near = false;
+        snapshot.servers[3].is_near = false;
+        let by_turn = reads(Balance::RoundRobin, PrimaryReads::WhenOut);
+        assert_eq!(shares(&snapshot, &by_turn), [0, 0, 1000, 0]);
+        snapshot.servers[2].standing = Standing::Down;
+        let counts = shares(&snapshot, &by_turn);
+        assert!(counts[1] > 400 && counts[3] > 400, "{counts:?}");
+    }
+
+    #[test]
+    fn the_less_busy_and_the_quicker_win() {
+        let snapshot = shard(&[replica(Standing::Fresh, 10), replica(Standing::Fresh, 10)]);
+        let loads: Vec<_> = (0..3).map(|_| Load::default()).collect();
+        loads[1].reads.store(3, Relaxed);
+        loads[1].took(100);
+        loads[2].took(200);
+        let won = |balance| {
+            let reads = reads(balance, PrimaryReads::WhenOut);
+            let picks = (0..100).map(|turn| {
+                let tiebreak = Tiebreak { turn, source: 0 };
+                pick_read(&snapshot, &mut Mark::default(), &reads, &loads, tiebreak)
+                    .is_some_and(|pick| pick.endpoint == EndpointId(2))
+            });
+            picks.filter(|won| *won).count()
+        };
+        assert_eq!(won(Balance::LeastConnections), 100);
+        assert!(won(Balance::Latency) > 60, "4 reads of 100 us wait longer");
     }
 
     #[test]
     fn without_a_fresh_replica_the_primary_serves_and_says_why() {
         assert_eq!(
-            pick(&shard(&[]), Mark::default(), 0),
+            pick(&shard(&[]), &mut Mark::default(), 0),
             (0, ReadReason::NoReplica)
         );
         for standing in [
@@ -213,18 +485,21 @@ mod tests {
             Standing::Down,
             Standing::Fenced,
             Standing::Lagging,
+            Standing::Returning,
             Standing::Foreign,
         ] {
             let snapshot = shard(&[replica(standing, 10)]);
             let expected = (0, ReadReason::NoneEligible);
+            let mut mark = Mark::default();
+            assert_eq!(pick(&snapshot, &mut mark, 0), expected, "{standing:?}");
+            mark.wrote(Instant::now());
+            assert_eq!(pick(&snapshot, &mut mark, 0), expected, "{standing:?}");
+            let never = reads(Balance::RoundRobin, PrimaryReads::Never);
             assert_eq!(
-                pick(&snapshot, Mark::default(), 0),
-                expected,
+                try_pick(&snapshot, &mut Mark::default(), &never, 0),
+                None,
                 "{standing:?}"
             );
-            let mut wrote = Mark::default();
-            wrote.wrote(Instant::now());
-            assert_eq!(pick(&snapshot, wrote, 0), expected, "{standing:?}, marked");
         }
     }
 
@@ -233,9 +508,10 @@ mod tests {
         let mut snapshot = shard(&[replica(Standing::Fresh, 10)]);
         snapshot.primary = None;
         snapshot.servers[0].standing = Standing::Down;
-        assert_eq!(pick(&snapshot, Mark::default(), 0).0, 1);
+        assert_eq!(pick(&snapshot, &mut Mark::default(), 0).0, 1);
         snapshot.servers[1].standing = Standing::Lagging;
-        assert_eq!(pick_read(&snapshot, &mut Mark::default(), 0), None);
+        let reads = reads(Balance::RoundRobin, PrimaryReads::WhenOut);
+        assert_eq!(try_pick(&snapshot, &mut Mark::default(), &reads, 0), None);
     }
 
     #[test]
@@ -244,38 +520,71 @@ mod tests {
         let mut snapshot = shard(&[replica(Standing::Fresh, 490), replica(Standing::Fresh, 499)]);
         let mut mark = Mark::default();
         mark.wrote(written);
-
-        // A sample that was under way when the write ended proves nothing.
-        snapshot.samples = vec![Sample {
-            lsn: Lsn::new(400),
-            started: written,
-        }];
-        let reason = pick_read(&snapshot, &mut mark, 0).map(|pick| pick.reason);
-        assert_eq!(reason, Some(ReadReason::MarkUnresolved));
-
+        assert_eq!(
+            pick(&snapshot, &mut mark, 0),
+            (0, ReadReason::MarkUnresolved)
+        );
         snapshot.samples.push(Sample {
             lsn: Lsn::new(500),
             started: written + Duration::from_nanos(1),
         });
-        let reason = pick_read(&snapshot, &mut mark, 0).map(|pick| pick.reason);
-        assert_eq!(reason, Some(ReadReason::NotCaughtUp));
-
-        // Later samples do not raise the floor.
-        snapshot.samples.push(Sample {
-            lsn: Lsn::new(900),
-            started: written + Duration::from_secs(1),
-        });
+        assert_eq!(pick(&snapshot, &mut mark, 0), (0, ReadReason::NotCaughtUp));
         snapshot.servers[2] = replica(Standing::Fresh, 500);
-        for tiebreak in 0..3 {
+        for turn in 0..3 {
             assert_eq!(
-                pick(&snapshot, mark, tiebreak),
+                pick(&snapshot, &mut mark, turn),
                 (2, ReadReason::FreshReplica)
             );
         }
-        // Another session has no such floor.
-        assert_eq!(pick(&snapshot, Mark::default(), 0).0, 1);
+    }
 
-        mark.wrote(written + Duration::from_secs(2));
-        assert_eq!(pick(&snapshot, mark, 0), (0, ReadReason::MarkUnresolved));
+    #[test]
+    fn a_session_stays_where_it_read_until_another_is_known_to_be_as_far() {
+        let start = Instant::now();
+        let mut snapshot = shard(&[replica(Standing::Fresh, 400), replica(Standing::Fresh, 400)]);
+        let reads = reads(Balance::RoundRobin, PrimaryReads::WhenOut);
+        let mut mark = Mark::default();
+        let first = try_pick(&snapshot, &mut mark, &reads, 0).expect("a replica");
+        let home = first.endpoint.0;
+        for turn in 0..10 {
+            mark.read(start, first.home);
+            assert_eq!(
+                pick(&snapshot, &mut mark, turn),
+                (home, ReadReason::FreshReplica)
+            );
+        }
+        let other = 3 - home;
+        snapshot.servers[usize::from(home)].incarnation += 1;
+        assert_eq!(pick(&snapshot, &mut mark, 0), (0, ReadReason::SeenNewer));
+        snapshot.samples.push(Sample {
+            lsn: Lsn::new(500),
+            started: start + Duration::from_nanos(1),
+        });
+        assert_eq!(pick(&snapshot, &mut mark, 0), (0, ReadReason::NotCaughtUp));
+        snapshot.servers[usize::from(other)] = replica(Standing::Fresh, 500);
+        assert_eq!(
+            pick(&snapshot, &mut mark, 0),
+            (other, ReadReason::FreshReplica)
+        );
+    }
+
+    #[test]
+    fn a_session_moves_when_others_came_and_it_has_stayed_a_while() {
+        let mut snapshot = shard(&[replica(Standing::Fresh, 400), replica(Standing::Down, 400)]);
+        let reads = reads(Balance::RoundRobin, PrimaryReads::WhenOut);
+        let mut mark = Mark::default();
+        let first = try_pick(&snapshot, &mut mark, &reads, 0).expect("a replica");
+        mark.read(snapshot.at, first.home);
+        let moves = |snapshot: &ShardSnapshot, mark: &mut Mark| {
+            let picks = (0..10).map(|turn| try_pick(snapshot, mark, &reads, turn));
+            picks.flatten().any(|pick| pick.may_move)
+        };
+        snapshot.servers[2].standing = Standing::Fresh;
+        snapshot.at += STAY;
+        assert!(!moves(&snapshot, &mut mark), "the same generation");
+        snapshot.generation += 1;
+        assert!(moves(&snapshot, &mut mark));
+        snapshot.at -= STAY;
+        assert!(!moves(&snapshot, &mut mark), "too soon");
     }
 }

@@ -11,13 +11,14 @@ pub mod catalog;
 pub mod control;
 pub mod history;
 pub mod lsn;
+pub mod mark;
 mod monitor;
 mod poll;
 pub mod shard;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,18 +26,19 @@ use arc_swap::ArcSwap;
 use planner::{Catalog, ShardId};
 use tokio::sync::{Notify, watch};
 
-pub use balancer::{Mark, Pick, ReadReason, Role};
+pub use balancer::{Load, Pick, ReadReason, Role, Tiebreak};
 pub use catalog::{Finding, FindingKind};
 pub use lsn::Lsn;
+pub use mark::{Home, Mark};
 pub use monitor::MonitorGuard;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 
-use crate::config::{Database, Endpoint, ServerSecret, ServerUser, Shard};
+use crate::config::{Balance, Database, Endpoint, Freshness, ServerSecret, ServerUser, Shard};
 use crate::error::{Error, Fault};
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
 use control::ControlPool;
-use shard::{Observation, ServerView, ShardRecord};
+use shard::{Demands, Observation, ServerView, ShardRecord};
 
 /// What is known of one configured database. Shared over all workers.
 pub struct Cluster {
@@ -44,11 +46,35 @@ pub struct Cluster {
     /// By shard id; at least one.
     shards: Vec<ShardState>,
     catalog: CatalogRoom,
-    /// Turns taken by reads over the replicas.
-    turn: AtomicUsize,
     /// There is somebody to ask the servers with.
     is_watched: bool,
 }
+
+/// A read under way on a replica, for those who choose by load.
+pub struct ReadGuard {
+    cluster: Arc<Cluster>,
+    shard: ShardId,
+    endpoint: EndpointId,
+    started: Instant,
+}
+
+impl ReadGuard {
+    fn load(&self) -> &Load {
+        &self.cluster.shard(self.shard).loads[usize::from(self.endpoint.0)]
+    }
+}
+
+impl Drop for ReadGuard {
+    fn drop(&mut self) {
+        let load = self.load();
+        load.reads.fetch_sub(1, Ordering::Relaxed);
+        load.took(u32::try_from(self.started.elapsed().as_micros()).unwrap_or(u32::MAX));
+    }
+}
+
+/// How long a read waits for a replica that has what its session saw on another server. Without
+/// that, a session that reads without a pause would stay on one server for ever.
+pub const SETTLE: Duration = Duration::from_millis(20);
 
 /// One shard's record, which the monitor writes, and its published snapshot.
 struct ShardState {
@@ -58,6 +84,14 @@ struct ShardState {
     published: watch::Sender<()>,
     /// By endpoint id.
     servers: Vec<ServerAccess>,
+    /// By endpoint id.
+    loads: Vec<Load>,
+    /// Turns taken by reads over the replicas.
+    turn: AtomicUsize,
+    /// When this was made.
+    origin: Instant,
+    /// When the last write of any session ended, in microseconds after `origin`, rounded up; 0: never.
+    last_write: AtomicU64,
 }
 
 struct ServerAccess {
@@ -124,7 +158,6 @@ impl Cluster {
         Self {
             catalog: CatalogRoom::new(database.shards.len()),
             shards,
-            turn: AtomicUsize::new(0),
             is_watched,
             database,
         }
@@ -187,36 +220,87 @@ impl Cluster {
 
     /// Which server should answer a read now: a replica that is fresh enough for `mark`, else the
     /// primary; `None` when there is neither. Waits for nothing.
-    pub fn pick_read(&self, shard: ShardId, mark: &mut Mark) -> Option<Pick> {
-        let snapshot = self.shard(shard).snapshot.load();
-        if !self.database.reads.split {
+    ///
+    /// `source` is the same number for each client address.
+    pub fn pick_read(&self, shard: ShardId, mark: &mut Mark, source: u64) -> Option<Pick> {
+        let state = self.shard(shard);
+        let snapshot = state.snapshot.load();
+        let reads = &self.database.reads;
+        if !reads.split {
             return balancer::primary(&snapshot, ReadReason::SplitOff);
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        balancer::pick_read(&snapshot, mark, turn)
+        if reads.freshness == Freshness::Global
+            && let Some(at) = state.last_write()
+        {
+            mark.wrote_elsewhere(at);
+        }
+        let turn = state.turn.fetch_add(1, Ordering::Relaxed);
+        let tiebreak = Tiebreak { turn, source };
+        balancer::pick_read(&snapshot, mark, reads, &state.loads, tiebreak)
     }
 
-    /// As [`Cluster::pick_read`], but while only the session's own write stands in the way, waits
-    /// up to `max_wait` for a replica to replay it.
+    /// Counts a read on a replica until the guard is dropped; `None` when nobody asks how many there
+    /// are.
+    pub fn count_read(self: &Arc<Self>, shard: ShardId, endpoint: EndpointId) -> Option<ReadGuard> {
+        match self.database.reads.balance {
+            Balance::RoundRobin | Balance::Random | Balance::SourceHash => return None,
+            Balance::LeastConnections | Balance::Latency => {}
+        }
+        let guard = ReadGuard {
+            cluster: Arc::clone(self),
+            shard,
+            endpoint,
+            started: Instant::now(),
+        };
+        guard.load().reads.fetch_add(1, Ordering::Relaxed);
+        Some(guard)
+    }
+
+    /// A transaction that may have written ended at `now`.
+    pub fn wrote(&self, shard: ShardId, now: Instant) {
+        if self.database.reads.freshness == Freshness::Global {
+            let state = self.shard(shard);
+            let since = now.duration_since(state.origin).as_micros() as u64;
+            state.last_write.fetch_max(since + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Goes on from `first`, which [`Cluster::pick_read`] answered: waits for a replica that has what
+    /// the session wrote (`max_wait`), or what it saw ([`SETTLE`], and not often).
     ///
     /// Cancel safety: yes; the mark may be resolved already.
     pub async fn wait_fresh(
         &self,
         shard: ShardId,
         mark: &mut Mark,
-        max_wait: Duration,
+        source: u64,
+        first: Pick,
     ) -> Option<Pick> {
-        let deadline = Instant::now() + max_wait;
+        let start = Instant::now();
+        let saw = |pick: Pick| pick.may_move || pick.reason == ReadReason::SeenNewer;
+        let max_wait = self.database.reads.max_wait;
+        let settle = if saw(first) && mark.waits(start) {
+            SETTLE
+        } else {
+            Duration::ZERO
+        };
         let mut published = self.shard(shard).published.subscribe();
+        let mut pick = first;
         loop {
-            let pick = self.pick_read(shard, mark);
-            if !pick.is_some_and(|pick| pick.reason.passes_with_time()) {
-                return pick;
-            }
+            // Whoever waits, or will, is served by the sample that this asks for.
             self.hasten(shard);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
-                return pick;
+            let limit = match pick.may_move {
+                true => settle,
+                false if saw(pick) => settle.max(max_wait),
+                false => max_wait,
+            };
+            let left = (start + limit).saturating_duration_since(Instant::now());
+            if left.is_zero() || !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
+                return Some(pick);
+            }
+            pick = self.pick_read(shard, mark, source)?;
+            if !pick.may_move && !pick.reason.passes_with_time() {
+                return Some(pick);
             }
         }
     }
@@ -354,16 +438,35 @@ impl ShardState {
         tls: Option<TlsConnector>,
     ) -> Self {
         let reads = &database.reads;
-        let record = ShardRecord::new(shard.endpoints.len(), reads.max_lag, reads.poll_interval);
+        let server = |endpoint| (reads.weight(endpoint), reads.is_near(endpoint));
+        let mut record = ShardRecord::new(Demands {
+            max_lag: (reads.freshness != Freshness::Off).then_some(reads.max_lag),
+            poll_interval: reads.poll_interval,
+            return_after: reads.return_after,
+            slow_start: reads.slow_start,
+            servers: shard.endpoints.iter().map(server).collect(),
+        });
         let access = |endpoint| ServerAccess {
             control: control::pool(database, &shard.dbname, endpoint, user, tls.clone()),
             hasten: Notify::new(),
         };
+        let origin = Instant::now();
         Self {
-            snapshot: ArcSwap::from_pointee(record.snapshot(Instant::now())),
+            snapshot: ArcSwap::from_pointee(record.snapshot(origin)),
+            loads: shard.endpoints.iter().map(|_| Load::default()).collect(),
+            turn: AtomicUsize::new(0),
+            origin,
+            last_write: AtomicU64::new(0),
             record: Mutex::new(record),
             published: watch::Sender::new(()),
             servers: shard.endpoints.iter().map(access).collect(),
+        }
+    }
+
+    fn last_write(&self) -> Option<Instant> {
+        match self.last_write.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(self.origin + Duration::from_micros(micros)),
         }
     }
 
@@ -401,7 +504,11 @@ fn log_change(
     let error = after.error.as_deref().unwrap_or_default();
     let lag_ms = after.lag.map(|lag| lag.as_millis() as u64);
     match after.standing {
-        Standing::Unknown | Standing::Primary | Standing::Fresh | Standing::Lagging => {
+        Standing::Unknown
+        | Standing::Primary
+        | Standing::Fresh
+        | Standing::Lagging
+        | Standing::Returning => {
             tracing::info!(database, shard, %endpoint, from, to, lag_ms, "server changed standing");
         }
         Standing::Down => {

@@ -46,6 +46,8 @@ pub enum Standing {
     Fresh,
     /// A replica behind `max_lag`, or whose lag is not known yet.
     Lagging,
+    /// A replica that was down and has not answered often enough since.
+    Returning,
     /// A replica of another cluster or another timeline than the primary's.
     Foreign,
 }
@@ -60,6 +62,7 @@ impl Standing {
             Self::Fenced => "fenced",
             Self::Fresh => "fresh",
             Self::Lagging => "lagging",
+            Self::Returning => "returning",
             Self::Foreign => "foreign",
         }
     }
@@ -75,9 +78,18 @@ pub struct ServerView {
     pub lag: Option<Duration>,
     /// WAL that a replica has not replayed yet.
     pub lag_bytes: Option<u64>,
+    /// Its share of the reads that it may answer, in thousandths: [`FULL_WEIGHT`] for a weight of 1.
+    pub weight: u32,
+    /// In the zone of this process, or zones do not matter.
+    pub is_near: bool,
+    /// How often it was down.
+    pub incarnation: u32,
     /// Why it is down.
     pub error: Option<String>,
 }
+
+/// What a weight of 1 counts as, so that a slow start has steps below it.
+pub const FULL_WEIGHT: u32 = 1000;
 
 impl ServerView {
     /// How far a replica has replayed.
@@ -90,8 +102,12 @@ impl ServerView {
 }
 
 /// One shard at one moment; immutable.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardSnapshot {
+    /// When this was so.
+    pub at: Instant,
+    /// Another number when other servers serve, or with other weights.
+    pub generation: u32,
     pub primary: Option<EndpointId>,
     /// By endpoint id.
     pub servers: Vec<ServerView>,
@@ -126,6 +142,19 @@ struct Server {
     /// not take over when the primary goes, until it comes back as a replica or on a higher
     /// timeline, or the primary itself becomes a replica.
     fenced: bool,
+    /// Polls that succeeded since it was last down.
+    answered: u32,
+    /// Found behind `max_lag`: it has to come nearer than that to serve again.
+    lagged: bool,
+    /// See [`ServerView::incarnation`].
+    incarnation: u32,
+    /// When it began to serve after it had been down or behind; `None` for one that always did.
+    returned: Option<Instant>,
+    /// It may serve, and it was seen not to, as of the last look.
+    serves: bool,
+    ever_left: bool,
+    weight: u32,
+    is_near: bool,
 }
 
 impl Server {
@@ -151,10 +180,34 @@ impl Server {
         if promoted || !is_primary(&seen) {
             self.fenced = false;
         }
+        self.answered = match self.health {
+            Health::Down { .. } => 1,
+            Health::Unpolled | Health::Up => self.answered.saturating_add(1),
+        };
         self.health = Health::Up;
         self.seen = Some(seen);
     }
 }
+
+/// What the operator wants of the replicas of a shard.
+#[derive(Debug, Clone)]
+pub struct Demands {
+    /// A replica further behind does not serve; `None`: however far.
+    pub max_lag: Option<Duration>,
+    /// Between two observations of one server.
+    pub poll_interval: Duration,
+    /// Good answers in a row that a replica needs after it was down.
+    pub return_after: u32,
+    /// How long a replica that serves again takes to get its whole share.
+    pub slow_start: Duration,
+    /// Weight of each server, and whether it is near.
+    pub servers: Vec<(u32, bool)>,
+}
+
+/// The part of `max_lag` that a replica must come back under, and the share of its weight that one
+/// begins with.
+const RETURN_LAG: f64 = 0.8;
+const SLOW_START: f64 = 0.1;
 
 /// Everything known of one shard; changed by one observation at a time.
 #[derive(Debug)]
@@ -165,28 +218,41 @@ pub struct ShardRecord {
     history_of: Option<EndpointId>,
     primary: Option<EndpointId>,
     lineage: Option<Lineage>,
-    max_lag: Duration,
+    /// The weights of who serves, as last published, and how often that changed.
+    shares: Vec<Option<u32>>,
+    generation: u32,
+    demands: Demands,
     /// See [`History::lag`].
     allowance: Duration,
 }
 
 impl ShardRecord {
-    /// `poll_interval` is the time between two observations of one server.
-    pub fn new(servers: usize, max_lag: Duration, poll_interval: Duration) -> Self {
-        let unpolled = || Server {
+    pub fn new(demands: Demands) -> Self {
+        let unpolled = |(weight, is_near): &(u32, bool)| Server {
             health: Health::Unpolled,
             seen: None,
             fenced: false,
+            // One that was never down is trusted at once.
+            answered: demands.return_after,
+            lagged: false,
+            incarnation: 0,
+            returned: None,
+            serves: false,
+            ever_left: false,
+            weight: weight * FULL_WEIGHT,
+            is_near: *is_near,
         };
         Self {
-            servers: (0..servers).map(|_| unpolled()).collect(),
+            servers: demands.servers.iter().map(unpolled).collect(),
             history: History::default(),
             history_of: None,
             primary: None,
             lineage: None,
-            max_lag,
+            shares: Vec::new(),
+            generation: 0,
             // The newest sample may be one interval old, and the poll under way another one.
-            allowance: poll_interval * 2,
+            allowance: demands.poll_interval * 2,
+            demands,
         }
     }
 
@@ -228,6 +294,9 @@ impl ShardRecord {
         let Some(server) = self.servers.get_mut(usize::from(id.0)) else {
             return;
         };
+        if !matches!(server.health, Health::Down { .. }) {
+            server.incarnation = server.incarnation.wrapping_add(1);
+        }
         server.health = Health::Down { since: now, error };
         self.elect();
     }
@@ -303,30 +372,48 @@ impl ShardRecord {
     }
 
     /// The shard as it is at `now`.
-    pub fn snapshot(&self, now: Instant) -> ShardSnapshot {
+    pub fn snapshot(&mut self, now: Instant) -> ShardSnapshot {
+        let views: Vec<_> = (0..self.servers.len())
+            .map(|at| self.view(at, now))
+            .collect();
+        let shares =
+            |server: &ServerView| (server.standing == Standing::Fresh).then_some(server.weight);
+        let shares: Vec<_> = views.iter().map(shares).collect();
+        if shares != self.shares {
+            self.generation = self.generation.wrapping_add(1);
+            self.shares = shares;
+        }
         ShardSnapshot {
+            at: now,
+            generation: self.generation,
             primary: self.primary,
-            servers: (0..)
-                .map(EndpointId)
-                .zip(&self.servers)
-                .map(|(id, server)| self.view(id, server, now))
-                .collect(),
+            servers: views,
             samples: self.history.recent(PUBLISHED_SAMPLES),
         }
     }
 
-    fn view(&self, id: EndpointId, server: &Server, now: Instant) -> ServerView {
-        let replayed = match server.seen.map(|seen| seen.position) {
+    fn view(&mut self, at: usize, now: Instant) -> ServerView {
+        let id = EndpointId(at as u16);
+        let replayed = match self.servers[at].seen.map(|seen| seen.position) {
             Some(Position::Replica { replayed }) => replayed,
             Some(Position::Primary { .. }) | None => None,
         };
         let lag = replayed.and_then(|lsn| self.history.lag(lsn, now, self.allowance));
         let newest = self.history.newest();
-        let (standing, error) = match &server.health {
+        let (standing, error) = match &self.servers[at].health {
             Health::Unpolled => (Standing::Unknown, None),
             Health::Down { error, .. } => (Standing::Down, Some(error.clone())),
-            Health::Up => (self.standing(id, server.seen.as_ref(), lag), None),
+            Health::Up => (self.standing(id, &self.servers[at], lag), None),
         };
+        let server = &mut self.servers[at];
+        server.lagged = standing == Standing::Lagging;
+        let serves = standing == Standing::Fresh;
+        if serves && !server.serves && self.demands.slow_start > Duration::ZERO {
+            // Who serves from the first look on has no others to take load from.
+            server.returned = server.ever_left.then_some(now);
+        }
+        server.ever_left |= !serves && standing != Standing::Unknown;
+        server.serves = serves;
         ServerView {
             standing,
             seen: server.seen,
@@ -334,29 +421,51 @@ impl ShardRecord {
             lag_bytes: newest
                 .zip(replayed)
                 .map(|(sample, lsn)| sample.lsn.bytes_since(lsn)),
+            weight: slow_start(server, now, self.demands.slow_start),
+            is_near: server.is_near,
+            incarnation: server.incarnation,
             error,
         }
     }
 
-    fn standing(
-        &self,
-        id: EndpointId,
-        seen: Option<&Observation>,
-        lag: Option<Duration>,
-    ) -> Standing {
-        let Some(seen) = seen else {
+    fn standing(&self, id: EndpointId, server: &Server, lag: Option<Duration>) -> Standing {
+        let Some(seen) = server.seen else {
             return Standing::Unknown;
         };
         match seen.position {
             Position::Primary { .. } if self.primary == Some(id) => Standing::Primary,
             Position::Primary { .. } => Standing::Fenced,
             Position::Replica { .. } => match self.lineage {
-                Some(lineage) if !belongs(lineage, seen) => Standing::Foreign,
-                Some(_) | None if lag.is_some_and(|lag| lag <= self.max_lag) => Standing::Fresh,
-                Some(_) | None => Standing::Lagging,
+                Some(lineage) if !belongs(lineage, &seen) => Standing::Foreign,
+                Some(_) | None if !self.is_near_enough(server, lag) => Standing::Lagging,
+                Some(_) | None if server.answered < self.demands.return_after => {
+                    Standing::Returning
+                }
+                Some(_) | None => Standing::Fresh,
             },
         }
     }
+
+    fn is_near_enough(&self, server: &Server, lag: Option<Duration>) -> bool {
+        let Some(max_lag) = self.demands.max_lag else {
+            return true;
+        };
+        let limit = match server.lagged {
+            true => max_lag.mul_f64(RETURN_LAG),
+            false => max_lag,
+        };
+        lag.is_some_and(|lag| lag <= limit)
+    }
+}
+
+/// The weight of a server that began to serve a while ago.
+fn slow_start(server: &Server, now: Instant, whole: Duration) -> u32 {
+    let Some(returned) = server.returned else {
+        return server.weight;
+    };
+    let part = now.saturating_duration_since(returned).as_secs_f64() / whole.as_secs_f64();
+    let part = part.clamp(SLOW_START, 1.0);
+    (f64::from(server.weight) * part) as u32
 }
 
 fn is_primary(seen: &Observation) -> bool {
@@ -409,11 +518,17 @@ mod tests {
     }
 
     fn record() -> ShardRecord {
-        ShardRecord::new(2, ms(1000), INTERVAL)
+        ShardRecord::new(Demands {
+            max_lag: Some(ms(1000)),
+            poll_interval: INTERVAL,
+            return_after: 1,
+            slow_start: ms(1000),
+            servers: vec![(1, true); 2],
+        })
     }
 
     #[track_caller]
-    fn check(record: &ShardRecord, now: Instant, expected: [Standing; 2]) {
+    fn check(record: &mut ShardRecord, now: Instant, expected: [Standing; 2]) {
         let snapshot = record.snapshot(now);
         let standings: Vec<_> = snapshot.servers.iter().map(|s| s.standing).collect();
         assert_eq!(standings, expected);
@@ -424,12 +539,12 @@ mod tests {
     #[test]
     fn a_replica_serves_once_its_lag_is_known_and_small() {
         let (mut record, t) = (record(), Instant::now());
-        check(&record, t, [Standing::Unknown, Standing::Unknown]);
+        check(&mut record, t, [Standing::Unknown, Standing::Unknown]);
         assert!(!record.is_polled());
         record.observe(TWO, replica(t, 1, 100));
-        check(&record, t, [Standing::Unknown, Standing::Lagging]);
+        check(&mut record, t, [Standing::Unknown, Standing::Lagging]);
         record.observe(ONE, primary(t, 1, 100));
-        check(&record, t, [Standing::Primary, Standing::Fresh]);
+        check(&mut record, t, [Standing::Primary, Standing::Fresh]);
         assert!(record.is_polled());
     }
 
@@ -439,16 +554,24 @@ mod tests {
         record.observe(ONE, primary(t, 1, 100));
         record.observe(TWO, replica(t, 1, 100));
         record.observe(ONE, primary(t + ms(900), 1, 200));
-        check(&record, t + ms(1000), [Standing::Primary, Standing::Fresh]);
         check(
-            &record,
+            &mut record,
+            t + ms(1000),
+            [Standing::Primary, Standing::Fresh],
+        );
+        check(
+            &mut record,
             t + ms(1001),
             [Standing::Primary, Standing::Lagging],
         );
         let view = record.snapshot(t + ms(1001)).servers[1].clone();
         assert_eq!((view.lag, view.lag_bytes), (Some(ms(1001)), Some(100)));
         record.observe(TWO, replica(t + ms(1001), 1, 200));
-        check(&record, t + ms(1001), [Standing::Primary, Standing::Fresh]);
+        check(
+            &mut record,
+            t + ms(1001),
+            [Standing::Primary, Standing::Fresh],
+        );
     }
 
     #[test]
@@ -457,8 +580,12 @@ mod tests {
         record.observe(ONE, primary(t, 1, 100));
         record.observe(TWO, replica(t, 1, 100));
         record.fail(ONE, t + ms(10), "gone".to_owned());
-        check(&record, t + ms(1100), [Standing::Down, Standing::Fresh]);
-        check(&record, t + ms(1101), [Standing::Down, Standing::Lagging]);
+        check(&mut record, t + ms(1100), [Standing::Down, Standing::Fresh]);
+        check(
+            &mut record,
+            t + ms(1101),
+            [Standing::Down, Standing::Lagging],
+        );
     }
 
     #[test]
@@ -467,17 +594,17 @@ mod tests {
         record.observe(ONE, primary(t, 1, 100));
         record.observe(TWO, replica(t, 1, 100));
         record.observe(TWO, primary(t + ms(1), 2, 90));
-        check(&record, t, [Standing::Fenced, Standing::Primary]);
+        check(&mut record, t, [Standing::Fenced, Standing::Primary]);
         assert_eq!(
             record.snapshot(t).samples.len(),
             1,
             "another timeline's positions"
         );
         record.fail(TWO, t + ms(2), "gone".to_owned());
-        check(&record, t, [Standing::Fenced, Standing::Down]);
+        check(&mut record, t, [Standing::Fenced, Standing::Down]);
         record.observe(TWO, primary(t + ms(3), 2, 95));
         record.observe(ONE, primary(t + ms(3), 1, 100));
-        check(&record, t, [Standing::Fenced, Standing::Primary]);
+        check(&mut record, t, [Standing::Fenced, Standing::Primary]);
     }
 
     #[test]
@@ -485,11 +612,11 @@ mod tests {
         let (mut record, t) = (record(), Instant::now());
         record.observe(TWO, primary(t, 1, 100));
         record.observe(ONE, primary(t, 1, 100));
-        check(&record, t, [Standing::Fenced, Standing::Primary]);
+        check(&mut record, t, [Standing::Fenced, Standing::Primary]);
         record.fail(TWO, t, "gone".to_owned());
-        check(&record, t, [Standing::Fenced, Standing::Down]);
+        check(&mut record, t, [Standing::Fenced, Standing::Down]);
         record.observe(ONE, primary(t + ms(1), 1, 100));
-        check(&record, t, [Standing::Fenced, Standing::Down]);
+        check(&mut record, t, [Standing::Fenced, Standing::Down]);
     }
 
     #[test]
@@ -503,11 +630,11 @@ mod tests {
         };
         let mut promoted = split();
         promoted.observe(ONE, primary(t + ms(1), 2, 100));
-        check(&promoted, t, [Standing::Primary, Standing::Fenced]);
+        check(&mut promoted, t, [Standing::Primary, Standing::Fenced]);
 
         let mut gave_way = split();
         gave_way.observe(TWO, replica(t + ms(1), 1, 100));
-        check(&gave_way, t, [Standing::Primary, Standing::Lagging]);
+        check(&mut gave_way, t, [Standing::Primary, Standing::Lagging]);
     }
 
     #[test]
@@ -517,7 +644,7 @@ mod tests {
         record.fail(TWO, t, "storage is elsewhere".to_owned());
         record.fail(ONE, t + ms(1), "gone".to_owned());
         record.observe(TWO, primary(t + ms(2), 1, 100));
-        check(&record, t, [Standing::Down, Standing::Primary]);
+        check(&mut record, t, [Standing::Down, Standing::Primary]);
     }
 
     #[test]
@@ -529,7 +656,7 @@ mod tests {
             let mut record = record();
             record.observe(ONE, primary(t, 2, 100));
             record.observe(TWO, foreign);
-            check(&record, t, [Standing::Primary, Standing::Foreign]);
+            check(&mut record, t, [Standing::Primary, Standing::Foreign]);
         }
     }
 
@@ -538,7 +665,7 @@ mod tests {
         let (mut record, t) = (record(), Instant::now());
         record.observe(ONE, primary(t, 1, 100));
         record.observe(TWO, replica(t, 2, 100));
-        check(&record, t, [Standing::Fenced, Standing::Lagging]);
+        check(&mut record, t, [Standing::Fenced, Standing::Lagging]);
     }
 
     #[test]
@@ -550,15 +677,15 @@ mod tests {
         let mut beside = record();
         beside.observe(ONE, primary(t, 3, 100));
         beside.observe(TWO, rebuilt);
-        check(&beside, t, [Standing::Primary, Standing::Fenced]);
+        check(&mut beside, t, [Standing::Primary, Standing::Fenced]);
         beside.fail(ONE, t + ms(1), "gone".to_owned());
-        check(&beside, t, [Standing::Down, Standing::Fenced]);
+        check(&mut beside, t, [Standing::Down, Standing::Fenced]);
 
         let mut after = record();
         after.observe(ONE, primary(t, 3, 100));
         after.fail(ONE, t + ms(1), "gone".to_owned());
         after.observe(TWO, rebuilt);
-        check(&after, t, [Standing::Down, Standing::Primary]);
+        check(&mut after, t, [Standing::Down, Standing::Primary]);
     }
 
     #[test]
@@ -567,10 +694,10 @@ mod tests {
         record.observe(ONE, primary(t, 1, 100));
         record.fail(ONE, t + ms(10), "refused".to_owned());
         record.observe(ONE, primary(t + ms(9), 1, 100));
-        check(&record, t, [Standing::Down, Standing::Unknown]);
+        check(&mut record, t, [Standing::Down, Standing::Unknown]);
         assert!(record.is_down(ONE));
         record.observe(ONE, primary(t + ms(11), 1, 100));
-        check(&record, t, [Standing::Primary, Standing::Unknown]);
+        check(&mut record, t, [Standing::Primary, Standing::Unknown]);
     }
 
     #[test]
@@ -584,6 +711,55 @@ mod tests {
         silent.timeline = None;
         record.observe(ONE, blind(primary(t, 4, 100)));
         record.observe(TWO, silent);
-        check(&record, t, [Standing::Primary, Standing::Fresh]);
+        check(&mut record, t, [Standing::Primary, Standing::Fresh]);
+    }
+
+    #[test]
+    fn a_replica_that_was_down_returns_after_some_answers_and_slowly() {
+        let t = Instant::now();
+        let mut record = ShardRecord::new(Demands {
+            return_after: 2,
+            ..record().demands
+        });
+        let at = |record: &mut ShardRecord, now| {
+            record.observe(ONE, primary(now, 1, 100));
+            record.observe(TWO, replica(now, 1, 100));
+            let view = record.snapshot(now).servers[1].clone();
+            (view.standing, view.weight, view.incarnation)
+        };
+        assert_eq!(at(&mut record, t), (Standing::Fresh, FULL_WEIGHT, 0));
+        record.fail(TWO, t + ms(10), "gone".to_owned());
+        record.snapshot(t + ms(10));
+        assert_eq!(
+            at(&mut record, t + ms(20)),
+            (Standing::Returning, FULL_WEIGHT, 1)
+        );
+        assert_eq!(
+            at(&mut record, t + ms(30)),
+            (Standing::Fresh, FULL_WEIGHT / 10, 1)
+        );
+        assert_eq!(
+            at(&mut record, t + ms(530)),
+            (Standing::Fresh, FULL_WEIGHT / 2, 1)
+        );
+        assert_eq!(
+            at(&mut record, t + ms(1030)),
+            (Standing::Fresh, FULL_WEIGHT, 1)
+        );
+    }
+
+    #[test]
+    fn a_replica_that_lagged_has_to_come_nearer_than_that() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 1, 100));
+        record.observe(ONE, primary(t + ms(1200), 1, 200));
+        let all = |standing| [Standing::Primary, standing];
+        check(&mut record, t + ms(1200), all(Standing::Lagging));
+        record.observe(ONE, primary(t + ms(2000), 1, 300));
+        record.observe(TWO, replica(t + ms(2000), 1, 200));
+        check(&mut record, t + ms(2100), all(Standing::Lagging));
+        check(&mut record, t + ms(2000), all(Standing::Fresh));
+        check(&mut record, t + ms(2100), all(Standing::Fresh));
     }
 }

@@ -8,8 +8,10 @@ use planner::topology::ShardWeight;
 use planner::{ShardId, Topology};
 
 use super::shard::{Observation, Position};
-use super::{Cluster, EndpointId, Lsn, Mark, Pick, ReadReason, Role, Standing};
-use crate::config::{Database, Endpoint, PoolSettings, ReadSettings, ServerUser, Shard, TlsMode};
+use super::{Cluster, EndpointId, Lsn, Mark, Pick, ReadReason, Standing};
+use crate::config::{
+    Database, Endpoint, Freshness, PoolSettings, ReadSettings, ServerUser, Shard, TlsMode,
+};
 use crate::net::Instant;
 
 const SHARD: ShardId = ShardId(0);
@@ -18,7 +20,7 @@ const REPLICA: EndpointId = EndpointId(1);
 /// Ends a test that would wait forever.
 const LONG: Duration = Duration::from_secs(30);
 
-fn database(split: bool) -> Database {
+fn database(split: bool, max_wait: Duration) -> Database {
     let second = Duration::from_secs(1);
     let endpoint = |host: &str| Endpoint {
         host: host.to_owned(),
@@ -43,8 +45,10 @@ fn database(split: bool) -> Database {
         reads: ReadSettings {
             split,
             max_lag: LONG,
-            max_wait: second,
+            max_wait,
             poll_interval: second,
+            return_after: 1,
+            ..ReadSettings::default()
         },
         shards: vec![Shard {
             id: SHARD,
@@ -64,11 +68,19 @@ fn database(split: bool) -> Database {
 }
 
 fn cluster(split: bool) -> Arc<Cluster> {
+    waiting(split, LONG)
+}
+
+fn waiting(split: bool, max_wait: Duration) -> Arc<Cluster> {
+    start(database(split, max_wait))
+}
+
+fn start(database: Database) -> Arc<Cluster> {
     let user = ServerUser {
         name: "monitor".to_owned(),
         secret: crate::config::ServerSecret::None,
     };
-    Arc::new(Cluster::new(Arc::new(database(split)), Some(&user), None))
+    Arc::new(Cluster::new(Arc::new(database), Some(&user), None))
 }
 
 /// Feeds one poll that was started just now.
@@ -90,6 +102,16 @@ fn primary_at(cluster: &Cluster, lsn: u64) {
 fn replica_at(cluster: &Cluster, lsn: u64) {
     let replayed = Some(Lsn::new(lsn));
     observe(cluster, REPLICA, Position::Replica { replayed });
+}
+
+fn pick(cluster: &Cluster, mark: &mut Mark) -> Option<Pick> {
+    cluster.pick_read(SHARD, mark, 0)
+}
+
+async fn wait_fresh(cluster: &Cluster, mark: &mut Mark) -> Option<(EndpointId, ReadReason)> {
+    let first = pick(cluster, mark)?;
+    let pick = cluster.wait_fresh(SHARD, mark, 0, first).await;
+    pick.map(|pick| (pick.endpoint, pick.reason))
 }
 
 #[tokio::test]
@@ -128,25 +150,19 @@ async fn a_session_waits_for_a_replica_to_replay_its_write() {
         tokio::task::yield_now().await;
         replica_at(&cluster, 200);
     };
-    let (pick, ()) = tokio::join!(cluster.wait_fresh(SHARD, &mut mark, LONG), replay);
-    let expected = Pick {
-        endpoint: REPLICA,
-        role: Role::Replica,
-        reason: ReadReason::FreshReplica,
-    };
-    assert_eq!(pick, Some(expected));
+    let (pick, ()) = tokio::join!(wait_fresh(&cluster, &mut mark), replay);
+    assert_eq!(pick, Some((REPLICA, ReadReason::FreshReplica)));
 }
 
 #[tokio::test]
 async fn when_the_wait_is_over_the_primary_serves() {
-    let cluster = cluster(true);
+    let cluster = waiting(true, Duration::ZERO);
     primary_at(&cluster, 100);
     replica_at(&cluster, 100);
     let mut mark = Mark::default();
     mark.wrote(Instant::now());
     primary_at(&cluster, 200);
-    let pick = cluster.wait_fresh(SHARD, &mut mark, Duration::ZERO).await;
-    let pick = pick.map(|pick| (pick.endpoint, pick.reason));
+    let pick = wait_fresh(&cluster, &mut mark).await;
     assert_eq!(pick, Some((PRIMARY, ReadReason::NotCaughtUp)));
 }
 
@@ -156,7 +172,7 @@ async fn a_replica_that_cannot_be_reached_is_out_at_once() {
     primary_at(&cluster, 100);
     replica_at(&cluster, 100);
     let endpoint = |cluster: &Cluster| {
-        let pick = cluster.pick_read(SHARD, &mut Mark::default());
+        let pick = pick(cluster, &mut Mark::default());
         pick.map(|pick| pick.endpoint)
     };
     assert_eq!(endpoint(&cluster), Some(REPLICA));
@@ -174,7 +190,43 @@ async fn reads_stay_on_the_primary_when_they_are_not_split() {
     let cluster = cluster(false);
     primary_at(&cluster, 100);
     replica_at(&cluster, 100);
-    let pick = cluster.pick_read(SHARD, &mut Mark::default());
+    let pick = pick(&cluster, &mut Mark::default());
     let pick = pick.map(|pick| (pick.endpoint, pick.reason));
     assert_eq!(pick, Some((PRIMARY, ReadReason::SplitOff)));
+}
+
+#[tokio::test]
+async fn a_session_that_read_from_the_primary_waits_a_little_for_a_replica() {
+    let cluster = waiting(true, Duration::ZERO);
+    primary_at(&cluster, 100);
+    replica_at(&cluster, 100);
+    let mut mark = Mark::default();
+    mark.read(Instant::now(), None);
+    let seen = pick(&cluster, &mut mark).map(|pick| pick.reason);
+    assert_eq!(seen, Some(ReadReason::SeenNewer));
+    let sampled = async { primary_at(&cluster, 100) };
+    let (found, ()) = tokio::join!(wait_fresh(&cluster, &mut mark), sampled);
+    assert_eq!(found, Some((REPLICA, ReadReason::FreshReplica)));
+    // But not before each read.
+    mark.read(Instant::now(), None);
+    let found = wait_fresh(&cluster, &mut mark).await;
+    assert_eq!(found, Some((PRIMARY, ReadReason::SeenNewer)));
+}
+
+#[tokio::test]
+async fn all_sessions_see_what_one_wrote_where_freshness_is_global() {
+    let mut database = database(true, Duration::ZERO);
+    database.reads.freshness = Freshness::Global;
+    let cluster = start(database);
+    primary_at(&cluster, 100);
+    replica_at(&cluster, 100);
+    let reason = |mark: &mut Mark| pick(&cluster, mark).map(|pick| pick.reason);
+    let mut mark = Mark::default();
+    assert_eq!(reason(&mut mark), Some(ReadReason::FreshReplica));
+    cluster.wrote(SHARD, Instant::now());
+    assert_eq!(reason(&mut mark), Some(ReadReason::MarkUnresolved));
+    // The time of the write is kept to the microsecond, rounded up.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    primary_at(&cluster, 100);
+    assert_eq!(reason(&mut mark), Some(ReadReason::FreshReplica));
 }

@@ -15,7 +15,7 @@ use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
     Shard, StoredSecret, TlsMode, User, WILDCARD,
 };
-use super::{pool, tables};
+use super::{pool, reads, tables};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -47,9 +47,10 @@ pub(super) fn read(
         let what = "databases of the wildcard keep no connections ready";
         section.mistake("min_pool_size", what, "leave it out here");
     }
-    let reads = section
-        .section("reads")
-        .map_or_else(ReadSettings::default, |s| reads(&s));
+    let written = section.section("reads");
+    let reads = written
+        .as_ref()
+        .map_or_else(ReadSettings::default, reads::read);
     let auth_query = auth::query(section, sources, users, names, auth.query.as_ref());
     if name == "*"
         && auth_query
@@ -76,6 +77,10 @@ pub(super) fn read(
         require_monitor(section, &reads, &shards);
     }
     let (shards, weights): (Vec<Shard>, Vec<ShardWeight>) = shards.into_iter().unzip();
+    if let Some(written) = written {
+        let servers: Vec<_> = shards.iter().flat_map(|shard| &shard.endpoints).collect();
+        reads::check_servers(&written, &reads, &servers);
+    }
     if shards.is_empty() {
         return None;
     }
@@ -98,20 +103,6 @@ pub(super) fn read(
         topology: Topology::new(weights, &overrides),
         tables,
     })
-}
-
-fn reads(section: &Section<'_>) -> ReadSettings {
-    let default = ReadSettings::default();
-    ReadSettings {
-        split: section.boolean("split").unwrap_or(default.split),
-        max_lag: section.millis("max_lag_ms").unwrap_or(default.max_lag),
-        max_wait: section
-            .millis_or_zero("max_wait_ms")
-            .unwrap_or(default.max_wait),
-        poll_interval: section
-            .millis("poll_interval_ms")
-            .unwrap_or(default.poll_interval),
-    }
 }
 
 fn credentials(

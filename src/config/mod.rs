@@ -9,6 +9,7 @@ pub mod hba;
 mod listen;
 mod pool;
 mod reader;
+mod reads;
 mod secret;
 mod show;
 mod tables;
@@ -30,6 +31,7 @@ pub use hba::Method;
 pub use listen::{ListenAddress, MAX_PEER_ID};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
 pub use reader::{ConfigErrors, Mistake};
+pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings};
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
 
@@ -195,31 +197,6 @@ impl TlsMode {
             Self::Require => "require",
             Self::VerifyCa => "verify-ca",
             Self::VerifyFull => "verify-full",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReadSettings {
-    /// False sends everything to the primary.
-    pub split: bool,
-    /// A replica further behind serves no reads.
-    pub max_lag: Duration,
-    /// How long a session that wrote waits for a fresh replica before it reads from the primary.
-    pub max_wait: Duration,
-    /// How often replicas and primaries are asked for their position.
-    pub poll_interval: Duration,
-}
-
-impl Default for ReadSettings {
-    /// No split: another session's write may reach a replica later than the primary, and an
-    /// application has to agree to that.
-    fn default() -> Self {
-        Self {
-            split: false,
-            max_lag: Duration::from_secs(1),
-            max_wait: Duration::ZERO,
-            poll_interval: Duration::from_millis(200),
         }
     }
 }

@@ -335,6 +335,20 @@ fn read_settings(now: &ReadSettings, default: &ReadSettings) -> Vec<Entry> {
             now.poll_interval,
             default.poll_interval,
         ),
+        setting(
+            "reads.freshness",
+            now.freshness.name(),
+            default.freshness.name(),
+        ),
+        setting("reads.balance", now.balance.name(), default.balance.name()),
+        setting(
+            "reads.primary_reads",
+            now.primary.name(),
+            default.primary.name(),
+        ),
+        setting("reads.return_after", now.return_after, default.return_after),
+        millis("reads.slow_start_ms", now.slow_start, default.slow_start),
+        setting("reads.zone", now.zone.as_deref().unwrap_or(""), ""),
     ]
 }
 

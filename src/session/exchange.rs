@@ -12,7 +12,7 @@ use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
 use crate::backend::server::{Settings, Status};
-use crate::cluster::{EndpointId, ReadReason, Role};
+use crate::cluster::{EndpointId, Home, Pick, ReadReason};
 use crate::error::{Error, Fault};
 use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
@@ -91,7 +91,11 @@ impl Session {
     /// A connection held already: what this transaction uses, so that it sees its own writes.
     fn held(&self, shard: ShardId, access: Access) -> Option<usize> {
         let here = |held: &&Enlisted| held.shard == shard;
-        let primary = self.leases.iter().filter(here).find(|held| !held.replica);
+        let primary = self
+            .leases
+            .iter()
+            .filter(here)
+            .find(|held| held.home.is_none());
         let found = primary.or_else(|| {
             self.leases
                 .iter()
@@ -106,16 +110,17 @@ impl Session {
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         self.info.set(ClientState::Waiting);
         let split = access == Access::Read && self.splits_reads();
-        let (replica, lease) = match self.take_replica(shard, split).await {
-            Some(taken) => taken,
-            None => self.take_primary(shard).await?,
+        let (home, lease) = match self.take_replica(shard, split).await {
+            Some((home, lease)) => (Some(home), lease),
+            None => (None, self.take_primary(shard).await?),
         };
         self.info.set(ClientState::Active);
         self.note_use(&lease);
         let session_mode = self.is_session_mode().then_some(Pinned::Mode);
         let mut held = Enlisted {
             shard,
-            replica,
+            home,
+            _load: home.and_then(|home| self.db.cluster.count_read(shard, home.endpoint)),
             lease,
             in_block: false,
             wrote: false,
@@ -169,27 +174,21 @@ impl Session {
 
     /// A fresh enough replica, if this is a read and there is one. A replica that cannot be
     /// connected to is taken out of rotation and the next is asked.
-    async fn take_replica(&mut self, shard: ShardId, split: bool) -> Option<(bool, Lease)> {
+    async fn take_replica(&mut self, shard: ShardId, split: bool) -> Option<(Home, Lease)> {
         if !split {
             return None;
         }
         let servers = self.db.config.shards[usize::from(shard.0)].endpoints.len();
         for _ in 0..servers {
-            let max_wait = self.db.config.reads.max_wait;
-            let mark = &mut self.marks[usize::from(shard.0)];
-            let mut pick = self.db.cluster.pick_read(shard, mark)?;
-            if pick.reason.passes_with_time() && !max_wait.is_zero() {
-                // Boxed, as all that is rare: what a session may await is room it takes while idle.
-                pick = Box::pin(self.db.cluster.wait_fresh(shard, mark, max_wait)).await?;
-            }
-            if pick.role == Role::Primary {
+            let pick = self.pick_read(shard).await?;
+            let Some(home) = pick.home else {
                 self.db.metrics.reads.increment(read_by(pick.reason));
                 return None;
-            }
+            };
             match self.checkout(shard, pick.endpoint).await {
                 Ok(lease) => {
                     self.db.metrics.reads.increment(read_by(pick.reason));
-                    return Some((true, lease));
+                    return Some((home, lease));
                 }
                 Err(error) if error.fault == Fault::Server => {
                     self.db
@@ -204,13 +203,24 @@ impl Session {
         None
     }
 
-    async fn take_primary(&mut self, shard: ShardId) -> Result<(bool, Lease), Error> {
+    async fn pick_read(&mut self, shard: ShardId) -> Option<Pick> {
+        let cluster = &self.db.cluster;
+        let mark = &mut self.marks[usize::from(shard.0)];
+        let pick = cluster.pick_read(shard, mark, self.source)?;
+        if !pick.may_move && !pick.reason.passes_with_time() {
+            return Some(pick);
+        }
+        // Boxed, as all that is rare: what a session may await is room it takes while idle.
+        Box::pin(cluster.wait_fresh(shard, mark, self.source, pick)).await
+    }
+
+    async fn take_primary(&mut self, shard: ShardId) -> Result<Lease, Error> {
         let deadline = Instant::now() + self.db.config.pool.checkout_timeout;
         let endpoint = match self.db.cluster.primary(shard) {
             Some(endpoint) => endpoint,
             None => Box::pin(self.db.cluster.primary_or_wait(shard, deadline)).await?,
         };
-        Ok((false, self.checkout(shard, endpoint).await?))
+        self.checkout(shard, endpoint).await
     }
 
     async fn checkout(&mut self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Error> {
@@ -302,10 +312,8 @@ impl Session {
     pub(super) fn remove(&mut self, index: usize) -> Enlisted {
         let held = self.leases.remove(index);
         self.batch.active = None;
-        if held.leaves_mark {
-            // Its write may have happened, whatever became of the answer.
-            self.marks[usize::from(held.shard.0)].wrote(Instant::now());
-        }
+        // Its write may have happened, whatever became of the answer.
+        self.leave_mark(held.shard, held.home, held.leaves_mark, Instant::now());
         held
     }
 
@@ -349,11 +357,13 @@ impl Session {
         if self.leases.iter().any(|held| held.may_release) {
             Box::pin(self.look_for_state()).await;
         }
-        for held in &mut self.leases {
+        for index in 0..self.leases.len() {
+            let held = &mut self.leases[index];
+            let (shard, home) = (held.shard, held.home);
+            let wrote = std::mem::take(&mut held.leaves_mark);
+            self.leave_mark(shard, home, wrote, now);
+            let held = &mut self.leases[index];
             held.wrote = false;
-            if std::mem::take(&mut held.leaves_mark) {
-                self.marks[usize::from(held.shard.0)].wrote(now);
-            }
             held.in_block = false;
             held.ran_set = false;
             // It is told, and says nothing of what comes next.
@@ -361,6 +371,20 @@ impl Session {
         }
         self.batch.forget_portals();
         self.release();
+    }
+
+    /// What this session did on a server until now, later reads must not fall behind.
+    fn leave_mark(&mut self, shard: ShardId, home: Option<Home>, wrote: bool, now: Instant) {
+        if !self.db.config.reads.keeps_marks() {
+            return;
+        }
+        let mark = &mut self.marks[usize::from(shard.0)];
+        if wrote {
+            mark.wrote(now);
+            self.db.cluster.wrote(shard, now);
+        } else {
+            mark.read(now, home);
+        }
     }
 
     pub(super) fn observe_block(&mut self) {
@@ -580,5 +604,7 @@ fn read_by(reason: ReadReason) -> ReadBy {
         ReadReason::NoneEligible => ReadBy::NoneEligible,
         ReadReason::MarkUnresolved => ReadBy::MarkUnresolved,
         ReadReason::NotCaughtUp => ReadBy::NotCaughtUp,
+        ReadReason::SeenNewer => ReadBy::SeenNewer,
+        ReadReason::Share => ReadBy::Share,
     }
 }

@@ -615,7 +615,7 @@ impl Session {
     fn joined_by_query(&self) -> Option<usize> {
         let mut begun = (0..self.leases.len()).filter(|i| self.leases[*i].needs_sync);
         let index = begun.next().filter(|_| begun.next().is_none())?;
-        (!self.leases[index].replica).then_some(index)
+        self.leases[index].home.is_none().then_some(index)
     }
 
     async fn before_query(&mut self) -> Result<(), Error> {

@@ -27,6 +27,7 @@ pub mod startup;
 mod state;
 
 use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
@@ -38,7 +39,7 @@ use planner::plan::Pin;
 use planner::shape::Shape;
 
 use crate::backend::server::{Settings, Status};
-use crate::cluster::{EndpointId, Mark};
+use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters, parse_context};
@@ -87,6 +88,8 @@ pub struct Session {
     leases: Vec<Enlisted>,
     /// By shard.
     marks: Vec<Mark>,
+    /// The same number for each client address, for reads that go by it.
+    source: u64,
     /// The pools this session has used: looking one up by name costs a lock and a hash.
     pools: Vec<(ShardId, EndpointId, Arc<Pool>)>,
     shape: Shape,
@@ -117,7 +120,10 @@ impl Limits {
 /// A server connection this session holds.
 struct Enlisted {
     shard: ShardId,
-    replica: bool,
+    /// The replica that it is; `None` is the primary.
+    home: Option<Home>,
+    /// Counts the read for those who choose by load.
+    _load: Option<ReadGuard>,
     lease: Lease,
     /// It has been told of the open transaction block.
     in_block: bool,
@@ -169,6 +175,7 @@ impl Session {
         let limits = Limits::of(&shared);
         let settings = shared.directory.load().pool_settings(&info.user, &db);
         let shards = db.config.shards.len();
+        let source = source(&info.address);
         Self {
             client: Conn::new(login.stream, login.inbox),
             db,
@@ -188,6 +195,7 @@ impl Session {
             transaction_start: None,
             leases: Vec::new(),
             marks: vec![Mark::default(); shards],
+            source,
             pools: Vec::new(),
             shape: Shape::default(),
             batch: extended::Batch::default(),
@@ -479,4 +487,12 @@ struct Prepared {
     version: u64,
     /// Without a name: the server's statement may serve again, see [`extended::reuse`].
     reusable: bool,
+}
+
+/// Of a client's address without its port: all clients of one machine are the same source.
+fn source(address: &str) -> u64 {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let mut hasher = DefaultHasher::new();
+    host.hash(&mut hasher);
+    hasher.finish()
 }

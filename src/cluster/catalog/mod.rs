@@ -189,7 +189,7 @@ fn source(cluster: &Cluster, shard: ShardId) -> Option<EndpointId> {
     snapshot.primary.or_else(|| {
         servers
             .find(|(_, server)| match server.standing {
-                Standing::Fresh | Standing::Lagging => true,
+                Standing::Fresh | Standing::Lagging | Standing::Returning => true,
                 Standing::Unknown
                 | Standing::Down
                 | Standing::Primary

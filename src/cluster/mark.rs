@@ -1,0 +1,185 @@
+//! How fresh one session's reads of one shard have to be. Pure: times and samples are arguments.
+//!
+//! Two promises: a session reads its own writes, and it never sees an older state than it has seen.
+//! What it wrote, and what it saw, was in the primary's log before the exchange ended. So the first
+//! sample of the primary's position that was started later bounds both, and a replica that has
+//! replayed that far may answer. Until then the server that answered the last read may go on: its
+//! own state does not go back while it runs.
+
+use std::time::Duration;
+
+use super::history::{Sample, bound};
+use super::lsn::Lsn;
+use super::shard::EndpointId;
+use crate::net::Instant;
+
+/// What a session has written to a shard, and seen of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// What is known: a replica must have replayed this far.
+    floor: Lsn,
+    /// The end of the last write that `floor` covers.
+    covered: Option<Instant>,
+    /// The end of the last write that no sample has bounded.
+    wrote: Option<Instant>,
+    /// The last read that no sample has bounded.
+    read: Option<Seen>,
+    /// When it last waited for nothing but what it saw.
+    waited: Option<Instant>,
+}
+
+/// A read that ended at `at`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    at: Instant,
+    /// The replica that answered; `None` is the primary.
+    home: Option<Home>,
+}
+
+/// The replica that a session reads from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Home {
+    pub endpoint: EndpointId,
+    /// Of the server: a crash may take it back in time.
+    pub incarnation: u32,
+    /// When it was chosen, and among which servers ([`super::ShardSnapshot::generation`]).
+    pub chosen: Instant,
+    pub generation: u32,
+}
+
+/// Between two waits of one session for nothing but what it saw.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Mark {
+    /// The session's transaction that may have written ended at `now`, commit and rollback alike.
+    pub fn wrote(&mut self, now: Instant) {
+        self.wrote = Some(now);
+        // It was on the primary, and came after what was read before.
+        self.read = None;
+    }
+
+    /// Another session's transaction that this one must see ended at `at`.
+    pub fn wrote_elsewhere(&mut self, at: Instant) {
+        if self.covered.max(self.wrote) < Some(at) {
+            self.wrote = Some(at);
+        }
+    }
+
+    /// A read that `home` answered, or the primary, ended at `now`.
+    pub fn read(&mut self, now: Instant, home: Option<Home>) {
+        self.read = Some(Seen { at: now, home });
+    }
+
+    /// What is at `lsn` must be seen.
+    pub fn at_least(&mut self, lsn: Lsn) {
+        self.floor = self.floor.max(lsn);
+    }
+
+    /// The least position that shows all that was written and seen; `None` while it is not known.
+    pub fn position(&self) -> Option<Lsn> {
+        (self.wrote.is_none() && self.read.is_none()).then_some(self.floor)
+    }
+
+    /// Uses the samples to bound what is not bounded yet.
+    pub fn resolve(&mut self, samples: &[Sample]) {
+        if let Some(at) = self.wrote
+            && let Some(lsn) = bound(samples, at)
+        {
+            self.floor = self.floor.max(lsn);
+            self.covered = Some(at);
+            self.wrote = None;
+        }
+        if let Some(seen) = self.read
+            && let Some(lsn) = bound(samples, seen.at)
+        {
+            self.floor = self.floor.max(lsn);
+            self.read = None;
+        }
+    }
+
+    /// Whether it may wait now for nothing but what it saw; if so, it will not soon again.
+    pub fn waits(&mut self, now: Instant) -> bool {
+        let patient = |waited: Instant| now.saturating_duration_since(waited) >= PATIENCE;
+        let waits = self.waited.is_none_or(patient);
+        if waits {
+            self.waited = Some(now);
+        }
+        waits
+    }
+
+    /// What a replica must have replayed to show all writes; `None` while that is not known.
+    pub(super) fn floor(&self) -> Option<Lsn> {
+        self.wrote.is_none().then_some(self.floor)
+    }
+
+    /// Whether any server that has replayed [`Mark::floor`] may answer, or only [`Mark::home`].
+    pub(super) fn is_free(&self) -> bool {
+        self.read.is_none()
+    }
+
+    /// The replica that answered the last read.
+    pub(super) fn home(&self) -> Option<Home> {
+        self.read.and_then(|seen| seen.home)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(started: Instant, lsn: u64) -> Sample {
+        Sample {
+            lsn: Lsn::new(lsn),
+            started,
+        }
+    }
+
+    #[test]
+    fn a_write_is_bounded_by_the_first_sample_started_after_it() {
+        let t = Instant::now();
+        let ms = |count| t + Duration::from_millis(count);
+        let mut mark = Mark::default();
+        assert_eq!(mark.floor(), Some(Lsn::default()));
+        mark.wrote(ms(1));
+        assert_eq!(mark.floor(), None);
+        mark.resolve(&[sample(ms(0), 400), sample(ms(1), 450)]);
+        assert_eq!(mark.floor(), None, "it was under way when the write ended");
+        mark.resolve(&[sample(ms(2), 500), sample(ms(3), 900)]);
+        assert_eq!(mark.floor(), Some(Lsn::new(500)));
+        mark.wrote_elsewhere(ms(1));
+        assert_eq!(mark.floor(), Some(Lsn::new(500)), "covered");
+        mark.wrote_elsewhere(ms(4));
+        assert_eq!(mark.floor(), None);
+    }
+
+    #[test]
+    fn a_read_ties_the_session_to_its_server_until_it_is_bounded() {
+        let t = Instant::now();
+        let later = t + Duration::from_millis(1);
+        let home = Some(Home {
+            endpoint: EndpointId(1),
+            incarnation: 7,
+            chosen: t,
+            generation: 3,
+        });
+        let mut mark = Mark::default();
+        mark.read(t, home);
+        assert_eq!((mark.is_free(), mark.home()), (false, home));
+        assert_eq!(mark.floor(), Some(Lsn::default()), "it wrote nothing");
+        mark.resolve(&[sample(later, 500)]);
+        assert_eq!((mark.is_free(), mark.home()), (true, None));
+        assert_eq!(mark.position(), Some(Lsn::new(500)));
+        mark.read(later, home);
+        mark.wrote(later);
+        assert_eq!(mark.home(), None, "the replica has not the write");
+        assert_eq!(mark.position(), None);
+    }
+
+    #[test]
+    fn a_token_raises_the_floor() {
+        let mut mark = Mark::default();
+        mark.at_least(Lsn::new(70));
+        mark.at_least(Lsn::new(60));
+        assert_eq!(mark.floor(), Some(Lsn::new(70)));
+    }
+}
