@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use crate::admin::Shutdown;
 use crate::config::{self, Config, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
-use crate::executor::database::Database;
+use crate::executor::database::{Database, StatementIds};
 use crate::metrics::Metrics;
 use crate::net::{self, Instant};
 use crate::pool::cap::Ledger;
@@ -248,7 +248,8 @@ fn build(
 ) -> Result<Directory, Error> {
     let tls = config.tls.as_ref().map(startup::tls_acceptor).transpose()?;
     let ledger = old.map_or_else(Arc::default, |old| Arc::clone(&old.ledger));
-    let start = starter(&config, metrics, &ledger);
+    let ids = old.map_or_else(Arc::default, |old| Arc::clone(&old.statement_ids));
+    let start = starter(&config, metrics, &ledger, &ids);
     let old_database = |name: &str| old.and_then(|old| old.database(name));
     let mut databases = HashMap::new();
     for (name, database) in &config.databases {
@@ -275,6 +276,7 @@ fn build(
         databases,
         wildcard,
         ledger,
+        statement_ids: ids,
     })
 }
 
@@ -282,8 +284,13 @@ type Start = dyn Fn(Arc<config::Database>) -> Result<Arc<Database>, Error> + Sen
 
 /// How a database is started under this configuration, from whichever thread: its servers are
 /// watched on the current runtime.
-fn starter(config: &Config, metrics: &Arc<Metrics>, ledger: &Arc<Ledger>) -> Arc<Start> {
-    let (metrics, ledger) = (Arc::clone(metrics), Arc::clone(ledger));
+fn starter(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    ledger: &Arc<Ledger>,
+    ids: &Arc<StatementIds>,
+) -> Arc<Start> {
+    let (metrics, ledger, ids) = (Arc::clone(metrics), Arc::clone(ledger), Arc::clone(ids));
     let fallback = fallback_user(config);
     let plan_cache_bytes = config.general.plan_cache_bytes;
     let control = tokio::runtime::Handle::current();
@@ -295,6 +302,7 @@ fn starter(config: &Config, metrics: &Arc<Metrics>, ledger: &Arc<Ledger>) -> Arc
             plan_cache_bytes,
             &metrics,
             &ledger,
+            &ids,
         )
         .map(Arc::new)
     })

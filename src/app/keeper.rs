@@ -74,8 +74,7 @@ fn warm(db: &Database) {
     };
     for (shard, endpoint) in db.servers() {
         if db.config.reads.split || db.cluster.primary(shard) == Some(endpoint) {
-            // What keeps a pool from being made is told to the first client.
-            let _ = db.pool(shard, endpoint, user);
+            drop(db.pool(shard, endpoint, user));
         }
     }
 }

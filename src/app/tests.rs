@@ -139,7 +139,7 @@ async fn a_new_password_gets_a_new_pool() {
         secret: config::ServerSecret::Password(config::Secret(password.into())),
     };
     let (shard, server) = db.servers().next().unwrap();
-    let pool = |password| db.pool(shard, server, &user(password)).unwrap();
+    let pool = |password| db.pool(shard, server, &user(password));
     let old = pool("old");
     assert!(Arc::ptr_eq(&old, &pool("old")));
     assert!(!Arc::ptr_eq(&old, &pool("new")));

@@ -160,7 +160,7 @@ impl Pool {
             let most = state.settings.size + state.settings.reserve_size;
             let retired = state.phase == Phase::Retired;
             identity.activity.close_needed.store(retired, Relaxed);
-            state.phase != Phase::Paused && state.total <= most
+            state.phase.lends() && state.total <= most
         };
         if !is_welcome {
             return;
@@ -177,7 +177,7 @@ impl Pool {
             self.places.add_permits(1);
         }
         // PAUSE may have come meanwhile, and not have seen it.
-        if self.state().phase == Phase::Paused {
+        if !self.state().phase.lends() {
             self.reconnect();
         }
         self.grow();
@@ -339,24 +339,35 @@ impl Pool {
 
     /// Lends nothing from now on, and closes every connection as soon as nobody uses it.
     pub fn pause(&self) {
-        self.enter(Phase::Paused);
+        self.enter(|phase| match phase {
+            Phase::Open | Phase::Paused => Phase::Paused,
+            Phase::Retired | Phase::Gone => Phase::Gone,
+        });
         self.reconnect();
     }
 
     pub fn resume(self: &Arc<Self>) {
-        self.enter(Phase::Open);
-        self.news.notify_waiters();
+        self.enter(|phase| match phase {
+            Phase::Open | Phase::Paused => Phase::Open,
+            Phase::Retired | Phase::Gone => phase,
+        });
         self.grow();
     }
 
     /// Its sessions end or go elsewhere: what is idle is closed, and what comes back.
     pub fn retire(&self) {
-        self.enter(Phase::Retired);
+        self.enter(|phase| match phase {
+            Phase::Open | Phase::Retired => Phase::Retired,
+            Phase::Paused | Phase::Gone => Phase::Gone,
+        });
         self.reconnect();
     }
 
-    fn enter(&self, phase: Phase) {
-        self.state().phase = phase;
+    fn enter(&self, next: impl Fn(Phase) -> Phase) {
+        {
+            let mut state = self.state();
+            state.phase = next(state.phase);
+        }
         self.news.notify_waiters();
     }
 
@@ -390,9 +401,18 @@ impl Pool {
     }
 }
 
+impl Phase {
+    fn lends(self) -> bool {
+        match self {
+            Self::Open | Self::Retired => true,
+            Self::Paused | Self::Gone => false,
+        }
+    }
+}
+
 impl State {
     fn may_open(&self) -> bool {
-        self.phase != Phase::Paused && self.opening < LOGINS_AT_ONCE && self.may_log_in()
+        self.phase.lends() && self.opening < LOGINS_AT_ONCE && self.may_log_in()
     }
 
     /// A server that let nobody in is not asked again at once.

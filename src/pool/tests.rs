@@ -108,8 +108,10 @@ fn sized(size: u32) -> PoolSettings {
 }
 
 async fn lease(pool: &Arc<Pool>) -> Lease {
-    let lease = timeout(LIMIT, pool.checkout()).await.expect("in time");
-    lease.unwrap_or_else(|error| panic!("{error}"))
+    let lease = timeout(LIMIT, pool.checkout(Amid::Nothing))
+        .await
+        .expect("in time");
+    lease.unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 /// Looks until it is so.
@@ -131,7 +133,10 @@ async fn queue(pool: &Arc<Pool>, count: usize) -> UnboundedReceiver<(usize, Leas
         let asked_here = Arc::clone(&asked);
         tokio::spawn(async move {
             asked_here.fetch_add(1, Relaxed);
-            let lease = waiter.checkout().await.unwrap_or_else(|e| panic!("{e}"));
+            let lease = waiter
+                .checkout(Amid::Nothing)
+                .await
+                .unwrap_or_else(|e| panic!("{e:?}"));
             let _ = sender.send((turn, lease));
         });
         until("the waiter to ask", || asked.load(Relaxed) > turn).await;
@@ -225,7 +230,11 @@ async fn a_busy_pool_does_not_keep_another_of_its_cap_out_for_long() {
         let (busy, running) = (Arc::clone(&busy), Arc::clone(&running));
         users.push(tokio::spawn(async move {
             while running.load(Relaxed) {
-                drop(busy.checkout().await.unwrap_or_else(|e| panic!("{e}")));
+                drop(
+                    busy.checkout(Amid::Nothing)
+                        .await
+                        .unwrap_or_else(|e| panic!("{e:?}")),
+                );
                 tokio::task::yield_now().await;
             }
         }));
@@ -250,19 +259,22 @@ async fn a_failed_login_is_told_at_once_and_not_tried_again_at_once() {
     let waiters: Vec<_> = (0..4)
         .map(|_| {
             let pool = Arc::clone(&pool);
-            tokio::spawn(async move { pool.checkout().await.map(drop) })
+            tokio::spawn(async move { pool.checkout(Amid::Nothing).await.map(drop) })
         })
         .collect();
     for waiter in waiters {
         let error = timeout(LIMIT, waiter).await.expect("in time").unwrap();
-        assert_eq!(error.err().unwrap().message, "too many now");
+        assert_eq!(Error::from(error.err().unwrap()).message, "too many now");
     }
     fake.refusing.store(false, Relaxed);
     let start = Instant::now();
-    assert!(pool.checkout().await.is_err(), "the server is left alone");
+    assert!(
+        pool.checkout(Amid::Nothing).await.is_err(),
+        "the server is left alone"
+    );
     assert!(start.elapsed() < Duration::from_millis(300));
     let again = async {
-        while pool.checkout().await.is_err() {
+        while pool.checkout(Amid::Nothing).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
@@ -372,4 +384,35 @@ async fn a_reconnect_spares_who_is_served() {
     drop(used);
     assert_eq!((pool.usage(), pool.closing()), ((0, 0, 0), 0));
     assert_ne!(lease(&pool).await.identity.id, id);
+}
+
+#[tokio::test]
+async fn a_retired_pool_serves_transactions_unless_it_was_paused() {
+    let fake = Fake::start(1_000).await;
+    for paused in [false, true] {
+        let pool = fake.uncapped(sized(1));
+        let held = lease(&pool).await;
+        let ask = |amid| {
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { timeout(LIMIT, pool.checkout(amid)).await.expect("in time") })
+        };
+        let (new, amid) = (ask(Amid::Nothing), ask(Amid::Transaction));
+        until("both to wait", || pool.waiting() == 2).await;
+        if paused {
+            pool.pause();
+        }
+        pool.retire();
+        assert!(matches!(new.await.unwrap(), Err(Denied::Gone)));
+        drop(held);
+        match (amid.await.unwrap(), paused) {
+            (Ok(_), false) | (Err(Denied::Gone), true) => {}
+            (Ok(_) | Err(_), _) => panic!("paused: {paused}"),
+        }
+        pool.resume();
+        assert!(matches!(
+            pool.checkout(Amid::Nothing).await,
+            Err(Denied::Gone)
+        ));
+        until("all to be closed", || pool.usage() == (0, 0, 0)).await;
+    }
 }

@@ -16,7 +16,7 @@ use super::auth::Authenticators;
 use crate::backend::server::Identity;
 use crate::config::{Config, PoolSettings, ServerSecret, Timeouts, UserLimits};
 use crate::error::{Error, Fault};
-use crate::executor::database::Database;
+use crate::executor::database::{Database, StatementIds};
 use crate::metrics::Metrics;
 use crate::net::{Instant, TlsAcceptor};
 use crate::pool::cap::Ledger;
@@ -71,6 +71,7 @@ pub struct Directory {
     pub wildcard: Option<Wildcard>,
     /// The same for all configurations of a process.
     pub ledger: Arc<Ledger>,
+    pub statement_ids: Arc<StatementIds>,
 }
 
 /// Starts the database of a name, which is not in the configuration.
