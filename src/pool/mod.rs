@@ -84,6 +84,8 @@ pub struct Pool {
     places: Semaphore,
     /// Sessions waiting for a place now.
     waiting: AtomicUsize,
+    /// Of these, those who have waited for so long that the reserve is for them.
+    overdue: AtomicUsize,
     connections: bb8::Pool<Manager>,
     state: Mutex<State>,
     /// For those who wait: a login failed, or the pool was paused or resumed; and for those who
@@ -248,6 +250,7 @@ impl Pool {
             server,
             places: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
+            overdue: AtomicUsize::new(0),
             connections,
             state: Mutex::new(State {
                 settings,
@@ -310,11 +313,12 @@ impl Pool {
         let asked = start;
         self.used.store(true, Relaxed);
         let _waiting = Waiting::new(&self.waiting);
+        let mut overdue = None;
         let mut place = pin!(self.places.acquire());
         loop {
             let mut news = pin!(self.news.notified());
             news.as_mut().enable();
-            let until = match self.wait_until(start, amid) {
+            let until = match self.wait_until(start, amid, &mut overdue) {
                 Wait::Over(denied) => return Err(denied),
                 Wait::Until(until) => Some(until),
                 // Time stands still in a pause.
@@ -343,7 +347,12 @@ impl Pool {
     }
 
     /// Has connections opened for one who has waited since `start`, and tells until when to wait.
-    fn wait_until(&self, start: Instant, amid: Amid) -> Wait {
+    fn wait_until<'p>(
+        &'p self,
+        start: Instant,
+        amid: Amid,
+        overdue: &mut Option<Waiting<'p>>,
+    ) -> Wait {
         let (settings, waited) = {
             let state = self.state();
             match (state.phase, amid) {
@@ -355,11 +364,14 @@ impl Pool {
             }
             (state.settings.clone(), start.elapsed())
         };
-        let overdue = settings.reserve_size > 0 && waited >= settings.reserve_timeout;
-        if let Some(error) = self.open_for_waiting(overdue) {
+        if settings.reserve_size > 0 && waited >= settings.reserve_timeout {
+            overdue.get_or_insert_with(|| Waiting::new(&self.overdue));
+        }
+        self.grow();
+        if let Some(error) = self.hopeless() {
             return Wait::Over(Denied::Error(error));
         }
-        Wait::Until(match settings.reserve_size > 0 && !overdue {
+        Wait::Until(match settings.reserve_size > 0 && overdue.is_none() {
             true => start + settings.reserve_timeout.min(settings.checkout_timeout),
             false => start + settings.checkout_timeout,
         })

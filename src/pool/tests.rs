@@ -23,6 +23,7 @@ struct Fake {
     port: u16,
     /// Logins that may go on.
     admitted: Semaphore,
+    logins: AtomicU32,
     /// Logins that have begun and wait.
     knocking: AtomicU32,
     most_knocking: AtomicU32,
@@ -37,6 +38,7 @@ impl Fake {
         let fake = Arc::new(Self {
             port: listener.local_addr().unwrap().port(),
             admitted: Semaphore::new(admitted),
+            logins: AtomicU32::new(0),
             knocking: AtomicU32::new(0),
             most_knocking: AtomicU32::new(0),
             open: AtomicU32::new(0),
@@ -55,6 +57,7 @@ impl Fake {
         let length = stream.read_u32().await.unwrap();
         let mut startup = vec![0; length as usize - 4];
         stream.read_exact(&mut startup).await.unwrap();
+        self.logins.fetch_add(1, Relaxed);
         let knocking = self.knocking.fetch_add(1, Relaxed) + 1;
         self.most_knocking.fetch_max(knocking, Relaxed);
         self.admitted.acquire().await.unwrap().forget();
@@ -189,6 +192,56 @@ async fn the_reserve_is_for_who_has_waited_long_enough_and_in_order() {
     drop(first);
     assert_eq!(served.recv().await.unwrap().0, 2);
     assert_eq!(fake.open.load(Relaxed), 2);
+}
+
+#[tokio::test]
+async fn who_is_due_for_the_reserve_gets_it_when_a_full_cap_has_room_again() {
+    let fake = Fake::start(1_000).await;
+    let cap = Cap::new(2);
+    let pool = |settings| fake.pool("u", settings, [Cap::new(0), Arc::clone(&cap)]);
+    let (pool, other) = (
+        pool(PoolSettings {
+            reserve_size: 1,
+            reserve_timeout: SHORT,
+            ..sized(1)
+        }),
+        pool(sized(1)),
+    );
+    let (_held, others) = (lease(&pool).await, lease(&other).await);
+    let mut served = queue(&pool, 1).await;
+    until("the pool to stand in line", || cap.is_waited_for()).await;
+    drop(others);
+    let reserve = timeout(LIMIT, served.recv()).await.expect("in time");
+    assert_eq!((reserve.unwrap().0, pool.usage().0), (0, 2));
+}
+
+#[tokio::test]
+async fn room_in_a_cap_goes_to_the_first_who_can_use_it() {
+    let fake = Fake::start(1_000).await;
+    let cap = Cap::new(1);
+    let pool = || fake.pool("u", sized(1), [Cap::new(0), Arc::clone(&cap)]);
+    let (busy, paused, other) = (pool(), pool(), pool());
+    let held = lease(&busy).await;
+    let _waits = queue(&paused, 1).await;
+    until("the first to stand in line", || cap.is_waited_for()).await;
+    let mut served = queue(&other, 1).await;
+    until("the second to wait", || other.waiting() == 1).await;
+    paused.pause();
+    drop(held);
+    let lease = timeout(LIMIT, served.recv()).await.expect("in time");
+    assert_eq!(lease.unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn a_dead_server_is_asked_once_for_all_who_wait() {
+    let fake = Fake::start(1_000).await;
+    fake.refusing.store(true, Relaxed);
+    let pool = fake.uncapped(sized(4));
+    let error = timeout(LIMIT, pool.checkout(Amid::Nothing))
+        .await
+        .expect("in time");
+    assert_eq!(Error::from(error.err().unwrap()).message, "too many now");
+    assert_eq!(fake.logins.load(Relaxed), 1);
 }
 
 #[tokio::test]
