@@ -445,6 +445,31 @@ fn a_wildcard_takes_any_name_that_the_server_has() {
 }
 
 #[test]
+fn a_login_to_a_wildcard_database_outlives_a_reload() {
+    let cluster = support::cluster(&Spec::default());
+    let primary = &cluster.shards[0].primary;
+    let more = format!(
+        "dbname = \"postgres\"\n[databases.\"*\"]\nservers = [\"127.0.0.1:{}\"]\n\
+         monitor_user = \"ringway\"\n",
+        primary.port
+    );
+    primary.exec("CREATE DATABASE elsewhere").unwrap();
+    let ringway = of_database(&cluster, &more);
+    // Long enough for a reload between the question whether it exists and the answer.
+    primary.exec("ALTER SYSTEM SET pre_auth_delay = 1").unwrap();
+    primary.exec("SELECT pg_reload_conf()").unwrap();
+    primary
+        .wait_for("SHOW pre_auth_delay", "1s", LIMIT)
+        .unwrap();
+    let mut wire = Wire::connect(ringway.port());
+    wire.send_startup(196_608, &[("user", "ringway"), ("database", "elsewhere")]);
+    reload(&ringway, |text| text);
+    let frames = wire.read_to_ready();
+    assert_eq!(frames.last().unwrap().tag, b'Z', "{frames:?}");
+    assert_eq!(ask(&mut wire, "SELECT current_database()"), "elsewhere");
+}
+
+#[test]
 fn a_reload_changes_living_pools_and_drains_what_is_gone() {
     let cluster = support::cluster(&Spec::default());
     let second = "[databases.second]\nservers = [\"127.0.0.1:PORT\"]\ndbname = \"postgres\"\n\

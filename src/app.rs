@@ -325,9 +325,7 @@ fn follow(
             false => Arc::new(old.with_pool_settings(Arc::clone(config))),
         });
     }
-    let new = start(Arc::clone(config))?;
-    new.pools.obey_as(&old.pools);
-    Ok(new)
+    start(Arc::clone(config))
 }
 
 /// The wildcard, with the databases that it has made so far.
@@ -405,20 +403,36 @@ fn apply(path: &Path, shared: &Shared) -> Result<(), Error> {
     for setting in config::diff_needs_restart(&old.config, &config) {
         tracing::warn!(setting, "takes effect after a restart only");
     }
-    let new = build(config, Some(&old), &shared.metrics)?;
-    let still = new.all();
-    for db in &still {
+    put_in_force(shared, build(config, Some(&old), &shared.metrics)?);
+    Ok(())
+}
+
+fn put_in_force(shared: &Shared, new: Directory) {
+    let databases = new.all();
+    for db in &databases {
         db.pools.apply(&db.config);
     }
-    shared.replace(new);
+    let old = {
+        let _no_order = shared.hold_orders();
+        let old = shared.directory.load_full();
+        for db in &databases {
+            if let Some(old) = old.database(&db.config.name) {
+                db.pools.obey_as(&old.pools);
+            }
+        }
+        shared.replace(new);
+        old
+    };
     // What nobody will ask for again drains; idle clients of a database that is gone are told.
     for old in old.all() {
-        if !still.iter().any(|db| Arc::ptr_eq(&db.pools, &old.pools)) {
+        if !databases
+            .iter()
+            .any(|db| Arc::ptr_eq(&db.pools, &old.pools))
+        {
             old.pools.retire();
         }
     }
     keeper::end_strays(shared);
-    Ok(())
 }
 
 /// What is left to do before the process may go, as SHUTDOWN or a signal asked for it.

@@ -148,7 +148,8 @@ impl Pools {
         self.disabled.store(disabled, Relaxed);
     }
 
-    /// What was ordered for the database outlives a change of its configuration.
+    /// What was ordered for the database outlives a change of its configuration. These are not in
+    /// force yet, or the same.
     pub fn obey_as(&self, old: &Self) {
         self.disable(old.is_disabled());
         if old.is_paused() {
