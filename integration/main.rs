@@ -23,6 +23,7 @@ mod pooling;
 mod replication;
 mod reuse;
 mod sessions;
+mod settings;
 mod smoke;
 mod split;
 mod state;
