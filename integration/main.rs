@@ -26,6 +26,7 @@ mod sessions;
 mod smoke;
 mod split;
 mod state;
+mod statements;
 mod support;
 mod trace;
 mod transactions;

@@ -14,7 +14,6 @@ mod reuse;
 mod step;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
@@ -96,9 +95,9 @@ impl Batch {
         self.statements.insert(name, Arc::new(statement));
     }
 
-    /// What all statements count for.
-    pub(super) fn statement_bytes(&self) -> usize {
-        self.statements.bytes()
+    /// How many statements there are, and what they count for.
+    pub(super) fn statement_usage(&self) -> (usize, usize) {
+        (self.statements.len(), self.statements.bytes())
     }
 
     /// No message has come since the last Sync.
@@ -700,8 +699,7 @@ impl Session {
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
-        let prepared = self.batch.statements.len();
-        self.info.prepared.store(prepared, Relaxed);
+        self.show_prepared();
         if changed_schema && self.db.config.is_sharded() {
             Box::pin(self.db.cluster.reload_catalog()).await;
         }

@@ -74,18 +74,22 @@ impl Session {
                 .plans
                 .plan("DO ''", &Shape::default(), &[], &catalog),
         };
-        let pieces = shape.pieces.as_slice().into();
+        // Values are looked for in a text only where they tell the shard.
+        let pieces = match self.db.config.is_sharded() {
+            true => shape.pieces.as_slice().into(),
+            false => Arc::default(),
+        };
         let reusable = name.is_empty()
             && self.db.config.pool.reuse_unnamed
             && may_reuse(&plan, sql, &shape.pieces);
         self.shape = shape;
-        let statement = match reusable {
-            true => {
-                let version = catalog.version;
+        let statement = match name {
+            b"" => {
+                let version = reusable.then_some(catalog.version);
                 self.db
                     .unnamed_statement(sql, types, &self.context, version)
             }
-            false => self.db.statement(sql, types, &self.context),
+            _ => self.db.statement(sql, types, &self.context),
         };
         Ok(Prepared {
             statement,
@@ -266,7 +270,7 @@ impl Session {
         let Executed { lease, sql, .. } = self.execute_sql(execute, text).await?;
         self.complete_pending(name).await?;
         self.activate(lease).await?;
-        let statement = self.db.statement(&sql, &[], &self.context);
+        let statement = self.db.unnamed_statement(&sql, &[], &self.context, None);
         let server = &mut self.leases[lease].lease;
         server.send_parse_unnamed(statement.id, &statement.sql, &[], false);
         write::describe(&mut server.conn.outbox, b'S', b"");
