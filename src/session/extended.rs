@@ -537,6 +537,7 @@ impl Session {
             Box::pin(self.end_runs()).await.map_err(Error::fatal)?;
         }
         let last = self.batch.active.filter(|i| self.leases[*i].needs_sync);
+        let last = last.or_else(|| self.left_open());
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if Some(index) != last && std::mem::take(&mut held.needs_sync) {
@@ -576,6 +577,17 @@ impl Session {
         }
         self.after_sync(failed).await;
         Ok(())
+    }
+
+    /// Where a Query has joined a pipeline whose transaction it has not ended: up to PostgreSQL 17 it
+    /// does, from 18 on Sync does.
+    fn left_open(&mut self) -> Option<usize> {
+        let index = self.only_in_block()?;
+        if self.in_use() > 0 || !self.block.prelude().is_empty() {
+            return None;
+        }
+        self.note_sent(index);
+        Some(index)
     }
 
     /// Extended-protocol messages came since the last Sync.
