@@ -24,6 +24,7 @@ mod pooling;
 mod replication;
 mod reuse;
 mod sessions;
+mod settings;
 mod smoke;
 mod split;
 mod state;

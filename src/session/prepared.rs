@@ -10,10 +10,11 @@ use planner::plan::{
 };
 use planner::route::{Execution, Param, ValueRef};
 use planner::shape::Shape;
-use planner::{Constant, Values, constant};
+use planner::{Constant, ShardId, Values, constant};
 
 use super::{Prepared, Session, state};
 use crate::error::{Error, Fault};
+use crate::executor::database::Statement as Text;
 use crate::metrics::RouteKind;
 use crate::wire::write;
 
@@ -22,11 +23,16 @@ const MAX_PREPARED_BYTES: usize = 16 << 20;
 /// Charged for each besides its name and text.
 const PREPARED_BYTES: usize = 256;
 
-/// An EXECUTE ready to be sent.
+/// An EXECUTE, and where it goes.
 pub(super) struct Executed {
-    pub(super) lease: usize,
+    pub(super) shard: ShardId,
+    pub(super) access: Access,
+    /// What it executes.
+    pub(super) statement: Arc<Text>,
+    /// With the server's name for that.
     pub(super) sql: Vec<u8>,
     pub(super) effect: SessionEffect,
+    arguments: Vec<Constant>,
 }
 
 impl Session {
@@ -148,11 +154,11 @@ impl Session {
             && self.leases.iter().any(|held| held.pinned.is_some())
     }
 
-    /// Finds a server for an EXECUTE and makes sure that it knows the statement.
+    /// Reads an EXECUTE, and does nothing yet.
     ///
     /// # Errors
-    /// 26000 for a name that is not there; what cannot be routed; what the server says.
-    pub(super) async fn execute_sql(
+    /// 26000 for a name that is not there; what cannot be routed.
+    pub(super) fn route_execute(
         &mut self,
         execute: &ExecuteStatement,
         sql: &str,
@@ -212,11 +218,6 @@ impl Session {
             pieces: &pieces,
             params: &params,
         };
-        if effect == SessionEffect::Settings {
-            let given: Vec<_> = params.iter().map(|param| param.value).collect();
-            self.check_settings_named(&statement.sql, &given)?;
-            self.check_settings_named(sql.as_bytes(), &[])?;
-        }
         if let Target::Keys { keys, .. } = &plan.target {
             check_given(keys, params.len())?;
         }
@@ -229,22 +230,40 @@ impl Session {
         if route.execution != Execution::Direct {
             return Err(several());
         }
-        self.db.metrics.routes.increment(RouteKind::Direct);
         let shard = self.pick_shard(&route.shards);
-        let lease = self.enlist(shard, access).await?;
-        self.end_extended(lease).await?;
-        let server = &mut self.leases[lease].lease;
-        server
-            .prepare_hidden(statement.id, &statement.sql, &statement.types)
-            .await?;
         let mut text = sql.as_bytes()[..execute.at.start].to_vec();
         text.extend_from_slice(&statement.id.server_name());
         text.extend_from_slice(&sql.as_bytes()[execute.at.end..]);
         Ok(Executed {
-            lease,
+            shard,
+            access,
+            statement,
             sql: text,
             effect,
+            arguments: constants,
         })
+    }
+
+    /// Before it runs: which settings it changes.
+    ///
+    /// # Errors
+    /// As [`Session::check_settings_named`]; 0A000 where several shards would have to hear of it.
+    pub(super) fn check_executed(&mut self, executed: &Executed, sql: &str) -> Result<(), Error> {
+        if executed.effect != SessionEffect::Settings {
+            return Ok(());
+        }
+        if self.db.config.is_sharded() && !self.block.is_none() {
+            return Err(settings_on_shards());
+        }
+        let given: Vec<_> = executed
+            .arguments
+            .iter()
+            .map(|argument| match argument {
+                Constant::Text(text) => Some(text.as_bytes()),
+                Constant::Null | Constant::Other => None,
+            })
+            .collect();
+        self.check_settings_named(&[(&executed.statement.sql, &given), (sql.as_bytes(), &[])])
     }
 
     /// EXECUTE in the simple protocol.
@@ -253,11 +272,20 @@ impl Session {
         execute: &ExecuteStatement,
         sql: &str,
     ) -> Result<(), Error> {
-        let Executed { lease, sql, effect } = self.execute_sql(execute, sql).await?;
-        self.admit(lease, &effect).await?;
+        let executed = self.route_execute(execute, sql)?;
+        self.check_executed(&executed, sql)?;
+        self.db.metrics.routes.increment(RouteKind::Direct);
+        let index = self.enlist(executed.shard, executed.access).await?;
+        self.end_extended(index).await?;
+        let statement = &executed.statement;
+        let lease = &mut self.leases[index].lease;
+        lease
+            .prepare_hidden(statement.id, &statement.sql, &statement.types)
+            .await?;
+        self.admit(index, &executed.effect).await?;
         let mut frame = BytesMut::new();
-        write::query(&mut frame, &sql);
-        self.run_on(lease, frame).await?;
+        write::query(&mut frame, &executed.sql);
+        self.run_on(index, frame).await?;
         if let Within::Create { .. } = execute.within {
             self.db.cluster.reload_catalog().await;
         }
@@ -293,6 +321,15 @@ fn computed() -> Error {
         "EXECUTE with arguments that have to be computed, on a sharded database",
         "Its arguments tell the shard.",
         "Write them as plain numbers and strings, or use the extended protocol.",
+    )
+    .into()
+}
+
+fn settings_on_shards() -> Error {
+    planner::Refusal::unsupported(
+        "EXECUTE of set_config in a transaction on a sharded database",
+        "Every shard of the transaction has to hear of it.",
+        "Use SET or SET LOCAL.",
     )
     .into()
 }

@@ -12,7 +12,6 @@ use super::{Before, Fresh};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
-use crate::session::prepared::Executed;
 use crate::session::{Prepared, Session, simple};
 use crate::wire::frontend::Parse;
 use crate::wire::write;
@@ -263,12 +262,16 @@ impl Session {
         sql: &[u8],
     ) -> Result<(), Error> {
         let text = std::str::from_utf8(sql).unwrap_or_default();
-        let Executed { lease, sql, .. } = self.execute_sql(execute, text).await?;
+        let executed = self.route_execute(execute, text)?;
+        let access = match executed.access {
+            Access::Read => Access::Read,
+            Access::Write | Access::Primary => Access::Primary,
+        };
+        let lease = self.enlist(executed.shard, access).await?;
         self.complete_pending(name).await?;
         self.activate(lease).await?;
-        let statement = self.db.statement(&sql, &[], &self.context);
-        let server = &mut self.leases[lease].lease;
-        server.send_parse_unnamed(statement.id, &statement.sql, &[], false);
+        let id = self.db.statement(&executed.sql, &[], &self.context).id;
+        let server = self.parse_execute(lease, &executed, id);
         write::describe(&mut server.conn.outbox, b'S', b"");
         server.expect.push_back(Expect::Describe);
         Ok(())
