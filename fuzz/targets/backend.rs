@@ -93,7 +93,7 @@ fn server() -> Server {
         user: "app".into(),
         pid: 1,
         cancel_key: Bytes::new(),
-        tls: false,
+        tls: None,
         peer: None,
         local: None,
         connected_at: Instant::now(),

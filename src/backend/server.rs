@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::mailbox::Mailbox;
 use crate::error::{Error, Fault};
-use crate::net::Instant;
+use crate::net::{Instant, TlsConnector};
 use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
@@ -118,7 +118,8 @@ pub struct Identity {
     pub user: String,
     pub pid: i32,
     pub cancel_key: Bytes,
-    pub tls: bool,
+    /// With which it is encrypted; a CancelRequest goes the same way, whatever is configured by then.
+    pub tls: Option<TlsConnector>,
     /// Both ends; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
     pub local: Option<SocketAddr>,

@@ -219,7 +219,9 @@ impl Session {
 
     async fn serve(&mut self) -> Result<(), Error> {
         while let Some(header) = self.next_header().await? {
-            if self.leases.is_empty() && self.shared.generation.load(Relaxed) != self.generation {
+            if !self.leases.is_empty() {
+                self.await_cancels().await;
+            } else if self.shared.generation.load(Relaxed) != self.generation {
                 self.follow_configuration()?;
             }
             if self.client.inbox.len() < header.len {
