@@ -340,6 +340,31 @@ fn a_full_process_that_is_flooded_does_without_handshakes() {
 }
 
 #[test]
+fn who_says_nothing_cannot_take_all_open_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"\nmax_clients = 1\nlogin_timeout_s = 10");
+    let _process = start(directory.path(), "ringway", config(&general, ""));
+    // The silent ones are open files of this process too.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    let silent: Vec<_> = (0..1_001).map(|_| Wire::connect(port)).collect();
+    let mut refused = Wire::connect(port);
+    let error = refused.read().unwrap();
+    assert_eq!((error.tag, error.code()), (b'E', "53300".to_owned()));
+    drop(silent);
+    wait_until(LIMIT, "room", || {
+        let mut wire = Wire::connect(port);
+        wire.send_startup(196_608, &[("user", "ringway"), ("database", "shop")]);
+        wire.read_to_ready().iter().all(|frame| frame.tag != b'E')
+    });
+}
+
+#[test]
 fn without_open_files_clients_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port().unwrap();
