@@ -474,6 +474,36 @@ fn a_wildcard_takes_any_name_that_the_server_has() {
 }
 
 #[test]
+fn who_asks_for_a_database_keeps_to_caps_and_pauses() {
+    let cluster = support::cluster(&Spec::default());
+    let more = format!(
+        "[databases.\"*\"]\nservers = [\"127.0.0.1:{}\"]\nmonitor_user = \"ringway\"\n\
+         checkout_timeout_ms = 100\n",
+        cluster.shards[0].primary.port
+    );
+    let general = "login_timeout_s = 2\nmax_user_connections = 1\n";
+    let ringway = pooler(
+        &cluster,
+        general,
+        "",
+        &format!("dbname = \"postgres\"\n{more}"),
+    );
+    let mut wire = login(&ringway, "ringway");
+    assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "3D000");
+    ask(&mut wire, "BEGIN");
+    assert_eq!(ask(&mut wire, "SELECT 1"), "1");
+    assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "53300");
+    ask(&mut wire, "COMMIT");
+    admin(&ringway, "PAUSE");
+    let mut waits = Wire::connect(ringway.port());
+    waits.send_startup(196_608, &[("user", "ringway"), ("database", "nowhere")]);
+    let frames = waits.read_to_ready();
+    assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    admin(&ringway, "RESUME");
+    assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "3D000");
+}
+
+#[test]
 fn a_login_to_a_wildcard_database_outlives_a_reload() {
     let cluster = support::cluster(&Spec::default());
     let primary = &cluster.shards[0].primary;
