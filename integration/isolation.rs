@@ -11,13 +11,13 @@ use crate::support::{self, Ringway};
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// A plain server, shared: what a test leaves in it must not meet another's.
-fn server() -> &'static CaptiveCluster {
+pub fn server() -> &'static CaptiveCluster {
     static SERVER: std::sync::OnceLock<CaptiveCluster> = std::sync::OnceLock::new();
     SERVER.get_or_init(|| support::cluster(&Default::default()))
 }
 
 /// A Ringway with one connection to the server.
-fn narrow(more: &str) -> Ringway {
+pub fn narrow(more: &str) -> Ringway {
     let server = server().shards[0].primary.port;
     Ringway::start(|port| {
         format!(
@@ -27,12 +27,12 @@ fn narrow(more: &str) -> Ringway {
     })
 }
 
-fn login(port: u16) -> Wire {
+pub fn login(port: u16) -> Wire {
     Wire::login(port, "ringway", "shop").0
 }
 
 /// The first word of the answer: its first value or error.
-fn value(wire: &mut Wire, sql: &str) -> String {
+pub fn value(wire: &mut Wire, sql: &str) -> String {
     let answer = wire.ask(sql);
     answer.split(' ').next().unwrap_or_default().to_owned()
 }
@@ -308,7 +308,7 @@ fn an_error_amid_eviction_leaves_everybodys_statements_right() {
 }
 
 /// Runs the same on PostgreSQL and through Ringway.
-fn assert_same(what: &str, talk: impl Fn(&mut Wire) -> Vec<String>) {
+pub fn assert_same(what: &str, talk: impl Fn(&mut Wire) -> Vec<String>) {
     let ringway = narrow("");
     let expected = talk(&mut login(server().shards[0].primary.port));
     assert_eq!(talk(&mut login(ringway.port())), expected, "{what}");

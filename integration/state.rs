@@ -57,7 +57,7 @@ fn status(frames: &[Frame], name: &str) -> Vec<String> {
 }
 
 /// What SHOW CLIENTS says of why a client keeps its server; empty when none does.
-fn pinned(ringway: &Ringway) -> Vec<String> {
+pub fn pinned(ringway: &Ringway) -> Vec<String> {
     let mut admin = Wire::login(ringway.port(), "ringway", "ringway").0;
     admin.query("SHOW CLIENTS");
     let frames = admin.read_to_ready();

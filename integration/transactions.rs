@@ -11,7 +11,7 @@ use crate::support::{self, Ringway};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Two shards, shared: each test has a table of its own.
-fn cluster() -> &'static CaptiveCluster {
+pub fn cluster() -> &'static CaptiveCluster {
     static CLUSTER: std::sync::OnceLock<CaptiveCluster> = std::sync::OnceLock::new();
     let spec = || Spec {
         shards: 2,
@@ -21,7 +21,7 @@ fn cluster() -> &'static CaptiveCluster {
 }
 
 /// A Ringway before the two shards, and a table of the test's own with rows on both.
-struct Two {
+pub struct Two {
     ringway: Ringway,
     table: &'static str,
     /// A key of a row on each shard; its `v` is 0.
@@ -30,7 +30,7 @@ struct Two {
 }
 
 impl Two {
-    fn start(table: &'static str, more: &str) -> Self {
+    pub fn start(table: &'static str, more: &str) -> Self {
         let shards = &cluster().shards;
         let sql = format!("CREATE TABLE {table} (k bigint PRIMARY KEY, v int)");
         for shard in shards {
@@ -54,29 +54,29 @@ impl Two {
         }
     }
 
-    fn login(&self) -> Wire {
+    pub fn login(&self) -> Wire {
         Wire::login(self.ringway.port(), "ringway", "shop").0
     }
 
     /// `$t`, `$a` and `$b` stand for the table and the keys.
-    fn sql(&self, text: &str) -> String {
+    pub fn sql(&self, text: &str) -> String {
         text.replace("$t", self.table)
             .replace("$a", &self.a.to_string())
             .replace("$b", &self.b.to_string())
     }
 
-    fn ask(&self, wire: &mut Wire, text: &str) -> String {
+    pub fn ask(&self, wire: &mut Wire, text: &str) -> String {
         wire.ask(&self.sql(text))
     }
 
-    fn ask_extended(&self, wire: &mut Wire, texts: &[&str]) -> String {
+    pub fn ask_extended(&self, wire: &mut Wire, texts: &[&str]) -> String {
         let texts: Vec<_> = texts.iter().map(|text| self.sql(text)).collect();
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
         wire.ask_extended(&texts)
     }
 
     /// Begins a transaction that has read from both shards.
-    fn begin_on_both(&self, wire: &mut Wire) {
+    pub fn begin_on_both(&self, wire: &mut Wire) {
         assert_eq!(wire.ask("BEGIN"), "BEGIN T");
         for key in ["$a", "$b"] {
             let sql = format!("SELECT v FROM $t WHERE k = {key}");

@@ -5,6 +5,7 @@ use bytes::{Buf, Bytes};
 use super::server::replies::unexpected;
 use super::server::{Server, StatementId};
 use crate::error::Error;
+use crate::wire::write;
 
 impl Server {
     /// The rows of a text of ours, each value as the server's text; the client sees nothing of it.
@@ -15,6 +16,11 @@ impl Server {
         self.settle().await?;
         self.begin_exchange();
         self.send_query(sql.as_bytes(), false);
+        self.read_hidden().await
+    }
+
+    /// Reads whatever comes up to ReadyForQuery.
+    async fn read_hidden(&mut self) -> Result<Vec<Vec<Option<Bytes>>>, Error> {
         let mut rows = Vec::new();
         while !self.expect.is_empty() {
             while let Some((tag, mut body)) = self.next_frame()? {
@@ -30,6 +36,25 @@ impl Server {
             None => Ok(rows),
             Some(error) => Err(*error),
         }
+    }
+
+    /// Runs a text of ours amid what extended messages have begun, whose unnamed statement and portal
+    /// a Query would drop. With the Sync at its end nothing more is owed.
+    ///
+    /// # Errors
+    /// As [`Server::run_hidden`].
+    pub async fn run_amid(&mut self, sql: &str) -> Result<(), Error> {
+        const NAME: &[u8] = b"ringway: amid";
+        const NO_VALUES: &[u8] = &[0; 6];
+        self.begin_exchange();
+        let out = &mut self.conn.outbox;
+        write::parse(out, NAME, sql.as_bytes(), &[]);
+        write::bind(out, NAME, NAME, NO_VALUES);
+        write::close(out, b'S', NAME);
+        write::execute(out, NAME, 0);
+        write::close(out, b'P', NAME);
+        self.send_sync(false);
+        self.read_hidden().await.map(drop)
     }
 
     /// Prepares a statement under the server's own name for it, unless it is known here.

@@ -14,7 +14,6 @@ mod reuse;
 mod step;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
@@ -26,7 +25,7 @@ use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
 use crate::net::Instant;
-use crate::session::{ClientState, Prepared, Session, prepared, take_front};
+use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
 use names::Names;
@@ -96,9 +95,9 @@ impl Batch {
         self.statements.insert(name, Arc::new(statement));
     }
 
-    /// What all statements count for.
-    pub(super) fn statement_bytes(&self) -> usize {
-        self.statements.bytes()
+    /// How many statements there are, and what they count for.
+    pub(super) fn statement_usage(&self) -> (usize, usize) {
+        (self.statements.len(), self.statements.bytes())
     }
 
     /// No message has come since the last Sync.
@@ -485,7 +484,36 @@ impl Session {
 
     async fn flush(&mut self) -> Result<(), Error> {
         self.check_pending().await?;
-        self.fetch().await
+        match self.batch.active {
+            Some(index) if self.has_only_prepared() => self.flush_prepared(index).await,
+            Some(_) | None => self.fetch().await,
+        }
+    }
+
+    /// Outside of a block nothing but Parse and Describe of statements came since the last Sync.
+    fn has_only_prepared(&self) -> bool {
+        let nothing_else = |held: &Enlisted| {
+            held.needs_sync && !held.in_block && !held.wrote && held.pinned.is_none()
+        };
+        self.block.is_none()
+            && self.batch.executed == 0
+            && self.batch.portals.len() == 0
+            && !self.batch.suspended
+            && self.leases.iter().all(nothing_else)
+    }
+
+    /// Some drivers prepare with Flush and send no Sync before they execute, if they ever do. The
+    /// servers are synced here, so that no connection is kept for them meanwhile.
+    async fn flush_prepared(&mut self, active: usize) -> Result<(), Error> {
+        // Those before it have been fetched from.
+        let others: Vec<usize> = (0..self.leases.len()).filter(|i| *i != active).collect();
+        self.sync_quietly(&others).await?;
+        self.leases[active].needs_sync = false;
+        self.leases[active].lease.send_sync(false);
+        self.fetch().await?;
+        self.forget_rejected();
+        self.settle(Instant::now()).await;
+        Ok(())
     }
 
     /// Parse messages that nothing has used yet: the server must say what it thinks of them.
@@ -538,6 +566,7 @@ impl Session {
             Box::pin(self.end_runs()).await.map_err(Error::fatal)?;
         }
         let last = self.batch.active.filter(|i| self.leases[*i].needs_sync);
+        let last = last.or_else(|| self.left_open());
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if Some(index) != last && std::mem::take(&mut held.needs_sync) {
@@ -577,6 +606,17 @@ impl Session {
         }
         self.after_sync(failed).await;
         Ok(())
+    }
+
+    /// Where a Query has joined a pipeline whose transaction it has not ended: up to PostgreSQL 17 it
+    /// does, from 18 on Sync does.
+    fn left_open(&mut self) -> Option<usize> {
+        let index = self.only_in_block()?;
+        if self.in_use() > 0 || !self.block.prelude().is_empty() {
+            return None;
+        }
+        self.note_sent(index);
+        Some(index)
     }
 
     /// Extended-protocol messages came since the last Sync.
@@ -700,8 +740,7 @@ impl Session {
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
-        let prepared = self.batch.statements.len();
-        self.info.prepared.store(prepared, Relaxed);
+        self.show_prepared();
         if changed_schema && self.db.config.is_sharded() {
             Box::pin(self.db.cluster.reload_catalog()).await;
         }

@@ -3,6 +3,7 @@
 //! is sent with that name in place of the client's.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
 use planner::plan::{
@@ -10,23 +11,27 @@ use planner::plan::{
 };
 use planner::route::{Execution, Param, ValueRef};
 use planner::shape::Shape;
-use planner::{Constant, Values, constant};
+use planner::{Constant, ShardId, Values, constant};
 
 use super::{Prepared, Session, state};
 use crate::error::{Error, Fault};
+use crate::executor::database::Statement as Text;
 use crate::metrics::RouteKind;
 use crate::wire::write;
 
-/// Bytes of names and texts that one client may have prepared.
-const MAX_PREPARED_BYTES: usize = 16 << 20;
 /// Charged for each besides its name and text.
 const PREPARED_BYTES: usize = 256;
 
-/// An EXECUTE ready to be sent.
+/// An EXECUTE, and where it goes.
 pub(super) struct Executed {
-    pub(super) lease: usize,
+    pub(super) shard: ShardId,
+    pub(super) access: Access,
+    /// What it executes.
+    pub(super) statement: Arc<Text>,
+    /// With the server's name for that.
     pub(super) sql: Vec<u8>,
     pub(super) effect: SessionEffect,
+    arguments: Vec<Constant>,
 }
 
 impl Session {
@@ -62,7 +67,15 @@ impl Session {
             .prepare_hidden(statement.id, &statement.sql, &statement.types)
             .await?;
         self.batch.add_statement(name, prepared);
+        self.show_prepared();
         Ok(())
+    }
+
+    /// For SHOW CLIENTS.
+    pub(super) fn show_prepared(&self) {
+        let (count, bytes) = self.batch.statement_usage();
+        self.info.prepared.store(count, Relaxed);
+        self.info.prepared_bytes.store(bytes, Relaxed);
     }
 
     /// The OIDs of the types that a PREPARE declares.
@@ -97,22 +110,32 @@ impl Session {
     }
 
     /// # Errors
-    /// 53400 when a statement is one too many for this client.
+    /// 53400 when a statement is one too many for this client, or its text for the database. One without
+    /// a name, which the next replaces, never is.
     pub(super) fn check_prepared_bytes(
         &mut self,
         name: &[u8],
         prepared: &Prepared,
     ) -> Result<(), Error> {
-        let bytes = charge(name, prepared);
-        if self.batch.statement_bytes() + bytes <= MAX_PREPARED_BYTES {
+        let limits = &self.db.config.pool;
+        let of_client = self.batch.statement_usage().1 + charge(name, prepared);
+        let (whose, limit, key) = if name.is_empty() {
             return Ok(());
-        }
+        } else if of_client > limits.max_client_prepared_bytes {
+            let limit = limits.max_client_prepared_bytes;
+            ("The session's", limit, "max_client_prepared_mib")
+        } else if self.db.statement_bytes() > limits.max_db_prepared_bytes {
+            let limit = limits.max_db_prepared_bytes;
+            ("All sessions'", limit, "max_db_prepared_mib")
+        } else {
+            return Ok(());
+        };
+        let detail = format!("{whose} prepared statements may take {limit} bytes.");
+        let hint = format!("Deallocate those that are not needed any more, or raise {key}.");
         Err(
             Error::new(Fault::Client, "53400", "too many prepared statements")
-                .detail(format!(
-                    "The session's prepared statements may take {MAX_PREPARED_BYTES} bytes."
-                ))
-                .hint("Deallocate those that are not needed any more."),
+                .detail(detail)
+                .hint(hint),
         )
     }
 
@@ -133,9 +156,12 @@ impl Session {
                     lease.forget_prepared();
                 }
             }
+            self.show_prepared();
             return Ok("DEALLOCATE ALL");
         };
-        match self.batch.forget_statement(name.as_bytes()) {
+        let known = self.batch.forget_statement(name.as_bytes());
+        self.show_prepared();
+        match known {
             true => Ok("DEALLOCATE"),
             false => Err(missing(name)),
         }
@@ -148,11 +174,11 @@ impl Session {
             && self.leases.iter().any(|held| held.pinned.is_some())
     }
 
-    /// Finds a server for an EXECUTE and makes sure that it knows the statement.
+    /// Reads an EXECUTE, and does nothing yet.
     ///
     /// # Errors
-    /// 26000 for a name that is not there; what cannot be routed; what the server says.
-    pub(super) async fn execute_sql(
+    /// 26000 for a name that is not there; what cannot be routed.
+    pub(super) fn route_execute(
         &mut self,
         execute: &ExecuteStatement,
         sql: &str,
@@ -212,11 +238,6 @@ impl Session {
             pieces: &pieces,
             params: &params,
         };
-        if effect == SessionEffect::Settings {
-            let given: Vec<_> = params.iter().map(|param| param.value).collect();
-            self.check_settings_named(&statement.sql, &given)?;
-            self.check_settings_named(sql.as_bytes(), &[])?;
-        }
         if let Target::Keys { keys, .. } = &plan.target {
             check_given(keys, params.len())?;
         }
@@ -229,22 +250,40 @@ impl Session {
         if route.execution != Execution::Direct {
             return Err(several());
         }
-        self.db.metrics.routes.increment(RouteKind::Direct);
         let shard = self.pick_shard(&route.shards);
-        let lease = self.enlist(shard, access).await?;
-        self.end_extended(lease).await?;
-        let server = &mut self.leases[lease].lease;
-        server
-            .prepare_hidden(statement.id, &statement.sql, &statement.types)
-            .await?;
         let mut text = sql.as_bytes()[..execute.at.start].to_vec();
         text.extend_from_slice(&statement.id.server_name());
         text.extend_from_slice(&sql.as_bytes()[execute.at.end..]);
         Ok(Executed {
-            lease,
+            shard,
+            access,
+            statement,
             sql: text,
             effect,
+            arguments: constants,
         })
+    }
+
+    /// Before it runs: which settings it changes.
+    ///
+    /// # Errors
+    /// As [`Session::check_settings_named`]; 0A000 where several shards would have to hear of it.
+    pub(super) fn check_executed(&mut self, executed: &Executed, sql: &str) -> Result<(), Error> {
+        if executed.effect != SessionEffect::Settings {
+            return Ok(());
+        }
+        if self.db.config.is_sharded() && !self.block.is_none() {
+            return Err(settings_on_shards());
+        }
+        let given: Vec<_> = executed
+            .arguments
+            .iter()
+            .map(|argument| match argument {
+                Constant::Text(text) => Some(text.as_bytes()),
+                Constant::Null | Constant::Other => None,
+            })
+            .collect();
+        self.check_settings_named(&[(&executed.statement.sql, &given), (sql.as_bytes(), &[])])
     }
 
     /// EXECUTE in the simple protocol.
@@ -253,11 +292,20 @@ impl Session {
         execute: &ExecuteStatement,
         sql: &str,
     ) -> Result<(), Error> {
-        let Executed { lease, sql, effect } = self.execute_sql(execute, sql).await?;
-        self.admit(lease, &effect).await?;
+        let executed = self.route_execute(execute, sql)?;
+        self.check_executed(&executed, sql)?;
+        self.db.metrics.routes.increment(RouteKind::Direct);
+        let index = self.enlist(executed.shard, executed.access).await?;
+        self.end_extended(index).await?;
+        let statement = &executed.statement;
+        let lease = &mut self.leases[index].lease;
+        lease
+            .prepare_hidden(statement.id, &statement.sql, &statement.types)
+            .await?;
+        self.admit(index, &executed.effect).await?;
         let mut frame = BytesMut::new();
-        write::query(&mut frame, &sql);
-        self.run_on(lease, frame).await?;
+        write::query(&mut frame, &executed.sql);
+        self.run_on(index, frame).await?;
         if let Within::Create { .. } = execute.within {
             self.db.cluster.reload_catalog().await;
         }
@@ -265,8 +313,11 @@ impl Session {
     }
 }
 
-/// What a prepared statement counts for.
+/// What a prepared statement counts for: nothing without a name.
 pub(super) fn charge(name: &[u8], prepared: &Prepared) -> usize {
+    if name.is_empty() {
+        return 0;
+    }
     PREPARED_BYTES + name.len() + prepared.statement.sql.len() + size_of_val(&*prepared.pieces)
 }
 
@@ -293,6 +344,15 @@ fn computed() -> Error {
         "EXECUTE with arguments that have to be computed, on a sharded database",
         "Its arguments tell the shard.",
         "Write them as plain numbers and strings, or use the extended protocol.",
+    )
+    .into()
+}
+
+fn settings_on_shards() -> Error {
+    planner::Refusal::unsupported(
+        "EXECUTE of set_config in a transaction on a sharded database",
+        "Every shard of the transaction has to hear of it.",
+        "Use SET or SET LOCAL.",
     )
     .into()
 }

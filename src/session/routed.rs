@@ -41,7 +41,7 @@ impl Session {
             Err(error) => return Err(Box::pin(self.syntax_error_or(error, sql, &[])).await),
         };
         if plan.effect == SessionEffect::Settings {
-            self.check_settings_named(values.sql, &[])?;
+            self.check_settings_named(&[(values.sql, &[])])?;
             if self.db.config.is_sharded() && !self.block.is_none() {
                 // Every shard of the transaction has to hear of it.
                 Box::pin(self.on_all_enlisted(frame)).await?;

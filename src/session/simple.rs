@@ -171,7 +171,7 @@ impl Session {
         let hints = self.hints.with_leading(values.sql)?;
         let (access, _) = self.decide(plan, values, &hints)?;
         if plan.effect == SessionEffect::Settings {
-            self.check_settings_named(values.sql, &[])?;
+            self.check_settings_named(&[(values.sql, &[])])?;
         }
         self.run_whole(frame, ShardId(0), access, &plan.effect)
             .await
@@ -502,7 +502,8 @@ impl Session {
         if self.leases[first].lease.error.is_some() {
             return Ok(false);
         }
-        self.on_others(first, &sql).await?;
+        // It has got its answer already.
+        self.on_others(first, &sql).await.map_err(Error::fatal)?;
         Ok(true)
     }
 
@@ -530,7 +531,7 @@ impl Session {
         Ok(first)
     }
 
-    async fn on_others(&mut self, first: usize, sql: &str) -> Result<(), Error> {
+    pub(super) async fn on_others(&mut self, first: usize, sql: &str) -> Result<(), Error> {
         for held in self
             .leases
             .iter_mut()
@@ -538,7 +539,7 @@ impl Session {
             .filter(|(i, held)| *i != first && held.in_block)
             .map(|(_, h)| h)
         {
-            held.lease.run_hidden(sql).await.map_err(Error::fatal)?;
+            held.lease.run_hidden(sql).await?;
         }
         for held in self.leases.iter_mut().filter(|held| held.in_block) {
             held.ran_set = true;

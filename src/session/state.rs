@@ -186,14 +186,14 @@ impl Session {
         Ok(settings)
     }
 
-    /// Before a text that changes settings by set_config: notes which, for the server to be asked.
+    /// Before a statement that changes settings by set_config: notes which, for the server to be
+    /// asked. `texts` are its own, each with its parameters.
     ///
     /// # Errors
     /// As [`settings::check`] for those that Ringway relies on, where it relies on them.
     pub(super) fn check_settings_named(
         &mut self,
-        sql: &[u8],
-        params: &[Option<&[u8]>],
+        texts: &[(&[u8], &[Option<&[u8]>])],
     ) -> Result<(), Error> {
         const RELIED_ON: [&str; 4] = [
             "search_path",
@@ -201,7 +201,10 @@ impl Session {
             "client_encoding",
             "names",
         ];
-        let known = self.note_custom_settings(sql, params);
+        let mut known = true;
+        for (sql, params) in texts {
+            known &= self.note_custom_settings(sql, params);
+        }
         if !known
             || self
                 .custom_settings
@@ -212,7 +215,6 @@ impl Session {
         }
         let relied_on = |name: &String| RELIED_ON.contains(&name.as_str());
         let relied_on = self.custom_settings.iter().any(relied_on);
-        self.names_unknown |= !known;
         if self.db.config.is_sharded() && (!known || relied_on) {
             return Err(planner::Refusal::unsupported(
                 "this call of set_config on a sharded database",
@@ -221,6 +223,7 @@ impl Session {
             )
             .into());
         }
+        self.names_unknown = !known;
         Ok(())
     }
 

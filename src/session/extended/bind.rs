@@ -8,8 +8,9 @@ use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
 use super::{BroadcastPortal, Local, Portal, ScatterPortal};
-use crate::backend::server::Expect;
+use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
+use crate::executor::database::Statement as Text;
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
@@ -58,7 +59,7 @@ impl Session {
             self.batch.portals.insert(portal, Portal::Local(local));
             return Ok(());
         }
-        if let Some(index) = Box::pin(self.everywhere(&plan.statement, &statement.sql)).await? {
+        if let Some(index) = Box::pin(self.first_of_all(&plan.statement)).await? {
             self.name_portal(portal, Some(index))?;
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
@@ -66,7 +67,7 @@ impl Session {
         }
         if plan.effect == SessionEffect::Settings {
             let named = Bind::read(body)?;
-            self.check_settings_named(&statement.sql, &named.values)?;
+            self.check_settings_named(&[(&statement.sql, &named.values)])?;
             if self.db.config.is_sharded() && !self.block.is_none() {
                 return Err(settings_on_shards());
             }
@@ -203,20 +204,37 @@ impl Session {
         sql: &[u8],
     ) -> Result<(), Error> {
         let text = std::str::from_utf8(sql).unwrap_or_default();
-        let Executed { lease, sql, effect } = self.execute_sql(execute, text).await?;
-        self.admit(lease, &effect).await?;
+        let executed = self.route_execute(execute, text)?;
+        self.check_executed(&executed, text)?;
+        self.db.metrics.routes.increment(RouteKind::Direct);
+        let lease = self.enlist(executed.shard, executed.access).await?;
+        self.admit(lease, &executed.effect).await?;
         self.name_portal(portal, Some(lease))?;
         self.complete_pending(name).await?;
         self.activate(lease).await?;
-        let prepared = Arc::new(self.prepare(b"", &sql, &[])?);
-        let statement = Arc::clone(&prepared.statement);
-        let server = &mut self.leases[lease].lease;
-        server.send_parse_unnamed(statement.id, &statement.sql, &[], false);
+        let prepared = Arc::new(self.prepare(b"", &executed.sql, &[])?);
+        let server = self.parse_execute(lease, &executed, prepared.statement.id);
         write::bind(&mut server.conn.outbox, portal, b"", rest);
         server.expect.push_back(Expect::Bind);
         let made = Portal::Server { lease, prepared };
         self.batch.portals.insert(portal, made);
         Ok(())
+    }
+
+    /// Parses a rewritten EXECUTE on the active server, after the statement that it executes.
+    pub(super) fn parse_execute(
+        &mut self,
+        index: usize,
+        executed: &Executed,
+        id: StatementId,
+    ) -> &mut Server {
+        let Text { sql, types, .. } = &*executed.statement;
+        let server = &mut self.leases[index].lease;
+        if !server.has_prepared(executed.statement.id) {
+            server.send_prepare(executed.statement.id, sql, types, false);
+        }
+        server.send_parse_unnamed(id, &executed.sql, &[], false);
+        server
     }
 
     /// May a portal have this name? Its own server `on` knows better about those that live there.
@@ -238,26 +256,23 @@ impl Session {
         Err(Error::new(Fault::Client, "42P03", message))
     }
 
+    /// Servers that a COMMIT concerns.
+    pub(super) fn taking_part(&self) -> usize {
+        self.leases.iter().filter(|held| takes_part(held)).count()
+    }
+
     /// Statements that need no server, or not only one.
     pub(in crate::session) fn bind_locally(
         &self,
         statement: &Statement,
         sql: &[u8],
     ) -> Option<Local> {
-        let untouched = self.leases.iter().all(|held| !held.needs_sync);
         match statement {
             Statement::Empty => Some(Local::Empty),
-            Statement::Begin { .. } if self.block.is_none() && untouched => {
-                Some(Local::Begin { sql: sql.to_vec() })
-            }
+            Statement::Begin { .. } => Some(Local::Begin { sql: sql.to_vec() }),
             Statement::Commit | Statement::Rollback => {
-                let enlisted = self
-                    .leases
-                    .iter()
-                    .filter(|held| held.in_block || held.needs_sync)
-                    .count();
                 let commit = *statement == Statement::Commit;
-                (enlisted != 1).then_some(Local::End { commit })
+                (self.taking_part() != 1).then_some(Local::End { commit })
             }
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
                 Some(Local::Set(set.clone()))
@@ -280,8 +295,7 @@ impl Session {
             Statement::Unlisten(channel) => {
                 (!self.is_session_mode()).then(|| Local::Unlisten(channel.clone()))
             }
-            Statement::Begin { .. }
-            | Statement::Execute(_)
+            Statement::Execute(_)
             | Statement::Notify
             | Statement::Other
             | Statement::Savepoint(_)
@@ -299,17 +313,15 @@ impl Session {
         }
     }
 
-    /// SAVEPOINT, SET and COMMIT concern every enlisted server: runs them on all but the one that is
-    /// returned, which answers the client.
-    pub(super) async fn everywhere(
-        &mut self,
-        statement: &Statement,
-        sql: &[u8],
-    ) -> Result<Option<usize>, Error> {
-        let replayed = match statement {
-            Statement::Savepoint(_) | Statement::Set(_) => true,
-            Statement::Commit | Statement::Rollback | Statement::Begin { .. } => false,
-            Statement::Empty
+    /// SAVEPOINT, SET and COMMIT concern every enlisted server. The one that answers the client: the
+    /// others hear of it when it is executed.
+    async fn first_of_all(&mut self, statement: &Statement) -> Result<Option<usize>, Error> {
+        match statement {
+            Statement::Set(set) => self.check_set(set)?,
+            Statement::Savepoint(_) => self.check_revivable()?,
+            Statement::Commit | Statement::Rollback => {}
+            Statement::Begin { .. }
+            | Statement::Empty
             | Statement::Query
             | Statement::Insert
             | Statement::Update
@@ -328,41 +340,18 @@ impl Session {
             | Statement::Notify
             | Statement::Other
             | Statement::Multiple(_) => return Ok(None),
-        };
-        if let Statement::Set(set) = statement {
-            self.check_set(set)?;
-        }
-        if let Statement::Savepoint(_) = statement {
-            self.check_revivable()?;
         }
         // What is pinned but has no part in this transaction comes last.
-        let used = |held: &Enlisted| held.in_block || held.needs_sync;
-        let first = self.leases.iter().position(used);
+        let first = self.leases.iter().position(takes_part);
         let first = first.or_else(|| self.leases.iter().position(|held| held.pinned.is_some()));
-        let first = match first {
-            Some(index) => {
-                self.enlist(self.leases[index].shard, Access::Primary)
-                    .await?
-            }
-            None => self.enlist(ShardId(0), Access::Primary).await?,
-        };
-        if replayed {
-            let others: Vec<usize> = (0..self.leases.len())
-                .filter(|i| *i != first && self.leases[*i].in_block)
-                .collect();
-            if !others.is_empty() {
-                self.fetch().await?;
-            }
-            for index in others {
-                let text = String::from_utf8_lossy(sql);
-                self.leases[index].lease.run_hidden(&text).await?;
-                self.leases[index].ran_set = true;
-            }
-            self.leases[first].ran_set = true;
-            self.block.push(sql)?;
-        }
-        Ok(Some(first))
+        let shard = first.map_or(ShardId(0), |index| self.leases[index].shard);
+        self.enlist(shard, Access::Primary).await.map(Some)
     }
+}
+
+/// Is it told of the open transaction, or was it sent a part of this pipeline?
+fn takes_part(held: &Enlisted) -> bool {
+    held.in_block || held.needs_sync
 }
 
 /// The values of a Bind as routing reads them.

@@ -1,5 +1,7 @@
 //! Portals: Describe and Execute of what Bind made.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use planner::ShardId;
 use planner::plan::{Access, SessionEffect, Statement};
@@ -141,6 +143,15 @@ impl Session {
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
                 let revives =
                     matches!(statement, Statement::Savepoint(_)) && self.block.is_failed();
+                if ends_block && self.taking_part() > 1 {
+                    // More of them than when it was bound.
+                    let commit = *statement == Statement::Commit;
+                    let local = Portal::Local(Local::End { commit });
+                    self.batch.portals.insert(name, local);
+                    return self.execute_local(name).await;
+                }
+                let concerns_all = matches!(statement, Statement::Set(_) | Statement::Savepoint(_));
+                let concerns_all = concerns_all.then(|| Arc::clone(&prepared.statement));
                 let discards = prepared.plan.effect == SessionEffect::DiscardAll;
                 let base = match statement {
                     Statement::Set(set) if !self.block.is_none() => self.base_of(set),
@@ -163,6 +174,14 @@ impl Session {
                 self.batch.discarded |= discards;
                 self.activate(index).await?;
                 self.pass_on(index, frame, Expect::Execute);
+                if let Some(text) = concerns_all {
+                    if self.db.config.is_sharded() && !self.block.is_none() {
+                        // What fails is nothing for the others.
+                        self.fetch().await?;
+                    }
+                    let text = String::from_utf8_lossy(&text.sql);
+                    self.on_others(index, &text).await?;
+                }
                 if let Some(base) = base {
                     self.fetch().await?;
                     for held in self.leases.iter_mut().filter(|held| held.in_block) {
@@ -223,7 +242,10 @@ impl Session {
             Local::Empty => out.extend_from_slice(write::EMPTY_QUERY),
             Local::Begin { sql } => {
                 let text = String::from_utf8_lossy(&sql);
-                self.block = Block::begin(text.trim().trim_end_matches(';').as_bytes());
+                match self.block.is_none() {
+                    true => Box::pin(self.begin_amid(text.trim().trim_end_matches(';'))).await?,
+                    false => self.warn("25001", "there is already a transaction in progress"),
+                }
                 write::command_complete(&mut out, opening_tag(&text));
             }
             Local::End { commit } => {
@@ -273,12 +295,44 @@ impl Session {
         Ok(())
     }
 
+    /// BEGIN: what this pipeline has begun becomes a part of the block.
+    async fn begin_amid(&mut self, sql: &str) -> Result<(), Error> {
+        let mut begun = false;
+        for held in self.leases.iter_mut().filter(|held| held.needs_sync) {
+            // A replica refuses some modes. It is asked no more in this block.
+            let text = if held.replica { "BEGIN READ ONLY" } else { sql };
+            held.needs_sync = false;
+            let result = held.lease.run_amid(text).await;
+            result.map_err(|error| if begun { error.fatal() } else { error })?;
+            held.in_block = true;
+            begun = true;
+        }
+        self.block = Block::begin(sql.as_bytes());
+        Ok(())
+    }
+
+    /// COMMIT or ROLLBACK outside of a block: it ends what this pipeline has begun.
+    async fn end_implicit(&mut self, verb: &str) -> Result<(), Error> {
+        for held in self.leases.iter_mut().filter(|held| held.needs_sync) {
+            held.needs_sync = false;
+            held.lease.run_amid(verb).await?;
+        }
+        Ok(())
+    }
+
     /// COMMIT or ROLLBACK without a server, or with several: the one that wrote decides.
     pub(super) async fn end_everywhere(&mut self, commit: bool) -> Result<&'static str, Error> {
         self.fetch().await?;
         if self.block.is_none() {
+            let verb = if commit { "COMMIT" } else { "ROLLBACK" };
             self.warn("25P01", "there is no transaction in progress");
-            return Ok(if commit { "COMMIT" } else { "ROLLBACK" });
+            self.end_implicit(verb).await?;
+            if !commit {
+                self.batch.done.clear();
+                self.drop_changes();
+            }
+            self.keep_sets_of_block();
+            return Ok(verb);
         }
         let commit = commit && !self.block.is_failed();
         let verb = if commit { "COMMIT" } else { "ROLLBACK" };
@@ -287,8 +341,9 @@ impl Session {
             .collect();
         order.sort_by_key(|i| !self.leases[*i].wrote);
         for (at, index) in order.iter().copied().enumerate() {
-            let lease = &mut self.leases[index].lease;
-            let done = lease.run_hidden(verb).await;
+            let held = &mut self.leases[index];
+            held.needs_sync = false;
+            let done = held.lease.run_hidden(verb).await;
             if at == 0 && self.leases[index].wrote {
                 if let Err(error) = done {
                     self.batch.done.clear();

@@ -12,7 +12,6 @@ use super::{Before, Fresh};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
-use crate::session::prepared::Executed;
 use crate::session::{Prepared, Session, simple};
 use crate::wire::frontend::Parse;
 use crate::wire::write;
@@ -74,18 +73,22 @@ impl Session {
                 .plans
                 .plan("DO ''", &Shape::default(), &[], &catalog),
         };
-        let pieces = shape.pieces.as_slice().into();
+        // Values are looked for in a text only where they tell the shard.
+        let pieces = match self.db.config.is_sharded() {
+            true => shape.pieces.as_slice().into(),
+            false => Arc::default(),
+        };
         let reusable = name.is_empty()
             && self.db.config.pool.reuse_unnamed
             && may_reuse(&plan, sql, &shape.pieces);
         self.shape = shape;
-        let statement = match reusable {
-            true => {
-                let version = catalog.version;
+        let statement = match name {
+            b"" => {
+                let version = reusable.then_some(catalog.version);
                 self.db
                     .unnamed_statement(sql, types, &self.context, version)
             }
-            false => self.db.statement(sql, types, &self.context),
+            _ => self.db.statement(sql, types, &self.context),
         };
         Ok(Prepared {
             statement,
@@ -263,12 +266,17 @@ impl Session {
         sql: &[u8],
     ) -> Result<(), Error> {
         let text = std::str::from_utf8(sql).unwrap_or_default();
-        let Executed { lease, sql, .. } = self.execute_sql(execute, text).await?;
+        let executed = self.route_execute(execute, text)?;
+        let access = match executed.access {
+            Access::Read => Access::Read,
+            Access::Write | Access::Primary => Access::Primary,
+        };
+        let lease = self.enlist(executed.shard, access).await?;
         self.complete_pending(name).await?;
         self.activate(lease).await?;
-        let statement = self.db.statement(&sql, &[], &self.context);
-        let server = &mut self.leases[lease].lease;
-        server.send_parse_unnamed(statement.id, &statement.sql, &[], false);
+        let text = &executed.sql;
+        let id = self.db.unnamed_statement(text, &[], &self.context, None).id;
+        let server = self.parse_execute(lease, &executed, id);
         write::describe(&mut server.conn.outbox, b'S', b"");
         server.expect.push_back(Expect::Describe);
         Ok(())
