@@ -6,8 +6,8 @@ use ringway::backend::connect::{ConnectTarget, connect};
 use ringway::config::{Endpoint, PoolSettings, Secret, ServerSecret};
 use ringway::demo::captive::{Auth, CaptiveCluster, Spec};
 use ringway::metrics::Metrics;
-use ringway::pool::Pool;
 use ringway::pool::cap::Cap;
+use ringway::pool::{Amid, Pool};
 
 use crate::support;
 
@@ -73,12 +73,12 @@ async fn who_waits_for_a_connection_is_served_in_order() {
     let caps = [Cap::new(0), Cap::new(0)];
     let target = target(&cluster, None);
     let pool = Pool::new(target, settings, database, server.into(), caps);
-    let held = pool.checkout().await.map_err(|e| e.to_string()).unwrap();
+    let held = pool.checkout(Amid::Nothing).await.ok().unwrap();
     let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
     for turn in 0..20 {
         let (waiter, sender) = (pool.clone(), sender.clone());
         tokio::spawn(async move {
-            let lease = waiter.checkout().await.map_err(|e| e.to_string()).unwrap();
+            let lease = waiter.checkout(Amid::Nothing).await.ok().unwrap();
             sender.send(turn).unwrap();
             drop(lease);
         });

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ringway::demo::captive::{CaptiveCluster, Spec};
 
-use crate::support::wire::{Frame, Wire};
+use crate::support::wire::{Frame, Wire, bind, digest, execute, parse, unnamed};
 use crate::support::{self, Ringway, psql, wait_until};
 
 /// Longer than anything here takes.
@@ -356,6 +356,63 @@ fn pause_resume_kill_disable_and_reconnect() {
     assert!(refused(&ringway, "SUSPEND").contains("SUSPEND is not supported"));
 }
 
+/// Changes the configuration of a running process, and has it read.
+fn reload(ringway: &Ringway, change: impl FnOnce(String) -> String) {
+    let file = ringway.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, change(text)).unwrap();
+    admin(ringway, "RELOAD");
+}
+
+#[test]
+fn who_waits_in_a_pause_goes_to_the_servers_of_a_reload() {
+    let (old, new) = (
+        support::cluster(&Spec::default()),
+        support::cluster(&Spec::default()),
+    );
+    let port = |cluster: &CaptiveCluster| cluster.shards[0].primary.port.to_string();
+    let ringway = of_database(&old, "pool_size = 4\n");
+    let mut wires = [0; 4].map(|_| login(&ringway, "ringway"));
+    let ask_port = "SELECT current_setting('port')";
+    assert_eq!(ask(&mut wires[0], ask_port), port(&old));
+    let [simple, block, extended, named] = &mut wires;
+    // What the old servers were told of statements is not what the new ones know.
+    let messages = [
+        parse("name", ask_port),
+        bind("", "name", &[]),
+        execute("", 0),
+    ];
+    assert_eq!(
+        named.ask_pipeline(&messages),
+        format!("{} SELECT 1 I", port(&old))
+    );
+    assert_eq!(ask(block, "BEGIN"), "");
+    admin(&ringway, "PAUSE shop");
+    simple.query(ask_port);
+    block.query(ask_port);
+    extended.send_bytes(&unnamed(ask_port));
+    extended.send(b'S', b"");
+    let messages = [bind("", "name", &[]), execute("", 0)].concat();
+    named.send_bytes(&messages);
+    named.send(b'S', b"");
+    let waiting = || cell(&ringway, "POOLS", &["shop"], "cl_waiting") == "4";
+    wait_until(LIMIT, "all to wait", waiting);
+    reload(&ringway, |text| text.replace(&port(&old), &port(&new)));
+    wait_until(LIMIT, "all to wait at the new server", || {
+        admin(&ringway, "SHOW SERVERS").is_empty() && waiting()
+    });
+    assert_eq!(cell(&ringway, "DATABASES", &["shop"], "port"), port(&new));
+    assert_eq!(cell(&ringway, "DATABASES", &["shop"], "paused"), "1");
+    admin(&ringway, "RESUME shop");
+    assert_eq!(answer(&simple.read_to_ready()), port(&new));
+    assert_eq!(answer(&block.read_to_ready()), port(&new));
+    assert_eq!(ask(block, "COMMIT"), "");
+    for wire in [extended, named] {
+        let answer = digest(&wire.read_to_ready());
+        assert_eq!(answer, format!("{} SELECT 1 I", port(&new)));
+    }
+}
+
 #[test]
 fn a_wildcard_takes_any_name_that_the_server_has() {
     let cluster = support::cluster(&Spec::default());
@@ -385,6 +442,31 @@ fn a_wildcard_takes_any_name_that_the_server_has() {
     wait_until(LIMIT, "the database to be forgotten", || {
         !admin(&ringway, "SHOW DATABASES").contains("elsewhere")
     });
+}
+
+#[test]
+fn a_login_to_a_wildcard_database_outlives_a_reload() {
+    let cluster = support::cluster(&Spec::default());
+    let primary = &cluster.shards[0].primary;
+    let more = format!(
+        "dbname = \"postgres\"\n[databases.\"*\"]\nservers = [\"127.0.0.1:{}\"]\n\
+         monitor_user = \"ringway\"\n",
+        primary.port
+    );
+    primary.exec("CREATE DATABASE elsewhere").unwrap();
+    let ringway = of_database(&cluster, &more);
+    // Long enough for a reload between the question whether it exists and the answer.
+    primary.exec("ALTER SYSTEM SET pre_auth_delay = 1").unwrap();
+    primary.exec("SELECT pg_reload_conf()").unwrap();
+    primary
+        .wait_for("SHOW pre_auth_delay", "1s", LIMIT)
+        .unwrap();
+    let mut wire = Wire::connect(ringway.port());
+    wire.send_startup(196_608, &[("user", "ringway"), ("database", "elsewhere")]);
+    reload(&ringway, |text| text);
+    let frames = wire.read_to_ready();
+    assert_eq!(frames.last().unwrap().tag, b'Z', "{frames:?}");
+    assert_eq!(ask(&mut wire, "SELECT current_database()"), "elsewhere");
 }
 
 #[test]

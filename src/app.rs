@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use crate::admin::Shutdown;
 use crate::config::{self, Config, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
-use crate::executor::database::Database;
+use crate::executor::database::{Database, StatementIds};
 use crate::metrics::Metrics;
 use crate::net::{self, Instant};
 use crate::pool::cap::Ledger;
@@ -248,7 +248,8 @@ fn build(
 ) -> Result<Directory, Error> {
     let tls = config.tls.as_ref().map(startup::tls_acceptor).transpose()?;
     let ledger = old.map_or_else(Arc::default, |old| Arc::clone(&old.ledger));
-    let start = starter(&config, metrics, &ledger);
+    let ids = old.map_or_else(Arc::default, |old| Arc::clone(&old.statement_ids));
+    let start = starter(&config, metrics, &ledger, &ids);
     let old_database = |name: &str| old.and_then(|old| old.database(name));
     let mut databases = HashMap::new();
     for (name, database) in &config.databases {
@@ -275,6 +276,7 @@ fn build(
         databases,
         wildcard,
         ledger,
+        statement_ids: ids,
     })
 }
 
@@ -282,8 +284,13 @@ type Start = dyn Fn(Arc<config::Database>) -> Result<Arc<Database>, Error> + Sen
 
 /// How a database is started under this configuration, from whichever thread: its servers are
 /// watched on the current runtime.
-fn starter(config: &Config, metrics: &Arc<Metrics>, ledger: &Arc<Ledger>) -> Arc<Start> {
-    let (metrics, ledger) = (Arc::clone(metrics), Arc::clone(ledger));
+fn starter(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    ledger: &Arc<Ledger>,
+    ids: &Arc<StatementIds>,
+) -> Arc<Start> {
+    let (metrics, ledger, ids) = (Arc::clone(metrics), Arc::clone(ledger), Arc::clone(ids));
     let fallback = fallback_user(config);
     let plan_cache_bytes = config.general.plan_cache_bytes;
     let control = tokio::runtime::Handle::current();
@@ -295,6 +302,7 @@ fn starter(config: &Config, metrics: &Arc<Metrics>, ledger: &Arc<Ledger>) -> Arc
             plan_cache_bytes,
             &metrics,
             &ledger,
+            &ids,
         )
         .map(Arc::new)
     })
@@ -317,9 +325,7 @@ fn follow(
             false => Arc::new(old.with_pool_settings(Arc::clone(config))),
         });
     }
-    let new = start(Arc::clone(config))?;
-    new.pools.obey_as(&old.pools);
-    Ok(new)
+    start(Arc::clone(config))
 }
 
 /// The wildcard, with the databases that it has made so far.
@@ -397,20 +403,36 @@ fn apply(path: &Path, shared: &Shared) -> Result<(), Error> {
     for setting in config::diff_needs_restart(&old.config, &config) {
         tracing::warn!(setting, "takes effect after a restart only");
     }
-    let new = build(config, Some(&old), &shared.metrics)?;
-    let still = new.all();
-    for db in &still {
+    put_in_force(shared, build(config, Some(&old), &shared.metrics)?);
+    Ok(())
+}
+
+fn put_in_force(shared: &Shared, new: Directory) {
+    let databases = new.all();
+    for db in &databases {
         db.pools.apply(&db.config);
     }
-    shared.replace(new);
+    let old = {
+        let _no_order = shared.hold_orders();
+        let old = shared.directory.load_full();
+        for db in &databases {
+            if let Some(old) = old.database(&db.config.name) {
+                db.pools.obey_as(&old.pools);
+            }
+        }
+        shared.replace(new);
+        old
+    };
     // What nobody will ask for again drains; idle clients of a database that is gone are told.
     for old in old.all() {
-        if !still.iter().any(|db| Arc::ptr_eq(&db.pools, &old.pools)) {
+        if !databases
+            .iter()
+            .any(|db| Arc::ptr_eq(&db.pools, &old.pools))
+        {
             old.pools.retire();
         }
     }
     keeper::end_strays(shared);
-    Ok(())
 }
 
 /// What is left to do before the process may go, as SHUTDOWN or a signal asked for it.

@@ -16,6 +16,7 @@ use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::pool::Amid;
 
 /// Time for the first health queries and the first catalog, beside connecting.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
@@ -131,7 +132,8 @@ fn start(config: &Config, name: &str) -> Result<Database, Error> {
     let bytes = config.general.plan_cache_bytes;
     let ledger = Arc::default();
     let fallback = fallback_user(config);
-    Database::start(database, fallback.as_ref(), bytes, &metrics, &ledger)
+    let ids = Arc::default();
+    Database::start(database, fallback.as_ref(), bytes, &metrics, &ledger, &ids)
 }
 
 /// Waits until every server was asked and the schema was read; servers that do not answer in time
@@ -168,7 +170,8 @@ async fn log_in(
     endpoint: EndpointId,
     user: &ServerUser,
 ) -> Result<(), Error> {
-    db.pool(shard, endpoint, user)?.checkout().await.map(drop)
+    let lease = db.pool(shard, endpoint, user).checkout(Amid::Nothing).await;
+    lease.map(drop).map_err(Error::from)
 }
 
 fn standing(state: &ReplicaState, is_watched: bool) -> Finding {

@@ -74,8 +74,7 @@ fn warm(db: &Database) {
     };
     for (shard, endpoint) in db.servers() {
         if db.config.reads.split || db.cluster.primary(shard) == Some(endpoint) {
-            // What keeps a pool from being made is told to the first client.
-            let _ = db.pool(shard, endpoint, user);
+            drop(db.pool(shard, endpoint, user));
         }
     }
 }
@@ -240,8 +239,9 @@ fn cancel_statement(
 pub fn end_strays(shared: &Shared) {
     let directory = shared.directory.load();
     for client in shared.clients() {
-        let is_stray =
-            client.database != ADMIN_DATABASE && directory.database(&client.database).is_none();
+        let is_known =
+            |name: &str| directory.wildcard.is_some() || directory.database(name).is_some();
+        let is_stray = client.database != ADMIN_DATABASE && !is_known(&client.database);
         if is_stray && client.state() == ClientState::Idle {
             client.end(Verdict::DatabaseGone);
         }
@@ -253,14 +253,9 @@ pub fn end_strays(shared: &Shared) {
 /// # Errors
 /// 3D000 for a database that is not there, 55000 for what makes no sense now.
 pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
-    let directory = shared.directory.load_full();
     match order {
         Order::Pause(name) => {
-            let databases = named(&directory, name.as_deref())?;
-            if name.is_none() {
-                shared.paused.store(true, Relaxed);
-            }
-            databases.iter().for_each(|db| db.pools.pause());
+            let databases = pause(shared, name.as_deref())?;
             for db in &databases {
                 tokio::select! {
                     () = db.pools.all_closed() => {}
@@ -270,24 +265,11 @@ pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
             }
             Ok(())
         }
-        Order::Resume(name) => resume(shared, &directory, name.as_deref()),
-        Order::Disable(name) => {
-            let databases = named(&directory, Some(name))?;
-            databases.iter().for_each(|db| db.pools.disable(true));
-            Ok(())
-        }
-        Order::Enable(name) => {
-            let databases = named(&directory, Some(name))?;
-            databases.iter().for_each(|db| db.pools.disable(false));
-            Ok(())
-        }
+        Order::Resume(name) => resume(shared, name.as_deref()),
+        Order::Disable(name) => disable(shared, name, true),
+        Order::Enable(name) => disable(shared, name, false),
         Order::Kill(name) => {
-            let databases = named(&directory, name.as_deref())?;
-            if name.is_none() {
-                shared.paused.store(true, Relaxed);
-            }
-            for db in &databases {
-                db.pools.pause();
+            for db in &pause(shared, name.as_deref())? {
                 let theirs = |client: &&Arc<ClientInfo>| client.database == db.config.name;
                 let clients = shared.clients();
                 for client in clients.iter().filter(theirs) {
@@ -310,12 +292,12 @@ pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
             Ok(())
         }
         Order::Reconnect(name) => {
-            let databases = named(&directory, name.as_deref())?;
+            let databases = named(shared, name.as_deref())?;
             databases.iter().for_each(|db| db.pools.reconnect());
             Ok(())
         }
         Order::WaitClose(name) => {
-            let databases = named(&directory, name.as_deref())?;
+            let databases = named(shared, name.as_deref())?;
             until(|| databases.iter().all(|db| db.pools.closing() == 0)).await;
             Ok(())
         }
@@ -331,9 +313,28 @@ pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
     }
 }
 
-fn resume(shared: &Shared, directory: &Directory, name: Option<&str>) -> Result<(), Error> {
-    let databases = named(directory, name)?;
+/// Pauses the database of this name, or all, those that a wildcard will make included.
+fn pause(shared: &Shared, name: Option<&str>) -> Result<Vec<Arc<Database>>, Error> {
+    let _no_reload = shared.hold_orders();
+    if name.is_none() {
+        shared.paused.store(true, Relaxed);
+    }
+    let databases = named(shared, name)?;
+    databases.iter().for_each(|db| db.pools.pause());
+    Ok(databases)
+}
+
+fn disable(shared: &Shared, name: &str, disabled: bool) -> Result<(), Error> {
+    let _no_reload = shared.hold_orders();
+    let databases = named(shared, Some(name))?;
+    databases.iter().for_each(|db| db.pools.disable(disabled));
+    Ok(())
+}
+
+fn resume(shared: &Shared, name: Option<&str>) -> Result<(), Error> {
+    let _no_reload = shared.hold_orders();
     let mut was_paused = name.is_none() && shared.paused.swap(false, Relaxed);
+    let databases = named(shared, name)?;
     for db in &databases {
         was_paused |= db.pools.resume();
     }
@@ -346,7 +347,8 @@ fn resume(shared: &Shared, directory: &Directory, name: Option<&str>) -> Result<
 }
 
 /// The database of this name, or all.
-fn named(directory: &Directory, name: Option<&str>) -> Result<Vec<Arc<Database>>, Error> {
+fn named(shared: &Shared, name: Option<&str>) -> Result<Vec<Arc<Database>>, Error> {
+    let directory = shared.directory.load();
     let Some(name) = name else {
         return Ok(directory.all());
     };

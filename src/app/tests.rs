@@ -3,9 +3,9 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::admin::Show;
 use crate::admin::session::State;
-use crate::session::Newcomer;
+use crate::admin::{Order, Show};
+use crate::session::{ClientState, Newcomer, Verdict};
 
 /// A process in front of a server that is not there.
 struct Sample {
@@ -139,7 +139,7 @@ async fn a_new_password_gets_a_new_pool() {
         secret: config::ServerSecret::Password(config::Secret(password.into())),
     };
     let (shard, server) = db.servers().next().unwrap();
-    let pool = |password| db.pool(shard, server, &user(password)).unwrap();
+    let pool = |password| db.pool(shard, server, &user(password));
     let old = pool("old");
     assert!(Arc::ptr_eq(&old, &pool("old")));
     assert!(!Arc::ptr_eq(&old, &pool("new")));
@@ -174,4 +174,42 @@ fn explain_needs_to_know_the_database() {
         assert_eq!(error.message, message);
         assert_eq!(error.detail.as_deref(), Some("Configured are: b, shop."));
     }
+}
+
+#[tokio::test]
+async fn an_order_that_comes_during_a_reload_holds_after_it() {
+    let sample = Sample::new();
+    let shared = &sample.live.shared;
+    let old = sample.database();
+    let path = sample.directory.path().join("ringway.toml");
+    std::fs::write(&path, FILE.replace("127.0.0.1:1", "127.0.0.1:2")).unwrap();
+    let config = config::load(&path).unwrap();
+    let new = build(config, Some(&shared.directory.load()), &shared.metrics).unwrap();
+    for order in [Order::Pause(None), Order::Disable("shop".into())] {
+        keeper::obey(shared, &order).await.unwrap();
+    }
+    put_in_force(shared, new);
+    let new = sample.database();
+    assert!(!Arc::ptr_eq(&old.pools, &new.pools));
+    assert!(new.pools.is_paused() && new.pools.is_disabled());
+}
+
+#[tokio::test]
+async fn a_verdict_on_an_idle_client_does_not_keep_one_from_being_killed() {
+    let sample = Sample::new();
+    let client = sample.live.shared.register(newcomer(), 4);
+    let info = &client.info;
+    // The client was idle for too long, and has become busy before it heard of it.
+    info.set(ClientState::Active);
+    info.end(Verdict::ClientIdle);
+    info.end(Verdict::Killed);
+    let ended = info.unless_ended(async { Ok(()) }).await;
+    assert_eq!(ended.unwrap_err().code, "57P01");
+    let client = sample.live.shared.register(newcomer(), 4);
+    let info = &client.info;
+    info.set(ClientState::Active);
+    info.end(Verdict::ClientIdle);
+    info.unless_ended(async { Ok(()) }).await.unwrap();
+    info.set(ClientState::Idle);
+    info.unless_ended(async { Ok(()) }).await.unwrap();
 }

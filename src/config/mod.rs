@@ -287,6 +287,22 @@ impl Database {
         database
     }
 
+    /// True if statements that were planned for this database go to the same shards of the other.
+    pub fn routes_as(&self, other: &Self) -> bool {
+        let names = |database: &Self| -> Vec<String> {
+            let shards = database.shards.iter();
+            shards.map(|shard| shard.name.clone()).collect()
+        };
+        match (self.is_sharded(), other.is_sharded()) {
+            (false, false) => true,
+            (true, true) => {
+                let same = names(self) == names(other);
+                same && self.topology == other.topology && self.tables == other.tables
+            }
+            (true, false) | (false, true) => false,
+        }
+    }
+
     /// True if only the settings of pools differ.
     pub fn differs_in_pool_only(&self, other: &Self) -> bool {
         let same = Self {

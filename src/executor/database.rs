@@ -15,9 +15,9 @@ use crate::cluster::{Cluster, EndpointId, MonitorGuard};
 use crate::config::{self, ServerUser};
 use crate::error::Error;
 use crate::metrics::{DatabaseMetrics, Metrics, ServerMetrics};
-use crate::net::TlsConnector;
-use crate::pool::Pool;
+use crate::net::{Instant, TlsConnector};
 use crate::pool::cap::Ledger;
+use crate::pool::{Denied, Pool};
 
 /// Welcome messages kept: one per combination of startup settings seen.
 const MAX_WELCOMES: usize = 256;
@@ -53,6 +53,7 @@ impl Database {
         plan_cache_bytes: usize,
         metrics: &Metrics,
         ledger: &Arc<Ledger>,
+        ids: &Arc<StatementIds>,
     ) -> Result<Self, Error> {
         let tls = crate::backend::tls::connector(
             config.server_tls,
@@ -84,7 +85,10 @@ impl Database {
             hub,
             plans: Arc::new(PlanCache::new(plan_cache_bytes, hits, misses)),
             tls,
-            statements: Arc::default(),
+            statements: Arc::new(Statements {
+                ids: Arc::clone(ids),
+                known: Mutex::default(),
+            }),
             welcomes: Arc::default(),
         })
     }
@@ -108,12 +112,7 @@ impl Database {
 
     /// The pool of one server for one server user, made on first use, and anew once a reload gave
     /// the user another password; connections lent by the old pool close when they come back.
-    pub fn pool(
-        &self,
-        shard: ShardId,
-        endpoint: EndpointId,
-        user: &ServerUser,
-    ) -> Result<Arc<Pool>, Error> {
+    pub fn pool(&self, shard: ShardId, endpoint: EndpointId, user: &ServerUser) -> Arc<Pool> {
         let key = (shard, endpoint, user.name.clone());
         let target = || ConnectTarget {
             endpoint: self.cluster.endpoint(shard, endpoint).clone(),
@@ -126,9 +125,20 @@ impl Database {
             connect_timeout: self.config.pool.connect_timeout,
         };
         let server = self.server_metrics(shard, endpoint);
-        Ok(self
-            .pools
-            .pool(key, user, target, &self.config, &self.metrics, server))
+        self.pools
+            .pool(key, user, target, &self.config, &self.metrics, server)
+    }
+
+    /// The primary, once there is one. In a pause that has no limit: the servers may be down.
+    ///
+    /// # Errors
+    /// [`Denied::Gone`] once a reload has ended the pause; what is wrong with the servers when there
+    /// is no primary within `checkout_timeout`.
+    pub async fn primary_or_wait(&self, shard: ShardId) -> Result<EndpointId, Denied> {
+        self.pools.until_lending().await?;
+        let deadline = Instant::now() + self.config.pool.checkout_timeout;
+        let primary = self.cluster.primary_or_wait(shard, deadline).await;
+        primary.map_err(Denied::Error)
     }
 
     /// Every server, in the order of the configuration and of [`Cluster::replica_snapshot`].
@@ -157,7 +167,7 @@ impl Database {
 
     /// A context that no other text is parsed under.
     pub fn own_context(&self) -> String {
-        format!(";{}", self.statements.next.fetch_add(1, Relaxed))
+        format!(";{}", self.statements.ids.draw())
     }
 
     /// As [`Database::statement`], for a text without a name that is to be reused: it is kept for the
@@ -294,10 +304,20 @@ pub fn is_read_at_parse(name: &str) -> bool {
     !name.contains('.') && !MEANINGLESS.contains(&name)
 }
 
-/// Gives equal statements equal ids, over all clients, so that a server prepares each once.
+/// Where all databases of a process get the ids of statements: a session may hold some of a database
+/// that a reload has put another in the place of.
 #[derive(Default)]
+pub struct StatementIds(AtomicU64);
+
+impl StatementIds {
+    fn draw(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed)
+    }
+}
+
+/// Gives equal statements equal ids, over all clients, so that a server prepares each once.
 struct Statements {
-    next: AtomicU64,
+    ids: Arc<StatementIds>,
     known: Mutex<Known>,
 }
 
@@ -331,7 +351,7 @@ impl Statements {
     ) -> Arc<Statement> {
         let new = || {
             Arc::new(Statement {
-                id: StatementId(self.next.fetch_add(1, Relaxed)),
+                id: StatementId(self.ids.draw()),
                 sql: sql.into(),
                 types: types.into(),
                 context: context.into(),

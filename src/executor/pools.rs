@@ -1,18 +1,20 @@
 //! The pools of one database, and what an operator has ordered for it.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use planner::ShardId;
+use tokio::sync::Notify;
 
 use crate::backend::connect::ConnectTarget;
 use crate::cluster::EndpointId;
 use crate::config::{self, ServerUser};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
 use crate::net::Instant;
-use crate::pool::Pool;
 use crate::pool::cap::{Cap, Ledger};
+use crate::pool::{Denied, Pool};
 
 /// One server of the database and the user who logs in there.
 pub type Key = (ShardId, EndpointId, String);
@@ -24,10 +26,14 @@ pub struct Pools {
     ledger: Arc<Ledger>,
     /// PAUSE: no statement gets a server connection. Changed with `pools` locked.
     paused: AtomicBool,
+    /// A reload has put others in their place. Changed with `pools` locked.
+    retired: AtomicBool,
     /// DISABLE: no client may log in.
     disabled: AtomicBool,
     /// Every client logs in to the servers as the same user.
     shared: bool,
+    /// Resumed or retired.
+    news: Notify,
 }
 
 impl Pools {
@@ -40,8 +46,10 @@ impl Pools {
             caps: config.shards.iter().map(of_shard).collect(),
             ledger,
             paused: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
             shared: config.server_user.is_some(),
+            news: Notify::new(),
         }
     }
 
@@ -77,6 +85,9 @@ impl Pools {
         );
         if self.is_paused() {
             pool.pause();
+        }
+        if self.retired.load(Relaxed) {
+            pool.retire();
         }
         pools.insert(key, Arc::clone(&pool));
         pool
@@ -137,7 +148,8 @@ impl Pools {
         self.disabled.store(disabled, Relaxed);
     }
 
-    /// What was ordered for the database outlives a change of its configuration.
+    /// What was ordered for the database outlives a change of its configuration. These are not in
+    /// force yet, or the same.
     pub fn obey_as(&self, old: &Self) {
         self.disable(old.is_disabled());
         if old.is_paused() {
@@ -158,6 +170,7 @@ impl Pools {
         let was_paused = self.paused.swap(false, Relaxed);
         if was_paused {
             pools.values().for_each(Pool::resume);
+            self.news.notify_waiters();
         }
         was_paused
     }
@@ -176,7 +189,28 @@ impl Pools {
 
     /// The database is gone or another: what is idle is closed, and what comes back.
     pub fn retire(&self) {
-        self.each().for_each(|pool| pool.retire());
+        let pools = self.lock();
+        self.retired.store(true, Relaxed);
+        pools.values().for_each(|pool| pool.retire());
+        self.news.notify_waiters();
+    }
+
+    /// Waits for the end of a pause.
+    ///
+    /// # Errors
+    /// [`Denied::Gone`] if a reload has ended it.
+    pub(super) async fn until_lending(&self) -> Result<(), Denied> {
+        loop {
+            let mut news = pin!(self.news.notified());
+            news.as_mut().enable();
+            if !self.is_paused() {
+                return Ok(());
+            }
+            if self.retired.load(Relaxed) {
+                return Err(Denied::Gone);
+            }
+            news.await;
+        }
     }
 
     /// Connections that are to be closed and still open.

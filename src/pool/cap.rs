@@ -78,9 +78,13 @@ impl Cap {
         self.used.fetch_sub(1, Relaxed);
     }
 
-    /// Lets the first pool in line open a connection.
+    fn has_room(&self) -> bool {
+        self.limit() == 0 || self.used() < self.limit()
+    }
+
+    /// Lets the first pool in line that can make use of it open a connection.
     pub(super) fn serve_line(&self) {
-        while self.hungry.load(Relaxed) > 0 {
+        while self.hungry.load(Relaxed) > 0 && self.has_room() {
             let first = {
                 let mut members = self.members();
                 let first = members.line.pop_front();
@@ -89,10 +93,15 @@ impl Cap {
             };
             // Not under the lock: the last owner of a pool gives back its shares.
             let pool = first.and_then(|(pool, _)| pool.upgrade());
-            if let Some(pool) = pool.filter(|pool| pool.waiting() > 0) {
-                return pool.grow();
+            if pool.is_some_and(|pool| pool.waiting() > 0 && pool.grow()) {
+                return;
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.hungry.load(Relaxed) > 0
     }
 
     /// Puts a pool in line, unless it stands there.
@@ -118,7 +127,7 @@ impl Cap {
 
     /// Whether a connection that comes back to `pool` has to make room for another pool.
     pub(super) fn wants_room(&self, pool: &Pool) -> bool {
-        if self.hungry.load(Relaxed) == 0 || self.used() < self.limit() {
+        if self.hungry.load(Relaxed) == 0 || self.has_room() {
             return false;
         }
         let members = self.members();

@@ -48,37 +48,35 @@ impl Drop for Opening {
 }
 
 impl Pool {
-    /// Opens connections for those who wait, as many as are allowed now.
-    pub(super) fn grow(self: &Arc<Self>) {
-        self.open_for_waiting(false);
+    /// Opens connections for those who wait, as many as are allowed now: beyond `pool_size` when one
+    /// of them is overdue. False if there are none to open.
+    pub(super) fn grow(&self) -> bool {
+        let mut has_grown = false;
+        while self.wants_one() && self.open_one() {
+            has_grown = true;
+        }
+        has_grown
     }
 
-    /// As [`Pool::grow`], beyond `pool_size` for one who is `overdue`. Returns why it is no use to
-    /// wait: the last login failed, and there is no connection that could come back.
-    pub(super) fn open_for_waiting(&self, overdue: bool) -> Option<Error> {
-        loop {
-            let (wanted, hopeless) = {
-                let state = self.state();
-                let most = state.settings.size
-                    + if overdue {
-                        state.settings.reserve_size
-                    } else {
-                        0
-                    };
-                // What lies in bb8 while somebody waits is on its way to who waits.
-                let coming = state.opening + self.connections.state().idle_connections;
-                let wanted = self.waiting() > coming as usize && state.total < most;
-                let hopeless = (state.total == 0 && !state.may_log_in())
-                    .then(|| state.failure.as_ref().map(|(_, error)| error.clone()));
-                (wanted && state.may_open(), hopeless.flatten())
-            };
-            if !wanted {
-                return hopeless;
-            }
-            if !self.open_one() {
-                return None;
-            }
+    fn wants_one(&self) -> bool {
+        let state = self.state();
+        let most = match self.overdue.load(Relaxed) {
+            0 => state.settings.size,
+            _ => state.settings.size + state.settings.reserve_size,
+        };
+        // What lies in bb8 while somebody waits is on its way to who waits.
+        let coming = state.opening + self.connections.state().idle_connections;
+        self.waiting() > coming as usize && state.total < most && state.may_open()
+    }
+
+    /// Why it is no use to wait: the last login failed, and there is no connection that could come
+    /// back.
+    pub(super) fn hopeless(&self) -> Option<Error> {
+        let state = self.state();
+        if state.total > 0 || state.may_log_in() {
+            return None;
         }
+        state.failure.as_ref().map(|(_, error)| error.clone())
     }
 
     /// Starts to open one connection. False when a cap has no room for it: the pool stands in line.
@@ -108,15 +106,18 @@ impl Pool {
         let opening = Opening(pool);
         runtime.spawn(async move {
             let pool = Arc::clone(&opening.0);
-            match pool.log_in(counted).await {
-                Ok(held) => pool.opened(opening, held),
-                Err(error) => pool.failed(opening, error),
+            match pool.log_in().await {
+                Ok(server) => {
+                    let _counted = counted;
+                    pool.opened(opening, Box::new(Held { server, _counted }));
+                }
+                Err(error) => pool.failed(opening, counted, error),
             }
         });
         true
     }
 
-    async fn log_in(&self, counted: Counted) -> Result<Box<Held>, Error> {
+    async fn log_in(&self) -> Result<Server, Error> {
         let settings = self.settings();
         let target = ConnectTarget {
             connect_timeout: settings.connect_timeout,
@@ -138,16 +139,12 @@ impl Pool {
             connected_at: Instant::now(),
             activity: Activity::default(),
         };
-        let server = Server::new(
+        Ok(Server::new(
             Conn::new(connected.stream, connected.leftover),
             identity,
             connected.parameters.into_iter().collect(),
             settings.max_prepared.max(1),
-        );
-        Ok(Box::new(Held {
-            server,
-            _counted: counted,
-        }))
+        ))
     }
 
     /// A connection is there: the first in the queue gets it.
@@ -160,7 +157,7 @@ impl Pool {
             let most = state.settings.size + state.settings.reserve_size;
             let retired = state.phase == Phase::Retired;
             identity.activity.close_needed.store(retired, Relaxed);
-            state.phase != Phase::Paused && state.total <= most
+            state.phase.lends() && state.total <= most
         };
         if !is_welcome {
             return;
@@ -177,22 +174,17 @@ impl Pool {
             self.places.add_permits(1);
         }
         // PAUSE may have come meanwhile, and not have seen it.
-        if self.state().phase == Phase::Paused {
+        if !self.state().phase.lends() {
             self.reconnect();
         }
         self.grow();
     }
 
-    fn failed(&self, opening: Opening, error: Error) {
+    fn failed(&self, opening: Opening, counted: Counted, error: Error) {
+        // Before the place is free, or who waits would try again at once.
+        self.state().failure = Some((Instant::now(), error));
         drop(opening);
-        let nothing_left = {
-            let mut state = self.state();
-            state.failure = Some((Instant::now(), error));
-            state.total == 0
-        };
-        if nothing_left {
-            self.news.notify_waiters();
-        }
+        drop(counted);
     }
 
     /// A connection is gone, or could not be opened.
@@ -339,24 +331,35 @@ impl Pool {
 
     /// Lends nothing from now on, and closes every connection as soon as nobody uses it.
     pub fn pause(&self) {
-        self.enter(Phase::Paused);
+        self.enter(|phase| match phase {
+            Phase::Open | Phase::Paused => Phase::Paused,
+            Phase::Retired | Phase::Gone => Phase::Gone,
+        });
         self.reconnect();
     }
 
     pub fn resume(self: &Arc<Self>) {
-        self.enter(Phase::Open);
-        self.news.notify_waiters();
+        self.enter(|phase| match phase {
+            Phase::Open | Phase::Paused => Phase::Open,
+            Phase::Retired | Phase::Gone => phase,
+        });
         self.grow();
     }
 
     /// Its sessions end or go elsewhere: what is idle is closed, and what comes back.
     pub fn retire(&self) {
-        self.enter(Phase::Retired);
+        self.enter(|phase| match phase {
+            Phase::Open | Phase::Retired => Phase::Retired,
+            Phase::Paused | Phase::Gone => Phase::Gone,
+        });
         self.reconnect();
     }
 
-    fn enter(&self, phase: Phase) {
-        self.state().phase = phase;
+    fn enter(&self, next: impl Fn(Phase) -> Phase) {
+        {
+            let mut state = self.state();
+            state.phase = next(state.phase);
+        }
         self.news.notify_waiters();
     }
 
@@ -390,9 +393,18 @@ impl Pool {
     }
 }
 
+impl Phase {
+    fn lends(self) -> bool {
+        match self {
+            Self::Open | Self::Retired => true,
+            Self::Paused | Self::Gone => false,
+        }
+    }
+}
+
 impl State {
     fn may_open(&self) -> bool {
-        self.phase != Phase::Paused && self.opening < LOGINS_AT_ONCE && self.may_log_in()
+        self.phase.lends() && self.opening < LOGINS_AT_ONCE && self.may_log_in()
     }
 
     /// A server that let nobody in is not asked again at once.

@@ -84,6 +84,8 @@ pub struct Pool {
     places: Semaphore,
     /// Sessions waiting for a place now.
     waiting: AtomicUsize,
+    /// Of these, those who have waited for so long that the reserve is for them.
+    overdue: AtomicUsize,
     connections: bb8::Pool<Manager>,
     state: Mutex<State>,
     /// For those who wait: a login failed, or the pool was paused or resumed; and for those who
@@ -113,8 +115,42 @@ enum Phase {
     Open,
     /// Nothing is lent or opened, and what comes back is closed.
     Paused,
-    /// Its database is gone from the configuration: what comes back is closed.
+    /// Its database is gone from the configuration, or another: who has begun a transaction on it is
+    /// still served, and what comes back is closed.
     Retired,
+    /// Retired in a pause: nobody is served any more.
+    Gone,
+}
+
+/// Whether a session holds connections of a pool's database already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amid {
+    Nothing,
+    /// What it asks for belongs to the same transaction.
+    Transaction,
+}
+
+/// Why there is no connection to be had.
+#[derive(Debug)]
+pub enum Denied {
+    /// The pool has been retired. Nothing was sent: the session may ask the pool that is there now.
+    Gone,
+    Error(Error),
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Error(error) => error,
+            Denied::Gone => Self::new(
+                Fault::Operator,
+                "57P03",
+                "the servers of the database were changed while the statement waited",
+            )
+            .detail("It was not sent to any of them.")
+            .hint("Roll back, and run the transaction again: it goes to the new servers."),
+        }
+    }
 }
 
 /// A server connection lent to one session. Dropping it gives it back; one in doubt is closed.
@@ -214,6 +250,7 @@ impl Pool {
             server,
             places: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
+            overdue: AtomicUsize::new(0),
             connections,
             state: Mutex::new(State {
                 settings,
@@ -241,17 +278,18 @@ impl Pool {
     /// A connection, in order of asking.
     ///
     /// # Errors
-    /// 53300 when none came free within `checkout_timeout`, or why no new one could be opened.
+    /// [`Denied::Gone`] from a pool that was retired; 53300 when none came free within
+    /// `checkout_timeout`, or why no new one could be opened.
     ///
     /// Cancel safety: dropping the future gives up the place in the queue and loses nothing.
-    pub async fn checkout(self: &Arc<Self>) -> Result<Lease, Error> {
+    pub async fn checkout(self: &Arc<Self>, amid: Amid) -> Result<Lease, Denied> {
         loop {
             match self.places.try_acquire() {
                 Ok(place) => {
                     place.forget();
                     self.metrics.checkout_done(Duration::ZERO);
                 }
-                Err(_) => Box::pin(self.wait_for_place()).await?,
+                Err(_) => Box::pin(self.wait_for_place(amid)).await?,
             }
             let place = Place {
                 pool: Arc::clone(self),
@@ -259,7 +297,7 @@ impl Pool {
             };
             let connection = self.connections.get_owned().await;
             let mut lease = Lease {
-                connection: connection.map_err(|_| lost_place())?,
+                connection: connection.map_err(|_| Denied::Error(lost_place()))?,
                 place,
             };
             if !lease.is_stale() {
@@ -270,17 +308,18 @@ impl Pool {
     }
 
     /// Takes a place out of the semaphore; the caller owns it then.
-    async fn wait_for_place(&self) -> Result<(), Error> {
+    async fn wait_for_place(&self, amid: Amid) -> Result<(), Denied> {
         let mut start = Instant::now();
         let asked = start;
         self.used.store(true, Relaxed);
         let _waiting = Waiting::new(&self.waiting);
+        let mut overdue = None;
         let mut place = pin!(self.places.acquire());
         loop {
             let mut news = pin!(self.news.notified());
             news.as_mut().enable();
-            let until = match self.wait_until(start) {
-                Wait::Hopeless(error) => return Err(error),
+            let until = match self.wait_until(start, amid, &mut overdue) {
+                Wait::Over(denied) => return Err(denied),
                 Wait::Until(until) => Some(until),
                 // Time stands still in a pause.
                 Wait::Paused => None,
@@ -288,7 +327,7 @@ impl Pool {
             tokio::select! {
                 biased;
                 place = &mut place => {
-                    place.map_err(|_| lost_place())?.forget();
+                    place.map_err(|_| Denied::Error(lost_place()))?.forget();
                     self.metrics.checkout_done(asked.elapsed());
                     return Ok(());
                 }
@@ -300,7 +339,7 @@ impl Pool {
                 () = sleep_until(until.unwrap_or(start)), if until.is_some() => {
                     let timeout = self.settings().checkout_timeout;
                     if start.elapsed() >= timeout {
-                        return Err(self.timed_out(timeout));
+                        return Err(Denied::Error(self.timed_out(timeout)));
                     }
                 }
             }
@@ -308,19 +347,31 @@ impl Pool {
     }
 
     /// Has connections opened for one who has waited since `start`, and tells until when to wait.
-    fn wait_until(&self, start: Instant) -> Wait {
+    fn wait_until<'p>(
+        &'p self,
+        start: Instant,
+        amid: Amid,
+        overdue: &mut Option<Waiting<'p>>,
+    ) -> Wait {
         let (settings, waited) = {
             let state = self.state();
-            if state.phase == Phase::Paused {
-                return Wait::Paused;
+            match (state.phase, amid) {
+                (Phase::Open, _) | (Phase::Retired, Amid::Transaction) => {}
+                (Phase::Paused, _) => return Wait::Paused,
+                (Phase::Retired, Amid::Nothing) | (Phase::Gone, _) => {
+                    return Wait::Over(Denied::Gone);
+                }
             }
             (state.settings.clone(), start.elapsed())
         };
-        let overdue = settings.reserve_size > 0 && waited >= settings.reserve_timeout;
-        if let Some(error) = self.open_for_waiting(overdue) {
-            return Wait::Hopeless(error);
+        if settings.reserve_size > 0 && waited >= settings.reserve_timeout {
+            overdue.get_or_insert_with(|| Waiting::new(&self.overdue));
         }
-        Wait::Until(match settings.reserve_size > 0 && !overdue {
+        self.grow();
+        if let Some(error) = self.hopeless() {
+            return Wait::Over(Denied::Error(error));
+        }
+        Wait::Until(match settings.reserve_size > 0 && overdue.is_none() {
             true => start + settings.reserve_timeout.min(settings.checkout_timeout),
             false => start + settings.checkout_timeout,
         })
@@ -380,8 +431,8 @@ impl Pool {
 enum Wait {
     Until(Instant),
     Paused,
-    /// The server lets nobody in.
-    Hopeless(Error),
+    /// The pool is retired, or the server lets nobody in.
+    Over(Denied),
 }
 
 /// Counts a waiter for as long as it lives, however its future ends.

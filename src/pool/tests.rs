@@ -23,6 +23,7 @@ struct Fake {
     port: u16,
     /// Logins that may go on.
     admitted: Semaphore,
+    logins: AtomicU32,
     /// Logins that have begun and wait.
     knocking: AtomicU32,
     most_knocking: AtomicU32,
@@ -37,6 +38,7 @@ impl Fake {
         let fake = Arc::new(Self {
             port: listener.local_addr().unwrap().port(),
             admitted: Semaphore::new(admitted),
+            logins: AtomicU32::new(0),
             knocking: AtomicU32::new(0),
             most_knocking: AtomicU32::new(0),
             open: AtomicU32::new(0),
@@ -55,6 +57,7 @@ impl Fake {
         let length = stream.read_u32().await.unwrap();
         let mut startup = vec![0; length as usize - 4];
         stream.read_exact(&mut startup).await.unwrap();
+        self.logins.fetch_add(1, Relaxed);
         let knocking = self.knocking.fetch_add(1, Relaxed) + 1;
         self.most_knocking.fetch_max(knocking, Relaxed);
         self.admitted.acquire().await.unwrap().forget();
@@ -108,8 +111,10 @@ fn sized(size: u32) -> PoolSettings {
 }
 
 async fn lease(pool: &Arc<Pool>) -> Lease {
-    let lease = timeout(LIMIT, pool.checkout()).await.expect("in time");
-    lease.unwrap_or_else(|error| panic!("{error}"))
+    let lease = timeout(LIMIT, pool.checkout(Amid::Nothing))
+        .await
+        .expect("in time");
+    lease.unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 /// Looks until it is so.
@@ -131,7 +136,10 @@ async fn queue(pool: &Arc<Pool>, count: usize) -> UnboundedReceiver<(usize, Leas
         let asked_here = Arc::clone(&asked);
         tokio::spawn(async move {
             asked_here.fetch_add(1, Relaxed);
-            let lease = waiter.checkout().await.unwrap_or_else(|e| panic!("{e}"));
+            let lease = waiter
+                .checkout(Amid::Nothing)
+                .await
+                .unwrap_or_else(|e| panic!("{e:?}"));
             let _ = sender.send((turn, lease));
         });
         until("the waiter to ask", || asked.load(Relaxed) > turn).await;
@@ -187,6 +195,56 @@ async fn the_reserve_is_for_who_has_waited_long_enough_and_in_order() {
 }
 
 #[tokio::test]
+async fn who_is_due_for_the_reserve_gets_it_when_a_full_cap_has_room_again() {
+    let fake = Fake::start(1_000).await;
+    let cap = Cap::new(2);
+    let pool = |settings| fake.pool("u", settings, [Cap::new(0), Arc::clone(&cap)]);
+    let (pool, other) = (
+        pool(PoolSettings {
+            reserve_size: 1,
+            reserve_timeout: SHORT,
+            ..sized(1)
+        }),
+        pool(sized(1)),
+    );
+    let (_held, others) = (lease(&pool).await, lease(&other).await);
+    let mut served = queue(&pool, 1).await;
+    until("the pool to stand in line", || cap.is_waited_for()).await;
+    drop(others);
+    let reserve = timeout(LIMIT, served.recv()).await.expect("in time");
+    assert_eq!((reserve.unwrap().0, pool.usage().0), (0, 2));
+}
+
+#[tokio::test]
+async fn room_in_a_cap_goes_to_the_first_who_can_use_it() {
+    let fake = Fake::start(1_000).await;
+    let cap = Cap::new(1);
+    let pool = || fake.pool("u", sized(1), [Cap::new(0), Arc::clone(&cap)]);
+    let (busy, paused, other) = (pool(), pool(), pool());
+    let held = lease(&busy).await;
+    let _waits = queue(&paused, 1).await;
+    until("the first to stand in line", || cap.is_waited_for()).await;
+    let mut served = queue(&other, 1).await;
+    until("the second to wait", || other.waiting() == 1).await;
+    paused.pause();
+    drop(held);
+    let lease = timeout(LIMIT, served.recv()).await.expect("in time");
+    assert_eq!(lease.unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn a_dead_server_is_asked_once_for_all_who_wait() {
+    let fake = Fake::start(1_000).await;
+    fake.refusing.store(true, Relaxed);
+    let pool = fake.uncapped(sized(4));
+    let error = timeout(LIMIT, pool.checkout(Amid::Nothing))
+        .await
+        .expect("in time");
+    assert_eq!(Error::from(error.err().unwrap()).message, "too many now");
+    assert_eq!(fake.logins.load(Relaxed), 1);
+}
+
+#[tokio::test]
 async fn a_full_cap_closes_an_idle_connection_of_another_pool() {
     let fake = Fake::start(1_000).await;
     let cap = Cap::new(2);
@@ -225,7 +283,11 @@ async fn a_busy_pool_does_not_keep_another_of_its_cap_out_for_long() {
         let (busy, running) = (Arc::clone(&busy), Arc::clone(&running));
         users.push(tokio::spawn(async move {
             while running.load(Relaxed) {
-                drop(busy.checkout().await.unwrap_or_else(|e| panic!("{e}")));
+                drop(
+                    busy.checkout(Amid::Nothing)
+                        .await
+                        .unwrap_or_else(|e| panic!("{e:?}")),
+                );
                 tokio::task::yield_now().await;
             }
         }));
@@ -250,19 +312,22 @@ async fn a_failed_login_is_told_at_once_and_not_tried_again_at_once() {
     let waiters: Vec<_> = (0..4)
         .map(|_| {
             let pool = Arc::clone(&pool);
-            tokio::spawn(async move { pool.checkout().await.map(drop) })
+            tokio::spawn(async move { pool.checkout(Amid::Nothing).await.map(drop) })
         })
         .collect();
     for waiter in waiters {
         let error = timeout(LIMIT, waiter).await.expect("in time").unwrap();
-        assert_eq!(error.err().unwrap().message, "too many now");
+        assert_eq!(Error::from(error.err().unwrap()).message, "too many now");
     }
     fake.refusing.store(false, Relaxed);
     let start = Instant::now();
-    assert!(pool.checkout().await.is_err(), "the server is left alone");
+    assert!(
+        pool.checkout(Amid::Nothing).await.is_err(),
+        "the server is left alone"
+    );
     assert!(start.elapsed() < Duration::from_millis(300));
     let again = async {
-        while pool.checkout().await.is_err() {
+        while pool.checkout(Amid::Nothing).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
@@ -372,4 +437,35 @@ async fn a_reconnect_spares_who_is_served() {
     drop(used);
     assert_eq!((pool.usage(), pool.closing()), ((0, 0, 0), 0));
     assert_ne!(lease(&pool).await.identity.id, id);
+}
+
+#[tokio::test]
+async fn a_retired_pool_serves_transactions_unless_it_was_paused() {
+    let fake = Fake::start(1_000).await;
+    for paused in [false, true] {
+        let pool = fake.uncapped(sized(1));
+        let held = lease(&pool).await;
+        let ask = |amid| {
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { timeout(LIMIT, pool.checkout(amid)).await.expect("in time") })
+        };
+        let (new, amid) = (ask(Amid::Nothing), ask(Amid::Transaction));
+        until("both to wait", || pool.waiting() == 2).await;
+        if paused {
+            pool.pause();
+        }
+        pool.retire();
+        assert!(matches!(new.await.unwrap(), Err(Denied::Gone)));
+        drop(held);
+        match (amid.await.unwrap(), paused) {
+            (Ok(_), false) | (Err(Denied::Gone), true) => {}
+            (Ok(_) | Err(_), _) => panic!("paused: {paused}"),
+        }
+        pool.resume();
+        assert!(matches!(
+            pool.checkout(Amid::Nothing).await,
+            Err(Denied::Gone)
+        ));
+        until("all to be closed", || pool.usage() == (0, 0, 0)).await;
+    }
 }

@@ -18,7 +18,7 @@ use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::Instant;
-use crate::pool::Lease;
+use crate::pool::{Amid, Denied, Lease};
 
 /// A text that cannot fail on a healthy, idle connection, so it may travel with the next one.
 const PLAIN_BEGIN: [&[u8]; 2] = [b"BEGIN", b"begin"];
@@ -109,9 +109,12 @@ impl Session {
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         self.info.set(ClientState::Waiting);
         let split = access == Access::Read && self.splits_reads();
-        let (replica, lease) = match self.take_replica(shard, split).await {
-            Some(taken) => taken,
-            None => self.take_primary(shard).await?,
+        let (replica, lease) = loop {
+            match self.take_from(shard, split).await {
+                Ok(taken) => break taken,
+                Err(Denied::Gone) if self.leases.is_empty() => self.move_on()?,
+                Err(denied) => return Err(denied.into()),
+            }
         };
         self.info.set(ClientState::Active);
         self.note_use(&lease);
@@ -145,6 +148,27 @@ impl Session {
         Ok(index)
     }
 
+    async fn take_from(&mut self, shard: ShardId, split: bool) -> Result<(bool, Lease), Denied> {
+        match self.take_replica(shard, split).await? {
+            Some(taken) => Ok(taken),
+            None => self.take_primary(shard).await,
+        }
+    }
+
+    /// The pool of a statement that has yet to be sent is gone: follows the new configuration, under
+    /// which it goes to the same shard.
+    ///
+    /// # Errors
+    /// FATAL when the database is gone; 57P03 when it might go to other shards now.
+    fn move_on(&mut self) -> Result<(), Error> {
+        let before = Arc::clone(&self.db);
+        self.follow_configuration()?;
+        match before.config.routes_as(&self.db.config) {
+            true => Ok(()),
+            false => Err(Denied::Gone.into()),
+        }
+    }
+
     /// Whether a read may go to a replica now; where it must not, counts why.
     fn splits_reads(&self) -> bool {
         let reason = if !self.db.config.reads.split || self.is_session_mode() {
@@ -172,51 +196,65 @@ impl Session {
 
     /// A fresh enough replica, if this is a read and there is one. A replica that cannot be
     /// connected to is taken out of rotation and the next is asked.
-    async fn take_replica(&mut self, shard: ShardId, split: bool) -> Option<(bool, Lease)> {
+    async fn take_replica(
+        &mut self,
+        shard: ShardId,
+        split: bool,
+    ) -> Result<Option<(bool, Lease)>, Denied> {
         if !split {
-            return None;
+            return Ok(None);
         }
         let servers = self.db.config.shards[usize::from(shard.0)].endpoints.len();
         for _ in 0..servers {
             let max_wait = self.db.config.reads.max_wait;
             let mark = &mut self.marks[usize::from(shard.0)];
-            let mut pick = self.db.cluster.pick_read(shard, mark)?;
+            let Some(mut pick) = self.db.cluster.pick_read(shard, mark) else {
+                return Ok(None);
+            };
             if pick.reason.passes_with_time() && !max_wait.is_zero() {
                 // Boxed, as all that is rare: what a session may await is room it takes while idle.
-                pick = Box::pin(self.db.cluster.wait_fresh(shard, mark, max_wait)).await?;
+                let fresh = Box::pin(self.db.cluster.wait_fresh(shard, mark, max_wait)).await;
+                match fresh {
+                    Some(fresh) => pick = fresh,
+                    None => return Ok(None),
+                }
             }
             if pick.role == Role::Primary {
                 self.db.metrics.reads.increment(read_by(pick.reason));
-                return None;
+                return Ok(None);
             }
             match self.checkout(shard, pick.endpoint).await {
                 Ok(lease) => {
                     self.db.metrics.reads.increment(read_by(pick.reason));
-                    return Some((true, lease));
+                    return Ok(Some((true, lease)));
                 }
-                Err(error) if error.fault == Fault::Server => {
+                Err(Denied::Gone) => return Err(Denied::Gone),
+                Err(Denied::Error(error)) if error.fault == Fault::Server => {
                     self.db
                         .cluster
                         .checkout_failed(shard, pick.endpoint, error.to_string());
                 }
                 // A full pool or a wrong password says nothing about the server's health.
-                Err(_) => break,
+                Err(Denied::Error(_)) => break,
             }
         }
         self.db.metrics.reads.increment(ReadBy::NoneEligible);
-        None
+        Ok(None)
     }
 
-    async fn take_primary(&mut self, shard: ShardId) -> Result<(bool, Lease), Error> {
-        let deadline = Instant::now() + self.db.config.pool.checkout_timeout;
+    async fn take_primary(&mut self, shard: ShardId) -> Result<(bool, Lease), Denied> {
         let endpoint = match self.db.cluster.primary(shard) {
             Some(endpoint) => endpoint,
-            None => Box::pin(self.db.cluster.primary_or_wait(shard, deadline)).await?,
+            None => Box::pin(self.db.primary_or_wait(shard)).await?,
         };
         Ok((false, self.checkout(shard, endpoint).await?))
     }
 
-    async fn checkout(&mut self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Error> {
+    async fn checkout(&mut self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Denied> {
+        let amid = match self.leases.is_empty() {
+            true => Amid::Nothing,
+            false => Amid::Transaction,
+        };
         let known = self
             .pools
             .iter()
@@ -224,12 +262,12 @@ impl Session {
         let pool = match known {
             Some((_, _, pool)) => Arc::clone(pool),
             None => {
-                let pool = self.db.pool(shard, endpoint, &self.user)?;
+                let pool = self.db.pool(shard, endpoint, &self.user);
                 self.pools.push((shard, endpoint, Arc::clone(&pool)));
                 pool
             }
         };
-        pool.checkout().await
+        pool.checkout(amid).await
     }
 
     /// Tells a server of the open block: everything that ran on all enlisted shards so far.

@@ -13,7 +13,8 @@ use crate::backend::server::{self, Settings};
 use crate::config::{ADMIN_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
-use crate::net::{self, Instant, Stream};
+use crate::net::{self, Stream};
+use crate::pool::{Amid, Denied};
 use crate::wire::conn::Conn;
 use crate::wire::startup::{
     Opening, Replication, StartupPacket, TlsOffer, open, refuse, too_many_clients,
@@ -213,7 +214,7 @@ async fn welcome(
     let db = database(shared, directory, &packet, &secret).await?;
     registration.admit(directory, &db)?;
     if db.config.server_user.is_none() {
-        shared.learn(&db.config.name, &packet.user, secret);
+        shared.learn(&db.config.name, &packet.user, secret.clone());
     }
     let user = server_user(shared, directory, &db, &packet.user);
     if let Some(replication) = packet.replication {
@@ -231,9 +232,20 @@ async fn welcome(
             registration,
         });
     }
-    wait_for_catalog(&db).await?;
-    let (settings, hints) = startup_settings(&packet, &db)?;
-    let (settings, parameters) = parameters(&db, &user, Arc::new(settings)).await?;
+    let (mut db, mut user) = (db, user);
+    let (settings, parameters, hints) = loop {
+        wait_for_catalog(&db).await?;
+        let (settings, hints) = startup_settings(&packet, &db)?;
+        match parameters(&db, &user, Arc::new(settings)).await {
+            Ok((settings, parameters)) => break (settings, parameters, hints),
+            Err(Denied::Error(error)) => return Err(error),
+            Err(Denied::Gone) => {
+                let now = shared.directory.load_full();
+                db = database(shared, &now, &packet, &secret).await?;
+                user = server_user(shared, &now, &db, &packet.user);
+            }
+        }
+    };
     startup::write_welcome(
         &mut out,
         &parameters,
@@ -421,15 +433,16 @@ async fn parameters(
     db: &Database,
     user: &ServerUser,
     settings: Arc<Settings>,
-) -> Result<(Arc<Settings>, Parameters), Error> {
+) -> Result<(Arc<Settings>, Parameters), Denied> {
     if let Some(known) = db.welcome(&user.name, &settings) {
         return Ok(known);
     }
     let shard = planner::ShardId(0);
-    let deadline = Instant::now() + db.config.pool.checkout_timeout;
-    let endpoint = db.cluster.primary_or_wait(shard, deadline).await?;
-    let mut lease = db.pool(shard, endpoint, user)?.checkout().await?;
-    settings::apply_settings(&mut lease, &settings).await?;
+    let endpoint = db.primary_or_wait(shard).await?;
+    let pool = db.pool(shard, endpoint, user);
+    let mut lease = pool.checkout(Amid::Nothing).await?;
+    let applied = settings::apply_settings(&mut lease, &settings).await;
+    applied.map_err(Denied::Error)?;
     let parameters = Arc::clone(&lease.parameters);
     db.remember_welcome(&user.name, &settings, &parameters);
     Ok((settings, parameters))

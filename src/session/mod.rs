@@ -262,18 +262,16 @@ impl Session {
     /// Between transactions, a changed configuration comes into force for this session.
     fn follow_configuration(&mut self) -> Result<(), Error> {
         let directory = self.shared.directory.load_full();
-        let db = directory.database(&self.info.database).ok_or_else(|| {
-            Error::new(
-                Fault::Operator,
-                "57P01",
-                "terminating connection due to configuration change",
-            )
-            .detail(format!(
-                "Database \"{}\" is no longer configured.",
-                self.info.database
-            ))
-            .fatal()
-        })?;
+        let name = &self.info.database;
+        let db = match (directory.database(name), &directory.wildcard) {
+            (Some(db), _) => db,
+            // It was made for this client while the configuration changed.
+            (None, Some(wildcard)) => {
+                let made = self.shared.wild_database(wildcard, name);
+                made.map_err(Error::fatal)?
+            }
+            (None, None) => return Err(no_longer_configured(name)),
+        };
         if !Arc::ptr_eq(&db, &self.db) {
             self.marks = vec![Mark::default(); db.config.shards.len()];
             self.marks
@@ -465,6 +463,16 @@ impl Session {
             _ => self.client.outbox.extend_from_slice(bytes),
         }
     }
+}
+
+fn no_longer_configured(database: &str) -> Error {
+    Error::new(
+        Fault::Operator,
+        "57P01",
+        "terminating connection due to configuration change",
+    )
+    .detail(format!("Database \"{database}\" is no longer configured."))
+    .fatal()
 }
 
 /// The first frame of the inbox. A small one is copied: handing out the buffer would cost more, as it

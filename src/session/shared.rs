@@ -16,7 +16,7 @@ use super::auth::Authenticators;
 use crate::backend::server::Identity;
 use crate::config::{Config, PoolSettings, ServerSecret, Timeouts, UserLimits};
 use crate::error::{Error, Fault};
-use crate::executor::database::Database;
+use crate::executor::database::{Database, StatementIds};
 use crate::metrics::Metrics;
 use crate::net::{Instant, TlsAcceptor};
 use crate::pool::cap::Ledger;
@@ -44,6 +44,9 @@ pub struct Shared {
     /// PAUSE without a name: databases that a wildcard makes from now on are paused too.
     pub paused: AtomicBool,
     admitted: Mutex<Admitted>,
+    /// Held while a configuration takes another's place, and while an order is given: it must not
+    /// go to databases that are being left behind.
+    orders: Mutex<()>,
 }
 
 /// Clients that are logged in, by user and by database.
@@ -71,6 +74,7 @@ pub struct Directory {
     pub wildcard: Option<Wildcard>,
     /// The same for all configurations of a process.
     pub ledger: Arc<Ledger>,
+    pub statement_ids: Arc<StatementIds>,
 }
 
 /// Starts the database of a name, which is not in the configuration.
@@ -215,11 +219,29 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// False when the client has become busy before it heard that it was idle for too long.
-    fn holds(self, state: ClientState) -> bool {
+    fn of(code: u8) -> Option<Self> {
+        match code {
+            0 => None,
+            1 => Some(Self::Killed),
+            2 => Some(Self::ClientIdle),
+            3 => Some(Self::IdleInTransaction),
+            4 => Some(Self::TransactionTimeout),
+            _ => Some(Self::DatabaseGone),
+        }
+    }
+
+    /// It ends the session whatever it does.
+    fn is_final(self) -> bool {
         match self {
             Self::Killed | Self::TransactionTimeout => true,
-            Self::ClientIdle | Self::IdleInTransaction | Self::DatabaseGone => match state {
+            Self::ClientIdle | Self::IdleInTransaction | Self::DatabaseGone => false,
+        }
+    }
+
+    /// False when the client has become busy before it heard that it was idle for too long.
+    fn holds(self, state: ClientState) -> bool {
+        self.is_final()
+            || match state {
                 ClientState::Idle | ClientState::IdleInTransaction | ClientState::IdleLinked => {
                     true
                 }
@@ -227,8 +249,7 @@ impl Verdict {
                 | ClientState::Active
                 | ClientState::Waiting
                 | ClientState::Replicating => false,
-            },
-        }
+            }
     }
 
     /// PostgreSQL's words where it has them.
@@ -329,20 +350,35 @@ impl ClientInfo {
     }
 
     /// Ends its session at once. The first verdict holds.
+    ///
+    /// One on an idle client is not the last word: it may have become busy before it heard of it.
     pub fn end(&self, verdict: Verdict) {
-        let code = verdict as u8 + 1;
-        let _ = (self.verdict).compare_exchange(0, code, Ordering::Release, Relaxed);
+        let next = |code| match Verdict::of(code) {
+            Some(before) if before.is_final() || !verdict.is_final() => None,
+            Some(_) | None => Some(verdict as u8 + 1),
+        };
+        let _ = (self.verdict).fetch_update(Ordering::Release, Relaxed, next);
         self.wake();
     }
 
     fn verdict(&self) -> Option<Verdict> {
-        match self.verdict.load(Ordering::Acquire) {
-            0 => None,
-            1 => Some(Verdict::Killed),
-            2 => Some(Verdict::ClientIdle),
-            3 => Some(Verdict::IdleInTransaction),
-            4 => Some(Verdict::TransactionTimeout),
-            _ => Some(Verdict::DatabaseGone),
+        Verdict::of(self.verdict.load(Ordering::Acquire))
+    }
+
+    /// Lifts a verdict unless another has taken its place.
+    fn lift(&self, verdict: Verdict) {
+        let code = verdict as u8 + 1;
+        let _ = (self.verdict).compare_exchange(code, 0, Relaxed, Relaxed);
+    }
+
+    /// The verdict that ends the session now. One that came too late is lifted.
+    fn passed(&self) -> Option<Verdict> {
+        loop {
+            let verdict = self.verdict()?;
+            if verdict.holds(self.state()) {
+                return Some(verdict);
+            }
+            self.lift(verdict);
         }
     }
 
@@ -356,13 +392,8 @@ impl ClientInfo {
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let mut work = pin!(work);
-        std::future::poll_fn(|cx| match self.verdict() {
-            Some(verdict) if verdict.holds(self.state()) => Poll::Ready(Err(verdict.error())),
-            // It was passed on an idle client, and now there is a statement.
-            Some(_) => {
-                self.verdict.store(0, Relaxed);
-                work.as_mut().poll(cx)
-            }
+        std::future::poll_fn(|cx| match self.passed() {
+            Some(verdict) => Poll::Ready(Err(verdict.error())),
             None => work.as_mut().poll(cx),
         })
         .await
@@ -520,6 +551,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             admitted: Mutex::default(),
+            orders: Mutex::default(),
         })
     }
 
@@ -527,6 +559,11 @@ impl Shared {
     pub fn may_complain(&self) -> bool {
         let now = self.started.elapsed().as_secs() + 1;
         self.complained.swap(now, Relaxed) != now
+    }
+
+    /// Keeps the configuration from changing, or orders from being given, until it is dropped.
+    pub fn hold_orders(&self) -> MutexGuard<'_, ()> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn admitted(&self) -> MutexGuard<'_, Admitted> {
