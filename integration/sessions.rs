@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway::demo::captive::{CaptiveCluster, Spec};
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::wire::{Wire, frame};
+use crate::support::wire::{Wire, bind, execute, frame, parse};
 use crate::support::{self, Ringway};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -234,4 +234,59 @@ async fn reset_returns_to_what_the_client_started_with() {
     let other = connect(&ringway).await;
     let row = other.query_one("SHOW DateStyle", &[]).await.unwrap();
     assert_eq!(row.get::<_, String>(0), "ISO, MDY");
+}
+
+/// asyncpg prepares with Flush, and sends no Sync before it executes.
+#[test]
+fn who_prepared_with_flush_alone_keeps_no_connection() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "");
+    let mut clients: Vec<_> = (0..8)
+        .map(|_| Wire::login(ringway.port(), "ringway", "shop").0)
+        .collect();
+    let prepare = |text: &str| [parse("s", text), frame(b'D', b"Ss\0"), frame(b'H', b"")].concat();
+    let tags = |wire: &mut Wire, count: usize| -> String {
+        let frames = (0..count).map(|_| wire.read().unwrap());
+        frames.map(|frame| char::from(frame.tag)).collect()
+    };
+    // More than there are connections, twice each: a second Flush of the same batch.
+    for (n, wire) in clients.iter_mut().enumerate() {
+        wire.send_bytes(&prepare(&format!("SELECT {n} + $1::int")));
+        assert_eq!(tags(wire, 3), "1tT");
+        wire.send_bytes(&[frame(b'D', b"Ss\0"), frame(b'H', b"")].concat());
+        assert_eq!(tags(wire, 2), "tT");
+    }
+    for (n, wire) in clients.iter_mut().enumerate() {
+        let answer = wire.ask_pipeline(&[bind("", "s", &["100"]), execute("", 0)]);
+        assert_eq!(answer, format!("{} SELECT 1 I", 100 + n));
+    }
+    // What is wrong is told at once, and all up to Sync is skipped.
+    for wire in &mut clients {
+        wire.send_bytes(&[frame(b'C', b"Ss\0"), prepare("SELECT nothing")].concat());
+        assert_eq!(tags(wire, 2), "3E");
+        assert_eq!(wire.ask_pipeline(&[bind("", "s", &[])]), "I");
+        assert_eq!(wire.ask_pipeline(&[bind("", "s", &[])]), "26000 I");
+    }
+    // A simple Query takes the place of Sync.
+    for (n, wire) in clients.iter_mut().enumerate() {
+        wire.send_bytes(&prepare("SELECT 1"));
+        assert_eq!(tags(wire, 3), "1tT");
+        assert_eq!(wire.ask(&format!("SELECT {n}")), format!("{n} SELECT 1 I"));
+    }
+    // In a block the connection is the client's, and so it is with what was bound.
+    let [one, other, ..] = &mut clients[..] else {
+        unreachable!()
+    };
+    assert_eq!(one.ask("BEGIN"), "BEGIN T");
+    let batch = |text: &str| [frame(b'C', b"Ss\0"), prepare(text)].concat();
+    one.send_bytes(&batch("SELECT pg_backend_pid()"));
+    assert_eq!(tags(one, 4), "31tT");
+    other.send_bytes(&batch("SELECT 7"));
+    assert_eq!(tags(other, 4), "31tT");
+    other.send_bytes(&[bind("p", "s", &[]), frame(b'H', b"")].concat());
+    assert_eq!(tags(other, 1), "2");
+    assert_eq!(other.ask_pipeline(&[execute("p", 0)]), "7 SELECT 1 I");
+    let run = [bind("", "s", &[]), execute("", 0)];
+    assert_eq!(one.ask_pipeline(&run), one.ask_pipeline(&run));
+    assert_eq!(one.ask("COMMIT"), "COMMIT I");
 }

@@ -143,3 +143,40 @@ async fn what_may_write_goes_to_the_primary() {
     );
     client.batch_execute("COMMIT").await.unwrap();
 }
+
+/// A standby refuses to be told so.
+#[tokio::test]
+async fn sessions_whose_transactions_are_serializable_read_on_the_primary() {
+    let (cluster, ringway) = start(0);
+    let shard = &cluster.shards[0];
+    let (primary, replica) = (shard.primary.port, shard.replicas[0].port);
+    wait_for_replica(&ringway, replica).await;
+    for (set, reset) in [
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "RESET ALL",
+        ),
+        (
+            "SET default_transaction_isolation TO 'SERIALIZABLE'",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        ),
+        (
+            "SELECT set_config('default_transaction_isolation', 'serializable', false)",
+            "RESET default_transaction_isolation",
+        ),
+    ] {
+        let client = connect(&ringway).await;
+        client.batch_execute(set).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(port(&client, "").await, primary, "{set}");
+        }
+        client.batch_execute(reset).await.unwrap();
+        // set_config may have written, and left a mark.
+        let deadline = std::time::Instant::now() + LIMIT;
+        while port(&client, "").await != replica {
+            let now = std::time::Instant::now();
+            assert!(now < deadline, "{reset}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

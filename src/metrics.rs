@@ -183,6 +183,8 @@ pub enum ReadBy {
     NotCaughtUp,
     /// The primary: inside a transaction that may write.
     Transaction,
+    /// The primary: the session's transactions are serializable by default.
+    Serializable,
     /// The primary: the client asked for it.
     Hint,
 }
@@ -197,6 +199,7 @@ impl Word for ReadBy {
         Self::MarkUnresolved,
         Self::NotCaughtUp,
         Self::Transaction,
+        Self::Serializable,
         Self::Hint,
     ];
 
@@ -217,6 +220,7 @@ impl ReadBy {
             Self::MarkUnresolved => ("primary", "mark_unresolved"),
             Self::NotCaughtUp => ("primary", "not_caught_up"),
             Self::Transaction => ("primary", "transaction"),
+            Self::Serializable => ("primary", "serializable"),
             Self::Hint => ("primary", "hint"),
         }
     }

@@ -76,7 +76,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     for program in PROGRAMS.iter().filter(|p| chosen(&options.drivers, p.name)) {
         match state(&options.tools, program.group) {
             State::Installed => installed.push(program),
-            State::Unreachable(why) => report.absent(program.name, why),
+            State::Unreachable(why) => report.skip(program.name, why),
             State::Broken(why) => report.broken(program.name, why),
         }
     }

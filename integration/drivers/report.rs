@@ -20,7 +20,7 @@ pub struct Report {
     /// In the order in which they were met.
     drivers: Vec<&'static str>,
     versions: BTreeMap<&'static str, String>,
-    absent: Vec<(&'static str, String)>,
+    skipped: Vec<(&'static str, String)>,
     broken: Vec<(&'static str, String)>,
 }
 
@@ -40,8 +40,8 @@ impl Report {
     }
 
     /// A driver whose registry could not be reached.
-    pub fn absent(&mut self, driver: &'static str, why: String) {
-        self.absent.push((driver, why));
+    pub fn skip(&mut self, driver: &'static str, why: String) {
+        self.skipped.push((driver, why));
     }
 
     /// A driver whose installation failed.
@@ -98,17 +98,17 @@ impl Report {
             }
             text.push('\n');
         }
-        for (driver, why) in &self.absent {
-            let _ = writeln!(text, "absent: {driver}: {why}");
+        for (driver, why) in &self.skipped {
+            let _ = writeln!(text, "SKIPPED: {driver} ({why})");
         }
         for (driver, why) in &self.broken {
             let _ = writeln!(text, "FAILED: {driver} was not installed: {why}");
         }
-        let (mut passed, mut failed, mut skipped) = (0, self.broken.len(), self.absent.len());
+        let (mut passed, mut failed, mut absent) = (0, self.broken.len(), 0);
         for result in &self.results {
             match &result.outcome {
                 Outcome::Ok => passed += 1,
-                Outcome::Absent(_) => skipped += 1,
+                Outcome::Absent(_) => absent += 1,
                 Outcome::Failed(why) => {
                     failed += 1;
                     let target = result.target.name();
@@ -122,7 +122,8 @@ impl Report {
         }
         let _ = write!(
             text,
-            "\n{passed} passed, {failed} failed, {skipped} skipped"
+            "\n{passed} passed, {failed} failed, {absent} not in the driver, {} drivers skipped",
+            self.skipped.len()
         );
         text
     }
@@ -152,6 +153,10 @@ impl Report {
             let version = self.versions.get(driver).map_or("", String::as_str);
             let cells: Vec<String> = capabilities.iter().map(|c| self.cell(driver, c)).collect();
             let _ = writeln!(text, "| {version} | {} |", cells.join(" | "));
+        }
+        for (driver, why) in &self.skipped {
+            let cells = " skipped |".repeat(capabilities.len());
+            let _ = writeln!(text, "| {driver} ({why}) |{cells}");
         }
         let reasons: BTreeMap<(&str, &str), &str> = self
             .results

@@ -30,8 +30,12 @@ fn nobodys_bytes_reach_another() {
 #[test]
 #[ignore = "takes as long as it is told to: make soak"]
 fn soak() {
+    storm(soak_length());
+}
+
+pub fn soak_length() -> Duration {
     let seconds = std::env::var("RINGWAY_SOAK_SECONDS").map_or(60, |text| text.parse().unwrap());
-    storm(Duration::from_secs(seconds));
+    Duration::from_secs(seconds)
 }
 
 #[derive(Default)]

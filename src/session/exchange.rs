@@ -172,6 +172,8 @@ impl Session {
             ReadBy::SplitOff
         } else if !self.block.is_none() {
             ReadBy::Transaction
+        } else if is_serializable(&self.settings) {
+            ReadBy::Serializable
         } else {
             return true;
         };
@@ -608,6 +610,12 @@ fn begun_elsewhere() -> Error {
         "Send BEGIN by itself.",
     )
     .into()
+}
+
+/// A standby cannot run such transactions and refuses even to be told of the default.
+fn is_serializable(settings: &Settings) -> bool {
+    let default = settings.get("default_transaction_isolation");
+    default.is_some_and(|sql| sql.to_ascii_lowercase().contains("serializable"))
 }
 
 fn read_by(reason: ReadReason) -> ReadBy {

@@ -25,7 +25,7 @@ use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
 use crate::net::Instant;
-use crate::session::{ClientState, Prepared, Session, prepared, take_front};
+use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
 use names::Names;
@@ -484,7 +484,36 @@ impl Session {
 
     async fn flush(&mut self) -> Result<(), Error> {
         self.check_pending().await?;
-        self.fetch().await
+        match self.batch.active {
+            Some(index) if self.has_only_prepared() => self.flush_prepared(index).await,
+            Some(_) | None => self.fetch().await,
+        }
+    }
+
+    /// Outside of a block nothing but Parse and Describe of statements came since the last Sync.
+    fn has_only_prepared(&self) -> bool {
+        let nothing_else = |held: &Enlisted| {
+            held.needs_sync && !held.in_block && !held.wrote && held.pinned.is_none()
+        };
+        self.block.is_none()
+            && self.batch.executed == 0
+            && self.batch.portals.len() == 0
+            && !self.batch.suspended
+            && self.leases.iter().all(nothing_else)
+    }
+
+    /// Some drivers prepare with Flush and send no Sync before they execute, if they ever do. The
+    /// servers are synced here, so that no connection is kept for them meanwhile.
+    async fn flush_prepared(&mut self, active: usize) -> Result<(), Error> {
+        // Those before it have been fetched from.
+        let others: Vec<usize> = (0..self.leases.len()).filter(|i| *i != active).collect();
+        self.sync_quietly(&others).await?;
+        self.leases[active].needs_sync = false;
+        self.leases[active].lease.send_sync(false);
+        self.fetch().await?;
+        self.forget_rejected();
+        self.settle(Instant::now()).await;
+        Ok(())
     }
 
     /// Parse messages that nothing has used yet: the server must say what it thinks of them.
