@@ -28,6 +28,7 @@ mod settings;
 mod smoke;
 mod split;
 mod state;
+mod statements;
 mod support;
 mod trace;
 mod transactions;

@@ -12,7 +12,7 @@ use crate::support::{self, Ringway};
 const ALLOWED_KIB: u64 = 8 * 1024;
 
 /// The process that listens on the Ringway's port: the child of its guard.
-fn process(ringway: &Ringway) -> u32 {
+pub(crate) fn process(ringway: &Ringway) -> u32 {
     let config = ringway.proxy.config_file.to_string_lossy().into_owned();
     let is_ours = |directory: &Path| {
         let line = std::fs::read(directory.join("cmdline")).unwrap_or_default();
@@ -29,7 +29,7 @@ fn process(ringway: &Ringway) -> u32 {
 }
 
 /// Most memory the process has had resident so far, in KiB.
-fn peak(pid: u32) -> u64 {
+pub(crate) fn peak(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()

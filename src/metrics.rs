@@ -68,9 +68,11 @@ table! {
     PLAN_HITS = Counter "ringway_plan_cache_hits_total" DATABASE, "Statements whose plan was in the cache.";
     PLAN_MISSES = Counter "ringway_plan_cache_misses_total" DATABASE, "Statements that had to be planned.";
     PLAN_BYTES = Gauge "ringway_plan_cache_bytes" DATABASE, "Memory of the cached plans.";
+    STATEMENT_BYTES = Gauge "ringway_statement_bytes" DATABASE, "Texts of statements that clients have prepared, equal ones counted once.";
     ERRORS = Counter "ringway_errors_total" &["database", "sqlstate"], "Errors that Ringway itself answered with; errors of servers are not among them.";
     SERVER_CONNECTIONS = Gauge "ringway_server_connections" &["database", "shard", "server", "state"], "Connections to servers now: active with a client, or idle.";
     SERVER_CONNECTS = Counter "ringway_server_connects_total" &["database", "shard", "server", "result"], "Connections opened to servers, and attempts that failed.";
+    SERVER_PREPARED_BYTES = Gauge "ringway_server_prepared_bytes" SERVER, "Texts of statements that connections to the server keep prepared.";
     SERVER_UP = Gauge "ringway_server_up" SERVER, "1 when the server answered its last health query.";
     SERVER_PRIMARY = Gauge "ringway_server_primary" SERVER, "1 when the server is its shard's primary.";
     LAG_SECONDS = Gauge "ringway_replica_lag_seconds" SERVER, "How old a replica's data may be; NaN when unknown or not a replica.";
@@ -248,6 +250,7 @@ pub struct DatabaseMetrics {
     pub plan_cache_hits: Counter,
     pub plan_cache_misses: Counter,
     pub plan_cache_bytes: Gauge,
+    pub statement_bytes: Gauge,
     transactions: Total,
     queries: Total,
     checkouts: Total,
@@ -280,6 +283,8 @@ pub struct ServerMetrics {
     pub active: Gauge,
     /// Connections that wait for one.
     pub idle: Gauge,
+    /// Of the texts that its connections keep prepared.
+    pub prepared_bytes: Gauge,
     pub connects: Counter,
     pub connect_failures: Counter,
     pub up: Gauge,
@@ -352,6 +357,7 @@ impl Metrics {
         let metrics = ServerMetrics {
             active: connections("active"),
             idle: connections("idle"),
+            prepared_bytes: gauge(&SERVER_PREPARED_BYTES),
             connects: connects("ok"),
             connect_failures: connects("failed"),
             up: gauge(&SERVER_UP),
@@ -452,6 +458,7 @@ impl DatabaseMetrics {
             plan_cache_hits: counter(&PLAN_HITS),
             plan_cache_misses: counter(&PLAN_MISSES),
             plan_cache_bytes: gauge(&PLAN_BYTES),
+            statement_bytes: gauge(&STATEMENT_BYTES),
             transactions: Total::default(),
             queries: Total::default(),
             checkouts: Total::default(),
@@ -505,6 +512,7 @@ impl ServerMetrics {
     pub fn retire(&self) {
         self.active.set(0.0);
         self.idle.set(0.0);
+        self.prepared_bytes.set(0.0);
         self.up.set(f64::NAN);
         self.primary.set(f64::NAN);
         self.set_lag(None, None);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::table::{Cell, Column, Row, int4, text};
+use super::table::{Cell, Column, Row, int4, int8, text};
 use super::time::timestamp;
 
 /// What connections of both sides have.
@@ -31,6 +31,8 @@ pub struct Connection {
     pub id: u64,
     /// Why the client keeps its server connection between transactions.
     pub pinned: Option<&'static str>,
+    /// What the texts of its prepared statements count for.
+    pub prepared_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +117,7 @@ const COLUMNS: &[Column] = &[
     int4("id"),
     // Ringway's own, after PgBouncer's.
     text("pinned"),
+    int8("prepared_bytes"),
 ];
 
 impl Row for ClientRow {
@@ -162,6 +165,7 @@ impl Connection {
             self.prepared_statements.into(),
             self.id.into(),
             self.pinned.unwrap_or_default().into(),
+            self.prepared_bytes.into(),
         ]
     }
 }
@@ -190,6 +194,7 @@ mod tests {
             prepared_statements: 3,
             id: 16,
             pinned: Some("LISTEN"),
+            prepared_bytes: 9_000,
         }
     }
 
@@ -205,9 +210,9 @@ mod tests {
             printed([row]),
             "type|user|database|replication|state|addr|port|local_addr|local_port|connect_time|\
              request_time|wait|wait_us|close_needed|ptr|link|remote_pid|tls|application_name|\
-             prepared_statements|id|pinned\n\
+             prepared_statements|id|pinned|prepared_bytes\n\
              C|app|shop|none|waiting|10.0.0.1|4242|10.0.0.2|6432|1970-01-01 00:00:00 UTC|\
-             1970-01-01 00:01:01 UTC|2|5|0|0x10|0x1f|7||psql|3|16|LISTEN",
+             1970-01-01 00:01:01 UTC|2|5|0|0x10|0x1f|7||psql|3|16|LISTEN|9000",
         );
     }
 
@@ -224,7 +229,7 @@ mod tests {
         };
         assert!(printed([row]).ends_with(
             "\nS|app|shop|none|tested|10.0.0.1|4242|10.0.0.2|6432|1970-01-01 00:00:00 UTC|\
-             1970-01-01 00:01:01 UTC|0|0|1|0x10||7||psql|3|16|LISTEN"
+             1970-01-01 00:01:01 UTC|0|0|1|0x10||7||psql|3|16|LISTEN|9000"
         ));
     }
 }

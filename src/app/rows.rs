@@ -103,6 +103,7 @@ impl Look {
                 prepared_statements: client.prepared.load(Relaxed),
                 id: u64::from(client.pid.unsigned_abs()),
                 pinned: self.pinned(client),
+                prepared_bytes: client.prepared_bytes.load(Relaxed),
             },
             state: match client.state() {
                 ClientState::Idle | ClientState::LoggingIn => crate::admin::ClientState::Idle,
@@ -207,6 +208,7 @@ impl Look {
                 prepared_statements: server.activity.prepared.load(Relaxed),
                 id: u64::from(server.id),
                 pinned: client.and_then(|client| self.pinned(client)),
+                prepared_bytes: server.activity.prepared_bytes.load(Relaxed),
             },
             state,
             close_needed: server.activity.close_needed.load(Relaxed),

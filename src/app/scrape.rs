@@ -1,6 +1,7 @@
 //! Metrics that follow from live state: set when somebody looks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::live::{Live, PERIOD};
 use crate::cluster::Standing;
@@ -27,6 +28,7 @@ pub fn render(live: &Live) -> String {
         db.metrics.clients.set(of_database.count() as f64);
         let (_, bytes) = db.plans.usage();
         db.metrics.plan_cache_bytes.set(bytes as f64);
+        db.metrics.statement_bytes.set(db.statement_bytes() as f64);
         set_pools(&db);
         set_servers(&db);
     }
@@ -41,13 +43,19 @@ fn set_pools(db: &Database) {
         let here = pools
             .iter()
             .filter(|(s, e, _)| (*s, *e) == (shard, endpoint));
-        let (active, idle) = here.fold((0, 0), |(active, idle), (_, _, pool)| {
+        let (mut active, mut idle, mut prepared) = (0, 0, 0);
+        for (_, _, pool) in here {
             let usage = pool.usage();
-            (active + usage.0, idle + usage.1)
-        });
+            active += usage.0;
+            idle += usage.1;
+            let servers = pool.servers();
+            let bytes = servers.iter().map(|server| &server.activity.prepared_bytes);
+            prepared += bytes.map(|bytes| bytes.load(Relaxed)).sum::<usize>();
+        }
         let metrics = db.server_metrics(shard, endpoint);
         metrics.active.set(f64::from(active));
         metrics.idle.set(f64::from(idle));
+        metrics.prepared_bytes.set(prepared as f64);
     }
 }
 

@@ -4,9 +4,10 @@
 //! read (the first `approved` bytes of the inbox) until they are written to it; those that
 //! answer a message of ours are taken out.
 
+pub mod prepared;
 pub(super) mod replies;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use self::prepared::{PreparedLimits, PreparedSet};
 use super::mailbox::Mailbox;
 use crate::error::{Error, Fault};
 use crate::net::Instant;
@@ -73,11 +75,12 @@ pub enum Expect {
     Ready {
         show: bool,
     },
-    /// `id` joins the server's set of statements when ParseComplete comes, if it is `named`.
+    /// `id` joins the server's set of statements when ParseComplete comes, if it is `named`: by how
+    /// many bytes of text.
     Parse {
         show: bool,
         id: StatementId,
-        named: bool,
+        named: Option<usize>,
     },
     /// Not a reply: ParseComplete for a statement that the server knows already.
     Known(StatementId),
@@ -85,10 +88,11 @@ pub enum Expect {
     /// Bind to a statement that an earlier message of a client had parsed. If it fails, the client does
     /// not see that: the session binds again to a fresh one.
     Rebind,
-    /// `evicts`: a statement that is forgotten for it, and not if the server skips this Close.
+    /// `evicts`: a statement that is forgotten for it, with its bytes, and not if the server skips
+    /// this Close.
     Close {
         show: bool,
-        evicts: Option<StatementId>,
+        evicts: Option<(StatementId, usize)>,
     },
     Describe,
     Execute,
@@ -133,6 +137,8 @@ pub struct Activity {
     pub last_used_us: AtomicU64,
     /// Statements prepared by name.
     pub prepared: AtomicUsize,
+    /// Bytes of their texts.
+    pub prepared_bytes: AtomicUsize,
     /// It is being cleaned before it may be used again.
     pub resetting: AtomicBool,
     /// It is closed instead of reused once its client is done with it.
@@ -198,9 +204,7 @@ pub struct Server {
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
     pub tag: String,
-    prepared: HashMap<StatementId, u64>,
-    max_prepared: usize,
-    tick: u64,
+    prepared: PreparedSet,
     /// First bytes of the inbox that are the client's.
     approved: usize,
     /// Bytes still to come of the frame being passed piecemeal.
@@ -214,7 +218,7 @@ impl Server {
         conn: Conn,
         identity: Identity,
         parameters: Parameters,
-        max_prepared: usize,
+        prepared: PreparedLimits,
     ) -> Self {
         Self {
             conn,
@@ -235,9 +239,7 @@ impl Server {
             rejected: Vec::new(),
             error: None,
             tag: String::new(),
-            prepared: HashMap::new(),
-            max_prepared,
-            tick: 0,
+            prepared: PreparedSet::new(prepared),
             approved: 0,
             rest_of_frame: 0,
             rest_is_shown: true,
@@ -369,33 +371,20 @@ impl Server {
 
     /// True when a statement of this id is, or will be by the time it is needed, prepared here.
     pub fn has_prepared(&mut self, id: StatementId) -> bool {
-        self.tick += 1;
-        let tick = self.tick;
-        if let Some(used) = self.prepared.get_mut(&id) {
-            *used = tick;
-            return true;
-        }
-        self.expect
-            .iter()
-            .any(|e| matches!(e, Expect::Parse { id: parsed, named: true, .. } if *parsed == id))
+        let is_owed = |owed: &Expect| matches!(owed, Expect::Parse { id: parsed, named: Some(_), .. } if *parsed == id);
+        self.prepared.touch(id) || self.expect.iter().any(is_owed)
     }
 
     /// Sends Parse under the server's own name, making room first.
     pub fn send_prepare(&mut self, id: StatementId, sql: &[u8], types: &[u32], show: bool) {
-        if self.prepared.len() >= self.max_prepared
-            && let Some(oldest) = self
-                .prepared
-                .iter()
-                .min_by_key(|(_, used)| **used)
-                .map(|(id, _)| *id)
-        {
-            self.send_close(oldest);
+        while let Some(victim) = self.prepared.victim(sql.len()) {
+            self.send_close(victim);
         }
         write::parse(&mut self.conn.outbox, &id.server_name(), sql, types);
         self.expect.push_back(Expect::Parse {
             show,
             id,
-            named: true,
+            named: Some(sql.len()),
         });
     }
 
@@ -405,7 +394,7 @@ impl Server {
         self.expect.push_back(Expect::Parse {
             show,
             id,
-            named: false,
+            named: None,
         });
         self.unnamed = Some(id);
     }
@@ -415,10 +404,11 @@ impl Server {
         self.rejected.clear();
         for reply in &owed {
             if let Expect::Close {
-                evicts: Some(id), ..
+                evicts: Some((id, _)),
+                ..
             } = reply
             {
-                self.prepared.remove(id);
+                self.prepared.remove(*id);
             }
         }
         self.conn.outbox.extend_from_slice(messages);
@@ -427,19 +417,26 @@ impl Server {
 
     /// Drops one statement, of which nothing is owed.
     pub fn send_close(&mut self, id: StatementId) {
-        self.prepared.remove(&id);
+        let evicts = self.prepared.remove(id).map(|bytes| (id, bytes));
         write::close(&mut self.conn.outbox, b'S', &id.server_name());
         self.expect.push_back(Expect::Close {
             show: false,
-            evicts: Some(id),
+            evicts,
         });
     }
 
     /// After DISCARD ALL or DEALLOCATE ALL.
     pub fn forget_prepared(&mut self) {
         self.prepared.clear();
-        self.identity.activity.prepared.store(0, Relaxed);
+        self.show_prepared();
         self.unnamed = None;
+    }
+
+    fn show_prepared(&self) {
+        let (count, bytes) = self.prepared.usage();
+        let activity = &self.identity.activity;
+        activity.prepared.store(count, Relaxed);
+        activity.prepared_bytes.store(bytes, Relaxed);
     }
 
     // ---- exchanges of our own ----

@@ -119,7 +119,6 @@ fn read_general(
     auth: &AuthSettings,
 ) -> General {
     let default = General::default();
-    let mib = |key, max| section.integer(key, 1..=max).map(|mib| mib as usize * MIB);
     let count = |key, max| section.integer(key, 1..=max).map(|count| count as usize);
     let listen = listen::addresses(section).unwrap_or(default.listen);
     General {
@@ -136,7 +135,8 @@ fn read_general(
             .integer("max_user_client_connections", 0..=1_000_000)
             .unwrap_or(default.max_user_clients),
         admin_users: admin_users(section, users, auth),
-        max_message_bytes: mib("max_message_mib", MAX_FRAME_MIB)
+        max_message_bytes: section
+            .mib("max_message_mib", MAX_FRAME_MIB)
             .unwrap_or(default.max_message_bytes),
         login_timeout: section
             .seconds("login_timeout_s")
@@ -151,8 +151,12 @@ fn read_general(
             .map_or(default.watch_interval, |time| {
                 (!time.is_zero()).then_some(time)
             }),
-        plan_cache_bytes: mib("plan_cache_mib", 65_536).unwrap_or(default.plan_cache_bytes),
-        merge_memory_bytes: mib("merge_memory_mib", 65_536).unwrap_or(default.merge_memory_bytes),
+        plan_cache_bytes: section
+            .mib("plan_cache_mib", 65_536)
+            .unwrap_or(default.plan_cache_bytes),
+        merge_memory_bytes: section
+            .mib("merge_memory_mib", 65_536)
+            .unwrap_or(default.merge_memory_bytes),
         log_format: section
             .choice(
                 "log_format",
@@ -400,6 +404,11 @@ impl Section<'_> {
     pub(super) fn millis(&self, key: &'static str) -> Option<Duration> {
         self.integer(key, 1..=u32::MAX)
             .map(|ms| Duration::from_millis(u64::from(ms)))
+    }
+
+    /// Whole mebibytes, from 1 to `max`, as bytes.
+    pub(super) fn mib(&self, key: &'static str, max: u32) -> Option<usize> {
+        self.integer(key, 1..=max).map(|mib| mib as usize * MIB)
     }
 
     /// Whole milliseconds, from 0.

@@ -45,6 +45,12 @@ pub struct PoolSettings {
     pub max_lifetime: Duration,
     /// Prepared statements kept per server connection.
     pub max_prepared: usize,
+    /// Bytes of their texts, per server connection.
+    pub max_prepared_bytes: usize,
+    /// What the named statements of one client may take, in bytes.
+    pub max_client_prepared_bytes: usize,
+    /// What the texts of all clients' statements may take before none with a name is added, in bytes.
+    pub max_db_prepared_bytes: usize,
     /// A text that clients parse again and again without a name is parsed once per connection.
     pub reuse_unnamed: bool,
     /// Connections to one server of the database, over all users; 0 is no limit.
@@ -68,6 +74,9 @@ impl Default for PoolSettings {
             idle_timeout: Duration::from_secs(600),
             max_lifetime: Duration::from_secs(3_600),
             max_prepared: 256,
+            max_prepared_bytes: 8 << 20,
+            max_client_prepared_bytes: 16 << 20,
+            max_db_prepared_bytes: 1 << 30,
             reuse_unnamed: false,
             max_connections: 0,
             max_clients: 0,
@@ -170,6 +179,15 @@ pub(super) fn settings(section: &Section<'_>) -> PoolSettings {
         max_prepared: section
             .integer("max_prepared_statements", 1..=1_000_000)
             .map_or(default.max_prepared, |count| count as usize),
+        max_prepared_bytes: section
+            .mib("max_prepared_mib", 65_536)
+            .unwrap_or(default.max_prepared_bytes),
+        max_client_prepared_bytes: section
+            .mib("max_client_prepared_mib", 65_536)
+            .unwrap_or(default.max_client_prepared_bytes),
+        max_db_prepared_bytes: section
+            .mib("max_db_prepared_mib", 1 << 20)
+            .unwrap_or(default.max_db_prepared_bytes),
         reuse_unnamed: section
             .boolean("reuse_unnamed_statements")
             .unwrap_or(default.reuse_unnamed),

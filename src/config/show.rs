@@ -77,7 +77,6 @@ pub fn diff_needs_restart(old: &Config, new: &Config) -> Vec<String> {
 fn general(now: &General, default: &General) -> Vec<Entry> {
     let listen = |general: &General| join(general.listen.iter());
     let http = now.http_listen.map(|address| address.to_string());
-    let mib = |bytes: usize| bytes >> 20;
     let octal = |general: &General| format!("{:04o}", general.unix_socket_mode);
     let watch = |general: &General| general.watch_interval.unwrap_or_default();
     vec![
@@ -262,6 +261,21 @@ fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
             default.max_prepared,
         ),
         setting(
+            "max_prepared_mib",
+            mib(now.max_prepared_bytes),
+            mib(default.max_prepared_bytes),
+        ),
+        setting(
+            "max_client_prepared_mib",
+            mib(now.max_client_prepared_bytes),
+            mib(default.max_client_prepared_bytes),
+        ),
+        setting(
+            "max_db_prepared_mib",
+            mib(now.max_db_prepared_bytes),
+            mib(default.max_db_prepared_bytes),
+        ),
+        setting(
             "reuse_unnamed_statements",
             now.reuse_unnamed,
             default.reuse_unnamed,
@@ -365,6 +379,10 @@ fn seconds(key: &str, value: Duration, default: Duration) -> Entry {
 
 fn millis(key: &str, value: Duration, default: Duration) -> Entry {
     setting(key, value.as_millis(), default.as_millis())
+}
+
+fn mib(bytes: usize) -> usize {
+    bytes >> 20
 }
 
 fn join(items: impl Iterator<Item = impl ToString>) -> String {

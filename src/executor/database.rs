@@ -1,7 +1,7 @@
 //! One configured database as sessions use it: its cluster, pools, plans and statement names.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use planner::ShardId;
@@ -87,7 +87,7 @@ impl Database {
             tls,
             statements: Arc::new(Statements {
                 ids: Arc::clone(ids),
-                known: Mutex::default(),
+                ..Statements::default()
             }),
             welcomes: Arc::default(),
         })
@@ -161,7 +161,7 @@ impl Database {
     /// The id of a (text, types) pair; the same for all who hold it.
     ///
     /// `context`: what else decides what the text means, see [`parse_context`].
-    pub fn statement(&self, sql: &[u8], types: &[u32], context: &str) -> Arc<Statement> {
+    pub fn statement(&self, sql: &[u8], types: &[u32], context: &Arc<str>) -> Arc<Statement> {
         self.statements.intern(sql, types, context, None)
     }
 
@@ -170,16 +170,25 @@ impl Database {
         format!(";{}", self.statements.ids.draw())
     }
 
-    /// As [`Database::statement`], for a text without a name that is to be reused: it is kept for the
-    /// next client that sends it, until the schema changes or others take its place.
+    /// As [`Database::statement`], for a text without a name. With a catalog version it is to be
+    /// reused: it is kept for the next client that sends it, until the schema changes or others take
+    /// its place. Without one it is nobody else's.
     pub fn unnamed_statement(
         &self,
         sql: &[u8],
         types: &[u32],
-        context: &str,
-        version: u64,
+        context: &Arc<str>,
+        version: Option<u64>,
     ) -> Arc<Statement> {
-        self.statements.intern(sql, types, context, Some(version))
+        match version {
+            Some(_) => self.statements.intern(sql, types, context, version),
+            None => self.statements.make(sql, types, context, None),
+        }
+    }
+
+    /// What the texts of all statements take that anybody holds, in bytes.
+    pub fn statement_bytes(&self) -> usize {
+        self.statements.held.load(Relaxed)
     }
 
     /// What a server reported for these settings, and the settings as others have them already:
@@ -240,10 +249,15 @@ impl Drop for Watched {
 pub struct Statement {
     pub id: StatementId,
     pub sql: Box<[u8]>,
+    /// That its Parse declared for its parameters.
     pub types: Box<[u32]>,
-    pub context: Box<str>,
+    pub context: Arc<str>,
+    /// Of the catalog, if it has no name and is to be reused.
+    version: Option<u64>,
     /// How often clients parsed it without a name.
     parsed: AtomicU32,
+    /// [`Statements::held`], of which it is a part.
+    held: Arc<AtomicUsize>,
 }
 
 /// Parsed this often without a name, a text is worth a name of ours.
@@ -263,13 +277,15 @@ impl Statement {
     }
 
     fn bytes(&self) -> usize {
-        STATEMENT_BYTES + 2 * (self.sql.len() + 4 * self.types.len() + self.context.len())
+        STATEMENT_BYTES + self.sql.len() + size_of_val(&*self.types)
     }
 }
 
-/// A text with the parameter types that its Parse declared, the context it was parsed in, and the
-/// catalog version if it has no name.
-type StatementText = (Box<[u8]>, Box<[u32]>, Box<str>, Option<u64>);
+impl Drop for Statement {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes(), Relaxed);
+    }
+}
 
 /// Settings that do not change what a statement means once it is parsed.
 const MEANINGLESS: [&str; 10] = [
@@ -316,14 +332,20 @@ impl StatementIds {
 }
 
 /// Gives equal statements equal ids, over all clients, so that a server prepares each once.
+#[derive(Default)]
 struct Statements {
     ids: Arc<StatementIds>,
+    /// Bytes of all statements alive.
+    held: Arc<AtomicUsize>,
+    hasher: ahash::RandomState,
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    by_text: HashMap<StatementText, Weak<Statement>>,
+    /// By the hash of what makes them equal. Texts are held by who uses them, not here; of two with
+    /// one hash the later is known.
+    by_hash: HashMap<u64, Weak<Statement>, ahash::RandomState>,
     /// Those without a name, the oldest first.
     kept: VecDeque<Arc<Statement>>,
     kept_bytes: usize,
@@ -331,7 +353,11 @@ struct Known {
 
 impl Known {
     fn keep(&mut self, statement: &Arc<Statement>) {
-        self.kept_bytes += statement.bytes();
+        let bytes = statement.bytes();
+        if bytes > KEPT_BYTES {
+            return;
+        }
+        self.kept_bytes += bytes;
         self.kept.push_back(Arc::clone(statement));
         while self.kept_bytes > KEPT_BYTES
             && let Some(oldest) = self.kept.pop_front()
@@ -342,39 +368,101 @@ impl Known {
 }
 
 impl Statements {
+    fn make(
+        &self,
+        sql: &[u8],
+        types: &[u32],
+        context: &Arc<str>,
+        version: Option<u64>,
+    ) -> Arc<Statement> {
+        let statement = Statement {
+            id: StatementId(self.ids.draw()),
+            sql: sql.into(),
+            types: types.into(),
+            context: Arc::clone(context),
+            version,
+            parsed: AtomicU32::new(0),
+            held: Arc::clone(&self.held),
+        };
+        self.held.fetch_add(statement.bytes(), Relaxed);
+        Arc::new(statement)
+    }
+
     fn intern(
         &self,
         sql: &[u8],
         types: &[u32],
-        context: &str,
+        context: &Arc<str>,
         version: Option<u64>,
     ) -> Arc<Statement> {
-        let new = || {
-            Arc::new(Statement {
-                id: StatementId(self.ids.draw()),
-                sql: sql.into(),
-                types: types.into(),
-                context: context.into(),
-                parsed: AtomicU32::new(0),
-            })
-        };
+        let hash = self.hasher.hash_one((sql, types, context, version));
         let Ok(mut known) = self.known.lock() else {
-            return new();
+            return self.make(sql, types, context, version);
         };
-        let key: StatementText = (sql.into(), types.into(), context.into(), version);
-        if let Some(found) = known.by_text.get(&key).and_then(Weak::upgrade) {
+        let is_it = |known: &Arc<Statement>| {
+            (&*known.sql, &*known.types, &known.context, known.version)
+                == (sql, types, context, version)
+        };
+        let found = known.by_hash.get(&hash).and_then(Weak::upgrade);
+        if let Some(found) = found.filter(is_it) {
             return found;
         }
         // Amortised: a sweep at each doubling keeps the map near what is alive.
-        if known.by_text.len() == known.by_text.capacity() {
-            let is_alive = |statement: &Weak<Statement>| statement.strong_count() > 0;
-            known.by_text.retain(|_, statement| is_alive(statement));
+        if known.by_hash.len() == known.by_hash.capacity() {
+            known.by_hash.retain(|_, known| known.strong_count() > 0);
         }
-        let statement = new();
-        known.by_text.insert(key, Arc::downgrade(&statement));
+        let statement = self.make(sql, types, context, version);
+        known.by_hash.insert(hash, Arc::downgrade(&statement));
         if version.is_some() {
             known.keep(&statement);
         }
         statement
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_statements_are_one_and_only_those_in_use_take_memory() {
+        let statements = Statements::default();
+        let held = || statements.held.load(Relaxed);
+        let context: Arc<str> = "".into();
+        let one = statements.intern(b"SELECT $1", &[23], &context, None);
+        let cost = held();
+        let same = statements.intern(b"SELECT $1", &[23], &"".into(), None);
+        assert_eq!((same.id, held()), (one.id, cost));
+        for other in [
+            statements.intern(b"SELECT $1", &[20], &context, None),
+            statements.intern(b"SELECT $2", &[23], &context, None),
+            statements.intern(b"SELECT $1", &[23], &"SET x = 1;".into(), None),
+            statements.make(b"SELECT $1", &[23], &context, None),
+        ] {
+            assert_ne!(other.id, one.id);
+        }
+        assert_eq!(held(), cost, "the others are gone");
+        let text = vec![b'x'; 100_000];
+        for n in 0..1000 {
+            statements.intern(&text, &[n], &context, None);
+        }
+        assert_eq!(held(), cost);
+        assert!(statements.known.lock().unwrap().by_hash.len() < 20);
+    }
+
+    #[test]
+    fn texts_kept_for_the_next_client_are_bounded_in_bytes() {
+        let statements = Statements::default();
+        let context: Arc<str> = "".into();
+        let text = vec![b'x'; 100_000];
+        for n in 0..200 {
+            statements.intern(&text, &[n], &context, Some(1));
+            assert!(statements.held.load(Relaxed) <= KEPT_BYTES);
+        }
+        let last = statements.intern(&text, &[199], &context, Some(1));
+        assert_eq!(Arc::strong_count(&last), 2, "kept");
+        let large = statements.intern(&vec![b'x'; 5 << 20], &[], &context, Some(1));
+        assert_eq!(Arc::strong_count(&large), 1, "not kept");
+        assert_eq!(Arc::strong_count(&last), 2, "displaced by nobody");
     }
 }

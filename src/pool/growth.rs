@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::{Counted, Held, Phase, Pool, Share, State};
 use crate::backend::connect::{ConnectTarget, connect};
+use crate::backend::server::prepared::PreparedLimits;
 use crate::backend::server::{Activity, Identity, Server};
 use crate::config::PoolSettings;
 use crate::error::Error;
@@ -143,7 +144,10 @@ impl Pool {
             Conn::new(connected.stream, connected.leftover),
             identity,
             connected.parameters.into_iter().collect(),
-            settings.max_prepared.max(1),
+            PreparedLimits {
+                count: settings.max_prepared,
+                bytes: settings.max_prepared_bytes,
+            },
         ))
     }
 

@@ -14,7 +14,6 @@ mod reuse;
 mod step;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
@@ -96,9 +95,9 @@ impl Batch {
         self.statements.insert(name, Arc::new(statement));
     }
 
-    /// What all statements count for.
-    pub(super) fn statement_bytes(&self) -> usize {
-        self.statements.bytes()
+    /// How many statements there are, and what they count for.
+    pub(super) fn statement_usage(&self) -> (usize, usize) {
+        (self.statements.len(), self.statements.bytes())
     }
 
     /// No message has come since the last Sync.
@@ -567,6 +566,7 @@ impl Session {
             Box::pin(self.end_runs()).await.map_err(Error::fatal)?;
         }
         let last = self.batch.active.filter(|i| self.leases[*i].needs_sync);
+        let last = last.or_else(|| self.left_open());
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if Some(index) != last && std::mem::take(&mut held.needs_sync) {
@@ -606,6 +606,17 @@ impl Session {
         }
         self.after_sync(failed).await;
         Ok(())
+    }
+
+    /// Where a Query has joined a pipeline whose transaction it has not ended: up to PostgreSQL 17 it
+    /// does, from 18 on Sync does.
+    fn left_open(&mut self) -> Option<usize> {
+        let index = self.only_in_block()?;
+        if self.in_use() > 0 || !self.block.prelude().is_empty() {
+            return None;
+        }
+        self.note_sent(index);
+        Some(index)
     }
 
     /// Extended-protocol messages came since the last Sync.
@@ -729,8 +740,7 @@ impl Session {
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
-        let prepared = self.batch.statements.len();
-        self.info.prepared.store(prepared, Relaxed);
+        self.show_prepared();
         if changed_schema && self.db.config.is_sharded() {
             Box::pin(self.db.cluster.reload_catalog()).await;
         }

@@ -3,6 +3,7 @@
 //! is sent with that name in place of the client's.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
 use planner::plan::{
@@ -18,8 +19,6 @@ use crate::executor::database::Statement as Text;
 use crate::metrics::RouteKind;
 use crate::wire::write;
 
-/// Bytes of names and texts that one client may have prepared.
-const MAX_PREPARED_BYTES: usize = 16 << 20;
 /// Charged for each besides its name and text.
 const PREPARED_BYTES: usize = 256;
 
@@ -68,7 +67,15 @@ impl Session {
             .prepare_hidden(statement.id, &statement.sql, &statement.types)
             .await?;
         self.batch.add_statement(name, prepared);
+        self.show_prepared();
         Ok(())
+    }
+
+    /// For SHOW CLIENTS.
+    pub(super) fn show_prepared(&self) {
+        let (count, bytes) = self.batch.statement_usage();
+        self.info.prepared.store(count, Relaxed);
+        self.info.prepared_bytes.store(bytes, Relaxed);
     }
 
     /// The OIDs of the types that a PREPARE declares.
@@ -103,22 +110,32 @@ impl Session {
     }
 
     /// # Errors
-    /// 53400 when a statement is one too many for this client.
+    /// 53400 when a statement is one too many for this client, or its text for the database. One without
+    /// a name, which the next replaces, never is.
     pub(super) fn check_prepared_bytes(
         &mut self,
         name: &[u8],
         prepared: &Prepared,
     ) -> Result<(), Error> {
-        let bytes = charge(name, prepared);
-        if self.batch.statement_bytes() + bytes <= MAX_PREPARED_BYTES {
+        let limits = &self.db.config.pool;
+        let of_client = self.batch.statement_usage().1 + charge(name, prepared);
+        let (whose, limit, key) = if name.is_empty() {
             return Ok(());
-        }
+        } else if of_client > limits.max_client_prepared_bytes {
+            let limit = limits.max_client_prepared_bytes;
+            ("The session's", limit, "max_client_prepared_mib")
+        } else if self.db.statement_bytes() > limits.max_db_prepared_bytes {
+            let limit = limits.max_db_prepared_bytes;
+            ("All sessions'", limit, "max_db_prepared_mib")
+        } else {
+            return Ok(());
+        };
+        let detail = format!("{whose} prepared statements may take {limit} bytes.");
+        let hint = format!("Deallocate those that are not needed any more, or raise {key}.");
         Err(
             Error::new(Fault::Client, "53400", "too many prepared statements")
-                .detail(format!(
-                    "The session's prepared statements may take {MAX_PREPARED_BYTES} bytes."
-                ))
-                .hint("Deallocate those that are not needed any more."),
+                .detail(detail)
+                .hint(hint),
         )
     }
 
@@ -139,9 +156,12 @@ impl Session {
                     lease.forget_prepared();
                 }
             }
+            self.show_prepared();
             return Ok("DEALLOCATE ALL");
         };
-        match self.batch.forget_statement(name.as_bytes()) {
+        let known = self.batch.forget_statement(name.as_bytes());
+        self.show_prepared();
+        match known {
             true => Ok("DEALLOCATE"),
             false => Err(missing(name)),
         }
@@ -293,8 +313,11 @@ impl Session {
     }
 }
 
-/// What a prepared statement counts for.
+/// What a prepared statement counts for: nothing without a name.
 pub(super) fn charge(name: &[u8], prepared: &Prepared) -> usize {
+    if name.is_empty() {
+        return 0;
+    }
     PREPARED_BYTES + name.len() + prepared.statement.sql.len() + size_of_val(&*prepared.pieces)
 }
 

@@ -290,8 +290,10 @@ pub struct ClientInfo {
     pub connected_at: Instant,
     pub cancel: CancelSlot,
     pub pinned: Mutex<Option<&'static str>>,
-    /// Prepared statements as of the last Sync, for SHOW CLIENTS.
+    /// Prepared statements as of the last Sync or PREPARE, for SHOW CLIENTS.
     pub prepared: AtomicUsize,
+    /// What those of a name count for, in bytes.
+    pub prepared_bytes: AtomicUsize,
     /// When its last statement came, in microseconds after it connected.
     last_request_us: AtomicU64,
     /// Of its session's task, so that an idle one notices that the process is to end.
@@ -705,6 +707,7 @@ impl Shared {
                 cancel: CancelSlot::default(),
                 pinned: Mutex::new(None),
                 prepared: AtomicUsize::new(0),
+                prepared_bytes: AtomicUsize::new(0),
                 last_request_us: AtomicU64::new(0),
                 waker: Mutex::default(),
                 state: AtomicU8::new(0),

@@ -1,7 +1,6 @@
 //! Reading a server's replies: every frame is held against what is owed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -266,10 +265,9 @@ impl Server {
         let Some(Expect::Parse { show, id, named }) = self.expect.pop_front() else {
             return Err(unexpected(b'1'));
         };
-        if named {
-            self.prepared.insert(id, self.tick);
-            let count = self.prepared.len();
-            self.identity.activity.prepared.store(count, Relaxed);
+        if let Some(bytes) = named {
+            self.prepared.insert(id, bytes);
+            self.show_prepared();
         }
         Ok(show)
     }
@@ -427,10 +425,11 @@ impl Server {
             let skipped = self.expect.pop_front();
             // The server ignored that Close as well, so it still has the statement.
             if let Some(Expect::Close {
-                evicts: Some(id), ..
+                evicts: Some((id, bytes)),
+                ..
             }) = skipped
             {
-                self.prepared.insert(id, 0);
+                self.prepared.insert(id, bytes);
             }
             if let Some(Expect::Parse { show: true, id, .. } | Expect::Known(id)) = skipped {
                 self.rejected.push((id, failed));

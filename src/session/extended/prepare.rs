@@ -73,18 +73,22 @@ impl Session {
                 .plans
                 .plan("DO ''", &Shape::default(), &[], &catalog),
         };
-        let pieces = shape.pieces.as_slice().into();
+        // Values are looked for in a text only where they tell the shard.
+        let pieces = match self.db.config.is_sharded() {
+            true => shape.pieces.as_slice().into(),
+            false => Arc::default(),
+        };
         let reusable = name.is_empty()
             && self.db.config.pool.reuse_unnamed
             && may_reuse(&plan, sql, &shape.pieces);
         self.shape = shape;
-        let statement = match reusable {
-            true => {
-                let version = catalog.version;
+        let statement = match name {
+            b"" => {
+                let version = reusable.then_some(catalog.version);
                 self.db
                     .unnamed_statement(sql, types, &self.context, version)
             }
-            false => self.db.statement(sql, types, &self.context),
+            _ => self.db.statement(sql, types, &self.context),
         };
         Ok(Prepared {
             statement,
@@ -270,7 +274,8 @@ impl Session {
         let lease = self.enlist(executed.shard, access).await?;
         self.complete_pending(name).await?;
         self.activate(lease).await?;
-        let id = self.db.statement(&executed.sql, &[], &self.context).id;
+        let text = &executed.sql;
+        let id = self.db.unnamed_statement(text, &[], &self.context, None).id;
         let server = self.parse_execute(lease, &executed, id);
         write::describe(&mut server.conn.outbox, b'S', b"");
         server.expect.push_back(Expect::Describe);

@@ -1,0 +1,209 @@
+//! Prepared statements are bounded in bytes: per server connection, per client, over all clients.
+
+use ringway::demo::captive::{CaptiveCluster, Spec};
+
+use crate::memory::{peak, process};
+use crate::support::wire::{Wire, bind, execute, frame, parse};
+use crate::support::{self, Ringway, psql};
+
+const LARGE: usize = 100_000;
+
+/// A Ringway with so many connections to its one server.
+fn start(cluster: &CaptiveCluster, pool_size: usize, more: &str) -> Ringway {
+    let server = cluster.shards[0].primary.port;
+    Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
+             [users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\nservers = [\"127.0.0.1:{server}\"]\n\
+             pool_size = {pool_size}\n{more}"
+        )
+    })
+}
+
+fn login(ringway: &Ringway) -> Wire {
+    Wire::login(ringway.port(), "ringway", "shop").0
+}
+
+/// A text of so many bytes that answers `mark`.
+fn text(mark: usize, bytes: usize) -> String {
+    let rest = bytes.saturating_sub(40);
+    format!("SELECT {mark} /* {} */", "x".repeat(rest))
+}
+
+fn prepare(name: &str, sql: &str) -> [Vec<u8>; 3] {
+    let [bound, executed] = run(name);
+    [parse(name, sql), bound, executed]
+}
+
+fn run(name: &str) -> [Vec<u8>; 2] {
+    [bind("", name, &[]), execute("", 0)]
+}
+
+fn close(name: &str) -> [Vec<u8>; 1] {
+    [frame(b'C', format!("S{name}\0").as_bytes())]
+}
+
+/// Places in the rows of SHOW CLIENTS and SHOW SERVERS.
+const PREPARED_STATEMENTS: usize = 19;
+const PREPARED_BYTES: usize = 22;
+
+/// One column of what is shown of the connections to `shop`.
+fn column(ringway: &Ringway, table: &str, at: usize) -> Vec<usize> {
+    let url = format!("postgresql://ringway@127.0.0.1:{}/ringway", ringway.port());
+    let rows = psql(&url, &format!("SHOW {table}"));
+    let rows = rows.lines().map(|row| row.split('|').collect::<Vec<_>>());
+    let of_shop = rows.filter(|row| row[2] == "shop");
+    let mut values: Vec<_> = of_shop.map(|row| row[at].parse().unwrap()).collect();
+    values.sort_unstable();
+    values
+}
+
+#[test]
+fn many_large_texts_over_few_servers_stay_within_their_bytes() {
+    const ROUNDS: usize = 60;
+    let cluster = support::cluster(&Spec::default());
+    let ringway = start(&cluster, 2, "max_prepared_mib = 1\n");
+    let mut clients: Vec<_> = (0..5).map(|_| login(&ringway)).collect();
+    // What each client keeps to the end: 4 of 100 kB each, in all more than a server may keep.
+    for (number, wire) in clients.iter_mut().enumerate() {
+        for kept in 0..4 {
+            let mark = 100 * number + kept;
+            let answer = wire.ask_pipeline(&prepare(&format!("kept{kept}"), &text(mark, LARGE)));
+            assert_eq!(answer, format!("{mark} SELECT 1 I"));
+        }
+    }
+    // Many short ones that are gone again leave no room for long ones that are gone.
+    let short = |n: usize| parse(&format!("short{n}"), &format!("SELECT {n}"));
+    clients[0].ask_pipeline(&(0..500).map(short).collect::<Vec<_>>());
+    let gone = |n: usize| close(&format!("short{n}")).concat();
+    clients[0].ask_pipeline(&(0..500).map(gone).collect::<Vec<_>>());
+    let pid = process(&ringway);
+    let before = peak(pid);
+    for round in 0..ROUNDS {
+        for (number, wire) in clients.iter_mut().enumerate() {
+            let mark = 1000 + 10 * round + number;
+            let answer = format!("{mark} SELECT 1 I");
+            assert_eq!(wire.ask_pipeline(&prepare("", &text(mark, LARGE))), answer);
+            let sql = text(mark, LARGE + 1);
+            assert_eq!(wire.ask_pipeline(&prepare("passing", &sql)), answer);
+            wire.ask_pipeline(&close("passing"));
+            let kept = round % 4;
+            assert_eq!(
+                wire.ask_pipeline(&run(&format!("kept{kept}"))),
+                format!("{} SELECT 1 I", 100 * number + kept)
+            );
+        }
+    }
+    let grown = peak(pid) - before;
+    assert!(grown < 8 * 1024, "{grown} KiB for 60 MB of texts");
+    for bytes in column(&ringway, "SERVERS", PREPARED_BYTES) {
+        assert!(bytes > LARGE && bytes <= 1 << 20, "{bytes}");
+    }
+    let of_clients = column(&ringway, "CLIENTS", PREPARED_BYTES);
+    assert!(
+        of_clients
+            .iter()
+            .all(|bytes| (4 * LARGE..5 * LARGE).contains(bytes)),
+        "{of_clients:?}"
+    );
+    // The server agrees.
+    let held = clients[0].ask(
+        "SELECT sum(length(statement)) BETWEEN 100000 AND 1048576 FROM pg_prepared_statements",
+    );
+    assert_eq!(held, "t SELECT 1 I");
+}
+
+#[test]
+fn a_text_above_the_whole_limit_works_and_displaces_nobody() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = start(&cluster, 1, "max_prepared_mib = 1\n");
+    let ringway = &ringway;
+    // How many statements the server has, and how many of them are large.
+    let known = |wire: &mut Wire| {
+        let large = "count(*) FILTER (WHERE length(statement) > 1000000)";
+        wire.ask(&format!(
+            "SELECT count(*) || ',' || {large} FROM pg_prepared_statements"
+        ))
+    };
+    let (mut one, mut two) = (login(ringway), login(ringway));
+    for number in 0..5 {
+        let sql = text(number, 1000);
+        one.ask_pipeline(&prepare(&format!("small{number}"), &sql));
+    }
+    for (wire, mark) in [(&mut one, 7), (&mut two, 8)] {
+        let answer = format!("{mark} SELECT 1 I");
+        let sql = text(mark, 3_000_000);
+        assert_eq!(wire.ask_pipeline(&prepare("large", &sql)), answer);
+        assert_eq!(wire.ask_pipeline(&prepare("", &sql)), answer);
+    }
+    for _ in 0..2 {
+        assert_eq!(one.ask_pipeline(&run("large")), "7 SELECT 1 I");
+        assert_eq!(two.ask_pipeline(&run("large")), "8 SELECT 1 I");
+        for number in 0..5 {
+            let answer = one.ask_pipeline(&run(&format!("small{number}")));
+            assert_eq!(answer, format!("{number} SELECT 1 I"));
+        }
+    }
+    assert_eq!(known(&mut two), "6,1 SELECT 1 I");
+    two.ask_pipeline(&prepare("next", "SELECT 9"));
+    assert_eq!(known(&mut two), "6,0 SELECT 1 I");
+    // SQL's own.
+    let sql = format!("PREPARE q AS {}", text(10, 3_000_000));
+    assert_eq!(two.ask(&sql), "PREPARE I");
+    for _ in 0..2 {
+        assert_eq!(one.ask_pipeline(&run("large")), "7 SELECT 1 I");
+        assert_eq!(two.ask("EXECUTE q"), "10 SELECT 1 I");
+    }
+}
+
+#[test]
+fn clients_are_refused_what_is_too_much_and_only_that() {
+    let cluster = support::cluster(&Spec::default());
+    let limits = "max_client_prepared_mib = 1\nmax_db_prepared_mib = 2\n";
+    let ringway = start(&cluster, 2, limits);
+    let mut wires: Vec<_> = (0..3).map(|_| login(&ringway)).collect();
+    let mut fill = |number: usize, mark: usize| -> (usize, String) {
+        let wire = &mut wires[number];
+        let mut made = 0;
+        loop {
+            let sql = text(mark + made, LARGE);
+            let name = format!("s{made}");
+            let answer = wire.ask_pipeline(&prepare(&name, &sql));
+            match answer.as_str() {
+                "53400 I" => return (made, wire.ask_pipeline(&run("s0"))),
+                _ => assert_eq!(answer, format!("{} SELECT 1 I", mark + made)),
+            }
+            made += 1;
+        }
+    };
+    assert_eq!(fill(0, 100), (10, "100 SELECT 1 I".to_owned()));
+    assert_eq!(fill(1, 200), (10, "200 SELECT 1 I".to_owned()));
+    assert_eq!(
+        column(&ringway, "CLIENTS", PREPARED_STATEMENTS),
+        [0, 10, 10]
+    );
+    // One text of others is known already; its own are too much for the database.
+    let shared = prepare("shared", &text(100, LARGE));
+    let third = &mut wires[2];
+    assert_eq!(third.ask_pipeline(&shared), "100 SELECT 1 I");
+    assert_eq!(
+        third.ask_pipeline(&prepare("own", &text(300, LARGE))),
+        "53400 I"
+    );
+    assert_eq!(third.ask_pipeline(&run("own")), "26000 I");
+    // Without a name, all goes, again and again.
+    for mark in 0..3 {
+        let sql = text(mark, 20_000_000);
+        assert_eq!(
+            third.ask_pipeline(&prepare("", &sql)),
+            format!("{mark} SELECT 1 I")
+        );
+    }
+    third.ask_pipeline(&prepare("", "SELECT 1"));
+    wires[0].ask_pipeline(&close("s1"));
+    wires[0].ask_pipeline(&close("s2"));
+    let third = &mut wires[2];
+    let own = prepare("own", &text(300, LARGE));
+    assert_eq!(third.ask_pipeline(&own), "300 SELECT 1 I");
+}
