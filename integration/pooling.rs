@@ -239,6 +239,35 @@ fn a_query_that_takes_too_long_is_cancelled_in_our_words() {
     }
 }
 
+/// Logins and cancel requests take that long from now on.
+fn delay_logins(cluster: &CaptiveCluster, seconds: u32) {
+    let primary = &cluster.shards[0].primary;
+    let set = format!("ALTER SYSTEM SET pre_auth_delay = {seconds}");
+    primary.exec(&set).unwrap();
+    primary.exec("SELECT pg_reload_conf()").unwrap();
+    let expected = format!("{seconds}s");
+    primary
+        .wait_for("SHOW pre_auth_delay", &expected, LIMIT)
+        .unwrap();
+}
+
+#[test]
+fn a_late_cancel_spares_the_next_statement_of_the_same_client() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "query_timeout_ms = 1000\n");
+    let mut wire = login(&ringway, "ringway");
+    ask(&mut wire, "BEGIN");
+    assert_eq!(ask(&mut wire, "SELECT 1"), "1");
+    delay_logins(&cluster, 2);
+    // Cancelled after one second, which the server hears of after three.
+    let start = Instant::now();
+    assert_eq!(ask(&mut wire, "SELECT pg_sleep(1.5)"), "");
+    while start.elapsed() < Duration::from_secs(4) {
+        assert_eq!(ask(&mut wire, "SELECT pg_sleep(0.3)"), "");
+    }
+    assert_eq!(ask(&mut wire, "COMMIT"), "");
+}
+
 #[test]
 fn who_idles_for_too_long_is_sent_off() {
     let cluster = support::cluster(&Spec::default());
@@ -445,6 +474,36 @@ fn a_wildcard_takes_any_name_that_the_server_has() {
 }
 
 #[test]
+fn who_asks_for_a_database_keeps_to_caps_and_pauses() {
+    let cluster = support::cluster(&Spec::default());
+    let more = format!(
+        "[databases.\"*\"]\nservers = [\"127.0.0.1:{}\"]\nmonitor_user = \"ringway\"\n\
+         checkout_timeout_ms = 100\n",
+        cluster.shards[0].primary.port
+    );
+    let general = "login_timeout_s = 2\nmax_user_connections = 1\n";
+    let ringway = pooler(
+        &cluster,
+        general,
+        "",
+        &format!("dbname = \"postgres\"\n{more}"),
+    );
+    let mut wire = login(&ringway, "ringway");
+    assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "3D000");
+    ask(&mut wire, "BEGIN");
+    assert_eq!(ask(&mut wire, "SELECT 1"), "1");
+    assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "53300");
+    ask(&mut wire, "COMMIT");
+    admin(&ringway, "PAUSE");
+    let mut waits = Wire::connect(ringway.port());
+    waits.send_startup(196_608, &[("user", "ringway"), ("database", "nowhere")]);
+    let frames = waits.read_to_ready();
+    assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    admin(&ringway, "RESUME");
+    assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "3D000");
+}
+
+#[test]
 fn a_login_to_a_wildcard_database_outlives_a_reload() {
     let cluster = support::cluster(&Spec::default());
     let primary = &cluster.shards[0].primary;
@@ -456,11 +515,7 @@ fn a_login_to_a_wildcard_database_outlives_a_reload() {
     primary.exec("CREATE DATABASE elsewhere").unwrap();
     let ringway = of_database(&cluster, &more);
     // Long enough for a reload between the question whether it exists and the answer.
-    primary.exec("ALTER SYSTEM SET pre_auth_delay = 1").unwrap();
-    primary.exec("SELECT pg_reload_conf()").unwrap();
-    primary
-        .wait_for("SHOW pre_auth_delay", "1s", LIMIT)
-        .unwrap();
+    delay_logins(&cluster, 1);
     let mut wire = Wire::connect(ringway.port());
     wire.send_startup(196_608, &[("user", "ringway"), ("database", "elsewhere")]);
     reload(&ringway, |text| text);
@@ -545,4 +600,25 @@ fn shutdown_waits_for_clients_if_told_to() {
         !end.join().unwrap().unwrap().status.success(),
         "the connection ends"
     );
+}
+
+#[test]
+fn a_shutdown_that_waits_for_clients_can_be_hastened() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "");
+    let (mut idle, mut amid) = (login(&ringway, "ringway"), login(&ringway, "ringway"));
+    ask(&mut idle, "SELECT 1");
+    ask(&mut amid, "BEGIN");
+    assert_eq!(ask(&mut amid, "SELECT 1"), "1");
+    let admin = || Wire::login(ringway.port(), "ringway", "ringway").0;
+    let (mut first, mut second) = (admin(), admin());
+    first.query("SHUTDOWN WAIT_FOR_CLIENTS");
+    wait_until(LIMIT, "new clients to be refused", || {
+        std::net::TcpStream::connect(("127.0.0.1", ringway.port())).is_err()
+    });
+    second.query("SHUTDOWN WAIT_FOR_SERVERS");
+    assert_eq!(answer(&idle.read_to_ready()), "57P01");
+    assert_eq!(ask(&mut amid, "SELECT 2"), "2");
+    assert_eq!(ask(&mut amid, "COMMIT"), "");
+    assert_eq!(answer(&amid.read_to_ready()), "57P01");
 }

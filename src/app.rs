@@ -183,7 +183,9 @@ async fn control(
         systemd::reloading();
         let done = reload(&path, &shared);
         systemd::ready();
-        watch.follow(&shared.directory.load().config.files);
+        if done.is_ok() {
+            watch = Watch::new(shared.directory.load().config.files.clone());
+        }
         if let Some(answer) = answer {
             // An admin who has left meanwhile needs no answer.
             let _ = answer.send(done);
@@ -194,13 +196,20 @@ async fn control(
     for listener in doors.close() {
         accept_waiting(&listener, &workers);
     }
-    tokio::select! {
-        () = end(&shared, ending, general.shutdown_timeout) => {}
-        // Told twice: at once, whatever is still open.
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut ending = ending;
+    loop {
+        tokio::select! {
+            () = end(&shared, ending, general.shutdown_timeout) => return Ok(()),
+            // Told twice: at once, whatever is still open.
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            Some(errand) = errands.recv() => match errand {
+                Errand::Shutdown(sooner) => ending = ending.min(sooner),
+                // Its sender hears that the process ends.
+                Errand::Reload(answer) => drop(answer),
+            },
+        }
     }
-    Ok(())
 }
 
 /// Longer than any process lives.

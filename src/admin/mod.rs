@@ -71,8 +71,8 @@ pub enum Order {
     Shutdown(Shutdown),
 }
 
-/// What the end of the process waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the end of the process waits for; the sooner it comes, the less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shutdown {
     Now,
     WhenServersAreFree,

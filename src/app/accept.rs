@@ -27,7 +27,11 @@ pub async fn accept(listener: Arc<Listener>, workers: Arc<Workers>) {
     loop {
         let error = match listener.accept().await {
             Ok(client) => {
-                workers.give(client);
+                if workers.are_crowded() {
+                    refuse(client);
+                } else {
+                    workers.give(client);
+                }
                 continue;
             }
             Err(error) => error,

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
 use std::time::Duration;
 
 use crate::admin::Order;
@@ -14,7 +15,7 @@ use crate::backend::cancel;
 use crate::config::{ADMIN_DATABASE, Config, Timeouts};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
-use crate::net::{self, Instant, TlsConnector};
+use crate::net::{self, Instant};
 use crate::session::{ClientInfo, ClientState, Directory, Shared, Verdict};
 
 /// How often pools are looked after.
@@ -125,7 +126,7 @@ impl Watch {
                 Some(Over::Session(verdict)) => client.end(verdict),
                 Some(Over::Statement) if !seen.cancelled => {
                     let limit = directory.config.general.login_timeout;
-                    seen.cancelled = cancel_statement(&client, seen.request, db.tls(), limit);
+                    seen.cancelled = cancel_statement(&client, seen.request, limit);
                 }
                 Some(Over::Statement) | None => {}
             }
@@ -207,13 +208,10 @@ fn over(client: &ClientInfo, seen: &Seen, timeouts: &Timeouts, now: Instant) -> 
 /// Cancels on every server that works for the client. Until the requests have arrived, none of
 /// these connections is given to another client. False when there is nothing to cancel: no server
 /// works for it yet, or its `request` has ended.
-fn cancel_statement(
-    client: &ClientInfo,
-    request: Duration,
-    tls: Option<&TlsConnector>,
-    limit: Duration,
-) -> bool {
+fn cancel_statement(client: &ClientInfo, request: Duration, limit: Duration) -> bool {
     let cancelling = client.cancel.cancelling();
+    // See `Session::await_cancels`.
+    fence(SeqCst);
     let is_over = client.last_request() != request || client.state() != ClientState::Active;
     if is_over || cancelling.0.is_empty() {
         return false;
@@ -221,12 +219,9 @@ fn cancel_statement(
     for server in &cancelling.0 {
         server.activity.timed_out.store(true, Relaxed);
     }
-    let tls = tls.cloned();
     tokio::spawn(async move {
         for server in &cancelling.0 {
-            let (endpoint, key) = (&server.endpoint, &server.cancel_key);
-            let sent = cancel::cancel(endpoint, tls.as_ref(), server.pid, key, limit).await;
-            if let Err(error) = sent {
+            if let Err(error) = cancel::cancel(server, limit).await {
                 tracing::warn!(%error, "statement not cancelled after query_timeout_ms");
             }
         }

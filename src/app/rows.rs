@@ -203,7 +203,7 @@ impl Look {
                 last_request_at: self.wall_time(server.connected_at + used),
                 link: client.map(|client| u64::from(client.pid.unsigned_abs())),
                 remote_pid: server.pid.unsigned_abs(),
-                tls: tls(server.tls),
+                tls: tls(server.tls.is_some()),
                 application_name: client.map_or_else(String::new, |c| c.application.clone()),
                 prepared_statements: server.activity.prepared.load(Relaxed),
                 id: u64::from(server.id),

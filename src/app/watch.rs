@@ -1,33 +1,27 @@
 //! Notices that a file of the configuration has changed: the file itself, certificates, passwords.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-
-/// What tells one state of a file from another; `None` for one that cannot be read.
-type Stamp = Option<(u64, u64, i64, i64)>;
+use crate::config::SourceFile;
 
 #[derive(Debug)]
 pub struct Watch {
-    files: Vec<PathBuf>,
-    known: Vec<Stamp>,
+    known: Vec<SourceFile>,
     /// A change that was seen once. It counts when it is still the same at the next look, so that
     /// nobody reads a file that is being written.
-    fresh: Option<Vec<Stamp>>,
+    fresh: Option<Vec<SourceFile>>,
 }
 
 impl Watch {
-    pub fn new(files: Vec<PathBuf>) -> Self {
-        let known = stamps(&files);
+    /// Of the files that a configuration was made of, as they were then.
+    pub fn new(files: Vec<SourceFile>) -> Self {
         Self {
-            files,
-            known,
+            known: files,
             fresh: None,
         }
     }
 
     /// True when a file is not what it was, and has been so for a look already.
     pub fn look(&mut self) -> bool {
-        let now = stamps(&self.files);
+        let now = self.now();
         if now == self.known {
             self.fresh = None;
             return false;
@@ -39,27 +33,15 @@ impl Watch {
         true
     }
 
-    /// The files are read as they are now.
+    fn now(&self) -> Vec<SourceFile> {
+        self.known.iter().map(SourceFile::again).collect()
+    }
+
+    /// The files are about to be read; should nothing come of it, they are not read again as they
+    /// are.
     pub fn refresh(&mut self) {
-        self.known = stamps(&self.files);
-        self.fresh = None;
+        *self = Self::new(self.now());
     }
-
-    /// Watches these files from now on.
-    pub fn follow(&mut self, files: &[PathBuf]) {
-        if self.files != files {
-            *self = Self::new(files.to_owned());
-        }
-    }
-}
-
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let stamp = |path: &PathBuf| {
-        // Follows links: what a mounted secret is changed by.
-        let file = std::fs::metadata(path).ok()?;
-        Some((file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
-    };
-    files.iter().map(stamp).collect()
 }
 
 #[cfg(test)]
@@ -71,7 +53,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "a").unwrap();
-        let mut watch = Watch::new(vec![file.clone()]);
+        let mut watch = Watch::new(vec![SourceFile::seen(&file)]);
         assert!(!watch.look());
         std::fs::write(&file, "ab").unwrap();
         assert!(!watch.look());
@@ -80,6 +62,13 @@ mod tests {
         assert!(watch.look());
         watch.refresh();
         assert!(!watch.look());
+        // A change since it was read.
+        let read = SourceFile::seen(&file);
+        std::fs::write(&file, "abcd").unwrap();
+        let mut later = Watch::new(vec![read]);
+        assert!(!later.look());
+        assert!(later.look());
+        watch.refresh();
         std::fs::remove_file(&file).unwrap();
         assert!(!watch.look());
         assert!(watch.look());

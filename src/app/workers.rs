@@ -19,6 +19,9 @@ use crate::session::{Arriving, ClientState};
 /// A worker busier than this share of its time gets no new clients while another is less busy.
 const BUSY: f64 = 0.7;
 const LOAD_INTERVAL: Duration = Duration::from_millis(250);
+/// Connections beyond `max_clients` that may be logging in: those who are refused are told so once
+/// they have said who they are, and CancelRequests are no clients. A burst of them is no attack.
+const CROWD: usize = 1_000;
 
 /// The worker threads.
 pub struct Workers {
@@ -66,6 +69,12 @@ impl Workers {
             tokio::spawn(measure(Arc::clone(&workers), runtimes));
         }
         Ok(workers)
+    }
+
+    /// More connections are logging in than clients may be let in.
+    pub fn are_crowded(&self) -> bool {
+        let shared = &self.live.shared;
+        shared.arriving_count() >= shared.directory.load().config.general.max_clients + CROWD
     }
 
     /// The first worker with time to spare, else the least busy one.

@@ -11,31 +11,26 @@ use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect::{dial, lost, unreachable};
-use super::server::Server;
+use super::server::{Identity, Server};
 use crate::config::Endpoint;
 use crate::error::Result;
-use crate::net::{self, Stream, TlsConnector};
+use crate::net::{self, Stream};
 use crate::wire::conn::Conn;
 use crate::wire::startup::FORWARDED_CANCEL;
 use crate::wire::{frame, write};
 
 const CANCEL_REQUEST: (u16, u16) = (1234, 5678);
 
-/// Asks the server to stop what its process `pid` does. Returns once the server has passed the
+/// Asks the server to stop what it does on this connection. Returns once the server has passed the
 /// request on, which it tells by closing the connection; whether it had any effect is not told.
 ///
 /// # Errors
 /// 08001 or 08006 when the server cannot be reached within `timeout`.
-pub async fn cancel(
-    endpoint: &Endpoint,
-    tls: Option<&TlsConnector>,
-    pid: i32,
-    key: &[u8],
-    timeout: Duration,
-) -> Result<()> {
+pub async fn cancel(server: &Identity, timeout: Duration) -> Result<()> {
+    let endpoint = &server.endpoint;
     let request = async {
-        let stream = dial(endpoint, tls).await?;
-        let sent = send(stream, CANCEL_REQUEST, pid, key).await;
+        let stream = dial(endpoint, server.tls.as_ref()).await?;
+        let sent = send(stream, CANCEL_REQUEST, server.pid, &server.cancel_key).await;
         sent.map_err(|error| lost(endpoint, &error))
     };
     match net::timeout(timeout, request).await {
@@ -104,7 +99,7 @@ const PATIENCE: [Duration; 4] = [
 
 /// Stops what a server does for a client that is gone, on a connection that is not used again.
 /// Closing it alone would not: the server notices only when it next reads or writes.
-pub async fn stop(server: &mut Server, tls: Option<TlsConnector>) {
+pub async fn stop(server: &mut Server) {
     // A server that waits for us, for COPY data or the rest of a message, does notice.
     if server.copy_in || !server.conn.outbox.is_empty() {
         return;
@@ -122,8 +117,7 @@ pub async fn stop(server: &mut Server, tls: Option<TlsConnector>) {
         owed = 1;
     }
     for patience in PATIENCE {
-        let (endpoint, key) = (&identity.endpoint, &identity.cancel_key);
-        if let Err(error) = cancel(endpoint, tls.as_ref(), identity.pid, key, patience).await {
+        if let Err(error) = cancel(&identity, patience).await {
             tracing::debug!(%error, "cancel request failed");
         }
         let end = read_out(&mut server.conn, &mut skip, &mut owed);

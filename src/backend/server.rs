@@ -19,7 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use self::prepared::{PreparedLimits, PreparedSet};
 use super::mailbox::Mailbox;
 use crate::error::{Error, Fault};
-use crate::net::Instant;
+use crate::net::{Instant, TlsConnector};
 use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
@@ -84,7 +84,10 @@ pub enum Expect {
     },
     /// Not a reply: ParseComplete for a statement that the server knows already.
     Known(StatementId),
-    Bind,
+    /// `called`: the client's name for the statement, where the server has another.
+    Bind {
+        called: Option<Arc<[u8]>>,
+    },
     /// Bind to a statement that an earlier message of a client had parsed. If it fails, the client does
     /// not see that: the session binds again to a fresh one.
     Rebind,
@@ -122,7 +125,8 @@ pub struct Identity {
     pub user: String,
     pub pid: i32,
     pub cancel_key: Bytes,
-    pub tls: bool,
+    /// With which it is encrypted; a CancelRequest goes the same way, whatever is configured by then.
+    pub tls: Option<TlsConnector>,
     /// Both ends; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
     pub local: Option<SocketAddr>,
@@ -183,6 +187,8 @@ pub struct Server {
     pub applied: Arc<Settings>,
     /// The text last parsed under the empty name.
     pub unnamed: Option<StatementId>,
+    /// What EXECUTE ran last here, and the client's name for it.
+    pub executes: Option<(StatementId, Arc<[u8]>)>,
     /// Why the connection must not be used again, once it must not.
     pub doubt: Option<&'static str>,
     /// Something that the next user must not find was left behind.
@@ -230,6 +236,7 @@ impl Server {
             mailbox: None,
             applied: Arc::default(),
             unnamed: None,
+            executes: None,
             doubt: None,
             tainted: false,
             copy_in: false,

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// # Errors
 /// Every mistake of the file at once; the file that cannot be read is one mistake.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let file = SourceFile::seen(path);
     let text = std::fs::read_to_string(path).map_err(|error| {
         let mistakes = Mistakes::new("");
         mistakes.add(&Place::file(), format!("cannot be read: {error}"), "");
@@ -45,7 +47,35 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
             mistakes: mistakes.into_vec(),
         }
     })?;
-    parse(&text, path, &|name| std::env::var(name).ok())
+    let mut config = parse(&text, path, &|name| std::env::var(name).ok())?;
+    if let Some(first) = config.files.first_mut() {
+        *first = file;
+    }
+    Ok(config)
+}
+
+/// A file that a configuration was made of, as it was just before it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    path: PathBuf,
+    /// What tells one state of a file from another; `None` for one that cannot be read.
+    stamp: Option<(u64, u64, i64, i64)>,
+}
+
+impl SourceFile {
+    pub fn seen(path: &Path) -> Self {
+        // Follows links: what a mounted secret is changed by.
+        let file = std::fs::metadata(path).ok();
+        Self {
+            path: path.to_owned(),
+            stamp: file.map(|file| (file.ino(), file.len(), file.mtime(), file.mtime_nsec())),
+        }
+    }
+
+    /// As it is now.
+    pub fn again(&self) -> Self {
+        Self::seen(&self.path)
+    }
 }
 
 /// Validates the text of the configuration file at `path`, to whose directory the paths in it
@@ -77,7 +107,7 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
     let sources = Sources {
         base: path.parent().unwrap_or(Path::new("")),
         env,
-        files: RefCell::new(vec![path.to_owned()]),
+        files: RefCell::new(vec![SourceFile::seen(path)]),
     };
     // Sections borrow from the table and report when dropped, hence this order.
     let root = Section::new(Place::file(), table.get_ref(), mistakes);
@@ -309,7 +339,7 @@ pub(super) struct Sources<'e> {
     base: &'e Path,
     env: Env<'e>,
     /// Every file that was named so far.
-    files: RefCell<Vec<PathBuf>>,
+    files: RefCell<Vec<SourceFile>>,
 }
 
 /// The keys a secret may come from.
@@ -377,7 +407,7 @@ impl Sources<'_> {
 
     pub(super) fn path(&self, written: &str) -> PathBuf {
         let path = self.base.join(written);
-        self.files.borrow_mut().push(path.clone());
+        self.files.borrow_mut().push(SourceFile::seen(&path));
         path
     }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
-pub use file::{Env, load, parse};
+pub use file::{Env, SourceFile, load, parse};
 pub use hba::Method;
 pub use listen::{ListenAddress, MAX_PEER_ID};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
@@ -54,7 +54,7 @@ pub struct Config {
     /// Other Ringway processes by their `peer_id`, this one not among them.
     pub peers: BTreeMap<u16, Endpoint>,
     /// The files that it was read from, the configuration file first.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<SourceFile>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -104,6 +104,18 @@ impl Cap {
         self.hungry.load(Relaxed) > 0
     }
 
+    /// For a connection that belongs to no pool; `None` when the cap is full and nothing is idle.
+    pub fn share(self: &Arc<Self>) -> Option<Share> {
+        let caps: Arc<[Arc<Self>]> = [Arc::clone(self)].into();
+        loop {
+            match Share::take(&caps) {
+                Ok(share) => return Some(share),
+                Err(cap) if cap.evict(&Weak::new()) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Puts a pool in line, unless it stands there.
     pub(super) fn stand_in_line(&self, pool: &Weak<Pool>) {
         let mut members = self.members();
@@ -140,7 +152,7 @@ impl Cap {
 }
 
 /// What one connection, open or being opened, takes from its caps; given back when dropped.
-pub(super) struct Share(Arc<[Arc<Cap>]>);
+pub struct Share(Arc<[Arc<Cap>]>);
 
 impl Share {
     /// # Errors

@@ -1,25 +1,29 @@
 //! Getting server connections, exchanging messages over them, and giving them back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
+use std::time::Duration;
 
 use planner::ShardId;
-use planner::plan::{Access, Savepoint, SetStatement};
+use planner::plan::{Access, Pin, Savepoint, SetStatement};
 
 use super::block::{Block, second_writer};
 use super::changes::Change;
 use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
-use crate::backend::server::{Settings, Status};
+use crate::backend::server::{Activity, Settings, Status};
 use crate::cluster::{EndpointId, Home, Pick, ReadReason};
 use crate::error::{Error, Fault};
 use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
-use crate::net::Instant;
+use crate::net::{self, Instant};
 use crate::pool::{Amid, Denied, Lease};
 
+/// How often a session looks whether a cancel request has arrived.
+const CANCEL_LOOK: Duration = Duration::from_millis(1);
 /// A text that cannot fail on a healthy, idle connection, so it may travel with the next one.
 const PLAIN_BEGIN: [&[u8]; 2] = [b"BEGIN", b"begin"];
 
@@ -63,6 +67,9 @@ impl Session {
         let held = &mut self.leases[index];
         held.wrote |= access == Access::Write;
         held.leaves_mark |= access != Access::Read;
+        if self.makes_temporary && access == Access::Write {
+            self.pin(index, Pin::Temporary);
+        }
     }
 
     /// All writes of a transaction must be on one shard.
@@ -172,6 +179,25 @@ impl Session {
         match before.config.routes_as(&self.db.config) {
             true => Ok(()),
             false => Err(Denied::Gone.into()),
+        }
+    }
+
+    /// Cancel requests that are on their way to servers of this session are meant for what they did
+    /// so far: what comes next has to wait until they have arrived.
+    pub(super) async fn await_cancels(&mut self) {
+        // Who is about to cancel counts it and then looks whether the statement still runs; this is
+        // done the other way round here, so that one of both sees the other.
+        self.info.set(ClientState::IdleLinked);
+        fence(SeqCst);
+        for index in 0..self.leases.len() {
+            let activity = &self.leases[index].lease.identity.activity;
+            if activity.cancels.load(Relaxed) > 0 {
+                Box::pin(arrived(activity)).await;
+            }
+            // One that came too late was for nothing.
+            if activity.timed_out.load(Relaxed) {
+                activity.timed_out.store(false, Relaxed);
+            }
         }
     }
 
@@ -372,9 +398,9 @@ impl Session {
     /// Stops what a server does for nobody any more, and closes the connection. Its place in the
     /// pool is held meanwhile: the server is busy, whoever listens.
     pub(super) fn stop(&self, held: Enlisted, why: &'static str) {
-        let (mut lease, tls) = (held.lease, self.db.tls().cloned());
+        let mut lease = held.lease;
         lease.doubt = Some(why);
-        tokio::spawn(async move { cancel::stop(&mut lease, tls).await });
+        tokio::spawn(async move { cancel::stop(&mut lease).await });
     }
 
     /// After every exchange: follows the transaction, and gives back what is not needed.
@@ -511,16 +537,23 @@ impl Session {
         match (&set.name, &set.value) {
             (Some(name), _) if !is_read_at_parse(name) => {}
             (Some(name), Some(value)) if self.context.len() + value.len() < LONGEST => {
-                self.context = format!("{};{name}={value}", self.context).into();
+                let context = format!("{};{name}={value}", self.context);
+                self.enter_context(context.into());
                 self.context_changed = true;
             }
             (Some(_) | None, _) => self.leave_context(),
         }
     }
 
+    pub(super) fn enter_context(&mut self, context: Arc<str>) {
+        self.makes_temporary = context.to_ascii_lowercase().contains("pg_temp");
+        self.context = context;
+    }
+
     /// What is parsed from here to the end of the transaction has a meaning of its own.
     pub(super) fn leave_context(&mut self) {
         self.context = self.db.own_context().into();
+        self.makes_temporary = true;
         self.context_changed = true;
     }
 
@@ -533,7 +566,7 @@ impl Session {
 
     fn restore_context(&mut self) {
         if std::mem::take(&mut self.context_changed) {
-            self.context = parse_context(&self.settings);
+            self.enter_context(parse_context(&self.settings));
         }
     }
 
@@ -581,7 +614,7 @@ impl Session {
             true => Arc::clone(&applied),
             false => Arc::new(settings),
         };
-        self.context = parse_context(&self.settings);
+        self.enter_context(parse_context(&self.settings));
         for held in self.leases.iter_mut().filter(|held| held.ran_set) {
             held.lease.applied = Arc::clone(&applied);
         }
@@ -615,7 +648,7 @@ impl Session {
     /// DISCARD ALL has succeeded: everything is as at the start.
     pub(super) fn discard_all(&mut self, index: usize) {
         self.settings = Arc::new(self.base.clone());
-        self.context = parse_context(&self.settings);
+        self.enter_context(parse_context(&self.settings));
         self.batch.forget_statements();
         self.drop_changes();
         self.unlisten_all();
@@ -623,6 +656,13 @@ impl Session {
         let lease = &mut self.leases[index].lease;
         lease.forget_prepared();
         lease.applied = Arc::default();
+    }
+}
+
+/// Returns when no cancel request is on its way any more, which has a limit of its own.
+async fn arrived(activity: &Activity) {
+    while activity.cancels.load(Relaxed) > 0 {
+        net::sleep(CANCEL_LOOK).await;
     }
 }
 

@@ -1,6 +1,8 @@
 //! From an accepted connection to a session: startup, authentication, the first settings.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -13,7 +15,8 @@ use crate::backend::server::{self, Settings};
 use crate::config::{ADMIN_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
-use crate::net::{self, Stream};
+use crate::net::{self, Instant, Stream};
+use crate::pool::cap::Share;
 use crate::pool::{Amid, Denied};
 use crate::wire::conn::Conn;
 use crate::wire::startup::{
@@ -23,6 +26,8 @@ use crate::wire::startup::{
 /// Handshakes of TLS under way, above which a full process does without: they cost the most of a
 /// login, for clients who are refused anyway.
 const CROWD: usize = 64;
+/// How often a login looks whether it may go on.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a new connection turned out to be.
 pub enum Arrival {
@@ -276,7 +281,7 @@ async fn database(
     let db = match (directory.database(name), &directory.wildcard) {
         (Some(db), _) => db,
         (None, Some(wildcard)) => {
-            ask_for_database(directory, &wildcard.config, packet, secret).await?;
+            ask_for_database(shared, directory, &wildcard.config, packet, secret).await?;
             shared.wild_database(wildcard, name)?
         }
         (None, None) => {
@@ -296,6 +301,7 @@ async fn database(
 /// Logs in to a server for a name that nobody has asked for yet: what it says of a database that
 /// does not exist is what the client is told, and nothing is kept.
 async fn ask_for_database(
+    shared: &Shared,
     directory: &Directory,
     config: &crate::config::Database,
     packet: &StartupPacket,
@@ -307,6 +313,11 @@ async fn ask_for_database(
         config.server_certificate.as_ref(),
     )?;
     let user = server_user_of(directory, config, &packet.user, || secret.clone());
+    // The login has a time limit as a whole.
+    while shared.paused.load(Relaxed) {
+        net::sleep(LOOK).await;
+    }
+    let _share = share_of(directory, config, &user).await?;
     let shard = config.shards.first();
     let mut result = Ok(());
     for endpoint in shard.iter().flat_map(|shard| &shard.endpoints) {
@@ -327,6 +338,33 @@ async fn ask_for_database(
         }
     }
     result
+}
+
+/// Room under the cap of the user who asks.
+async fn share_of(
+    directory: &Directory,
+    config: &crate::config::Database,
+    user: &ServerUser,
+) -> Result<Share, Error> {
+    let cap = directory.ledger.user(&user.name);
+    let limit = config.pool.checkout_timeout;
+    let start = Instant::now();
+    loop {
+        if let Some(share) = cap.share() {
+            return Ok(share);
+        }
+        if start.elapsed() >= limit {
+            let message = "no server connection became free in time";
+            return Err(Error::new(Fault::Operator, "53300", message)
+                .detail(format!(
+                    "User \"{}\" has {} connections, as many as max_user_connections allows.",
+                    user.name,
+                    cap.used()
+                ))
+                .hint("Raise max_user_connections or checkout_timeout_ms."));
+        }
+        net::sleep(LOOK.min(limit)).await;
+    }
 }
 
 /// On a sharded database nothing can be routed before the tables are known.

@@ -55,17 +55,12 @@ pub(super) async fn cancel(
 
 /// Cancels what the servers do for our client; false when there is none with this id and key.
 pub async fn cancel_here(shared: &Shared, pid: i32, key: &[u8]) -> bool {
-    let Some((database, servers)) = shared.cancel_targets(pid, key) else {
+    let Some(servers) = shared.cancel_targets(pid, key) else {
         return false;
     };
-    let directory = shared.directory.load_full();
-    let db = directory.database(&database);
-    let limit = directory.config.general.login_timeout;
+    let limit = shared.directory.load().config.general.login_timeout;
     for server in &servers.0 {
-        let tls = db.as_ref().and_then(|db| db.tls());
-        if let Err(error) =
-            cancel::cancel(&server.endpoint, tls, server.pid, &server.cancel_key, limit).await
-        {
+        if let Err(error) = cancel::cancel(server, limit).await {
             tracing::warn!(%error, "cancel request failed");
         }
     }

@@ -81,7 +81,7 @@ pub(super) async fn connect(
         user: target.user,
         pid: connected.pid,
         cancel_key: connected.cancel_key,
-        tls: connected.stream.is_tls(),
+        tls: target.tls.filter(|_| connected.stream.is_tls()),
         peer: connected.stream.peer_addr(),
         local: connected.stream.local_addr(),
         connected_at: Instant::now(),

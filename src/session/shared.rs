@@ -735,11 +735,11 @@ impl Shared {
         }
     }
 
-    /// The database and servers to cancel for a CancelRequest; none when the key is not the client's.
-    pub fn cancel_targets(&self, pid: i32, key: &[u8]) -> Option<(String, Cancelling)> {
+    /// The servers to cancel for a CancelRequest; none when the key is not the client's.
+    pub fn cancel_targets(&self, pid: i32, key: &[u8]) -> Option<Cancelling> {
         let client = self.clients.0.lock().ok()?.get(&pid).cloned()?;
         let is_his = client.key.len() == key.len() && same(&client.key, key);
-        is_his.then(|| (client.database.clone(), client.cancel.cancelling()))
+        is_his.then(|| client.cancel.cancelling())
     }
 
     pub fn client_count(&self) -> usize {

@@ -3,7 +3,10 @@
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::backend::cancel::cancel;
+use crate::backend::server::{Activity, Identity};
 use crate::config::Secret;
+use crate::net::Instant;
 
 const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 const KEY_DATA: &[u8] = b"K\0\0\0\x0c\0\0\0\x05\0\0\0\x09";
@@ -166,10 +169,20 @@ async fn a_cancel_request_is_one_packet_and_ends_with_the_connection() {
         host: "127.0.0.1".to_owned(),
         port,
     };
+    let identity = Identity {
+        id: 1,
+        endpoint,
+        user: "app".to_owned(),
+        pid: 5,
+        cancel_key: Bytes::from_static(&[1, 2, 3, 4]),
+        tls: None,
+        peer: None,
+        local: None,
+        connected_at: Instant::now(),
+        activity: Activity::default(),
+    };
     let limit = Duration::from_secs(10);
-    crate::backend::cancel::cancel(&endpoint, None, 5, &[1, 2, 3, 4], limit)
-        .await
-        .expect("sent");
+    cancel(&identity, limit).await.expect("sent");
     let expected = b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x05\x01\x02\x03\x04";
     assert_eq!(&server.await.expect("joined"), expected);
 }

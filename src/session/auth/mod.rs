@@ -5,6 +5,7 @@
 //! with a wrong password.
 
 mod exchange;
+mod mock;
 mod names;
 mod query;
 mod scram;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use pgwire::api::auth::sasl::scram::{SCRAM_ITERATIONS, gen_salted_password};
 
+use mock::Tally;
 pub use query::Lookup;
 
 use crate::backend::connect::salted_md5;
@@ -43,8 +45,8 @@ pub struct Authenticators {
     configured: HashSet<String>,
     /// Of the certificate that clients are shown.
     end_point: Option<Vec<u8>>,
-    /// What an unknown user is asked for where a rule says md5: what most others are.
-    mocks_md5: bool,
+    /// What most users are asked for, and so unknown ones.
+    tally: Tally,
 }
 
 /// Who asks to be let in.
@@ -91,9 +93,8 @@ impl Authenticators {
     ) -> Self {
         let salts = old.map_or_else(|| SaltSecret(rand::random()), |old| old.salts.clone());
         let users = derive(&config.users, old, &salts);
-        let plain = |known: &Arc<Known>| known.md5.is_some();
         Self {
-            mocks_md5: users.values().any(plain),
+            tally: Tally::of(users.values().map(Arc::as_ref)),
             settings: config.auth.clone(),
             lookups: lookups(config, databases, old, &salts),
             configured: config.databases.keys().cloned().collect(),
@@ -319,6 +320,15 @@ impl Known {
         }
     }
 
+    /// What it is asked for where no rule says so. Who has no password is asked as unknown users are.
+    fn own_method(&self) -> Option<Method> {
+        let has_none = self.secret == StoredSecret::None;
+        match self.method {
+            Method::Scram | Method::Md5 | Method::Password if has_none => None,
+            method => Some(method),
+        }
+    }
+
     /// The same away from the threads that serve clients.
     async fn derived(user: &str, secret: StoredSecret, salts: &SaltSecret) -> Self {
         let method = default_method(&secret);
@@ -382,10 +392,12 @@ pub async fn authenticate(
     let terms = authenticators.terms(stream, who)?;
     let (found, lookup) = authenticators.find(who, terms.method).await?;
     let known = found.known.as_deref();
+    let tally = lookup.and_then(|lookup| lookup.tally());
+    let tally = tally.unwrap_or(authenticators.tally);
     let method = terms
         .method
-        .or(known.map(|known| known.method))
-        .unwrap_or(Method::Scram);
+        .or(known.and_then(Known::own_method))
+        .unwrap_or(tally.own());
     let mut out = BytesMut::new();
     let attempt = Attempt {
         who,
@@ -393,6 +405,7 @@ pub async fn authenticate(
         authenticators,
         // Asked once more, should what is remembered not let the client in.
         lookup: lookup.filter(|_| found.is_remembered),
+        tally,
     };
     let maps = &authenticators.settings.maps;
     let uncertified = || {
@@ -439,6 +452,7 @@ struct Attempt<'a> {
     known: Option<&'a Known>,
     authenticators: &'a Authenticators,
     lookup: Option<&'a Arc<Lookup>>,
+    tally: Tally,
 }
 
 impl Attempt<'_> {
@@ -450,8 +464,7 @@ impl Attempt<'_> {
         match self.known.map(|known| &known.secret) {
             Some(StoredSecret::Plain(_) | StoredSecret::Md5(_)) => Method::Md5,
             Some(StoredSecret::Scram(_)) => Method::Scram,
-            Some(StoredSecret::None) | None if self.authenticators.mocks_md5 => Method::Md5,
-            Some(StoredSecret::None) | None => Method::Scram,
+            Some(StoredSecret::None) | None => self.tally.under_md5(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use planner::ShardId;
 use tokio_postgres::types::Type;
 
+use super::mock::Tally;
 use super::{Known, SaltSecret};
 use crate::cluster::EndpointId;
 use crate::cluster::control::{self, ControlPool, Failure};
@@ -30,6 +31,8 @@ pub struct Lookup {
     salts: SaltSecret,
     pools: Mutex<HashMap<EndpointId, ControlPool>>,
     remembered: Mutex<HashMap<String, Remembered>>,
+    /// Of those whom it has found.
+    tally: Mutex<Tally>,
 }
 
 #[derive(Clone)]
@@ -71,6 +74,7 @@ impl Lookup {
             capacity,
             pools: Mutex::default(),
             remembered: Mutex::default(),
+            tally: Mutex::default(),
         }
     }
 
@@ -114,7 +118,19 @@ impl Lookup {
             None => None,
         };
         self.remember(user, &known);
+        if let Some(known) = &known {
+            self.lock_tally().add(known);
+        }
         Ok(known)
+    }
+
+    /// `None` as long as nobody was found.
+    pub(super) fn tally(&self) -> Option<Tally> {
+        Some(*self.lock_tally()).filter(|tally| !tally.is_empty())
+    }
+
+    fn lock_tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, user: &str, known: &Option<Arc<Known>>) {

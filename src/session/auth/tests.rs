@@ -106,6 +106,34 @@ async fn a_failed_login_has_the_same_messages_whoever_it_is() {
     }
 }
 
+#[tokio::test]
+async fn who_is_unknown_is_asked_as_most_others_are() {
+    let md5 = |user: &str| {
+        let hash = md5_of(user, &Secret("pencil".into()));
+        format!("[users.{user}]\nverifier = \"{hash}\"\n")
+    };
+    let stored = |user: &str| format!("[users.{user}]\nverifier = \"{VERIFIER}\"\n");
+    let rule = "[[auth.hba]]\ntype = \"local\"\ndatabase = \"all\"\nuser = \"all\"\n\
+                method = \"md5\"\n";
+    for rule in ["", rule] {
+        for (users, like) in [
+            ([md5("one"), md5("two"), stored("three")], "one"),
+            ([stored("one"), stored("two"), md5("three")], "one"),
+        ] {
+            let text = format!(
+                "{rule}{}[databases.shop]\nservers = \"a:1\"\n",
+                users.concat()
+            );
+            let config = crate::config::parse(&text, Path::new("test.toml"), &|_| None);
+            let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+            let authenticators = Authenticators::new(&config, &HashMap::new(), None);
+            let expected = transcript(&authenticators, like).await;
+            let unknown = transcript(&authenticators, "nobody").await;
+            assert_eq!(unknown, expected, "{text}");
+        }
+    }
+}
+
 /// The work of a login with the password in the clear: one derivation of as many iterations and
 /// as long a salt, whoever it is.
 #[tokio::test]
@@ -131,6 +159,7 @@ async fn a_password_costs_a_derivation_whoever_it_is() {
             known,
             authenticators: &authenticators,
             lookup: None,
+            tally: authenticators.tally,
         };
         let secret = attempt.check(known, &Secret(password.into())).await;
         assert_eq!(secret.is_some(), is_right, "{user} {password}");
