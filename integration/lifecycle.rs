@@ -152,13 +152,6 @@ fn a_client_of_protocol_3_2_cancels_with_its_long_key() {
     );
 }
 
-/// Writes a new certificate that signs itself, and its key.
-fn write_certificate(directory: &Path) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(directory.join("server.crt"), made.cert.pem()).unwrap();
-    std::fs::write(directory.join("server.key"), made.key_pair.serialize_pem()).unwrap();
-}
-
 /// Connects with verify-full against the certificate of now.
 fn verify(directory: &Path, port: u16) -> bool {
     let url = format!(
@@ -181,7 +174,7 @@ fn a_new_certificate_is_shown_without_a_restart() {
     for (watch, hangup) in [(0, true), (1, false)] {
         let directory = tempfile::tempdir().unwrap();
         let dir = directory.path();
-        write_certificate(dir);
+        support::certificate(dir);
         trust_current(dir);
         let port = free_port().unwrap();
         let general = format!("listen = \"127.0.0.1:{port}\"\nwatch_interval_s = {watch}");
@@ -204,7 +197,7 @@ fn a_new_certificate_is_shown_without_a_restart() {
         assert!(verify(dir, port));
 
         std::fs::write(dir.join("server.crt"), good).unwrap();
-        write_certificate(dir);
+        support::certificate(dir);
         trust_current(dir);
         apply(&mut process);
         wait_until(LIMIT, "the new certificate", || verify(dir, port));
@@ -216,7 +209,7 @@ fn a_new_certificate_is_shown_without_a_restart() {
 fn a_new_server_ca_is_trusted_without_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path();
-    write_certificate(dir);
+    support::certificate(dir);
     let cluster = support::cluster(&Spec {
         tls: Some(ringway::demo::captive::Tls {
             certificate: dir.join("server.crt"),
@@ -226,7 +219,7 @@ fn a_new_server_ca_is_trusted_without_a_restart() {
     });
     trust_current(dir);
     let right = std::fs::read(dir.join("trusted.crt")).unwrap();
-    write_certificate(dir);
+    support::certificate(dir);
     trust_current(dir);
     let port = free_port().unwrap();
     let config = format!(
@@ -314,7 +307,7 @@ fn a_burst_of_clients_is_served_or_refused() {
 #[test]
 fn a_full_process_that_is_flooded_does_without_handshakes() {
     let directory = tempfile::tempdir().unwrap();
-    write_certificate(directory.path());
+    support::certificate(directory.path());
     let port = free_port().unwrap();
     let general = format!("listen = \"127.0.0.1:{port}\"\nmax_clients = 5");
     let tls = "[tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.key\"\n";

@@ -2,8 +2,9 @@
 //! between Bind and Execute; and that Ringway's own questions are not subject to it.
 
 use crate::isolation::{assert_same, narrow};
+use crate::support::Ringway;
 use crate::support::wire::{Wire, bind, execute, frame, parse, unnamed};
-use crate::transactions::Two;
+use crate::transactions::{Two, cluster};
 
 const MEM_A: &str = "SELECT current_setting('work_mem') FROM $t WHERE k = $a";
 const MEM_B: &str = "SELECT current_setting('work_mem') FROM $t WHERE k = $b";
@@ -93,6 +94,50 @@ fn describing_an_execute_changes_nothing() {
 }
 
 #[test]
+fn questions_of_ringway_are_not_under_the_clients_settings() {
+    let ringway = narrow("checkout_timeout_ms = 3000");
+    let (mut own, mut next) = (login(&ringway), login(&ringway));
+    for sql in [
+        "CREATE SCHEMA IF NOT EXISTS misled",
+        // Slow enough for a statement_timeout, were it asked in place of the catalog's.
+        "CREATE OR REPLACE FUNCTION misled.pg_backend_pid() RETURNS int LANGUAGE plpgsql \
+            AS 'BEGIN PERFORM pg_sleep(1); RETURN 0; END'",
+    ] {
+        own.ask(sql);
+    }
+    // What it sends itself may take too long, which is as it should be.
+    let patiently = |wire: &mut Wire, sql: &str| loop {
+        let answer = wire.ask(sql);
+        if !answer.starts_with("57014") {
+            return answer;
+        }
+    };
+    for n in 0..20 {
+        own.ask("SET search_path = misled, pg_catalog");
+        own.ask("BEGIN");
+        // Both have the server asked: what is left, and what is set.
+        own.ask("CREATE TEMP TABLE t (v int) ON COMMIT DROP");
+        own.ask("SELECT set_config('lock_timeout', '1ms', false)");
+        own.ask("SELECT set_config('statement_timeout', '1ms', false)");
+        if own.ask("COMMIT") == "COMMIT I" {
+            assert_eq!(next.ask("SHOW statement_timeout"), "0 SHOW I", "{n}");
+            assert_eq!(
+                patiently(&mut own, "SHOW lock_timeout"),
+                "1ms SHOW I",
+                "{n}"
+            );
+            let shown = patiently(&mut own, "SHOW statement_timeout");
+            assert_eq!(shown, "1ms SHOW I", "{n}");
+        }
+        own.ask("ROLLBACK");
+        assert_eq!(patiently(&mut own, "RESET ALL"), "RESET I");
+        own.ask("SELECT set_config('statement_timeout', '0', false)");
+        assert_eq!(own.ask("SHOW statement_timeout"), "0 SHOW I", "{n}");
+        assert_eq!(next.ask("SELECT 1"), "1 SELECT 1 I", "{n}");
+    }
+}
+
+#[test]
 fn what_begins_amid_a_pipeline_takes_in_what_came_before() {
     let begin = || [parse("b", "BEGIN"), bind("b", "b", &[])].concat();
     let end = |verb: &str| [parse("e", verb), bind("e", "e", &[])].concat();
@@ -178,6 +223,234 @@ fn a_block_begun_amid_a_pipeline_holds_on_every_shard() {
     assert_eq!(two.ask(&mut wire, read), "0 SELECT 1 I");
 }
 
-fn login(ringway: &crate::support::Ringway) -> Wire {
+fn login(ringway: &Ringway) -> Wire {
     crate::isolation::login(ringway.port())
+}
+
+#[test]
+fn a_table_made_where_the_path_begins_with_pg_temp_pins() {
+    let ringway = narrow("checkout_timeout_ms = 200");
+    let (mut own, mut next) = (login(&ringway), login(&ringway));
+    let set = |how: &str, create: &str| (how.to_owned(), create.to_owned());
+    for (how, create) in [
+        set("SET search_path = pg_temp", "CREATE TABLE t (v int)"),
+        set(
+            "SET search_path = \"pg_temp\", public",
+            "CREATE TABLE t AS SELECT 1 AS v",
+        ),
+        set("SET search_path = pg_temp, public", "SELECT 1 AS v INTO t"),
+        set(
+            "SELECT set_config('search_path', 'pg_temp', false)",
+            "CREATE TABLE t (v int)",
+        ),
+        set(
+            "SET work_mem = '5MB'",
+            "SET search_path = pg_temp; CREATE TABLE t (v int)",
+        ),
+    ] {
+        for extended in [false, true] {
+            if extended && create.contains(';') {
+                continue;
+            }
+            let mut ask = |sql: &str| match extended {
+                false => own.ask(sql),
+                true => own.ask_extended(&[sql]),
+            };
+            ask(&how);
+            assert!(ask(&create).ends_with(" I"));
+            assert_eq!(next.ask("SELECT 1"), "53300 I", "{how}, {create}");
+            assert!(
+                ask("SELECT count(*) FROM t").ends_with("SELECT 1 I"),
+                "{create}"
+            );
+            assert_eq!(ask("DROP TABLE t"), "DROP TABLE I");
+            assert_eq!(next.ask("SELECT to_regclass('pg_temp.t')"), " SELECT 1 I");
+            ask("RESET ALL");
+        }
+    }
+    own.ask("BEGIN");
+    own.ask("SET LOCAL search_path = pg_temp");
+    own.ask("CREATE TABLE t (v int)");
+    own.ask("COMMIT");
+    assert_eq!(next.ask("SELECT 1"), "53300 I");
+    own.ask("DISCARD TEMP");
+    assert_eq!(next.ask("SELECT 1"), "1 SELECT 1 I");
+}
+
+#[test]
+fn a_set_in_another_encoding_is_seen() {
+    let ringway = narrow("");
+    let (mut own, mut next) = (login(&ringway), login(&ringway));
+    let ask = |wire: &mut Wire, sql: &str, extended: bool| {
+        let latin: Vec<u8> = sql.chars().map(|c| c as u8).collect();
+        match extended {
+            false => wire.send(b'Q', &[&latin[..], b"\0"].concat()),
+            true => {
+                let parse = frame(b'P', &[b"\0", &latin[..], b"\0\0\0"].concat());
+                wire.send_bytes(&[parse, bind("", "", &[]), execute("", 0)].concat());
+                wire.send(b'S', b"");
+            }
+        }
+        crate::support::wire::digest(&wire.read_to_ready())
+    };
+    own.ask("SET client_encoding = 'LATIN1'");
+    for extended in [false, true] {
+        assert_eq!(
+            ask(&mut own, "SET work_mem /* é */ = '5MB'", extended),
+            "SET I"
+        );
+        assert_eq!(
+            ask(&mut own, "SET application_name = 'é'", extended),
+            "SET I"
+        );
+        assert_eq!(ask(&mut own, "SET app.who = 'é'", extended), "SET I");
+        assert_eq!(next.ask("SHOW work_mem"), "4MB SHOW I");
+        assert_eq!(
+            next.ask("SELECT current_setting('app.who', true)"),
+            " SELECT 1 I"
+        );
+        assert_eq!(own.ask("SHOW work_mem"), "5MB SHOW I");
+        assert_eq!(
+            own.ask("SELECT length(current_setting('app.who'))"),
+            "1 SELECT 1 I"
+        );
+        assert_eq!(ask(&mut own, "BEGIN -- é", extended), "BEGIN T");
+        assert_eq!(
+            ask(&mut own, "SET LOCAL work_mem = '6MB' -- é", extended),
+            "SET T"
+        );
+        assert_eq!(own.ask("SHOW work_mem"), "6MB SHOW T");
+        assert_eq!(ask(&mut own, "COMMIT -- é", extended), "COMMIT I");
+        assert_eq!(next.ask("SHOW work_mem"), "4MB SHOW I");
+        assert_eq!(own.ask("SHOW work_mem"), "5MB SHOW I");
+        assert_eq!(ask(&mut own, "RESET ALL -- é", extended), "RESET I");
+        assert_eq!(own.ask("SHOW work_mem"), "4MB SHOW I");
+        assert_eq!(own.ask("SHOW client_encoding"), "UTF8 SHOW I");
+        own.ask("SET client_encoding = 'LATIN1'");
+    }
+}
+
+#[test]
+fn errors_name_statements_as_the_client_does() {
+    let ringway = narrow("");
+    let message = |wire: &mut Wire, messages: &[Vec<u8>]| {
+        wire.send_bytes(&messages.concat());
+        wire.send(b'S', b"");
+        let frames = wire.read_to_ready();
+        let error = frames.into_iter().find(|frame| frame.tag == b'E');
+        error.map(|error| {
+            let fields = error.fields();
+            ['S', 'C', 'M', 'D', 'H', 'P'].map(|field| fields.get(&field).cloned())
+        })
+    };
+    let talk = |wire: &mut Wire| {
+        let mut told = Vec::new();
+        let named = [
+            parse("mine", "SELECT $1::int"),
+            bind("", "mine", &["1", "2"]),
+        ];
+        told.push(message(wire, &named));
+        told.push(message(wire, &[parse("mine", "SELECT $1::int")]));
+        told.push(message(wire, &[parse("twin", "SELECT $1::int")]));
+        told.push(message(wire, &[bind("", "twin", &[]), execute("", 0)]));
+        told.push(message(wire, &[bind("", "mine", &[]), execute("", 0)]));
+        for _ in 0..5 {
+            let unnamed = [parse("", "SELECT $1::int + 1"), bind("", "", &[])];
+            told.push(message(wire, &unnamed));
+        }
+        told.push(message(wire, &[unnamed("EXECUTE mine (1, 2)")]));
+        wire.query("EXECUTE mine (1, 2)");
+        let frames = wire.read_to_ready();
+        told.push(Some(
+            ['S', 'C', 'M', 'D', 'H', 'P'].map(|field| frames[0].fields().get(&field).cloned()),
+        ));
+        told
+    };
+    let direct = talk(&mut login_direct());
+    assert_eq!(talk(&mut login(&ringway)), direct);
+    let reusing = narrow("reuse_unnamed_statements = true");
+    assert_eq!(talk(&mut login(&reusing)), direct);
+}
+
+fn login_direct() -> Wire {
+    let server = crate::isolation::server();
+    crate::isolation::login(server.shards[0].primary.port)
+}
+
+#[test]
+fn a_statement_on_all_shards_stops_at_its_row_limit() {
+    let ringway = Ringway::start(|port| {
+        let shard = |at: usize| {
+            let server = cluster().shards[at].primary.port;
+            format!(
+                "[[databases.shop.shards]]\nname = \"s{at}\"\nservers = [\"127.0.0.1:{server}\"]\n"
+            )
+        };
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+             [databases.shop.tables]\nrow_limit = \"reference\"\n{}{}",
+            shard(0),
+            shard(1)
+        )
+    });
+    let mut direct = login_direct();
+    let mut own = login(&ringway);
+    for wire in [&mut direct, &mut own] {
+        assert_eq!(wire.ask("CREATE TABLE row_limit (v int)"), "CREATE TABLE I");
+        wire.ask("INSERT INTO row_limit VALUES (1), (2), (3), (4), (5), (6), (7), (8)");
+    }
+    let talk = |wire: &mut Wire| {
+        let sql = "UPDATE row_limit SET v = v + 1 RETURNING v";
+        let open = [parse("", sql), bind("p", "", &[])];
+        let limited = |limit: u32| execute("p", limit);
+        vec![
+            wire.ask_pipeline(&[
+                open.concat(),
+                limited(3),
+                limited(3),
+                limited(3),
+                limited(3),
+            ]),
+            wire.ask_pipeline(&[open.concat(), limited(8), limited(0), limited(1)]),
+            wire.ask_pipeline(&[open.concat(), limited(7), frame(b'C', b"Pp\0")]),
+            wire.ask_pipeline(&[open.concat(), limited(0), limited(0)]),
+            wire.ask_pipeline(&[
+                parse("", "UPDATE row_limit SET v = 2"),
+                bind("p", "", &[]),
+                limited(1),
+                limited(1),
+            ]),
+        ]
+    };
+    let expected = talk(&mut direct);
+    assert_eq!(talk(&mut own), expected);
+}
+
+#[test]
+fn copy_of_a_missing_table_says_so() {
+    let two = Two::start("copy_missing", "");
+    let mut wire = two.login();
+    for sql in [
+        "COPY nowhere FROM STDIN",
+        "COPY public.nowhere (a, b) FROM STDIN WITH (FORMAT csv)",
+        "COPY nowhere TO STDOUT",
+    ] {
+        assert_eq!(wire.ask(sql), "42P01 I", "{sql}");
+        assert_eq!(wire.ask_extended(&[sql]), "42P01 I", "{sql}");
+        wire.ask("BEGIN");
+        assert_eq!(wire.ask(sql), "42P01 E", "{sql}");
+        assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+    }
+    assert_eq!(wire.ask("COPY copy_missing TO STDOUT"), "0A000 I");
+}
+
+#[test]
+fn sets_among_other_statements_are_checked_as_well() {
+    let two = Two::start("checked_among", "");
+    let mut wire = two.login();
+    assert_eq!(wire.ask("SET search_path = elsewhere; SELECT 1"), "0A000 I");
+    wire.ask("BEGIN");
+    assert_eq!(two.ask(&mut wire, MEM_A), "4MB SELECT 1 T");
+    // A shard that joins later would not hear of it.
+    assert_eq!(wire.ask("SET LOCAL work_mem = '7MB'; SELECT 1"), "0A000 E");
 }

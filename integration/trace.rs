@@ -14,9 +14,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringway::demo::captive::{CaptiveCluster, Spec};
+use ringway::demo::captive::{CaptiveCluster, Spec, Tls};
 
-use crate::support::wire::{Frame, Wire};
+use crate::support::wire::{Frame, Wire, cancel_request};
 use crate::support::{self, Ringway};
 
 /// Tables that the traces use, created on every server before them.
@@ -24,7 +24,7 @@ const SCHEMA: &str = include_str!("traces/schema.sql");
 const DATABASE: &str = "traces";
 const USER: &str = "raw";
 /// The PostgreSQL whose replies the files have.
-const MAJOR: &str = "15";
+const MAJOR: u32 = 15;
 
 /// Where a trace is replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ enum Target {
     One,
     /// Ringway before two shards.
     Two,
+    /// As [`Target::One`], with TLS on both sides, for COPY.
+    Tls,
 }
 
 /// A trace file's lines that are input; replies are left out.
@@ -42,6 +44,8 @@ struct Trace {
     text: String,
     /// Only these targets, if the file says so: what is refused over shards has a test of its own.
     targets: Vec<Target>,
+    /// Older PostgreSQLs answer otherwise, and Ringway as this one whatever is behind it.
+    since: u32,
 }
 
 impl Trace {
@@ -67,10 +71,13 @@ impl Trace {
             Some("postgres one") => vec![Target::Postgres, Target::One],
             Some(other) => panic!("{}: unknown targets {other}", path.display()),
         };
+        let since = text.lines().find_map(|l| l.strip_prefix("# since: "));
+        let since = since.map_or(MAJOR, |since| since.parse().unwrap());
         Self {
             path,
             text,
             targets,
+            since,
         }
     }
 
@@ -82,9 +89,9 @@ impl Trace {
             .into_owned()
     }
 
-    /// Sends what the trace sends and answers the whole file anew, with the replies of `port`.
-    fn replay(&self, port: u16) -> String {
-        let mut player = Player::new(port);
+    /// Sends what the trace sends and answers the whole file anew, with the replies from there.
+    fn replay(&self, door: &Door) -> String {
+        let mut player = Player::new(door);
         for line in self.text.lines() {
             player.line(line);
         }
@@ -93,9 +100,30 @@ impl Trace {
     }
 }
 
-/// One replay under way.
-struct Player {
+/// Where clients connect.
+struct Door {
     port: u16,
+    /// They encrypt, and trust this certificate.
+    tls: Option<PathBuf>,
+}
+
+impl Door {
+    fn plain(port: u16) -> Self {
+        Self { port, tls: None }
+    }
+
+    fn connect(&self) -> Wire {
+        let wire = Wire::connect(self.port);
+        match &self.tls {
+            Some(trusted) => wire.encrypted(trusted),
+            None => wire,
+        }
+    }
+}
+
+/// One replay under way.
+struct Player<'a> {
+    door: &'a Door,
     /// By the digit their lines begin with; the first has none.
     clients: BTreeMap<char, Client>,
     out: String,
@@ -103,6 +131,8 @@ struct Player {
 
 struct Client {
     wire: Wire,
+    /// The replies to its login.
+    login: Vec<Frame>,
     /// Messages not yet sent: those that follow each other leave in one write.
     batch: Vec<u8>,
     /// ReadyForQuery still to come for what was sent.
@@ -119,10 +149,10 @@ enum Until<'a> {
 
 const FIRST: char = '1';
 
-impl Player {
-    fn new(port: u16) -> Self {
+impl<'a> Player<'a> {
+    fn new(door: &'a Door) -> Self {
         Self {
-            port,
+            door,
             clients: BTreeMap::new(),
             out: String::new(),
         }
@@ -148,6 +178,13 @@ impl Player {
         } else if later {
             let _ = writeln!(self.out, "{line}");
             return self.read(who, Until::Later);
+        } else if let Some(startup) = text.trim_start().strip_prefix("login ") {
+            let _ = writeln!(self.out, "{line}");
+            return self.log_in(who, startup);
+        } else if text.trim() == "cancel" {
+            let _ = writeln!(self.out, "{line}");
+            self.read(who, Until::Later);
+            return self.cancel(who);
         } else {
             // A blank line or a comment ends a batch.
             self.read_sent();
@@ -156,11 +193,31 @@ impl Player {
     }
 
     fn client(&mut self, who: char) -> &mut Client {
-        self.clients.entry(who).or_insert_with(|| Client {
-            wire: Wire::login(self.port, USER, DATABASE).0,
-            batch: Vec::new(),
-            owed: 0,
-        })
+        let door = self.door;
+        let connect = || Client::new(door.connect(), 3 << 16, &[]).0;
+        self.clients.entry(who).or_insert_with(connect)
+    }
+
+    /// `3.2 name=value …`: a login whose replies are written down, but for the server's parameters.
+    fn log_in(&mut self, who: char, startup: &str) {
+        let mut words = startup.split_whitespace();
+        let version = words.next().unwrap().split_once('.').unwrap();
+        let number = |text: &str| text.parse::<u32>().unwrap();
+        let version = number(version.0) << 16 | number(version.1);
+        let params: Vec<_> = words.map(|word| word.split_once('=').unwrap()).collect();
+        let (client, mut frames) = Client::new(self.door.connect(), version, &params);
+        let open = frames.last().is_some_and(|frame| frame.tag == b'Z');
+        frames.retain(|frame| frame.tag != b'S');
+        self.clients.insert(who, client);
+        self.write_down(who, &frames, open);
+    }
+
+    /// Stops what a client's session does, by another connection; returns when that was passed on.
+    fn cancel(&mut self, who: char) {
+        let request = cancel_request(&self.client(who).login);
+        let mut canceller = self.door.connect();
+        canceller.send_untagged(&request);
+        assert_eq!(canceller.read(), None);
     }
 
     /// Reads what the batches that a line ended are answered.
@@ -192,9 +249,15 @@ impl Player {
                 }
             }
         }
-        let mut replies = reply::describe(&frames);
         if !open {
             client.owed = 0;
+        }
+        self.write_down(who, &frames, open);
+    }
+
+    fn write_down(&mut self, who: char, frames: &[Frame], open: bool) {
+        let mut replies = reply::describe(frames);
+        if !open {
             replies.push_str("< closed\n");
         }
         for line in replies.lines() {
@@ -208,7 +271,7 @@ impl Player {
     }
 }
 
-impl Drop for Player {
+impl Drop for Player<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let lines: Vec<_> = self.out.lines().collect();
@@ -221,6 +284,19 @@ impl Drop for Player {
 }
 
 impl Client {
+    fn new(mut wire: Wire, version: u32, more: &[(&str, &str)]) -> (Self, Vec<Frame>) {
+        let who = [("user", USER), ("database", DATABASE)];
+        wire.send_startup(version, &[&who, more].concat());
+        let login = wire.read_to_ready();
+        let client = Self {
+            wire,
+            login: login.clone(),
+            batch: Vec::new(),
+            owed: 0,
+        };
+        (client, login)
+    }
+
     /// False when the server has closed.
     fn read_until(&mut self, name: &str, frames: &mut Vec<Frame>) -> bool {
         loop {
@@ -241,9 +317,14 @@ impl Client {
 }
 
 fn servers(shards: usize, replicas: usize) -> CaptiveCluster {
+    servers_with(shards, replicas, None)
+}
+
+fn servers_with(shards: usize, replicas: usize, tls: Option<Tls>) -> CaptiveCluster {
     let cluster = support::cluster(&Spec {
         shards,
         replicas,
+        tls,
         database: DATABASE.to_owned(),
         superuser: USER.to_owned(),
         ..Spec::default()
@@ -256,11 +337,26 @@ fn servers(shards: usize, replicas: usize) -> CaptiveCluster {
 }
 
 /// The configuration of a Ringway before `cluster`, with fewer connections than there are clients.
-fn config(cluster: &CaptiveCluster, port: u16) -> String {
-    let mut toml = format!(
-        "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.{USER}]\nauth = \"trust\"\n\
-         [databases.{DATABASE}]\npool_size = 6\nreads = {{ split = true }}\n"
+fn config(cluster: &CaptiveCluster, port: u16, tls: Option<&Tls>) -> String {
+    let mut toml =
+        format!("[general]\nlisten = \"127.0.0.1:{port}\"\n[users.{USER}]\nauth = \"trust\"\n");
+    if let Some(Tls {
+        certificate,
+        private_key,
+    }) = tls
+    {
+        let _ = writeln!(
+            toml,
+            "[tls]\nrequired = true\ncertificate = {certificate:?}\nprivate_key = {private_key:?}"
+        );
+    }
+    let _ = writeln!(
+        toml,
+        "[databases.{DATABASE}]\npool_size = 6\nreads = {{ split = true }}"
     );
+    if tls.is_some() {
+        toml.push_str("server_tls = \"require\"\n");
+    }
     if cluster.shards.len() > 1 {
         let _ = writeln!(toml, "[databases.{DATABASE}.tables]");
         for line in SCHEMA
@@ -285,13 +381,13 @@ fn config(cluster: &CaptiveCluster, port: u16) -> String {
     toml
 }
 
-/// Replays every trace on `port`, all at once, and answers the replays beside their traces.
-fn replay_all(traces: &[Trace], target: Target, port: u16) -> Vec<(&Trace, String)> {
+/// Replays every trace there, all at once, and answers the replays beside their traces.
+fn replay_all<'t>(traces: &'t [Trace], target: Target, door: &Door) -> Vec<(&'t Trace, String)> {
     std::thread::scope(|scope| {
         let players: Vec<_> = traces
             .iter()
             .filter(|trace| trace.targets.contains(&target))
-            .map(|trace| (trace, scope.spawn(move || trace.replay(port))))
+            .map(|trace| (trace, scope.spawn(move || trace.replay(door))))
             .collect();
         players
             .into_iter()
@@ -305,18 +401,21 @@ fn replay_all(traces: &[Trace], target: Target, port: u16) -> Vec<(&Trace, Strin
     })
 }
 
+fn major(cluster: &CaptiveCluster) -> u32 {
+    let version = cluster.shards[0].primary.exec("SHOW server_version_num");
+    version.unwrap().parse::<u32>().unwrap() / 10_000
+}
+
 /// The traces with the replies of the PostgreSQL that `cluster` runs.
 fn expected(cluster: &CaptiveCluster) -> Vec<Trace> {
     let mut traces = Trace::all();
-    let version = cluster.shards[0].primary.exec("SHOW server_version");
-    if version.unwrap().split('.').next() == Some(MAJOR) {
+    let major = major(cluster);
+    if major == MAJOR {
         return traces;
     }
     let bare = servers(1, 0);
-    let replays = replay_all(&traces, Target::Postgres, bare.shards[0].primary.port);
-    let texts: Vec<_> = replays.into_iter().map(|(_, text)| text).collect();
-    for (trace, text) in traces.iter_mut().zip(texts) {
-        trace.text = text;
+    for trace in traces.iter_mut().filter(|trace| trace.since <= major) {
+        trace.text = trace.replay(&Door::plain(bare.shards[0].primary.port));
     }
     traces
 }
@@ -358,8 +457,14 @@ fn check(replays: Vec<(&Trace, String)>, target: Target) {
 #[test]
 fn postgresql_answers_as_the_traces_say() {
     let cluster = servers(1, 0);
-    let traces = expected(&cluster);
-    let replays = replay_all(&traces, Target::Postgres, cluster.shards[0].primary.port);
+    let mut traces = expected(&cluster);
+    let major = major(&cluster);
+    traces.retain(|trace| trace.since <= major);
+    let replays = replay_all(
+        &traces,
+        Target::Postgres,
+        &Door::plain(cluster.shards[0].primary.port),
+    );
     if std::env::var_os("REWRITE").is_some() {
         for (trace, found) in &replays {
             assert!(found.lines().count() > 1, "{found}");
@@ -373,7 +478,7 @@ fn postgresql_answers_as_the_traces_say() {
 #[test]
 fn one_shard_answers_as_the_traces_say() {
     let cluster = servers(1, 1);
-    let ringway = Ringway::start(|port| config(&cluster, port));
+    let ringway = Ringway::start(|port| config(&cluster, port, None));
     support::wait_until(
         Duration::from_secs(10),
         "a replica that serves reads",
@@ -387,7 +492,11 @@ fn one_shard_answers_as_the_traces_say() {
         },
     );
     check(
-        replay_all(&expected(&cluster), Target::One, ringway.port()),
+        replay_all(
+            &expected(&cluster),
+            Target::One,
+            &Door::plain(ringway.port()),
+        ),
         Target::One,
     );
 }
@@ -395,9 +504,28 @@ fn one_shard_answers_as_the_traces_say() {
 #[test]
 fn two_shards_answer_as_the_traces_say() {
     let cluster = servers(2, 0);
-    let ringway = Ringway::start(|port| config(&cluster, port));
+    let ringway = Ringway::start(|port| config(&cluster, port, None));
     check(
-        replay_all(&expected(&cluster), Target::Two, ringway.port()),
+        replay_all(
+            &expected(&cluster),
+            Target::Two,
+            &Door::plain(ringway.port()),
+        ),
         Target::Two,
     );
+}
+
+#[test]
+fn copies_are_the_same_over_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let tls = support::certificate(directory.path());
+    let cluster = servers_with(1, 0, Some(tls.clone()));
+    let ringway = Ringway::start(|port| config(&cluster, port, Some(&tls)));
+    let mut traces = expected(&cluster);
+    traces.retain(|trace| trace.name().starts_with("copy"));
+    let door = Door {
+        port: ringway.port(),
+        tls: Some(tls.certificate),
+    };
+    check(replay_all(&traces, Target::One, &door), Target::Tls);
 }

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
@@ -102,7 +102,7 @@ fn server() -> Server {
     Server::new(
         Conn::new(Stream::Unix(ours), BytesMut::new()),
         identity,
-        HashMap::new(),
+        BTreeMap::new(),
         2,
     )
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringway::demo::captive::{CaptiveCluster, Spec};
+use ringway::demo::captive::{CaptiveCluster, Spec, Tls};
 use ringway::demo::proxy::Proxy;
 use ringway::demo::shop;
 use tempfile::TempDir;
@@ -122,6 +122,19 @@ pub fn psql(url: &str, sql: &str) -> String {
     String::from_utf8_lossy(&output.stdout)
         .trim_end_matches('\n')
         .to_owned()
+}
+
+/// Writes a new certificate for `localhost` that signs itself, and its key.
+pub fn certificate(directory: &Path) -> Tls {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = directory.join("server.crt");
+    let private_key = directory.join("server.key");
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&private_key, made.key_pair.serialize_pem()).unwrap();
+    Tls {
+        certificate,
+        private_key,
+    }
 }
 
 /// Asks again until it is so, or fails the test after `limit`.

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// Longer than any answer takes; a hanging peer fails the test instead of the run.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -43,6 +47,30 @@ impl Frame {
 /// What a connection is made of.
 trait Bytes: Read + Write + AsFd + Send {}
 impl<T: Read + Write + AsFd + Send> Bytes for T {}
+
+struct Tls(rustls::StreamOwned<rustls::ClientConnection, Box<dyn Bytes>>);
+
+impl Read for Tls {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for Tls {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl AsFd for Tls {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.sock.as_fd()
+    }
+}
 
 pub struct Wire {
     stream: Box<dyn Bytes>,
@@ -82,6 +110,23 @@ impl Wire {
         let frames = self.read_to_ready();
         assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
         (self, frames)
+    }
+
+    /// Goes on over TLS, with a server that shows this certificate for `localhost`.
+    pub fn encrypted(mut self, certificate: &Path) -> Self {
+        self.send_untagged(&80_877_103_u32.to_be_bytes());
+        assert_eq!(self.read_byte(), b'S');
+        let mut roots = rustls::RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_file(certificate).unwrap();
+        roots.add(certificate).unwrap();
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().unwrap();
+        let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        Self {
+            stream: Box::new(Tls(rustls::StreamOwned::new(session, self.stream))),
+        }
     }
 
     /// How long an answer may take from now on.
@@ -158,6 +203,8 @@ impl Wire {
                 Ok(_) => break,
                 // A server that ends a session does not read what it was just sent.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                // Over TLS, an end without its close_notify.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error}"),
             }

@@ -21,7 +21,9 @@ pub fn name(tag: u8) -> &'static str {
         b'G' => "CopyInResponse",
         b'H' => "CopyOutResponse",
         b'I' => "EmptyQueryResponse",
+        b'K' => "BackendKeyData",
         b'N' => "NoticeResponse",
+        b'R' => "Authentication",
         b'S' => "ParameterStatus",
         b'T' => "RowDescription",
         b'V' => "FunctionCallResponse",
@@ -31,6 +33,7 @@ pub fn name(tag: u8) -> &'static str {
         b'n' => "NoData",
         b's' => "PortalSuspended",
         b't' => "ParameterDescription",
+        b'v' => "NegotiateProtocolVersion",
         other => panic!("unknown reply {}", other.escape_ascii()),
     }
 }
@@ -86,6 +89,9 @@ fn body(frame: &Frame) -> String {
             let formats: Vec<_> = (0..body.u16()).map(|_| body.u16()).collect();
             format!("{overall} {formats:?}")
         }
+        // The key's length.
+        b'K' => (frame.body.len() - 4).to_string(),
+        b'R' => body.u32().to_string(),
         b'S' => format!("{} {}", body.text(), body.text()),
         b'T' => {
             let columns = (0..body.u16())
@@ -99,6 +105,12 @@ fn body(frame: &Frame) -> String {
         b't' => {
             let types: Vec<_> = (0..body.u16()).map(|_| body.u32()).collect();
             format!("{types:?}")
+        }
+        b'v' => {
+            let version = format!("{}.{}", body.u16(), body.u16());
+            let options = (0..body.u32()).map(|_| body.text());
+            let words: Vec<_> = std::iter::once(version).chain(options).collect();
+            words.join(" ")
         }
         _ => unreachable!("name() knows all"),
     }

@@ -44,3 +44,5 @@ CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON noticed DEFERRABLE INITIALLY
 FOR EACH ROW EXECUTE FUNCTION notice_row();
 -- ringway: deferred = { shard = "s2" }
 CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
+-- ringway: copied_cancel = { shard = "s1" }
+CREATE TABLE copied_cancel (id int, v text);

@@ -208,22 +208,38 @@ fn from_text(text: &[u8], key_type: KeyType) -> Result<Key, Refusal> {
     Ok(Key::Slot(slot))
 }
 
-/// `int2in`, `int4in`, `int8in`: spaces around, one sign, digits.
+/// `int2in`, `int4in`, `int8in`: spaces around, one sign, digits. From PostgreSQL 16 on also `0x`, `0o`,
+/// `0b` and single underscores between digits; an older server that the text goes to refuses it.
 fn integer(text: &[u8], key_type: KeyType, min: i64, max: i64) -> Result<i64, Refusal> {
     let trimmed = text.trim_ascii();
-    let digits = trimmed
-        .strip_prefix(b"-")
-        .or(trimmed.strip_prefix(b"+"))
-        .unwrap_or(trimmed);
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(invalid(text, key_type));
+    let (negative, unsigned) = match trimmed {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    let (radix, digits) = match unsigned {
+        [b'0', b'x' | b'X', rest @ ..] => (16, rest.strip_prefix(b"_").unwrap_or(rest)),
+        [b'0', b'o' | b'O', rest @ ..] => (8, rest.strip_prefix(b"_").unwrap_or(rest)),
+        [b'0', b'b' | b'B', rest @ ..] => (2, rest.strip_prefix(b"_").unwrap_or(rest)),
+        rest => (10, rest),
+    };
+    let mut value: i128 = 0;
+    for group in digits.split(|byte| *byte == b'_') {
+        if group.is_empty() {
+            return Err(invalid(text, key_type));
+        }
+        for digit in group {
+            let digit = char::from(*digit).to_digit(radix);
+            let digit = digit.ok_or_else(|| invalid(text, key_type))?;
+            value = value
+                .saturating_mul(radix.into())
+                .saturating_add(digit.into());
+        }
     }
-    let value = std::str::from_utf8(trimmed)
-        .ok()
-        .and_then(|text| text.parse::<i64>().ok());
-    match value {
-        Some(value) if (min..=max).contains(&value) => Ok(value),
-        Some(_) | None => Err(Refusal::as_postgresql(
+    let value = if negative { -value } else { value };
+    match i64::try_from(value) {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        Ok(_) | Err(_) => Err(Refusal::as_postgresql(
             "22003",
             format!(
                 "value \"{}\" is out of range for type {}",
@@ -341,6 +357,30 @@ mod tests {
             param(&(-17i64).to_be_bytes(), true, oid::INT8, KeyType::Int4),
             slot
         );
+    }
+
+    #[test]
+    fn integers_are_read_as_postgresql_16_reads_them() {
+        let expected = param(b"17", false, 0, KeyType::Int8);
+        for text in ["0x11", "0X_1_1", "0o21", "0b1_0001", "1_7", " +0x11 "] {
+            let key = param(text.as_bytes(), false, 0, KeyType::Int8);
+            assert_eq!(key, expected, "{text}");
+        }
+        let expected = param(b"-32768", false, 0, KeyType::Int2);
+        assert_eq!(param(b"-0x8000", false, 0, KeyType::Int2), expected);
+        for text in [
+            "_17", "17_", "1__7", "0x", "0x_", "0x__1", "0b2", "0o8", "0x-1",
+        ] {
+            let refusal = param(text.as_bytes(), false, 0, KeyType::Int8).expect_err(text);
+            assert_eq!(refusal.code, "22P02", "{text}");
+        }
+        for text in [
+            "0x8000000000000000",
+            "0xffffffffffffffffffffffffffffffffffff",
+        ] {
+            let refusal = param(text.as_bytes(), false, 0, KeyType::Int8).expect_err(text);
+            assert_eq!(refusal.code, "22003", "{text}");
+        }
     }
 
     #[test]

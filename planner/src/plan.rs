@@ -95,6 +95,17 @@ pub enum Statement {
     Multiple(Vec<Statement>),
 }
 
+impl Statement {
+    /// Does it put pg_temp into the search path? What is created after that may be temporary.
+    fn makes_temporary(&self) -> bool {
+        let Self::Set(set) = self else {
+            return false;
+        };
+        let value = set.value.as_deref().unwrap_or_default();
+        set.name.as_deref() == Some("search_path") && value.to_ascii_lowercase().contains("pg_temp")
+    }
+}
+
 /// What concerns a savepoint, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Savepoint {

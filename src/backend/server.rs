@@ -84,7 +84,10 @@ pub enum Expect {
     },
     /// Not a reply: ParseComplete for a statement that the server knows already.
     Known(StatementId),
-    Bind,
+    /// `called`: the client's name for the statement, where the server has another.
+    Bind {
+        called: Option<Arc<[u8]>>,
+    },
     /// Bind to a statement that an earlier message of a client had parsed. If it fails, the client does
     /// not see that: the session binds again to a fresh one.
     Rebind,
@@ -184,6 +187,8 @@ pub struct Server {
     pub applied: Arc<Settings>,
     /// The text last parsed under the empty name.
     pub unnamed: Option<StatementId>,
+    /// What EXECUTE ran last here, and the client's name for it.
+    pub executes: Option<(StatementId, Arc<[u8]>)>,
     /// Why the connection must not be used again, once it must not.
     pub doubt: Option<&'static str>,
     /// Something that the next user must not find was left behind.
@@ -231,6 +236,7 @@ impl Server {
             mailbox: None,
             applied: Arc::default(),
             unnamed: None,
+            executes: None,
             doubt: None,
             tainted: false,
             copy_in: false,

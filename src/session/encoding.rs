@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use planner::plan::{Access, Pin, Plan, SessionEffect, Statement, Target, worse_effect};
+
 use super::Session;
 
 /// Encodings for clients alone, whose second bytes can be letters, backslashes and the like; with
@@ -37,6 +39,39 @@ fn is_plain(setting: &str) -> bool {
         .map(|c| c.to_ascii_lowercase())
         .collect();
     !MISLEADING.iter().any(|encoding| name.ends_with(encoding))
+}
+
+/// The plan of a text that is not UTF-8, from what [`Session::readable`] made of it. The server gets
+/// the text and tells what became of it; names with other characters than ASCII are not used.
+pub(super) fn inexact(plan: &Plan) -> Plan {
+    let known: Vec<_> = match &plan.statement {
+        Statement::Multiple(known) => known.clone(),
+        statement => vec![statement.clone()],
+    };
+    let mut effect = plan.effect.clone();
+    for part in &known {
+        let more = if let Statement::Set(set) = part {
+            match &set.name {
+                Some(name) if !name.is_ascii() => SessionEffect::Pin(Pin::Setting),
+                Some(_) | None => SessionEffect::Settings,
+            }
+        } else if matches!(part, Statement::Prepare(_) | Statement::Execute(_)) {
+            SessionEffect::Pin(Pin::Prepared)
+        } else if matches!(part, Statement::Listen(_)) {
+            SessionEffect::Pin(Pin::Listen)
+        } else {
+            SessionEffect::None
+        };
+        effect = worse_effect(effect, more);
+    }
+    let is_set = |part: &Statement| matches!(part, Statement::Set(_));
+    Plan {
+        statement: Statement::Multiple(known.into_iter().filter(is_set).collect()),
+        access: Access::Write,
+        effect,
+        target: Target::AnyShard,
+        reason: "it is not UTF-8, so the primary runs it".into(),
+    }
 }
 
 impl Session {

@@ -6,7 +6,7 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use planner::ShardId;
-use planner::plan::{Access, Savepoint, SetStatement};
+use planner::plan::{Access, Pin, Savepoint, SetStatement};
 
 use super::block::{Block, second_writer};
 use super::changes::Change;
@@ -67,6 +67,9 @@ impl Session {
         let held = &mut self.leases[index];
         held.wrote |= access == Access::Write;
         held.leaves_mark |= access != Access::Read;
+        if self.makes_temporary && access == Access::Write {
+            self.pin(index, Pin::Temporary);
+        }
     }
 
     /// All writes of a transaction must be on one shard.
@@ -510,16 +513,23 @@ impl Session {
         match (&set.name, &set.value) {
             (Some(name), _) if !is_read_at_parse(name) => {}
             (Some(name), Some(value)) if self.context.len() + value.len() < LONGEST => {
-                self.context = format!("{};{name}={value}", self.context).into();
+                let context = format!("{};{name}={value}", self.context);
+                self.enter_context(context.into());
                 self.context_changed = true;
             }
             (Some(_) | None, _) => self.leave_context(),
         }
     }
 
+    pub(super) fn enter_context(&mut self, context: Arc<str>) {
+        self.makes_temporary = context.to_ascii_lowercase().contains("pg_temp");
+        self.context = context;
+    }
+
     /// What is parsed from here to the end of the transaction has a meaning of its own.
     pub(super) fn leave_context(&mut self) {
         self.context = self.db.own_context().into();
+        self.makes_temporary = true;
         self.context_changed = true;
     }
 
@@ -532,7 +542,7 @@ impl Session {
 
     fn restore_context(&mut self) {
         if std::mem::take(&mut self.context_changed) {
-            self.context = parse_context(&self.settings);
+            self.enter_context(parse_context(&self.settings));
         }
     }
 
@@ -580,7 +590,7 @@ impl Session {
             true => Arc::clone(&applied),
             false => Arc::new(settings),
         };
-        self.context = parse_context(&self.settings);
+        self.enter_context(parse_context(&self.settings));
         for held in self.leases.iter_mut().filter(|held| held.ran_set) {
             held.lease.applied = Arc::clone(&applied);
         }
@@ -614,7 +624,7 @@ impl Session {
     /// DISCARD ALL has succeeded: everything is as at the start.
     pub(super) fn discard_all(&mut self, index: usize) {
         self.settings = Arc::new(self.base.clone());
-        self.context = parse_context(&self.settings);
+        self.enter_context(parse_context(&self.settings));
         self.batch.forget_statements();
         self.drop_changes();
         self.unlisten_all();

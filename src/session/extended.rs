@@ -226,6 +226,19 @@ struct BroadcastPortal {
     result_formats: Vec<i16>,
     shards: ShardSet,
     sum: bool,
+    ran: Ran,
+}
+
+/// What is left of a statement that ran whole at its first Execute.
+enum Ran {
+    NotYet,
+    /// It returns rows: those not fetched yet, and the command tag before their number.
+    Rows {
+        rows: BytesMut,
+        verb: String,
+    },
+    /// It cannot be run twice.
+    Once,
 }
 
 impl Session {

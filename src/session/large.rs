@@ -2,6 +2,7 @@
 //! server as they come. What does have to be known is read whole up to `max_message_mib`.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Buf, BufMut};
@@ -175,7 +176,8 @@ impl Session {
         out.put_u32(length as u32);
         write::cstr(out, &portal);
         write::cstr(out, &server_name);
-        lease.expect.push_back(Expect::Bind);
+        let called = (!name.is_empty()).then(|| Arc::clone(&prepared.name));
+        lease.expect.push_back(Expect::Bind { called });
         self.client.inbox.advance(read);
         self.batch.bind_portal(&portal, index, prepared);
         self.relay_message(index, rest, Until::Passed).await?;

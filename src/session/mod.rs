@@ -73,6 +73,8 @@ pub struct Session {
     context: Arc<str>,
     /// The open transaction has changed it.
     context_changed: bool,
+    /// What is created may be temporary: pg_temp may be in the search path.
+    makes_temporary: bool,
     /// What the client was told by ParameterStatus.
     told: Parameters,
     changes: changes::Changes,
@@ -169,14 +171,15 @@ impl Session {
         let limits = Limits::of(&shared);
         let settings = shared.directory.load().pool_settings(&info.user, &db);
         let shards = db.config.shards.len();
-        Self {
+        let mut session = Self {
             client: Conn::new(login.stream, login.inbox),
             db,
             shared,
             info,
             user: login.user,
-            context: parse_context(&login.settings),
+            context: "".into(),
             context_changed: false,
+            makes_temporary: false,
             base: Settings::clone(&login.settings),
             settings: login.settings,
             told: login.parameters,
@@ -195,7 +198,9 @@ impl Session {
             generation,
             limits,
             mode: settings.mode,
-        }
+        };
+        session.enter_context(parse_context(&session.settings));
+        session
     }
 
     /// Serves until the client leaves or must go.
@@ -425,9 +430,14 @@ impl Session {
         held.close_if_loaded();
         let mut lease = held.lease;
         lease.mailbox = None;
+        lease.executes = None;
         lease.conn.shrink(KEPT_POOLED);
         if !lease.tainted || !lease.is_clean() {
             return;
+        }
+        if lease.applied.contains_key("statement_timeout") {
+            // DISCARD ALL runs by itself alone.
+            lease.send_query(b"RESET statement_timeout", false);
         }
         let limit = self.db.config.pool.checkout_timeout;
         let identity = Arc::clone(&lease.identity);
@@ -487,6 +497,8 @@ struct Prepared {
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,
+    /// As the client sent it; empty for the unnamed one.
+    name: Arc<[u8]>,
     /// Without a name: the server's statement may serve again, see [`extended::reuse`].
     reusable: bool,
 }

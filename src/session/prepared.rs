@@ -31,6 +31,8 @@ pub(super) struct Executed {
     /// With the server's name for that.
     pub(super) sql: Vec<u8>,
     pub(super) effect: SessionEffect,
+    /// The client's name for what it executes.
+    pub(super) name: Arc<[u8]>,
     arguments: Vec<Constant>,
 }
 
@@ -260,6 +262,7 @@ impl Session {
             statement,
             sql: text,
             effect,
+            name: Arc::clone(&prepared.name),
             arguments: constants,
         })
     }
@@ -302,6 +305,7 @@ impl Session {
         lease
             .prepare_hidden(statement.id, &statement.sql, &statement.types)
             .await?;
+        lease.executes = Some((statement.id, Arc::clone(&executed.name)));
         self.admit(index, &executed.effect).await?;
         let mut frame = BytesMut::new();
         write::query(&mut frame, &executed.sql);

@@ -40,6 +40,9 @@ impl Session {
             Ok(decided) => decided,
             Err(error) => return Err(Box::pin(self.syntax_error_or(error, sql, &[])).await),
         };
+        if let Statement::Multiple(known) = &plan.statement {
+            self.check_sets(known)?;
+        }
         if plan.effect == SessionEffect::Settings {
             self.check_settings_named(&[(values.sql, &[])])?;
             if self.db.config.is_sharded() && !self.block.is_none() {

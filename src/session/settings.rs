@@ -201,7 +201,7 @@ fn settings_diff(from: &Settings, to: &Settings) -> String {
 /// In the order in which they have to be set.
 const WHO: [&str; 2] = ["session_authorization", "role"];
 
-const TIMEOUTS: [&str; 2] = ["lock_timeout", "statement_timeout"];
+pub(super) const TIMEOUTS: [&str; 2] = ["lock_timeout", "statement_timeout"];
 
 impl super::Session {
     /// What a RESET has to be followed by: the client's own startup settings, where it had any.

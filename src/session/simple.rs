@@ -8,6 +8,7 @@ use planner::shape::Shape;
 use planner::{ShardId, Values};
 
 use super::block::{Block, aborted, opening_tag};
+use super::encoding::inexact;
 use super::{ClientState, Session, local};
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};
@@ -154,7 +155,8 @@ impl Session {
             Some(plan) if is_its_rows_alone(&plan.statement) => {
                 Box::pin(self.run_inexact(frame, &plan)).await
             }
-            Some(_) | None => self.run_undecodable(frame).await,
+            Some(plan) => Box::pin(self.routed_simple(frame, &inexact(&plan), &[])).await,
+            None => self.run_undecodable(frame).await,
         };
         self.shape = shape;
         result

@@ -2,14 +2,18 @@
 //!
 //! Both are found out by asking the server, only when a statement has made it necessary.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use planner::plan::{Pin, SessionEffect, Statement};
 use planner::{SettingName, settings_named};
 
 use super::changes::Change;
+use super::settings::TIMEOUTS;
 use super::{Enlisted, Pinned, Session};
-use crate::backend::server::Settings;
+use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
 use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::wire::write;
@@ -33,15 +37,65 @@ const WHAT_IS_LEFT: &str = "SELECT CASE \
     WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) THEN 'prepared' \
     WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'listen' END";
 
-/// Settings that SET or its like changed in this session. Custom ones are not listed by
-/// PostgreSQL, nor are these two: they are asked for by name.
-const SETTINGS: &str = "SELECT name, setting FROM pg_catalog.pg_settings \
-    WHERE source OPERATOR(pg_catalog.=) 'session' \
-    AND name OPERATOR(pg_catalog.!~~) 'transaction\\_%' \
-    UNION ALL SELECT 'role', pg_catalog.current_setting('role') \
-    UNION ALL SELECT 'session_authorization', \
-        CASE WHEN pg_catalog.current_setting('session_authorization') \
-        OPERATOR(pg_catalog.<>) ";
+/// Settings that SET or its like changed in this session: name, and value in UTF-8 as hexadecimal
+/// digits, whatever the client's encoding is. Custom ones are not listed by PostgreSQL, nor are these
+/// two: they are asked for by name. What limits time is told first and then lifted; whether that was
+/// set in this session, its value without SET tells.
+fn settings_question(user: &str, custom: &BTreeSet<&String>) -> String {
+    let value =
+        |sql: &str| format!("pg_catalog.encode(pg_catalog.convert_to({sql}, 'UTF8'), 'hex')");
+    let current = |name: &str| {
+        let shown = format!("pg_catalog.current_setting({name}, true)");
+        format!("SELECT {name}, {}", value(&shown))
+    };
+    let limits = TIMEOUTS.map(|name| {
+        let shown = format!("pg_catalog.current_setting('{name}')::pg_catalog.interval");
+        let ms = format!("pg_catalog.date_part('epoch', {shown}) OPERATOR(pg_catalog.*) 1000");
+        let ms = value(&format!("({ms})::pg_catalog.int8::pg_catalog.text"));
+        format!("SELECT '{name}', {ms}")
+    });
+    let authorization = format!(
+        "SELECT 'session_authorization', CASE WHEN pg_catalog.current_setting(\
+         'session_authorization') OPERATOR(pg_catalog.<>) {} THEN {} END",
+        quoted(user),
+        value("pg_catalog.current_setting('session_authorization')"),
+    );
+    let mut sql = format!(
+        "{};{UNLIMITED} SELECT name, {} FROM pg_catalog.pg_settings \
+         WHERE source OPERATOR(pg_catalog.=) 'session' \
+         AND name OPERATOR(pg_catalog.!~~) 'transaction\\_%' \
+         AND name OPERATOR(pg_catalog.<>) ALL (ARRAY['{}']) \
+         UNION ALL SELECT name, {} FROM pg_catalog.pg_settings \
+         WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['{}']) \
+         UNION ALL {} UNION ALL {authorization}",
+        limits.join(" UNION ALL "),
+        value("setting"),
+        TIMEOUTS.join("', '"),
+        value("reset_val"),
+        TIMEOUTS.join("', '"),
+        current("'role'"),
+    );
+    for name in custom {
+        sql.push_str(&format!(" UNION ALL {}", current(&quoted(name))));
+    }
+    sql
+}
+
+/// SQL and the values of its parameters.
+type Text<'a> = (&'a [u8], &'a [Option<&'a [u8]>]);
+
+/// Before a question of ours: the rest of its text is not under the client's limits.
+const UNLIMITED: &str = "SET LOCAL statement_timeout = 0;SET LOCAL lock_timeout = 0;";
+
+/// Digits of [`settings_question`] as text.
+fn from_hex(digits: &[u8]) -> Option<String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let bytes = digits.chunks(2).map(|pair| match pair {
+        [high, low] => Some((digit(*high)? * 16 + digit(*low)?) as u8),
+        _ => None,
+    });
+    String::from_utf8(bytes.collect::<Option<_>>()?).ok()
+}
 
 impl Session {
     /// Notes what a statement may leave behind, before it runs.
@@ -136,7 +190,7 @@ impl Session {
                     for (name, sql) in &self.base {
                         settings.entry(name.clone()).or_insert_with(|| sql.clone());
                     }
-                    self.context = parse_context(&settings);
+                    self.enter_context(parse_context(&settings));
                     self.settings = Arc::new(settings);
                     self.leases[index].lease.applied = Arc::new(found);
                 }
@@ -152,38 +206,32 @@ impl Session {
         let applied = Arc::clone(&self.leases[index].lease.applied);
         let custom = self.settings.keys().chain(applied.keys());
         let custom = custom.chain(&self.custom_settings);
-        let custom = custom.filter(|name| name.contains('.'));
-        let mut sql = format!("{SETTINGS}{} ", quoted(&self.user.name));
-        sql.push_str("THEN pg_catalog.current_setting('session_authorization') END");
-        for name in custom.collect::<std::collections::BTreeSet<_>>() {
-            let name = quoted(name);
-            sql.push_str(&format!(
-                " UNION ALL SELECT {name}, pg_catalog.current_setting({name}, true)"
-            ));
-        }
-        let rows = self.leases[index].lease.ask_hidden(&sql).await?;
+        let custom = custom.filter(|name| name.contains('.')).collect();
+        let sql = settings_question(&self.user.name, &custom);
+        let rows = ask(&mut self.leases[index].lease, &sql).await?;
         self.custom_settings.clear();
-        let mut settings = Settings::new();
+        let mut values = Settings::new();
         for row in rows {
-            let text = |at: usize| {
-                let value = row.get(at).cloned().flatten();
-                value
-                    .map(|value| String::from_utf8(value.to_vec()))
-                    .transpose()
+            let value = |at: usize| row.get(at).cloned().flatten();
+            let name = value(0).and_then(|name| String::from_utf8(name.to_vec()).ok());
+            let name = name.ok_or_else(not_read)?.to_lowercase();
+            let Some(value) = value(1) else {
+                continue;
             };
-            let (Ok(Some(name)), Ok(value)) = (text(0), text(1)) else {
-                return Err(Error::new(Fault::Client, "22021", "a setting is not UTF-8"));
-            };
-            match (name.as_str(), value) {
-                (_, None) => {}
-                ("role", Some(role)) if role == "none" => {}
-                (_, Some(value)) => {
-                    let sql = set_config(&name, &value);
-                    settings.insert(name.to_lowercase(), sql);
-                }
+            let value = from_hex(&value).ok_or_else(not_read)?;
+            let without_set =
+                TIMEOUTS.contains(&name.as_str()) && values.get(&name) == Some(&value);
+            if without_set || (name == "role" && value == "none") {
+                values.remove(&name);
+            } else {
+                values.entry(name).or_insert(value);
             }
         }
-        Ok(settings)
+        let statement = |(name, value): (String, String)| {
+            let sql = set_config(&name, &value);
+            (name, sql)
+        };
+        Ok(values.into_iter().map(statement).collect())
     }
 
     /// Before a statement that changes settings by set_config: notes which, for the server to be
@@ -191,10 +239,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`settings::check`] for those that Ringway relies on, where it relies on them.
-    pub(super) fn check_settings_named(
-        &mut self,
-        texts: &[(&[u8], &[Option<&[u8]>])],
-    ) -> Result<(), Error> {
+    pub(super) fn check_settings_named(&mut self, texts: &[Text<'_>]) -> Result<(), Error> {
         const RELIED_ON: [&str; 4] = [
             "search_path",
             "standard_conforming_strings",
@@ -229,15 +274,16 @@ impl Session {
 
     /// The names of custom settings that a text hands to set_config. False when one cannot be told.
     fn note_custom_settings(&mut self, sql: &[u8], params: &[Option<&[u8]>]) -> bool {
-        let Ok(text) = std::str::from_utf8(sql) else {
+        let Some(text) = self.readable(sql) else {
             return false;
         };
-        let Some(names) = settings_named(text) else {
+        let Some(names) = settings_named(&text) else {
             return false;
         };
+        let exact = matches!(text, Cow::Borrowed(_));
         for name in names {
             let name = match name {
-                SettingName::Written(name) => Some(name),
+                SettingName::Written(name) => Some(name).filter(|name| exact || name.is_ascii()),
                 SettingName::Param(at) => params
                     .get(at)
                     .copied()
@@ -253,6 +299,34 @@ impl Session {
         true
     }
 
+    /// Before a text of several statements: may the settings among them be set, and which will the
+    /// server have to be asked for? A part before a COMMIT counts even if the text fails.
+    ///
+    /// # Errors
+    /// As [`Session::check_set`]; 0A000 where several shards would have to hear of it.
+    pub(super) fn check_sets(&mut self, known: &[Statement]) -> Result<(), Error> {
+        for part in known {
+            let Statement::Set(set) = part else {
+                continue;
+            };
+            self.check_set(set)?;
+            if self.db.config.is_sharded() && !self.block.is_none() {
+                return Err(planner::Refusal::unsupported(
+                    "SET among other statements in a transaction on a sharded database",
+                    "Every shard of the transaction has to hear of it.",
+                    "Send SET by itself.",
+                )
+                .into());
+            }
+            if let Some(name) = set.name.as_ref().filter(|name| name.contains('.'))
+                && !self.custom_settings.contains(name)
+            {
+                self.custom_settings.push(name.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// A text of several statements has run: what the session has to know of them.
     pub(super) fn follow_multiple(
         &mut self,
@@ -260,15 +334,6 @@ impl Session {
         known: &[Statement],
         effect: &SessionEffect,
     ) -> Result<(), Error> {
-        // Whether or not it failed: a part before a COMMIT in it counts.
-        for part in known {
-            if let Statement::Set(set) = part
-                && let Some(name) = set.name.as_ref().filter(|name| name.contains('.'))
-                && !self.custom_settings.contains(name)
-            {
-                self.custom_settings.push(name.clone());
-            }
-        }
         let held = &mut self.leases[index];
         let deallocates = known
             .iter()
@@ -312,7 +377,8 @@ impl Session {
             if !may_release || !pin.ends() || held.lease.doubt.is_some() {
                 continue;
             }
-            let Ok(rows) = held.lease.ask_hidden(WHAT_IS_LEFT).await else {
+            let question = format!("{UNLIMITED}{WHAT_IS_LEFT}");
+            let Ok(rows) = ask(&mut held.lease, &question).await else {
                 continue;
             };
             let left = rows.first().and_then(|row| row.first().cloned()).flatten();
@@ -365,6 +431,24 @@ impl Session {
         self.emit(&news);
         true
     }
+}
+
+/// Asks a question that begins under the client's limits. They may cut short what takes no time.
+async fn ask(server: &mut Server, sql: &str) -> Result<Vec<Vec<Option<Bytes>>>, Error> {
+    const ATTEMPTS: usize = 10;
+    let mut answer = server.ask_hidden(sql).await;
+    for _ in 1..ATTEMPTS {
+        let timed_out = |error: &Error| error.code == "57014" || error.code == "55P03";
+        if !answer.as_ref().is_err_and(timed_out) {
+            break;
+        }
+        answer = server.ask_hidden(sql).await;
+    }
+    answer
+}
+
+fn not_read() -> Error {
+    Error::new(Fault::Client, "22021", "a setting cannot be read")
 }
 
 /// A statement that sets `name`, whatever kind of setting it is.

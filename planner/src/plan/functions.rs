@@ -52,6 +52,12 @@ pub fn worse_effect(a: SessionEffect, b: SessionEffect) -> SessionEffect {
         // Both have to be seen to, which only the connection itself can.
         (SessionEffect::Settings, SessionEffect::Taint(_))
         | (SessionEffect::Taint(_), SessionEffect::Settings) => SessionEffect::Pin(Pin::Setting),
+        (SessionEffect::Settings, SessionEffect::Pin(pin))
+        | (SessionEffect::Pin(pin), SessionEffect::Settings)
+            if pin.ends() =>
+        {
+            SessionEffect::Pin(Pin::Setting)
+        }
         _ if rank(&b) > rank(&a) => b,
         _ => a,
     }

@@ -24,7 +24,11 @@ pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<
     for range in ranges {
         let text = source.sql.get(range.clone()).unwrap_or_default();
         let part = super::plan(text, catalog, options);
-        let effect = effect(&part, controls);
+        let mut effect = effect(&part, controls);
+        if part.statement.makes_temporary() {
+            // What the others create may be temporary.
+            effect = functions::worse_effect(effect, SessionEffect::Pin(Pin::Temporary));
+        }
         whole.access = functions::worse_access(whole.access, part.access);
         if controls || is_session_s(&part.statement) {
             whole.access = functions::worse_access(whole.access, Access::Primary);

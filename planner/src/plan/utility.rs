@@ -397,6 +397,12 @@ fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Pla
 fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool) -> Plan {
     let at = 1 + usize::from(source.is(1, "binary"));
     let Some(table) = unread::named_table(source, catalog, at) else {
+        if is_plain_name(source, at) {
+            return Plan {
+                reason: "PostgreSQL itself tells of the table that is not there".into(),
+                ..plan
+            };
+        }
         let target = unread::target(source, catalog, plan.access, refuse::unreadable);
         return Plan { target, ..plan };
     };
@@ -422,6 +428,13 @@ fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool
         target,
         ..plan
     }
+}
+
+/// Is it a name, or two with a dot between? With a database in front it may be any table's.
+fn is_plain_name(source: &Source<'_>, at: usize) -> bool {
+    let dotted = |at: usize| token_text(source, at) == ".";
+    source.name(at).is_some()
+        && (!dotted(at + 1) || source.name(at + 2).is_some() && !dotted(at + 3))
 }
 
 /// Indices of the tokens outside parentheses.

@@ -80,7 +80,7 @@ impl Server {
                     Expect::Ready { show: false }
                     | Expect::Parse { .. }
                     | Expect::Known(_)
-                    | Expect::Bind
+                    | Expect::Bind { .. }
                     | Expect::Rebind
                     | Expect::Close { .. }
                     | Expect::Describe
@@ -147,7 +147,7 @@ impl Server {
                 Expect::Known(_) => Bytes::from_static(write::PARSE_COMPLETE),
                 Expect::Ready { .. }
                 | Expect::Parse { .. }
-                | Expect::Bind
+                | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { .. }
                 | Expect::Describe
@@ -186,7 +186,7 @@ impl Server {
         match self.expect.front() {
             Some(Expect::Ready { .. } | Expect::Execute) => {}
             Some(Expect::Describe) if tag == b'T' || tag == b't' => {}
-            Some(Expect::Parse { .. } | Expect::Bind | Expect::Rebind)
+            Some(Expect::Parse { .. } | Expect::Bind { .. } | Expect::Rebind)
             | Some(Expect::Close { .. } | Expect::Describe)
             | Some(Expect::Inject(_) | Expect::Known(_) | Expect::Fail(_))
             | None => return Err(unexpected(tag)),
@@ -228,13 +228,10 @@ impl Server {
             b'G' => self.note_copy_in()?,
             b'c' => true,
             b'1' => self.finish_parse()?,
-            b'2' => {
-                let owed = match self.expect.front() {
-                    Some(Expect::Rebind) => Expect::Rebind,
-                    Some(_) | None => Expect::Bind,
-                };
-                self.finish(tag, &owed)?
-            }
+            b'2' => match self.expect.pop_front() {
+                Some(Expect::Bind { .. } | Expect::Rebind) => true,
+                Some(_) | None => return Err(unexpected(tag)),
+            },
             b'3' => {
                 let Some(Expect::Close { show, .. }) = self.expect.pop_front() else {
                     return Err(unexpected(tag));
@@ -294,7 +291,7 @@ impl Server {
                 Expect::Ready { show: false }
                 | Expect::Parse { .. }
                 | Expect::Known(_)
-                | Expect::Bind
+                | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { .. }
                 | Expect::Describe
@@ -318,7 +315,7 @@ impl Server {
         // After a Bind that is tried again, more than the Sync before it is owed.
         self.amid_pipeline = self.expect.iter().any(|owed| match owed {
             Expect::Parse { .. }
-            | Expect::Bind
+            | Expect::Bind { .. }
             | Expect::Rebind
             | Expect::Describe
             | Expect::Execute
@@ -373,7 +370,8 @@ impl Server {
             }
             return Ok(());
         }
-        let mut error = read_error(&frame[HEADER..]);
+        let renamed = self.renamed(frame);
+        let mut error = read_error(renamed.as_deref().unwrap_or(&frame[HEADER..]));
         let is_ours = self.identity.reword(&mut error);
         let error = Box::new(error);
         self.error = Some(error.clone());
@@ -392,7 +390,7 @@ impl Server {
             }
             Some(
                 Expect::Parse { .. }
-                | Expect::Bind
+                | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { .. }
                 | Expect::Describe
@@ -406,6 +404,10 @@ impl Server {
             self.flush_approved(out);
             self.conn.inbox.advance(len);
             error.write_to(out);
+        } else if show && let Some(body) = renamed {
+            self.flush_approved(out);
+            self.conn.inbox.advance(len);
+            write::frame(out, b'E', |out| out.extend_from_slice(&body));
         } else if show {
             self.approved += len;
         } else {
@@ -413,6 +415,20 @@ impl Server {
             self.conn.inbox.advance(len);
         }
         Ok(())
+    }
+
+    /// The body of a whole ErrorResponse that names a statement by the name it has here, with the
+    /// client's name for it.
+    fn renamed(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let body = frame.get(HEADER..)?;
+        let start = memchr::memmem::find(body, b"\"ringway_")? + 1;
+        let end = start + memchr::memchr(b'"', body.get(start..)?)?;
+        let name = match (self.expect.front(), &self.executes) {
+            (Some(Expect::Bind { called: Some(name) }), _) => name,
+            (_, Some((id, name))) if id.server_name() == body[start..end] => name,
+            (Some(_) | None, _) => return None,
+        };
+        Some([&body[..start], name, &body[end..]].concat())
     }
 
     fn skip_to_sync(&mut self) {

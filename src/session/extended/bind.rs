@@ -7,7 +7,7 @@ use planner::plan::{Access, ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
-use super::{BroadcastPortal, Local, Portal, ScatterPortal};
+use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
@@ -30,6 +30,7 @@ impl Session {
             statement,
             pieces,
             version: _,
+            name: _,
             reusable: _,
         } = &*prepared;
         let ends_block = matches!(
@@ -64,6 +65,9 @@ impl Session {
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
             return Ok(());
+        }
+        if let Statement::Multiple(known) = &plan.statement {
+            self.check_sets(known)?;
         }
         if plan.effect == SessionEffect::Settings {
             let named = Bind::read(body)?;
@@ -166,6 +170,7 @@ impl Session {
                     result_formats: bind.result_formats.clone(),
                     shards: self.shard_set(&shards),
                     sum,
+                    ran: Ran::NotYet,
                 }))
             }
         };
@@ -188,11 +193,18 @@ impl Session {
         self.ensure_parsed(index, name);
         let lease = &mut self.leases[index].lease;
         let outbox = &mut lease.conn.outbox;
-        match name {
-            b"" => write::bind(outbox, portal, b"", rest),
-            _ => write::bind(outbox, portal, &prepared.statement.id.server_name(), rest),
-        }
-        lease.expect.push_back(Expect::Bind);
+        let called = match name {
+            b"" => {
+                write::bind(outbox, portal, b"", rest);
+                None
+            }
+            _ => {
+                let server_name = prepared.statement.id.server_name();
+                write::bind(outbox, portal, &server_name, rest);
+                Some(Arc::clone(&prepared.name))
+            }
+        };
+        lease.expect.push_back(Expect::Bind { called });
         self.batch.bind_portal(portal, index, prepared);
     }
 
@@ -215,7 +227,7 @@ impl Session {
         let prepared = Arc::new(self.prepare(b"", &executed.sql, &[])?);
         let server = self.parse_execute(lease, &executed, prepared.statement.id);
         write::bind(&mut server.conn.outbox, portal, b"", rest);
-        server.expect.push_back(Expect::Bind);
+        server.expect.push_back(Expect::Bind { called: None });
         let made = Portal::Server { lease, prepared };
         self.batch.portals.insert(portal, made);
         Ok(())
@@ -233,6 +245,7 @@ impl Session {
         if !server.has_prepared(executed.statement.id) {
             server.send_prepare(executed.statement.id, sql, types, false);
         }
+        server.executes = Some((executed.statement.id, Arc::clone(&executed.name)));
         server.send_parse_unnamed(id, &executed.sql, &[], false);
         server
     }

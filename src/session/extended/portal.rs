@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use planner::ShardId;
 use planner::plan::{Access, SessionEffect, Statement};
 
-use super::{Done, Local, Portal, ScatterPortal, no_portal};
+use super::{BroadcastPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::Answer;
@@ -15,7 +15,7 @@ use crate::executor::relay::Broken;
 use crate::executor::scatter::{Pause, Request, Run};
 use crate::session::block::{Block, opening_tag};
 use crate::session::{Session, local, routed};
-use crate::wire::frame::HEADER;
+use crate::wire::frame::{self, HEADER};
 use crate::wire::frontend::Execute;
 use crate::wire::write;
 
@@ -210,7 +210,7 @@ impl Session {
             }
             Some(Portal::Local(_)) => self.execute_local(name).await,
             Some(Portal::Scatter(_)) => Box::pin(self.execute_scatter(name, max_rows)).await,
-            Some(Portal::Broadcast(_)) => Box::pin(self.execute_broadcast(name)).await,
+            Some(Portal::Broadcast(_)) => Box::pin(self.execute_broadcast(name, max_rows)).await,
         }
     }
 
@@ -286,9 +286,7 @@ impl Session {
             }
             Local::Ran(Some(tag)) => write::command_complete(&mut out, &tag),
             Local::Ran(None) => {
-                let name = String::from_utf8_lossy(name);
-                let message = format!("portal \"{name}\" cannot be run");
-                return Err(Error::new(Fault::Client, "55000", message));
+                return Err(cannot_run(name));
             }
         }
         self.emit(&out);
@@ -500,14 +498,46 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn execute_broadcast(&mut self, name: &[u8]) -> Result<(), Error> {
-        let Some(Portal::Broadcast(portal)) = self.batch.portals.remove(name) else {
+    pub(super) async fn execute_broadcast(
+        &mut self,
+        name: &[u8],
+        max_rows: u32,
+    ) -> Result<(), Error> {
+        let Some(Portal::Broadcast(mut portal)) = self.batch.portals.remove(name) else {
             return Err(no_portal(name));
         };
         self.fetch().await?;
+        match portal.ran {
+            Ran::NotYet => self.run_broadcast(&mut portal).await?,
+            Ran::Rows { .. } => {}
+            Ran::Once => return Err(cannot_run(name)),
+        }
+        let out = &mut self.client.outbox;
+        match &mut portal.ran {
+            Ran::Rows { rows, verb } => {
+                let mut count = 0;
+                while !rows.is_empty() && (max_rows == 0 || count < max_rows) {
+                    let len = frame::peek(rows)?.map_or(rows.len(), |header| header.len);
+                    out.extend_from_slice(&rows.split_to(len));
+                    count += 1;
+                }
+                match max_rows > 0 && count == max_rows {
+                    true => out.extend_from_slice(write::PORTAL_SUSPENDED),
+                    false => write::command_complete(out, &format!("{verb}{count}")),
+                }
+            }
+            Ran::NotYet | Ran::Once => {}
+        }
+        self.batch.portals.insert(name, Portal::Broadcast(portal));
+        Ok(())
+    }
+
+    /// Runs it whole, as PostgreSQL does what changes rows. What returns none is answered here.
+    async fn run_broadcast(&mut self, portal: &mut BroadcastPortal) -> Result<(), Error> {
         let mut request = BytesMut::new();
         write::parse(&mut request, b"", &portal.sql, &portal.types);
         write::bind(&mut request, b"", b"", &portal.bind_rest);
+        write::describe(&mut request, b'P', b"");
         write::execute(&mut request, b"", 0);
         request.extend_from_slice(write::SYNC);
         if self.leases.iter().any(|held| held.needs_sync && held.wrote) {
@@ -515,17 +545,32 @@ impl Session {
         }
         let all: Vec<usize> = (0..self.leases.len()).collect();
         self.sync_quietly(&all).await?;
-        let Answer { rows, tag } = self
+        let Answer { mut rows, tag } = self
             .broadcast(&portal.plan, &request, &portal.shards, portal.sum)
             .await?;
-        let out = &mut self.client.outbox;
-        out.extend_from_slice(&rows);
-        write::command_complete(out, &tag);
-        let verb = tag.trim_end_matches(|c: char| c.is_ascii_digit());
-        let again = (!rows.is_empty()).then(|| format!("{verb}0"));
-        self.batch
-            .portals
-            .insert(name, Portal::Local(Local::Ran(again)));
+        let mut fetched = BytesMut::new();
+        let mut returns = false;
+        while let Some(header) = frame::peek(&rows)? {
+            let frame = rows.split_to(header.len);
+            match header.tag {
+                b'D' => fetched.extend_from_slice(&frame),
+                b'T' => returns = true,
+                b'n' => {}
+                _ => self.client.outbox.extend_from_slice(&frame),
+            }
+        }
+        portal.ran = match returns {
+            true => Ran::Rows {
+                rows: fetched,
+                verb: tag
+                    .trim_end_matches(|c: char| c.is_ascii_digit())
+                    .to_owned(),
+            },
+            false => {
+                write::command_complete(&mut self.client.outbox, &tag);
+                Ran::Once
+            }
+        };
         Ok(())
     }
 
@@ -537,6 +582,12 @@ impl Session {
         )
         .into()
     }
+}
+
+fn cannot_run(name: &[u8]) -> Error {
+    let name = String::from_utf8_lossy(name);
+    let message = format!("portal \"{name}\" cannot be run");
+    Error::new(Fault::Client, "55000", message)
 }
 
 /// RowDescription or NoData of what the session answers itself.

@@ -12,6 +12,7 @@ use super::{Before, Fresh};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
+use crate::session::encoding::inexact;
 use crate::session::{Prepared, Session, simple};
 use crate::wire::frontend::Parse;
 use crate::wire::write;
@@ -67,8 +68,10 @@ impl Session {
         let plan = match planned {
             Some(plan) if exact || simple::is_its_rows_alone(&plan.statement) => plan,
             Some(_) | None if self.db.config.is_sharded() => return Err(simple::not_utf8()),
+            Some(plan) if matches!(plan.statement, Statement::Commit | Statement::Rollback) => plan,
+            Some(plan) => Arc::new(inexact(&plan)),
             // Only its surroundings matter: it goes to the primary, and the connection is cleaned.
-            Some(_) | None => self
+            None => self
                 .db
                 .plans
                 .plan("DO ''", &Shape::default(), &[], &catalog),
@@ -95,6 +98,7 @@ impl Session {
             plan,
             pieces,
             version: catalog.version,
+            name: name.into(),
             reusable,
         })
     }

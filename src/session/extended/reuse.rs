@@ -100,7 +100,12 @@ impl Session {
         self.batch.rebind = known.then(|| (start, Arc::clone(&prepared)));
         let name = statement.id.server_name();
         write::bind(&mut lease.conn.outbox, portal, &name, rest);
-        let reply = if known { Expect::Rebind } else { Expect::Bind };
+        let reply = match known {
+            true => Expect::Rebind,
+            false => Expect::Bind {
+                called: Some(Arc::clone(&prepared.name)),
+            },
+        };
         lease.expect.push_back(reply);
         let made = Portal::Server {
             lease: index,
@@ -152,7 +157,7 @@ impl Session {
         self.db.metrics.server_parses.add(1);
         lease.send_parse_unnamed(statement.id, &statement.sql, &statement.types, false);
         write::bind(&mut lease.conn.outbox, portal, b"", rest);
-        lease.expect.push_back(Expect::Bind);
+        lease.expect.push_back(Expect::Bind { called: None });
         lease.resend(&sent[header.len..], owed);
         self.relay(index).await
     }

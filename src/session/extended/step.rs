@@ -168,6 +168,7 @@ impl Session {
             plan,
             pieces,
             version: _,
+            name: _,
             reusable: _,
         } = prepared;
         let bind;
