@@ -546,3 +546,14 @@ fn shutdown_waits_for_clients_if_told_to() {
         "the connection ends"
     );
 }
+
+#[test]
+fn statement_mode_closes_a_block_that_a_text_too_long_to_read_began() {
+    let cluster = support::cluster(&Spec::default());
+    let general = "max_message_mib = 1";
+    let ringway = pooler(&cluster, general, "", "pool_mode = \"statement\"\n");
+    let mut wire = Wire::login(ringway.port(), "ringway", "shop").0;
+    wire.query(&format!("BEGIN; SELECT length('{}')", "x".repeat(2 << 20)));
+    assert_eq!(digest(&wire.read_to_ready()), "BEGIN 2097152 SELECT 1 T");
+    assert_eq!(digest(&wire.read_to_ready()), "0A000 end");
+}
