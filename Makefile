@@ -36,7 +36,8 @@ test-drivers: deps
 SECONDS := 60
 
 soak: deps
-	RINGWAY_SOAK_SECONDS=$(SECONDS) cargo test --test integration -- \
+	@# The burst needs ten thousand open files.
+	ulimit -n "$$(ulimit -Hn)" && RINGWAY_SOAK_SECONDS=$(SECONDS) cargo test --test integration -- \
 		--ignored --nocapture --test-threads=1 soak
 
 fuzz:

@@ -448,3 +448,32 @@ fn what_is_prepared_under_set_local_is_not_shared() {
     assert_ne!(there, tokyo);
     assert_eq!(value(&mut own, "EXECUTE at"), there);
 }
+
+#[test]
+fn a_statement_whose_parse_failed_was_never_made() {
+    assert_same("rejected", |wire| {
+        let run = |name: &str| [bind("", name, &[]), execute("", 0)].concat();
+        let missing = |name: &str| parse(name, "SELECT * FROM nowhere_yet");
+        let mut answers = vec![
+            wire.ask_pipeline(&[parse("a", "SELECT 1"), missing("b"), parse("c", "SELECT 3")]),
+            wire.ask_pipeline(&[run("a")]),
+            wire.ask_pipeline(&[run("b")]),
+            wire.ask_pipeline(&[run("c")]),
+            wire.ask_pipeline(&[parse("b", "SELECT 2"), run("b")]),
+            // The same text under two names: one failed, and the other was skipped.
+            wire.ask_pipeline(&[missing("d"), missing("e")]),
+            wire.ask_pipeline(&[parse("d", "SELECT 4"), parse("e", "SELECT 5"), run("e")]),
+        ];
+        // The one without a name is gone once a Parse replaces it, also with what fails.
+        answers.push(wire.ask_pipeline(&[parse("", "SELECT 6"), parse("", "SELEKT")]));
+        answers.push(wire.ask_pipeline(&[run("")]));
+        answers.push(wire.ask_pipeline(&[parse("", "SELEKT"), parse("", "SELECT 6")]));
+        answers.push(wire.ask_pipeline(&[run("")]));
+        // It stays where the Parse was skipped.
+        answers.push(wire.ask_pipeline(&[parse("", "SELECT 7")]));
+        answers.push(wire.ask_pipeline(&[missing("f"), parse("", "SELECT 8")]));
+        answers.push(wire.ask_pipeline(&[run("")]));
+        answers.push(wire.ask_pipeline(&[run("a"), run("d")]));
+        answers
+    });
+}

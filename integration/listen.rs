@@ -242,3 +242,49 @@ fn a_client_that_does_not_read_is_sent_off() {
     );
     assert_eq!(own.read(), None);
 }
+
+#[test]
+fn a_channel_that_nobody_listens_to_is_let_go() {
+    let (cluster, ringway) = start();
+    let primary = &cluster.shards[0].primary;
+    let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    own.ask("LISTEN held");
+    let ends: [(&str, &[&str]); 5] = [
+        ("rolled_back", &["BEGIN", "LISTEN rolled_back", "ROLLBACK"]),
+        (
+            "failed",
+            &["BEGIN", "LISTEN failed", "SELECT 1/0", "COMMIT"],
+        ),
+        (
+            "savepoint",
+            &[
+                "BEGIN",
+                "SAVEPOINT s",
+                "LISTEN savepoint",
+                "ROLLBACK TO s",
+                "COMMIT",
+            ],
+        ),
+        (
+            "undone",
+            &["BEGIN", "LISTEN undone", "UNLISTEN undone", "COMMIT"],
+        ),
+        ("left", &["LISTEN left", "UNLISTEN left"]),
+    ];
+    for (channel, texts) in ends {
+        for sql in texts {
+            own.ask(sql);
+        }
+        // What the connection that listens for all said last.
+        let asked =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE query = 'UNLISTEN \"{channel}\"'");
+        primary.wait_for(&asked, "1", LIMIT).unwrap();
+    }
+    let mut gone = login(&ringway);
+    gone.ask("LISTEN gone");
+    drop(gone);
+    let asked = "SELECT count(*) FROM pg_stat_activity WHERE query = 'UNLISTEN \"gone\"'";
+    primary.wait_for(asked, "1", LIMIT).unwrap();
+    sender.ask("NOTIFY held, 'still'");
+    assert_eq!(notification(&own.read().unwrap()), "held still");
+}

@@ -622,3 +622,14 @@ fn a_shutdown_that_waits_for_clients_can_be_hastened() {
     assert_eq!(ask(&mut amid, "COMMIT"), "");
     assert_eq!(answer(&amid.read_to_ready()), "57P01");
 }
+
+#[test]
+fn statement_mode_closes_a_block_that_a_text_too_long_to_read_began() {
+    let cluster = support::cluster(&Spec::default());
+    let general = "max_message_mib = 1";
+    let ringway = pooler(&cluster, general, "", "pool_mode = \"statement\"\n");
+    let mut wire = Wire::login(ringway.port(), "ringway", "shop").0;
+    wire.query(&format!("BEGIN; SELECT length('{}')", "x".repeat(2 << 20)));
+    assert_eq!(digest(&wire.read_to_ready()), "BEGIN 2097152 SELECT 1 T");
+    assert_eq!(digest(&wire.read_to_ready()), "0A000 end");
+}

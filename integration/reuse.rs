@@ -5,6 +5,7 @@ use ringway::demo::captive::Spec;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use crate::support::wire::{Wire, bind, execute, frame, parse, unnamed};
 use crate::support::{self, Ringway};
 
 fn start(cluster: &CaptiveCluster, reuse: bool) -> Ringway {
@@ -131,4 +132,59 @@ async fn the_time_of_parse_is_not_kept() {
     }
     assert_eq!(seen.len(), 8, "{seen:?}");
     assert_eq!(prepared(&client).await, "0");
+}
+
+/// One connection, and a text that it knows by a name of Ringway's and that is out of date.
+fn out_of_date(cluster: &CaptiveCluster, table: &str) -> (Ringway, Wire, String) {
+    let ringway = start(cluster, true);
+    let mut wire = Wire::login(ringway.port(), "ringway", "shop").0;
+    wire.ask(&format!("CREATE TABLE {table} (a int)"));
+    let sql = format!("INSERT INTO {table} (a) VALUES (1) RETURNING *");
+    for _ in 0..6 {
+        assert_eq!(wire.ask_extended(&[&sql]), "1 INSERT 0 1 I");
+    }
+    let alter = format!("ALTER TABLE {table} ADD COLUMN b int");
+    cluster.shards[0].primary.exec(&alter).unwrap();
+    (ringway, wire, sql)
+}
+
+#[test]
+fn what_is_bound_again_is_no_ones_before_sync() {
+    let cluster = support::cluster(&Spec::default());
+    let (ringway, mut wire, sql) = out_of_date(&cluster, "rebound");
+    let mut next = Wire::login(ringway.port(), "ringway", "shop").0;
+    wire.send_bytes(&[unnamed(&sql), frame(b'H', b"")].concat());
+    while wire.read().unwrap().tag != b'C' {}
+    // Without Sync it is not committed, also if its connection should go on to the next client.
+    drop(wire);
+    assert_eq!(next.ask("SELECT count(*) FROM rebound"), "6 SELECT 1 I");
+    assert_eq!(
+        cluster.shards[0]
+            .primary
+            .exec("SELECT count(*) FROM rebound")
+            .unwrap(),
+        "6"
+    );
+}
+
+#[test]
+fn a_large_bind_follows_one_that_is_bound_again() {
+    let cluster = support::cluster(&Spec::default());
+    let (_ringway, mut wire, sql) = out_of_date(&cluster, "before_large");
+    let value = "x".repeat(1 << 20);
+    let messages = [
+        unnamed(&sql),
+        parse("big", "SELECT length($1)"),
+        bind("", "big", &[&value]),
+        execute("", 0),
+    ];
+    let answer = wire.ask_pipeline(&messages);
+    assert!(
+        answer.ends_with(" INSERT 0 1 1048576 SELECT 1 I"),
+        "{answer}"
+    );
+    assert_eq!(
+        wire.ask("SELECT count(*) FROM before_large"),
+        "7 SELECT 1 I"
+    );
 }

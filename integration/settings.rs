@@ -454,3 +454,133 @@ fn sets_among_other_statements_are_checked_as_well() {
     // A shard that joins later would not hear of it.
     assert_eq!(wire.ask("SET LOCAL work_mem = '7MB'; SELECT 1"), "0A000 E");
 }
+
+#[test]
+fn a_shard_that_joins_late_keeps_its_clients_settings_to_itself() {
+    let two = Two::start("joins_late", "pool_size = 1");
+    let (mut own, mut next) = (two.login(), two.login());
+    for (set, value) in [
+        ("SET work_mem = '77MB'", "77MB"),
+        ("SELECT set_config('work_mem', '78MB', false)", "78MB"),
+    ] {
+        assert_eq!(own.ask("BEGIN"), "BEGIN T");
+        two.ask(&mut own, MEM_A);
+        own.ask(set);
+        let there = two.ask(&mut own, MEM_B);
+        assert_eq!(there, format!("{value} SELECT 1 T"), "{set}");
+        assert_eq!(own.ask("COMMIT"), "COMMIT I");
+        for mem in [MEM_A, MEM_B] {
+            assert_eq!(two.ask(&mut next, mem), "4MB SELECT 1 I", "{set}");
+            let after = two.ask(&mut own, mem);
+            assert_eq!(after, format!("{value} SELECT 1 I"), "{set}");
+        }
+    }
+}
+
+#[test]
+fn a_commit_that_fails_takes_settings_and_notifications_back() {
+    let two = Two::start("deferred", "");
+    let checked = "CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql \
+        AS $$BEGIN RAISE unique_violation; END$$; \
+        CREATE CONSTRAINT TRIGGER refused AFTER UPDATE ON deferred \
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refused()";
+    for shard in &cluster().shards {
+        shard.primary.exec(checked).unwrap();
+    }
+    let (mut own, mut sender) = (two.login(), two.login());
+    assert_eq!(own.ask("LISTEN bell"), "LISTEN I");
+    for extended in [false, true] {
+        two.begin_on_both(&mut own);
+        own.ask("SET work_mem = '77MB'");
+        assert_eq!(own.ask("LISTEN undone"), "LISTEN T");
+        // The listeners' shard, so that the same COMMIT decides on both.
+        assert_eq!(own.ask("NOTIFY bell, 'never'"), "NOTIFY T");
+        let update = two.ask(&mut own, "UPDATE $t SET v = 1 WHERE k = $a");
+        assert_eq!(update, "UPDATE 1 T");
+        let answer = match extended {
+            false => own.ask("COMMIT"),
+            true => own.ask_extended(&["COMMIT"]),
+        };
+        assert_eq!(answer, "23505 I", "extended: {extended}");
+        for mem in [MEM_A, MEM_B] {
+            assert_eq!(two.ask(&mut own, mem), "4MB SELECT 1 I");
+        }
+        sender.ask("NOTIFY undone, 'never'");
+        sender.ask("NOTIFY bell, 'one'");
+        let told = own.read().unwrap();
+        assert!(told.tag == b'A' && told.body.ends_with(b"bell\0one\0"));
+    }
+}
+
+#[test]
+fn a_custom_setting_leaves_with_its_client_however_it_was_made() {
+    let ringway = narrow("");
+    let mut next = login(&ringway);
+    let shown = "SELECT 'is ' || coalesce(current_setting('app.who', true), '')";
+    for (prepare, run) in [
+        (
+            "PREPARE p AS SELECT set_config('app.who', 'me', false)",
+            "EXECUTE p",
+        ),
+        (
+            "PREPARE p (text) AS SELECT set_config($1, 'me', false)",
+            "EXECUTE p ('app.who')",
+        ),
+        (
+            "PREPARE p (text) AS SELECT $1",
+            "EXECUTE p (set_config('app.who', 'me', false))",
+        ),
+    ] {
+        for extended in [false, true] {
+            let mut own = login(&ringway);
+            assert_eq!(own.ask(prepare), "PREPARE I");
+            let answer = match extended {
+                false => own.ask(run),
+                true => own.ask_extended(&[run]),
+            };
+            assert_eq!(answer, "me SELECT 1 I", "{run}");
+            assert_eq!(next.ask(shown), "is  SELECT 1 I", "{run}");
+            assert_eq!(own.ask(shown), "is me SELECT 1 I", "{run}");
+        }
+    }
+    for text in [
+        "SET app.who = 'me'; SELECT 1",
+        "SET app.who = 'me'; COMMIT; SELECT 1/0",
+        "BEGIN; SET app.who = 'me'; COMMIT",
+    ] {
+        let mut own = login(&ringway);
+        own.ask(text);
+        assert_eq!(next.ask(shown), "is  SELECT 1 I", "{text}");
+        assert_eq!(own.ask(shown), "is me SELECT 1 I", "{text}");
+    }
+}
+
+#[test]
+fn reset_is_told_by_its_word_whatever_stands_around_it() {
+    let ringway = narrow("");
+    let mut own = Wire::connect(ringway.port());
+    let startup = [
+        ("user", "ringway"),
+        ("database", "shop"),
+        ("options", "-c work_mem=5MB"),
+    ];
+    own.send_startup(196_608, &startup);
+    own.read_to_ready();
+    for (reset, tag) in [
+        ("/* as it was */ RESET work_mem", "RESET I"),
+        ("-- as it was\nreset work_mem", "RESET I"),
+        ("RESET work_mem -- as it was", "RESET I"),
+        ("RESET ALL; -- as it was", "RESET I"),
+        ("/* as it was */ SET work_mem TO DEFAULT", "SET I"),
+    ] {
+        for extended in [false, true] {
+            own.ask("SET work_mem = '7MB'");
+            let answer = match extended {
+                false => own.ask(reset),
+                true => own.ask_extended(&[reset]),
+            };
+            assert_eq!(answer, tag, "{reset}");
+            assert_eq!(own.ask("SHOW work_mem"), "5MB SHOW I", "{reset}");
+        }
+    }
+}

@@ -367,10 +367,11 @@ impl Pool {
         if settings.reserve_size > 0 && waited >= settings.reserve_timeout {
             overdue.get_or_insert_with(|| Waiting::new(&self.overdue));
         }
-        self.grow();
+        // In this order: time passes, and who hears of no failure has to find the server asked again.
         if let Some(error) = self.hopeless() {
             return Wait::Over(Denied::Error(error));
         }
+        self.grow();
         Wait::Until(match settings.reserve_size > 0 && overdue.is_none() {
             true => start + settings.reserve_timeout.min(settings.checkout_timeout),
             false => start + settings.checkout_timeout,

@@ -44,8 +44,8 @@ impl Changes {
         self.made.is_empty()
     }
 
-    /// A statement about a savepoint has succeeded.
-    pub(super) fn follow(&mut self, savepoint: &Savepoint) {
+    /// A statement about a savepoint has succeeded. Answers what it has undone for good.
+    pub(super) fn follow(&mut self, savepoint: &Savepoint) -> Vec<Change> {
         let place = |name: &str| self.savepoints.iter().rposition(|(known, _)| known == name);
         match savepoint {
             Savepoint::Define(name) => self.savepoints.push((name.clone(), self.made.len())),
@@ -55,11 +55,14 @@ impl Changes {
             }
             Savepoint::RollbackTo(name) => {
                 if let Some(place) = place(name) {
-                    self.made.truncate(self.savepoints[place].1);
+                    let mut undone = self.made.split_off(self.savepoints[place].1);
                     self.savepoints.truncate(place + 1);
+                    undone.retain(|change| !self.made.contains(change));
+                    return undone;
                 }
             }
         }
+        Vec::new()
     }
 
     /// At the end of the transaction.
@@ -95,7 +98,9 @@ mod tests {
         // Its name is gone, and what came after it belongs to the one before.
         changes.follow(&Savepoint::RollbackTo(b()));
         assert_eq!(changes.made, [listen("1"), listen("2")]);
-        changes.follow(&Savepoint::RollbackTo(a()));
+        changes.push(listen("1")).unwrap();
+        let undone = changes.follow(&Savepoint::RollbackTo(a()));
+        assert_eq!(undone, [listen("2")]);
         assert_eq!(changes.take(), [listen("1")]);
         assert!(changes.is_empty() && changes.savepoints.is_empty());
     }

@@ -573,7 +573,8 @@ impl Session {
     /// A statement about a savepoint has succeeded.
     pub(super) fn note_savepoint(&mut self, savepoint: &Savepoint) {
         self.follow_context(savepoint);
-        self.changes.follow(savepoint);
+        let undone = self.changes.follow(savepoint);
+        self.forget_listens(&undone);
     }
 
     /// At the end of a transaction: its changes become the session's, or vanish with it.

@@ -27,6 +27,7 @@ use crate::executor::scatter::Run;
 use crate::net::Instant;
 use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
+use crate::wire::frontend::Parse;
 use crate::wire::{frontend, write};
 use names::Names;
 use step::Step;
@@ -325,6 +326,10 @@ impl Session {
     /// One message of those that may have to wait for servers.
     async fn extended_slowly(&mut self, frame: &[u8]) -> Result<(), Error> {
         match frame[0] {
+            b'P' => {
+                self.check_pending().await?;
+                self.parse(&Parse::read(&frame[HEADER..])?)?;
+            }
             b'B' => self.bind(frame).await?,
             b'D' => self.describe(frame).await?,
             b'E' => self.execute(frame).await?,

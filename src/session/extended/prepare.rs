@@ -51,6 +51,13 @@ impl Session {
         })
     }
 
+    /// Does it take the place of an unnamed statement of which no server has said what it thinks?
+    pub(super) fn replaces_pending(&self, parse: &Parse<'_>) -> bool {
+        parse.name.is_empty()
+            && self.batch.pending.iter().any(Vec::is_empty)
+            && !self.is_repeated(parse)
+    }
+
     pub(in crate::session) fn prepare(
         &mut self,
         name: &[u8],

@@ -37,7 +37,13 @@ impl Session {
     pub(super) fn step(&mut self, frame: &[u8]) -> Result<Step, Error> {
         let body = &frame[HEADER..];
         match frame[0] {
-            b'P' => self.parse(&Parse::read(body)?).map(|()| Step::Done),
+            b'P' => {
+                let parse = Parse::read(body)?;
+                match self.replaces_pending(&parse) {
+                    true => Ok(Step::Waits),
+                    false => self.parse(&parse).map(|()| Step::Done),
+                }
+            }
             b'B' => self.step_bind(frame),
             b'D' => match frontend::Named::read(body, "DESCRIBE")? {
                 frontend::Named::Portal(name) => {
