@@ -65,6 +65,9 @@ struct Seen {
     stale: AtomicUsize,
     /// Reads that showed an older state than one before.
     backward: AtomicUsize,
+    /// Of those the ones that went from a replica to the primary. PostgreSQL itself shows a commit to
+    /// others only after it has flushed it, and a replica may be faster (docs/fresh-reads.md).
+    ahead_of_primary: AtomicUsize,
     on_replicas: AtomicUsize,
     /// Reads after a pause in which a replica has caught up, and those of them on replicas.
     rested: AtomicUsize,
@@ -77,7 +80,8 @@ struct Session {
     id: i32,
     primary: i32,
     read: Statement,
-    newest: i32,
+    /// What a read showed, and whether a replica answered it.
+    newest: (i32, bool),
 }
 
 impl Session {
@@ -106,11 +110,16 @@ impl Session {
             let [own, shared, port] = [0, 1, 2].map(|at| row.get::<_, i32>(at));
             seen.reads.fetch_add(1, Relaxed);
             seen.stale.fetch_add(usize::from(own != v), Relaxed);
-            seen.backward
-                .fetch_add(usize::from(shared < self.newest), Relaxed);
-            seen.on_replicas
-                .fetch_add(usize::from(self.primary != port), Relaxed);
-            self.newest = self.newest.max(shared);
+            let on_replica = self.primary != port;
+            seen.on_replicas.fetch_add(usize::from(on_replica), Relaxed);
+            match (shared < self.newest.0, self.newest.1 && !on_replica) {
+                (true, true) => seen.ahead_of_primary.fetch_add(1, Relaxed),
+                (true, false) => seen.backward.fetch_add(1, Relaxed),
+                (false, _) => {
+                    self.newest = (shared, on_replica);
+                    0
+                }
+            };
         }
     }
 }
@@ -134,7 +143,7 @@ async fn load(cluster: &CaptiveCluster, freshness: &str, pairs: i32) -> Seen {
             id,
             primary,
             read,
-            newest: 0,
+            newest: (0, false),
         };
         let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
         tasks.spawn(async move {
