@@ -65,8 +65,11 @@ impl Mark {
         }
     }
 
-    /// A read that `home` answered, or the primary, ended at `now`.
+    /// A read that `home` answered, or the primary, ended at `now`. Of two servers that answered
+    /// until then neither is known to be as far as the other.
     pub fn read(&mut self, now: Instant, home: Option<Home>) {
+        let other = self.read.is_some_and(|seen| seen.at == now && seen.home != home);
+        let home = home.filter(|_| !other);
         self.read = Some(Seen { at: now, home });
     }
 
@@ -170,6 +173,9 @@ mod tests {
         assert_eq!((mark.is_free(), mark.home()), (true, None));
         assert_eq!(mark.position(), Some(Lsn::new(500)));
         mark.read(later, home);
+        mark.read(later, None);
+        mark.read(later, home);
+        assert_eq!(mark.home(), None, "two servers answered");
         mark.wrote(later);
         assert_eq!(mark.home(), None, "the replica has not the write");
         assert_eq!(mark.position(), None);
