@@ -1,8 +1,8 @@
 //! What needs no server: rows, readiness, averages, reloads.
 
-use tempfile::TempDir;
-
 use std::pin::pin;
+
+use tempfile::TempDir;
 
 use super::*;
 use crate::admin::session::State;
