@@ -142,7 +142,8 @@ impl Session {
         for waiting in &pending {
             self.parse_on(index, waiting, true);
         }
-        if !pending.iter().any(|waiting| waiting == name) {
+        // What was known here may have made way for another of those that waited.
+        if !matches!(&pending[..], [only] if only == name) {
             self.parse_on(index, name, false);
         }
         pending.clear();
