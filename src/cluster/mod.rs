@@ -33,8 +33,11 @@ pub use mark::{Home, Mark};
 pub use monitor::MonitorGuard;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 
-use crate::config::{Balance, Database, Endpoint, Freshness, ServerSecret, ServerUser, Shard};
+use crate::config::{
+    Balance, Database, Endpoint, Freshness, ReadSettings, ServerSecret, ServerUser, Shard,
+};
 use crate::error::{Error, Fault};
+use crate::metrics::DatabaseMetrics;
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
 use control::ControlPool;
@@ -48,6 +51,7 @@ pub struct Cluster {
     catalog: CatalogRoom,
     /// There is somebody to ask the servers with.
     is_watched: bool,
+    metrics: Arc<DatabaseMetrics>,
 }
 
 /// A read under way on a replica, for those who choose by load.
@@ -113,6 +117,11 @@ pub struct ReplicaState {
     pub lag_bytes: Option<u64>,
     pub replayed: Option<Lsn>,
     pub timeline: Option<u32>,
+    /// Its share of the reads that it may answer: 1 unless configured, less in a slow start.
+    pub weight: f64,
+    pub zone: Option<String>,
+    /// How often it was down.
+    pub incarnation: u32,
     /// Why the server is down.
     pub error: Option<String>,
 }
@@ -127,8 +136,9 @@ impl Cluster {
         database: Arc<Database>,
         fallback: Option<&ServerUser>,
         tls: Option<TlsConnector>,
+        metrics: Arc<DatabaseMetrics>,
     ) -> (Arc<Self>, MonitorGuard) {
-        let cluster = Arc::new(Self::new(database, fallback, tls));
+        let cluster = Arc::new(Self::new(database, fallback, tls, metrics));
         let guard = monitor::start(&cluster);
         (cluster, guard)
     }
@@ -138,6 +148,7 @@ impl Cluster {
         database: Arc<Database>,
         fallback: Option<&ServerUser>,
         tls: Option<TlsConnector>,
+        metrics: Arc<DatabaseMetrics>,
     ) -> Self {
         let user = database
             .monitor_user
@@ -160,6 +171,7 @@ impl Cluster {
             shards,
             is_watched,
             database,
+            metrics,
         }
     }
 
@@ -284,9 +296,12 @@ impl Cluster {
         } else {
             Duration::ZERO
         };
+        if !settle.is_zero() {
+            self.metrics.read_settles.increment(1);
+        }
         let mut published = self.shard(shard).published.subscribe();
         let mut pick = first;
-        loop {
+        let picked = loop {
             // Whoever waits, or will, is served by the sample that this asks for.
             self.hasten(shard);
             let limit = match pick.may_move {
@@ -296,13 +311,20 @@ impl Cluster {
             };
             let left = (start + limit).saturating_duration_since(Instant::now());
             if left.is_zero() || !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
-                return Some(pick);
+                break Some(pick);
             }
-            pick = self.pick_read(shard, mark, source)?;
+            pick = match self.pick_read(shard, mark, source) {
+                Some(pick) => pick,
+                None => break None,
+            };
             if !pick.may_move && !pick.reason.passes_with_time() {
-                return Some(pick);
+                break Some(pick);
             }
+        };
+        if !settle.max(max_wait).is_zero() {
+            self.metrics.read_wait_done(start.elapsed());
         }
+        picked
     }
 
     /// The shard's primary, waiting for one until `deadline`.
@@ -350,7 +372,9 @@ impl Cluster {
                     .endpoints
                     .iter()
                     .zip(&snapshot.servers)
-                    .map(|(endpoint, view)| ReplicaState::new(config, endpoint, view))
+                    .map(|(endpoint, view)| {
+                        ReplicaState::new(config, endpoint, view, &self.database.reads)
+                    })
                     .collect();
                 states
             })
@@ -386,6 +410,7 @@ impl Cluster {
     }
 
     fn observed(&self, shard: ShardId, endpoint: EndpointId, seen: Observation) {
+        self.metrics.position_samples.increment(1);
         self.update(shard, |record, _| record.observe(endpoint, seen));
     }
 
@@ -413,6 +438,9 @@ impl Cluster {
         for ((endpoint, before), after) in servers.zip(&after.servers) {
             if before.standing != after.standing {
                 log_change(&self.database.name, &config.name, endpoint, before, after);
+                if after.standing == Standing::Fenced {
+                    self.metrics.fences.increment(1);
+                }
             }
         }
     }
@@ -478,7 +506,7 @@ impl ShardState {
 }
 
 impl ReplicaState {
-    fn new(shard: &Shard, endpoint: &Endpoint, view: &ServerView) -> Self {
+    fn new(shard: &Shard, endpoint: &Endpoint, view: &ServerView, reads: &ReadSettings) -> Self {
         Self {
             shard: shard.id,
             shard_name: shard.name.clone(),
@@ -488,6 +516,9 @@ impl ReplicaState {
             lag_bytes: view.lag_bytes,
             replayed: view.replayed(),
             timeline: view.seen.and_then(|seen| seen.timeline),
+            weight: f64::from(view.weight) / f64::from(shard::FULL_WEIGHT),
+            zone: reads.zones.get(endpoint).cloned(),
+            incarnation: view.incarnation,
             error: view.error.clone(),
         }
     }
