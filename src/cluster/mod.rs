@@ -33,8 +33,11 @@ pub use mark::{Home, Mark};
 pub use monitor::MonitorGuard;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 
-use crate::config::{Balance, Database, Endpoint, Freshness, ServerSecret, ServerUser, Shard};
+use crate::config::{
+    Balance, Database, Endpoint, Freshness, ReadSettings, ServerSecret, ServerUser, Shard,
+};
 use crate::error::{Error, Fault};
+use crate::metrics::DatabaseMetrics;
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
 use control::ControlPool;
@@ -48,6 +51,7 @@ pub struct Cluster {
     catalog: CatalogRoom,
     /// There is somebody to ask the servers with.
     is_watched: bool,
+    metrics: Arc<DatabaseMetrics>,
 }
 
 /// A read under way on a replica, for those who choose by load.
@@ -143,6 +147,11 @@ pub struct ReplicaState {
     pub lag_bytes: Option<u64>,
     pub replayed: Option<Lsn>,
     pub timeline: Option<u32>,
+    /// Its share of the reads that it may answer: 1 unless configured, less in a slow start.
+    pub weight: f64,
+    pub zone: Option<String>,
+    /// How often it was down.
+    pub incarnation: u32,
     /// Why the server is down.
     pub error: Option<String>,
 }
@@ -157,8 +166,9 @@ impl Cluster {
         database: Arc<Database>,
         fallback: Option<&ServerUser>,
         tls: Option<TlsConnector>,
+        metrics: Arc<DatabaseMetrics>,
     ) -> (Arc<Self>, MonitorGuard) {
-        let cluster = Arc::new(Self::new(database, fallback, tls));
+        let cluster = Arc::new(Self::new(database, fallback, tls, metrics));
         let guard = monitor::start(&cluster);
         (cluster, guard)
     }
@@ -183,6 +193,7 @@ impl Cluster {
         database: Arc<Database>,
         fallback: Option<&ServerUser>,
         tls: Option<TlsConnector>,
+        metrics: Arc<DatabaseMetrics>,
     ) -> Self {
         let user = database
             .monitor_user
@@ -205,6 +216,7 @@ impl Cluster {
             shards,
             is_watched,
             database,
+            metrics,
         }
     }
 
@@ -343,18 +355,26 @@ impl Cluster {
         if limit(pick).is_zero() {
             return Some(pick);
         }
+        if !settle.is_zero() {
+            self.metrics.read_settles.increment(1);
+        }
         let mut published = state.published.subscribe();
-        loop {
+        let picked = loop {
             self.hasten(shard);
             let left = (start + limit(pick)).saturating_duration_since(Instant::now());
             if left.is_zero() || !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
-                return Some(pick);
+                break Some(pick);
             }
-            pick = self.pick(state, mark, source)?;
+            pick = match self.pick(state, mark, source) {
+                Some(pick) => pick,
+                None => break None,
+            };
             if !pick.may_move && !pick.reason.passes_with_time() {
-                return Some(pick);
+                break Some(pick);
             }
-        }
+        };
+        self.metrics.read_wait_done(start.elapsed());
+        picked
     }
 
     /// The shard's primary, waiting for one until `deadline`.
@@ -402,7 +422,9 @@ impl Cluster {
                     .endpoints
                     .iter()
                     .zip(&snapshot.servers)
-                    .map(|(endpoint, view)| ReplicaState::new(config, endpoint, view))
+                    .map(|(endpoint, view)| {
+                        ReplicaState::new(config, endpoint, view, &self.database.reads)
+                    })
                     .collect();
                 states
             })
@@ -438,6 +460,7 @@ impl Cluster {
     }
 
     fn observed(&self, shard: ShardId, endpoint: EndpointId, seen: Observation) {
+        self.metrics.position_samples.increment(1);
         self.update(shard, |record, _| record.observe(endpoint, seen));
     }
 
@@ -465,6 +488,9 @@ impl Cluster {
         for ((endpoint, before), after) in servers.zip(&after.servers) {
             if before.standing != after.standing {
                 log_change(&self.database.name, &config.name, endpoint, before, after);
+                if after.standing == Standing::Fenced {
+                    self.metrics.fences.increment(1);
+                }
             }
         }
     }
@@ -521,7 +547,7 @@ impl ShardState {
 }
 
 impl ReplicaState {
-    fn new(shard: &Shard, endpoint: &Endpoint, view: &ServerView) -> Self {
+    fn new(shard: &Shard, endpoint: &Endpoint, view: &ServerView, reads: &ReadSettings) -> Self {
         Self {
             shard: shard.id,
             shard_name: shard.name.clone(),
@@ -531,6 +557,9 @@ impl ReplicaState {
             lag_bytes: view.lag_bytes,
             replayed: view.replayed(),
             timeline: view.seen.and_then(|seen| seen.timeline),
+            weight: f64::from(view.weight) / f64::from(shard::FULL_WEIGHT),
+            zone: reads.zones.get(endpoint).cloned(),
+            incarnation: view.incarnation,
             error: view.error.clone(),
         }
     }

@@ -53,6 +53,17 @@ pub enum Standing {
 }
 
 impl Standing {
+    pub const ALL: [Self; 8] = [
+        Self::Unknown,
+        Self::Down,
+        Self::Primary,
+        Self::Fenced,
+        Self::Fresh,
+        Self::Lagging,
+        Self::Returning,
+        Self::Foreign,
+    ];
+
     /// One word for SHOW REPLICAS, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {

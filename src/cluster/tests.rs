@@ -63,6 +63,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
             }],
             &[],
         ),
+        functions: BTreeMap::new(),
         tables: BTreeMap::new(),
     }
 }
@@ -80,7 +81,8 @@ fn start(database: Database) -> Arc<Cluster> {
         name: "monitor".to_owned(),
         secret: crate::config::ServerSecret::None,
     };
-    Arc::new(Cluster::new(Arc::new(database), Some(&user), None))
+    let metrics = crate::metrics::Metrics::new().database("shop");
+    Arc::new(Cluster::new(Arc::new(database), Some(&user), None, metrics))
 }
 
 /// Feeds one poll that was started just now.

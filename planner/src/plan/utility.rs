@@ -369,7 +369,9 @@ fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Pla
     } else {
         Statement::Other
     };
-    let access = if reads_in {
+    let to_client = source.is(direction + 1, "stdout") || source.is(direction + 1, "stdin");
+    let access = if reads_in || !to_client {
+        // A file on the server, or a program there.
         Access::Write
     } else {
         Access::Primary
@@ -390,7 +392,7 @@ fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Pla
             let inner = &source.sql[open.range.end..close.range.start];
             in_place_of(
                 Plan {
-                    access: Access::Read,
+                    access: if to_client { Access::Read } else { plan.access },
                     ..plan
                 },
                 inner,
@@ -414,6 +416,11 @@ fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool
         let target = unread::target(source, catalog, plan.access, refuse::unreadable);
         return Plan { target, ..plan };
     };
+    // Out of a known table, to the client: it only reads.
+    let read = match plan.access {
+        Access::Primary => Access::Read,
+        Access::Read | Access::Write => plan.access,
+    };
     let (access, target) = match &table.class {
         TableClass::Sharded { .. } => (
             plan.access,
@@ -427,9 +434,8 @@ fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool
             plan.access,
             Target::Refused(refuse::copy_into_reference(&table.name)),
         ),
-        TableClass::Reference => (Access::Read, Target::AnyShard),
-        TableClass::Single(shard) if reads_in => (plan.access, Target::OneShard(*shard)),
-        TableClass::Single(shard) => (Access::Read, Target::OneShard(*shard)),
+        TableClass::Reference => (read, Target::AnyShard),
+        TableClass::Single(shard) => (read, Target::OneShard(*shard)),
     };
     Plan {
         access,
