@@ -211,6 +211,30 @@ fn a_pipeline_leaves_no_more_prepared_than_the_limit() {
 }
 
 #[test]
+fn an_error_at_bind_names_the_statement_and_leaves_values_as_they_are() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = start(&cluster, 1, "");
+    let mut wire = login(&ringway);
+    let mut error = |params: &[&str]| {
+        let messages = [parse("q", "SELECT $1::int"), bind("", "q", params)];
+        wire.send_bytes(&messages.concat());
+        wire.send(b'S', b"");
+        let frames = wire.read_to_ready();
+        wire.ask_pipeline(&close("q"));
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        error.fields().remove(&'M').unwrap()
+    };
+    assert_eq!(
+        error(&["ringway_x"]),
+        "invalid input syntax for type integer: \"ringway_x\""
+    );
+    assert_eq!(
+        error(&[]),
+        "bind message supplies 0 parameters, but prepared statement \"q\" requires 1"
+    );
+}
+
+#[test]
 fn clients_are_refused_what_is_too_much_and_only_that() {
     let cluster = support::cluster(&Spec::default());
     let limits = "max_client_prepared_mib = 1\nmax_db_prepared_mib = 2\n";

@@ -84,9 +84,9 @@ pub enum Expect {
     },
     /// Not a reply: ParseComplete for a statement that the server knows already.
     Known(StatementId),
-    /// `called`: the client's name for the statement, where the server has another.
+    /// `called`: the client's name for the statement, where the server has another, that of its id.
     Bind {
-        called: Option<Arc<[u8]>>,
+        called: Option<(StatementId, Arc<[u8]>)>,
     },
     /// Bind to a statement that an earlier message of a client had parsed. If it fails, the client does
     /// not see that: the session binds again to a fresh one.

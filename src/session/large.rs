@@ -176,7 +176,8 @@ impl Session {
         out.put_u32(length as u32);
         write::cstr(out, &portal);
         write::cstr(out, &server_name);
-        let called = (!name.is_empty()).then(|| Arc::clone(&prepared.name));
+        let named = || (prepared.statement.id, Arc::clone(&prepared.name));
+        let called = (!name.is_empty()).then(named);
         lease.expect.push_back(Expect::Bind { called });
         self.client.inbox.advance(read);
         self.batch.bind_portal(&portal, index, prepared);

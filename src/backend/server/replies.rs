@@ -419,12 +419,19 @@ impl Server {
         let body = frame.get(HEADER..)?;
         let start = memchr::memmem::find(body, b"\"ringway_")? + 1;
         let end = start + memchr::memchr(b'"', body.get(start..)?)?;
-        let name = match (self.expect.front(), &self.executes) {
-            (Some(Expect::Bind { called: Some(name) }), _) => name,
-            (_, Some((id, name))) if id.server_name() == body[start..end] => name,
-            (Some(_) | None, _) => return None,
+        let (id, name) = match (self.expect.front(), &self.executes) {
+            (
+                Some(Expect::Bind {
+                    called: Some(known),
+                }),
+                _,
+            )
+            | (Some(_) | None, Some(known)) => known,
+            (Some(_) | None, None) => return None,
         };
-        Some([&body[..start], name, &body[end..]].concat())
+        // Values and tables may be called alike.
+        let is_it = id.server_name() == body[start..end];
+        is_it.then(|| [&body[..start], name, &body[end..]].concat())
     }
 
     fn skip_to_sync(&mut self) {
