@@ -11,6 +11,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// A primary and a replica that replays `delay_ms` late.
 fn start(delay_ms: u32) -> (CaptiveCluster, Ringway) {
+    start_with(delay_ms, "")
+}
+
+/// With more keys of `reads`, each with a comma before it.
+fn start_with(delay_ms: u32, more: &str) -> (CaptiveCluster, Ringway) {
     let cluster = support::cluster(&Spec {
         replicas: 1,
         ..Spec::default()
@@ -35,7 +40,7 @@ fn start(delay_ms: u32) -> (CaptiveCluster, Ringway) {
         format!(
             "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
              [databases.shop]\nservers = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n\
-             reads = {{ split = true, max_lag_ms = 60000, poll_interval_ms = 20 }}\n",
+             reads = {{ split = true, max_lag_ms = 60000, poll_interval_ms = 20{more} }}\n",
             shard.primary.port, shard.replicas[0].port
         )
     });
@@ -179,4 +184,42 @@ async fn sessions_whose_transactions_are_serializable_read_on_the_primary() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_session_that_only_reads_stays_on_a_replica_that_lags() {
+    let (cluster, ringway) = start(200);
+    let shard = &cluster.shards[0];
+    wait_for_replica(&ringway, shard.replicas[0].port).await;
+    let (client, writer) = (connect(&ringway).await, connect(&ringway).await);
+    writer
+        .batch_execute("INSERT INTO t VALUES (1, 0)")
+        .await
+        .unwrap();
+    for v in 0..20 {
+        let sql = format!("UPDATE t SET v = {v} WHERE id = 1");
+        writer.batch_execute(&sql).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert_eq!(port(&client, "").await, shard.replicas[0].port);
+    }
+}
+
+#[tokio::test]
+async fn where_the_primary_never_reads_no_replica_is_an_error() {
+    let (mut cluster, ringway) = start_with(0, ", primary_reads = \"never\"");
+    let client = connect(&ringway).await;
+    let deadline = std::time::Instant::now() + LIMIT;
+    while client.query_one("SELECT 1", &[]).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "no replica serves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.shards[0].replicas[0].kill9().unwrap();
+    while client.query_one("SELECT 1", &[]).await.is_ok() {
+        assert!(std::time::Instant::now() < deadline, "the primary serves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let error = client.query_one("SELECT 1", &[]).await.unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("57P03"));
+    let forced = "/* ringway: primary */ SELECT 1";
+    client.simple_query(forced).await.unwrap();
 }

@@ -16,24 +16,25 @@ use crate::net::Instant;
 /// What a session has written to a shard, and seen of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// What is known: a replica must have replayed this far.
+    /// A replica must have replayed this far to show what was written, as far as that is known.
     floor: Lsn,
     /// The end of the last write that `floor` covers.
     covered: Option<Instant>,
     /// The end of the last write that no sample has bounded.
     wrote: Option<Instant>,
-    /// The last read that no sample has bounded.
     read: Option<Seen>,
     /// When it last waited for nothing but what it saw.
     waited: Option<Instant>,
 }
 
-/// A read that ended at `at`.
+/// The last read, which ended at `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     at: Instant,
     /// The replica that answered; `None` is the primary.
     home: Option<Home>,
+    /// Another replica must have replayed this far to show what was seen; `None`: not known yet.
+    bound: Option<Lsn>,
 }
 
 /// The replica that a session reads from.
@@ -45,6 +46,12 @@ pub struct Home {
     /// When it was chosen, and among which servers ([`super::ShardSnapshot::generation`]).
     pub chosen: Instant,
     pub generation: u32,
+}
+
+impl Home {
+    fn is_server(self, other: Self) -> bool {
+        (self.endpoint, self.incarnation) == (other.endpoint, other.incarnation)
+    }
 }
 
 /// Between two waits of one session for nothing but what it saw.
@@ -65,9 +72,18 @@ impl Mark {
         }
     }
 
-    /// A read that `home` answered, or the primary, ended at `now`.
+    /// A read that `home` answered, or the primary, ended at `now`. Of two servers that answered
+    /// until then neither is known to be as far as the other.
     pub fn read(&mut self, now: Instant, home: Option<Home>) {
-        self.read = Some(Seen { at: now, home });
+        let other = self.read.filter(|seen| seen.at == now);
+        let home = home.filter(|home| {
+            other.is_none_or(|seen| seen.home.is_some_and(|other| other.is_server(*home)))
+        });
+        self.read = Some(Seen {
+            at: now,
+            home,
+            bound: None,
+        });
     }
 
     /// What is at `lsn` must be seen.
@@ -75,9 +91,16 @@ impl Mark {
         self.floor = self.floor.max(lsn);
     }
 
+    /// Nothing was written or seen yet.
+    pub fn is_new(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The least position that shows all that was written and seen; `None` while it is not known.
     pub fn position(&self) -> Option<Lsn> {
-        (self.wrote.is_none() && self.read.is_none()).then_some(self.floor)
+        self.floor()
+            .zip(self.elsewhere())
+            .map(|(wrote, saw)| wrote.max(saw))
     }
 
     /// Uses the samples to bound what is not bounded yet.
@@ -89,11 +112,10 @@ impl Mark {
             self.covered = Some(at);
             self.wrote = None;
         }
-        if let Some(seen) = self.read
-            && let Some(lsn) = bound(samples, seen.at)
+        if let Some(seen) = &mut self.read
+            && seen.bound.is_none()
         {
-            self.floor = self.floor.max(lsn);
-            self.read = None;
+            seen.bound = bound(samples, seen.at);
         }
     }
 
@@ -107,14 +129,15 @@ impl Mark {
         waits
     }
 
-    /// What a replica must have replayed to show all writes; `None` while that is not known.
+    /// What a replica must have replayed to show all writes; `None` while that is not known. The
+    /// replica that answered the last read shows what was seen whatever its position.
     pub(super) fn floor(&self) -> Option<Lsn> {
         self.wrote.is_none().then_some(self.floor)
     }
 
-    /// Whether any server that has replayed [`Mark::floor`] may answer, or only [`Mark::home`].
-    pub(super) fn is_free(&self) -> bool {
-        self.read.is_none()
+    /// What another replica must have replayed to show what was seen; `None` while that is not known.
+    pub(super) fn elsewhere(&self) -> Option<Lsn> {
+        self.read.map_or(Some(Lsn::default()), |seen| seen.bound)
     }
 
     /// The replica that answered the last read.
@@ -164,12 +187,17 @@ mod tests {
         });
         let mut mark = Mark::default();
         mark.read(t, home);
-        assert_eq!((mark.is_free(), mark.home()), (false, home));
+        assert_eq!((mark.elsewhere(), mark.home()), (None, home));
         assert_eq!(mark.floor(), Some(Lsn::default()), "it wrote nothing");
         mark.resolve(&[sample(later, 500)]);
-        assert_eq!((mark.is_free(), mark.home()), (true, None));
+        assert_eq!(mark.elsewhere(), Some(Lsn::new(500)));
+        assert_eq!(mark.floor(), Some(Lsn::default()), "home serves as before");
+        assert_eq!(mark.home(), home);
         assert_eq!(mark.position(), Some(Lsn::new(500)));
         mark.read(later, home);
+        mark.read(later, None);
+        mark.read(later, home);
+        assert_eq!(mark.home(), None, "two servers answered");
         mark.wrote(later);
         assert_eq!(mark.home(), None, "the replica has not the write");
         assert_eq!(mark.position(), None);

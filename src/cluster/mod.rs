@@ -63,6 +63,12 @@ pub struct ReadGuard {
 }
 
 impl ReadGuard {
+    /// The read was answered at `now`.
+    pub fn answered(&self, now: Instant) {
+        let took = now.saturating_duration_since(self.started).as_micros();
+        self.load().took(u32::try_from(took).unwrap_or(u32::MAX));
+    }
+
     fn load(&self) -> &Load {
         &self.cluster.shard(self.shard).loads[usize::from(self.endpoint.0)]
     }
@@ -72,7 +78,6 @@ impl Drop for ReadGuard {
     fn drop(&mut self) {
         let load = self.load();
         load.reads.fetch_sub(1, Ordering::Relaxed);
-        load.took(u32::try_from(self.started.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
 }
 
@@ -92,10 +97,35 @@ struct ShardState {
     loads: Vec<Load>,
     /// Turns taken by reads over the replicas.
     turn: AtomicUsize,
-    /// When this was made.
+    writes: ArcSwap<LastWrite>,
+}
+
+/// When the last write of any session ended. A database that a reload makes anew goes on with that
+/// of the one before: transactions outlive it.
+#[derive(Debug)]
+struct LastWrite {
     origin: Instant,
-    /// When the last write of any session ended, in microseconds after `origin`, rounded up; 0: never.
-    last_write: AtomicU64,
+    /// In microseconds after `origin`, rounded up.
+    micros: AtomicU64,
+}
+
+impl LastWrite {
+    /// As if somebody had just written: nobody knows of those before.
+    fn now() -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            micros: AtomicU64::new(0),
+        })
+    }
+
+    fn note(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.origin).as_micros() as u64;
+        self.micros.fetch_max(since + 1, Ordering::Release);
+    }
+
+    fn last(&self) -> Instant {
+        self.origin + Duration::from_micros(self.micros.load(Ordering::Acquire))
+    }
 }
 
 struct ServerAccess {
@@ -141,6 +171,21 @@ impl Cluster {
         let cluster = Arc::new(Self::new(database, fallback, tls, metrics));
         let guard = monitor::start(&cluster);
         (cluster, guard)
+    }
+
+    /// Goes on with what `before`, the same database of an earlier configuration, knows of writes: its
+    /// transactions may end later.
+    pub fn succeed(&self, before: &Self) {
+        for (shard, state) in self.database.shards.iter().zip(&self.shards) {
+            let same = before
+                .database
+                .shards
+                .iter()
+                .position(|other| other.name == shard.name);
+            if let Some(same) = same {
+                state.writes.store(before.shards[same].writes.load_full());
+            }
+        }
     }
 
     /// A cluster that nobody watches.
@@ -236,16 +281,20 @@ impl Cluster {
     /// `source` is the same number for each client address.
     pub fn pick_read(&self, shard: ShardId, mark: &mut Mark, source: u64) -> Option<Pick> {
         let state = self.shard(shard);
-        let snapshot = state.snapshot.load();
         let reads = &self.database.reads;
         if !reads.split {
-            return balancer::primary(&snapshot, ReadReason::SplitOff);
+            return balancer::primary(&state.snapshot.load(), ReadReason::SplitOff);
         }
-        if reads.freshness == Freshness::Global
-            && let Some(at) = state.last_write()
-        {
-            mark.wrote_elsewhere(at);
+        if reads.freshness == Freshness::Global {
+            // What is written from here on it need not see.
+            mark.wrote_elsewhere(state.writes.load().last());
         }
+        self.pick(state, mark, source)
+    }
+
+    fn pick(&self, state: &ShardState, mark: &mut Mark, source: u64) -> Option<Pick> {
+        let snapshot = state.snapshot.load();
+        let reads = &self.database.reads;
         let turn = state.turn.fetch_add(1, Ordering::Relaxed);
         let tiebreak = Tiebreak { turn, source };
         balancer::pick_read(&snapshot, mark, reads, &state.loads, tiebreak)
@@ -271,14 +320,13 @@ impl Cluster {
     /// A transaction that may have written ended at `now`.
     pub fn wrote(&self, shard: ShardId, now: Instant) {
         if self.database.reads.freshness == Freshness::Global {
-            let state = self.shard(shard);
-            let since = now.duration_since(state.origin).as_micros() as u64;
-            state.last_write.fetch_max(since + 1, Ordering::Relaxed);
+            self.shard(shard).writes.load().note(now);
         }
     }
 
     /// Goes on from `first`, which [`Cluster::pick_read`] answered: waits for a replica that has what
-    /// the session wrote (`max_wait`), or what it saw ([`SETTLE`], and not often).
+    /// the session wrote (`max_wait`), or what it saw ([`SETTLE`], not often, and only where one is
+    /// near enough).
     ///
     /// Cancel safety: yes; the mark may be resolved already.
     pub async fn wait_fresh(
@@ -288,32 +336,36 @@ impl Cluster {
         source: u64,
         first: Pick,
     ) -> Option<Pick> {
-        let start = Instant::now();
+        let state = self.shard(shard);
         let saw = |pick: Pick| pick.may_move || pick.reason == ReadReason::SeenNewer;
         let max_wait = self.database.reads.max_wait;
-        let settle = if saw(first) && mark.waits(start) {
-            SETTLE
-        } else {
-            Duration::ZERO
+        let home = first.home.map(|home| home.endpoint);
+        let is_near = || balancer::is_another_near(&state.snapshot.load(), home, SETTLE);
+        let start = Instant::now();
+        let settle = match saw(first) && is_near() && mark.waits(start) {
+            true => SETTLE,
+            false => Duration::ZERO,
         };
+        let limit = |pick: Pick| match (pick.may_move, saw(pick)) {
+            (true, _) => settle,
+            (false, true) => settle.max(max_wait),
+            (false, false) => max_wait,
+        };
+        let mut pick = first;
+        if limit(pick).is_zero() {
+            return Some(pick);
+        }
         if !settle.is_zero() {
             self.metrics.read_settles.increment(1);
         }
-        let mut published = self.shard(shard).published.subscribe();
-        let mut pick = first;
+        let mut published = state.published.subscribe();
         let picked = loop {
-            // Whoever waits, or will, is served by the sample that this asks for.
             self.hasten(shard);
-            let limit = match pick.may_move {
-                true => settle,
-                false if saw(pick) => settle.max(max_wait),
-                false => max_wait,
-            };
-            let left = (start + limit).saturating_duration_since(Instant::now());
+            let left = (start + limit(pick)).saturating_duration_since(Instant::now());
             if left.is_zero() || !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
                 break Some(pick);
             }
-            pick = match self.pick_read(shard, mark, source) {
+            pick = match self.pick(state, mark, source) {
                 Some(pick) => pick,
                 None => break None,
             };
@@ -321,9 +373,7 @@ impl Cluster {
                 break Some(pick);
             }
         };
-        if !settle.max(max_wait).is_zero() {
-            self.metrics.read_wait_done(start.elapsed());
-        }
+        self.metrics.read_wait_done(start.elapsed());
         picked
     }
 
@@ -478,23 +528,14 @@ impl ShardState {
             control: control::pool(database, &shard.dbname, endpoint, user, tls.clone()),
             hasten: Notify::new(),
         };
-        let origin = Instant::now();
         Self {
-            snapshot: ArcSwap::from_pointee(record.snapshot(origin)),
+            snapshot: ArcSwap::from_pointee(record.snapshot(Instant::now())),
             loads: shard.endpoints.iter().map(|_| Load::default()).collect(),
             turn: AtomicUsize::new(0),
-            origin,
-            last_write: AtomicU64::new(0),
+            writes: ArcSwap::new(LastWrite::now()),
             record: Mutex::new(record),
             published: watch::Sender::new(()),
             servers: shard.endpoints.iter().map(access).collect(),
-        }
-    }
-
-    fn last_write(&self) -> Option<Instant> {
-        match self.last_write.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(self.origin + Duration::from_micros(micros)),
         }
     }
 

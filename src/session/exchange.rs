@@ -15,6 +15,7 @@ use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
 use crate::backend::server::{Activity, Settings, Status};
 use crate::cluster::{EndpointId, Home, Pick, ReadReason};
+use crate::config::PrimaryReads;
 use crate::error::{Error, Fault};
 use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
@@ -40,6 +41,13 @@ impl Session {
         if self.batch.suspended {
             Box::pin(self.end_runs()).await?;
         }
+        let index = self.reach(shard, access).await?;
+        self.note_access(index, access);
+        Ok(index)
+    }
+
+    /// As [`Session::enlist`], for what neither reads nor writes.
+    pub(super) async fn reach(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         let index = match self.held(shard, access) {
             Some(index) => index,
             None => self.take(shard, access).await?,
@@ -47,7 +55,6 @@ impl Session {
         if !self.block.is_none() && !self.leases[index].in_block {
             self.open_block(index).await?;
         }
-        self.note_access(index, access);
         Ok(index)
     }
 
@@ -130,7 +137,7 @@ impl Session {
         let mut held = Enlisted {
             shard,
             home,
-            _load: home.and_then(|home| self.db.cluster.count_read(shard, home.endpoint)),
+            load: None,
             lease,
             in_block: false,
             wrote: false,
@@ -144,6 +151,7 @@ impl Session {
         // What stays with a client must not be found by the next, however the session ends.
         held.lease.tainted |= held.pinned.is_some();
         apply_settings(&mut held.lease, &self.settings).await?;
+        held.load = home.and_then(|home| self.db.cluster.count_read(shard, home.endpoint));
         held.lease.shown.clear();
         held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
@@ -241,13 +249,23 @@ impl Session {
         let servers = self.db.config.shards[usize::from(shard.0)].endpoints.len();
         for _ in 0..servers {
             let Some(pick) = self.pick_read(shard).await else {
-                return Ok(None);
+                break;
             };
             let Some(home) = pick.home else {
                 self.db.metrics.reads.increment(read_by(pick.reason));
                 return Ok(None);
             };
             match self.checkout(shard, pick.endpoint).await {
+                // It may have started again since it was looked at, and be further behind now.
+                Ok(lease)
+                    if !self.marks[usize::from(shard.0)].is_new()
+                        && pick
+                            .as_of
+                            .is_none_or(|as_of| lease.identity.connected_at > as_of) =>
+                {
+                    self.db.metrics.reads.increment(ReadBy::SeenNewer);
+                    return Ok(None);
+                }
                 Ok(lease) => {
                     self.db.metrics.reads.increment(read_by(pick.reason));
                     return Ok(Some((home, lease)));
@@ -263,7 +281,18 @@ impl Session {
             }
         }
         self.db.metrics.reads.increment(ReadBy::NoneEligible);
-        Ok(None)
+        match self.db.config.reads.primary {
+            PrimaryReads::Never => Err(Denied::Error(self.no_replica(shard))),
+            PrimaryReads::WhenOut | PrimaryReads::Always => Ok(None),
+        }
+    }
+
+    fn no_replica(&self, shard: ShardId) -> Error {
+        let shard = self.shard_name(shard);
+        let message = format!("no replica of shard \"{shard}\" may answer");
+        Error::new(Fault::Server, "57P03", message)
+            .detail("All are down or too far behind, and primary_reads is \"never\".")
+            .hint("Try again, send the statement with the hint primary, or see SHOW REPLICAS.")
     }
 
     async fn pick_read(&mut self, shard: ShardId) -> Option<Pick> {
@@ -416,6 +445,15 @@ impl Session {
         if let Some(start) = self.transaction_start.take() {
             self.db.metrics.transaction_done(now.duration_since(start));
         }
+        for index in 0..self.leases.len() {
+            let held = &mut self.leases[index];
+            if let Some(load) = held.load.take() {
+                load.answered(now);
+            }
+            let (shard, home) = (held.shard, held.home);
+            let wrote = std::mem::take(&mut held.leaves_mark);
+            self.leave_mark(shard, home, wrote, now);
+        }
         self.keep_changes();
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;
@@ -423,12 +461,7 @@ impl Session {
         if self.leases.iter().any(|held| held.may_release) {
             Box::pin(self.look_for_state()).await;
         }
-        for index in 0..self.leases.len() {
-            let held = &mut self.leases[index];
-            let (shard, home) = (held.shard, held.home);
-            let wrote = std::mem::take(&mut held.leaves_mark);
-            self.leave_mark(shard, home, wrote, now);
-            let held = &mut self.leases[index];
+        for held in &mut self.leases {
             held.wrote = false;
             held.in_block = false;
             held.ran_set = false;

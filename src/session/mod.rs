@@ -125,7 +125,7 @@ struct Enlisted {
     /// The replica that it is; `None` is the primary.
     home: Option<Home>,
     /// Counts the read for those who choose by load.
-    _load: Option<ReadGuard>,
+    load: Option<ReadGuard>,
     lease: Lease,
     /// It has been told of the open transaction block.
     in_block: bool,

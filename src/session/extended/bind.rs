@@ -358,7 +358,10 @@ impl Session {
         let first = self.leases.iter().position(takes_part);
         let first = first.or_else(|| self.leases.iter().position(|held| held.pinned.is_some()));
         let shard = first.map_or(ShardId(0), |index| self.leases[index].shard);
-        self.enlist(shard, Access::Primary).await.map(Some)
+        if self.batch.suspended {
+            Box::pin(self.end_runs()).await?;
+        }
+        self.reach(shard, Access::Primary).await.map(Some)
     }
 }
 
