@@ -63,7 +63,7 @@ pub enum Statement {
         transactional: bool,
     },
     Begin {
-        read_only: bool,
+        mode: TransactionMode,
     },
     Commit,
     Rollback,
@@ -106,6 +106,17 @@ impl Statement {
         let value = set.value.as_deref().unwrap_or_default();
         set.name.as_deref() == Some("search_path") && value.to_ascii_lowercase().contains("pg_temp")
     }
+}
+
+/// What BEGIN says of where its transaction may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionMode {
+    /// Nothing: the session's default holds.
+    Default,
+    /// READ ONLY, at a level of isolation that a standby has.
+    ReadOnly,
+    /// READ WRITE or SERIALIZABLE: on the primary.
+    Primary,
 }
 
 /// What concerns a savepoint, by its name.

@@ -6,7 +6,7 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use planner::ShardId;
-use planner::plan::{Access, Pin, Savepoint, SetStatement};
+use planner::plan::{Access, Pin, Savepoint, SetStatement, TransactionMode};
 
 use super::block::{Block, second_writer};
 use super::changes::Change;
@@ -102,26 +102,34 @@ impl Session {
             .map_or("?", |shard| &shard.name)
     }
 
+    /// For what every server of this transaction can do.
+    pub(super) fn any_access(&self) -> Access {
+        match self.block.is_read_only() {
+            true => Access::Read,
+            false => Access::Primary,
+        }
+    }
+
     /// A connection held already: what this transaction uses, so that it sees its own writes.
     fn held(&self, shard: ShardId, access: Access) -> Option<usize> {
         let here = |held: &&Enlisted| held.shard == shard;
+        let may_be_replica =
+            access == Access::Read && (self.block.is_none() || self.block.is_read_only());
         let primary = self
             .leases
             .iter()
             .filter(here)
             .find(|held| held.home.is_none());
-        let found = primary.or_else(|| {
-            self.leases
-                .iter()
-                .filter(here)
-                .find(|_| access == Access::Read && self.block.is_none())
-        })?;
+        let found = primary.or_else(|| self.leases.iter().filter(here).find(|_| may_be_replica))?;
         self.leases
             .iter()
             .position(|held| std::ptr::eq(held, found))
     }
 
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
+        if self.block.is_read_only() && access != Access::Read {
+            Box::pin(self.check_may_move(shard)).await?;
+        }
         self.info.set(ClientState::Waiting);
         let split = access == Access::Read && self.splits_reads();
         let (home, lease) = loop {
@@ -163,6 +171,30 @@ impl Session {
             self.db.forget_welcomes();
         }
         Ok(index)
+    }
+
+    /// A transaction that reads on a replica goes on at the primary, unless it has a snapshot to keep.
+    ///
+    /// # Errors
+    /// 0A000 then.
+    async fn check_may_move(&mut self, shard: ShardId) -> Result<(), Error> {
+        let on_replica = |held: &Enlisted| held.shard == shard && held.home.is_some();
+        let Some(index) = self.leases.iter().position(on_replica) else {
+            return Ok(());
+        };
+        self.end_extended(index).await?;
+        let lease = &mut self.leases[index].lease;
+        let rows = lease.ask_hidden("SHOW transaction_isolation").await?;
+        let level = rows.first().and_then(|row| row.first()).cloned().flatten();
+        if level.is_some_and(|level| level.starts_with(b"read")) {
+            return Ok(());
+        }
+        Err(planner::Refusal::unsupported(
+            "this statement in a transaction that reads from a replica",
+            "It may do more than read data, and the primary has another snapshot.",
+            "Run it first in its transaction, or begin that with READ WRITE.",
+        )
+        .into())
     }
 
     async fn take_from(
@@ -209,11 +241,29 @@ impl Session {
         }
     }
 
+    /// Whether a transaction that begins with `mode` may read from a replica.
+    pub(super) fn begins_read_only(&self, mode: TransactionMode) -> bool {
+        let read_only = match mode {
+            TransactionMode::Default => is_read_only(&self.settings),
+            TransactionMode::ReadOnly => true,
+            TransactionMode::Primary => false,
+        };
+        read_only && !is_serializable(&self.settings)
+    }
+
+    /// Before a SET runs: SET TRANSACTION may say that this is a transaction for a replica, or is none.
+    pub(super) fn follow_set_transaction(&mut self, set: &SetStatement) {
+        if !self.block.is_none() && !self.leases.iter().any(|held| held.in_block) {
+            let serializable = is_serializable(&self.settings);
+            self.block.follow_set(set, serializable);
+        }
+    }
+
     /// Whether a read may go to a replica now; where it must not, counts why.
     fn splits_reads(&self) -> bool {
         let reason = if !self.db.config.reads.split || self.is_session_mode() {
             ReadBy::SplitOff
-        } else if !self.block.is_none() {
+        } else if !self.block.is_none() && !self.block.is_read_only() {
             ReadBy::Transaction
         } else if is_serializable(&self.settings) {
             ReadBy::Serializable
@@ -267,7 +317,10 @@ impl Session {
                     return Ok(None);
                 }
                 Ok(lease) => {
-                    self.db.metrics.reads.increment(read_by(pick.reason));
+                    self.db.metrics.reads.increment(match self.block.is_none() {
+                        true => read_by(pick.reason),
+                        false => ReadBy::ReplicaTransaction,
+                    });
                     return Ok(Some((home, lease)));
                 }
                 Err(Denied::Gone) => return Err(Denied::Gone),
@@ -714,6 +767,18 @@ fn begun_elsewhere() -> Error {
 fn is_serializable(settings: &Settings) -> bool {
     let default = settings.get("default_transaction_isolation");
     default.is_some_and(|sql| sql.to_ascii_lowercase().contains("serializable"))
+}
+
+/// By the statement that sets it: SET, or set_config as PostgreSQL writes values.
+fn is_read_only(settings: &Settings) -> bool {
+    let default = settings.get("default_transaction_read_only");
+    default.is_some_and(|sql| {
+        let sql = sql.to_ascii_lowercase();
+        let words: Vec<_> = sql.split([' ', '=', ',', '\'', '(', ')']).collect();
+        words
+            .iter()
+            .any(|word| ["on", "true", "yes", "1"].contains(word))
+    })
 }
 
 fn read_by(reason: ReadReason) -> ReadBy {

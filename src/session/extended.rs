@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
-use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement};
+use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
 
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
@@ -189,6 +189,7 @@ pub(super) enum Local {
     Empty,
     Begin {
         sql: Vec<u8>,
+        mode: TransactionMode,
     },
     End {
         commit: bool,

@@ -28,6 +28,7 @@ mod state;
 
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
@@ -215,7 +216,7 @@ impl Session {
     pub async fn run(mut self: Box<Self>) {
         self.info.attend().await;
         let info = Arc::clone(&self.info);
-        let end = info.unless_ended(self.serve()).await;
+        let end = info.unless_ended(pin!(self.serve())).await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);

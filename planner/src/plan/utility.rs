@@ -10,7 +10,7 @@ use crate::catalog::{Catalog, TableClass};
 use crate::lexer::Kind;
 use crate::plan::{
     Access, Many, Pin, Plan, PlanOptions, Savepoint, SessionEffect, SetStatement, Statement,
-    Target, Within, inner as plan_inner,
+    Target, TransactionMode, Within, inner as plan_inner,
 };
 use crate::topology::ShardId;
 
@@ -154,8 +154,15 @@ fn transaction(source: &Source<'_>) -> Plan {
         source.has("chain") && !source.are(source.tokens.len().saturating_sub(2), &["no", "chain"]);
     match source.word(0).as_str() {
         "begin" | "start" => {
-            let read_only = (1..source.tokens.len()).any(|at| source.are(at, &["read", "only"]));
-            session(Statement::Begin { read_only })
+            let says = |words: &[&str]| (1..source.tokens.len()).any(|at| source.are(at, words));
+            let mode = if says(&["read", "write"]) || says(&["serializable"]) {
+                TransactionMode::Primary
+            } else if says(&["read", "only"]) {
+                TransactionMode::ReadOnly
+            } else {
+                TransactionMode::Default
+            };
+            session(Statement::Begin { mode })
         }
         "savepoint" => savepoint(source, 1, Savepoint::Define),
         "release" => savepoint(source, 1, Savepoint::Release),
@@ -299,7 +306,8 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
     let plan = if holds {
         pinned(Pin::HeldCursor)
     } else {
-        primary("a cursor lives in its transaction")
+        let reason = "a cursor lives in its transaction";
+        other(Access::Read, SessionEffect::None, reason)
     };
     match query.and_then(|at| source.tokens.get(at)) {
         Some(token) => in_place_of(plan, &source.sql[token.range.start..], catalog, options),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use planner::plan::{Access, ExecuteStatement, SessionEffect, Statement};
+use planner::plan::{ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
@@ -282,7 +282,10 @@ impl Session {
     ) -> Option<Local> {
         match statement {
             Statement::Empty => Some(Local::Empty),
-            Statement::Begin { .. } => Some(Local::Begin { sql: sql.to_vec() }),
+            Statement::Begin { mode } => Some(Local::Begin {
+                sql: sql.to_vec(),
+                mode: *mode,
+            }),
             Statement::Commit | Statement::Rollback => {
                 let commit = *statement == Statement::Commit;
                 (self.taking_part() != 1).then_some(Local::End { commit })
@@ -330,7 +333,10 @@ impl Session {
     /// others hear of it when it is executed.
     async fn first_of_all(&mut self, statement: &Statement) -> Result<Option<usize>, Error> {
         match statement {
-            Statement::Set(set) => self.check_set(set)?,
+            Statement::Set(set) => {
+                self.check_set(set)?;
+                self.follow_set_transaction(set);
+            }
             Statement::Savepoint(_) => self.check_revivable()?,
             Statement::Commit | Statement::Rollback => {}
             Statement::Begin { .. }
@@ -361,7 +367,7 @@ impl Session {
         if self.batch.suspended {
             Box::pin(self.end_runs()).await?;
         }
-        self.reach(shard, Access::Primary).await.map(Some)
+        self.reach(shard, self.any_access()).await.map(Some)
     }
 }
 
