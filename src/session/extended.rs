@@ -106,6 +106,11 @@ impl Batch {
         self.start.is_none()
     }
 
+    /// Something is bound, perhaps to shards as they are now.
+    pub(super) fn has_portals(&self) -> bool {
+        self.portals.len() > 0
+    }
+
     pub(super) fn statement(&self, name: &[u8]) -> Option<&Prepared> {
         self.statements.get(name).map(|prepared| &**prepared)
     }
