@@ -57,6 +57,9 @@ pub(super) struct Batch {
     pub(super) rebind: Option<(usize, Arc<Prepared>)>,
     /// What the session has to follow of what was executed since the last Sync.
     done: Vec<Done>,
+    /// The server to which the end of its block was passed on since the last Sync, without waiting
+    /// for it: what comes next learns of it from [`Session::note_end_of_block`].
+    block_ended: Option<usize>,
     /// DISCARD ALL ran since the last Sync.
     discarded: bool,
     changed_schema: bool,
@@ -104,6 +107,11 @@ impl Batch {
     /// No message has come since the last Sync.
     pub(super) fn is_between(&self) -> bool {
         self.start.is_none()
+    }
+
+    /// Something is bound, perhaps to shards as they are now.
+    pub(super) fn has_portals(&self) -> bool {
+        self.portals.len() > 0
     }
 
     pub(super) fn statement(&self, name: &[u8]) -> Option<&Prepared> {
@@ -539,6 +547,8 @@ impl Session {
         self.fetch().await?;
         self.forget_rejected();
         self.settle(Instant::now()).await;
+        // What comes next is timed by itself.
+        self.batch.start = None;
         Ok(())
     }
 
@@ -659,6 +669,7 @@ impl Session {
                 false => self.fail_batch(error).await.map(|()| false),
             };
         }
+        self.note_end_of_block();
         self.forget_rejected();
         if let Some(index) = self.joined_by_query() {
             // What was executed so far is one transaction with the Query.
@@ -739,6 +750,7 @@ impl Session {
         let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
         let changed_schema = std::mem::take(&mut self.batch.changed_schema);
+        self.batch.block_ended = None;
         if failed && (discarded || !done.is_empty()) {
             // Some of it may have been committed before the error: only the servers know.
             self.custom_settings

@@ -235,7 +235,9 @@ impl Session {
         while let Some(header) = self.next_header().await? {
             if !self.leases.is_empty() {
                 self.await_cancels().await;
-            } else if self.shared.generation.load(Relaxed) != self.generation {
+            } else if self.shared.generation.load(Relaxed) != self.generation
+                && !self.batch.has_portals()
+            {
                 self.follow_configuration()?;
             }
             if self.client.inbox.len() < header.len {
