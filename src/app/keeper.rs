@@ -223,9 +223,11 @@ fn cancel_statement(client: &ClientInfo, request: Duration, limit: Duration) -> 
         server.activity.timed_out.store(true, Relaxed);
     }
     tokio::spawn(async move {
-        for server in &cancelling.0 {
-            if let Err(error) = cancel::cancel(server, limit).await {
-                tracing::warn!(%error, "statement not cancelled after query_timeout_ms");
+        for one in cancelling.apart() {
+            for server in &one.0 {
+                if let Err(error) = cancel::cancel(server, limit).await {
+                    tracing::warn!(%error, "statement not cancelled after query_timeout_ms");
+                }
             }
         }
     });

@@ -54,21 +54,22 @@ impl Pool {
     /// of them is overdue. False if there are none to open.
     pub(super) fn grow(&self) -> bool {
         let mut has_grown = false;
-        while self.wants_one() && self.open_one() {
+        while self.open_one(|state| self.wants_one(state)) {
             has_grown = true;
         }
         has_grown
     }
 
-    fn wants_one(&self) -> bool {
-        let state = self.state();
+    fn wants_one(&self, state: &State) -> bool {
         let most = match self.overdue.load(Relaxed) {
             0 => state.settings.size,
             _ => state.settings.size + state.settings.reserve_size,
         };
         // What lies in bb8 while somebody waits is on its way to who waits.
-        let coming = state.opening + self.connections.state().idle_connections;
-        self.waiting_in(state.phase) > coming as usize && state.total < most && state.may_open()
+        let coming = state.booked + state.opening + self.connections.state().idle_connections;
+        self.waiting_in(state.phase) > coming as usize
+            && state.total + state.booked < most
+            && state.may_open()
     }
 
     /// Those who are served in this phase.
@@ -98,29 +99,33 @@ impl Pool {
         state.failure.as_ref().map(|(_, error)| error.clone())
     }
 
-    /// Starts to open one connection. False when a cap has no room for it: the pool stands in line.
-    fn open_one(&self) -> bool {
+    /// Starts to open one connection if one is `wanted`. False when it is not, or when a cap has no
+    /// room for it: the pool stands in line.
+    fn open_one(&self, wanted: impl FnOnce(&State) -> bool) -> bool {
         let (Some(pool), Ok(runtime)) = (self.this.upgrade(), Handle::try_current()) else {
             return false;
         };
-        let share = loop {
-            match Share::take(&self.caps) {
-                Ok(share) => break share,
-                Err(cap) if cap.evict(&self.this) => {}
-                Err(cap) => {
-                    cap.stand_in_line(&self.this);
-                    return false;
-                }
+        {
+            // Others look too: what one of them decides on must not be decided on twice.
+            let mut state = self.state();
+            if !wanted(&state) {
+                return false;
             }
-        };
+            state.booked += 1;
+        }
+        let share = self.take_share();
         {
             let mut state = self.state();
+            state.booked -= 1;
+            if share.is_none() {
+                return false;
+            }
             state.total += 1;
             state.opening += 1;
         }
         let counted = Counted {
             pool: Weak::clone(&self.this),
-            _share: share,
+            share,
         };
         let opening = Opening(pool);
         runtime.spawn(async move {
@@ -134,6 +139,20 @@ impl Pool {
             }
         });
         true
+    }
+
+    /// Room in all caps; without any, the pool stands in line.
+    fn take_share(&self) -> Option<Share> {
+        loop {
+            match Share::take(&self.caps) {
+                Ok(share) => return Some(share),
+                Err(cap) if cap.evict(&self.this) => {}
+                Err(cap) => {
+                    cap.stand_in_line(&self.this);
+                    return None;
+                }
+            }
+        }
     }
 
     async fn log_in(&self) -> Result<Server, Error> {
@@ -211,7 +230,7 @@ impl Pool {
     }
 
     /// A connection is gone, or could not be opened.
-    pub(super) fn closed(self: &Arc<Self>) {
+    pub(super) fn closed(&self) {
         let total = {
             let mut state = self.state();
             state.total -= 1;
@@ -220,9 +239,6 @@ impl Pool {
         // Who waits for that may have begun before a reload took this pool out of use.
         if total == 0 {
             self.news.notify_waiters();
-        }
-        if self.waiting() > 0 {
-            self.grow();
         }
     }
 
@@ -320,15 +336,8 @@ impl Pool {
     }
 
     fn keep_ready(&self, least: u32) {
-        loop {
-            let wanted = {
-                let state = self.state();
-                state.phase == Phase::Open && state.total < least && state.may_open()
-            };
-            if !wanted || !self.open_one() {
-                return;
-            }
-        }
+        let is_open = |state: &State| state.phase == Phase::Open && state.may_open();
+        while self.open_one(|state| is_open(state) && state.total + state.booked < least) {}
     }
 
     /// Has every connection that is open now closed: idle ones at once, others when they come back.
@@ -425,7 +434,7 @@ impl Pool {
 
 impl State {
     fn may_open(&self) -> bool {
-        self.opening < LOGINS_AT_ONCE && self.may_log_in()
+        self.booked + self.opening < LOGINS_AT_ONCE && self.may_log_in()
     }
 
     /// A server that let nobody in is not asked again at once.

@@ -111,6 +111,8 @@ struct State {
     total: u32,
     /// Of these, those being opened.
     opening: u32,
+    /// About to be opened: the caps are being asked for room.
+    booked: u32,
     failure: Option<(Instant, Error)>,
 }
 
@@ -211,13 +213,20 @@ impl Drop for Place {
 /// A connection's mark in the books of its pool, and of the caps.
 struct Counted {
     pool: Weak<Pool>,
-    _share: Share,
+    share: Option<Share>,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.upgrade() {
+        let pool = self.pool.upgrade();
+        if let Some(pool) = &pool {
             pool.closed();
+        }
+        // Before its own pool opens another in its place: in a full cap that would cost another pool
+        // an idle connection.
+        self.share = None;
+        if let Some(pool) = pool.filter(|pool| pool.waiting() > 0) {
+            pool.grow();
         }
     }
 }
@@ -264,6 +273,7 @@ impl Pool {
                 phase: Phase::Open,
                 total: 0,
                 opening: 0,
+                booked: 0,
                 failure: None,
             }),
             news: Notify::new(),

@@ -517,3 +517,43 @@ async fn a_login_that_a_pause_or_a_reload_overtakes_leaves_nothing_open() {
         waiter.abort();
     }
 }
+
+#[tokio::test]
+async fn who_makes_room_in_a_cap_does_not_have_two_opened_for_one() {
+    let fake = Fake::start(1_000).await;
+    let cap = Cap::new(2);
+    let pool = |user| fake.pool(user, sized(2), [Cap::new(0), Arc::clone(&cap)]);
+    let (one, other) = (pool("one"), pool("other"));
+    one.apply(sized(1));
+    let others = (lease(&other).await, lease(&other).await);
+    let mut served = queue(&one, 1).await;
+    until("the pool to stand in line", || cap.is_waited_for()).await;
+    cap.set_limit(10);
+    drop(others);
+    cap.set_limit(2);
+    assert_eq!(other.usage(), (0, 2, 0));
+    // An idle connection is closed for it, which serves the line, where it stands as well.
+    one.tend(Instant::now(), false);
+    assert_eq!(one.usage(), (0, 0, 1));
+    let (_, lease) = served.recv().await.unwrap();
+    assert_eq!(one.usage(), (1, 0, 0));
+    drop(lease);
+}
+
+#[tokio::test]
+async fn a_connection_replaced_in_a_full_cap_costs_no_other_pool_one() {
+    let fake = Fake::start(1_000).await;
+    let cap = Cap::new(2);
+    let pool = |user| fake.pool(user, sized(1), [Cap::new(0), Arc::clone(&cap)]);
+    let (one, other) = (pool("one"), pool("other"));
+    let mut lost = lease(&one).await;
+    drop(lease(&other).await);
+    assert_eq!((other.usage(), cap.used()), ((0, 1, 0), 2));
+    let mut served = queue(&one, 1).await;
+    until("the client to wait", || one.waiting() == 1).await;
+    lost.doubt = Some("for this test");
+    drop(lost);
+    let (_, lease) = served.recv().await.unwrap();
+    assert_eq!((one.usage(), other.usage()), ((1, 0, 0), (0, 1, 0)));
+    drop(lease);
+}

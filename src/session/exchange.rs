@@ -232,6 +232,8 @@ impl Session {
         for index in 0..self.leases.len() {
             let activity = &self.leases[index].lease.identity.activity;
             if activity.cancels.load(Relaxed) > 0 {
+                // Its statement is here already: it does not idle.
+                self.info.set(ClientState::Waiting);
                 Box::pin(arrived(activity)).await;
             }
             // One that came too late was for nothing.

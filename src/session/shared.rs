@@ -186,6 +186,14 @@ impl CancelSlot {
 /// Servers with a CancelRequest on its way to them.
 pub struct Cancelling(pub Vec<Arc<Identity>>);
 
+impl Cancelling {
+    /// Apart, so that each is free when its own request has arrived.
+    pub fn apart(mut self) -> Vec<Self> {
+        let servers = std::mem::take(&mut self.0).into_iter();
+        servers.map(|server| Self(vec![server])).collect()
+    }
+}
+
 impl Drop for Cancelling {
     fn drop(&mut self) {
         for server in &self.0 {
