@@ -13,6 +13,7 @@ mod encodings;
 mod faults;
 mod fresh;
 mod handover;
+mod hints;
 mod isolation;
 mod keys;
 mod leak;

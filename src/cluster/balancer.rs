@@ -129,6 +129,14 @@ pub fn pick_read(
         return or_primary(snapshot, reads, reason);
     };
     let with_primary = reads.primary == PrimaryReads::Always;
+    let near = mark.max_lag().map(|max_lag| {
+        // The lag was so when it was published.
+        let age = snapshot.at.elapsed();
+        move |server: &ServerView| server.lag.is_some_and(|lag| lag + age <= max_lag)
+    });
+    let may_serve = |server: &ServerView, floor| {
+        may_serve(server, floor) && near.is_none_or(|near| near(server))
+    };
     let serves = |id: EndpointId, server: &ServerView| {
         may_serve(server, floor) || (with_primary && snapshot.primary == Some(id))
     };

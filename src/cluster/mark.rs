@@ -26,6 +26,8 @@ pub struct Mark {
     read: Option<Seen>,
     /// When it last waited for nothing but what it saw.
     waited: Option<Instant>,
+    /// How far behind a replica may be that answers the read at hand, beside what the policy says.
+    max_lag: Option<Duration>,
 }
 
 /// A read that ended at `at`.
@@ -45,6 +47,13 @@ pub struct Home {
     /// When it was chosen, and among which servers ([`super::ShardSnapshot::generation`]).
     pub chosen: Instant,
     pub generation: u32,
+}
+
+impl Home {
+    /// The same server, which was not down meanwhile.
+    fn is_same(self, other: Self) -> bool {
+        (self.endpoint, self.incarnation) == (other.endpoint, other.incarnation)
+    }
 }
 
 /// Between two waits of one session for nothing but what it saw.
@@ -73,6 +82,33 @@ impl Mark {
     /// What is at `lsn` must be seen.
     pub fn at_least(&mut self, lsn: Lsn) {
         self.floor = self.floor.max(lsn);
+    }
+
+    /// The read at hand wants no replica that is further behind.
+    pub fn within(&mut self, max_lag: Option<Duration>) {
+        self.max_lag = max_lag;
+    }
+
+    /// All that `other` demands must be seen as well.
+    pub fn join(&mut self, other: &Self) {
+        self.floor = self.floor.max(other.floor);
+        self.covered = self.covered.max(other.covered);
+        self.wrote = self
+            .wrote
+            .max(other.wrote)
+            .filter(|at| Some(*at) > self.covered);
+        let read = match (self.read, other.read) {
+            (Some(one), Some(two)) => Some(Seen {
+                at: one.at.max(two.at),
+                // What one of the two showed, the other may lack.
+                home: one
+                    .home
+                    .filter(|home| two.home.is_some_and(|other| other.is_same(*home))),
+            }),
+            (one, two) => one.or(two),
+        };
+        // What bounds a later write bounds it too.
+        self.read = read.filter(|seen| Some(seen.at) > self.covered.max(self.wrote));
     }
 
     /// The least position that shows all that was written and seen; `None` while it is not known.
@@ -110,6 +146,10 @@ impl Mark {
     /// What a replica must have replayed to show all writes; `None` while that is not known.
     pub(super) fn floor(&self) -> Option<Lsn> {
         self.wrote.is_none().then_some(self.floor)
+    }
+
+    pub(super) fn max_lag(&self) -> Option<Duration> {
+        self.max_lag
     }
 
     /// Whether any server that has replayed [`Mark::floor`] may answer, or only [`Mark::home`].
@@ -173,6 +213,40 @@ mod tests {
         mark.wrote(later);
         assert_eq!(mark.home(), None, "the replica has not the write");
         assert_eq!(mark.position(), None);
+    }
+
+    #[test]
+    fn joined_marks_demand_what_both_do() {
+        let t = Instant::now();
+        let ms = |count| t + Duration::from_millis(count);
+        let home = |id| {
+            Some(Home {
+                endpoint: EndpointId(id),
+                incarnation: 0,
+                chosen: t,
+                generation: 0,
+            })
+        };
+        let read = |at, home| {
+            let mut mark = Mark::default();
+            mark.read(ms(at), home);
+            mark
+        };
+        let joined = |mut one: Mark, two: Mark| {
+            one.join(&two);
+            one
+        };
+        assert_eq!(joined(read(1, home(1)), read(2, home(1))), read(2, home(1)));
+        assert_eq!(joined(read(2, home(1)), read(1, home(2))), read(2, None));
+        assert_eq!(joined(Mark::default(), read(1, home(2))), read(1, home(2)));
+        let mut wrote = Mark::default();
+        wrote.wrote(ms(3));
+        assert_eq!(joined(read(2, home(1)), wrote), wrote);
+        let after = joined(read(4, home(1)), wrote);
+        assert_eq!((after.floor(), after.home()), (None, home(1)));
+        let mut known = wrote;
+        known.resolve(&[sample(ms(4), 70)]);
+        assert_eq!(joined(wrote, known), known, "what is bounded stays bounded");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 pub mod balancer;
 pub mod catalog;
+mod causal;
 pub mod control;
 pub mod history;
 pub mod lsn;
@@ -17,6 +18,7 @@ mod poll;
 pub mod shard;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,11 +34,13 @@ pub use lsn::Lsn;
 pub use mark::{Home, Mark};
 pub use monitor::MonitorGuard;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
+pub use token::Token;
 
 use crate::config::{Balance, Database, Endpoint, Freshness, ServerSecret, ServerUser, Shard};
 use crate::error::{Error, Fault};
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
+use causal::CausalKeys;
 use control::ControlPool;
 use shard::{Demands, Observation, ServerView, ShardRecord};
 
@@ -46,6 +50,7 @@ pub struct Cluster {
     /// By shard id; at least one.
     shards: Vec<ShardState>,
     catalog: CatalogRoom,
+    causal: Mutex<CausalKeys>,
     /// There is somebody to ask the servers with.
     is_watched: bool,
 }
@@ -157,6 +162,11 @@ impl Cluster {
             .collect();
         Self {
             catalog: CatalogRoom::new(database.shards.len()),
+            causal: Mutex::new(CausalKeys::new(
+                database.shards.len(),
+                database.reads.causal_ttl,
+                Instant::now(),
+            )),
             shards,
             is_watched,
             database,
@@ -263,6 +273,23 @@ impl Cluster {
             let since = now.duration_since(state.origin).as_micros() as u64;
             state.last_write.fetch_max(since + 1, Ordering::Relaxed);
         }
+    }
+
+    /// Before a session with a causal key reads: what those with the same key wrote and saw.
+    pub fn join_causal(&self, key: &Arc<str>, shard: ShardId, mark: &mut Mark, now: Instant) {
+        let snapshot = self.shard(shard).snapshot.load();
+        let at = usize::from(shard.0);
+        self.causal().demand(key, at, mark, now, &snapshot.samples);
+    }
+
+    /// After a session with a causal key did something: `mark` is for those with the same key, too.
+    pub fn leave_causal(&self, key: &Arc<str>, shard: ShardId, mark: &Mark, now: Instant) {
+        self.causal().left(key, usize::from(shard.0), mark, now);
+    }
+
+    fn causal(&self) -> MutexGuard<'_, CausalKeys> {
+        // A panic while it was held cannot leave an entry with less than was demanded before.
+        self.causal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes on from `first`, which [`Cluster::pick_read`] answered: waits for a replica that has what
