@@ -69,7 +69,7 @@ async fn who_waits_for_a_connection_is_served_in_order() {
         ..PoolSettings::default()
     };
     let metrics = Metrics::new();
-    let (database, server) = (metrics.database("d"), metrics.server("d", "s", "e"));
+    let (database, server) = (metrics.database("d"), metrics.server("d", "s", "e", &[]));
     let caps = [Cap::new(0), Cap::new(0)];
     let target = target(&cluster, None);
     let pool = Pool::new(target, settings, database, server.into(), caps);

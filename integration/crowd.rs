@@ -16,8 +16,9 @@ const CONNECTIONS: usize = 20;
 const CLIENTS: usize = 1000;
 /// As often each takes its turn, so that a machine that slows down favours nobody.
 const ROUNDS: usize = 3;
-/// Of the throughput of as many clients as there are connections.
-const LEAST: f64 = 0.9;
+/// Of the throughput of as many clients as there are connections: less is a collapse. What it is on
+/// a quiet machine is printed.
+const LEAST: f64 = 0.5;
 
 #[test]
 #[ignore = "loads the machine for as long as it is told to: make soak"]

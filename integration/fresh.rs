@@ -112,7 +112,8 @@ impl Session {
             seen.stale.fetch_add(usize::from(own != v), Relaxed);
             let on_replica = self.primary != port;
             seen.on_replicas.fetch_add(usize::from(on_replica), Relaxed);
-            match (shared < self.newest.0, self.newest.1 && !on_replica) {
+            let may_be_ahead = self.newest.1 && !on_replica && shared + 2 >= self.newest.0;
+            match (shared < self.newest.0, may_be_ahead) {
                 (true, true) => seen.ahead_of_primary.fetch_add(1, Relaxed),
                 (true, false) => seen.backward.fetch_add(1, Relaxed),
                 (false, _) => {
@@ -196,13 +197,19 @@ fn pairs() -> i32 {
 async fn holds_at(delay_ms: u32) {
     let cluster = start(delay_ms);
     let control = load(&cluster, "off", pairs().min(100)).await;
+    // With replicas that keep up, few reads go back in time even so.
     assert!(
-        control.stale.load(Relaxed) > 0 && control.backward.load(Relaxed) > 0,
+        control.stale.load(Relaxed) > 0 && (delay_ms == 0 || control.backward.load(Relaxed) > 0),
         "the load shows nothing: {control:?}"
     );
     let seen = load(&cluster, "session", pairs()).await;
     assert_eq!(seen.stale.load(Relaxed), 0, "{seen:?}");
     assert_eq!(seen.backward.load(Relaxed), 0, "{seen:?}");
+    // Rare, and by the commits under way in that moment.
+    assert!(
+        seen.ahead_of_primary.load(Relaxed) * 50 < seen.reads.load(Relaxed),
+        "{seen:?}"
+    );
     let (rested, there) = (&seen.rested, &seen.rested_on_replicas);
     // On a machine that has other things to do the pause may be too short for some.
     assert!(there.load(Relaxed) * 2 >= rested.load(Relaxed), "{seen:?}");

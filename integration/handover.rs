@@ -199,26 +199,31 @@ fn a_cancel_request_finds_its_process() {
     let _first = peer(dir, 1, one, (2, two));
     let mut second = peer(dir, 2, two, (1, one));
     let (mut wire, frames) = Wire::login(one, "ringway", "shop");
-    let (mut neighbour, _) = Wire::login(two, "ringway", "shop");
-    let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+    let (mut neighbour, others) = Wire::login(two, "ringway", "shop");
+    let [key, other] = [&frames, &others].map(|frames| {
+        let key = frames.iter().find(|frame| frame.tag == b'K').unwrap();
+        key.body.clone()
+    });
     wire.query("SELECT pg_sleep(81)");
-    neighbour.query("SELECT pg_sleep(1.5)");
+    neighbour.query("SELECT pg_sleep(82)");
     wait_for_query("SELECT pg_sleep(81)");
-    wait_for_query("SELECT pg_sleep(1.5)");
+    wait_for_query("SELECT pg_sleep(82)");
     let cancel = |port: u16, key: &[u8]| {
         let mut canceller = Wire::connect(port);
         canceller.send_untagged(&cancel_request(key));
         assert_eq!(canceller.read(), None, "closed without an answer");
     };
     // A forged key does nothing, whoever gets it.
-    let mut forged = key.body.clone();
+    let mut forged = key.clone();
     *forged.last_mut().unwrap() ^= 1;
     cancel(one, &forged);
     cancel(two, &forged);
     wait_for_query("SELECT pg_sleep(81)");
-    cancel(two, &key.body);
+    cancel(two, &key);
     assert_eq!(digest(&wire.read_to_ready()), "57014 I");
-    assert_eq!(digest(&neighbour.read_to_ready()), " SELECT 1 I");
+    wait_for_query("SELECT pg_sleep(82)");
+    cancel(one, &other);
+    assert_eq!(digest(&neighbour.read_to_ready()), "57014 I");
 
     // A peer that is down, or that nobody knows, does no harm.
     second.signal(Signal::Kill);

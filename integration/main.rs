@@ -5,6 +5,7 @@ mod auth;
 mod bad_input;
 mod captive;
 mod copy;
+mod corpus;
 mod crowd;
 mod cve;
 mod demo;

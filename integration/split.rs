@@ -11,6 +11,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// A primary and a replica that replays `delay_ms` late.
 fn start(delay_ms: u32) -> (CaptiveCluster, Ringway) {
+    start_with(delay_ms, "")
+}
+
+/// With more keys of `reads`, each with a comma before it.
+fn start_with(delay_ms: u32, more: &str) -> (CaptiveCluster, Ringway) {
     let cluster = support::cluster(&Spec {
         replicas: 1,
         ..Spec::default()
@@ -35,7 +40,7 @@ fn start(delay_ms: u32) -> (CaptiveCluster, Ringway) {
         format!(
             "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
              [databases.shop]\nservers = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n\
-             reads = {{ split = true, max_lag_ms = 60000, poll_interval_ms = 20 }}\n",
+             reads = {{ split = true, max_lag_ms = 60000, poll_interval_ms = 20{more} }}\n",
             shard.primary.port, shard.replicas[0].port
         )
     });
@@ -179,4 +184,186 @@ async fn sessions_whose_transactions_are_serializable_read_on_the_primary() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_session_that_only_reads_stays_on_a_replica_that_lags() {
+    let (cluster, ringway) = start(200);
+    let shard = &cluster.shards[0];
+    wait_for_replica(&ringway, shard.replicas[0].port).await;
+    let (client, writer) = (connect(&ringway).await, connect(&ringway).await);
+    writer
+        .batch_execute("INSERT INTO t VALUES (1, 0)")
+        .await
+        .unwrap();
+    for v in 0..20 {
+        let sql = format!("UPDATE t SET v = {v} WHERE id = 1");
+        writer.batch_execute(&sql).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert_eq!(port(&client, "").await, shard.replicas[0].port);
+    }
+}
+
+#[tokio::test]
+async fn where_the_primary_never_reads_no_replica_is_an_error() {
+    let (mut cluster, ringway) = start_with(0, ", primary_reads = \"never\"");
+    let client = connect(&ringway).await;
+    let deadline = std::time::Instant::now() + LIMIT;
+    while client.query_one("SELECT 1", &[]).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "no replica serves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.shards[0].replicas[0].kill9().unwrap();
+    while client.query_one("SELECT 1", &[]).await.is_ok() {
+        assert!(std::time::Instant::now() < deadline, "the primary serves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let error = client.query_one("SELECT 1", &[]).await.unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("57P03"));
+    let forced = "/* ringway: primary */ SELECT 1";
+    client.simple_query(forced).await.unwrap();
+}
+
+/// Where a transaction that begins with `begin` runs `statements`, and each of them has to.
+async fn ports_in(client: &Client, begin: &str, statements: &[&str]) -> Vec<u16> {
+    client.batch_execute(begin).await.unwrap();
+    let mut ports = Vec::new();
+    for more in statements {
+        ports.push(port(client, more).await);
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    ports
+}
+
+#[tokio::test]
+async fn a_read_only_transaction_stays_on_one_replica() {
+    let (cluster, ringway) = start(0);
+    let shard = &cluster.shards[0];
+    let (primary, replica) = (shard.primary.port, shard.replicas[0].port);
+    wait_for_replica(&ringway, replica).await;
+    let reads = &["", ", count(*) FROM t"];
+    for begin in [
+        "BEGIN READ ONLY",
+        "START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    ] {
+        let client = connect(&ringway).await;
+        let ports = ports_in(&client, begin, reads).await;
+        assert_eq!(ports, [replica; 2], "{begin}");
+    }
+    for begin in [
+        "BEGIN",
+        "BEGIN READ WRITE",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
+    ] {
+        let client = connect(&ringway).await;
+        let ports = ports_in(&client, begin, reads).await;
+        assert_eq!(ports, [primary; 2], "{begin}");
+    }
+    // What SET says before the first statement holds as well.
+    for (set, expected) in [
+        ("SET TRANSACTION READ ONLY", replica),
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", primary),
+        ("SET LOCAL statement_timeout = 10000", primary),
+    ] {
+        let client = connect(&ringway).await;
+        client.batch_execute("BEGIN").await.unwrap();
+        assert_eq!(ports_in(&client, set, reads).await, [expected; 2], "{set}");
+    }
+    for (set, expected) in [
+        ("SET TRANSACTION READ WRITE", primary),
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", primary),
+        ("SET LOCAL statement_timeout = 10000", replica),
+        ("SAVEPOINT s", replica),
+    ] {
+        let client = connect(&ringway).await;
+        client.batch_execute("BEGIN READ ONLY").await.unwrap();
+        assert_eq!(ports_in(&client, set, reads).await, [expected; 2], "{set}");
+    }
+    let client = connect(&ringway).await;
+    client
+        .batch_execute("SET default_transaction_read_only = on")
+        .await
+        .unwrap();
+    // SET may have written, and left a mark.
+    let deadline = std::time::Instant::now() + LIMIT;
+    while ports_in(&client, "BEGIN", reads).await != [replica; 2] {
+        assert!(std::time::Instant::now() < deadline, "by default");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(
+        ports_in(&client, "BEGIN READ WRITE", reads).await[0],
+        primary
+    );
+    // Its own write counts here too.
+    let client = connect(&ringway).await;
+    shard.replicas[0]
+        .exec("SELECT pg_wal_replay_pause()")
+        .unwrap();
+    client
+        .batch_execute("INSERT INTO t VALUES (7, 7)")
+        .await
+        .unwrap();
+    let ports = ports_in(&client, "BEGIN READ ONLY", reads).await;
+    assert_eq!(ports, [primary; 2], "the replica lacks the write");
+    shard.replicas[0]
+        .exec("SELECT pg_wal_replay_resume()")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_read_only_transaction_does_all_it_could_on_the_primary() {
+    let (cluster, ringway) = start(0);
+    let shard = &cluster.shards[0];
+    let (primary, replica) = (shard.primary.port, shard.replicas[0].port);
+    wait_for_replica(&ringway, replica).await;
+    // What may do more than read goes on at the primary, and all after it.
+    let client = connect(&ringway).await;
+    let ports = ports_in(&client, "BEGIN READ ONLY", &["", ", next()", ""]).await;
+    assert_eq!(ports, [replica, primary, primary]);
+    let client = connect(&ringway).await;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    client.batch_execute(begin).await.unwrap();
+    assert_eq!(port(&client, "").await, replica);
+    let error = client.query_one("SELECT next()", &[]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "0A000", "another snapshot");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(
+        ports_in(&client, begin, &[", next()", ""]).await,
+        [primary; 2],
+        "it came first"
+    );
+    // A write fails as it does on one server, and the transaction with it.
+    let client = connect(&ringway).await;
+    client.batch_execute("BEGIN READ ONLY").await.unwrap();
+    assert_eq!(port(&client, "").await, replica);
+    for code in ["25006", "25P02"] {
+        let error = client.batch_execute("INSERT INTO t VALUES (1, 1)").await;
+        assert_eq!(error.unwrap_err().code().unwrap().code(), code);
+    }
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let client = connect(&ringway).await;
+    // Cursors, savepoints and chains belong to the transaction, wherever it is.
+    client.batch_execute("BEGIN READ ONLY").await.unwrap();
+    client
+        .batch_execute("DECLARE c CURSOR FOR SELECT inet_server_port() FROM generate_series(1, 3)")
+        .await
+        .unwrap();
+    for fetch in [
+        "FETCH 1 FROM c",
+        "SAVEPOINT s",
+        "FETCH 1 FROM c",
+        "ROLLBACK TO s",
+    ] {
+        client.batch_execute(fetch).await.unwrap();
+    }
+    let row = client.query_one("FETCH 1 FROM c", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), i32::from(replica));
+    client.batch_execute("COMMIT AND CHAIN").await.unwrap();
+    let error = client.batch_execute("INSERT INTO t VALUES (1, 1)").await;
+    assert_eq!(error.unwrap_err().code().unwrap().code(), "25006");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    client
+        .batch_execute("INSERT INTO t VALUES (1, 1)")
+        .await
+        .unwrap();
 }

@@ -158,6 +158,21 @@ fn a_text_above_the_whole_limit_works_and_displaces_nobody() {
 }
 
 #[test]
+fn a_statement_that_makes_way_for_another_of_its_pipeline_is_there_when_it_is_bound() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = start(&cluster, 1, "max_prepared_statements = 1\n");
+    let mut wire = login(&ringway);
+    assert_eq!(wire.ask_pipeline(&[parse("a", "SELECT 1")]), "I");
+    // `b` is the text that the server has; `c` takes its place.
+    let both = [parse("b", "SELECT 1"), parse("c", "SELECT 2")];
+    let messages = [&both[..], &run("b"), &run("c")].concat();
+    assert_eq!(wire.ask_pipeline(&messages), "1 SELECT 1 2 SELECT 1 I");
+    let describe = frame(b'D', b"Sd\0");
+    let both = [parse("d", "SELECT 2"), parse("e", "SELECT 1")];
+    assert_eq!(wire.ask_pipeline(&[&both[..], &[describe]].concat()), "I");
+}
+
+#[test]
 fn clients_are_refused_what_is_too_much_and_only_that() {
     let cluster = support::cluster(&Spec::default());
     let limits = "max_client_prepared_mib = 1\nmax_db_prepared_mib = 2\n";

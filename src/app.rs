@@ -427,6 +427,7 @@ fn put_in_force(shared: &Shared, new: Directory) {
         for db in &databases {
             if let Some(old) = old.database(&db.config.name) {
                 db.pools.obey_as(&old.pools);
+                db.cluster.succeed(&old.cluster);
             }
         }
         shared.replace(new);

@@ -64,6 +64,10 @@ table! {
     QUERY_SECONDS = Histogram "ringway_query_seconds" DATABASE, "From a statement's arrival to the end of its answer, the wait for a server included.";
     CHECKOUT_SECONDS = Histogram "ringway_checkout_wait_seconds" DATABASE, "Wait for a server connection.";
     ROUTES = Counter "ringway_routes_total" &["database", "kind"], "Statements by how they were executed.";
+    READ_WAIT_SECONDS = Histogram "ringway_read_wait_seconds" DATABASE, "Wait of a read until a replica had what its session wrote or saw, or until the limit.";
+    READ_SETTLES = Counter "ringway_read_settles_total" DATABASE, "Reads that waited to leave the server that their session had to stay with.";
+    POSITION_SAMPLES = Counter "ringway_position_samples_total" DATABASE, "Answers of servers that were asked for their role and position in the WAL.";
+    FENCES = Counter "ringway_fences_total" DATABASE, "Servers found to take writes beside their shard's primary.";
     READS = Counter "ringway_reads_total" &["database", "role", "reason"], "Reads by the role of the server that answered, and why it did.";
     PLAN_HITS = Counter "ringway_plan_cache_hits_total" DATABASE, "Statements whose plan was in the cache.";
     PLAN_MISSES = Counter "ringway_plan_cache_misses_total" DATABASE, "Statements that had to be planned.";
@@ -75,6 +79,7 @@ table! {
     SERVER_PREPARED_BYTES = Gauge "ringway_server_prepared_bytes" SERVER, "Texts of statements that connections to the server keep prepared.";
     SERVER_UP = Gauge "ringway_server_up" SERVER, "1 when the server answered its last health query.";
     SERVER_PRIMARY = Gauge "ringway_server_primary" SERVER, "1 when the server is its shard's primary.";
+    SERVER_STANDING = Gauge "ringway_server_standing" &["database", "shard", "server", "standing"], "1 for what the server may be used for now, as in SHOW REPLICAS; 0 for all else.";
     LAG_SECONDS = Gauge "ringway_replica_lag_seconds" SERVER, "How old a replica's data may be; NaN when unknown or not a replica.";
     LAG_BYTES = Gauge "ringway_replica_lag_bytes" SERVER, "WAL that a replica has still to replay; NaN when unknown or not a replica.";
 }
@@ -104,22 +109,30 @@ pub trait Word: Copy + 'static {
     fn index(self) -> usize;
 }
 
-/// One counter per word.
+/// One total per word.
 pub struct CounterBy<W> {
-    counters: Vec<Counter>,
+    totals: Vec<Total>,
     words: PhantomData<W>,
 }
 
-impl<W: Word> CounterBy<W> {
-    fn new(make: impl Fn(W) -> Counter) -> Self {
+impl<W: Word> Default for CounterBy<W> {
+    fn default() -> Self {
         Self {
-            counters: W::ALL.iter().map(|word| make(*word)).collect(),
+            totals: W::ALL.iter().map(|_| Total::default()).collect(),
             words: PhantomData,
         }
     }
+}
 
+impl<W: Word> CounterBy<W> {
     pub fn increment(&self, word: W) {
-        self.counters[word.index()].increment(1);
+        self.totals[word.index()].add(1);
+    }
+
+    /// Every word with its count.
+    pub fn counts(&self) -> impl Iterator<Item = (W, u64)> + '_ {
+        let totals = self.totals.iter().map(Total::get);
+        W::ALL.iter().copied().zip(totals)
     }
 }
 
@@ -215,8 +228,26 @@ impl Word for ReadBy {
 }
 
 impl ReadBy {
+    /// A sentence for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::FreshReplica => "A replica was fresh enough.",
+            Self::ReplicaTransaction => "The transaction began on a replica.",
+            Self::SplitOff => "Reads are not split, or the session keeps its server.",
+            Self::NoReplica => "The shard has no replicas.",
+            Self::NoneEligible => "Every replica is down, behind max_lag or of another timeline.",
+            Self::MarkUnresolved => "Where the session's last write ended is not known yet.",
+            Self::NotCaughtUp => "No replica has replayed what the session wrote.",
+            Self::SeenNewer => "No replica is known to have what the session saw before.",
+            Self::Share => "The primary takes its share (primary = \"always\").",
+            Self::Transaction => "The transaction may write.",
+            Self::Serializable => "The session's transactions are serializable by default.",
+            Self::Hint => "The client asked for it.",
+        }
+    }
+
     /// The values of `role` and `reason`.
-    fn names(self) -> (&'static str, &'static str) {
+    pub fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::FreshReplica => ("replica", "fresh_replica"),
             Self::ReplicaTransaction => ("replica", "transaction"),
@@ -255,6 +286,10 @@ pub struct DatabaseMetrics {
     pub binds: Total,
     pub routes: CounterBy<RouteKind>,
     pub reads: CounterBy<ReadBy>,
+    /// Reads that waited to leave the server that their session had to stay with.
+    pub read_settles: Counter,
+    pub position_samples: Counter,
+    pub fences: Counter,
     pub plan_cache_hits: Counter,
     pub plan_cache_misses: Counter,
     pub plan_cache_bytes: Gauge,
@@ -267,6 +302,8 @@ pub struct DatabaseMetrics {
     wait_micros: Total,
     query_seconds: Buckets,
     checkout_seconds: Buckets,
+    read_wait_micros: Total,
+    read_wait_seconds: Buckets,
 }
 
 /// What SHOW STATS counts, since the process started.
@@ -299,6 +336,8 @@ pub struct ServerMetrics {
     pub primary: Gauge,
     lag_seconds: Gauge,
     lag_bytes: Gauge,
+    /// By standing, as [`Metrics::server`] got them.
+    standings: Vec<(&'static str, Gauge)>,
 }
 
 impl Default for Metrics {
@@ -350,8 +389,15 @@ impl Metrics {
         database
     }
 
-    /// The handles of a server; `server` is its endpoint, written as in the configuration.
-    pub fn server(&self, database: &str, shard: &str, server: &str) -> ServerMetrics {
+    /// The handles of a server; `server` is its endpoint, written as in the configuration, and
+    /// `standings` are the words for what it may be used for.
+    pub fn server(
+        &self,
+        database: &str,
+        shard: &str,
+        server: &str,
+        standings: &[&'static str],
+    ) -> ServerMetrics {
         let labels = [database, shard, server];
         let gauge = |metric| self.recorder.gauge(metric, &labels);
         let connections = |state| {
@@ -362,7 +408,12 @@ impl Metrics {
             self.recorder
                 .counter(&SERVER_CONNECTS, &[database, shard, server, result])
         };
+        let standing = |word: &&'static str| {
+            let labels = [database, shard, server, word];
+            (*word, self.recorder.gauge(&SERVER_STANDING, &labels))
+        };
         let metrics = ServerMetrics {
+            standings: standings.iter().map(standing).collect(),
             active: connections("active"),
             idle: connections("idle"),
             prepared_bytes: gauge(&SERVER_PREPARED_BYTES),
@@ -403,6 +454,15 @@ impl Metrics {
             publish(&RECEIVED, totals.received_bytes);
             publish(&SENT, totals.sent_bytes);
             publish(&CHECKOUTS, totals.checkouts);
+            for (kind, count) in database.routes.counts() {
+                let counter = self.recorder.counter(&ROUTES, &[name, kind.name()]);
+                counter.absolute(count);
+            }
+            for (by, count) in database.reads.counts() {
+                let (role, reason) = by.names();
+                let counter = self.recorder.counter(&READS, &[name, role, reason]);
+                counter.absolute(count);
+            }
         }
         let mut text = self.recorder.handle().render();
         write_histogram(&mut text, &QUERY_SECONDS, &databases, |database| {
@@ -410,6 +470,9 @@ impl Metrics {
         });
         write_histogram(&mut text, &CHECKOUT_SECONDS, &databases, |database| {
             (&database.checkout_seconds, &database.wait_micros)
+        });
+        write_histogram(&mut text, &READ_WAIT_SECONDS, &databases, |database| {
+            (&database.read_wait_seconds, &database.read_wait_micros)
         });
         text
     }
@@ -456,13 +519,11 @@ impl DatabaseMetrics {
             client_parses: Total::default(),
             server_parses: Total::default(),
             binds: Total::default(),
-            routes: CounterBy::new(|kind: RouteKind| {
-                recorder.counter(&ROUTES, &[name, kind.name()])
-            }),
-            reads: CounterBy::new(|by: ReadBy| {
-                let (role, reason) = by.names();
-                recorder.counter(&READS, &[name, role, reason])
-            }),
+            routes: CounterBy::default(),
+            reads: CounterBy::default(),
+            read_settles: counter(&READ_SETTLES),
+            position_samples: counter(&POSITION_SAMPLES),
+            fences: counter(&FENCES),
             plan_cache_hits: counter(&PLAN_HITS),
             plan_cache_misses: counter(&PLAN_MISSES),
             plan_cache_bytes: gauge(&PLAN_BYTES),
@@ -475,6 +536,8 @@ impl DatabaseMetrics {
             wait_micros: Total::default(),
             query_seconds: Buckets::default(),
             checkout_seconds: Buckets::default(),
+            read_wait_micros: Total::default(),
+            read_wait_seconds: Buckets::default(),
         }
     }
 
@@ -496,6 +559,12 @@ impl DatabaseMetrics {
         self.checkouts.add(1);
         self.wait_micros.add_micros(waited);
         self.checkout_seconds.record(waited);
+    }
+
+    /// A read has waited for a replica that has what its session wrote or saw, well or not.
+    pub fn read_wait_done(&self, waited: Duration) {
+        self.read_wait_micros.add_micros(waited);
+        self.read_wait_seconds.record(waited);
     }
 
     pub fn totals(&self) -> Totals {
@@ -524,6 +593,14 @@ impl ServerMetrics {
         self.up.set(f64::NAN);
         self.primary.set(f64::NAN);
         self.set_lag(None, None);
+        self.set_standing("");
+    }
+
+    /// Of the words given to [`Metrics::server`]; none of them when it is another.
+    pub fn set_standing(&self, standing: &str) {
+        for (word, gauge) in &self.standings {
+            gauge.set(f64::from(u8::from(*word == standing)));
+        }
     }
 
     /// `None` when it is unknown or the server is no replica.

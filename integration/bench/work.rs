@@ -14,6 +14,7 @@ use crate::secure::Secure;
 /// Rows of the table `wide`, about 100 bytes each.
 pub const WIDE_ROWS: usize = 200_000;
 const LOGINS: usize = 100;
+const REPEATS: usize = 5;
 
 /// Bytes of one CopyData message, as psql sends them.
 const COPY_DATA: usize = 8 * 1024;
@@ -126,8 +127,8 @@ fn one(work: Work, peer: Peer, running: &[Running], secure: &Secure) -> Result<D
     let before = running.cpu_time()?;
     let start = Instant::now();
     let units = match work {
-        Work::Select | Work::SelectTls => megabytes(client.query("SELECT * FROM wide", &[])?),
-        Work::CopyOut => megabytes(client.query("COPY wide TO STDOUT", &[])?),
+        Work::Select | Work::SelectTls => repeat(&mut client, "SELECT * FROM wide")?,
+        Work::CopyOut => repeat(&mut client, "COPY wide TO STDOUT")?,
         Work::CopyIn => {
             client.query("COPY copied FROM STDIN", &rows)?;
             megabytes(rows.len() as u64)
@@ -146,6 +147,15 @@ fn one(work: Work, peer: Peer, running: &[Running], secure: &Secure) -> Result<D
         elapsed,
         cpu: before.zip(after).map(|(b, a)| (a - b).total),
     })
+}
+
+/// The megabytes that some runs of a statement answer: one is too short to tell.
+fn repeat(client: &mut Client, sql: &str) -> Result<f64, Failure> {
+    let mut bytes = 0;
+    for _ in 0..REPEATS {
+        bytes += client.query(sql, &[])?;
+    }
+    Ok(megabytes(bytes))
 }
 
 fn megabytes(bytes: u64) -> f64 {

@@ -1,6 +1,6 @@
 //! What the planner knows of a database: its tables with their classes, its functions' volatility.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::merge::Collation;
 use crate::topology::ShardId;
@@ -17,6 +17,35 @@ pub struct Catalog {
     tables: HashMap<(String, String), Table>,
     /// By unqualified name: the least safe volatility and kind of all overloads in all schemas.
     functions: HashMap<String, Function>,
+    pub suspects: Suspects,
+}
+
+/// What calls functions that may write without a statement showing it. Unqualified names, of
+/// whatever schema: a session has a search path of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suspects {
+    /// Views, tables with policies, and domains.
+    pub callers: HashSet<String>,
+    /// Relations and composite types with such a domain among their columns: a row of theirs that is
+    /// made of something else is checked.
+    pub rows: HashSet<String>,
+    pub operators: HashSet<String>,
+    /// A cast that users defined: it need not be written to be applied.
+    pub casts: bool,
+    /// Foreign tables, and tables with such parts: what reading them does, and how old the answer
+    /// is, only another server knows.
+    pub foreign: HashSet<String>,
+}
+
+impl Suspects {
+    /// Adds what is suspect elsewhere.
+    pub fn merge(&mut self, other: &Self) {
+        self.callers.extend(other.callers.iter().cloned());
+        self.rows.extend(other.rows.iter().cloned());
+        self.operators.extend(other.operators.iter().cloned());
+        self.casts |= other.casts;
+        self.foreign.extend(other.foreign.iter().cloned());
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +124,9 @@ pub enum Volatility {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Function {
     pub volatility: Volatility,
+    /// True when calling it may do more than read, or leave something behind. Of PostgreSQL's own
+    /// volatile functions the planner knows which do not.
+    pub may_write: bool,
     /// True when any overload lives outside `pg_catalog`.
     pub user_defined: bool,
     /// True when any overload is an aggregate: `max` stays one when users add a `max` of their own.
@@ -129,11 +161,18 @@ impl Catalog {
             .entry(name.to_owned())
             .and_modify(|f| {
                 f.volatility = f.volatility.max(function.volatility);
+                f.may_write |= function.may_write;
                 f.user_defined |= function.user_defined;
                 f.is_aggregate |= function.is_aggregate;
                 f.may_read_tables |= function.may_read_tables;
             })
             .or_insert(function);
+    }
+
+    /// What it calls may write. False when that was known.
+    pub fn distrust_function(&mut self, name: &str) -> bool {
+        let function = self.functions.get_mut(name);
+        function.is_some_and(|function| !std::mem::replace(&mut function.may_write, true))
     }
 
     pub fn function(&self, name: &str) -> Option<Function> {

@@ -22,7 +22,7 @@ pub use key::shard_of_key;
 pub use lexer::leading_words;
 pub use plan::prepared::{Constant, constant};
 pub use plan::settings::{SettingName, settings_named};
-pub use plan::{Plan, worse_access, worse_effect};
+pub use plan::{Plan, may_write, worse_access, worse_effect};
 pub use refusal::Refusal;
 pub use route::{Route, Values, route};
 pub use topology::{ShardId, ShardSet, Topology};

@@ -6,6 +6,7 @@
 mod dml;
 mod facts;
 mod functions;
+mod hidden;
 mod keys;
 mod layout;
 mod multiple;
@@ -28,6 +29,7 @@ use sqlparser::ast;
 use self::facts::{Creates, Facts, Input};
 use self::functions::Conduct;
 pub use self::functions::{worse_access, worse_effect};
+pub use self::hidden::may_write;
 use self::parse::Source;
 use crate::catalog::{Catalog, KeyType};
 use crate::lexer::Kind;
@@ -61,7 +63,7 @@ pub enum Statement {
         transactional: bool,
     },
     Begin {
-        read_only: bool,
+        mode: TransactionMode,
     },
     Commit,
     Rollback,
@@ -104,6 +106,17 @@ impl Statement {
         let value = set.value.as_deref().unwrap_or_default();
         set.name.as_deref() == Some("search_path") && value.to_ascii_lowercase().contains("pg_temp")
     }
+}
+
+/// What BEGIN says of where its transaction may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionMode {
+    /// Nothing: the session's default holds.
+    Default,
+    /// READ ONLY, at a level of isolation that a standby has.
+    ReadOnly,
+    /// READ WRITE or SERIALIZABLE: on the primary.
+    Primary,
 }
 
 /// What concerns a savepoint, by its name.
@@ -309,10 +322,50 @@ pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
         utility::plan(&source, catalog, options)
             .unwrap_or_else(|| optimizable(&source, catalog, options))
     };
+    let planned = guarded(planned, &source, catalog, options);
     if catalog.is_sharded() {
         planned
     } else {
         unsharded(planned)
+    }
+}
+
+/// What looks like a read, but may call what writes without showing it.
+fn guarded(plan: Plan, source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+    let runs = match &plan.statement {
+        Statement::Query | Statement::CopyOut | Statement::Other | Statement::Multiple(_) => true,
+        Statement::Empty
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Ddl { .. }
+        | Statement::Begin { .. }
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Savepoint(_)
+        | Statement::TwoPhase
+        | Statement::Set(_)
+        | Statement::Show(_)
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::Listen(_)
+        | Statement::Unlisten(_)
+        | Statement::Notify
+        | Statement::CopyIn
+        | Statement::ExplainRoute { .. } => false,
+    };
+    if !runs || plan.access != Access::Read {
+        return plan;
+    }
+    let Some((conduct, reason)) = hidden::conduct(source, catalog, options) else {
+        return plan;
+    };
+    Plan {
+        access: conduct.access,
+        effect: worse_effect(plan.effect, conduct.effect),
+        reason: reason.into(),
+        ..plan
     }
 }
 

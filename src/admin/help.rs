@@ -73,6 +73,7 @@ fn meaning(show: Show) -> &'static str {
         Show::Lists => "How many there are of everything.",
         Show::Pools => "Clients and server connections for each database and user.",
         Show::Replicas => "Servers with role, health and lag.",
+        Show::Routing => "Reads by the role of the server that answered, and why it did.",
         Show::Servers => "Connections to servers.",
         Show::Shards => "Shards with their slots and their primary.",
         Show::Stats => "Totals and averages for each database.",

@@ -12,6 +12,7 @@ pub mod help;
 pub mod lists;
 pub mod pools;
 pub mod replicas;
+pub mod routing;
 pub mod session;
 pub mod shards;
 pub mod stats;
@@ -29,6 +30,7 @@ pub use help::HelpRow;
 pub use lists::Lists;
 pub use pools::PoolRow;
 pub use replicas::ReplicaRow;
+pub use routing::RoutingRow;
 pub use shards::ShardRow;
 pub use stats::StatsRow;
 pub use table::{Cell, Column, Row, Table, TypeOid};
@@ -145,6 +147,7 @@ pub enum Show {
     Lists,
     Pools,
     Replicas,
+    Routing,
     Servers,
     Shards,
     Stats,
@@ -154,7 +157,7 @@ pub enum Show {
 
 impl Show {
     /// In the order of SHOW HELP.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Clients,
         Self::Config,
         Self::Databases,
@@ -162,6 +165,7 @@ impl Show {
         Self::Lists,
         Self::Pools,
         Self::Replicas,
+        Self::Routing,
         Self::Servers,
         Self::Shards,
         Self::Stats,
@@ -179,6 +183,7 @@ impl Show {
             Self::Lists => "LISTS",
             Self::Pools => "POOLS",
             Self::Replicas => "REPLICAS",
+            Self::Routing => "ROUTING",
             Self::Servers => "SERVERS",
             Self::Shards => "SHARDS",
             Self::Stats => "STATS",
@@ -197,6 +202,7 @@ impl Show {
             Self::Lists => lists::ListRow::COLUMNS,
             Self::Pools => PoolRow::COLUMNS,
             Self::Replicas => ReplicaRow::COLUMNS,
+            Self::Routing => RoutingRow::COLUMNS,
             Self::Servers => ServerRow::COLUMNS,
             Self::Shards => ShardRow::COLUMNS,
             Self::Stats => StatsRow::COLUMNS,

@@ -21,6 +21,11 @@ pub struct ReplicaRow {
     /// How far a replica has replayed, as PostgreSQL prints an LSN.
     pub replayed_lsn: Option<String>,
     pub timeline: Option<u32>,
+    /// Its share of the reads that it may answer.
+    pub weight: f64,
+    pub zone: Option<String>,
+    /// How often it was down.
+    pub times_down: u32,
     /// Why the server is down.
     pub error: Option<String>,
 }
@@ -38,6 +43,9 @@ impl Row for ReplicaRow {
         text("replayed_lsn"),
         int8("timeline"),
         text("error"),
+        text("weight"),
+        text("zone"),
+        int8("times_down"),
     ];
 
     fn cells(self) -> Vec<Cell> {
@@ -56,6 +64,9 @@ impl Row for ReplicaRow {
             self.replayed_lsn.into(),
             self.timeline.into(),
             self.error.into(),
+            self.weight.to_string().into(),
+            self.zone.into(),
+            self.times_down.into(),
         ]
     }
 }
@@ -80,12 +91,16 @@ mod tests {
             lag_bytes: Some(2),
             replayed_lsn: Some("0/3000060".into()),
             timeline: Some(u32::MAX),
+            weight: 0.25,
+            zone: None,
+            times_down: 3,
             error: None,
         };
         assert_eq!(
             printed([row]),
-            "database|shard|host|port|role|standing|lag_ms|lag_bytes|replayed_lsn|timeline|error\n\
-             shop|s1|a|5432|replica|fresh|1|2|0/3000060|4294967295|NULL",
+            "database|shard|host|port|role|standing|lag_ms|lag_bytes|replayed_lsn|timeline|error|\
+             weight|zone|times_down\n\
+             shop|s1|a|5432|replica|fresh|1|2|0/3000060|4294967295|NULL|0.25|NULL|3",
         );
     }
 }

@@ -1,6 +1,7 @@
 //! What the process knows of itself while it runs: for the admin database and the metrics.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl Live {
         registration.info.attend().await;
         let session = serve(&mut conn, self);
         let served = self.shared.unless_stopping(&registration.info, session);
-        let served = registration.info.unless_ended(served).await;
+        let served = registration.info.unless_ended(pin!(served)).await;
         if let Err(error) = served.and_then(|end| end) {
             tracing::debug!(client = %registration.info.address, %error, "admin session ended");
             error.write_to(&mut conn.outbox);

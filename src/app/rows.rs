@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use super::live::Live;
 use crate::admin::{
-    ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, Lists, PoolRow, ReplicaRow, ServerRow,
-    ServerState, ShardRow, Show, StatsRow, Table, UserRow, VersionRow,
+    ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, Lists, PoolRow, ReplicaRow, RoutingRow,
+    ServerRow, ServerState, ShardRow, Show, StatsRow, Table, UserRow, VersionRow,
 };
 use crate::backend::server::Identity;
 use crate::cluster::{EndpointId, Standing};
@@ -33,6 +33,7 @@ pub fn table(live: &Live, show: Show) -> Table {
         Show::Lists => Table::of(look.lists().rows()),
         Show::Pools => Table::of(look.pools()),
         Show::Replicas => Table::of(look.replicas()),
+        Show::Routing => Table::of(look.routing()),
         Show::Servers => Table::of(look.servers()),
         Show::Shards => Table::of(look.shards()),
         Show::Stats => Table::of(look.stats(live)),
@@ -334,9 +335,32 @@ impl Look {
                         lag_bytes: state.lag_bytes,
                         replayed_lsn: state.replayed.map(|lsn| lsn.to_string()),
                         timeline: state.timeline,
+                        weight: state.weight,
+                        zone: state.zone,
+                        times_down: state.incarnation,
                         error: state.error,
                     }),
             );
+        }
+        rows
+    }
+
+    fn routing(&self) -> Vec<RoutingRow> {
+        let mut rows = Vec::new();
+        for db in self.by_name() {
+            let counts: Vec<_> = db.metrics.reads.counts().collect();
+            let all: u64 = counts.iter().map(|(_, count)| count).sum();
+            rows.extend(counts.into_iter().map(|(by, reads)| {
+                let (role, reason) = by.names();
+                RoutingRow {
+                    database: db.config.name.clone(),
+                    role,
+                    reason,
+                    reads,
+                    all,
+                    meaning: by.meaning(),
+                }
+            }));
         }
         rows
     }

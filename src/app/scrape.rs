@@ -73,6 +73,7 @@ fn set_servers(db: &Database) {
         };
         metrics.up.set(up);
         metrics.primary.set(primary);
+        metrics.set_standing(state.standing.name());
         metrics.set_lag(state.lag, state.lag_bytes);
     }
 }

@@ -1,5 +1,7 @@
 //! What needs no server: rows, readiness, averages, reloads.
 
+use std::pin::pin;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -203,13 +205,13 @@ async fn a_verdict_on_an_idle_client_does_not_keep_one_from_being_killed() {
     info.set(ClientState::Active);
     info.end(Verdict::ClientIdle);
     info.end(Verdict::Killed);
-    let ended = info.unless_ended(async { Ok(()) }).await;
+    let ended = info.unless_ended(pin!(async { Ok(()) })).await;
     assert_eq!(ended.unwrap_err().code, "57P01");
     let client = sample.live.shared.register(newcomer(), 4);
     let info = &client.info;
     info.set(ClientState::Active);
     info.end(Verdict::ClientIdle);
-    info.unless_ended(async { Ok(()) }).await.unwrap();
+    info.unless_ended(pin!(async { Ok(()) })).await.unwrap();
     info.set(ClientState::Idle);
-    info.unless_ended(async { Ok(()) }).await.unwrap();
+    info.unless_ended(pin!(async { Ok(()) })).await.unwrap();
 }

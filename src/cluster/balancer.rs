@@ -8,6 +8,7 @@ use super::lsn::Lsn;
 use super::mark::{Home, Mark};
 use super::shard::{EndpointId, FULL_WEIGHT, ServerView, ShardSnapshot, Standing};
 use crate::config::{Balance, PrimaryReads, ReadSettings};
+use crate::net::Instant;
 
 /// The server chosen for a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Pick {
     pub home: Option<Home>,
     /// Another replica's turn has come, if it has what the session saw here.
     pub may_move: bool,
+    /// When a replica was found to be as far as that takes.
+    pub as_of: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +131,6 @@ pub fn pick_read(
         let reason = without_mark(snapshot).unwrap_or(ReadReason::MarkUnresolved);
         return or_primary(snapshot, reads, reason);
     };
-    let with_primary = reads.primary == PrimaryReads::Always;
     let near = mark.max_lag().map(|max_lag| {
         // The lag was so when it was published.
         let age = snapshot.at.elapsed();
@@ -137,17 +139,45 @@ pub fn pick_read(
     let may_serve = |server: &ServerView, floor| {
         may_serve(server, floor) && near.is_none_or(|near| near(server))
     };
+    let home = mark.home().filter(|home| {
+        let server = snapshot.servers.get(usize::from(home.endpoint.0));
+        server.is_some_and(|server| {
+            server.incarnation == home.incarnation && may_serve(server, floor)
+        })
+    });
+    let with_primary = reads.primary == PrimaryReads::Always;
+    // What no sample has bounded yet may be anywhere.
+    let saw = mark.elsewhere().unwrap_or_default();
     let serves = |id: EndpointId, server: &ServerView| {
-        may_serve(server, floor) || (with_primary && snapshot.primary == Some(id))
+        may_serve(server, floor.max(saw))
+            || home.is_some_and(|home| home.endpoint == id)
+            || (with_primary && snapshot.primary == Some(id))
     };
     let choose = || choose(snapshot, serves, reads.balance, loads, tiebreak);
-    if let Some(home) = mark.home()
-        && let Some(server) = snapshot.servers.get(usize::from(home.endpoint.0))
-        && server.incarnation == home.incarnation
-        && may_serve(server, floor)
-    {
-        let other = is_due(home, snapshot, reads.balance) && choose() != Some(home.endpoint);
-        return Some(replica(home, other));
+    let to = |id: EndpointId| Home {
+        endpoint: id,
+        incarnation: snapshot.servers[usize::from(id.0)].incarnation,
+        chosen: snapshot.at,
+        generation: snapshot.generation,
+    };
+    if mark.elsewhere().is_none() {
+        let Some(home) = home else {
+            // Some replica has all that the session wrote, and might have all that it saw.
+            let any = snapshot
+                .servers
+                .iter()
+                .any(|server| may_serve(server, floor));
+            let reason = match any {
+                true => ReadReason::SeenNewer,
+                false => without_mark(snapshot).unwrap_or(ReadReason::NotCaughtUp),
+            };
+            return or_primary(snapshot, reads, reason);
+        };
+        if !is_due(home, snapshot, reads.balance) {
+            return Some(replica(snapshot, home, false));
+        }
+        let other = choose() != Some(home.endpoint);
+        return Some(replica(snapshot, to(home.endpoint), other));
     }
     match choose() {
         None => {
@@ -155,18 +185,18 @@ pub fn pick_read(
             or_primary(snapshot, reads, reason)
         }
         Some(id) if snapshot.primary == Some(id) => primary(snapshot, ReadReason::Share),
-        // Some replica has all that the session wrote, and might have all that it saw.
-        Some(_) if !mark.is_free() => or_primary(snapshot, reads, ReadReason::SeenNewer),
-        Some(id) => {
-            let home = Home {
-                endpoint: id,
-                incarnation: snapshot.servers[usize::from(id.0)].incarnation,
-                chosen: snapshot.at,
-                generation: snapshot.generation,
-            };
-            Some(replica(home, false))
-        }
+        Some(id) => Some(replica(snapshot, to(id), false)),
     }
+}
+
+/// Whether a replica other than `home` is so near to the primary that a short wait may be of use.
+pub fn is_another_near(snapshot: &ShardSnapshot, home: Option<EndpointId>, near: Duration) -> bool {
+    let mut servers = (0..).map(EndpointId).zip(&snapshot.servers);
+    servers.any(|(id, server)| {
+        server.standing == Standing::Fresh
+            && Some(id) != home
+            && server.lag.is_some_and(|lag| lag <= near)
+    })
 }
 
 /// How long a session stays with its replica at least.
@@ -196,7 +226,7 @@ fn choose(
             .zip(&snapshot.servers)
             .filter(|(id, server)| serves(*id, server))
     };
-    let near = all().any(|(_, server)| server.is_near);
+    let near = all().any(|(_, server)| server.is_near && server.weight > 0);
     let serving = || all().filter(|(_, server)| server.is_near || !near);
     let total: u64 = serving().map(|(_, server)| u64::from(server.weight)).sum();
     if total == 0 {
@@ -287,13 +317,15 @@ fn without_mark(snapshot: &ShardSnapshot) -> Option<ReadReason> {
     (!any).then_some(ReadReason::NoneEligible)
 }
 
-fn replica(home: Home, may_move: bool) -> Pick {
+fn replica(snapshot: &ShardSnapshot, home: Home, may_move: bool) -> Pick {
+    let seen = snapshot.servers[usize::from(home.endpoint.0)].seen;
     Pick {
         endpoint: home.endpoint,
         role: Role::Replica,
         reason: ReadReason::FreshReplica,
         home: Some(home),
         may_move,
+        as_of: seen.map(|seen| seen.started),
     }
 }
 
@@ -315,6 +347,7 @@ pub fn primary(snapshot: &ShardSnapshot, reason: ReadReason) -> Option<Pick> {
         reason,
         home: None,
         may_move: false,
+        as_of: None,
     })
 }
 
@@ -323,7 +356,6 @@ mod tests {
     use super::super::history::Sample;
     use super::super::shard::{Observation, Position};
     use super::*;
-    use crate::net::Instant;
 
     fn server(standing: Standing, position: Position) -> ServerView {
         ServerView {
@@ -457,7 +489,7 @@ mod tests {
         snapshot.servers[3].is_near = false;
         let by_turn = reads(Balance::RoundRobin, PrimaryReads::WhenOut);
         assert_eq!(shares(&snapshot, &by_turn), [0, 0, 1000, 0]);
-        snapshot.servers[2].standing = Standing::Down;
+        snapshot.servers[2].weight = 0;
         let counts = shares(&snapshot, &by_turn);
         assert!(counts[1] > 400 && counts[3] > 400, "{counts:?}");
     }
@@ -561,6 +593,19 @@ mod tests {
                 (home, ReadReason::FreshReplica)
             );
         }
+        snapshot.samples.push(Sample {
+            lsn: Lsn::new(450),
+            started: start + Duration::from_nanos(1),
+        });
+        for turn in 0..10 {
+            assert_eq!(
+                pick(&snapshot, &mut mark, turn),
+                (home, ReadReason::FreshReplica),
+                "it shows what it showed, though the primary is further"
+            );
+        }
+        snapshot.samples.clear();
+        mark.read(start, first.home);
         let other = 3 - home;
         snapshot.servers[usize::from(home)].incarnation += 1;
         assert_eq!(pick(&snapshot, &mut mark, 0), (0, ReadReason::SeenNewer));

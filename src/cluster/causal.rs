@@ -49,6 +49,10 @@ impl CausalKeys {
         }
     }
 
+    pub fn set_ttl(&mut self, ttl: Duration) {
+        self.ttl = ttl;
+    }
+
     /// A session with this key is about to read from a shard: what it must see.
     pub fn demand(
         &mut self,

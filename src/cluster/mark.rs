@@ -16,13 +16,12 @@ use crate::net::Instant;
 /// What a session has written to a shard, and seen of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// What is known: a replica must have replayed this far.
+    /// A replica must have replayed this far to show what was written, as far as that is known.
     floor: Lsn,
     /// The end of the last write that `floor` covers.
     covered: Option<Instant>,
     /// The end of the last write that no sample has bounded.
     wrote: Option<Instant>,
-    /// The last read that no sample has bounded.
     read: Option<Seen>,
     /// When it last waited for nothing but what it saw.
     waited: Option<Instant>,
@@ -30,12 +29,14 @@ pub struct Mark {
     max_lag: Option<Duration>,
 }
 
-/// A read that ended at `at`.
+/// The last read, which ended at `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     at: Instant,
     /// The replica that answered; `None` is the primary.
     home: Option<Home>,
+    /// Another replica must have replayed this far to show what was seen; `None`: not known yet.
+    bound: Option<Lsn>,
 }
 
 /// The replica that a session reads from.
@@ -50,9 +51,27 @@ pub struct Home {
 }
 
 impl Home {
-    /// The same server, which was not down meanwhile.
-    fn is_same(self, other: Self) -> bool {
+    fn is_server(self, other: Self) -> bool {
         (self.endpoint, self.incarnation) == (other.endpoint, other.incarnation)
+    }
+}
+
+impl Seen {
+    /// What one of two servers showed, the other may lack.
+    fn join(self, other: Self) -> Self {
+        let (first, last) = match self.at <= other.at {
+            true => (self, other),
+            false => (other, self),
+        };
+        let is_same = |home: &Home| first.home.is_some_and(|other| other.is_server(*home));
+        Self {
+            at: last.at,
+            home: last.home.filter(is_same),
+            // Whatever bounds the last bounds the first.
+            bound: last
+                .bound
+                .map(|bound| bound.max(first.bound.unwrap_or_default())),
+        }
     }
 }
 
@@ -74,9 +93,18 @@ impl Mark {
         }
     }
 
-    /// A read that `home` answered, or the primary, ended at `now`.
+    /// A read that `home` answered, or the primary, ended at `now`. Of two servers that answered
+    /// until then neither is known to be as far as the other.
     pub fn read(&mut self, now: Instant, home: Option<Home>) {
-        self.read = Some(Seen { at: now, home });
+        let other = self.read.filter(|seen| seen.at == now);
+        let home = home.filter(|home| {
+            other.is_none_or(|seen| seen.home.is_some_and(|other| other.is_server(*home)))
+        });
+        self.read = Some(Seen {
+            at: now,
+            home,
+            bound: None,
+        });
     }
 
     /// What is at `lsn` must be seen.
@@ -98,22 +126,27 @@ impl Mark {
             .max(other.wrote)
             .filter(|at| Some(*at) > self.covered);
         let read = match (self.read, other.read) {
-            (Some(one), Some(two)) => Some(Seen {
-                at: one.at.max(two.at),
-                // What one of the two showed, the other may lack.
-                home: one
-                    .home
-                    .filter(|home| two.home.is_some_and(|other| other.is_same(*home))),
-            }),
+            (Some(one), Some(two)) => Some(one.join(two)),
             (one, two) => one.or(two),
         };
         // What bounds a later write bounds it too.
         self.read = read.filter(|seen| Some(seen.at) > self.covered.max(self.wrote));
     }
 
+    /// Nothing was written or seen yet.
+    pub fn is_new(&self) -> bool {
+        let nothing = Self {
+            max_lag: self.max_lag,
+            ..Self::default()
+        };
+        *self == nothing
+    }
+
     /// The least position that shows all that was written and seen; `None` while it is not known.
     pub fn position(&self) -> Option<Lsn> {
-        (self.wrote.is_none() && self.read.is_none()).then_some(self.floor)
+        self.floor()
+            .zip(self.elsewhere())
+            .map(|(wrote, saw)| wrote.max(saw))
     }
 
     /// Uses the samples to bound what is not bounded yet.
@@ -125,11 +158,10 @@ impl Mark {
             self.covered = Some(at);
             self.wrote = None;
         }
-        if let Some(seen) = self.read
-            && let Some(lsn) = bound(samples, seen.at)
+        if let Some(seen) = &mut self.read
+            && seen.bound.is_none()
         {
-            self.floor = self.floor.max(lsn);
-            self.read = None;
+            seen.bound = bound(samples, seen.at);
         }
     }
 
@@ -143,7 +175,8 @@ impl Mark {
         waits
     }
 
-    /// What a replica must have replayed to show all writes; `None` while that is not known.
+    /// What a replica must have replayed to show all writes; `None` while that is not known. The
+    /// replica that answered the last read shows what was seen whatever its position.
     pub(super) fn floor(&self) -> Option<Lsn> {
         self.wrote.is_none().then_some(self.floor)
     }
@@ -152,9 +185,9 @@ impl Mark {
         self.max_lag
     }
 
-    /// Whether any server that has replayed [`Mark::floor`] may answer, or only [`Mark::home`].
-    pub(super) fn is_free(&self) -> bool {
-        self.read.is_none()
+    /// What another replica must have replayed to show what was seen; `None` while that is not known.
+    pub(super) fn elsewhere(&self) -> Option<Lsn> {
+        self.read.map_or(Some(Lsn::default()), |seen| seen.bound)
     }
 
     /// The replica that answered the last read.
@@ -204,12 +237,17 @@ mod tests {
         });
         let mut mark = Mark::default();
         mark.read(t, home);
-        assert_eq!((mark.is_free(), mark.home()), (false, home));
+        assert_eq!((mark.elsewhere(), mark.home()), (None, home));
         assert_eq!(mark.floor(), Some(Lsn::default()), "it wrote nothing");
         mark.resolve(&[sample(later, 500)]);
-        assert_eq!((mark.is_free(), mark.home()), (true, None));
+        assert_eq!(mark.elsewhere(), Some(Lsn::new(500)));
+        assert_eq!(mark.floor(), Some(Lsn::default()), "home serves as before");
+        assert_eq!(mark.home(), home);
         assert_eq!(mark.position(), Some(Lsn::new(500)));
         mark.read(later, home);
+        mark.read(later, None);
+        mark.read(later, home);
+        assert_eq!(mark.home(), None, "two servers answered");
         mark.wrote(later);
         assert_eq!(mark.home(), None, "the replica has not the write");
         assert_eq!(mark.position(), None);

@@ -36,8 +36,11 @@ pub use monitor::MonitorGuard;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 pub use token::Token;
 
-use crate::config::{Balance, Database, Endpoint, Freshness, ServerSecret, ServerUser, Shard};
+use crate::config::{
+    Balance, Database, Endpoint, Freshness, ReadSettings, ServerSecret, ServerUser, Shard,
+};
 use crate::error::{Error, Fault};
+use crate::metrics::DatabaseMetrics;
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
 use causal::CausalKeys;
@@ -50,9 +53,10 @@ pub struct Cluster {
     /// By shard id; at least one.
     shards: Vec<ShardState>,
     catalog: CatalogRoom,
-    causal: Mutex<CausalKeys>,
+    causal: ArcSwap<Mutex<CausalKeys>>,
     /// There is somebody to ask the servers with.
     is_watched: bool,
+    metrics: Arc<DatabaseMetrics>,
 }
 
 /// A read under way on a replica, for those who choose by load.
@@ -64,6 +68,12 @@ pub struct ReadGuard {
 }
 
 impl ReadGuard {
+    /// The read was answered at `now`.
+    pub fn answered(&self, now: Instant) {
+        let took = now.saturating_duration_since(self.started).as_micros();
+        self.load().took(u32::try_from(took).unwrap_or(u32::MAX));
+    }
+
     fn load(&self) -> &Load {
         &self.cluster.shard(self.shard).loads[usize::from(self.endpoint.0)]
     }
@@ -73,7 +83,6 @@ impl Drop for ReadGuard {
     fn drop(&mut self) {
         let load = self.load();
         load.reads.fetch_sub(1, Ordering::Relaxed);
-        load.took(u32::try_from(self.started.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
 }
 
@@ -93,10 +102,35 @@ struct ShardState {
     loads: Vec<Load>,
     /// Turns taken by reads over the replicas.
     turn: AtomicUsize,
-    /// When this was made.
+    writes: ArcSwap<LastWrite>,
+}
+
+/// When the last write of any session ended. A database that a reload makes anew goes on with that
+/// of the one before: transactions outlive it.
+#[derive(Debug)]
+struct LastWrite {
     origin: Instant,
-    /// When the last write of any session ended, in microseconds after `origin`, rounded up; 0: never.
-    last_write: AtomicU64,
+    /// In microseconds after `origin`, rounded up.
+    micros: AtomicU64,
+}
+
+impl LastWrite {
+    /// As if somebody had just written: nobody knows of those before.
+    fn now() -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            micros: AtomicU64::new(0),
+        })
+    }
+
+    fn note(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.origin).as_micros() as u64;
+        self.micros.fetch_max(since + 1, Ordering::Release);
+    }
+
+    fn last(&self) -> Instant {
+        self.origin + Duration::from_micros(self.micros.load(Ordering::Acquire))
+    }
 }
 
 struct ServerAccess {
@@ -118,6 +152,11 @@ pub struct ReplicaState {
     pub lag_bytes: Option<u64>,
     pub replayed: Option<Lsn>,
     pub timeline: Option<u32>,
+    /// Its share of the reads that it may answer: 1 unless configured, less in a slow start.
+    pub weight: f64,
+    pub zone: Option<String>,
+    /// How often it was down.
+    pub incarnation: u32,
     /// Why the server is down.
     pub error: Option<String>,
 }
@@ -132,10 +171,37 @@ impl Cluster {
         database: Arc<Database>,
         fallback: Option<&ServerUser>,
         tls: Option<TlsConnector>,
+        metrics: Arc<DatabaseMetrics>,
     ) -> (Arc<Self>, MonitorGuard) {
-        let cluster = Arc::new(Self::new(database, fallback, tls));
+        let cluster = Arc::new(Self::new(database, fallback, tls, metrics));
         let guard = monitor::start(&cluster);
         (cluster, guard)
+    }
+
+    /// Goes on with what `before`, the same database of an earlier configuration, knows of writes: its
+    /// transactions may end later.
+    pub fn succeed(&self, before: &Self) {
+        let names = |of: &Self| -> Vec<_> {
+            of.database
+                .shards
+                .iter()
+                .map(|shard| shard.name.clone())
+                .collect()
+        };
+        if names(self) == names(before) {
+            self.causal.store(before.causal.load_full());
+            self.with_causal(|keys| keys.set_ttl(self.database.reads.causal_ttl));
+        }
+        for (shard, state) in self.database.shards.iter().zip(&self.shards) {
+            let same = before
+                .database
+                .shards
+                .iter()
+                .position(|other| other.name == shard.name);
+            if let Some(same) = same {
+                state.writes.store(before.shards[same].writes.load_full());
+            }
+        }
     }
 
     /// A cluster that nobody watches.
@@ -143,6 +209,7 @@ impl Cluster {
         database: Arc<Database>,
         fallback: Option<&ServerUser>,
         tls: Option<TlsConnector>,
+        metrics: Arc<DatabaseMetrics>,
     ) -> Self {
         let user = database
             .monitor_user
@@ -162,14 +229,15 @@ impl Cluster {
             .collect();
         Self {
             catalog: CatalogRoom::new(database.shards.len()),
-            causal: Mutex::new(CausalKeys::new(
+            causal: ArcSwap::from_pointee(Mutex::new(CausalKeys::new(
                 database.shards.len(),
                 database.reads.causal_ttl,
                 Instant::now(),
-            )),
+            ))),
             shards,
             is_watched,
             database,
+            metrics,
         }
     }
 
@@ -234,16 +302,20 @@ impl Cluster {
     /// `source` is the same number for each client address.
     pub fn pick_read(&self, shard: ShardId, mark: &mut Mark, source: u64) -> Option<Pick> {
         let state = self.shard(shard);
-        let snapshot = state.snapshot.load();
         let reads = &self.database.reads;
         if !reads.split {
-            return balancer::primary(&snapshot, ReadReason::SplitOff);
+            return balancer::primary(&state.snapshot.load(), ReadReason::SplitOff);
         }
-        if reads.freshness == Freshness::Global
-            && let Some(at) = state.last_write()
-        {
-            mark.wrote_elsewhere(at);
+        if reads.freshness == Freshness::Global {
+            // What is written from here on it need not see.
+            mark.wrote_elsewhere(state.writes.load().last());
         }
+        self.pick(state, mark, source)
+    }
+
+    fn pick(&self, state: &ShardState, mark: &mut Mark, source: u64) -> Option<Pick> {
+        let snapshot = state.snapshot.load();
+        let reads = &self.database.reads;
         let turn = state.turn.fetch_add(1, Ordering::Relaxed);
         let tiebreak = Tiebreak { turn, source };
         balancer::pick_read(&snapshot, mark, reads, &state.loads, tiebreak)
@@ -269,9 +341,7 @@ impl Cluster {
     /// A transaction that may have written ended at `now`.
     pub fn wrote(&self, shard: ShardId, now: Instant) {
         if self.database.reads.freshness == Freshness::Global {
-            let state = self.shard(shard);
-            let since = now.duration_since(state.origin).as_micros() as u64;
-            state.last_write.fetch_max(since + 1, Ordering::Relaxed);
+            self.shard(shard).writes.load().note(now);
         }
     }
 
@@ -279,21 +349,23 @@ impl Cluster {
     pub fn join_causal(&self, key: &Arc<str>, shard: ShardId, mark: &mut Mark, now: Instant) {
         let snapshot = self.shard(shard).snapshot.load();
         let at = usize::from(shard.0);
-        self.causal().demand(key, at, mark, now, &snapshot.samples);
+        self.with_causal(|keys| keys.demand(key, at, mark, now, &snapshot.samples));
     }
 
     /// After a session with a causal key did something: `mark` is for those with the same key, too.
     pub fn leave_causal(&self, key: &Arc<str>, shard: ShardId, mark: &Mark, now: Instant) {
-        self.causal().left(key, usize::from(shard.0), mark, now);
+        self.with_causal(|keys| keys.left(key, usize::from(shard.0), mark, now));
     }
 
-    fn causal(&self) -> MutexGuard<'_, CausalKeys> {
+    fn with_causal(&self, act: impl FnOnce(&mut CausalKeys)) {
         // A panic while it was held cannot leave an entry with less than was demanded before.
-        self.causal.lock().unwrap_or_else(PoisonError::into_inner)
+        let keys = self.causal.load();
+        act(&mut keys.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Goes on from `first`, which [`Cluster::pick_read`] answered: waits for a replica that has what
-    /// the session wrote (`max_wait`), or what it saw ([`SETTLE`], and not often).
+    /// the session wrote (`max_wait`), or what it saw ([`SETTLE`], not often, and only where one is
+    /// near enough).
     ///
     /// Cancel safety: yes; the mark may be resolved already.
     pub async fn wait_fresh(
@@ -303,33 +375,45 @@ impl Cluster {
         source: u64,
         first: Pick,
     ) -> Option<Pick> {
-        let start = Instant::now();
+        let state = self.shard(shard);
         let saw = |pick: Pick| pick.may_move || pick.reason == ReadReason::SeenNewer;
         let max_wait = self.database.reads.max_wait;
-        let settle = if saw(first) && mark.waits(start) {
-            SETTLE
-        } else {
-            Duration::ZERO
+        let home = first.home.map(|home| home.endpoint);
+        let is_near = || balancer::is_another_near(&state.snapshot.load(), home, SETTLE);
+        let start = Instant::now();
+        let settle = match saw(first) && is_near() && mark.waits(start) {
+            true => SETTLE,
+            false => Duration::ZERO,
         };
-        let mut published = self.shard(shard).published.subscribe();
+        let limit = |pick: Pick| match (pick.may_move, saw(pick)) {
+            (true, _) => settle,
+            (false, true) => settle.max(max_wait),
+            (false, false) => max_wait,
+        };
         let mut pick = first;
-        loop {
-            // Whoever waits, or will, is served by the sample that this asks for.
-            self.hasten(shard);
-            let limit = match pick.may_move {
-                true => settle,
-                false if saw(pick) => settle.max(max_wait),
-                false => max_wait,
-            };
-            let left = (start + limit).saturating_duration_since(Instant::now());
-            if left.is_zero() || !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
-                return Some(pick);
-            }
-            pick = self.pick_read(shard, mark, source)?;
-            if !pick.may_move && !pick.reason.passes_with_time() {
-                return Some(pick);
-            }
+        if limit(pick).is_zero() {
+            return Some(pick);
         }
+        if !settle.is_zero() {
+            self.metrics.read_settles.increment(1);
+        }
+        let mut published = state.published.subscribe();
+        let picked = loop {
+            self.hasten(shard);
+            let left = (start + limit(pick)).saturating_duration_since(Instant::now());
+            if left.is_zero() || !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
+                break Some(pick);
+            }
+            pick = match self.pick(state, mark, source) {
+                Some(pick) => pick,
+                None => break None,
+            };
+            if !pick.may_move && !pick.reason.passes_with_time() {
+                break Some(pick);
+            }
+        };
+        self.metrics.read_wait_done(start.elapsed());
+        picked
     }
 
     /// The shard's primary, waiting for one until `deadline`.
@@ -377,7 +461,9 @@ impl Cluster {
                     .endpoints
                     .iter()
                     .zip(&snapshot.servers)
-                    .map(|(endpoint, view)| ReplicaState::new(config, endpoint, view))
+                    .map(|(endpoint, view)| {
+                        ReplicaState::new(config, endpoint, view, &self.database.reads)
+                    })
                     .collect();
                 states
             })
@@ -413,6 +499,7 @@ impl Cluster {
     }
 
     fn observed(&self, shard: ShardId, endpoint: EndpointId, seen: Observation) {
+        self.metrics.position_samples.increment(1);
         self.update(shard, |record, _| record.observe(endpoint, seen));
     }
 
@@ -440,6 +527,9 @@ impl Cluster {
         for ((endpoint, before), after) in servers.zip(&after.servers) {
             if before.standing != after.standing {
                 log_change(&self.database.name, &config.name, endpoint, before, after);
+                if after.standing == Standing::Fenced {
+                    self.metrics.fences.increment(1);
+                }
             }
         }
     }
@@ -477,23 +567,14 @@ impl ShardState {
             control: control::pool(database, &shard.dbname, endpoint, user, tls.clone()),
             hasten: Notify::new(),
         };
-        let origin = Instant::now();
         Self {
-            snapshot: ArcSwap::from_pointee(record.snapshot(origin)),
+            snapshot: ArcSwap::from_pointee(record.snapshot(Instant::now())),
             loads: shard.endpoints.iter().map(|_| Load::default()).collect(),
             turn: AtomicUsize::new(0),
-            origin,
-            last_write: AtomicU64::new(0),
+            writes: ArcSwap::new(LastWrite::now()),
             record: Mutex::new(record),
             published: watch::Sender::new(()),
             servers: shard.endpoints.iter().map(access).collect(),
-        }
-    }
-
-    fn last_write(&self) -> Option<Instant> {
-        match self.last_write.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(self.origin + Duration::from_micros(micros)),
         }
     }
 
@@ -505,7 +586,7 @@ impl ShardState {
 }
 
 impl ReplicaState {
-    fn new(shard: &Shard, endpoint: &Endpoint, view: &ServerView) -> Self {
+    fn new(shard: &Shard, endpoint: &Endpoint, view: &ServerView, reads: &ReadSettings) -> Self {
         Self {
             shard: shard.id,
             shard_name: shard.name.clone(),
@@ -515,6 +596,9 @@ impl ReplicaState {
             lag_bytes: view.lag_bytes,
             replayed: view.replayed(),
             timeline: view.seen.and_then(|seen| seen.timeline),
+            weight: f64::from(view.weight) / f64::from(shard::FULL_WEIGHT),
+            zone: reads.zones.get(endpoint).cloned(),
+            incarnation: view.incarnation,
             error: view.error.clone(),
         }
     }

@@ -53,6 +53,17 @@ pub enum Standing {
 }
 
 impl Standing {
+    pub const ALL: [Self; 8] = [
+        Self::Unknown,
+        Self::Down,
+        Self::Primary,
+        Self::Fenced,
+        Self::Fresh,
+        Self::Lagging,
+        Self::Returning,
+        Self::Foreign,
+    ];
+
     /// One word for SHOW REPLICAS, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -406,13 +417,14 @@ impl ShardRecord {
             Health::Up => (self.standing(id, &self.servers[at], lag), None),
         };
         let server = &mut self.servers[at];
-        server.lagged = standing == Standing::Lagging;
+        // Before the primary was asked nobody's lag is known.
+        server.lagged = standing == Standing::Lagging && lag.is_some();
         let serves = standing == Standing::Fresh;
         if serves && !server.serves && self.demands.slow_start > Duration::ZERO {
             // Who serves from the first look on has no others to take load from.
             server.returned = server.ever_left.then_some(now);
         }
-        server.ever_left |= !serves && standing != Standing::Unknown;
+        server.ever_left |= standing == Standing::Down || server.lagged;
         server.serves = serves;
         ServerView {
             standing,

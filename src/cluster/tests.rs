@@ -63,6 +63,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
             }],
             &[],
         ),
+        functions: BTreeMap::new(),
         tables: BTreeMap::new(),
     }
 }
@@ -80,7 +81,8 @@ fn start(database: Database) -> Arc<Cluster> {
         name: "monitor".to_owned(),
         secret: crate::config::ServerSecret::None,
     };
-    Arc::new(Cluster::new(Arc::new(database), Some(&user), None))
+    let metrics = crate::metrics::Metrics::new().database("shop");
+    Arc::new(Cluster::new(Arc::new(database), Some(&user), None, metrics))
 }
 
 /// Feeds one poll that was started just now.
@@ -215,18 +217,30 @@ async fn a_session_that_read_from_the_primary_waits_a_little_for_a_replica() {
 
 #[tokio::test]
 async fn all_sessions_see_what_one_wrote_where_freshness_is_global() {
-    let mut database = database(true, Duration::ZERO);
-    database.reads.freshness = Freshness::Global;
-    let cluster = start(database);
-    primary_at(&cluster, 100);
-    replica_at(&cluster, 100);
-    let reason = |mark: &mut Mark| pick(&cluster, mark).map(|pick| pick.reason);
-    let mut mark = Mark::default();
-    assert_eq!(reason(&mut mark), Some(ReadReason::FreshReplica));
-    cluster.wrote(SHARD, Instant::now());
-    assert_eq!(reason(&mut mark), Some(ReadReason::MarkUnresolved));
-    // The time of the write is kept to the microsecond, rounded up.
+    let mut settings = database(true, Duration::ZERO);
+    settings.reads.freshness = Freshness::Global;
+    let cluster = start(settings);
     tokio::time::sleep(Duration::from_millis(1)).await;
     primary_at(&cluster, 100);
-    assert_eq!(reason(&mut mark), Some(ReadReason::FreshReplica));
+    replica_at(&cluster, 100);
+    let reason = |cluster: &Cluster| pick(cluster, &mut Mark::default()).map(|pick| pick.reason);
+    assert_eq!(reason(&cluster), Some(ReadReason::FreshReplica));
+    // Times of writes are kept to the microsecond, rounded up.
+    let pause = || tokio::time::sleep(Duration::from_millis(1));
+    cluster.wrote(SHARD, Instant::now());
+    assert_eq!(reason(&cluster), Some(ReadReason::MarkUnresolved));
+    pause().await;
+    primary_at(&cluster, 100);
+    assert_eq!(reason(&cluster), Some(ReadReason::FreshReplica));
+
+    // A reload makes the database anew, and a transaction of the old one ends.
+    let mut changed = database(true, Duration::ZERO);
+    changed.reads.freshness = Freshness::Global;
+    let next = start(changed);
+    next.succeed(&cluster);
+    primary_at(&next, 100);
+    replica_at(&next, 100);
+    assert_eq!(reason(&next), Some(ReadReason::FreshReplica));
+    cluster.wrote(SHARD, Instant::now());
+    assert_eq!(reason(&next), Some(ReadReason::MarkUnresolved));
 }

@@ -15,7 +15,7 @@ use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
     Shard, StoredSecret, TlsMode, User, WILDCARD,
 };
-use super::{pool, reads, tables};
+use super::{functions, pool, reads, tables};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -102,6 +102,7 @@ pub(super) fn read(
         shards,
         topology: Topology::new(weights, &overrides),
         tables,
+        functions: functions::read(section),
     })
 }
 

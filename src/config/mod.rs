@@ -5,6 +5,7 @@
 mod auth;
 mod database;
 mod file;
+mod functions;
 pub mod hba;
 mod listen;
 mod pool;
@@ -27,6 +28,7 @@ use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
 pub use file::{Env, SourceFile, load, parse};
+pub use functions::{FunctionName, FunctionRule};
 pub use hba::Method;
 pub use listen::{ListenAddress, MAX_PEER_ID};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
@@ -171,6 +173,8 @@ pub struct Database {
     pub topology: Topology,
     /// Declared classes; `schema.table`.
     pub tables: BTreeMap<(String, String), TableRule>,
+    /// What functions do, where their volatility does not tell.
+    pub functions: BTreeMap<FunctionName, FunctionRule>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

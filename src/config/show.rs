@@ -228,6 +228,9 @@ fn database_settings(database: &Database) -> Vec<Entry> {
             &database.name,
         ));
     }
+    for (name, rule) in &database.functions {
+        entries.push(setting(&format!("functions.{name}"), rule.name(), ""));
+    }
     entries
 }
 

@@ -110,7 +110,7 @@ fn table_name(written: &str) -> Option<(String, String)> {
 }
 
 /// The parts of a dotted SQL name, each folded as PostgreSQL would: lower case unless quoted.
-fn identifiers(written: &str) -> Option<Vec<String>> {
+pub(super) fn identifiers(written: &str) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     let mut rest = written;
     loop {

@@ -11,7 +11,7 @@ use super::plans::PlanCache;
 use super::pools::Pools;
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{self, Settings, StatementId};
-use crate::cluster::{Cluster, EndpointId, MonitorGuard};
+use crate::cluster::{Cluster, EndpointId, MonitorGuard, Standing};
 use crate::config::{self, ServerUser};
 use crate::error::Error;
 use crate::metrics::{DatabaseMetrics, Metrics, ServerMetrics};
@@ -60,14 +60,21 @@ impl Database {
             config.server_ca.as_deref(),
             config.server_certificate.as_ref(),
         )?;
-        let (cluster, monitor) = Cluster::start(Arc::clone(&config), fallback, tls.clone());
-        let hub = Hub::start(&config, &cluster, fallback, tls.clone());
         let name = &config.name;
         let handles = metrics.database(name);
+        let counts = Arc::clone(&handles);
+        let (cluster, monitor) = Cluster::start(Arc::clone(&config), fallback, tls.clone(), counts);
+        let hub = Hub::start(&config, &cluster, fallback, tls.clone());
+        let standings = Standing::ALL.map(Standing::name);
         let of_shard = |shard: &config::Shard| {
             let endpoints = shard.endpoints.iter();
             endpoints
-                .map(|endpoint| Arc::new(metrics.server(name, &shard.name, &endpoint.to_string())))
+                .map(|endpoint| {
+                    Arc::new({
+                        let server = endpoint.to_string();
+                        metrics.server(name, &shard.name, &server, &standings)
+                    })
+                })
                 .collect()
         };
         let watched = Watched {

@@ -23,7 +23,10 @@ fn every_metric_is_rendered_with_its_help_and_kind() {
     metrics
         .database("shop")
         .checkout_done(Duration::from_micros(20));
-    metrics.server("shop", "s1", "a:5432");
+    metrics.server("shop", "s1", "a:5432", &["fresh", "down"]);
+    metrics
+        .database("shop")
+        .read_wait_done(Duration::from_millis(1));
     metrics.error("shop", "53300");
     let text = metrics.render();
     for Metric {
@@ -131,7 +134,7 @@ fn words_count_under_their_own_name() {
 #[test]
 fn an_unknown_lag_is_not_zero() {
     let metrics = Metrics::new();
-    let server = metrics.server("shop", "s1", "a:5432");
+    let server = metrics.server("shop", "s1", "a:5432", &["fresh", "down"]);
     let lag = |metrics: &Metrics| samples(&metrics.render(), "ringway_replica_lag_seconds");
     let labels = "{database=\"shop\",shard=\"s1\",server=\"a:5432\"}";
     assert_eq!(lag(&metrics), [format!("{labels} NaN")]);
@@ -140,9 +143,25 @@ fn an_unknown_lag_is_not_zero() {
 }
 
 #[test]
+fn a_server_has_one_standing_at_a_time() {
+    let metrics = Metrics::new();
+    let server = metrics.server("shop", "s1", "a:5432", &["fresh", "down"]);
+    server.set_standing("fresh");
+    server.set_standing("down");
+    let labels =
+        |word| format!("{{database=\"shop\",shard=\"s1\",server=\"a:5432\",standing=\"{word}\"}}");
+    let standings = samples(&metrics.render(), "ringway_server_standing");
+    let expected = [
+        format!("{} 1", labels("down")),
+        format!("{} 0", labels("fresh")),
+    ];
+    assert_eq!(standings, expected);
+}
+
+#[test]
 fn a_server_that_left_is_not_up() {
     let metrics = Metrics::new();
-    let server = metrics.server("shop", "s1", "a:5432");
+    let server = metrics.server("shop", "s1", "a:5432", &["fresh", "down"]);
     server.up.set(1.0);
     server.retire();
     let up = samples(&metrics.render(), "ringway_server_up");

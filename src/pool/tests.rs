@@ -87,7 +87,7 @@ impl Fake {
             connect_timeout: LIMIT,
         };
         let metrics = Metrics::new();
-        let server = metrics.server("d", "s", "e");
+        let server = metrics.server("d", "s", "e", &[]);
         Pool::new(
             target,
             settings,

@@ -4,6 +4,8 @@
 //! transaction occupies only the shards it touches. What ran on all enlisted shards before (BEGIN,
 //! SAVEPOINT, SET) is replayed on one that joins later.
 
+use planner::plan::SetStatement;
+
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};
 
@@ -15,17 +17,26 @@ pub enum Block {
     /// Each statement is its own transaction.
     #[default]
     None,
-    /// `prelude`: the texts a shard that joins must run first, BEGIN before all.
-    Open { prelude: Vec<Vec<u8>> },
+    Open(Begun),
     /// A statement failed: only ROLLBACK (also TO a savepoint) or COMMIT may follow.
-    Failed { prelude: Vec<Vec<u8>> },
+    Failed(Begun),
+}
+
+/// What a block is to those who join it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// The texts a shard that joins must run first, BEGIN before all.
+    prelude: Vec<Vec<u8>>,
+    /// READ ONLY: a replica may join it.
+    read_only: bool,
 }
 
 impl Block {
-    pub fn begin(sql: &[u8]) -> Self {
-        Self::Open {
+    pub fn begin(sql: &[u8], read_only: bool) -> Self {
+        Self::Open(Begun {
             prelude: vec![sql.to_vec()],
-        }
+            read_only,
+        })
     }
 
     pub fn is_none(&self) -> bool {
@@ -33,21 +44,50 @@ impl Block {
     }
 
     pub fn is_failed(&self) -> bool {
-        matches!(self, Self::Failed { .. })
+        matches!(self, Self::Failed(_))
     }
 
     pub fn status(&self) -> Status {
         match self {
             Self::None => Status::Idle,
-            Self::Open { .. } => Status::InTransaction,
-            Self::Failed { .. } => Status::Failed,
+            Self::Open(_) => Status::InTransaction,
+            Self::Failed(_) => Status::Failed,
         }
     }
 
     pub fn prelude(&self) -> &[Vec<u8>] {
         match self {
             Self::None => &[],
-            Self::Open { prelude } | Self::Failed { prelude } => prelude,
+            Self::Open(begun) | Self::Failed(begun) => &begun.prelude,
+        }
+    }
+
+    /// Begun READ ONLY: a replica may answer what provably reads.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Open(begun) | Self::Failed(begun) => begun.read_only,
+        }
+    }
+
+    /// Follows a SET TRANSACTION that no server has heard of yet.
+    pub fn follow_set(&mut self, set: &SetStatement, serializable: bool) {
+        let (Self::Open(begun), Some(name)) = (self, &set.name) else {
+            return;
+        };
+        let value = set.value.as_deref().unwrap_or_default();
+        let value = value.to_ascii_lowercase();
+        let words: Vec<_> = value.split_whitespace().collect();
+        let says = |word: &str| words.iter().any(|said| said.trim_matches(',') == word);
+        match name.as_str() {
+            "transaction" if says("write") || says("serializable") || says("snapshot") => {
+                begun.read_only = false;
+            }
+            "transaction" if says("only") => begun.read_only = !serializable,
+            "transaction" => {}
+            // What these make of it is not read here.
+            "transaction_read_only" | "transaction_isolation" => begun.read_only = false,
+            _ => {}
         }
     }
 
@@ -58,11 +98,11 @@ impl Block {
     pub fn push(&mut self, sql: &[u8]) -> Result<(), Error> {
         match self {
             Self::None => Ok(()),
-            Self::Open { prelude } | Self::Failed { prelude } if prelude.len() < MAX_PRELUDE => {
-                prelude.push(sql.to_vec());
+            Self::Open(begun) | Self::Failed(begun) if begun.prelude.len() < MAX_PRELUDE => {
+                begun.prelude.push(sql.to_vec());
                 Ok(())
             }
-            Self::Open { .. } | Self::Failed { .. } => {
+            Self::Open(_) | Self::Failed(_) => {
                 let message = "too many savepoints and settings in one transaction";
                 Err(Error::new(Fault::Client, "54000", message)
                     .detail(format!("A transaction may have {MAX_PRELUDE} of them."))
@@ -73,14 +113,14 @@ impl Block {
 
     /// Follows what the enlisted servers report.
     pub fn observe(&mut self, status: Status) {
-        let prelude = match std::mem::take(self) {
-            Self::None => Vec::new(),
-            Self::Open { prelude } | Self::Failed { prelude } => prelude,
+        let begun = match std::mem::take(self) {
+            Self::None => Begun::default(),
+            Self::Open(begun) | Self::Failed(begun) => begun,
         };
         *self = match status {
             Status::Idle => Self::None,
-            Status::InTransaction => Self::Open { prelude },
-            Status::Failed => Self::Failed { prelude },
+            Status::InTransaction => Self::Open(begun),
+            Status::Failed => Self::Failed(begun),
         };
     }
 
@@ -139,7 +179,7 @@ mod tests {
 
     #[test]
     fn follows_the_servers() {
-        let mut block = Block::begin(b"BEGIN");
+        let mut block = Block::begin(b"BEGIN", false);
         assert_eq!(block.status(), Status::InTransaction);
         block.observe(Status::Failed);
         assert!(block.is_failed());

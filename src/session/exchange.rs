@@ -6,7 +6,7 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use planner::ShardId;
-use planner::plan::{Access, Pin, Savepoint, SetStatement};
+use planner::plan::{Access, Pin, Savepoint, SetStatement, TransactionMode};
 
 use super::block::{Block, second_writer};
 use super::changes::Change;
@@ -15,6 +15,7 @@ use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
 use crate::backend::server::{Activity, Settings, Status};
 use crate::cluster::{EndpointId, Home, Pick, ReadReason};
+use crate::config::PrimaryReads;
 use crate::error::{Error, Fault};
 use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
@@ -40,6 +41,13 @@ impl Session {
         if self.batch.suspended {
             Box::pin(self.end_runs()).await?;
         }
+        let index = self.reach(shard, access).await?;
+        self.note_access(index, access);
+        Ok(index)
+    }
+
+    /// As [`Session::enlist`], for what neither reads nor writes.
+    pub(super) async fn reach(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         let index = match self.held(shard, access) {
             Some(index) => index,
             None => self.take(shard, access).await?,
@@ -47,7 +55,6 @@ impl Session {
         if !self.block.is_none() && !self.leases[index].in_block {
             self.open_block(index).await?;
         }
-        self.note_access(index, access);
         Ok(index)
     }
 
@@ -95,26 +102,34 @@ impl Session {
             .map_or("?", |shard| &shard.name)
     }
 
+    /// For what every server of this transaction can do.
+    pub(super) fn any_access(&self) -> Access {
+        match self.block.is_read_only() {
+            true => Access::Read,
+            false => Access::Primary,
+        }
+    }
+
     /// A connection held already: what this transaction uses, so that it sees its own writes.
     fn held(&self, shard: ShardId, access: Access) -> Option<usize> {
         let here = |held: &&Enlisted| held.shard == shard;
+        let may_be_replica =
+            access == Access::Read && (self.block.is_none() || self.block.is_read_only());
         let primary = self
             .leases
             .iter()
             .filter(here)
             .find(|held| held.home.is_none());
-        let found = primary.or_else(|| {
-            self.leases
-                .iter()
-                .filter(here)
-                .find(|_| access == Access::Read && self.block.is_none())
-        })?;
+        let found = primary.or_else(|| self.leases.iter().filter(here).find(|_| may_be_replica))?;
         self.leases
             .iter()
             .position(|held| std::ptr::eq(held, found))
     }
 
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
+        if self.block.is_read_only() && access != Access::Read {
+            Box::pin(self.check_may_move(shard)).await?;
+        }
         self.info.set(ClientState::Waiting);
         let split = access == Access::Read && self.splits_reads();
         let (home, lease) = loop {
@@ -130,7 +145,7 @@ impl Session {
         let mut held = Enlisted {
             shard,
             home,
-            _load: home.and_then(|home| self.db.cluster.count_read(shard, home.endpoint)),
+            load: None,
             lease,
             in_block: false,
             wrote: false,
@@ -144,6 +159,7 @@ impl Session {
         // What stays with a client must not be found by the next, however the session ends.
         held.lease.tainted |= held.pinned.is_some();
         apply_settings(&mut held.lease, &self.settings).await?;
+        held.load = home.and_then(|home| self.db.cluster.count_read(shard, home.endpoint));
         held.lease.shown.clear();
         held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
@@ -155,6 +171,30 @@ impl Session {
             self.db.forget_welcomes();
         }
         Ok(index)
+    }
+
+    /// A transaction that reads on a replica goes on at the primary, unless it has a snapshot to keep.
+    ///
+    /// # Errors
+    /// 0A000 then.
+    async fn check_may_move(&mut self, shard: ShardId) -> Result<(), Error> {
+        let on_replica = |held: &Enlisted| held.shard == shard && held.home.is_some();
+        let Some(index) = self.leases.iter().position(on_replica) else {
+            return Ok(());
+        };
+        self.end_extended(index).await?;
+        let lease = &mut self.leases[index].lease;
+        let rows = lease.ask_hidden("SHOW transaction_isolation").await?;
+        let level = rows.first().and_then(|row| row.first()).cloned().flatten();
+        if level.is_some_and(|level| level.starts_with(b"read")) {
+            return Ok(());
+        }
+        Err(planner::Refusal::unsupported(
+            "this statement in a transaction that reads from a replica",
+            "It may do more than read data, and the primary has another snapshot.",
+            "Run it first in its transaction, or begin that with READ WRITE.",
+        )
+        .into())
     }
 
     async fn take_from(
@@ -201,11 +241,29 @@ impl Session {
         }
     }
 
+    /// Whether a transaction that begins with `mode` may read from a replica.
+    pub(super) fn begins_read_only(&self, mode: TransactionMode) -> bool {
+        let read_only = match mode {
+            TransactionMode::Default => is_read_only(&self.settings),
+            TransactionMode::ReadOnly => true,
+            TransactionMode::Primary => false,
+        };
+        read_only && !is_serializable(&self.settings)
+    }
+
+    /// Before a SET runs: SET TRANSACTION may say that this is a transaction for a replica, or is none.
+    pub(super) fn follow_set_transaction(&mut self, set: &SetStatement) {
+        if !self.block.is_none() && !self.leases.iter().any(|held| held.in_block) {
+            let serializable = is_serializable(&self.settings);
+            self.block.follow_set(set, serializable);
+        }
+    }
+
     /// Whether a read may go to a replica now; where it must not, counts why.
     fn splits_reads(&self) -> bool {
         let reason = if !self.db.config.reads.split || self.is_session_mode() {
             ReadBy::SplitOff
-        } else if !self.block.is_none() {
+        } else if !self.block.is_none() && !self.block.is_read_only() {
             ReadBy::Transaction
         } else if is_serializable(&self.settings) {
             ReadBy::Serializable
@@ -244,15 +302,28 @@ impl Session {
         let servers = self.db.config.shards[usize::from(shard.0)].endpoints.len();
         for _ in 0..servers {
             let Some(pick) = self.pick_read(shard).await else {
-                return Ok(None);
+                break;
             };
             let Some(home) = pick.home else {
                 self.db.metrics.reads.increment(read_by(pick.reason));
                 return Ok(None);
             };
             match self.checkout(shard, pick.endpoint).await {
+                // It may have started again since it was looked at, and be further behind now.
+                Ok(lease)
+                    if !self.marks[usize::from(shard.0)].is_new()
+                        && pick
+                            .as_of
+                            .is_none_or(|as_of| lease.identity.connected_at > as_of) =>
+                {
+                    self.db.metrics.reads.increment(ReadBy::SeenNewer);
+                    return Ok(None);
+                }
                 Ok(lease) => {
-                    self.db.metrics.reads.increment(read_by(pick.reason));
+                    self.db.metrics.reads.increment(match self.block.is_none() {
+                        true => read_by(pick.reason),
+                        false => ReadBy::ReplicaTransaction,
+                    });
                     return Ok(Some((home, lease)));
                 }
                 Err(Denied::Gone) => return Err(Denied::Gone),
@@ -266,7 +337,18 @@ impl Session {
             }
         }
         self.db.metrics.reads.increment(ReadBy::NoneEligible);
-        Ok(None)
+        match self.db.config.reads.primary {
+            PrimaryReads::Never => Err(Denied::Error(self.no_replica(shard))),
+            PrimaryReads::WhenOut | PrimaryReads::Always => Ok(None),
+        }
+    }
+
+    fn no_replica(&self, shard: ShardId) -> Error {
+        let shard = self.shard_name(shard);
+        let message = format!("no replica of shard \"{shard}\" may answer");
+        Error::new(Fault::Server, "57P03", message)
+            .detail("All are down or too far behind, and primary_reads is \"never\".")
+            .hint("Try again, send the statement with the hint primary, or see SHOW REPLICAS.")
     }
 
     async fn pick_read(&mut self, shard: ShardId) -> Option<Pick> {
@@ -421,6 +503,15 @@ impl Session {
             self.db.metrics.transaction_done(now.duration_since(start));
         }
         self.wishes.end_transaction();
+        for index in 0..self.leases.len() {
+            let held = &mut self.leases[index];
+            if let Some(load) = held.load.take() {
+                load.answered(now);
+            }
+            let (shard, home) = (held.shard, held.home);
+            let wrote = std::mem::take(&mut held.leaves_mark);
+            self.leave_mark(shard, home, wrote, now);
+        }
         self.keep_changes();
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;
@@ -428,12 +519,7 @@ impl Session {
         if self.leases.iter().any(|held| held.may_release) {
             Box::pin(self.look_for_state()).await;
         }
-        for index in 0..self.leases.len() {
-            let held = &mut self.leases[index];
-            let (shard, home) = (held.shard, held.home);
-            let wrote = std::mem::take(&mut held.leaves_mark);
-            self.leave_mark(shard, home, wrote, now);
-            let held = &mut self.leases[index];
+        for held in &mut self.leases {
             held.wrote = false;
             held.in_block = false;
             held.ran_set = false;
@@ -703,6 +789,18 @@ fn begun_elsewhere() -> Error {
 fn is_serializable(settings: &Settings) -> bool {
     let default = settings.get("default_transaction_isolation");
     default.is_some_and(|sql| sql.to_ascii_lowercase().contains("serializable"))
+}
+
+/// By the statement that sets it: SET, or set_config as PostgreSQL writes values.
+fn is_read_only(settings: &Settings) -> bool {
+    let default = settings.get("default_transaction_read_only");
+    default.is_some_and(|sql| {
+        let sql = sql.to_ascii_lowercase();
+        let words: Vec<_> = sql.split([' ', '=', ',', '\'', '(', ')']).collect();
+        words
+            .iter()
+            .any(|word| ["on", "true", "yes", "1"].contains(word))
+    })
 }
 
 fn read_by(reason: ReadReason) -> ReadBy {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
-use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement};
+use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
 
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
@@ -190,6 +190,7 @@ pub(super) enum Local {
     Empty,
     Begin {
         sql: Vec<u8>,
+        mode: TransactionMode,
     },
     End {
         commit: bool,

@@ -138,9 +138,9 @@ impl Session {
     fn check_no_replica(&self, name: &str) -> Result<(), Error> {
         match self.leases.iter().any(|held| held.home.is_some()) {
             true => Err(planner::Refusal::unsupported(
-                format!("{name} cannot be set in a pipeline after a read"),
-                "Later statements of the pipeline run on the server of that read.",
-                "Send Sync before it.",
+                format!("{name} cannot be set after a read in a pipeline or a transaction"),
+                "What follows runs on the replica of that read.",
+                "Set it before, in a pipeline after Sync.",
             )
             .into()),
             false => Ok(()),

@@ -28,6 +28,7 @@ mod state;
 
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
@@ -125,7 +126,7 @@ struct Enlisted {
     /// The replica that it is; `None` is the primary.
     home: Option<Home>,
     /// Counts the read for those who choose by load.
-    _load: Option<ReadGuard>,
+    load: Option<ReadGuard>,
     lease: Lease,
     /// It has been told of the open transaction block.
     in_block: bool,
@@ -216,7 +217,7 @@ impl Session {
     pub async fn run(mut self: Box<Self>) {
         self.info.attend().await;
         let info = Arc::clone(&self.info);
-        let end = info.unless_ended(self.serve()).await;
+        let end = info.unless_ended(pin!(self.serve())).await;
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);

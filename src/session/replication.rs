@@ -5,6 +5,7 @@
 //! one shard only.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -166,7 +167,7 @@ impl Relay {
         });
         self.info.attend().await;
         // One who is killed is not told: the bytes may be amid a message.
-        let _ = self.info.unless_ended(pass).await;
+        let _ = self.info.unless_ended(pin!(pass)).await;
         self.info.cancel.clear();
         let metrics = &self.db.metrics;
         metrics.received_bytes.add(self.client.received);

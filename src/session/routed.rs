@@ -131,7 +131,11 @@ impl Session {
         }
         // What SHOW tells of a replica, transaction_read_only above all, is not true of the primary.
         let planned = match plan.statement {
-            Statement::Show(_) => Access::Primary,
+            Statement::Show(_) => self.any_access(),
+            // Its cursors are where it reads, and its end.
+            Statement::Other if self.reads_on_replica() && is_about_transaction(values.sql) => {
+                Access::Read
+            }
             _ => plan.access,
         };
         // A replica that was chosen before may not be what is wanted now.
@@ -168,6 +172,11 @@ impl Session {
                 Ok(planner::shard_of_key(key, &catalog, topology)?)
             }
         }
+    }
+
+    /// In a block that reads on a replica.
+    pub(super) fn reads_on_replica(&self) -> bool {
+        self.block.is_read_only() && self.leases.iter().any(|held| held.home.is_some())
     }
 
     /// A text that could not be read may be no SQL at all: then PostgreSQL's own error says more
@@ -414,6 +423,16 @@ impl Session {
             _ => second_writer("", ""),
         }
     }
+}
+
+/// Does it concern a cursor, or the transaction itself?
+fn is_about_transaction(sql: &[u8]) -> bool {
+    const WORDS: [&str; 8] = [
+        "fetch", "move", "close", "commit", "end", "rollback", "abort", "set",
+    ];
+    let text = std::str::from_utf8(sql).unwrap_or_default();
+    let word = planner::leading_words(text, 1).first().copied();
+    word.is_some_and(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
 /// The servers of these leases, in the order of `indexes`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -388,12 +388,13 @@ impl ClientInfo {
     /// [`ClientInfo::attend`] was called in.
     ///
     /// # Errors
-    /// FATAL, for the client; `work` is dropped then, wherever it was.
+    /// FATAL, for the client; `work` is to be dropped then, wherever it was.
+    ///
+    /// `work` is pinned by who calls: by value it would take its room twice, of each idle client.
     pub async fn unless_ended<T>(
         &self,
-        work: impl Future<Output = Result<T, Error>>,
+        mut work: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
-        let mut work = pin!(work);
         std::future::poll_fn(|cx| match self.passed() {
             Some(verdict) => Poll::Ready(Err(verdict.error())),
             None => work.as_mut().poll(cx),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use planner::plan::{Access, Plan, SessionEffect, Statement};
+use planner::plan::{Access, Plan, SessionEffect, Statement, TransactionMode};
 use planner::shape::Shape;
 use planner::{ShardId, Values};
 
@@ -110,7 +110,7 @@ impl Session {
     pub(super) async fn join_block(&mut self) {
         if !self.block.is_none() && !self.leases.iter().any(|held| held.in_block) {
             let shard = self.pick_shard(&planner::route::Shards::Any);
-            let _ = Box::pin(self.enlist(shard, Access::Primary)).await;
+            let _ = Box::pin(self.enlist(shard, self.any_access())).await;
         }
     }
 
@@ -229,7 +229,7 @@ impl Session {
                 self.ready();
                 Ok(())
             }
-            Statement::Begin { .. } => self.begin(frame).await,
+            Statement::Begin { mode } => self.begin(frame, *mode).await,
             Statement::Commit | Statement::Rollback => {
                 self.end_block(frame, plan.statement == Statement::Commit)
                     .await
@@ -251,6 +251,7 @@ impl Session {
             }
             Statement::Set(set) => {
                 self.check_set(set)?;
+                self.follow_set_transaction(set);
                 if let Some(base) = self.base_of(set) {
                     // On a line of its own: the client's may end in a comment.
                     let sql = format!("{}\n;{base}", text_of(&frame).trim_end_matches(';'));
@@ -375,7 +376,7 @@ impl Session {
         Ok(index)
     }
 
-    async fn begin(&mut self, frame: BytesMut) -> Result<(), Error> {
+    async fn begin(&mut self, frame: BytesMut, mode: TransactionMode) -> Result<(), Error> {
         self.check_blocks_allowed()?;
         if !self.block.is_none() {
             return match self.leases.iter().position(|held| held.in_block) {
@@ -388,7 +389,8 @@ impl Session {
                 }
             };
         }
-        self.block = Block::begin(text_of(&frame).trim().trim_end_matches(';').as_bytes());
+        let text = text_of(&frame).trim().trim_end_matches(';');
+        self.block = Block::begin(text.as_bytes(), self.begins_read_only(mode));
         self.complete(opening_tag(text_of(&frame)));
         Ok(())
     }
@@ -523,10 +525,10 @@ impl Session {
         let pinned = || self.leases.iter().position(|held| held.pinned.is_some());
         let first = match in_block.or_else(pinned) {
             Some(index) => index,
-            None => self.enlist(ShardId(0), Access::Primary).await?,
+            None => self.enlist(ShardId(0), self.any_access()).await?,
         };
         if !self.block.is_none() && !self.leases[first].in_block {
-            self.enlist(self.leases[first].shard, Access::Primary)
+            self.enlist(self.leases[first].shard, self.any_access())
                 .await?;
         }
         Ok(first)

@@ -12,7 +12,7 @@ use super::keys::{self, Pin};
 use super::parse::{Parsed, Source};
 use super::scope::{folded, is_system, object_name};
 use super::unread;
-use crate::catalog::{Catalog, RelationKind, Table, TableClass, Volatility};
+use crate::catalog::{Catalog, Table, TableClass};
 use crate::plan::{self, Access, PlanOptions, SessionEffect};
 use crate::topology::ShardId;
 
@@ -128,14 +128,28 @@ impl<'a> Walk<'a> {
     }
 
     fn call_object(&mut self, name: &ObjectName, ends_with_transaction: bool) {
-        let (_, name) = object_name(name).unwrap_or_default();
+        let (schema, name) = object_name(name).unwrap_or_default();
         self.call(&name, ends_with_transaction);
+        if schema.is_some_and(|schema| schema.starts_with("pg_temp")) {
+            // The session's own, whatever else has its name.
+            let conduct = Conduct::new(Access::Write, SessionEffect::Pin(plan::Pin::Temporary));
+            let before = std::mem::replace(&mut self.facts.conduct, Conduct::HARMLESS);
+            self.facts.conduct = before.and(conduct);
+        }
     }
 
-    /// `row.f` calls f(row) when f is no column.
+    /// `row.f` calls f(row) when f is no column. No function of PostgreSQL's own that takes a row
+    /// writes.
     fn maybe_call(&mut self, name: &str) {
         let function = self.input.catalog.function(name);
-        if function.is_some_and(|f| f.user_defined && f.volatility == Volatility::Volatile) {
+        if function.is_some_and(|f| f.user_defined && f.may_write) {
+            self.call(name, false);
+        }
+    }
+
+    /// `(value).f` calls f(value), whatever the value: `('s'::regclass).nextval`.
+    fn maybe_call_on_value(&mut self, name: &str) {
+        if functions::misconduct(name, self.input.catalog).is_some() {
             self.call(name, false);
         }
     }
@@ -145,12 +159,7 @@ impl<'a> Walk<'a> {
         for (schema, name) in std::mem::take(&mut self.names) {
             // A CTE may hide a table in one part of the statement and not in another.
             match catalog.table(schema.as_deref(), &name) {
-                Some(table) => {
-                    if table.kind == RelationKind::View && !is_system(schema.as_deref(), &name) {
-                        self.needs_primary();
-                    }
-                    self.facts.tables.push(table);
-                }
+                Some(table) => self.facts.tables.push(table),
                 None if schema.is_none() && self.ctes.contains(&name) => {}
                 None if is_system(schema.as_deref(), &name) => self.facts.system_tables = true,
                 None => {
@@ -161,7 +170,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A view may call any function.
     fn needs_primary(&mut self) {
         self.facts.conduct.access =
             functions::worse_access(self.facts.conduct.access, Access::Primary);
@@ -260,6 +268,8 @@ impl Visitor for Walk<'_> {
             Expr::Ceil { .. } => self.call("ceil", false),
             Expr::Floor { .. } => self.call("floor", false),
             Expr::Substring { .. } => self.call("substring", false),
+            Expr::Overlay { .. } => self.call("overlay", false),
+            Expr::Convert { .. } => self.call("convert", false),
             Expr::CompoundIdentifier(idents) => {
                 if let Some(last) = idents.last() {
                     self.maybe_call(&folded(last));
@@ -268,7 +278,7 @@ impl Visitor for Walk<'_> {
             Expr::CompoundFieldAccess { access_chain, .. } => {
                 for access in access_chain {
                     if let AccessExpr::Dot(Expr::Identifier(ident)) = access {
-                        self.maybe_call(&folded(ident));
+                        self.maybe_call_on_value(&folded(ident));
                     }
                 }
             }

@@ -105,23 +105,37 @@ const SYNTAX: &[&str] = &[
 /// What a call of `name` (without schema) does. `ends_with_transaction` tells of set_config that
 /// its last argument is the word TRUE.
 pub(super) fn conduct(name: &str, ends_with_transaction: bool, catalog: &Catalog) -> Conduct {
-    if SYNTAX.contains(&name) {
-        return Conduct::HARMLESS;
+    let users = catalog
+        .function(name)
+        .is_some_and(|function| function.user_defined);
+    match by_name(name, ends_with_transaction, catalog) {
+        Some(known) if users => known.and(by_catalog(name, catalog)),
+        Some(known) => known,
+        None => by_catalog(name, catalog),
     }
-    let known = catalog.function(name);
-    if known.is_some_and(|function| function.user_defined) {
-        return by_volatility(name, catalog);
+}
+
+/// Of PostgreSQL's own functions, of which pg_proc does not tell enough.
+fn by_name(name: &str, ends_with_transaction: bool, catalog: &Catalog) -> Option<Conduct> {
+    if SYNTAX.contains(&name) {
+        return Some(Conduct::HARMLESS);
     }
     if name.starts_with("pg_advisory_xact_lock") || name.starts_with("pg_try_advisory_xact_lock") {
-        return Conduct::new(Access::Primary, SessionEffect::None);
+        return Some(Conduct::new(Access::Primary, SessionEffect::None));
     }
     if name.starts_with("pg_advisory_unlock") {
-        return Conduct::new(Access::Primary, SessionEffect::Releases);
+        return Some(Conduct::new(Access::Primary, SessionEffect::Releases));
     }
     if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") {
-        return Conduct::new(Access::Primary, SessionEffect::Pin(Pin::AdvisoryLock));
+        let pin = SessionEffect::Pin(Pin::AdvisoryLock);
+        return Some(Conduct::new(Access::Primary, pin));
     }
-    match name {
+    // Stable, but they run queries over views that their arguments name.
+    let reads_by_name = ["table_to_xml", "schema_to_xml", "database_to_xml"];
+    if reads_by_name.iter().any(|prefix| name.starts_with(prefix)) {
+        return Some(Conduct::new(Access::Primary, SessionEffect::None));
+    }
+    let conduct = match name {
         // On several shards each of them has to hear of it.
         "set_config" if ends_with_transaction && !catalog.is_sharded() => {
             Conduct::new(Access::Primary, SessionEffect::None)
@@ -131,24 +145,32 @@ pub(super) fn conduct(name: &str, ends_with_transaction: bool, catalog: &Catalog
         // Stable by name, but they take a transaction id, which a replica has none to give of.
         "txid_current" | "pg_current_xact_id" => Conduct::new(Access::Primary, SessionEffect::None),
         "pg_export_snapshot" => Conduct::new(Access::Primary, SessionEffect::None),
-        _ => by_volatility(name, catalog),
-    }
+        _ => return None,
+    };
+    Some(conduct)
 }
 
-fn by_volatility(name: &str, catalog: &Catalog) -> Conduct {
+fn by_catalog(name: &str, catalog: &Catalog) -> Conduct {
     let Some(function) = catalog.function(name) else {
         let effect = SessionEffect::Taint("it calls a function that is not in the catalog");
         return Conduct::new(Access::Write, effect);
     };
-    match function.volatility {
-        Volatility::Immutable | Volatility::Stable => Conduct::HARMLESS,
-        Volatility::Volatile if function.user_defined => Conduct::new(
+    match (function.may_write, function.user_defined) {
+        (false, _) => Conduct::HARMLESS,
+        (true, true) => Conduct::new(
             Access::Write,
-            SessionEffect::Taint("it calls a volatile function that users defined"),
+            SessionEffect::Taint("it calls a function that users defined and that may write"),
         ),
-        Volatility::Volatile if HARMLESS_VOLATILE.contains(&name) => Conduct::HARMLESS,
-        Volatility::Volatile => Conduct::new(Access::Write, SessionEffect::None),
+        (true, false) if HARMLESS_VOLATILE.contains(&name) => Conduct::HARMLESS,
+        (true, false) => Conduct::new(Access::Write, SessionEffect::None),
     }
+}
+
+/// As [`conduct`], of a function that is in the catalog; `None` when it only reads or is in none.
+pub(super) fn misconduct(name: &str, catalog: &Catalog) -> Option<Conduct> {
+    catalog.function(name)?;
+    let conduct = conduct(name, false, catalog);
+    (conduct.access != Access::Read).then_some(conduct)
 }
 
 /// True for functions that give another value for each call: their result may not be computed
@@ -227,6 +249,7 @@ mod tests {
         let mut catalog = Catalog::new(1, 1);
         let volatile = |user_defined| Function {
             volatility: Volatility::Volatile,
+            may_write: true,
             user_defined,
             is_aggregate: false,
             may_read_tables: false,
@@ -264,6 +287,7 @@ mod tests {
             "random",
             Function {
                 volatility: Volatility::Volatile,
+                may_write: true,
                 user_defined: true,
                 is_aggregate: false,
                 may_read_tables: false,

@@ -10,7 +10,7 @@ use crate::catalog::{Catalog, TableClass};
 use crate::lexer::Kind;
 use crate::plan::{
     Access, Many, Pin, Plan, PlanOptions, Savepoint, SessionEffect, SetStatement, Statement,
-    Target, Within, inner as plan_inner,
+    Target, TransactionMode, Within, inner as plan_inner,
 };
 use crate::topology::ShardId;
 
@@ -154,8 +154,15 @@ fn transaction(source: &Source<'_>) -> Plan {
         source.has("chain") && !source.are(source.tokens.len().saturating_sub(2), &["no", "chain"]);
     match source.word(0).as_str() {
         "begin" | "start" => {
-            let read_only = (1..source.tokens.len()).any(|at| source.are(at, &["read", "only"]));
-            session(Statement::Begin { read_only })
+            let says = |words: &[&str]| (1..source.tokens.len()).any(|at| source.are(at, words));
+            let mode = if says(&["read", "write"]) || says(&["serializable"]) {
+                TransactionMode::Primary
+            } else if says(&["read", "only"]) {
+                TransactionMode::ReadOnly
+            } else {
+                TransactionMode::Default
+            };
+            session(Statement::Begin { mode })
         }
         "savepoint" => savepoint(source, 1, Savepoint::Define),
         "release" => savepoint(source, 1, Savepoint::Release),
@@ -299,7 +306,8 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
     let plan = if holds {
         pinned(Pin::HeldCursor)
     } else {
-        primary("a cursor lives in its transaction")
+        let reason = "a cursor lives in its transaction";
+        other(Access::Read, SessionEffect::None, reason)
     };
     match query.and_then(|at| source.tokens.get(at)) {
         Some(token) => in_place_of(plan, &source.sql[token.range.start..], catalog, options),
@@ -361,7 +369,9 @@ fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Pla
     } else {
         Statement::Other
     };
-    let access = if reads_in {
+    let to_client = source.is(direction + 1, "stdout") || source.is(direction + 1, "stdin");
+    let access = if reads_in || !to_client {
+        // A file on the server, or a program there.
         Access::Write
     } else {
         Access::Primary
@@ -382,7 +392,7 @@ fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Pla
             let inner = &source.sql[open.range.end..close.range.start];
             in_place_of(
                 Plan {
-                    access: Access::Read,
+                    access: if to_client { Access::Read } else { plan.access },
                     ..plan
                 },
                 inner,
@@ -406,6 +416,11 @@ fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool
         let target = unread::target(source, catalog, plan.access, refuse::unreadable);
         return Plan { target, ..plan };
     };
+    // Out of a known table, to the client: it only reads.
+    let read = match plan.access {
+        Access::Primary => Access::Read,
+        Access::Read | Access::Write => plan.access,
+    };
     let (access, target) = match &table.class {
         TableClass::Sharded { .. } => (
             plan.access,
@@ -419,9 +434,8 @@ fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool
             plan.access,
             Target::Refused(refuse::copy_into_reference(&table.name)),
         ),
-        TableClass::Reference => (Access::Read, Target::AnyShard),
-        TableClass::Single(shard) if reads_in => (plan.access, Target::OneShard(*shard)),
-        TableClass::Single(shard) => (Access::Read, Target::OneShard(*shard)),
+        TableClass::Reference => (read, Target::AnyShard),
+        TableClass::Single(shard) => (read, Target::OneShard(*shard)),
     };
     Plan {
         access,

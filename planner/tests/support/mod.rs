@@ -183,6 +183,7 @@ pub fn catalog(shards: usize) -> Catalog {
                 name,
                 Function {
                     volatility,
+                    may_write: volatility == Volatility::Volatile,
                     user_defined: false,
                     is_aggregate,
                     may_read_tables: false,
@@ -192,6 +193,7 @@ pub fn catalog(shards: usize) -> Catalog {
     }
     let mine = Function {
         volatility: Volatility::Volatile,
+        may_write: true,
         user_defined: true,
         is_aggregate: false,
         may_read_tables: true,
@@ -201,6 +203,7 @@ pub fn catalog(shards: usize) -> Catalog {
         "tax",
         Function {
             volatility: Volatility::Stable,
+            may_write: false,
             ..mine
         },
     );

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::catalog::{
-    ColumnDefault, Function, KeyType, RelationKind, Table, TableClass, TableColumn,
+    ColumnDefault, Function, KeyType, RelationKind, Suspects, Table, TableClass, TableColumn,
 };
 use planner::merge::Collation;
 use planner::{Catalog, ShardId};
@@ -23,6 +23,9 @@ pub struct ShardSchema {
     pub relations: BTreeMap<TableName, Relation>,
     /// By unqualified name; the least safe of all overloads.
     pub functions: BTreeMap<String, Function>,
+    pub suspects: Suspects,
+    /// Names that the configuration tells of functions which do not exist.
+    pub unknown_functions: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +76,9 @@ pub fn classify(
         for (name, function) in &schema.functions {
             catalog.add_function(name, *function);
         }
+        catalog.suspects.merge(&schema.suspects);
     }
+    findings.extend(classifier.unknown_functions());
     for name in classifier.names() {
         let (table, found) = classifier.table(name);
         findings.extend(found);
@@ -114,6 +119,29 @@ impl<'a> Classifier<'a> {
         schemas
             .filter(|(_, schema)| schema.is_some_and(|s| !s.relations.contains_key(name)))
             .map(|(shard, _)| shard)
+            .collect()
+    }
+
+    /// Functions that the configuration names and no shard has.
+    fn unknown_functions(&self) -> Vec<Finding> {
+        let mut schemas = self.schemas.iter().flatten();
+        let (Some(first), true) = (schemas.next(), self.is_complete()) else {
+            return Vec::new();
+        };
+        let unknown = first.unknown_functions.iter();
+        let missing = |name: &&String| {
+            let others = schemas.clone();
+            others
+                .into_iter()
+                .all(|schema| schema.unknown_functions.contains(*name))
+        };
+        unknown
+            .filter(missing)
+            .map(|name| {
+                mistake(format!(
+                    "Function {name} is listed in functions but exists on no shard."
+                ))
+            })
             .collect()
     }
 
@@ -284,7 +312,7 @@ impl<'a> Classifier<'a> {
     }
 }
 
-fn planner_table(name: &TableName, relation: &Relation, class: TableClass) -> Table {
+pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableClass) -> Table {
     let column = |column: &Column| TableColumn {
         name: column.name.clone(),
         type_oid: column.type_oid,
@@ -417,7 +445,7 @@ mod tests {
             relations: relations
                 .map(|(table, relation)| (name(table), relation))
                 .collect(),
-            functions: BTreeMap::new(),
+            ..ShardSchema::default()
         }
     }
 
@@ -560,6 +588,7 @@ mod tests {
         let shard = |volatility| {
             let function = Function {
                 volatility,
+                may_write: volatility == Volatility::Volatile,
                 user_defined: true,
                 is_aggregate: false,
                 may_read_tables: false,

@@ -1,14 +1,17 @@
 //! Reads one shard's schema from one server.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use planner::Catalog;
 use planner::catalog::{ColumnDefault, Function, RelationKind, Volatility};
 use planner::merge::Collation;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::Loaded;
 use super::classify::{Column, Relation, ShardSchema, TableName};
+use super::hidden::{Callee, Definitions, Text, settle};
 use crate::cluster::control::{ControlPool, Failure};
+use crate::config::{FunctionName, FunctionRule};
 
 /// Changes whenever something changes that the catalog tells: every change of a system row writes
 /// a new row version with its own xmin, and drops change the count. Sums, since xmin wraps around.
@@ -25,7 +28,13 @@ SELECT concat_ws(' ', current_schemas(false)::text,
      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     WHERE a.attnum > 0 AND c.relpersistence <> 't'
       AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
-  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_inherits))";
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_inherits),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_rewrite WHERE oid >= 16384),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_policy),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_operator WHERE oid >= 16384),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_cast WHERE oid >= 16384),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_constraint
+    WHERE contypid >= 16384))";
 
 /// A declared partition names its parent; the child of plain inheritance does not.
 const RELATIONS: &str = "
@@ -87,16 +96,69 @@ SELECT COALESCE(bool_and(character < next), false) FROM (
 
 /// The letters of provolatile sort as the volatilities do.
 const FUNCTIONS: &str = "
-SELECT p.proname::text, max(p.provolatile::text COLLATE \"C\"),
+SELECT n.nspname::text, p.proname::text, max(p.provolatile::text COLLATE \"C\"),
        bool_or(p.pronamespace <> 'pg_catalog'::regnamespace), bool_or(p.prokind = 'a'),
        bool_or(p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
                AND p.provolatile <> 'i' AND l.lanname NOT IN ('internal', 'c'))
-  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang GROUP BY p.proname";
+  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+  JOIN pg_namespace n ON n.oid = p.pronamespace GROUP BY n.nspname, p.proname";
+
+/// See [`Definitions`]. Objects below OID 16384 are PostgreSQL's own.
+const FUNCTION_TEXTS: &str = "
+SELECT p.proname::text, CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE (
+         SELECT concat(string_agg(f.proname || '()', ' '), ' ', pg_get_function_arguments(p.oid))
+           FROM pg_aggregate a JOIN pg_proc f ON f.oid IN (a.aggtransfn, a.aggfinalfn,
+                a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
+                a.aggmfinalfn)
+          WHERE a.aggfnoid = p.oid) END
+  FROM pg_proc p WHERE p.oid >= 16384 AND p.provolatile <> 'v'";
+
+const VIEW_TEXTS: &str = "
+SELECT c.relname::text, pg_get_viewdef(c.oid) FROM pg_class c
+ WHERE c.relkind = 'v' AND c.oid >= 16384";
+
+/// The columns of a policy's expression are those of its table.
+const POLICY_TEXTS: &str = "
+SELECT c.relname::text,
+       concat('SELECT 1 FROM ', c.oid::regclass, ' WHERE ', pg_get_expr(p.polqual, p.polrelid))
+  FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+ WHERE c.relrowsecurity AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL";
+
+const DOMAIN_TEXTS: &str = "
+SELECT t.typname::text, concat(format_type(t.typbasetype, NULL), ' ',
+         string_agg(pg_get_constraintdef(c.oid), ' '))
+  FROM pg_type t LEFT JOIN pg_constraint c ON c.contypid = t.oid
+ WHERE t.typtype = 'd' AND t.oid >= 16384 GROUP BY t.oid";
+
+const ROW_TEXTS: &str = "
+SELECT c.relname::text, string_agg(format_type(a.atttypid, NULL), ' ')
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+ WHERE a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384
+   AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'c') AND c.oid >= 16384 GROUP BY c.oid";
+
+const OPERATORS: &str = "
+SELECT p.proname::text, p.provolatile = 'v', o.oprname::text
+  FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode WHERE o.oid >= 16384";
+
+const CASTS: &str = "
+SELECT p.proname::text, p.provolatile = 'v'
+  FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc WHERE c.oid >= 16384";
+
+/// Foreign tables, and tables that have one below them.
+const FOREIGN: &str = "
+WITH RECURSIVE above AS (
+  SELECT oid FROM pg_class WHERE relkind = 'f'
+   UNION SELECT i.inhparent FROM pg_inherits i JOIN above ON above.oid = i.inhrelid)
+SELECT c.relname::text FROM pg_class c JOIN above ON above.oid = c.oid";
 
 /// Reads the schema unless its fingerprint is still `known`.
 ///
 /// Errors: the server failed, or answered what PostgreSQL would not.
-pub async fn load(pool: &ControlPool, known: Option<&str>) -> Result<Option<Loaded>, Failure> {
+pub async fn load(
+    pool: &ControlPool,
+    known: Option<&str>,
+    rules: &BTreeMap<FunctionName, FunctionRule>,
+) -> Result<Option<Loaded>, Failure> {
     let mut client = pool.get().await?;
     let transaction = client
         .build_transaction()
@@ -109,7 +171,7 @@ pub async fn load(pool: &ControlPool, known: Option<&str>) -> Result<Option<Load
         transaction.commit().await?;
         return Ok(None);
     }
-    let schema = schema(&transaction).await?;
+    let schema = schema(&transaction, rules).await?;
     transaction.commit().await?;
     Ok(Some(Loaded {
         fingerprint,
@@ -117,13 +179,64 @@ pub async fn load(pool: &ControlPool, known: Option<&str>) -> Result<Option<Load
     }))
 }
 
-async fn schema(transaction: &Transaction<'_>) -> Result<ShardSchema, Failure> {
+async fn schema(
+    transaction: &Transaction<'_>,
+    rules: &BTreeMap<FunctionName, FunctionRule>,
+) -> Result<ShardSchema, Failure> {
     let path = transaction.query_one("SELECT current_schemas(false)::text[]", &[]);
-    Ok(ShardSchema {
+    let mut schema = ShardSchema {
         search_path: path.await?.try_get(0)?,
         relations: relations(transaction).await?,
-        functions: functions(transaction).await?,
-    })
+        ..ShardSchema::default()
+    };
+    functions(transaction, rules, &mut schema).await?;
+    let told = definitions(transaction, rules).await?;
+    schema.suspects = settle(&mut schema, &told);
+    Ok(schema)
+}
+
+async fn definitions(
+    transaction: &Transaction<'_>,
+    rules: &BTreeMap<FunctionName, FunctionRule>,
+) -> Result<Definitions, Failure> {
+    let mut told = Definitions {
+        functions: texts(transaction, FUNCTION_TEXTS).await?,
+        relations: texts(transaction, VIEW_TEXTS).await?,
+        domains: texts(transaction, DOMAIN_TEXTS).await?,
+        rows: texts(transaction, ROW_TEXTS).await?,
+        ..Definitions::default()
+    };
+    // What a listed function calls is the operator's to know.
+    told.functions
+        .retain(|function| !rules.keys().any(|rule| rule.name == function.name));
+    told.relations
+        .extend(texts(transaction, POLICY_TEXTS).await?);
+    for row in transaction.query(OPERATORS, &[]).await? {
+        told.operators.push((row.try_get(2)?, callee(&row)?));
+    }
+    for row in transaction.query(CASTS, &[]).await? {
+        told.casts.push(callee(&row)?);
+    }
+    for row in transaction.query(FOREIGN, &[]).await? {
+        told.foreign.push(row.try_get(0)?);
+    }
+    Ok(told)
+}
+
+fn callee(row: &Row) -> Result<Callee, Failure> {
+    let (name, volatile) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Callee { name, volatile })
+}
+
+/// Rows of name and text, some of which PostgreSQL may leave out.
+async fn texts(transaction: &Transaction<'_>, sql: &str) -> Result<Vec<Text>, Failure> {
+    let mut texts = Vec::new();
+    for row in transaction.query(sql, &[]).await? {
+        let (name, text): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+        let text = text.unwrap_or_default();
+        texts.push(Text { name, text });
+    }
+    Ok(texts)
 }
 
 async fn relations(
@@ -262,24 +375,48 @@ fn order(provider: &str, locale: Option<&str>, measured: bool) -> Collation {
     }
 }
 
-async fn functions(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Function>, Failure> {
-    let mut functions = BTreeMap::new();
+/// Reads the functions, as far as the configuration does not say otherwise.
+async fn functions(
+    transaction: &Transaction<'_>,
+    rules: &BTreeMap<FunctionName, FunctionRule>,
+    schema: &mut ShardSchema,
+) -> Result<(), Failure> {
+    let mut catalog = Catalog::new(0, 1);
+    let mut names = BTreeSet::new();
+    let mut unknown: BTreeSet<_> = rules.keys().collect();
     for row in transaction.query(FUNCTIONS, &[]).await? {
-        let volatility = match row.try_get(1)? {
+        let (home, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let volatility = match row.try_get(2)? {
             "i" => Volatility::Immutable,
             "s" => Volatility::Stable,
             // What is not known to be harmless is not.
             _ => Volatility::Volatile,
         };
-        let function = Function {
+        let mut function = Function {
             volatility,
-            user_defined: row.try_get(2)?,
-            is_aggregate: row.try_get(3)?,
-            may_read_tables: row.try_get(4)?,
+            may_write: volatility == Volatility::Volatile,
+            user_defined: row.try_get(3)?,
+            is_aggregate: row.try_get(4)?,
+            may_read_tables: row.try_get(5)?,
         };
-        functions.insert(row.try_get(0)?, function);
+        for (rule_name, rule) in rules.iter().filter(|(rule, _)| rule.names(&home, &name)) {
+            unknown.remove(rule_name);
+            match rule {
+                FunctionRule::Read => function.may_write = false,
+                // The planner trusts some of PostgreSQL's own, whatever is said of them here.
+                FunctionRule::Write => {
+                    function.may_write = true;
+                    function.user_defined = true;
+                }
+            }
+        }
+        catalog.add_function(&name, function);
+        names.insert(name);
     }
-    Ok(functions)
+    let known = |name: String| catalog.function(&name).map(|function| (name, function));
+    schema.functions = names.into_iter().filter_map(known).collect();
+    schema.unknown_functions = unknown.into_iter().map(ToString::to_string).collect();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The planner's catalog, loaded from the servers and kept up to date.
 
 pub mod classify;
+mod hidden;
 mod load;
 
 use std::sync::Arc;
@@ -172,7 +173,11 @@ async fn read(
     };
     let answer = timeout(
         LOAD_LIMIT,
-        load::load(cluster.control(shard, endpoint), known),
+        load::load(
+            cluster.control(shard, endpoint),
+            known,
+            &cluster.database.functions,
+        ),
     )
     .await
     .unwrap_or(Err(Failure::Slow("reading the schema", LOAD_LIMIT)));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use planner::plan::{Access, ExecuteStatement, SessionEffect, Statement};
+use planner::plan::{ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
@@ -279,7 +279,10 @@ impl Session {
     ) -> Option<Local> {
         match statement {
             Statement::Empty => Some(Local::Empty),
-            Statement::Begin { .. } => Some(Local::Begin { sql: sql.to_vec() }),
+            Statement::Begin { mode } => Some(Local::Begin {
+                sql: sql.to_vec(),
+                mode: *mode,
+            }),
             Statement::Commit | Statement::Rollback => {
                 let commit = *statement == Statement::Commit;
                 (self.taking_part() != 1).then_some(Local::End { commit })
@@ -327,7 +330,10 @@ impl Session {
     /// others hear of it when it is executed.
     async fn first_of_all(&mut self, statement: &Statement) -> Result<Option<usize>, Error> {
         match statement {
-            Statement::Set(set) => self.check_set(set)?,
+            Statement::Set(set) => {
+                self.check_set(set)?;
+                self.follow_set_transaction(set);
+            }
             Statement::Savepoint(_) => self.check_revivable()?,
             Statement::Commit | Statement::Rollback => {}
             Statement::Begin { .. }
@@ -355,7 +361,10 @@ impl Session {
         let first = self.leases.iter().position(takes_part);
         let first = first.or_else(|| self.leases.iter().position(|held| held.pinned.is_some()));
         let shard = first.map_or(ShardId(0), |index| self.leases[index].shard);
-        self.enlist(shard, Access::Primary).await.map(Some)
+        if self.batch.suspended {
+            Box::pin(self.end_runs()).await?;
+        }
+        self.reach(shard, self.any_access()).await.map(Some)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use planner::ShardId;
-use planner::plan::{Access, SessionEffect, Statement};
+use planner::plan::{SessionEffect, Statement, TransactionMode};
 
 use super::{BroadcastPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
@@ -81,7 +81,7 @@ impl Session {
         formats: &[i16],
     ) -> Result<BytesMut, Error> {
         self.fetch().await?;
-        let index = self.enlist(shard, Access::Primary).await?;
+        let index = self.enlist(shard, self.any_access()).await?;
         self.sync_quietly(&[index]).await?;
         let server = &mut self.leases[index].lease;
         // BEGIN may be under way; its reply is not this one's.
@@ -240,10 +240,13 @@ impl Session {
         let mut out = BytesMut::new();
         match local {
             Local::Empty => out.extend_from_slice(write::EMPTY_QUERY),
-            Local::Begin { sql } => {
+            Local::Begin { sql, mode } => {
                 let text = String::from_utf8_lossy(&sql);
                 match self.block.is_none() {
-                    true => Box::pin(self.begin_amid(text.trim().trim_end_matches(';'))).await?,
+                    true => {
+                        let text = text.trim().trim_end_matches(';');
+                        Box::pin(self.begin_amid(text, mode)).await?;
+                    }
                     false => self.warn("25001", "there is already a transaction in progress"),
                 }
                 write::command_complete(&mut out, opening_tag(&text));
@@ -294,11 +297,12 @@ impl Session {
     }
 
     /// BEGIN: what this pipeline has begun becomes a part of the block.
-    async fn begin_amid(&mut self, sql: &str) -> Result<(), Error> {
+    async fn begin_amid(&mut self, sql: &str, mode: TransactionMode) -> Result<(), Error> {
+        let read_only = self.begins_read_only(mode);
         let mut begun = false;
         for held in self.leases.iter_mut().filter(|held| held.needs_sync) {
-            // A replica refuses some modes. It is asked no more in this block.
-            let text = if held.home.is_some() {
+            // A replica refuses some modes. It is asked no more in such a block.
+            let text = if held.home.is_some() && !read_only {
                 "BEGIN READ ONLY"
             } else {
                 sql
@@ -309,7 +313,7 @@ impl Session {
             held.in_block = true;
             begun = true;
         }
-        self.block = Block::begin(sql.as_bytes());
+        self.block = Block::begin(sql.as_bytes(), read_only);
         Ok(())
     }
 

@@ -142,7 +142,8 @@ impl Session {
         for waiting in &pending {
             self.parse_on(index, waiting, true);
         }
-        if !pending.iter().any(|waiting| waiting == name) {
+        // What was known here may have made way for another of those that waited.
+        if !matches!(&pending[..], [only] if only == name) {
             self.parse_on(index, name, false);
         }
         pending.clear();
@@ -278,10 +279,7 @@ impl Session {
     ) -> Result<(), Error> {
         let text = std::str::from_utf8(sql).unwrap_or_default();
         let executed = self.route_execute(execute, text)?;
-        let access = match executed.access {
-            Access::Read => Access::Read,
-            Access::Write | Access::Primary => Access::Primary,
-        };
+        let access = self.describe_access(executed.access);
         let lease = self.enlist(executed.shard, access).await?;
         self.complete_pending(name).await?;
         self.activate(lease).await?;
@@ -312,11 +310,14 @@ impl Session {
                 self.pick_shard(&Shards::Any)
             }
         };
-        let access = if plan.access == Access::Read {
-            Access::Read
-        } else {
-            Access::Primary
-        };
-        self.enlist(shard, access).await
+        self.enlist(shard, self.describe_access(plan.access)).await
+    }
+
+    /// Where a statement is described that will run with `access`.
+    fn describe_access(&self, access: Access) -> Access {
+        match access {
+            Access::Write | Access::Primary if !self.reads_on_replica() => Access::Primary,
+            Access::Read | Access::Write | Access::Primary => Access::Read,
+        }
     }
 }

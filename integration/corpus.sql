@@ -1,0 +1,41 @@
+-- What the statements of access.plan name, for running them on PostgreSQL.
+CREATE TABLE orders (id bigint, customer_id bigint, total numeric, note text);
+CREATE TABLE items (order_id bigint, customer_id bigint, product_id int, quantity int);
+CREATE TABLE customers (id bigint, name text, city text);
+CREATE TABLE audit (id bigint, what text);
+CREATE TABLE spare (id int);
+INSERT INTO orders SELECT id, id, id, 'n' || id FROM generate_series(1, 10) id;
+INSERT INTO items SELECT id, id, 1, 1 FROM generate_series(1, 5) id;
+CREATE SEQUENCE s;
+CREATE SEQUENCE t;
+CREATE FUNCTION charge(bigint) RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT nextval(''s'')';
+CREATE FUNCTION charge(orders) RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT nextval(''s'')';
+CREATE FUNCTION tax(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT count(*)::int FROM orders';
+CREATE FUNCTION double(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1';
+CREATE FUNCTION listed(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1';
+CREATE FUNCTION sly() RETURNS bigint LANGUAGE plpgsql STABLE AS
+  'BEGIN RETURN nextval(''s''); END';
+CREATE FUNCTION "xmlpi"(int) RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT nextval(''s'')';
+CREATE FUNCTION initcap(int) RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT nextval(''s'')';
+CREATE FUNCTION add_charged(bigint, bigint) RETURNS bigint LANGUAGE sql VOLATILE AS
+  'SELECT $1 + $2 + nextval(''s'')';
+CREATE FUNCTION add_plain(bigint, bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT $1 + $2';
+CREATE AGGREGATE sum_charged(bigint) (sfunc = add_charged, stype = bigint, initcond = '0');
+CREATE AGGREGATE doubled(bigint) (sfunc = add_plain, stype = bigint, initcond = '0');
+CREATE OPERATOR #+ (leftarg = bigint, rightarg = bigint, function = add_charged);
+CREATE OPERATOR @+ (leftarg = bigint, rightarg = bigint, function = add_plain);
+CREATE DOMAIN counted AS bigint CHECK (charge(VALUE) >= 0);
+CREATE TABLE counters (n counted);
+INSERT INTO counters VALUES (1);
+CREATE VIEW order_view AS SELECT id, charge(id) AS charged FROM orders;
+CREATE VIEW plain_view AS SELECT id, upper(note) AS note FROM orders WHERE id > 0;
+CREATE VIEW over_view AS SELECT v.id, tax(1) FROM plain_view v;
+CREATE TABLE watched (id bigint);
+CREATE POLICY watch ON watched USING (charge(id) > 0);
+ALTER TABLE watched ENABLE ROW LEVEL SECURITY;
+CREATE TABLE private (shown text);
+CREATE POLICY mine ON private USING (shown = current_user);
+ALTER TABLE private ENABLE ROW LEVEL SECURITY;
+CREATE FOREIGN DATA WRAPPER nothing;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER nothing;
+CREATE FOREIGN TABLE elsewhere (id bigint) SERVER elsewhere;
