@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::metrics::{DatabaseMetrics, Metrics, ServerMetrics};
 use crate::net::{Instant, TlsConnector};
 use crate::pool::cap::Ledger;
-use crate::pool::{Denied, Pool};
+use crate::pool::{Amid, Denied, Pool};
 
 /// Welcome messages kept: one per combination of startup settings seen.
 const MAX_WELCOMES: usize = 256;
@@ -136,13 +136,16 @@ impl Database {
             .pool(key, user, target, &self.config, &self.metrics, server)
     }
 
-    /// The primary, once there is one. In a pause that has no limit: the servers may be down.
+    /// The primary, once there is one. In a pause that has no limit, since the servers may be down;
+    /// but the pause waits for those who are amid a transaction.
     ///
     /// # Errors
     /// [`Denied::Gone`] once a reload has ended the pause; what is wrong with the servers when there
     /// is no primary within `checkout_timeout`.
-    pub async fn primary_or_wait(&self, shard: ShardId) -> Result<EndpointId, Denied> {
-        self.pools.until_lending().await?;
+    pub async fn primary_or_wait(&self, shard: ShardId, amid: Amid) -> Result<EndpointId, Denied> {
+        if amid == Amid::Nothing {
+            self.pools.until_lending().await?;
+        }
         let deadline = Instant::now() + self.config.pool.checkout_timeout;
         let primary = self.cluster.primary_or_wait(shard, deadline).await;
         primary.map_err(Denied::Error)

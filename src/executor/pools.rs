@@ -24,7 +24,8 @@ pub struct Pools {
     /// `max_db_connections` of each server, by shard and endpoint.
     caps: Vec<Vec<Arc<Cap>>>,
     ledger: Arc<Ledger>,
-    /// PAUSE: no statement gets a server connection. Changed with `pools` locked.
+    /// PAUSE: no statement gets a server connection, but those of a transaction that has one.
+    /// Changed with `pools` locked.
     paused: AtomicBool,
     /// A reload has put others in their place. Changed with `pools` locked.
     retired: AtomicBool,
@@ -157,7 +158,8 @@ impl Pools {
         }
     }
 
-    /// Lends nothing from now on, and closes connections as they come back.
+    /// Lends only to who is amid a transaction from now on, and closes connections as they come
+    /// back.
     pub fn pause(&self) {
         let pools = self.lock();
         self.paused.store(true, Relaxed);

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::{Counted, Held, Phase, Pool, Share, State};
 use crate::backend::connect::{ConnectTarget, connect};
@@ -67,7 +68,24 @@ impl Pool {
         };
         // What lies in bb8 while somebody waits is on its way to who waits.
         let coming = state.opening + self.connections.state().idle_connections;
-        self.waiting() > coming as usize && state.total < most && state.may_open()
+        self.waiting_in(state.phase) > coming as usize && state.total < most && state.may_open()
+    }
+
+    /// Those who are served in this phase.
+    fn waiting_in(&self, phase: Phase) -> usize {
+        match phase {
+            Phase::Open => self.waiting(),
+            Phase::Paused | Phase::Retired => self.amid.load(Relaxed),
+            Phase::Gone => 0,
+        }
+    }
+
+    /// Where the connections are that nobody uses in this phase.
+    fn places_in(&self, phase: Phase) -> &Semaphore {
+        match phase {
+            Phase::Open => &self.places,
+            Phase::Paused | Phase::Retired | Phase::Gone => &self.amid_places,
+        }
     }
 
     /// Why it is no use to wait: the last login failed, and there is no connection that could come
@@ -155,17 +173,18 @@ impl Pool {
     fn opened(self: &Arc<Self>, opening: Opening, held: Box<Held>) {
         drop(opening);
         let identity = &held.server.identity;
-        let is_welcome = {
+        let phase = {
             let mut state = self.state();
             state.failure = None;
             let most = state.settings.size + state.settings.reserve_size;
-            let retired = state.phase == Phase::Retired;
-            identity.activity.close_needed.store(retired, Relaxed);
-            state.phase.lends() && state.total <= most
+            let is_open = state.phase == Phase::Open;
+            identity.activity.close_needed.store(!is_open, Relaxed);
+            // Who is not served any more has perhaps asked for it.
+            if state.total > most || !is_open && self.waiting_in(state.phase) == 0 {
+                return;
+            }
+            state.phase
         };
-        if !is_welcome {
-            return;
-        }
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.retain(|opened| opened.identity.strong_count() > 0);
@@ -175,10 +194,10 @@ impl Pool {
             });
         }
         if self.connections.add(held).is_ok() {
-            self.places.add_permits(1);
+            self.places_in(phase).add_permits(1);
         }
-        // PAUSE may have come meanwhile, and not have seen it.
-        if !self.state().phase.lends() {
+        // PAUSE may have come meanwhile, or RESUME, and not have seen it.
+        if self.state().phase != phase {
             self.reconnect();
         }
         self.grow();
@@ -213,9 +232,13 @@ impl Pool {
         let mut closing = Vec::new();
         {
             // Nobody may think that there are none while they are here.
-            let _state = self.state();
+            let state = self.state();
             let mut idle = Vec::new();
-            while let Ok(place) = self.places.try_acquire() {
+            let any_place = || {
+                let place = self.places.try_acquire();
+                place.or_else(|_| self.amid_places.try_acquire())
+            };
+            while let Ok(place) = any_place() {
                 place.forget();
                 match self.connections.get_owned().now_or_never() {
                     Some(Ok(connection)) => idle.push(connection),
@@ -232,7 +255,7 @@ impl Pool {
                     kept += 1;
                 }
             }
-            self.places.add_permits(kept);
+            self.places_in(state.phase).add_permits(kept);
         }
         closing.len()
     }
@@ -300,7 +323,7 @@ impl Pool {
         loop {
             let wanted = {
                 let state = self.state();
-                state.total < least && state.may_open()
+                state.phase == Phase::Open && state.total < least && state.may_open()
             };
             if !wanted || !self.open_one() {
                 return;
@@ -333,7 +356,8 @@ impl Pool {
         servers.iter().filter(marked).count()
     }
 
-    /// Lends nothing from now on, and closes every connection as soon as nobody uses it.
+    /// Serves only who is amid a transaction from now on, and closes every connection as soon as
+    /// nobody uses it.
     pub fn pause(&self) {
         self.enter(|phase| match phase {
             Phase::Open | Phase::Paused => Phase::Paused,
@@ -347,6 +371,8 @@ impl Pool {
             Phase::Open | Phase::Paused => Phase::Open,
             Phase::Retired | Phase::Gone => phase,
         });
+        // Nobody may have come for what was opened in the pause.
+        self.close_idle();
         self.grow();
     }
 
@@ -397,18 +423,9 @@ impl Pool {
     }
 }
 
-impl Phase {
-    fn lends(self) -> bool {
-        match self {
-            Self::Open | Self::Retired => true,
-            Self::Paused | Self::Gone => false,
-        }
-    }
-}
-
 impl State {
     fn may_open(&self) -> bool {
-        self.phase.lends() && self.opening < LOGINS_AT_ONCE && self.may_log_in()
+        self.opening < LOGINS_AT_ONCE && self.may_log_in()
     }
 
     /// A server that let nobody in is not asked again at once.

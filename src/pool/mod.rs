@@ -80,10 +80,14 @@ pub struct Pool {
     target: ConnectTarget,
     metrics: Arc<DatabaseMetrics>,
     server: Arc<ServerMetrics>,
-    /// As many as bb8 has idle connections.
+    /// As many as bb8 has idle connections, but for those of `amid_places`.
     places: Semaphore,
+    /// Connections that were opened while only those amid a transaction are served.
+    amid_places: Semaphore,
     /// Sessions waiting for a place now.
     waiting: AtomicUsize,
+    /// Of these, those amid a transaction.
+    amid: AtomicUsize,
     /// Of these, those who have waited for so long that the reserve is for them.
     overdue: AtomicUsize,
     connections: bb8::Pool<Manager>,
@@ -113,7 +117,8 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// Nothing is lent or opened, and what comes back is closed.
+    /// Who has begun a transaction is still served, since the pause waits for its end; nobody else
+    /// is, and what comes back is closed.
     Paused,
     /// Its database is gone from the configuration, or another: who has begun a transaction on it is
     /// still served, and what comes back is closed.
@@ -249,7 +254,9 @@ impl Pool {
             metrics,
             server,
             places: Semaphore::new(0),
+            amid_places: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
+            amid: AtomicUsize::new(0),
             overdue: AtomicUsize::new(0),
             connections,
             state: Mutex::new(State {
@@ -312,9 +319,17 @@ impl Pool {
         let mut start = Instant::now();
         let asked = start;
         self.used.store(true, Relaxed);
+        let is_amid = amid == Amid::Transaction;
         let _waiting = Waiting::new(&self.waiting);
+        let _amid = is_amid.then(|| Waiting::new(&self.amid));
         let mut overdue = None;
-        let mut place = pin!(self.places.acquire());
+        let mut place = pin!(async {
+            tokio::select! {
+                biased;
+                place = self.places.acquire() => place,
+                place = self.amid_places.acquire(), if is_amid => place,
+            }
+        });
         loop {
             let mut news = pin!(self.news.notified());
             news.as_mut().enable();
@@ -356,8 +371,8 @@ impl Pool {
         let (settings, waited) = {
             let state = self.state();
             match (state.phase, amid) {
-                (Phase::Open, _) | (Phase::Retired, Amid::Transaction) => {}
-                (Phase::Paused, _) => return Wait::Paused,
+                (Phase::Open, _) | (Phase::Paused | Phase::Retired, Amid::Transaction) => {}
+                (Phase::Paused, Amid::Nothing) => return Wait::Paused,
                 (Phase::Retired, Amid::Nothing) | (Phase::Gone, _) => {
                     return Wait::Over(Denied::Gone);
                 }
@@ -408,7 +423,7 @@ impl Pool {
     }
 
     fn idle(&self) -> usize {
-        self.places.available_permits()
+        self.places.available_permits() + self.amid_places.available_permits()
     }
 
     /// Sessions waiting for a connection now.

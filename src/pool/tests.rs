@@ -469,3 +469,51 @@ async fn a_retired_pool_serves_transactions_unless_it_was_paused() {
         until("all to be closed", || pool.usage() == (0, 0, 0)).await;
     }
 }
+
+#[tokio::test]
+async fn a_pause_serves_transactions_and_nobody_else() {
+    let fake = Fake::start(1_000).await;
+    let pool = fake.uncapped(sized(1));
+    let held = lease(&pool).await;
+    let mut served = queue(&pool, 1).await;
+    until("the first to wait", || pool.waiting() == 1).await;
+    pool.pause();
+    let amid = tokio::spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.checkout(Amid::Transaction).await }
+    });
+    until("both to wait", || pool.waiting() == 2).await;
+    drop(held);
+    let amid = timeout(LIMIT, amid).await.expect("in time").unwrap();
+    let amid = amid.unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!((pool.usage(), pool.waiting()), ((1, 0, 0), 1));
+    drop(amid);
+    timeout(LIMIT, pool.all_closed()).await.expect("in time");
+    assert!(served.try_recv().is_err(), "the others wait");
+    pool.resume();
+    assert_eq!(served.recv().await.unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn a_login_that_a_pause_or_a_reload_overtakes_leaves_nothing_open() {
+    for retired in [false, true] {
+        let fake = Fake::start(0).await;
+        let pool = fake.uncapped(sized(1));
+        let waiter = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move { pool.checkout(Amid::Nothing).await.map(drop) }
+        });
+        until("the login to begin", || fake.knocking.load(Relaxed) == 1).await;
+        match retired {
+            true => pool.retire(),
+            false => pool.pause(),
+        }
+        until("the waiter to hear of it", || {
+            waiter.is_finished() == retired
+        })
+        .await;
+        fake.admitted.add_permits(1);
+        timeout(LIMIT, pool.all_closed()).await.expect("in time");
+        waiter.abort();
+    }
+}

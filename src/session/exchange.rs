@@ -366,16 +366,19 @@ impl Session {
     async fn take_primary(&mut self, shard: ShardId) -> Result<Lease, Denied> {
         let endpoint = match self.db.cluster.primary(shard) {
             Some(endpoint) => endpoint,
-            None => Box::pin(self.db.primary_or_wait(shard)).await?,
+            None => Box::pin(self.db.primary_or_wait(shard, self.amid())).await?,
         };
         self.checkout(shard, endpoint).await
     }
 
-    async fn checkout(&mut self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Denied> {
-        let amid = match self.leases.is_empty() {
+    fn amid(&self) -> Amid {
+        match self.leases.is_empty() {
             true => Amid::Nothing,
             false => Amid::Transaction,
-        };
+        }
+    }
+
+    async fn checkout(&mut self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Denied> {
         let known = self
             .pools
             .iter()
@@ -388,7 +391,7 @@ impl Session {
                 pool
             }
         };
-        pool.checkout(amid).await
+        pool.checkout(self.amid()).await
     }
 
     /// Tells a server of the open block: everything that ran on all enlisted shards so far.

@@ -251,8 +251,10 @@ impl Session {
     /// # Errors
     /// FATAL ones only: others are told to the client, and what follows is skipped up to Sync.
     pub(super) async fn extended(&mut self) -> Result<(), Error> {
-        // Amid a batch too: it may have waited for the rest of a message.
-        self.info.set(ClientState::Active);
+        if !self.batch.is_between() {
+            // It may have waited for the rest of a message.
+            self.info.set(ClientState::Active);
+        }
         loop {
             // Taken out, so that messages can be read where they are.
             let mut input = std::mem::take(&mut self.client.inbox);
@@ -278,6 +280,14 @@ impl Session {
         }
     }
 
+    /// The first message since the last Sync has come.
+    pub(super) fn begin_batch(&mut self) {
+        let now = Instant::now();
+        self.info.requested(now);
+        self.info.set(ClientState::Active);
+        self.batch.start = Some(now);
+    }
+
     /// Handles messages until one needs more than a server connection. Answers how many bytes they
     /// were and why it ended there.
     async fn extended_at_once(&mut self, input: &[u8]) -> (usize, Result<Halt, Error>) {
@@ -296,11 +306,8 @@ impl Session {
                 done = end;
                 continue;
             }
-            if self.batch.start.is_none() {
-                let now = Instant::now();
-                self.info.set(ClientState::Active);
-                self.info.requested(now);
-                self.batch.start = Some(now);
+            if self.batch.is_between() {
+                self.begin_batch();
             }
             let step = match self.step(frame) {
                 Ok(Step::Enlist {

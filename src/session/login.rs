@@ -476,7 +476,7 @@ async fn parameters(
         return Ok(known);
     }
     let shard = planner::ShardId(0);
-    let endpoint = db.primary_or_wait(shard).await?;
+    let endpoint = db.primary_or_wait(shard, Amid::Nothing).await?;
     let pool = db.pool(shard, endpoint, user);
     let mut lease = pool.checkout(Amid::Nothing).await?;
     let applied = settings::apply_settings(&mut lease, &settings).await;

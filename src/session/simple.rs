@@ -36,8 +36,8 @@ impl Session {
     /// A FunctionCall goes to the primary whole; which tables it touches cannot be known.
     pub(super) async fn function_call(&mut self, frame: BytesMut) -> Result<(), Error> {
         let start = Instant::now();
-        self.info.set(ClientState::Active);
         self.info.requested(start);
+        self.info.set(ClientState::Active);
         self.transaction_start.get_or_insert(start);
         let result = match self.db.config.is_sharded() {
             _ if self.block.is_failed() => match self.only_in_block() {

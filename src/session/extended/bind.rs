@@ -198,7 +198,7 @@ impl Session {
             _ => {
                 let server_name = prepared.statement.id.server_name();
                 write::bind(outbox, portal, &server_name, rest);
-                Some(Arc::clone(&prepared.name))
+                Some((prepared.statement.id, Arc::clone(&prepared.name)))
             }
         };
         lease.expect.push_back(Expect::Bind { called });
