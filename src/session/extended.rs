@@ -14,6 +14,7 @@ mod reuse;
 mod step;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
@@ -224,6 +225,7 @@ struct ScatterPortal {
     run: Option<(Run, Vec<usize>)>,
     columns: BytesMut,
     access: Access,
+    max_lag: Option<Duration>,
     /// Its shards were needed for something else before its last row.
     interrupted: bool,
 }

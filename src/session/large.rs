@@ -201,11 +201,7 @@ impl Session {
             pieces: &prepared.pieces,
             params: &[],
         };
-        let hints = self
-            .hints
-            .with_leading(&prepared.statement.sql)
-            .map(std::borrow::Cow::into_owned)?;
-        let (access, route) = self.decide(&prepared.plan, values, &hints)?;
+        let (access, route) = self.decide(&prepared.plan, values, &prepared.statement.sql)?;
         self.db.metrics.routes.increment(RouteKind::Direct);
         let shard = self.pick_shard(&route.shards);
         let index = self.enlist(shard, access).await?;

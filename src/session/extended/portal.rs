@@ -262,7 +262,7 @@ impl Session {
                 write::command_complete(&mut out, local::set_tag(&set));
             }
             Local::Show(setting) => {
-                let value = self.show_local_setting(&setting)?;
+                let value = self.show_local_setting(&setting).await?;
                 write::text_row(&mut out, &[Some(&value)]);
                 write::command_complete(&mut out, "SHOW");
             }
@@ -418,6 +418,8 @@ impl Session {
             return Ok(());
         };
         self.fetch().await?;
+        // Other statements may have been bound since.
+        self.wishes.max_lag = portal.max_lag;
         let indexes = self.enlist_for_read(&portal.shards, portal.access).await?;
         self.sync_quietly(&indexes).await?;
         let mut servers = routed::pick(&mut self.leases, &indexes);
