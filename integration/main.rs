@@ -14,6 +14,7 @@ mod encodings;
 mod faults;
 mod fresh;
 mod handover;
+mod hints;
 mod isolation;
 mod keys;
 mod leak;

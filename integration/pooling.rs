@@ -563,6 +563,44 @@ fn a_reload_changes_living_pools_and_drains_what_is_gone() {
 }
 
 #[test]
+fn what_was_bound_before_a_reload_does_not_run_on_other_shards() {
+    let cluster = support::cluster(&Spec {
+        shards: 2,
+        ..Spec::default()
+    });
+    let mut ports = Vec::new();
+    for shard in &cluster.shards {
+        shard.primary.exec("CREATE TABLE t (k bigint)").unwrap();
+        ports.push(shard.primary.port);
+    }
+    let second = format!(
+        "[[databases.shop.shards]]\nname = \"s2\"\nservers = [\"127.0.0.1:{}\"]\n",
+        ports[1]
+    );
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
+             [users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\ntables = {{ t = {{ key = \"k\" }} }}\n\
+             [[databases.shop.shards]]\nname = \"s1\"\nservers = [\"127.0.0.1:{}\"]\n{second}",
+            ports[0]
+        )
+    });
+    let mut wire = login(&ringway, "ringway");
+    let count = [parse("", "SELECT count(*) FROM t"), bind("", "", &[])];
+    wire.send_bytes(&count.concat());
+    wire.send(b'H', b"");
+    assert_eq!(wire.read().unwrap().tag, b'1');
+    assert_eq!(wire.read().unwrap().tag, b'2');
+    reload(&ringway, |text| text.replace(&second, ""));
+    assert_eq!(wire.ask_pipeline(&[execute("", 0)]), "57P03 I");
+    assert_eq!(
+        wire.ask_extended(&["SELECT count(*) FROM t"]),
+        "0 SELECT 1 I"
+    );
+}
+
+#[test]
 fn connections_are_kept_ready_and_a_lost_one_is_replaced() {
     let cluster = support::cluster(&Spec::default());
     let database = "server_user = \"other\"\nmin_pool_size = 3\npool_size = 5\n";

@@ -173,6 +173,68 @@ fn a_statement_that_makes_way_for_another_of_its_pipeline_is_there_when_it_is_bo
 }
 
 #[test]
+fn a_pipeline_leaves_no_more_prepared_than_the_limit() {
+    const LIMIT: usize = 3;
+    let cluster = support::cluster(&Spec::default());
+    let limit = format!("max_prepared_statements = {LIMIT}\n");
+    let ringway = start(&cluster, 1, &limit);
+    let mut wire = login(&ringway);
+    // What the server has, and what is shown of it.
+    let assert_within = |wire: &mut Wire| {
+        let held = wire.ask("SELECT count(*) FROM pg_prepared_statements");
+        let shown = column(&ringway, "SERVERS", PREPARED_STATEMENTS);
+        assert!(shown[0] <= LIMIT, "{shown:?}");
+        assert_eq!(held, format!("{} SELECT 1 I", shown[0]));
+    };
+    let named = |n: usize| format!("s{n}");
+    let all = |of: &dyn Fn(usize) -> Vec<u8>| (0..10).map(of).collect::<Vec<_>>();
+    let answers: String = (0..10).map(|n| format!("{n} SELECT 1 ")).collect();
+    let parses = all(&|n| parse(&named(n), &format!("SELECT {n}")));
+    let runs = all(&|n| run(&named(n)).concat());
+    let messages = [&parses[..], &runs].concat();
+    assert_eq!(wire.ask_pipeline(&messages), format!("{answers}I"));
+    assert_within(&mut wire);
+    // Half of it is skipped: what was sent after the error has not happened.
+    for fails in [0, 4, 9] {
+        let mut messages = all(&|n| run(&named(n)).concat());
+        messages.insert(fails, prepare("", "SELECT 1 / 0").concat());
+        let before: String = (0..fails).map(|n| format!("{n} SELECT 1 ")).collect();
+        assert_eq!(wire.ask_pipeline(&messages), format!("{before}22012 I"));
+        assert_within(&mut wire);
+        let bad = parse("bad", "SELECT FROM FROM");
+        let messages = [&runs[..fails], &[bad], &runs[fails..]].concat();
+        assert_eq!(wire.ask_pipeline(&messages), format!("{before}42601 I"));
+        assert_within(&mut wire);
+        assert_eq!(wire.ask_pipeline(&runs), format!("{answers}I"));
+        assert_within(&mut wire);
+    }
+}
+
+#[test]
+fn an_error_at_bind_names_the_statement_and_leaves_values_as_they_are() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = start(&cluster, 1, "");
+    let mut wire = login(&ringway);
+    let mut error = |params: &[&str]| {
+        let messages = [parse("q", "SELECT $1::int"), bind("", "q", params)];
+        wire.send_bytes(&messages.concat());
+        wire.send(b'S', b"");
+        let frames = wire.read_to_ready();
+        wire.ask_pipeline(&close("q"));
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        error.fields().remove(&'M').unwrap()
+    };
+    assert_eq!(
+        error(&["ringway_x"]),
+        "invalid input syntax for type integer: \"ringway_x\""
+    );
+    assert_eq!(
+        error(&[]),
+        "bind message supplies 0 parameters, but prepared statement \"q\" requires 1"
+    );
+}
+
+#[test]
 fn clients_are_refused_what_is_too_much_and_only_that() {
     let cluster = support::cluster(&Spec::default());
     let limits = "max_client_prepared_mib = 1\nmax_db_prepared_mib = 2\n";

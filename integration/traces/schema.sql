@@ -46,3 +46,5 @@ FOR EACH ROW EXECUTE FUNCTION notice_row();
 CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
 -- ringway: copied_cancel = { shard = "s1" }
 CREATE TABLE copied_cancel (id int, v text);
+-- ringway: pipelined = { shard = "s1" }
+CREATE TABLE pipelined (k int);

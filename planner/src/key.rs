@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use crate::catalog::KeyType;
+use crate::catalog::{Catalog, KeyType, TableClass};
 use crate::hash::{slot_of_int, slot_of_text, slot_of_uuid};
 use crate::plan::KeySet;
 use crate::refusal::Refusal;
 use crate::route::{Param, ValueRef, Values};
 use crate::shape::PieceKind;
+use crate::topology::{ShardId, Topology};
 
 /// OIDs of built-in types, from `pg_type.dat`.
 pub(crate) mod oid {
@@ -60,6 +61,47 @@ impl KeyType {
             Self::Text => matches!(type_oid, oid::TEXT | oid::VARCHAR),
             Self::Uuid => type_oid == oid::UUID,
         }
+    }
+}
+
+/// The shard that owns a key written as PostgreSQL reads it, where all sharded tables have keys of
+/// one kind.
+///
+/// # Errors
+/// 22023 where there are none or of several kinds; what PostgreSQL would say of the value.
+pub fn shard_of_key(
+    text: &str,
+    catalog: &Catalog,
+    topology: &Topology,
+) -> Result<ShardId, Refusal> {
+    let kinds = catalog.tables().filter_map(|table| match &table.class {
+        TableClass::Sharded { key_type, .. } if key_type.is_integer() => Some(KeyType::Int8),
+        TableClass::Sharded { key_type, .. } => Some(*key_type),
+        TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => None,
+    });
+    let mut kinds: Vec<_> = kinds.collect();
+    kinds.dedup();
+    kinds.sort_unstable_by_key(|kind| kind.sql_name());
+    kinds.dedup();
+    let [kind] = kinds[..] else {
+        let why = match kinds.is_empty() {
+            true => "No table is sharded.",
+            false => {
+                "The sharded tables have keys of several types, which place the same value \
+                      differently."
+            }
+        };
+        return Err(Refusal {
+            code: "22023",
+            message: "no shard can be told by a key".into(),
+            detail: why.into(),
+            hint: "Name the shard: shard=NAME.".into(),
+        });
+    };
+    match from_text(text.as_bytes(), kind)? {
+        Key::Slot(slot) => Ok(topology.owner(slot)),
+        // No text is read so.
+        Key::Nowhere => Err(invalid(text.as_bytes(), kind)),
     }
 }
 

@@ -137,7 +137,9 @@ impl Watch {
 
 impl Seen {
     fn of(client: &ClientInfo, before: Option<&Self>, now: Instant) -> Self {
-        let (state, request) = (client.state(), client.last_request());
+        // The state first; see `ClientInfo::requested`.
+        let state = client.state();
+        let request = client.last_request();
         let before = before.filter(|before| before.request == request);
         let since = match (state, before) {
             (_, Some(before)) if before.state == state => before.since,
@@ -212,7 +214,8 @@ fn cancel_statement(client: &ClientInfo, request: Duration, limit: Duration) -> 
     let cancelling = client.cancel.cancelling();
     // See `Session::await_cancels`.
     fence(SeqCst);
-    let is_over = client.last_request() != request || client.state() != ClientState::Active;
+    // In this order, the other way round than they are set.
+    let is_over = client.state() != ClientState::Active || client.last_request() != request;
     if is_over || cancelling.0.is_empty() {
         return false;
     }

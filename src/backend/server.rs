@@ -75,8 +75,8 @@ pub enum Expect {
     Ready {
         show: bool,
     },
-    /// `id` joins the server's set of statements when ParseComplete comes, if it is `named`: by how
-    /// many bytes of text.
+    /// If it is `named`, by how many bytes of text, `id` is in the server's set of statements, and
+    /// leaves it if the server skips this Parse.
     Parse {
         show: bool,
         id: StatementId,
@@ -84,15 +84,15 @@ pub enum Expect {
     },
     /// Not a reply: ParseComplete for a statement that the server knows already.
     Known(StatementId),
-    /// `called`: the client's name for the statement, where the server has another.
+    /// `called`: the client's name for the statement, where the server has another, that of its id.
     Bind {
-        called: Option<Arc<[u8]>>,
+        called: Option<(StatementId, Arc<[u8]>)>,
     },
     /// Bind to a statement that an earlier message of a client had parsed. If it fails, the client does
     /// not see that: the session binds again to a fresh one.
     Rebind,
-    /// `evicts`: a statement that is forgotten for it, with its bytes, and not if the server skips
-    /// this Close.
+    /// `evicts`: a statement that left the set for it, with its bytes, and comes back if the server
+    /// skips this Close.
     Close {
         show: bool,
         evicts: Option<(StatementId, usize)>,
@@ -378,8 +378,7 @@ impl Server {
 
     /// True when a statement of this id is, or will be by the time it is needed, prepared here.
     pub fn has_prepared(&mut self, id: StatementId) -> bool {
-        let is_owed = |owed: &Expect| matches!(owed, Expect::Parse { id: parsed, named: Some(_), .. } if *parsed == id);
-        self.prepared.touch(id) || self.expect.iter().any(is_owed)
+        self.prepared.touch(id)
     }
 
     /// Sends Parse under the server's own name, making room first.
@@ -393,6 +392,8 @@ impl Server {
             id,
             named: Some(sql.len()),
         });
+        self.prepared.insert(id, sql.len());
+        self.show_prepared();
     }
 
     /// Parses under the empty name.
@@ -410,14 +411,31 @@ impl Server {
     pub fn resend(&mut self, messages: &[u8], owed: Vec<Expect>) {
         self.rejected.clear();
         for reply in &owed {
-            if let Expect::Close {
-                evicts: Some((id, _)),
-                ..
-            } = reply
-            {
-                self.prepared.remove(*id);
+            match reply {
+                Expect::Close {
+                    evicts: Some((id, _)),
+                    ..
+                } => {
+                    self.prepared.remove(*id);
+                }
+                Expect::Parse {
+                    id,
+                    named: Some(bytes),
+                    ..
+                } => self.prepared.insert(*id, *bytes),
+                Expect::Ready { .. }
+                | Expect::Parse { named: None, .. }
+                | Expect::Known(_)
+                | Expect::Bind { .. }
+                | Expect::Rebind
+                | Expect::Close { evicts: None, .. }
+                | Expect::Describe
+                | Expect::Execute
+                | Expect::Inject(_)
+                | Expect::Fail(_) => {}
             }
         }
+        self.show_prepared();
         self.conn.outbox.extend_from_slice(messages);
         self.expect.extend(owed);
     }
@@ -430,6 +448,7 @@ impl Server {
             show: false,
             evicts,
         });
+        self.show_prepared();
     }
 
     /// After DISCARD ALL or DEALLOCATE ALL.
@@ -439,7 +458,7 @@ impl Server {
         self.unnamed = None;
     }
 
-    fn show_prepared(&self) {
+    pub(super) fn show_prepared(&self) {
         let (count, bytes) = self.prepared.usage();
         let activity = &self.identity.activity;
         activity.prepared.store(count, Relaxed);

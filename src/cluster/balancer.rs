@@ -131,6 +131,14 @@ pub fn pick_read(
         let reason = without_mark(snapshot).unwrap_or(ReadReason::MarkUnresolved);
         return or_primary(snapshot, reads, reason);
     };
+    let near = mark.max_lag().map(|max_lag| {
+        // The lag was so when it was published.
+        let age = snapshot.at.elapsed();
+        move |server: &ServerView| server.lag.is_some_and(|lag| lag + age <= max_lag)
+    });
+    let may_serve = |server: &ServerView, floor| {
+        may_serve(server, floor) && near.is_none_or(|near| near(server))
+    };
     let home = mark.home().filter(|home| {
         let server = snapshot.servers.get(usize::from(home.endpoint.0));
         server.is_some_and(|server| {

@@ -25,6 +25,8 @@ pub struct Mark {
     read: Option<Seen>,
     /// When it last waited for nothing but what it saw.
     waited: Option<Instant>,
+    /// How far behind a replica may be that answers the read at hand, beside what the policy says.
+    max_lag: Option<Duration>,
 }
 
 /// The last read, which ended at `at`.
@@ -51,6 +53,25 @@ pub struct Home {
 impl Home {
     fn is_server(self, other: Self) -> bool {
         (self.endpoint, self.incarnation) == (other.endpoint, other.incarnation)
+    }
+}
+
+impl Seen {
+    /// What one of two servers showed, the other may lack.
+    fn join(self, other: Self) -> Self {
+        let (first, last) = match self.at <= other.at {
+            true => (self, other),
+            false => (other, self),
+        };
+        let is_same = |home: &Home| first.home.is_some_and(|other| other.is_server(*home));
+        Self {
+            at: last.at,
+            home: last.home.filter(is_same),
+            // Whatever bounds the last bounds the first.
+            bound: last
+                .bound
+                .map(|bound| bound.max(first.bound.unwrap_or_default())),
+        }
     }
 }
 
@@ -91,9 +112,34 @@ impl Mark {
         self.floor = self.floor.max(lsn);
     }
 
+    /// The read at hand wants no replica that is further behind.
+    pub fn within(&mut self, max_lag: Option<Duration>) {
+        self.max_lag = max_lag;
+    }
+
+    /// All that `other` demands must be seen as well.
+    pub fn join(&mut self, other: &Self) {
+        self.floor = self.floor.max(other.floor);
+        self.covered = self.covered.max(other.covered);
+        self.wrote = self
+            .wrote
+            .max(other.wrote)
+            .filter(|at| Some(*at) > self.covered);
+        let read = match (self.read, other.read) {
+            (Some(one), Some(two)) => Some(one.join(two)),
+            (one, two) => one.or(two),
+        };
+        // What bounds a later write bounds it too.
+        self.read = read.filter(|seen| Some(seen.at) > self.covered.max(self.wrote));
+    }
+
     /// Nothing was written or seen yet.
     pub fn is_new(&self) -> bool {
-        *self == Self::default()
+        let nothing = Self {
+            max_lag: self.max_lag,
+            ..Self::default()
+        };
+        *self == nothing
     }
 
     /// The least position that shows all that was written and seen; `None` while it is not known.
@@ -133,6 +179,10 @@ impl Mark {
     /// replica that answered the last read shows what was seen whatever its position.
     pub(super) fn floor(&self) -> Option<Lsn> {
         self.wrote.is_none().then_some(self.floor)
+    }
+
+    pub(super) fn max_lag(&self) -> Option<Duration> {
+        self.max_lag
     }
 
     /// What another replica must have replayed to show what was seen; `None` while that is not known.
@@ -201,6 +251,40 @@ mod tests {
         mark.wrote(later);
         assert_eq!(mark.home(), None, "the replica has not the write");
         assert_eq!(mark.position(), None);
+    }
+
+    #[test]
+    fn joined_marks_demand_what_both_do() {
+        let t = Instant::now();
+        let ms = |count| t + Duration::from_millis(count);
+        let home = |id| {
+            Some(Home {
+                endpoint: EndpointId(id),
+                incarnation: 0,
+                chosen: t,
+                generation: 0,
+            })
+        };
+        let read = |at, home| {
+            let mut mark = Mark::default();
+            mark.read(ms(at), home);
+            mark
+        };
+        let joined = |mut one: Mark, two: Mark| {
+            one.join(&two);
+            one
+        };
+        assert_eq!(joined(read(1, home(1)), read(2, home(1))), read(2, home(1)));
+        assert_eq!(joined(read(2, home(1)), read(1, home(2))), read(2, None));
+        assert_eq!(joined(Mark::default(), read(1, home(2))), read(1, home(2)));
+        let mut wrote = Mark::default();
+        wrote.wrote(ms(3));
+        assert_eq!(joined(read(2, home(1)), wrote), wrote);
+        let after = joined(read(4, home(1)), wrote);
+        assert_eq!((after.floor(), after.home()), (None, home(1)));
+        let mut known = wrote;
+        known.resolve(&[sample(ms(4), 70)]);
+        assert_eq!(joined(wrote, known), known, "what is bounded stays bounded");
     }
 
     #[test]

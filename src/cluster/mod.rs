@@ -8,6 +8,7 @@
 
 pub mod balancer;
 pub mod catalog;
+mod causal;
 pub mod control;
 pub mod history;
 pub mod lsn;
@@ -17,6 +18,7 @@ mod poll;
 pub mod shard;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +34,7 @@ pub use lsn::Lsn;
 pub use mark::{Home, Mark};
 pub use monitor::MonitorGuard;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
+pub use token::Token;
 
 use crate::config::{
     Balance, Database, Endpoint, Freshness, ReadSettings, ServerSecret, ServerUser, Shard,
@@ -40,6 +43,7 @@ use crate::error::{Error, Fault};
 use crate::metrics::DatabaseMetrics;
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
+use causal::CausalKeys;
 use control::ControlPool;
 use shard::{Demands, Observation, ServerView, ShardRecord};
 
@@ -49,6 +53,7 @@ pub struct Cluster {
     /// By shard id; at least one.
     shards: Vec<ShardState>,
     catalog: CatalogRoom,
+    causal: ArcSwap<Mutex<CausalKeys>>,
     /// There is somebody to ask the servers with.
     is_watched: bool,
     metrics: Arc<DatabaseMetrics>,
@@ -176,6 +181,17 @@ impl Cluster {
     /// Goes on with what `before`, the same database of an earlier configuration, knows of writes: its
     /// transactions may end later.
     pub fn succeed(&self, before: &Self) {
+        let names = |of: &Self| -> Vec<_> {
+            of.database
+                .shards
+                .iter()
+                .map(|shard| shard.name.clone())
+                .collect()
+        };
+        if names(self) == names(before) {
+            self.causal.store(before.causal.load_full());
+            self.with_causal(|keys| keys.set_ttl(self.database.reads.causal_ttl));
+        }
         for (shard, state) in self.database.shards.iter().zip(&self.shards) {
             let same = before
                 .database
@@ -213,6 +229,11 @@ impl Cluster {
             .collect();
         Self {
             catalog: CatalogRoom::new(database.shards.len()),
+            causal: ArcSwap::from_pointee(Mutex::new(CausalKeys::new(
+                database.shards.len(),
+                database.reads.causal_ttl,
+                Instant::now(),
+            ))),
             shards,
             is_watched,
             database,
@@ -322,6 +343,24 @@ impl Cluster {
         if self.database.reads.freshness == Freshness::Global {
             self.shard(shard).writes.load().note(now);
         }
+    }
+
+    /// Before a session with a causal key reads: what those with the same key wrote and saw.
+    pub fn join_causal(&self, key: &Arc<str>, shard: ShardId, mark: &mut Mark, now: Instant) {
+        let snapshot = self.shard(shard).snapshot.load();
+        let at = usize::from(shard.0);
+        self.with_causal(|keys| keys.demand(key, at, mark, now, &snapshot.samples));
+    }
+
+    /// After a session with a causal key did something: `mark` is for those with the same key, too.
+    pub fn leave_causal(&self, key: &Arc<str>, shard: ShardId, mark: &Mark, now: Instant) {
+        self.with_causal(|keys| keys.left(key, usize::from(shard.0), mark, now));
+    }
+
+    fn with_causal(&self, act: impl FnOnce(&mut CausalKeys)) {
+        // A panic while it was held cannot leave an entry with less than was demanded before.
+        let keys = self.causal.load();
+        act(&mut keys.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Goes on from `first`, which [`Cluster::pick_read`] answered: waits for a replica that has what

@@ -90,3 +90,48 @@ fn function_name(written: &str) -> Option<FunctionName> {
     let schema = parts.pop();
     parts.is_empty().then_some(FunctionName { schema, name })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::parse;
+
+    fn functions(entries: &str) -> Result<BTreeMap<FunctionName, FunctionRule>, String> {
+        let text = format!(
+            "[users.app]\nauth = \"trust\"\n[databases.shop]\nservers = [\"a:5432\"]\n\
+             [databases.shop.functions]\n{entries}\n"
+        );
+        let config = parse(&text, Path::new("test.toml"), &|_| None);
+        let mut config = config.map_err(|errors| errors.to_string())?;
+        let shop = config.databases.remove("shop").unwrap();
+        Ok(shop.functions.clone())
+    }
+
+    #[test]
+    fn names_fold_as_in_sql_and_may_have_a_schema() {
+        let read = functions("Tax = \"read\"\n\"sales.refresh\" = \"write\"").unwrap();
+        let read: Vec<_> = read
+            .iter()
+            .map(|(name, rule)| format!("{name} {}", rule.name()))
+            .collect();
+        assert_eq!(read, ["tax read", "sales.refresh write"]);
+        let name = function_name("sales.refresh").unwrap();
+        assert!(name.names("sales", "refresh") && !name.names("public", "refresh"));
+        assert!(function_name("refresh").unwrap().names("public", "refresh"));
+    }
+
+    #[test]
+    fn what_is_no_function_or_no_rule_is_a_mistake() {
+        for (entry, expected) in [
+            ("\"refresh(int)\" = \"read\"", "is not a function's name"),
+            ("refresh = \"maybe\"", "not what a function does"),
+            ("refresh = true", "not what a function does"),
+            ("a = \"read\"\nA = \"write\"", "listed twice"),
+        ] {
+            let error = functions(entry).unwrap_err();
+            assert!(error.contains(expected), "{entry}: {error}");
+        }
+    }
+}

@@ -59,6 +59,14 @@ pub struct Config {
     pub files: Vec<SourceFile>,
 }
 
+impl Config {
+    /// Whether other processes may serve the same databases, by what is configured.
+    pub fn has_other_processes(&self) -> bool {
+        let general = &self.general;
+        !self.peers.is_empty() || general.run_directory.is_some() || general.reuse_port
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct General {
     /// Where clients connect.

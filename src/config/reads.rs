@@ -27,6 +27,8 @@ pub struct ReadSettings {
     pub return_after: u32,
     /// How long a replica that comes back takes to get its whole share.
     pub slow_start: Duration,
+    /// How long a causal key that is not used is remembered at least, while there is room.
+    pub causal_ttl: Duration,
     /// Shares of servers; who is not named has 1.
     pub weights: BTreeMap<Endpoint, u32>,
     /// Where servers are, by names of the operator's.
@@ -84,6 +86,7 @@ impl Default for ReadSettings {
             primary: PrimaryReads::WhenOut,
             return_after: 3,
             slow_start: Duration::from_secs(1),
+            causal_ttl: Duration::from_secs(60),
             weights: BTreeMap::new(),
             zones: BTreeMap::new(),
             zone: None,
@@ -182,6 +185,9 @@ pub(super) fn read(section: &Section<'_>) -> ReadSettings {
         slow_start: section
             .millis_or_zero("slow_start_ms")
             .unwrap_or(default.slow_start),
+        causal_ttl: section
+            .millis("causal_ttl_ms")
+            .unwrap_or(default.causal_ttl),
         weights: by_server(section, "weights", "a weight from 0 to 1000", |value| {
             let weight: i64 = match value {
                 DeValue::Integer(number) => number.as_str().parse().ok()?,

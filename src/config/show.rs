@@ -365,6 +365,7 @@ fn read_settings(now: &ReadSettings, default: &ReadSettings) -> Vec<Entry> {
         ),
         setting("reads.return_after", now.return_after, default.return_after),
         millis("reads.slow_start_ms", now.slow_start, default.slow_start),
+        millis("reads.causal_ttl_ms", now.causal_ttl, default.causal_ttl),
         setting("reads.zone", now.zone.as_deref().unwrap_or(""), ""),
     ]
 }

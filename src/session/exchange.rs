@@ -298,6 +298,9 @@ impl Session {
         if !split {
             return Ok(None);
         }
+        if self.wishes.causal_key.is_some() {
+            self.join_causal(shard);
+        }
         let servers = self.db.config.shards[usize::from(shard.0)].endpoints.len();
         for _ in 0..servers {
             let Some(pick) = self.pick_read(shard).await else {
@@ -353,6 +356,7 @@ impl Session {
     async fn pick_read(&mut self, shard: ShardId) -> Option<Pick> {
         let cluster = &self.db.cluster;
         let mark = &mut self.marks[usize::from(shard.0)];
+        mark.within(self.wishes.max_lag);
         let pick = cluster.pick_read(shard, mark, self.source)?;
         if !pick.may_move && !pick.reason.passes_with_time() {
             return Some(pick);
@@ -503,6 +507,7 @@ impl Session {
         if let Some(start) = self.transaction_start.take() {
             self.db.metrics.transaction_done(now.duration_since(start));
         }
+        self.wishes.end_transaction();
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if let Some(load) = held.load.take() {
@@ -532,7 +537,7 @@ impl Session {
 
     /// What this session did on a server until now, later reads must not fall behind.
     fn leave_mark(&mut self, shard: ShardId, home: Option<Home>, wrote: bool, now: Instant) {
-        if !self.db.config.reads.keeps_marks() {
+        if !self.db.config.reads.keeps_marks() && self.wishes.causal_key.is_none() {
             return;
         }
         let mark = &mut self.marks[usize::from(shard.0)];
@@ -541,6 +546,23 @@ impl Session {
             self.db.cluster.wrote(shard, now);
         } else {
             mark.read(now, home);
+        }
+        if let Some(key) = &self.wishes.causal_key {
+            self.db.cluster.leave_causal(key, shard, mark, now);
+        }
+    }
+
+    /// Before a read: what those with the same causal key have written and seen, also in processes
+    /// that this one cannot ask.
+    fn join_causal(&mut self, shard: ShardId) {
+        let Some(key) = &self.wishes.causal_key else {
+            return;
+        };
+        let now = Instant::now();
+        let mark = &mut self.marks[usize::from(shard.0)];
+        self.db.cluster.join_causal(key, shard, mark, now);
+        if self.shared.directory.load().config.has_other_processes() {
+            mark.wrote_elsewhere(now);
         }
     }
 

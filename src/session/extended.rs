@@ -14,6 +14,7 @@ mod reuse;
 mod step;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
@@ -57,6 +58,9 @@ pub(super) struct Batch {
     pub(super) rebind: Option<(usize, Arc<Prepared>)>,
     /// What the session has to follow of what was executed since the last Sync.
     done: Vec<Done>,
+    /// The server to which the end of its block was passed on since the last Sync, without waiting
+    /// for it: what comes next learns of it from [`Session::note_end_of_block`].
+    block_ended: Option<usize>,
     /// DISCARD ALL ran since the last Sync.
     discarded: bool,
     changed_schema: bool,
@@ -104,6 +108,11 @@ impl Batch {
     /// No message has come since the last Sync.
     pub(super) fn is_between(&self) -> bool {
         self.start.is_none()
+    }
+
+    /// Something is bound, perhaps to shards as they are now.
+    pub(super) fn has_portals(&self) -> bool {
+        self.portals.len() > 0
     }
 
     pub(super) fn statement(&self, name: &[u8]) -> Option<&Prepared> {
@@ -216,6 +225,7 @@ struct ScatterPortal {
     run: Option<(Run, Vec<usize>)>,
     columns: BytesMut,
     access: Access,
+    max_lag: Option<Duration>,
     /// Its shards were needed for something else before its last row.
     interrupted: bool,
 }
@@ -249,8 +259,10 @@ impl Session {
     /// # Errors
     /// FATAL ones only: others are told to the client, and what follows is skipped up to Sync.
     pub(super) async fn extended(&mut self) -> Result<(), Error> {
-        // Amid a batch too: it may have waited for the rest of a message.
-        self.info.set(ClientState::Active);
+        if !self.batch.is_between() {
+            // It may have waited for the rest of a message.
+            self.info.set(ClientState::Active);
+        }
         loop {
             // Taken out, so that messages can be read where they are.
             let mut input = std::mem::take(&mut self.client.inbox);
@@ -276,6 +288,14 @@ impl Session {
         }
     }
 
+    /// The first message since the last Sync has come.
+    pub(super) fn begin_batch(&mut self) {
+        let now = Instant::now();
+        self.info.requested(now);
+        self.info.set(ClientState::Active);
+        self.batch.start = Some(now);
+    }
+
     /// Handles messages until one needs more than a server connection. Answers how many bytes they
     /// were and why it ended there.
     async fn extended_at_once(&mut self, input: &[u8]) -> (usize, Result<Halt, Error>) {
@@ -294,11 +314,8 @@ impl Session {
                 done = end;
                 continue;
             }
-            if self.batch.start.is_none() {
-                let now = Instant::now();
-                self.info.set(ClientState::Active);
-                self.info.requested(now);
-                self.batch.start = Some(now);
+            if self.batch.is_between() {
+                self.begin_batch();
             }
             let step = match self.step(frame) {
                 Ok(Step::Enlist {
@@ -532,6 +549,8 @@ impl Session {
         self.fetch().await?;
         self.forget_rejected();
         self.settle(Instant::now()).await;
+        // What comes next is timed by itself.
+        self.batch.start = None;
         Ok(())
     }
 
@@ -652,6 +671,7 @@ impl Session {
                 false => self.fail_batch(error).await.map(|()| false),
             };
         }
+        self.note_end_of_block();
         self.forget_rejected();
         if let Some(index) = self.joined_by_query() {
             // What was executed so far is one transaction with the Query.
@@ -732,6 +752,7 @@ impl Session {
         let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
         let changed_schema = std::mem::take(&mut self.batch.changed_schema);
+        self.batch.block_ended = None;
         if failed && (discarded || !done.is_empty()) {
             // Some of it may have been committed before the error: only the servers know.
             self.custom_settings

@@ -150,8 +150,10 @@ impl Session {
 
     /// The names of a Bind are rewritten, its values pass as they come.
     async fn large_bind(&mut self, header: Header) -> Result<(), Error> {
-        self.info.set(ClientState::Active);
-        self.batch.start.get_or_insert_with(Instant::now);
+        match self.batch.is_between() {
+            true => self.begin_batch(),
+            false => self.info.set(ClientState::Active),
+        }
         self.db.metrics.binds.add(1);
         let body = self.client.inbox.get(HEADER..).unwrap_or_default();
         let (portal, name, _) = Bind::names(body)?;
@@ -176,7 +178,8 @@ impl Session {
         out.put_u32(length as u32);
         write::cstr(out, &portal);
         write::cstr(out, &server_name);
-        let called = (!name.is_empty()).then(|| Arc::clone(&prepared.name));
+        let named = || (prepared.statement.id, Arc::clone(&prepared.name));
+        let called = (!name.is_empty()).then(named);
         lease.expect.push_back(Expect::Bind { called });
         self.client.inbox.advance(read);
         self.batch.bind_portal(&portal, index, prepared);
@@ -198,11 +201,7 @@ impl Session {
             pieces: &prepared.pieces,
             params: &[],
         };
-        let hints = self
-            .hints
-            .with_leading(&prepared.statement.sql)
-            .map(std::borrow::Cow::into_owned)?;
-        let (access, route) = self.decide(&prepared.plan, values, &hints)?;
+        let (access, route) = self.decide(&prepared.plan, values, &prepared.statement.sql)?;
         self.db.metrics.routes.increment(RouteKind::Direct);
         let shard = self.pick_shard(&route.shards);
         let index = self.enlist(shard, access).await?;

@@ -1,13 +1,20 @@
 //! What a session answers by itself: settings in the `ringway.` namespace, EXPLAIN (ROUTE).
 
+use std::time::Duration;
+
 use planner::plan::SetStatement;
 use planner::shape::Shape;
-use planner::{Values, route};
+use planner::{ShardId, Values, route};
 
 use super::Session;
-use super::hints::Hints;
+use super::hints::{self, Hints};
+use crate::cluster::{Lsn, Token};
 use crate::error::{Error, Fault};
+use crate::net::Instant;
 use crate::wire::write;
+
+/// How long SHOW ringway.token waits for the primaries to say where they are.
+const TOKEN_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn is_ours(name: Option<&str>) -> bool {
     name.is_some_and(|name| name.starts_with("ringway."))
@@ -18,37 +25,125 @@ pub(super) fn set_tag(set: &SetStatement) -> &'static str {
 }
 
 impl Session {
-    /// `SET ringway.route = …` and `RESET ringway.route`.
+    /// `SET ringway.… = …` and RESET.
     ///
     /// # Errors
-    /// 42704 for any other name, 22023 for a value that is no hint.
+    /// 42704 for any other name, 22023 for a value that it cannot have, 55P02 for one that cannot be
+    /// changed so.
     pub(super) fn set_local_setting(&mut self, set: &SetStatement) -> Result<(), Error> {
-        match set.name.as_deref() {
-            Some("ringway.route") if set.local => Err(Error::new(
-                Fault::Client,
-                "0A000",
-                "SET LOCAL ringway.route is not supported",
-            )
-            .hint("Use SET ringway.route, or a comment /* ringway: … */ before one statement.")),
-            Some("ringway.route") => {
-                let text = set.value.as_deref().unwrap_or("").trim().trim_matches('\'');
-                let text = if text.eq_ignore_ascii_case("auto") {
-                    ""
-                } else {
-                    text
-                };
-                self.hints = Hints::parse(text)?;
+        let text = set.value.as_deref().map(unquoted);
+        match (set.name.as_deref().unwrap_or_default(), text) {
+            ("ringway.route", text) => {
+                let text = text
+                    .as_deref()
+                    .filter(|text| !text.eq_ignore_ascii_case("auto"));
+                let hints = Hints::parse(text.unwrap_or_default())?;
+                if set.local && self.block.is_none() {
+                    self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
+                    return Ok(());
+                }
+                if let Some(token) = &hints.after {
+                    self.check_no_replica("ringway.route")?;
+                    self.see_token(token)?;
+                }
+                match set.local {
+                    true => self.wishes.set_local_route(hints, Instant::now),
+                    false => self.wishes.set_route(hints, Instant::now),
+                }
                 Ok(())
             }
-            name => Err(unrecognized(name.unwrap_or_default())),
+            (name @ "ringway.token", Some(text)) => {
+                let token = hints::token(&text)?;
+                self.check_no_replica(name)?;
+                self.see_token(&token)
+            }
+            (name @ "ringway.token", None) => {
+                Err(unchangeable(name, "reset")
+                    .detail("A session never sees less than it has seen."))
+            }
+            (name @ "ringway.causal_key", _) if set.local => {
+                Err(unchangeable(name, "set for one transaction"))
+            }
+            (name @ "ringway.causal_key", text) => {
+                let key = hints::causal_key(&text.unwrap_or_default())?;
+                self.check_no_replica(name)?;
+                self.wishes.causal_key = key;
+                Ok(())
+            }
+            (name @ "ringway.version", _) => Err(unchangeable(name, "changed")),
+            (name, _) => Err(unrecognized(name)),
         }
     }
 
-    pub(super) fn show_local_setting(&self, name: &str) -> Result<String, Error> {
+    pub(super) async fn show_local_setting(&mut self, name: &str) -> Result<String, Error> {
         match name {
-            "ringway.route" => Ok(self.hints.show()),
+            "ringway.route" => Ok(self.wishes.show_route()),
+            "ringway.token" => Box::pin(self.token()).await,
+            "ringway.causal_key" => Ok(self.wishes.causal_key.as_deref().unwrap_or("").to_owned()),
             "ringway.version" => Ok(env!("CARGO_PKG_VERSION").to_owned()),
             name => Err(unrecognized(name)),
+        }
+    }
+
+    /// What this session has written and seen, for a session elsewhere.
+    async fn token(&mut self) -> Result<String, Error> {
+        let reads = &self.db.config.reads;
+        if !reads.split {
+            return Err(Error::new(
+                Fault::Operator,
+                "0A000",
+                "there are no tokens where reads are not split",
+            )
+            .detail("Every statement goes to the primary, so no session is behind another.")
+            .hint("Set split = true in [databases.NAME.reads]."));
+        }
+        if !self.block.is_none() || self.leases.iter().any(|held| held.needs_sync) {
+            let message = "SHOW ringway.token cannot run inside a transaction block";
+            return Err(Error::new(Fault::Client, "25001", message)
+                .detail("What the transaction writes has no position before it ends.")
+                .hint("Ask after COMMIT, in a pipeline after Sync."));
+        }
+        let now = Instant::now();
+        // A copy: to be asked changes nothing.
+        let mut marks = self.marks.clone();
+        for (shard, mark) in (0..).map(ShardId).zip(&mut marks) {
+            match &self.wishes.causal_key {
+                Some(key) => self.db.cluster.join_causal(key, shard, mark, now),
+                // Nobody has kept what it saw.
+                None if !reads.keeps_marks() => mark.wrote_elsewhere(now),
+                None => {}
+            }
+        }
+        let token = self.db.cluster.token(&mut marks, now + TOKEN_WAIT).await?;
+        Ok(token.to_string())
+    }
+
+    /// From now on this session sees what the token's session saw.
+    ///
+    /// # Errors
+    /// 22023 for a token of other servers.
+    pub(super) fn see_token(&mut self, token: &Token) -> Result<(), Error> {
+        let positions = self.db.cluster.positions(token)?;
+        self.see_positions(&positions);
+        Ok(())
+    }
+
+    pub(super) fn see_positions(&mut self, positions: &[(ShardId, Lsn)]) {
+        for (shard, lsn) in positions {
+            self.marks[usize::from(shard.0)].at_least(*lsn);
+        }
+    }
+
+    /// A replica that was chosen before may not have what is demanded now.
+    fn check_no_replica(&self, name: &str) -> Result<(), Error> {
+        match self.leases.iter().any(|held| held.home.is_some()) {
+            true => Err(planner::Refusal::unsupported(
+                format!("{name} cannot be set after a read in a pipeline or a transaction"),
+                "What follows runs on the replica of that read.",
+                "Set it before, in a pipeline after Sync.",
+            )
+            .into()),
+            false => Ok(()),
         }
     }
 
@@ -82,11 +177,25 @@ impl Session {
     }
 }
 
-fn unrecognized(name: &str) -> Error {
+pub(super) fn unrecognized(name: &str) -> Error {
     Error::new(
         Fault::Client,
         "42704",
         format!("unrecognized configuration parameter \"{name}\""),
     )
-    .hint("Ringway knows ringway.route and ringway.version.")
+    .hint("Ringway knows ringway.route, ringway.token, ringway.causal_key and ringway.version.")
+}
+
+fn unchangeable(name: &str, what: &str) -> Error {
+    let message = format!("parameter \"{name}\" cannot be {what}");
+    Error::new(Fault::Client, "55P02", message)
+}
+
+/// A value of SET without its quotes.
+fn unquoted(value: &str) -> String {
+    let value = value.trim();
+    let inside = value
+        .strip_prefix('\'')
+        .and_then(|rest| rest.strip_suffix('\''));
+    inside.map_or_else(|| value.to_owned(), |inside| inside.replace("''", "'"))
 }

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::peers::{self, Sender};
 use super::replication::{self, Relay};
 use super::shared::{Directory, Newcomer, Registration, Shared};
-use super::{Login, Session, auth, hints::Hints, settings, startup, state};
+use super::{Login, Session, auth, hints::Told, local, settings, startup, state};
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{self, Settings};
 use crate::config::{ADMIN_DATABASE, ServerSecret, ServerUser};
@@ -109,7 +109,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             user,
             settings,
             parameters,
-            hints,
+            told,
             registration,
         }) => {
             let login = Login {
@@ -118,7 +118,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
                 user,
                 settings,
                 parameters,
-                hints,
+                told,
             };
             let info = Arc::clone(&registration.info);
             let session = Session::new(login, db, Arc::clone(shared), directory.generation, info);
@@ -167,7 +167,7 @@ enum Welcomed {
         user: ServerUser,
         settings: Arc<Settings>,
         parameters: Parameters,
-        hints: Hints,
+        told: Told,
         registration: Registration,
     },
 }
@@ -238,11 +238,11 @@ async fn welcome(
         });
     }
     let (mut db, mut user) = (db, user);
-    let (settings, parameters, hints) = loop {
+    let (settings, parameters, told) = loop {
         wait_for_catalog(&db).await?;
-        let (settings, hints) = startup_settings(&packet, &db)?;
+        let (settings, told) = startup_settings(&packet, &db)?;
         match parameters(&db, &user, Arc::new(settings)).await {
-            Ok((settings, parameters)) => break (settings, parameters, hints),
+            Ok((settings, parameters)) => break (settings, parameters, told),
             Err(Denied::Error(error)) => return Err(error),
             Err(Denied::Gone) => {
                 let now = shared.directory.load_full();
@@ -265,7 +265,7 @@ async fn welcome(
         user,
         settings,
         parameters,
-        hints,
+        told,
         registration,
     })
 }
@@ -437,15 +437,15 @@ fn server_user_of(
 }
 
 /// The startup packet's settings, as statements that make them so on a server.
-fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, Hints), Error> {
+fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, Told), Error> {
     let catalog = db.cluster.catalog();
     let assumed = settings::Assumptions::of(db, &catalog);
     let mut wanted = Settings::new();
-    let mut hints = Hints::default();
+    let mut told = Told::default();
     for (name, value) in packet.parameters.iter().chain(&packet.options) {
         let name = name.to_ascii_lowercase();
-        if name == "ringway.route" {
-            hints = Hints::parse(value)?;
+        if local::is_ours(Some(&name)) {
+            told.take(&name, value, &db.cluster)?;
             continue;
         }
         if !name
@@ -463,7 +463,7 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
         let sql = state::set_config(&name, value);
         wanted.insert(name, sql);
     }
-    Ok((wanted, hints))
+    Ok((wanted, told))
 }
 
 /// What a server reports for these settings: asked once, then remembered.

@@ -97,7 +97,7 @@ pub struct Session {
     pools: Vec<(ShardId, EndpointId, Arc<Pool>)>,
     shape: Shape,
     batch: extended::Batch,
-    hints: hints::Hints,
+    wishes: hints::Wishes,
     /// Of the configuration this session knows.
     generation: u64,
     limits: Limits,
@@ -164,7 +164,7 @@ pub struct Login {
     pub settings: Arc<Settings>,
     /// What the client was told of the server.
     pub parameters: Parameters,
-    pub hints: hints::Hints,
+    pub told: hints::Told,
 }
 
 impl Session {
@@ -203,12 +203,13 @@ impl Session {
             pools: Vec::new(),
             shape: Shape::default(),
             batch: extended::Batch::default(),
-            hints: login.hints,
+            wishes: login.told.wishes,
             generation,
             limits,
             mode: settings.mode,
         };
         session.enter_context(parse_context(&session.settings));
+        session.see_positions(&login.told.positions);
         session
     }
 
@@ -235,7 +236,9 @@ impl Session {
         while let Some(header) = self.next_header().await? {
             if !self.leases.is_empty() {
                 self.await_cancels().await;
-            } else if self.shared.generation.load(Relaxed) != self.generation {
+            } else if self.shared.generation.load(Relaxed) != self.generation
+                && !self.batch.has_portals()
+            {
                 self.follow_configuration()?;
             }
             if self.client.inbox.len() < header.len {

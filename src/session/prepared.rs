@@ -243,12 +243,11 @@ impl Session {
         if let Target::Keys { keys, .. } = &plan.target {
             check_given(keys, params.len())?;
         }
-        let hints = self.hints.with_leading(sql.as_bytes())?.into_owned();
         let planned = planner::Plan {
             access,
             ..(*plan).clone()
         };
-        let (access, route) = self.decide(&planned, values, &hints)?;
+        let (access, route) = self.decide(&planned, values, sql.as_bytes())?;
         if route.execution != Execution::Direct {
             return Err(several());
         }

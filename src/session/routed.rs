@@ -10,6 +10,7 @@ use planner::shape::Piece;
 use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::block::second_writer;
+use super::hints::Place;
 use super::{Session, hints};
 use crate::backend::server::Server;
 use crate::error::{Error, Fault};
@@ -34,8 +35,7 @@ impl Session {
             pieces,
             params: &[],
         };
-        let hints = self.hints.with_leading(values.sql)?;
-        let decided = self.decide(plan, values, &hints);
+        let decided = self.decide(plan, values, sql);
         let (access, route) = match decided {
             Ok(decided) => decided,
             Err(error) => return Err(Box::pin(self.syntax_error_or(error, sql, &[])).await),
@@ -102,28 +102,33 @@ impl Session {
     /// # Errors
     /// What the planner refuses, or a hint that contradicts what is right.
     pub(super) fn decide<'p>(
-        &self,
+        &mut self,
         plan: &'p Plan,
         values: Values<'_>,
-        hints: &hints::Hints,
+        text: &[u8],
     ) -> Result<(Access, Route<'p>), Error> {
+        let hints = self.wishes.of_statement(text)?;
+        let (role, max_lag) = match &hints {
+            Some(hints) => (hints.role, hints.max_lag),
+            None => (None, None),
+        };
+        let place = hints.as_deref().and_then(|hints| hints.place.as_ref());
         let topology = &self.db.config.topology;
-        let routed = match &hints.shard {
+        let routed = match place {
             None => route(plan, values, topology).inspect_err(|_| {
                 self.db.metrics.routes.increment(RouteKind::Refused);
             })?,
-            Some(name) => {
-                let position = topology
-                    .shards()
-                    .iter()
-                    .position(|shard| shard.name == *name);
-                let shard = position.ok_or_else(|| hints::unknown_shard(name, topology))?;
-                Route {
-                    shards: Shards::Exactly(ShardSet::one(ShardId(shard as u16))),
-                    execution: Execution::Direct,
-                }
-            }
+            Some(place) => Route {
+                shards: Shards::Exactly(ShardSet::one(self.shard_of_place(place)?)),
+                execution: Execution::Direct,
+            },
         };
+        let after = hints.and_then(|hints| hints.into_owned().after);
+        let demands = max_lag.is_some() || after.is_some();
+        self.wishes.max_lag = max_lag;
+        if let Some(token) = after {
+            self.see_token(&token)?;
+        }
         // What SHOW tells of a replica, transaction_read_only above all, is not true of the primary.
         let planned = match plan.statement {
             Statement::Show(_) => self.any_access(),
@@ -133,7 +138,13 @@ impl Session {
             }
             _ => plan.access,
         };
-        let access = match (hints.role, planned) {
+        // A replica that was chosen before may not be what is wanted now.
+        let chosen = demands && self.leases.iter().any(|held| held.home.is_some());
+        let role = match chosen {
+            true => role.or(Some(hints::Role::Primary)),
+            false => role,
+        };
+        let access = match (role, planned) {
             (Some(hints::Role::Primary), Access::Read) => {
                 self.db.metrics.reads.increment(ReadBy::Hint);
                 Access::Primary
@@ -144,6 +155,23 @@ impl Session {
             (None | Some(_), access) => access,
         };
         Ok((access, routed))
+    }
+
+    fn shard_of_place(&self, place: &Place) -> Result<ShardId, Error> {
+        let topology = &self.db.config.topology;
+        match place {
+            Place::Shard(name) => {
+                let mut shards = (0..).map(ShardId).zip(topology.shards());
+                let found = shards.find(|(_, shard)| shard.name == *name);
+                found
+                    .map(|(id, _)| id)
+                    .ok_or_else(|| hints::unknown_shard(name, topology))
+            }
+            Place::Key(key) => {
+                let catalog = self.db.cluster.catalog();
+                Ok(planner::shard_of_key(key, &catalog, topology)?)
+            }
+        }
     }
 
     /// In a block that reads on a replica.

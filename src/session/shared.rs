@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::net::{Instant, TlsAcceptor};
 use crate::pool::cap::Ledger;
 
-use Ordering::Relaxed;
+use Ordering::{Acquire, Relaxed, Release};
 
 /// What every session of a process shares.
 pub struct Shared {
@@ -315,14 +315,16 @@ pub struct ClientInfo {
 
 impl ClientInfo {
     pub fn set(&self, state: ClientState) {
-        self.state.store(state as u8, Relaxed);
+        // With `state()`: who sees Active sees which request that is.
+        self.state.store(state as u8, Release);
     }
 
     pub fn is_logged_in(&self) -> bool {
         self.state() != ClientState::LoggingIn
     }
 
-    /// A statement of its came at `now`.
+    /// A statement of its came at `now`. To be called before it is set to Active: a time limit of the
+    /// statement before would be held against it otherwise.
     pub fn requested(&self, now: Instant) {
         let since = now.duration_since(self.connected_at);
         self.last_request_us
@@ -431,7 +433,7 @@ impl ClientInfo {
     }
 
     pub fn state(&self) -> ClientState {
-        match self.state.load(Relaxed) {
+        match self.state.load(Acquire) {
             1 => ClientState::Idle,
             2 => ClientState::Active,
             3 => ClientState::Waiting,

@@ -36,8 +36,8 @@ impl Session {
     /// A FunctionCall goes to the primary whole; which tables it touches cannot be known.
     pub(super) async fn function_call(&mut self, frame: BytesMut) -> Result<(), Error> {
         let start = Instant::now();
-        self.info.set(ClientState::Active);
         self.info.requested(start);
+        self.info.set(ClientState::Active);
         self.transaction_start.get_or_insert(start);
         let result = match self.db.config.is_sharded() {
             _ if self.block.is_failed() => match self.only_in_block() {
@@ -170,8 +170,7 @@ impl Session {
             pieces: &[],
             params: &[],
         };
-        let hints = self.hints.with_leading(values.sql)?;
-        let (access, _) = self.decide(plan, values, &hints)?;
+        let (access, _) = self.decide(plan, values, values.sql)?;
         if plan.effect == SessionEffect::Settings {
             self.check_settings_named(&[(values.sql, &[])])?;
         }
@@ -307,7 +306,7 @@ impl Session {
             Statement::Show(name) if local::is_ours(Some(name)) => {
                 self.db.metrics.routes.increment(RouteKind::Local);
                 self.end_joined(None).await?;
-                let value = self.show_local_setting(name)?;
+                let value = self.show_local_setting(name).await?;
                 write::text_columns(&mut self.client.outbox, &[name.as_str()]);
                 write::text_row(&mut self.client.outbox, &[Some(&value)]);
                 write::command_complete(&mut self.client.outbox, "SHOW");

@@ -89,7 +89,9 @@ fn is_call(source: &Source<'_>, at: usize) -> bool {
     let follows = source
         .tokens
         .get(at + 1)
-        .is_some_and(|token| token.kind == Kind::Open);
+        .is_some_and(|token| token.kind == Kind::Open)
+        // A method of sampling is named like a function that makes it.
+        && at.checked_sub(1).is_none_or(|before| source.word(before) != "tablesample");
     let text = |back: usize| {
         at.checked_sub(back)
             .map_or("", |at| source.text(&source.tokens[at]))

@@ -259,14 +259,10 @@ impl Server {
     }
 
     fn finish_parse(&mut self) -> Result<bool, Error> {
-        let Some(Expect::Parse { show, id, named }) = self.expect.pop_front() else {
-            return Err(unexpected(b'1'));
-        };
-        if let Some(bytes) = named {
-            self.prepared.insert(id, bytes);
-            self.show_prepared();
+        match self.expect.pop_front() {
+            Some(Expect::Parse { show, .. }) => Ok(show),
+            Some(_) | None => Err(unexpected(b'1')),
         }
-        Ok(show)
     }
 
     /// CommandComplete and its kin end an Execute; within a simple query there may be many.
@@ -423,35 +419,56 @@ impl Server {
         let body = frame.get(HEADER..)?;
         let start = memchr::memmem::find(body, b"\"ringway_")? + 1;
         let end = start + memchr::memchr(b'"', body.get(start..)?)?;
-        let name = match (self.expect.front(), &self.executes) {
-            (Some(Expect::Bind { called: Some(name) }), _) => name,
-            (_, Some((id, name))) if id.server_name() == body[start..end] => name,
-            (Some(_) | None, _) => return None,
+        let (id, name) = match (self.expect.front(), &self.executes) {
+            (
+                Some(Expect::Bind {
+                    called: Some(known),
+                }),
+                _,
+            )
+            | (Some(_) | None, Some(known)) => known,
+            (Some(_) | None, None) => return None,
         };
-        Some([&body[..start], name, &body[end..]].concat())
+        // Values and tables may be called alike.
+        let is_it = id.server_name() == body[start..end];
+        is_it.then(|| [&body[..start], name, &body[end..]].concat())
     }
 
     fn skip_to_sync(&mut self) {
-        let mut failed = true;
-        while self
-            .expect
-            .front()
-            .is_some_and(|e| !matches!(e, Expect::Ready { .. }))
-        {
-            let skipped = self.expect.pop_front();
-            // The server ignored that Close as well, so it still has the statement.
-            if let Some(Expect::Close {
-                evicts: Some((id, bytes)),
-                ..
-            }) = skipped
-            {
-                self.prepared.insert(id, bytes);
+        let is_ready = |owed: &Expect| matches!(owed, Expect::Ready { .. });
+        let skipped = self.expect.iter().position(is_ready);
+        let skipped = skipped.unwrap_or(self.expect.len());
+        let skipped: Vec<_> = self.expect.drain(..skipped).collect();
+        for (at, owed) in skipped.iter().enumerate() {
+            if let Expect::Parse { show: true, id, .. } | Expect::Known(id) = owed {
+                self.rejected.push((*id, at == 0));
             }
-            if let Some(Expect::Parse { show: true, id, .. } | Expect::Known(id)) = skipped {
-                self.rejected.push((id, failed));
-            }
-            failed = false;
         }
+        // The server did none of it: it is undone in the other order than it was sent in.
+        for owed in skipped.into_iter().rev() {
+            match owed {
+                Expect::Parse {
+                    id, named: Some(_), ..
+                } => {
+                    self.prepared.remove(id);
+                }
+                Expect::Close {
+                    evicts: Some((id, bytes)),
+                    ..
+                } => self.prepared.insert(id, bytes),
+                Expect::Ready { .. }
+                | Expect::Parse { named: None, .. }
+                | Expect::Known(_)
+                | Expect::Bind { .. }
+                | Expect::Rebind
+                | Expect::Close { evicts: None, .. }
+                | Expect::Describe
+                | Expect::Execute
+                | Expect::Inject(_)
+                | Expect::Fail(_) => {}
+            }
+        }
+        self.show_prepared();
     }
 }
 

@@ -584,6 +584,18 @@ mod tests {
     }
 
     #[test]
+    fn a_listed_function_that_no_shard_has_is_a_mistake() {
+        let unknown = |names: &[&str]| ShardSchema {
+            unknown_functions: names.iter().map(ToString::to_string).collect(),
+            ..schema(&[])
+        };
+        let (a, b) = (unknown(&["f", "g"]), unknown(&["g"]));
+        let expected = ["Function g is listed in functions but exists on no shard."];
+        assert_eq!(check(&[], &[Some(&a), Some(&b)]).1, expected);
+        assert!(check(&[], &[Some(&a), None]).1.is_empty());
+    }
+
+    #[test]
     fn a_function_is_as_unsafe_as_its_worst_shard() {
         let shard = |volatility| {
             let function = Function {

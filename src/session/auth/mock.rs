@@ -7,12 +7,12 @@ use crate::config::{Method, StoredSecret};
 /// How many of those who exist are asked for what. They alone count who prove a password.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tally {
-    scram: u64,
-    md5: u64,
-    password: u64,
+    scram: i64,
+    md5: i64,
+    password: i64,
     /// Where a rule says md5.
-    kept_as_verifier: u64,
-    not_kept_as_verifier: u64,
+    kept_as_verifier: i64,
+    not_kept_as_verifier: i64,
 }
 
 impl Tally {
@@ -23,15 +23,24 @@ impl Tally {
     }
 
     pub(super) fn add(&mut self, known: &Known) {
+        self.count(known, 1);
+    }
+
+    /// Takes back what was added.
+    pub(super) fn remove(&mut self, known: &Known) {
+        self.count(known, -1);
+    }
+
+    fn count(&mut self, known: &Known, by: i64) {
         match known.secret {
             StoredSecret::None => return,
-            StoredSecret::Scram(_) => self.kept_as_verifier += 1,
-            StoredSecret::Plain(_) | StoredSecret::Md5(_) => self.not_kept_as_verifier += 1,
+            StoredSecret::Scram(_) => self.kept_as_verifier += by,
+            StoredSecret::Plain(_) | StoredSecret::Md5(_) => self.not_kept_as_verifier += by,
         }
         match known.method {
-            Method::Scram => self.scram += 1,
-            Method::Md5 => self.md5 += 1,
-            Method::Password => self.password += 1,
+            Method::Scram => self.scram += by,
+            Method::Md5 => self.md5 += by,
+            Method::Password => self.password += by,
             Method::Trust | Method::Reject | Method::Cert | Method::Peer => {}
         }
     }

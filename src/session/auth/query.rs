@@ -27,12 +27,17 @@ pub struct Lookup {
     /// Whose servers are asked.
     db: Arc<Database>,
     ttl: Duration,
-    capacity: usize,
     salts: SaltSecret,
     pools: Mutex<HashMap<EndpointId, ControlPool>>,
-    remembered: Mutex<HashMap<String, Remembered>>,
-    /// Of those whom it has found.
-    tally: Mutex<Tally>,
+    remembered: Mutex<Memory>,
+}
+
+/// What was said of users, so many at most.
+struct Memory {
+    capacity: usize,
+    users: HashMap<String, Remembered>,
+    /// Of these users, so that how often one is asked for has no weight.
+    tally: Tally,
 }
 
 #[derive(Clone)]
@@ -40,6 +45,37 @@ struct Remembered {
     /// `None` for a user who does not exist.
     known: Option<Arc<Known>>,
     until: Instant,
+}
+
+impl Memory {
+    /// Who exists stays until there are too many of those: whoever tries many names shall neither
+    /// make it grow nor change the tally.
+    fn insert(&mut self, user: &str, entry: Remembered) {
+        if self.users.len() >= self.capacity && !self.users.contains_key(user) {
+            self.users.retain(|_, entry| entry.known.is_some());
+        }
+        if self.users.len() >= self.capacity && !self.users.contains_key(user) {
+            if entry.known.is_none() {
+                return;
+            }
+            // Any: the others say as much of what most are asked for.
+            if let Some(any) = self.users.keys().next().cloned() {
+                self.forget(&any);
+            }
+        }
+        self.forget(user);
+        if let Some(known) = &entry.known {
+            self.tally.add(known);
+        }
+        self.users.insert(user.to_owned(), entry);
+    }
+
+    fn forget(&mut self, user: &str) {
+        let gone = self.users.remove(user);
+        if let Some(known) = gone.and_then(|entry| entry.known) {
+            self.tally.remove(&known);
+        }
+    }
 }
 
 /// What is known of a user, and whether it was known before.
@@ -71,10 +107,12 @@ impl Lookup {
             query,
             db,
             ttl,
-            capacity,
             pools: Mutex::default(),
-            remembered: Mutex::default(),
-            tally: Mutex::default(),
+            remembered: Mutex::new(Memory {
+                capacity,
+                users: HashMap::new(),
+                tally: Tally::default(),
+            }),
         }
     }
 
@@ -90,7 +128,7 @@ impl Lookup {
     /// is logged here and not told to the client.
     pub(super) async fn find(&self, user: &str) -> Result<Found> {
         let now = Instant::now();
-        let remembered = self.remembered().get(user).cloned();
+        let remembered = self.remembered().users.get(user).cloned();
         if let Some(remembered) = remembered.filter(|remembered| remembered.until > now) {
             return Ok(Found {
                 known: remembered.known,
@@ -117,40 +155,20 @@ impl Lookup {
             Some(secret) => Some(Arc::new(Known::derived(user, secret, &self.salts).await)),
             None => None,
         };
-        self.remember(user, &known);
-        if let Some(known) = &known {
-            self.lock_tally().add(known);
-        }
+        let entry = Remembered {
+            known: known.clone(),
+            until: Instant::now() + self.ttl,
+        };
+        self.remembered().insert(user, entry);
         Ok(known)
     }
 
-    /// `None` as long as nobody was found.
+    /// `None` as long as nobody is remembered who exists.
     pub(super) fn tally(&self) -> Option<Tally> {
-        Some(*self.lock_tally()).filter(|tally| !tally.is_empty())
+        Some(self.remembered().tally).filter(|tally| !tally.is_empty())
     }
 
-    fn lock_tally(&self) -> std::sync::MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remember(&self, user: &str, known: &Option<Arc<Known>>) {
-        let now = Instant::now();
-        let mut remembered = self.remembered();
-        if remembered.len() >= self.capacity && !remembered.contains_key(user) {
-            remembered.retain(|_, entry| entry.until > now);
-            if remembered.len() >= self.capacity {
-                // Whoever tries many names shall not make it grow; the others are asked for again.
-                remembered.clear();
-            }
-        }
-        let entry = Remembered {
-            known: known.clone(),
-            until: now + self.ttl,
-        };
-        remembered.insert(user.to_owned(), entry);
-    }
-
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<String, Remembered>> {
+    fn remembered(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -240,5 +258,69 @@ impl Lookup {
         let database = self.db.config.name.as_str();
         let auth_user = self.query.user.name.as_str();
         tracing::error!(database, auth_user, error = %why, "auth_query failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Method, Secret};
+
+    fn memory(capacity: usize) -> Memory {
+        Memory {
+            capacity,
+            users: HashMap::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn entry(known: Option<Known>) -> Remembered {
+        Remembered {
+            known: known.map(Arc::new),
+            until: Instant::now(),
+        }
+    }
+
+    fn user(user: &str, method: Method) -> Remembered {
+        let secret = match method {
+            Method::Md5 => StoredSecret::parse(&super::super::md5_of(user, &Secret("x".into()))),
+            _ => StoredSecret::parse("x"),
+        };
+        let secret = secret.unwrap_or_else(|what| panic!("{what}"));
+        entry(Some(Known::new(user, method, secret, &SaltSecret([0; 32]))))
+    }
+
+    #[test]
+    fn a_user_counts_once_however_often_it_is_asked_for() {
+        let mut memory = memory(10);
+        memory.insert("scram1", user("scram1", Method::Scram));
+        memory.insert("scram2", user("scram2", Method::Scram));
+        for _ in 0..5 {
+            memory.insert("md5", user("md5", Method::Md5));
+        }
+        assert_eq!(memory.tally.own(), Method::Scram);
+        // Who is no more does not count any more.
+        memory.insert("scram1", entry(None));
+        memory.insert("scram2", entry(None));
+        assert_eq!(memory.tally.own(), Method::Md5);
+        memory.insert("md5", entry(None));
+        assert!(memory.tally.is_empty());
+    }
+
+    #[test]
+    fn names_that_nobody_has_displace_nobody_who_exists() {
+        let mut memory = memory(3);
+        memory.insert("one", user("one", Method::Md5));
+        memory.insert("two", user("two", Method::Md5));
+        for name in 0..10 {
+            memory.insert(&format!("nobody{name}"), entry(None));
+        }
+        assert!(memory.users.len() <= 3 && memory.users.contains_key("one"));
+        memory.insert("three", user("three", Method::Md5));
+        memory.insert("nobody", entry(None));
+        assert!(memory.users.len() == 3 && !memory.users.contains_key("nobody"));
+        memory.insert("four", user("four", Method::Md5));
+        assert!(memory.users.len() == 3 && memory.users.contains_key("four"));
+        assert_eq!(memory.tally.own(), Method::Md5);
     }
 }

@@ -100,11 +100,7 @@ impl Session {
             pieces,
             params: &params,
         };
-        let hints = self
-            .hints
-            .with_leading(&statement.sql)
-            .map(std::borrow::Cow::into_owned);
-        let decided = hints.and_then(|hints| self.decide(plan, values, &hints));
+        let decided = self.decide(plan, values, &statement.sql);
         let merger = match &decided {
             Ok((_, route)) => match &route.execution {
                 Execution::Merge { merge, .. } => {
@@ -157,6 +153,7 @@ impl Session {
                     run: None,
                     columns: BytesMut::new(),
                     access,
+                    max_lag: self.wishes.max_lag,
                     interrupted: false,
                 }))
             }
@@ -201,7 +198,7 @@ impl Session {
             _ => {
                 let server_name = prepared.statement.id.server_name();
                 write::bind(outbox, portal, &server_name, rest);
-                Some(Arc::clone(&prepared.name))
+                Some((prepared.statement.id, Arc::clone(&prepared.name)))
             }
         };
         lease.expect.push_back(Expect::Bind { called });

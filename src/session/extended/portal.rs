@@ -199,9 +199,10 @@ impl Session {
                     self.discard_all(index);
                 } else if ends_block && self.outlives_block() {
                     self.fetch().await?;
-                    self.block = Block::None;
-                    self.leases[index].in_block = false;
-                    self.keep_sets_of_block();
+                    self.batch.block_ended = Some(index);
+                    self.note_end_of_block();
+                } else if ends_block {
+                    self.batch.block_ended = Some(index);
                 } else if revives {
                     self.fetch().await?;
                     self.block.observe(Status::InTransaction);
@@ -242,6 +243,7 @@ impl Session {
             Local::Empty => out.extend_from_slice(write::EMPTY_QUERY),
             Local::Begin { sql, mode } => {
                 let text = String::from_utf8_lossy(&sql);
+                self.note_end_of_block();
                 match self.block.is_none() {
                     true => {
                         let text = text.trim().trim_end_matches(';');
@@ -260,7 +262,7 @@ impl Session {
                 write::command_complete(&mut out, local::set_tag(&set));
             }
             Local::Show(setting) => {
-                let value = self.show_local_setting(&setting)?;
+                let value = self.show_local_setting(&setting).await?;
                 write::text_row(&mut out, &[Some(&value)]);
                 write::command_complete(&mut out, "SHOW");
             }
@@ -380,6 +382,19 @@ impl Session {
             || !self.changes.is_empty()
     }
 
+    /// Once the replies are there: a block that this pipeline has ended is no more.
+    pub(super) fn note_end_of_block(&mut self) {
+        let Some(index) = self.batch.block_ended.take() else {
+            return;
+        };
+        self.block = Block::None;
+        if let Some(held) = self.leases.get_mut(index) {
+            held.in_block = false;
+        }
+        self.info.in_block(false);
+        self.keep_sets_of_block();
+    }
+
     /// A block has ended amid a pipeline: its SETs count, or are gone, whatever fails later.
     fn keep_sets_of_block(&mut self) {
         let done = std::mem::take(&mut self.batch.done);
@@ -403,6 +418,8 @@ impl Session {
             return Ok(());
         };
         self.fetch().await?;
+        // Other statements may have been bound since.
+        self.wishes.max_lag = portal.max_lag;
         let indexes = self.enlist_for_read(&portal.shards, portal.access).await?;
         self.sync_quietly(&indexes).await?;
         let mut servers = routed::pick(&mut self.leases, &indexes);

@@ -103,7 +103,7 @@ impl Session {
         let reply = match known {
             true => Expect::Rebind,
             false => Expect::Bind {
-                called: Some(Arc::clone(&prepared.name)),
+                called: Some((statement.id, Arc::clone(&prepared.name))),
             },
         };
         lease.expect.push_back(reply);

@@ -168,7 +168,11 @@ impl Session {
 
     /// Where a statement goes that runs on one shard as it stands; `None` for another, and for one
     /// whose refusal needs more thought.
-    fn direct(&self, body: &[u8], prepared: &Prepared) -> Result<Option<(ShardId, Access)>, Error> {
+    fn direct(
+        &mut self,
+        body: &[u8],
+        prepared: &Prepared,
+    ) -> Result<Option<(ShardId, Access)>, Error> {
         let Prepared {
             statement,
             plan,
@@ -193,8 +197,7 @@ impl Session {
         if let Target::Refused(_) = plan.target {
             return Ok(None);
         }
-        let hints = self.hints.with_leading(&statement.sql)?;
-        let (access, route) = self.decide(plan, values, &hints)?;
+        let (access, route) = self.decide(plan, values, &statement.sql)?;
         Ok(match route.execution {
             Execution::Direct => Some((self.pick_shard(&route.shards), access)),
             Execution::Merge { .. } | Execution::SumTags | Execution::SameAnswer => None,

@@ -1,0 +1,347 @@
+//! What a session says about its reads: hints, tokens, causal keys. A replica that replays late shows
+//! who would have read the past; each promise comes with a control that must break it.
+
+use std::time::Duration;
+
+use ringway::demo::captive::{CaptiveCluster, Spec};
+use tokio_postgres::Client;
+
+use crate::support::{self, Ringway};
+
+/// A replica that replays `delay_ms` late, and a row.
+fn start(delay_ms: u32) -> CaptiveCluster {
+    let cluster = support::cluster(&Spec {
+        replicas: 1,
+        ..Spec::default()
+    });
+    let shard = &cluster.shards[0];
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL); INSERT INTO t VALUES (1, 0)";
+    shard.primary.exec(table).unwrap();
+    cluster.wait_caught_up().unwrap();
+    let replica = &shard.replicas[0];
+    let delay = format!("ALTER SYSTEM SET recovery_min_apply_delay = {delay_ms}");
+    replica.exec(&delay).unwrap();
+    replica.exec("SELECT pg_reload_conf()").unwrap();
+    cluster
+}
+
+/// `general` is for the first section, `reads` for that of the reads.
+fn ringway(cluster: &CaptiveCluster, general: &str, reads: &str) -> Ringway {
+    let shard = &cluster.shards[0];
+    let (primary, replica) = (shard.primary.port, shard.replicas[0].port);
+    Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n{general}\n[users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\nservers = [\"127.0.0.1:{primary}\", \"127.0.0.1:{replica}\"]\n\
+             [databases.shop.reads]\nsplit = true\nmax_lag_ms = 60000\npoll_interval_ms = 20\n{reads}\n"
+        )
+    })
+}
+
+async fn connect(ringway: &Ringway, options: &str) -> Client {
+    let port = ringway.port();
+    let url = format!("host=127.0.0.1 port={port} user=ringway dbname=shop options='{options}'");
+    support::client(&url).await
+}
+
+async fn show(client: &Client, name: &str) -> String {
+    let row = client.query_one(&format!("SHOW {name}"), &[]).await;
+    row.unwrap().get(0)
+}
+
+/// What the row holds, and the server that says so.
+async fn read(client: &Client, comment: &str) -> (i32, u16) {
+    let sql = format!("{comment} SELECT v, inet_server_port() FROM t WHERE id = 1");
+    let row = client.query_one(&sql, &[]).await.unwrap();
+    (row.get(0), row.get::<_, i32>(1) as u16)
+}
+
+async fn write(client: &Client, v: i32) {
+    let sql = format!("UPDATE t SET v = {v} WHERE id = 1");
+    client.batch_execute(&sql).await.unwrap();
+}
+
+async fn code(client: &Client, sql: &str) -> String {
+    let error = client.batch_execute(sql).await.expect_err(sql);
+    let code = error.code().map(|code| code.code().to_owned());
+    code.unwrap_or_else(|| error.to_string())
+}
+
+async fn until_on(client: &Client, port: u16) {
+    let found = async {
+        while read(client, "").await.1 != port {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, found)
+        .await
+        .expect("a read on that server");
+}
+
+#[tokio::test]
+async fn a_token_carries_freshness_to_another_process() {
+    let cluster = start(400);
+    let replica = cluster.shards[0].replicas[0].port;
+    let [here, there] = ["", ""].map(|general| ringway(&cluster, general, ""));
+    let writer = connect(&here, "").await;
+    let [control, set, after] = [
+        connect(&there, "").await,
+        connect(&there, "").await,
+        connect(&there, "").await,
+    ];
+    until_on(&control, replica).await;
+    let (mut stale, mut opened) = (0, None);
+    for v in 1..=40 {
+        write(&writer, v).await;
+        let token = show(&writer, "ringway.token").await;
+        if read(&connect(&there, "").await, "").await.0 != v {
+            stale += 1;
+        }
+        let sql = format!("SET ringway.token = '{token}'");
+        set.batch_execute(&sql).await.unwrap();
+        assert_eq!(read(&set, "").await.0, v, "{token}");
+        let comment = format!("/* ringway: after={token} */");
+        assert_eq!(read(&after, &comment).await.0, v, "{token}");
+        if v % 10 == 0 {
+            let client = connect(&there, &format!("-c ringway.token={token}")).await;
+            assert_eq!(read(&client, "").await.0, v, "{token}");
+            opened = Some(client);
+        }
+    }
+    assert!(
+        stale > 30,
+        "the control shows nothing: {stale} of 40 were stale"
+    );
+    // Nothing keeps them from the replica once it has caught up.
+    for client in [&set, &after, &opened.unwrap()] {
+        until_on(client, replica).await;
+        assert_eq!(read(client, "").await.0, 40);
+    }
+    // What a session has only read is in its token, too.
+    write(&writer, 41).await;
+    let token = show(&writer, "ringway.token").await;
+    set.batch_execute(&format!("SET ringway.route = 'after={token}'"))
+        .await
+        .unwrap();
+    assert_eq!(read(&set, "").await.0, 41);
+    let passed_on = show(&set, "ringway.token").await;
+    let comment = format!("/* ringway: after={passed_on} */");
+    assert_eq!(read(&control, &comment).await.0, 41);
+}
+
+#[tokio::test]
+async fn tokens_bind_in_modes_without_marks() {
+    let cluster = start(400);
+    let replica = cluster.shards[0].replicas[0].port;
+    for freshness in ["bounded", "off"] {
+        let ringway = ringway(&cluster, "", &format!("freshness = \"{freshness}\""));
+        let writer = connect(&ringway, "").await;
+        let reader = connect(&ringway, "").await;
+        until_on(&writer, replica).await;
+        let before = read(&reader, "/* ringway: primary */").await.0;
+        for v in before + 1..before + 11 {
+            write(&writer, v).await;
+            assert_ne!(read(&writer, "").await.0, v, "{freshness} promises nothing");
+            let token = show(&writer, "ringway.token").await;
+            let comment = format!("/* ringway: after={token} */");
+            assert_eq!(read(&reader, &comment).await.0, v, "{freshness}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_other_servers_is_refused() {
+    let cluster = start(0);
+    let ringway = ringway(&cluster, "", "");
+    let client = connect(&ringway, "").await;
+    assert_eq!(
+        show(&client, "ringway.token").await,
+        "1",
+        "nothing was done yet"
+    );
+    write(&client, 1).await;
+    let token = show(&client, "ringway.token").await;
+    let [shard, system, timeline, lsn] = {
+        let fields: Vec<_> = token.strip_prefix("1~").unwrap().split(':').collect();
+        <[&str; 4]>::try_from(fields).unwrap().map(str::to_owned)
+    };
+    for wrong in [
+        format!("1~other:{system}:{timeline}:{lsn}"),
+        format!("1~{shard}:12345:{timeline}:{lsn}"),
+        format!("1~{shard}:{system}:7:{lsn}"),
+        format!("2~{shard}:{system}:{timeline}:{lsn}"),
+        token[..token.len() / 2].to_owned(),
+    ] {
+        let sql = format!("SET ringway.token = '{wrong}'");
+        assert_eq!(code(&client, &sql).await, "22023", "{sql}");
+        let sql = format!("/* ringway: after={wrong} */ SELECT v FROM t");
+        assert_eq!(code(&client, &sql).await, "22023", "{sql}");
+    }
+    assert_eq!(code(&client, "RESET ringway.token").await, "55P02");
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(code(&client, "SHOW ringway.token").await, "25001");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    client
+        .batch_execute("SET ringway.token = '1'")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn sessions_with_one_causal_key_see_each_others_writes() {
+    let cluster = start(400);
+    let replica = cluster.shards[0].replicas[0].port;
+    let ringway = ringway(&cluster, "", "");
+    let writer = connect(&ringway, "-c ringway.causal_key=user:42").await;
+    let reader = connect(&ringway, "").await;
+    let sql = "SET ringway.causal_key = 'user:42'";
+    reader.batch_execute(sql).await.unwrap();
+    assert_eq!(show(&reader, "ringway.causal_key").await, "user:42");
+    until_on(&reader, replica).await;
+    let mut stale = 0;
+    for v in 1..=40 {
+        write(&writer, v).await;
+        assert_eq!(read(&reader, "").await.0, v);
+        let other = format!("-c ringway.causal_key=other:{v}");
+        if read(&connect(&ringway, &other).await, "").await.0 != v {
+            stale += 1;
+        }
+    }
+    assert!(
+        stale > 30,
+        "the control shows nothing: {stale} of 40 were stale"
+    );
+    until_on(&reader, replica).await;
+    assert_eq!(read(&reader, "").await.0, 40);
+}
+
+#[tokio::test]
+async fn a_causal_key_holds_over_processes_that_are_told_of_each_other() {
+    let cluster = start(400);
+    let replica = cluster.shards[0].replicas[0].port;
+    let here = ringway(&cluster, "", "");
+    let directory = tempfile::tempdir().unwrap();
+    let general = format!("run_directory = \"{}\"", directory.path().display());
+    let there = ringway(&cluster, &general, "");
+    let key = "-c ringway.causal_key=user:42";
+    let writer = connect(&here, key).await;
+    let reader = connect(&there, key).await;
+    let control = connect(&there, "").await;
+    until_on(&control, replica).await;
+    let mut stale = 0;
+    for v in 1..=40 {
+        write(&writer, v).await;
+        assert_eq!(read(&reader, "").await.0, v);
+        if read(&connect(&there, "").await, "").await.0 != v {
+            stale += 1;
+        }
+    }
+    assert!(
+        stale > 30,
+        "the control shows nothing: {stale} of 40 were stale"
+    );
+}
+
+#[tokio::test]
+async fn max_lag_keeps_a_read_off_a_late_replica() {
+    let cluster = start(1_500);
+    let shard = &cluster.shards[0];
+    let (primary, replica) = (shard.primary.port, shard.replicas[0].port);
+    // Without marks, so that nothing but lag decides.
+    let ringway = ringway(&cluster, "", "freshness = \"bounded\"");
+    let writer = connect(&ringway, "").await;
+    until_on(&writer, replica).await;
+    let comment = "/* ringway: max_lag=300ms */";
+    write(&writer, 1).await;
+    // From now on the replica falls behind, for as long as it waits.
+    let found = async {
+        while read(&connect(&ringway, "").await, comment).await != (1, primary) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(1_200), found)
+        .await
+        .expect("the primary's answer");
+    let fresh = connect(&ringway, "").await;
+    assert_eq!(read(&fresh, "").await, (0, replica), "max_lag_ms allows it");
+    let sql = "SET ringway.route = 'replica, max_lag=300ms ttl=1h'";
+    fresh.batch_execute(sql).await.unwrap();
+    assert_eq!(read(&fresh, "").await, (1, primary));
+    until_on(&fresh, replica).await;
+    assert_eq!(read(&fresh, "").await.0, 1);
+}
+
+#[tokio::test]
+async fn hints_hold_for_a_statement_a_transaction_or_a_time() {
+    let cluster = start(0);
+    let shard = &cluster.shards[0];
+    let (primary, replica) = (shard.primary.port, shard.replicas[0].port);
+    let ringway = ringway(&cluster, "", "");
+    let client = connect(&ringway, "-c ringway.route=primary").await;
+    assert_eq!(show(&client, "ringway.route").await, "primary");
+    assert_eq!(read(&client, "").await.1, primary);
+    client.batch_execute("RESET ringway.route").await.unwrap();
+    until_on(&client, replica).await;
+    assert_eq!(read(&client, "/* ringway: primary */").await.1, primary);
+    until_on(&client, replica).await;
+
+    client.batch_execute("BEGIN").await.unwrap();
+    let sql = "SET LOCAL ringway.route = 'replica'";
+    client.batch_execute(sql).await.unwrap();
+    assert_eq!(show(&client, "ringway.route").await, "replica");
+    assert_eq!(code(&client, "UPDATE t SET v = 5").await, "25006");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(show(&client, "ringway.route").await, "auto");
+    client.batch_execute("UPDATE t SET v = 5").await.unwrap();
+    // Outside a block it warns and does nothing.
+    client.batch_execute(sql).await.unwrap();
+    assert_eq!(show(&client, "ringway.route").await, "auto");
+
+    let sql = "SET ringway.route = 'primary ttl=500ms'";
+    client.batch_execute(sql).await.unwrap();
+    assert_eq!(read(&client, "").await.1, primary);
+    until_on(&client, replica).await;
+    assert_eq!(show(&client, "ringway.route").await, "auto");
+
+    for wrong in [
+        "SET ringway.route = 'primry'",
+        "SET ringway.route = 'primary, replica'",
+        "SET ringway.route = 'max_lag=5'",
+        "/* ringway: primary ttl=5s */ SELECT 1",
+        "/* ringway: key=1 */ SELECT 1",
+        "/* ringway: shard=nowhere */ SELECT 1",
+    ] {
+        assert_eq!(code(&client, wrong).await, "22023", "{wrong}");
+    }
+    let sql = "SET ringway.nothing = 1";
+    assert_eq!(code(&client, sql).await, "42704");
+}
+
+#[tokio::test]
+async fn a_key_names_the_shard_that_owns_it() {
+    let cluster = support::shop().await;
+    let ringway = Ringway::of_shop().await;
+    let client = ringway.client().await;
+    let mut found = Vec::new();
+    for id in 1..=8 {
+        let sql = format!("SELECT inet_server_port() FROM customers WHERE id = {id}");
+        let sql = format!("/* ringway: primary */ {sql}");
+        let owner: i32 = client.query_one(&sql, &[]).await.unwrap().get(0);
+        let sql = format!("/* ringway: key={id}, primary */ SELECT inet_server_port()");
+        let row = client.query_one(&sql, &[]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), owner, "key {id}");
+        found.push(owner);
+    }
+    let ports = cluster.shards.iter().map(|shard| shard.primary.port);
+    for port in ports {
+        assert!(
+            found.contains(&i32::from(port)),
+            "no key of {port}: {found:?}"
+        );
+    }
+    assert_eq!(
+        code(&client, "/* ringway: key=x */ SELECT 1").await,
+        "22P02"
+    );
+}
