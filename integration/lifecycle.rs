@@ -488,3 +488,24 @@ fn a_second_signal_ends_at_once() {
     assert!(process.wait_for_end().success());
     assert_eq!(wire.read(), None);
 }
+
+#[test]
+fn a_signal_hastens_a_shutdown_that_waits_for_clients_and_spares_transactions() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let general = format!("listen = \"127.0.0.1:{port}\"");
+    let mut process = start(directory.path(), "ringway", config(&general, ""));
+    let (mut amid, _) = Wire::login(port, "ringway", "shop");
+    assert_eq!(amid.ask("BEGIN"), "BEGIN T");
+    assert_eq!(amid.ask("SELECT 1"), "1 SELECT 1 T");
+    let (mut admin, _) = Wire::login(port, "ringway", "ringway");
+    admin.query("SHUTDOWN WAIT_FOR_CLIENTS");
+    wait_until(LIMIT, "new clients to be refused", || {
+        TcpStream::connect(("127.0.0.1", port)).is_err()
+    });
+    process.signal(Signal::Term);
+    process.wait_for_log("shutting down");
+    assert_eq!(amid.ask("SELECT 2"), "2 SELECT 1 T");
+    assert_eq!(amid.ask("COMMIT"), "COMMIT I");
+    assert!(process.wait_for_end().success());
+}

@@ -197,18 +197,32 @@ async fn control(
         accept_waiting(&listener, &workers);
     }
     let mut ending = ending;
+    let mut ended = std::pin::pin!(end(&shared, ending, general.shutdown_timeout));
     loop {
-        tokio::select! {
-            () = end(&shared, ending, general.shutdown_timeout) => return Ok(()),
-            // Told twice: at once, whatever is still open.
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+        let asked = tokio::select! {
+            () = &mut ended => return Ok(()),
+            _ = terminate.recv() => signalled_again(ending),
+            _ = interrupt.recv() => signalled_again(ending),
             Some(errand) = errands.recv() => match errand {
-                Errand::Shutdown(sooner) => ending = ending.min(sooner),
+                Errand::Shutdown(asked) => asked,
                 // Its sender hears that the process ends.
-                Errand::Reload(answer) => drop(answer),
+                Errand::Reload(_) => continue,
             },
+        };
+        // The same again does not give it more time.
+        if asked < ending {
+            ending = asked;
+            ended.set(end(&shared, ending, general.shutdown_timeout));
         }
+    }
+}
+
+/// What a signal asks of a process that ends already.
+fn signalled_again(ending: Shutdown) -> Shutdown {
+    match ending {
+        Shutdown::WhenClientsHaveLeft => Shutdown::WhenServersAreFree,
+        // Told twice: at once, whatever is still open.
+        Shutdown::WhenServersAreFree | Shutdown::Now => Shutdown::Now,
     }
 }
 
