@@ -239,7 +239,7 @@ impl ReadBy {
             Self::MarkUnresolved => "Where the session's last write ended is not known yet.",
             Self::NotCaughtUp => "No replica has replayed what the session wrote.",
             Self::SeenNewer => "No replica is known to have what the session saw before.",
-            Self::Share => "The primary takes its share (primary = \"always\").",
+            Self::Share => "The primary takes its share (primary_reads = \"always\").",
             Self::Transaction => "The transaction may write.",
             Self::Serializable => "The session's transactions are serializable by default.",
             Self::Hint => "The client asked for it.",
