@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use ringway::backend::server::prepared::PreparedLimits;
 use ringway::backend::server::{Activity, Expect, Identity, Progress, Server, StatementId};
 use ringway::net::{Instant, Stream};
 use ringway::wire::conn::Conn;
@@ -66,14 +67,16 @@ fn expect(byte: &u8) -> Expect {
         2 => Expect::Parse {
             show,
             id,
-            named: byte & 0x20 == 0,
+            named: (byte & 0x20 == 0).then_some(100),
         },
-        3 => Expect::Bind,
+        3 => Expect::Bind {
+            called: (!show).then(|| (id, (*b"called").into())),
+        },
         4 => Expect::Describe,
         5 => Expect::Execute,
         6 => Expect::Close {
             show,
-            evicts: (byte & 0x20 == 0).then_some(id),
+            evicts: (byte & 0x20 == 0).then_some((id, 100)),
         },
         _ => match show {
             true => Expect::Inject(Bytes::from_static(b"injected")),
@@ -103,6 +106,9 @@ fn server() -> Server {
         Conn::new(Stream::Unix(ours), BytesMut::new()),
         identity,
         BTreeMap::new(),
-        2,
+        PreparedLimits {
+            count: 2,
+            bytes: 1000,
+        },
     )
 }
