@@ -16,9 +16,10 @@ const CONNECTIONS: usize = 20;
 const CLIENTS: usize = 1000;
 /// As often each takes its turn, so that a machine that slows down favours nobody.
 const ROUNDS: usize = 3;
-/// Of the throughput of as many clients as there are connections: less is a collapse. What it is on
-/// a quiet machine is printed.
+/// Of the throughput of as many clients as there are connections: less is a collapse.
 const LEAST: f64 = 0.5;
+/// What it should be on a quiet machine. The benchmark judges it; this prints both.
+const WANTED: f64 = 0.9;
 
 #[test]
 #[ignore = "loads the machine for as long as it is told to: make soak"]
@@ -61,7 +62,7 @@ fn soak_a_thousand_clients_on_twenty_connections() {
     let [few, many] = [CONNECTIONS, CLIENTS].map(middle);
     let ratio = many / few;
     println!(
-        "{few:.0} statements/s of {CONNECTIONS} clients, {many:.0} of {CLIENTS}: {ratio:.2}; \
+        "{few:.0} statements/s of {CONNECTIONS} clients, {many:.0} of {CLIENTS}: {ratio:.2} (at least {WANTED} wanted); \
          99 % of these waited at most {:?} for a connection",
         p99(&waits)
     );

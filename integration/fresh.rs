@@ -187,9 +187,11 @@ async fn load(cluster: &CaptiveCluster, freshness: &str, pairs: i32) -> Seen {
     seen
 }
 
-/// `RINGWAY_SOAK_PAIRS` makes it longer.
+/// How many pairs of a write and its reads, in the long form.
+const LONG_FORM: &str = "RINGWAY_SOAK_PAIRS";
+
 fn pairs() -> i32 {
-    let wanted = std::env::var("RINGWAY_SOAK_PAIRS").ok();
+    let wanted = std::env::var(LONG_FORM).ok();
     let all = wanted.and_then(|pairs| pairs.parse().ok()).unwrap_or(3_200);
     all / CLIENTS as i32
 }
@@ -211,8 +213,14 @@ async fn holds_at(delay_ms: u32) {
         "{seen:?}"
     );
     let (rested, there) = (&seen.rested, &seen.rested_on_replicas);
-    // On a machine that has other things to do the pause may be too short for some.
-    assert!(there.load(Relaxed) * 2 >= rested.load(Relaxed), "{seen:?}");
+    // On a machine that has other things to do the pause may be too short for some; who asks for the
+    // long form has a quiet one.
+    let long = std::env::var_os(LONG_FORM).is_some();
+    let percent = if long { 90 } else { 50 };
+    assert!(
+        there.load(Relaxed) * 100 >= rested.load(Relaxed) * percent,
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]

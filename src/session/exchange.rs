@@ -335,6 +335,9 @@ impl Session {
                         .checkout_failed(shard, pick.endpoint, error.to_string());
                 }
                 // A full pool or a wrong password says nothing about the server's health.
+                Err(denied) if self.db.config.reads.primary == PrimaryReads::Never => {
+                    return Err(denied);
+                }
                 Err(Denied::Error(_)) => break,
             }
         }
