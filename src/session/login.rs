@@ -20,7 +20,7 @@ use crate::pool::cap::Share;
 use crate::pool::{Amid, Denied};
 use crate::wire::conn::Conn;
 use crate::wire::startup::{
-    Opening, Replication, StartupPacket, TlsOffer, open, refuse, too_many_clients,
+    Opening, Replication, StartupPacket, TlsOffer, open, refuse_with, too_many_clients,
 };
 
 /// Handshakes of TLS under way, above which a full process does without: they cost the most of a
@@ -95,7 +95,9 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         }
         Ok((stream, buf, Opening::Session(packet))) => (stream, buf, packet),
     };
-    match welcome(&mut stream, buf, packet, shared, directory).await {
+    // What the client has yet to be told, should its login fail now.
+    let mut out = BytesMut::new();
+    match welcome(&mut stream, buf, &mut out, packet, shared, directory).await {
         Ok(Welcomed::Admin {
             inbox,
             registration,
@@ -140,7 +142,8 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             if error.fault != Fault::Client && is_told {
                 tracing::warn!(%error, "login failed");
             }
-            refuse(&mut stream, &error.fatal()).await;
+            error.fatal().write_to(&mut out);
+            refuse_with(&mut stream, &out).await;
             Arrival::Over
         }
     }
@@ -175,6 +178,7 @@ enum Welcomed {
 async fn welcome(
     stream: &mut Stream,
     mut buf: BytesMut,
+    out: &mut BytesMut,
     packet: StartupPacket,
     shared: &Arc<Shared>,
     directory: &Directory,
@@ -189,8 +193,8 @@ async fn welcome(
         database: &packet.database,
         is_replication: packet.replication == Some(Replication::Physical),
     };
-    let secret = auth::authenticate(stream, &mut buf, who, &directory.authenticators).await?;
-    let mut out = BytesMut::new();
+    let authenticators = &directory.authenticators;
+    let secret = auth::authenticate(stream, &mut buf, out, who, authenticators).await?;
     if packet.database == ADMIN_DATABASE {
         if packet.replication.is_some() {
             let message = "the database \"ringway\" has nothing to replicate";
@@ -205,12 +209,12 @@ async fn welcome(
             .detail(format!("User \"{}\" is not in admin_users.", packet.user)));
         }
         startup::write_welcome(
-            &mut out,
+            out,
             &admin_parameters(),
             registration.info.pid,
             &registration.info.key,
         );
-        send(stream, &out).await?;
+        send(stream, out).await?;
         return Ok(Welcomed::Admin {
             inbox: buf,
             registration,
@@ -227,8 +231,8 @@ async fn welcome(
         let mut server = replication::connect(&db, &user, mode, &packet, replication).await?;
         let parameters = std::mem::take(&mut server.parameters).into_iter().collect();
         let info = &registration.info;
-        startup::write_welcome(&mut out, &parameters, info.pid, &info.key);
-        send(stream, &out).await?;
+        startup::write_welcome(out, &parameters, info.pid, &info.key);
+        send(stream, out).await?;
         db.metrics.client_connections.increment(1);
         return Ok(Welcomed::Replication {
             inbox: buf,
@@ -252,12 +256,12 @@ async fn welcome(
         }
     };
     startup::write_welcome(
-        &mut out,
+        out,
         &parameters,
         registration.info.pid,
         &registration.info.key,
     );
-    send(stream, &out).await?;
+    send(stream, out).await?;
     db.metrics.client_connections.increment(1);
     Ok(Welcomed::User {
         inbox: buf,
