@@ -267,11 +267,10 @@ impl Server {
     /// True when the server said something, or closed, while nothing was owed. Costs no system
     /// call unless there is something to read.
     pub fn is_stale(&mut self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self.conn.poll_fill(&mut cx) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(0) | Err(_)) => true,
-            Poll::Ready(Ok(_)) => !self.only_parameters(),
+        match self.conn.fill_now() {
+            None => false,
+            Some(Ok(0) | Err(_)) => true,
+            Some(Ok(_)) => !self.only_parameters(),
         }
     }
 
@@ -354,6 +353,13 @@ impl Server {
         } else {
             self.conn.outbox.unsplit(frame);
         }
+        self.expect.push_back(Expect::Ready { show: true });
+    }
+
+    /// As [`Server::send_frame`], of a frame that lies among others.
+    pub fn send_whole(&mut self, frame: &[u8]) {
+        self.unnamed = None;
+        self.conn.outbox.extend_from_slice(frame);
         self.expect.push_back(Expect::Ready { show: true });
     }
 

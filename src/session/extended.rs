@@ -32,7 +32,7 @@ use crate::wire::frontend::Parse;
 use crate::wire::{frontend, write};
 use names::Names;
 use step::Step;
-pub(super) use step::asks_first;
+pub(super) use step::{asks_first, is_plain};
 
 /// Messages for a server above this are sent before more are read.
 const PIPELINE_HIGH: usize = 64 * 1024;
@@ -322,10 +322,10 @@ impl Session {
                     shard,
                     access,
                     prepared,
-                }) => match self.enlist(shard, access).await {
-                    Ok(index) => self.bind_at_once(index, frame, prepared),
-                    Err(error) => Err(error),
-                },
+                }) => {
+                    let index = self.enlist_first(shard, access).await;
+                    index.and_then(|index| self.bind_at_once(index, frame, prepared))
+                }
                 step => step,
             };
             match step {

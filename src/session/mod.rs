@@ -251,16 +251,20 @@ impl Session {
                 self.check_block_closed()?;
                 continue;
             }
-            let frame = take_front(&mut self.client.inbox, header.len);
             match header.tag {
                 // After an error in the extended protocol, everything up to Sync is ignored.
-                b'Q' | b'F' if self.batch.skipping => {}
-                b'Q' | b'F' if self.is_amid_batch() && !Box::pin(self.end_batch()).await? => {}
-                b'Q' => self.simple(frame).await?,
-                b'F' => self.function_call(frame).await?,
+                b'Q' | b'F' if self.batch.skipping => self.client.inbox.advance(header.len),
+                b'Q' | b'F' if self.is_amid_batch() => {
+                    Box::pin(self.end_batch_before(header)).await?;
+                }
+                b'Q' => self.simple(header.len).await?,
+                b'F' => {
+                    let frame = take_front(&mut self.client.inbox, header.len);
+                    Box::pin(self.function_call(frame)).await?;
+                }
                 b'X' => return Ok(()),
                 // Leftovers of a COPY that failed: PostgreSQL ignores them too.
-                b'd' | b'c' | b'f' => {}
+                b'd' | b'c' | b'f' => self.client.inbox.advance(header.len),
                 tag => {
                     return Err(Error::protocol(format!(
                         "unexpected message type \"{}\"",
@@ -271,6 +275,21 @@ impl Session {
             self.check_block_closed()?;
         }
         Ok(())
+    }
+
+    /// The message in front of the inbox ends what extended messages have begun, and runs then.
+    async fn end_batch_before(&mut self, header: frame::Header) -> Result<(), Error> {
+        // Nothing else may take it for its own meanwhile.
+        let mut frame = take_front(&mut self.client.inbox, header.len);
+        if !self.end_batch().await? {
+            return Ok(());
+        }
+        if header.tag == b'F' {
+            return self.function_call(frame).await;
+        }
+        frame.unsplit(std::mem::take(&mut self.client.inbox));
+        self.client.inbox = frame;
+        self.simple(header.len).await
     }
 
     /// Between transactions, a changed configuration comes into force for this session.
@@ -377,8 +396,9 @@ impl Session {
     /// over the client's connection. Statements of one pipeline share its time evenly.
     fn count_statements(&mut self, statements: u32, elapsed: Duration) {
         let metrics = &self.db.metrics;
-        for _ in 0..statements {
-            metrics.query_done(elapsed / statements);
+        match statements {
+            1 => metrics.query_done(elapsed),
+            _ => (0..statements).for_each(|_| metrics.query_done(elapsed / statements)),
         }
         self.count_bytes();
     }

@@ -31,6 +31,8 @@ pub struct Conn {
     pub sent: u64,
     /// For the next read.
     room: usize,
+    /// The most that was in one of the buffers since they were last found small.
+    peak: usize,
 }
 
 impl Conn {
@@ -42,6 +44,7 @@ impl Conn {
             received: 0,
             sent: 0,
             room: SMALL,
+            peak: usize::MAX,
         }
     }
 
@@ -59,17 +62,42 @@ impl Conn {
             self.inbox.reserve(self.room);
             ready!(pin!(self.stream.read_buf(&mut self.inbox)).poll(cx))?
         };
+        self.note_read(read);
+        Poll::Ready(Ok(read))
+    }
+
+    fn note_read(&mut self, read: usize) {
         self.received += read as u64;
+        self.peak = self.peak.max(self.inbox.len());
         if read >= self.room {
             self.room = (self.room * 2).clamp(LARGE, BULK);
         } else if read < SMALL {
             self.room = SMALL;
         }
-        Poll::Ready(Ok(read))
+    }
+
+    /// As [`Conn::poll_fill`], but who calls is not woken when there is something: `None` if there is
+    /// nothing now. Costs no system call unless there is.
+    pub fn fill_now(&mut self) -> Option<io::Result<usize>> {
+        // Of no bytes: whether it is worth while, and no waker has to be kept.
+        let look = match &self.stream {
+            Stream::Tcp(tcp) => tcp.try_read(&mut []),
+            Stream::Unix(unix) => unix.try_read(&mut []),
+            Stream::Tls(_) => Ok(0),
+        };
+        if look.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return None;
+        }
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.poll_fill(&mut cx) {
+            Poll::Ready(read) => Some(read),
+            Poll::Pending => None,
+        }
     }
 
     /// Writes the outbox until it is empty.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.peak = self.peak.max(self.outbox.len());
         while !self.outbox.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox))?;
             if written == 0 {
@@ -117,9 +145,14 @@ impl Conn {
     /// Gives back the memory of empty buffers larger than `kept`: to make small ones anew for every
     /// message would cost more than they take.
     pub fn shrink(&mut self, kept: usize) {
+        self.room = SMALL;
+        // A buffer grows to twice what is needed, and what is needed may come behind what was there.
+        if self.peak <= kept / 4 {
+            return;
+        }
         shrink(&mut self.inbox, kept);
         shrink(&mut self.outbox, kept);
-        self.room = SMALL;
+        self.peak = self.inbox.len().max(self.outbox.len());
     }
 }
 
