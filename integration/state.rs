@@ -64,9 +64,9 @@ pub fn pinned(ringway: &Ringway) -> Vec<String> {
     let rows = frames.iter().filter(|frame| frame.tag == b'D');
     let reasons = rows.map(|row| {
         let text = String::from_utf8_lossy(&row.body).into_owned();
-        ["advisory", "temporary", "WITH HOLD", "LOAD", "PREPARE in"]
-            .into_iter()
-            .find(|why| text.contains(why))
+        let known = ["advisory", "temporary", "WITH HOLD", "LOAD", "PREPARE in"];
+        let known = known.into_iter().chain(["too long", "cannot be read"]);
+        known.into_iter().find(|why| text.contains(why))
     });
     reasons.flatten().map(str::to_owned).collect()
 }

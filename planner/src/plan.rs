@@ -210,8 +210,11 @@ pub enum Pin {
     Loaded,
     /// currval, lastval.
     Sequence,
-    /// set_config of a setting whose name is not written out.
+    /// set_config of a setting whose name is not written out, or whatever a text does that is too
+    /// long to be read.
     Setting,
+    /// A prepared statement whose text is too long to be kept.
+    Unread,
     /// The statement cannot be read.
     Unknown,
 }
@@ -226,7 +229,8 @@ impl Pin {
             Self::Listen => "LISTEN in one text with other statements",
             Self::Loaded => "LOAD changes the server process",
             Self::Sequence => "it asks what a sequence gave to this session",
-            Self::Setting => "set_config of a setting whose name is not written out",
+            Self::Setting => "a setting whose name cannot be read may have been set",
+            Self::Unread => "a prepared statement is too long to be sent to another server",
             Self::Unknown => "it may leave something that the session needs again",
         }
     }
@@ -239,6 +243,7 @@ impl Pin {
             | Self::HeldCursor
             | Self::Prepared
             | Self::Listen
+            | Self::Unread
             | Self::Unknown => true,
             Self::Loaded | Self::Sequence | Self::Setting => false,
         }

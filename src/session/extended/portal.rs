@@ -139,7 +139,7 @@ impl Session {
             Some(Portal::Server { lease, prepared }) => {
                 let index = *lease;
                 let statement = &prepared.plan.statement;
-                let takes_data = *statement == Statement::CopyIn;
+                let takes_data = *statement == Statement::CopyIn || prepared.is_unread();
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
                 let revives =
                     matches!(statement, Statement::Savepoint(_)) && self.block.is_failed();
