@@ -442,6 +442,64 @@ fn who_waits_in_a_pause_goes_to_the_servers_of_a_reload() {
     }
 }
 
+/// A transaction that began on servers of an earlier configuration goes on there, and is waited for.
+#[test]
+fn what_a_reload_let_go_is_seen_until_it_is_closed() {
+    let (old, new) = (
+        support::cluster(&Spec::default()),
+        support::cluster(&Spec::default()),
+    );
+    let port = |cluster: &CaptiveCluster| cluster.shards[0].primary.port.to_string();
+    let ringway = of_database(&old, "pool_size = 4\n");
+    let second = format!(
+        "[databases.second]\nservers = [\"127.0.0.1:{}\"]\ndbname = \"postgres\"\n\
+         monitor_user = \"ringway\"\n",
+        port(&old)
+    );
+    reload(&ringway, |text| text + &second);
+    let mut amid = login(&ringway, "ringway");
+    let (mut gone, _) = Wire::login(ringway.port(), "ringway", "second");
+    for wire in [&mut amid, &mut gone] {
+        ask(wire, "BEGIN");
+        assert_eq!(ask(wire, "SELECT current_setting('port')"), port(&old));
+    }
+    reload(&ringway, |text| {
+        let text = text.replace(&second, "");
+        text.replace(&port(&old), &port(&new))
+    });
+    let mut next = login(&ringway, "ringway");
+    assert_eq!(ask(&mut next, "SELECT current_setting('port')"), port(&new));
+    for database in ["shop", "second"] {
+        let key = ["S", "ringway", database, "none", "active"];
+        assert_eq!(cell(&ringway, "SERVERS", &key, "close_needed"), "1");
+        assert_eq!(cell(&ringway, "SERVERS", &key, "port"), port(&old));
+        assert_eq!(cell(&ringway, "POOLS", &[database], "sv_active"), "1");
+    }
+    let order = |order: &'static str| {
+        let url = admin_url(&ringway);
+        std::thread::spawn(move || psql(&url, order))
+    };
+    let [of_shop, of_all] = ["WAIT_CLOSE shop", "WAIT_CLOSE"].map(order);
+    let pause = order("PAUSE shop");
+    wait_until(LIMIT, "the pause", || {
+        cell(&ringway, "DATABASES", &["shop"], "paused") == "1"
+    });
+    // Longer than any of them looks for the first time.
+    assert_eq!(ask(&mut amid, "SELECT pg_sleep(0.3)"), "");
+    let orders = [&of_shop, &of_all, &pause];
+    assert!(orders.iter().all(|order| !order.is_finished()));
+    ask(&mut amid, "COMMIT");
+    of_shop.join().unwrap();
+    pause.join().unwrap();
+    assert_eq!(ask(&mut gone, "SELECT pg_sleep(0.3)"), "");
+    assert!(!of_all.is_finished());
+    ask(&mut gone, "COMMIT");
+    of_all.join().unwrap();
+    assert_eq!(admin(&ringway, "SHOW SERVERS"), "");
+    admin(&ringway, "RESUME shop");
+    assert_eq!(ask(&mut amid, "SELECT current_setting('port')"), port(&new));
+}
+
 #[test]
 fn a_wildcard_takes_any_name_that_the_server_has() {
     let cluster = support::cluster(&Spec::default());

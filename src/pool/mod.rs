@@ -6,6 +6,7 @@
 
 pub mod cap;
 mod growth;
+pub mod retired;
 #[cfg(test)]
 mod tests;
 
