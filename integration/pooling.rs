@@ -555,10 +555,43 @@ fn who_asks_for_a_database_keeps_to_caps_and_pauses() {
     admin(&ringway, "PAUSE");
     let mut waits = Wire::connect(ringway.port());
     waits.send_startup(196_608, &[("user", "ringway"), ("database", "nowhere")]);
-    let frames = waits.read_to_ready();
-    assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    assert_paused(&waits.read_to_ready());
     admin(&ringway, "RESUME");
     assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "3D000");
+}
+
+/// A login that nothing came of in a pause.
+fn assert_paused(frames: &[Frame]) {
+    let error = frames.last().unwrap().fields();
+    let error: Vec<_> = "SCMH".chars().map(|field| error[&field].as_str()).collect();
+    assert_eq!(error[..3], ["FATAL", "57P03", "the database is paused"]);
+    assert!(error[3].contains("RESUME"), "{error:?}");
+}
+
+#[test]
+fn a_login_with_new_settings_is_told_that_a_pause_lasts_too_long() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "login_timeout_s = 1\n", "", "");
+    let mut before = login(&ringway, "ringway");
+    admin(&ringway, "PAUSE shop");
+    // With what is known already, and with something new.
+    let mut known = login(&ringway, "ringway");
+    let mut new = Wire::connect(ringway.port());
+    let packet = [
+        ("user", "ringway"),
+        ("database", "shop"),
+        ("application_name", "new"),
+    ];
+    new.send_startup(196_608, &packet);
+    assert_paused(&new.read_to_ready());
+    // It ends when the pause does, if that is soon enough.
+    let mut new = Wire::connect(ringway.port());
+    new.send_startup(196_608, &packet);
+    admin(&ringway, "RESUME shop");
+    assert_eq!(digest(&new.read_to_ready()), "I");
+    for wire in [&mut before, &mut known, &mut new] {
+        assert_eq!(ask(wire, "SELECT 1"), "1");
+    }
 }
 
 #[test]
