@@ -230,9 +230,12 @@ impl Session {
             if !error.is_told() && !amid_row {
                 error.write_to(&mut self.client.outbox);
             }
-            let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
         }
         self.leave();
+        if self.client.must_be_closed() {
+            let _ = Box::pin(net::timeout(FAREWELL, self.client.close())).await;
+            self.count_bytes();
+        }
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
