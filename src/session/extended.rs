@@ -447,6 +447,7 @@ impl Session {
     /// Makes `index` the server that replies come from.
     pub(super) async fn activate(&mut self, index: usize) -> Result<(), Error> {
         if self.batch.active != Some(index) {
+            self.check_settings_elsewhere(Some(self.leases[index].shard))?;
             self.fetch().await?;
             self.batch.active = Some(index);
         }
