@@ -328,6 +328,7 @@ pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
             .unwrap_or_else(|| optimizable(&source, catalog, options))
     };
     let planned = guarded(planned, &source, catalog, options);
+    let planned = cleaned_up_after(planned, catalog);
     if catalog.is_sharded() {
         planned
     } else {
@@ -370,6 +371,44 @@ fn guarded(plan: Plan, source: &Source<'_>, catalog: &Catalog, options: PlanOpti
         access: conduct.access,
         effect: worse_effect(plan.effect, conduct.effect),
         reason: reason.into(),
+        ..plan
+    }
+}
+
+/// A write of a database where writes may change settings unseen.
+fn cleaned_up_after(plan: Plan, catalog: &Catalog) -> Plan {
+    let writes = match &plan.statement {
+        Statement::Query
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Ddl { .. }
+        | Statement::CopyIn
+        | Statement::Other
+        | Statement::Multiple(_) => plan.access == Access::Write,
+        Statement::Empty
+        | Statement::Begin { .. }
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Savepoint(_)
+        | Statement::TwoPhase
+        | Statement::Set(_)
+        | Statement::Show(_)
+        | Statement::CopyOut
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::Listen(_)
+        | Statement::Unlisten(_)
+        | Statement::Notify
+        | Statement::ExplainRoute { .. } => false,
+    };
+    if !catalog.suspects.writes_set || !writes || plan.effect == SessionEffect::DiscardAll {
+        return plan;
+    }
+    let left = SessionEffect::Taint("a trigger or the like may have changed a setting");
+    Plan {
+        effect: worse_effect(plan.effect, left),
         ..plan
     }
 }
