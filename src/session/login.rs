@@ -12,7 +12,7 @@ use super::shared::{Directory, Newcomer, Registration, Shared};
 use super::{FAREWELL, Login, Session, auth, hints::Told, local, settings, startup, state};
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{self, Settings};
-use crate::config::{ADMIN_DATABASE, ServerSecret, ServerUser};
+use crate::config::{ADMIN_DATABASE, PGBOUNCER_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
 use crate::net::{self, Instant, Stream};
@@ -187,11 +187,15 @@ enum Welcomed {
 async fn welcome(
     stream: &mut Stream,
     mut buf: BytesMut,
-    packet: StartupPacket,
+    mut packet: StartupPacket,
     shared: &Arc<Shared>,
     directory: &Directory,
     deadline: Instant,
 ) -> Result<Welcomed, Error> {
+    let of_that_name = directory.config.databases.contains_key(PGBOUNCER_DATABASE);
+    if packet.database == PGBOUNCER_DATABASE && !of_that_name {
+        packet.database = ADMIN_DATABASE.to_owned();
+    }
     let key_len = startup::cancel_key_len(packet.minor());
     let mut registration = shared.register(newcomer(stream, &packet), key_len);
     if shared.client_count() > directory.config.general.max_clients {
