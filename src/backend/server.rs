@@ -402,6 +402,17 @@ impl Server {
         self.show_prepared();
     }
 
+    /// A Parse whose text passes as it comes has begun, under the server's own name for it.
+    pub fn note_unread(&mut self, id: StatementId) {
+        self.expect.push_back(Expect::Parse {
+            show: true,
+            id,
+            named: Some(0),
+        });
+        self.prepared.keep(id);
+        self.show_prepared();
+    }
+
     /// Parses under the empty name.
     pub fn send_parse_unnamed(&mut self, id: StatementId, sql: &[u8], types: &[u32], show: bool) {
         write::parse(&mut self.conn.outbox, b"", sql, types);

@@ -575,8 +575,12 @@ impl Session {
             self.leave_mark(shard, home, wrote, now);
         }
         self.keep_changes();
+        self.batch.forget_portals();
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;
+        }
+        if !self.unread.is_empty() {
+            Box::pin(self.drop_unread()).await;
         }
         if self.leases.iter().any(|held| held.may_release) {
             Box::pin(self.look_for_state()).await;
@@ -588,7 +592,6 @@ impl Session {
             // It is told, and says nothing of what comes next.
             held.lease.error = None;
         }
-        self.batch.forget_portals();
         self.release();
     }
 

@@ -95,6 +95,16 @@ impl Batch {
         self.statements.remove(name).is_some()
     }
 
+    /// A server is being sent its Parse. An error may undo it.
+    pub(super) fn parse_unread(&mut self, name: &[u8], statement: Prepared) {
+        let before = Before::Other(self.statements.remove(name));
+        self.statements.insert(name, Arc::new(statement));
+        self.fresh.push(Fresh {
+            name: name.to_vec(),
+            before,
+        });
+    }
+
     /// What had the name before is forgotten.
     pub(super) fn add_statement(&mut self, name: &[u8], statement: Prepared) {
         self.statements.insert(name, Arc::new(statement));
@@ -437,6 +447,7 @@ impl Session {
     /// Makes `index` the server that replies come from.
     pub(super) async fn activate(&mut self, index: usize) -> Result<(), Error> {
         if self.batch.active != Some(index) {
+            self.check_settings_elsewhere(Some(self.leases[index].shard))?;
             self.fetch().await?;
             self.batch.active = Some(index);
         }

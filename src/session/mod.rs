@@ -43,7 +43,7 @@ use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
-use crate::executor::database::{Database, Parameters, parse_context};
+use crate::executor::database::{Database, Parameters, Statement as Text, parse_context};
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
@@ -97,6 +97,8 @@ pub struct Session {
     pools: Vec<(ShardId, EndpointId, Arc<Pool>)>,
     shape: Shape,
     batch: extended::Batch,
+    /// Prepared statements of which only one server has the text.
+    unread: Vec<Arc<Text>>,
     wishes: hints::Wishes,
     /// Of the configuration this session knows.
     generation: u64,
@@ -203,6 +205,7 @@ impl Session {
             pools: Vec::new(),
             shape: Shape::default(),
             batch: extended::Batch::default(),
+            unread: Vec::new(),
             wishes: login.told.wishes,
             generation,
             limits,
@@ -227,9 +230,12 @@ impl Session {
             if !error.is_told() && !amid_row {
                 error.write_to(&mut self.client.outbox);
             }
-            let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
         }
         self.leave();
+        if self.client.must_be_closed() {
+            let _ = Box::pin(net::timeout(FAREWELL, self.client.close())).await;
+            self.count_bytes();
+        }
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
@@ -524,15 +530,39 @@ fn take_front(inbox: &mut BytesMut, len: usize) -> BytesMut {
 /// A prepared statement as the client knows it.
 #[derive(Clone)]
 struct Prepared {
-    statement: Arc<crate::executor::database::Statement>,
+    statement: Arc<Text>,
     plan: Arc<planner::Plan>,
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,
     /// As the client sent it; empty for the unnamed one.
     name: Arc<[u8]>,
-    /// Without a name: the server's statement may serve again, see [`extended::reuse`].
-    reusable: bool,
+    known: Known,
+}
+
+/// What is known of a prepared statement here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Its text, which any server can be sent.
+    Text,
+    /// And without a name: the server's statement may serve again, see [`extended::reuse`].
+    Reusable,
+    /// Nothing: its text was too long. Only the server that it passed to can run it, see [`large`].
+    Unread,
+}
+
+impl Prepared {
+    fn is_unread(&self) -> bool {
+        self.known == Known::Unread
+    }
+
+    /// What servers call it.
+    fn server_name(&self) -> Vec<u8> {
+        match self.name.is_empty() && !self.is_unread() {
+            true => Vec::new(),
+            false => self.statement.id.server_name(),
+        }
+    }
 }
 
 /// Of a client's address without its port: all clients of one machine are the same source.

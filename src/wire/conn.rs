@@ -4,10 +4,10 @@ use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::net::Stream;
 
@@ -16,6 +16,8 @@ const SMALL: usize = 8 * 1024;
 /// Room made in the inbox once reads fill [`SMALL`]; doubled while they fill that, up to [`BULK`].
 const LARGE: usize = 64 * 1024;
 const BULK: usize = 256 * 1024;
+/// Reads of what a peer sends to a connection that ends.
+const LAST_READS: usize = 16;
 /// An outbox above this is written before more is put into it.
 pub const OUTBOX_HIGH: usize = 32 * 1024;
 
@@ -140,6 +142,30 @@ impl Conn {
 
     pub async fn drain(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_drain(cx)).await
+    }
+
+    /// Writes what is left of the outbox and ends the stream: TLS in order, as its bare end may be an
+    /// attacker's. What the peer has sent by then is read away; left unread, it would have the
+    /// connection reset, and the last answer lost.
+    pub async fn close(&mut self) -> io::Result<()> {
+        self.drain().await?;
+        if self.stream.is_tls() {
+            self.stream.shutdown().await?;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..LAST_READS {
+            self.inbox.clear();
+            match self.poll_fill(&mut cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) | Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// It has more to do at its end than to be dropped.
+    pub fn must_be_closed(&self) -> bool {
+        self.stream.is_tls() || !self.outbox.is_empty()
     }
 
     /// Gives back the memory of empty buffers larger than `kept`: to make small ones anew for every

@@ -179,7 +179,7 @@ impl Session {
             pieces,
             version: _,
             name: _,
-            reusable: _,
+            known: _,
         } = prepared;
         let bind;
         let params: Vec<Param<'_>>;
