@@ -361,6 +361,15 @@ impl Look {
                     meaning: by.meaning(),
                 }
             }));
+            let retries = db.metrics.retries.counts();
+            rows.extend(retries.map(|(why, reads)| RoutingRow {
+                database: db.config.name.clone(),
+                role: "retry",
+                reason: why.name(),
+                reads,
+                all,
+                meaning: why.meaning(),
+            }));
         }
         rows
     }

@@ -11,10 +11,12 @@ pub mod catalog;
 mod causal;
 pub mod control;
 pub mod history;
+mod hold;
 pub mod lsn;
 pub mod mark;
 mod monitor;
 mod poll;
+mod probe;
 pub mod shard;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ pub use catalog::{Finding, FindingKind};
 pub use lsn::Lsn;
 pub use mark::{Home, Mark};
 pub use monitor::MonitorGuard;
+pub use probe::Presence;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 pub use token::Token;
 
@@ -45,6 +48,8 @@ use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
 use causal::CausalKeys;
 use control::ControlPool;
+use hold::Hold;
+use probe::Probe;
 use shard::{Demands, Observation, ServerView, ShardRecord};
 
 /// What is known of one configured database. Shared over all workers.
@@ -103,6 +108,7 @@ struct ShardState {
     /// Turns taken by reads over the replicas.
     turn: AtomicUsize,
     writes: ArcSwap<LastWrite>,
+    hold: Hold,
 }
 
 /// When the last write of any session ended. A database that a reload makes anew goes on with that
@@ -137,6 +143,7 @@ struct ServerAccess {
     control: ControlPool,
     /// Cuts the monitor's pause short.
     hasten: Notify,
+    probe: Probe,
 }
 
 /// One server for SHOW REPLICAS and metrics.
@@ -291,6 +298,30 @@ impl Cluster {
         self.catalog.refresh(self).await;
     }
 
+    /// Told of every observation of the shard's servers.
+    pub fn news(&self, shard: ShardId) -> watch::Receiver<()> {
+        self.shard(shard).published.subscribe()
+    }
+
+    /// What the shard's servers may be used for now, by endpoint.
+    pub fn standings(&self, shard: ShardId) -> Vec<Standing> {
+        let snapshot = self.shard(shard).snapshot.load();
+        snapshot.servers.iter().map(|server| server.standing).collect()
+    }
+
+    /// Somebody waits for the shard to have a primary.
+    fn is_held(&self, shard: ShardId) -> bool {
+        self.shard(shard).hold.is_held()
+    }
+
+    /// When `endpoint` was asked whether it is the primary, and said so; `None` when it is not.
+    pub fn primary_as_of(&self, shard: ShardId, endpoint: EndpointId) -> Option<Instant> {
+        let snapshot = self.shard(shard).snapshot.load();
+        let primary = snapshot.primary.filter(|primary| *primary == endpoint)?;
+        let seen = snapshot.servers[usize::from(primary.0)].seen?;
+        Some(seen.started)
+    }
+
     /// The shard's primary, if one is known and up.
     pub fn primary(&self, shard: ShardId) -> Option<EndpointId> {
         self.shard(shard).snapshot.load().primary
@@ -416,29 +447,6 @@ impl Cluster {
         picked
     }
 
-    /// The shard's primary, waiting for one until `deadline`.
-    ///
-    /// Errors: 57P03 (cannot_connect_now), naming the shard and what is wrong with its servers.
-    ///
-    /// Cancel safety: yes.
-    pub async fn primary_or_wait(
-        &self,
-        shard: ShardId,
-        deadline: Instant,
-    ) -> Result<EndpointId, Error> {
-        let mut published = self.shard(shard).published.subscribe();
-        loop {
-            if let Some(primary) = self.primary(shard) {
-                return Ok(primary);
-            }
-            self.hasten(shard);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
-                return Err(self.no_primary(shard));
-            }
-        }
-    }
-
     /// The address of a server; `endpoint` must be of that shard.
     pub fn endpoint(&self, shard: ShardId, endpoint: EndpointId) -> &Endpoint {
         &self.database.shards[usize::from(shard.0)].endpoints[usize::from(endpoint.0)]
@@ -518,6 +526,9 @@ impl Cluster {
         let before = state.snapshot.swap(Arc::clone(&snapshot));
         drop(record);
         state.published.send_replace(());
+        if snapshot.primary.is_some() && snapshot.primary != before.primary {
+            state.hold.elected.notify_waiters();
+        }
         self.log_changes(shard, &before, &snapshot);
     }
 
@@ -534,8 +545,15 @@ impl Cluster {
         }
     }
 
+    /// Which of the shard's servers has this address.
+    pub fn endpoint_id(&self, shard: ShardId, endpoint: &Endpoint) -> Option<EndpointId> {
+        let endpoints = &self.database.shards[usize::from(shard.0)].endpoints;
+        let at = endpoints.iter().position(|other| other == endpoint)?;
+        u16::try_from(at).ok().map(EndpointId)
+    }
+
     /// Has the shard's servers asked sooner than their turn.
-    fn hasten(&self, shard: ShardId) {
+    pub fn hasten(&self, shard: ShardId) {
         for server in &self.shard(shard).servers {
             server.hasten.notify_one();
         }
@@ -566,12 +584,14 @@ impl ShardState {
         let access = |endpoint| ServerAccess {
             control: control::pool(database, &shard.dbname, endpoint, user, tls.clone()),
             hasten: Notify::new(),
+            probe: Probe::default(),
         };
         Self {
             snapshot: ArcSwap::from_pointee(record.snapshot(Instant::now())),
             loads: shard.endpoints.iter().map(|_| Load::default()).collect(),
             turn: AtomicUsize::new(0),
             writes: ArcSwap::new(LastWrite::now()),
+            hold: Hold::default(),
             record: Mutex::new(record),
             published: watch::Sender::new(()),
             servers: shard.endpoints.iter().map(access).collect(),

@@ -73,6 +73,10 @@ async fn watch_server(cluster: Arc<Cluster>, shard: ShardId, endpoint: EndpointI
                 (SHORTEST_RETRY, retry)
             }
         };
+        let pause = match cluster.is_held(shard) {
+            true => pause.min(SHORTEST_RETRY),
+            false => pause,
+        };
         let shortest = shortest.min(pause);
         sleep(shortest).await;
         // Either the rest of the pause is over or somebody waits for news: both mean go on.

@@ -25,6 +25,8 @@ pub struct ReadSettings {
     pub primary: PrimaryReads,
     /// Good answers in a row after which a server that was down serves again.
     pub return_after: u32,
+    /// A read goes to another server when the first is lost before it has begun to answer.
+    pub retry: bool,
     /// How long a replica that comes back takes to get its whole share.
     pub slow_start: Duration,
     /// How long a causal key that is not used is remembered at least, while there is room.
@@ -85,6 +87,7 @@ impl Default for ReadSettings {
             balance: Balance::RoundRobin,
             primary: PrimaryReads::WhenOut,
             return_after: 3,
+            retry: true,
             slow_start: Duration::from_secs(1),
             causal_ttl: Duration::from_secs(60),
             weights: BTreeMap::new(),
@@ -182,6 +185,7 @@ pub(super) fn read(section: &Section<'_>) -> ReadSettings {
         return_after: section
             .integer("return_after", 1..=100)
             .unwrap_or(default.return_after),
+        retry: section.boolean("retry").unwrap_or(default.retry),
         slow_start: section
             .millis_or_zero("slow_start_ms")
             .unwrap_or(default.slow_start),

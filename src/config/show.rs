@@ -251,6 +251,11 @@ fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
             default.checkout_timeout,
         ),
         millis(
+            "failover_hold_ms",
+            now.failover_hold,
+            default.failover_hold,
+        ),
+        millis(
             "connect_timeout_ms",
             now.connect_timeout,
             default.connect_timeout,
@@ -364,6 +369,7 @@ fn read_settings(now: &ReadSettings, default: &ReadSettings) -> Vec<Entry> {
             default.primary.name(),
         ),
         setting("reads.return_after", now.return_after, default.return_after),
+        setting("reads.retry", now.retry, default.retry),
         millis("reads.slow_start_ms", now.slow_start, default.slow_start),
         millis("reads.causal_ttl_ms", now.causal_ttl, default.causal_ttl),
         setting("reads.zone", now.zone.as_deref().unwrap_or(""), ""),

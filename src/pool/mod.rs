@@ -114,6 +114,8 @@ struct State {
     /// About to be opened: the caps are being asked for room.
     booked: u32,
     failure: Option<(Instant, Error)>,
+    /// How often those who waited were sent elsewhere.
+    departures: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +144,8 @@ pub enum Amid {
 pub enum Denied {
     /// The pool has been retired. Nothing was sent: the session may ask the pool that is there now.
     Gone,
+    /// The server has another role now, or is down. Nothing was sent: the session may ask another.
+    Moved,
     Error(Error),
 }
 
@@ -149,6 +153,13 @@ impl From<Denied> for Error {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Error(error) => error,
+            Denied::Moved => Self::new(
+                Fault::Server,
+                "57P03",
+                "the server has gone while the statement waited for a connection",
+            )
+            .detail("The statement was not sent to it.")
+            .hint("Try again."),
             Denied::Gone => Self::new(
                 Fault::Operator,
                 "57P03",
@@ -275,6 +286,7 @@ impl Pool {
                 opening: 0,
                 booked: 0,
                 failure: None,
+                departures: 0,
             }),
             news: Notify::new(),
             open: Mutex::default(),
@@ -329,6 +341,7 @@ impl Pool {
         let mut start = Instant::now();
         let asked = start;
         self.used.store(true, Relaxed);
+        let departures = self.state().departures;
         let is_amid = amid == Amid::Transaction;
         let _waiting = Waiting::new(&self.waiting);
         let _amid = is_amid.then(|| Waiting::new(&self.amid));
@@ -343,6 +356,9 @@ impl Pool {
         loop {
             let mut news = pin!(self.news.notified());
             news.as_mut().enable();
+            if self.state().departures != departures {
+                return Err(Denied::Moved);
+            }
             let until = match self.wait_until(start, amid, &mut overdue) {
                 Wait::Over(denied) => return Err(denied),
                 Wait::Until(until) => Some(until),

@@ -243,7 +243,7 @@ async fn welcome(
         let (settings, told) = startup_settings(&packet, &db)?;
         match parameters(&db, &user, Arc::new(settings)).await {
             Ok((settings, parameters)) => break (settings, parameters, told),
-            Err(Denied::Error(error)) => return Err(error),
+            Err(denied @ (Denied::Error(_) | Denied::Moved)) => return Err(denied.into()),
             Err(Denied::Gone) => {
                 let now = shared.directory.load_full();
                 db = database(shared, &now, &packet, &secret).await?;
@@ -476,9 +476,8 @@ async fn parameters(
         return Ok(known);
     }
     let shard = planner::ShardId(0);
-    let endpoint = db.primary_or_wait(shard, Amid::Nothing).await?;
-    let pool = db.pool(shard, endpoint, user);
-    let mut lease = pool.checkout(Amid::Nothing).await?;
+    let lease = db.lease_from_primary(shard, user, Amid::Nothing);
+    let mut lease = lease.await?;
     let applied = settings::apply_settings(&mut lease, &settings).await;
     applied.map_err(Denied::Error)?;
     let parameters = Arc::clone(&lease.parameters);

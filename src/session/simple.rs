@@ -11,6 +11,7 @@ use super::block::{Block, aborted, opening_tag};
 use super::encoding::inexact;
 use super::{ClientState, Session, local};
 use crate::backend::server::Status;
+use crate::backend::server::kept::Resend;
 use crate::error::{Error, Fault};
 use crate::executor::relay::End;
 use crate::metrics::RouteKind;
@@ -29,6 +30,7 @@ impl Session {
         self.transaction_start.get_or_insert(start);
         self.info.set(ClientState::Active);
         self.batch.drop_unnamed();
+        self.resend = Resend::Never;
         let result = self.simple_statement(frame).await;
         self.answer(result, start).await
     }
@@ -39,6 +41,7 @@ impl Session {
         self.info.requested(start);
         self.info.set(ClientState::Active);
         self.transaction_start.get_or_insert(start);
+        self.resend = Resend::Never;
         let result = match self.db.config.is_sharded() {
             _ if self.block.is_failed() => match self.only_in_block() {
                 Some(index) => self.run_on(index, frame).await,
