@@ -6,6 +6,7 @@
 //! that has other things to do, looser ones.
 
 mod load;
+mod retry;
 
 use std::time::{Duration, Instant};
 
@@ -76,24 +77,28 @@ fn rejoin(old: &mut Server, primary: &Server) {
     old.start().unwrap();
 }
 
-/// Kills a replica under load and starts it again; how long until it served after that.
-fn kill_replica(cluster: &mut CaptiveCluster, ringway: &Ringway) -> (Report, Duration) {
+/// Kills a replica under load and starts it again. Answers what the load saw, its longest read around the
+/// death, and how long after its return the replica served a new session.
+fn kill_replica(cluster: &mut CaptiveCluster, ringway: &Ringway) -> (Report, Duration, Duration) {
+    cluster.shards[0].primary.exec("TRUNCATE log").unwrap();
     let load = Load::start(ringway.port(), 8, 2);
     load.settle();
     let replica = &mut cluster.shards[0].replicas[1];
     let port = replica.port;
     support::wait_until(LIMIT, "reads on both replicas", || load.reads_on(port) > 100);
+    load.forget_longest_read();
     replica.kill9().unwrap();
     load.settle();
+    let stall = load.longest_read();
     replica.start().unwrap();
     let back = Instant::now();
-    let before = load.reads_on(port);
+    let url = format!("postgresql://ringway@127.0.0.1:{}/shop", ringway.port());
     support::wait_until(LIMIT, "reads on the replica that is back", || {
-        load.reads_on(port) > before
+        support::psql(&url, "SELECT inet_server_port()") == port.to_string()
     });
     let back = back.elapsed();
     load.settle();
-    (load.end(), back)
+    (load.end(), stall, back)
 }
 
 #[test]
@@ -103,7 +108,7 @@ fn a_replica_that_is_killed_costs_no_read() {
     let mut without = Report::default();
     // Which statements are under way when it dies is a matter of chance.
     for _ in 0..10 {
-        let (report, _) = kill_replica(&mut cluster, &control);
+        let (report, ..) = kill_replica(&mut cluster, &control);
         without.errors.extend(report.errors);
         if !without.errors.is_empty() {
             break;
@@ -113,10 +118,10 @@ fn a_replica_that_is_killed_costs_no_read() {
     drop(control);
     let ringway = ringway(&cluster, "", "");
     for _ in 0..switchovers() {
-        let (report, back) = kill_replica(&mut cluster, &ringway);
-        eprintln!("a replica killed: {report}; back in the rotation after {back:?}");
-        assert_eq!(report.errors, [""; 0]);
-        assert!(report.longest_read <= limit(Duration::from_millis(200)), "{report}");
+        let (report, stall, back) = kill_replica(&mut cluster, &ringway);
+        eprintln!("a replica killed: {report}; longest stall {stall:?}, serves again after {back:?}");
+        assert!(report.errors.is_empty(), "{report}");
+        assert!(stall <= limit(Duration::from_millis(200)), "{stall:?}");
         assert!(back <= limit(Duration::from_secs(2)), "{back:?}");
     }
     assert!(!without.errors.is_empty(), "the load shows nothing");
@@ -168,7 +173,7 @@ fn a_planned_switchover_is_a_pause() {
         load.settle();
         let report = load.end();
         eprintln!("a planned switchover, {round}: {report}");
-        assert_eq!(report.errors, [""; 0]);
+        assert!(report.errors.is_empty(), "{report}");
         check_acknowledged(&cluster.shards[0].primary, &report);
         longest = longest.max(report.longest_write);
         cluster.wait_caught_up().unwrap();

@@ -69,6 +69,7 @@ table! {
     POSITION_SAMPLES = Counter "ringway_position_samples_total" DATABASE, "Answers of servers that were asked for their role and position in the WAL.";
     FENCES = Counter "ringway_fences_total" DATABASE, "Servers found to take writes beside their shard's primary.";
     READS = Counter "ringway_reads_total" &["database", "role", "reason"], "Reads by the role of the server that answered, and why it did.";
+    EJECTIONS = Counter "ringway_ejections_total" DATABASE, "Replicas taken out for a while because they were far worse than their siblings.";
     RETRIES = Counter "ringway_retries_total" &["database", "reason"], "Statements sent to another server because the first had not begun to answer, by what became of that.";
     HELD = Counter "ringway_held_total" DATABASE, "Statements that found their shard without a primary and waited for one.";
     HOLDING = Gauge "ringway_holding_clients" DATABASE, "Clients that wait for a shard to have a primary now.";
@@ -347,6 +348,7 @@ pub struct DatabaseMetrics {
     pub read_settles: Counter,
     pub position_samples: Counter,
     pub fences: Counter,
+    pub ejections: Counter,
     pub retries: CounterBy<Retry>,
     pub held: Counter,
     pub holding: Gauge,
@@ -593,6 +595,7 @@ impl DatabaseMetrics {
             read_settles: counter(&READ_SETTLES),
             position_samples: counter(&POSITION_SAMPLES),
             fences: counter(&FENCES),
+            ejections: counter(&EJECTIONS),
             retries: CounterBy::default(),
             held: counter(&HELD),
             holding: gauge(&HOLDING),

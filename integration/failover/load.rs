@@ -85,6 +85,15 @@ impl Load {
         self.seen.writes.load(Relaxed)
     }
 
+    /// Since it was last forgotten.
+    pub fn longest_read(&self) -> Duration {
+        self.seen.report.lock().unwrap().longest_read
+    }
+
+    pub fn forget_longest_read(&self) {
+        self.seen.report.lock().unwrap().longest_read = Duration::ZERO;
+    }
+
     pub fn reads_on(&self, port: u16) -> u64 {
         let counts = self.seen.reads_by_port.lock().unwrap();
         counts.get(&port).copied().unwrap_or_default()

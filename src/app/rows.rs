@@ -326,6 +326,8 @@ impl Look {
                             Standing::Fresh
                             | Standing::Lagging
                             | Standing::Returning
+                            | Standing::Silent
+                            | Standing::Ejected
                             | Standing::Foreign => "replica",
                             Standing::Down if state.replayed.is_some() => "replica",
                             Standing::Down | Standing::Unknown => "unknown",

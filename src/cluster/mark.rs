@@ -165,6 +165,19 @@ impl Mark {
         }
     }
 
+    /// What was written and seen until then every replica is taken to have.
+    pub(super) fn resolve_until(&mut self, until: Instant) {
+        if let Some(at) = self.wrote.filter(|at| *at <= until) {
+            self.covered = Some(at);
+            self.wrote = None;
+        }
+        if let Some(seen) = &mut self.read
+            && seen.at <= until
+        {
+            seen.bound.get_or_insert_default();
+        }
+    }
+
     /// Whether it may wait now for nothing but what it saw; if so, it will not soon again.
     pub fn waits(&mut self, now: Instant) -> bool {
         let patient = |waited: Instant| now.saturating_duration_since(waited) >= PATIENCE;

@@ -15,6 +15,7 @@ mod hold;
 pub mod lsn;
 pub mod mark;
 mod monitor;
+pub mod outliers;
 mod poll;
 mod probe;
 pub mod shard;
@@ -73,10 +74,15 @@ pub struct ReadGuard {
 }
 
 impl ReadGuard {
-    /// The read was answered at `now`.
-    pub fn answered(&self, now: Instant) {
+    /// The read was answered at `now`; `alone`: no pause of a client's is in that time.
+    pub fn answered(&self, now: Instant, alone: bool) {
         let took = now.saturating_duration_since(self.started).as_micros();
-        self.load().took(u32::try_from(took).unwrap_or(u32::MAX));
+        let took = u32::try_from(took).unwrap_or(u32::MAX);
+        let load = self.load();
+        load.took(took);
+        if alone {
+            load.tally.took(took);
+        }
     }
 
     fn load(&self) -> &Load {
@@ -94,6 +100,9 @@ impl Drop for ReadGuard {
 /// How long a read waits for a replica that has what its session saw on another server. Without
 /// that, a session that reads without a pause would stay on one server for ever.
 pub const SETTLE: Duration = Duration::from_millis(20);
+
+/// One of so many reads is timed, where the choice of a server does not ask for more.
+const TIMED: usize = 8;
 
 /// One shard's record, which the monitor writes, and its published snapshot.
 struct ShardState {
@@ -164,6 +173,8 @@ pub struct ReplicaState {
     pub zone: Option<String>,
     /// How often it was down.
     pub incarnation: u32,
+    /// It tells its role and nothing of its position in the WAL.
+    pub is_blind: bool,
     /// Why the server is down.
     pub error: Option<String>,
 }
@@ -353,11 +364,20 @@ impl Cluster {
     }
 
     /// Counts a read on a replica until the guard is dropped; `None` when nobody asks how many there
-    /// are.
+    /// are, and it is none of those that are timed in the search of outliers.
     pub fn count_read(self: &Arc<Self>, shard: ShardId, endpoint: EndpointId) -> Option<ReadGuard> {
+        let turn = self.shard(shard).turn.load(Ordering::Relaxed);
         match self.database.reads.balance {
-            Balance::RoundRobin | Balance::Random | Balance::SourceHash => return None,
-            Balance::LeastConnections | Balance::Latency => {}
+            Balance::RoundRobin | Balance::Random | Balance::SourceHash
+                if !turn.is_multiple_of(TIMED) =>
+            {
+                return None;
+            }
+            Balance::RoundRobin
+            | Balance::Random
+            | Balance::SourceHash
+            | Balance::LeastConnections
+            | Balance::Latency => {}
         }
         let guard = ReadGuard {
             cluster: Arc::clone(self),
@@ -459,6 +479,24 @@ impl Cluster {
         self.hasten(shard);
     }
 
+    /// A read on a replica has failed for a reason that lies with the server.
+    pub fn read_failed(&self, shard: ShardId, endpoint: EndpointId) {
+        self.shard(shard).loads[usize::from(endpoint.0)].tally.failed();
+    }
+
+    /// A poll of a server is sent.
+    fn ask(&self, shard: ShardId, endpoint: EndpointId) {
+        self.shard(shard).record().ask(endpoint, Instant::now());
+    }
+
+    /// Looks for outliers among the replicas.
+    fn weigh(&self) {
+        for (shard, state) in self.database.shards.iter().zip(&self.shards) {
+            let windows: Vec<_> = state.loads.iter().map(|load| load.tally.take()).collect();
+            self.update(shard.id, |record, now| record.weigh(now, &windows));
+        }
+    }
+
     /// Every server of the database.
     pub fn replica_snapshot(&self) -> Vec<ReplicaState> {
         let shards = self.database.shards.iter().zip(&self.shards);
@@ -536,10 +574,21 @@ impl Cluster {
         let config = &self.database.shards[usize::from(shard.0)];
         let servers = config.endpoints.iter().zip(&before.servers);
         for ((endpoint, before), after) in servers.zip(&after.servers) {
+            if after.is_blind() && !before.is_blind() {
+                let (database, shard) = (&self.database.name, &config.name);
+                tracing::warn!(
+                    database, shard, %endpoint,
+                    "server does not tell its position in the WAL: how far replicas are behind is not known, \
+                     and after a write a session reads from the primary for blind_ms"
+                );
+            }
             if before.standing != after.standing {
                 log_change(&self.database.name, &config.name, endpoint, before, after);
                 if after.standing == Standing::Fenced {
                     self.metrics.fences.increment(1);
+                }
+                if after.standing == Standing::Ejected {
+                    self.metrics.ejections.increment(1);
                 }
             }
         }
@@ -579,6 +628,7 @@ impl ShardState {
             poll_interval: reads.poll_interval,
             return_after: reads.return_after,
             slow_start: reads.slow_start,
+            outliers: outliers::Limits::of(reads),
             servers: shard.endpoints.iter().map(server).collect(),
         });
         let access = |endpoint| ServerAccess {
@@ -619,6 +669,7 @@ impl ReplicaState {
             weight: f64::from(view.weight) / f64::from(shard::FULL_WEIGHT),
             zone: reads.zones.get(endpoint).cloned(),
             incarnation: view.incarnation,
+            is_blind: view.is_blind(),
             error: view.error.clone(),
         }
     }
@@ -639,8 +690,15 @@ fn log_change(
         | Standing::Primary
         | Standing::Fresh
         | Standing::Lagging
-        | Standing::Returning => {
+        | Standing::Returning
+        | Standing::Silent => {
             tracing::info!(database, shard, %endpoint, from, to, lag_ms, "server changed standing");
+        }
+        Standing::Ejected => {
+            tracing::warn!(
+                database, shard, %endpoint,
+                "replica is far slower than its siblings or fails more often; it is not used for a while"
+            );
         }
         Standing::Down => {
             tracing::warn!(database, shard, %endpoint, from, error, "server is down");

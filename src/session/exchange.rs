@@ -494,6 +494,9 @@ impl Session {
     pub(super) fn server_lost(&mut self, index: usize, error: Error) -> Error {
         let mut held = self.remove(index);
         held.lease.doubt = Some("an exchange broke");
+        if let Some(home) = held.home {
+            self.db.cluster.read_failed(held.shard, home.endpoint);
+        }
         let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
         tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
         if unfinished { error.fatal() } else { error }
@@ -545,9 +548,14 @@ impl Session {
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if let Some(load) = held.load.take() {
-                load.answered(now);
+                load.answered(now, !held.in_block);
             }
             let (shard, home) = (held.shard, held.home);
+            if let (Some(home), Some(error)) = (home, &held.lease.error)
+                && error.is_of_server()
+            {
+                self.db.cluster.read_failed(shard, home.endpoint);
+            }
             let wrote = std::mem::take(&mut held.leaves_mark);
             self.leave_mark(shard, home, wrote, now);
         }

@@ -89,6 +89,7 @@ impl Session {
                 Verdict::Tell(error) => return Err(fail(error)),
             };
             self.db.metrics.retries.increment(why);
+            self.count_failure(index, why);
             index = self.move_to_another(index, access, avoid).await.map_err(fail)?;
             self.repeat(index, &kept)?;
             self.keep(index, resend);
@@ -102,6 +103,18 @@ impl Session {
             };
         }
         Err(fail(self.server_lost(index, error)))
+    }
+
+    /// A replica that refused or cancelled what it was sent is as sound as before.
+    fn count_failure(&self, index: usize, why: Retry) {
+        let held = &self.leases[index];
+        match (why, held.home) {
+            (Retry::ShutDown | Retry::Lost, Some(home)) => {
+                self.db.cluster.read_failed(held.shard, home.endpoint);
+            }
+            (Retry::ShutDown | Retry::Lost, None)
+            | (Retry::ReadOnly | Retry::Conflict | Retry::Unsent, _) => {}
+        }
     }
 
     async fn judge(
