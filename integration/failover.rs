@@ -70,7 +70,10 @@ fn rejoin(old: &mut Server, primary: &Server) {
         primary.superuser,
         old.name
     );
-    let settings = [("primary_conninfo", conninfo), ("primary_slot_name", String::new())];
+    let settings = [
+        ("primary_conninfo", conninfo),
+        ("primary_slot_name", String::new()),
+    ];
     old.configure(&settings.map(|(name, value)| (name.to_owned(), value)))
         .unwrap();
     std::fs::write(old.data_dir().join("standby.signal"), "").unwrap();
@@ -85,7 +88,9 @@ fn kill_replica(cluster: &mut CaptiveCluster, ringway: &Ringway) -> (Report, Dur
     load.settle();
     let replica = &mut cluster.shards[0].replicas[1];
     let port = replica.port;
-    support::wait_until(LIMIT, "reads on both replicas", || load.reads_on(port) > 100);
+    support::wait_until(LIMIT, "reads on both replicas", || {
+        load.reads_on(port) > 100
+    });
     load.forget_longest_read();
     replica.kill9().unwrap();
     load.settle();
@@ -119,7 +124,9 @@ fn a_replica_that_is_killed_costs_no_read() {
     let ringway = ringway(&cluster, "", "");
     for _ in 0..switchovers() {
         let (report, stall, back) = kill_replica(&mut cluster, &ringway);
-        eprintln!("a replica killed: {report}; longest stall {stall:?}, serves again after {back:?}");
+        eprintln!(
+            "a replica killed: {report}; longest stall {stall:?}, serves again after {back:?}"
+        );
         assert!(report.errors.is_empty(), "{report}");
         assert!(stall <= limit(Duration::from_millis(200)), "{stall:?}");
         assert!(back <= limit(Duration::from_secs(2)), "{back:?}");
@@ -178,7 +185,10 @@ fn a_planned_switchover_is_a_pause() {
         longest = longest.max(report.longest_write);
         cluster.wait_caught_up().unwrap();
     }
-    eprintln!("{} planned switchovers: longest pause {longest:?}", switchovers());
+    eprintln!(
+        "{} planned switchovers: longest pause {longest:?}",
+        switchovers()
+    );
     assert!(longest <= limit(Duration::from_secs(2)), "{longest:?}");
 }
 
@@ -191,7 +201,10 @@ fn fail_over(cluster: &mut CaptiveCluster, hold_ms: u32) -> (Report, Duration) {
     let names = "synchronous_standby_names";
     shard.primary.configure(&[setting(names, "*")]).unwrap();
     shard.primary.exec("SELECT pg_reload_conf()").unwrap();
-    shard.primary.wait_for(&format!("SHOW {names}"), "*", LIMIT).unwrap();
+    shard
+        .primary
+        .wait_for(&format!("SHOW {names}"), "*", LIMIT)
+        .unwrap();
     let ringway = ringway(cluster, &format!("failover_hold_ms = {hold_ms}"), "");
     let load = Load::start(ringway.port(), 4, 4);
     load.settle();
@@ -200,7 +213,9 @@ fn fail_over(cluster: &mut CaptiveCluster, hold_ms: u32) -> (Report, Duration) {
     std::thread::sleep(Duration::from_millis(300));
     shard.replicas[0].promote().unwrap();
     let (promoted, before) = (Instant::now(), load.writes());
-    support::wait_until(LIMIT, "writes to be acknowledged again", || load.writes() > before);
+    support::wait_until(LIMIT, "writes to be acknowledged again", || {
+        load.writes() > before
+    });
     let resumed = promoted.elapsed();
     load.settle();
     // Back as it was: nobody has told it that it is none any more.
@@ -210,12 +225,19 @@ fn fail_over(cluster: &mut CaptiveCluster, hold_ms: u32) -> (Report, Duration) {
     let isolated = shard.primary.exec(count).unwrap();
     load.settle();
     load.settle();
-    assert_eq!(shard.primary.exec(count).unwrap(), isolated, "a write reached the old primary");
+    assert_eq!(
+        shard.primary.exec(count).unwrap(),
+        isolated,
+        "a write reached the old primary"
+    );
     let report = load.end();
     check_acknowledged(&shard.replicas[0], &report);
     let url = format!("postgresql://ringway@127.0.0.1:{}/ringway", ringway.port());
     let shown = support::psql(&url, "SHOW REPLICAS");
-    assert!(shown.contains("|fenced|") && shown.contains("|primary|primary|"), "{shown}");
+    assert!(
+        shown.contains("|fenced|") && shown.contains("|primary|primary|"),
+        "{shown}"
+    );
     (report, resumed)
 }
 
@@ -227,7 +249,13 @@ fn a_primary_that_is_killed_is_succeeded_and_never_written_to_again() {
     eprintln!("a primary killed: {report}; writes again {resumed:?} after the promotion");
     assert!(resumed <= limit(Duration::from_secs(3)), "{resumed:?}");
     // Those whose answers went down with the server: nobody knows what became of them.
-    let unknown = report.errors.iter().filter(|error| error.starts_with("08006"));
+    let unknown = report
+        .errors
+        .iter()
+        .filter(|error| error.starts_with("08006"));
     assert_eq!(unknown.count(), report.errors.len(), "{report}");
-    assert!(report.errors.len() < without.errors.len(), "the load shows nothing");
+    assert!(
+        report.errors.len() < without.errors.len(),
+        "the load shows nothing"
+    );
 }

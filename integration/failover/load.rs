@@ -163,7 +163,10 @@ async fn read(seen: Arc<Seen>, port: u16, client: i32) {
         turn += 1;
         let start = Instant::now();
         let answer = match turn % 2 {
-            0 => connection.query_one(&statement, &[&(turn % 100)]).await.map(|row| row.get::<_, i32>(0)),
+            0 => connection
+                .query_one(&statement, &[&(turn % 100)])
+                .await
+                .map(|row| row.get::<_, i32>(0)),
             _ => {
                 let sql = sql.replace("$1", &(turn % 100).to_string());
                 connection.simple_query(&sql).await.map(|rows| {
@@ -177,7 +180,12 @@ async fn read(seen: Arc<Seen>, port: u16, client: i32) {
         };
         match answer {
             Ok(port) => {
-                *seen.reads_by_port.lock().unwrap().entry(port as u16).or_default() += 1;
+                *seen
+                    .reads_by_port
+                    .lock()
+                    .unwrap()
+                    .entry(port as u16)
+                    .or_default() += 1;
                 let mut report = seen.report.lock().unwrap();
                 report.reads += 1;
                 report.longest_read = report.longest_read.max(start.elapsed());

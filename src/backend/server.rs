@@ -246,7 +246,9 @@ impl Server {
         parameters: Parameters,
         prepared: PreparedLimits,
     ) -> Self {
-        let in_hot_standby = parameters.get("in_hot_standby").is_some_and(|on| on == "on");
+        let in_hot_standby = parameters
+            .get("in_hot_standby")
+            .is_some_and(|on| on == "on");
         Self {
             conn,
             identity: Arc::new(identity),

@@ -569,11 +569,17 @@ mod tests {
             }
         }
         snapshot.at = start;
-        assert_eq!(pick(&snapshot, &mut Mark::default(), 0), (1, ReadReason::FreshReplica));
+        assert_eq!(
+            pick(&snapshot, &mut Mark::default(), 0),
+            (1, ReadReason::FreshReplica)
+        );
         let mut mark = Mark::default();
         mark.wrote(start);
         snapshot.at = start + ReadSettings::default().blind - Duration::from_millis(1);
-        assert_eq!(pick(&snapshot, &mut mark, 0), (0, ReadReason::MarkUnresolved));
+        assert_eq!(
+            pick(&snapshot, &mut mark, 0),
+            (0, ReadReason::MarkUnresolved)
+        );
         snapshot.at += Duration::from_millis(1);
         assert_eq!(pick(&snapshot, &mut mark, 0), (1, ReadReason::FreshReplica));
         // What a token asks for cannot be known to be there.

@@ -1,7 +1,7 @@
 //! Waiting for a shard to have a primary.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use planner::ShardId;
 use tokio::sync::Notify;

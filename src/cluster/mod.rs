@@ -317,7 +317,11 @@ impl Cluster {
     /// What the shard's servers may be used for now, by endpoint.
     pub fn standings(&self, shard: ShardId) -> Vec<Standing> {
         let snapshot = self.shard(shard).snapshot.load();
-        snapshot.servers.iter().map(|server| server.standing).collect()
+        snapshot
+            .servers
+            .iter()
+            .map(|server| server.standing)
+            .collect()
     }
 
     /// Somebody waits for the shard to have a primary.
@@ -481,7 +485,9 @@ impl Cluster {
 
     /// A read on a replica has failed for a reason that lies with the server.
     pub fn read_failed(&self, shard: ShardId, endpoint: EndpointId) {
-        self.shard(shard).loads[usize::from(endpoint.0)].tally.failed();
+        self.shard(shard).loads[usize::from(endpoint.0)]
+            .tally
+            .failed();
     }
 
     /// A poll of a server is sent.

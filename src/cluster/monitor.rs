@@ -74,7 +74,7 @@ async fn watch_server(cluster: Arc<Cluster>, shard: ShardId, endpoint: EndpointI
             Err(failure) => {
                 link = None;
                 cluster.failed(shard, endpoint, failure.to_string());
-                let retry = (interval * 10).min(LONGEST_RETRY).max(interval);
+                let retry = (interval * 4).min(LONGEST_RETRY).max(interval);
                 (SHORTEST_RETRY, retry)
             }
         };

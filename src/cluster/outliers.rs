@@ -30,12 +30,21 @@ impl Tally {
         self.failures.fetch_add(1, Relaxed);
     }
 
+    /// What was counted since the last time. Reads are kept until there are enough of them: of a server
+    /// that is slow there are few.
     pub fn take(&self) -> Window {
+        let failures = self.failures.swap(0, Relaxed);
+        if self.reads.load(Relaxed) < ENOUGH {
+            return Window {
+                mean: None,
+                failures,
+            };
+        }
         let reads = self.reads.swap(0, Relaxed);
         let micros = self.micros.swap(0, Relaxed);
         Window {
-            mean: (reads >= ENOUGH).then(|| Duration::from_micros(micros / u64::from(reads))),
-            failures: self.failures.swap(0, Relaxed),
+            mean: Some(Duration::from_micros(micros / u64::from(reads.max(1)))),
+            failures,
         }
     }
 }
@@ -48,7 +57,7 @@ pub struct Window {
     pub failures: u32,
 }
 
-/// Fewer reads in a window say nothing.
+/// Fewer reads say nothing.
 const ENOUGH: u32 = 5;
 /// How long a window is.
 pub const WINDOW: Duration = Duration::from_secs(1);
@@ -227,8 +236,16 @@ mod tests {
     #[test]
     fn far_slower_than_the_others_is_out() {
         assert_eq!(ejected(&[(900, 0), (5, 0), (6, 0), (25, 0)]), [3]);
-        assert_eq!(ejected(&[(1, 0), (5, 0), (6, 0), (19, 0)]), NOBODY, "quick enough");
-        assert_eq!(ejected(&[(1, 0), (50, 0), (60, 0), (190, 0)]), NOBODY, "all are slow");
+        assert_eq!(
+            ejected(&[(1, 0), (5, 0), (6, 0), (19, 0)]),
+            NOBODY,
+            "quick enough"
+        );
+        assert_eq!(
+            ejected(&[(1, 0), (50, 0), (60, 0), (190, 0)]),
+            NOBODY,
+            "all are slow"
+        );
         assert_eq!(ejected(&[(1, 0), (5, 0), (100, 0)]), [2], "of two");
     }
 
@@ -236,8 +253,16 @@ mod tests {
     fn far_more_failures_than_the_others_is_out() {
         assert_eq!(ejected(&[(1, 0), (1, 0), (1, 0), (1, 5)]), [3]);
         assert_eq!(ejected(&[(1, 0), (1, 0), (1, 0), (1, 4)]), NOBODY, "few");
-        assert_eq!(ejected(&[(1, 0), (1, 9), (1, 8), (1, 20)]), NOBODY, "all fail");
-        assert_eq!(ejected(&[(1, 90), (1, 0), (1, 0)]), NOBODY, "the primary is not judged");
+        assert_eq!(
+            ejected(&[(1, 0), (1, 9), (1, 8), (1, 20)]),
+            NOBODY,
+            "all fail"
+        );
+        assert_eq!(
+            ejected(&[(1, 90), (1, 0), (1, 0)]),
+            NOBODY,
+            "the primary is not judged"
+        );
     }
 
     #[test]
@@ -278,12 +303,17 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_second_among_few_reads_says_nothing() {
+    fn few_reads_say_nothing_and_one_bad_second_little() {
         let tally = Tally::default();
         tally.took(900_000);
         assert_eq!(tally.take(), Window::default());
-        (0..5).for_each(|_| tally.took(1_000));
-        assert_eq!(tally.take().mean, Some(ms(1)));
+        (0..4).for_each(|_| tally.took(25_000));
+        assert_eq!(
+            tally.take().mean,
+            Some(ms(200)),
+            "the first is not forgotten"
+        );
+        assert_eq!(tally.take().mean, None);
         // A window between two is not forgotten at once.
         let mut conduct = Conduct::default();
         for mean in [10, 10, 100] {

@@ -30,12 +30,7 @@ impl Cluster {
     /// Whether a server is there, as of a moment after `lost`. One that is not is taken out of rotation.
     ///
     /// Cancel safety: yes.
-    pub async fn presence(
-        &self,
-        shard: ShardId,
-        endpoint: EndpointId,
-        lost: Instant,
-    ) -> Presence {
+    pub async fn presence(&self, shard: ShardId, endpoint: EndpointId, lost: Instant) -> Presence {
         let server = &self.shard(shard).servers[usize::from(endpoint.0)];
         // Everybody loses connections in the same moment: one asks, the others wait for what it hears.
         let mut last = server.probe.0.lock().await;
@@ -61,7 +56,9 @@ impl Cluster {
     async fn probe(&self, shard: ShardId, endpoint: EndpointId) -> Result<(), Failure> {
         let limit = self.database.pool.connect_timeout;
         if self.is_watched() {
-            return dedicated(self.control(shard, endpoint), limit).await.map(drop);
+            return dedicated(self.control(shard, endpoint), limit)
+                .await
+                .map(drop);
         }
         let address = self.endpoint(shard, endpoint);
         timeout(limit, Stream::connect(&address.host, address.port))
@@ -92,12 +89,12 @@ fn is_refused(error: &tokio_postgres::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return match error.kind() {
-                io::ErrorKind::ConnectionReset
-                | io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::BrokenPipe => false,
-                _ => true,
-            };
+            let broken = [
+                io::ErrorKind::ConnectionReset,
+                io::ErrorKind::UnexpectedEof,
+                io::ErrorKind::BrokenPipe,
+            ];
+            return !broken.contains(&error.kind());
         }
         source = cause.source();
     }

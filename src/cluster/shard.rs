@@ -251,9 +251,9 @@ pub struct Demands {
 /// begins with.
 const RETURN_LAG: f64 = 0.8;
 /// How long a poll may take while others are answered, at least, and in intervals between two polls. With
-/// the interval until it is sent, and the one until another is answered, that makes 225 ms by default.
-const SHORTEST_PATIENCE: Duration = Duration::from_millis(125);
-const PATIENCE: f64 = 2.5;
+/// the interval until it is sent, and the one until another is answered, that makes 200 ms by default.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: u32 = 2;
 const SLOW_START: f64 = 0.1;
 
 /// Everything known of one shard; changed by one observation at a time.
@@ -533,8 +533,7 @@ impl ShardRecord {
     /// Whether it owes an answer, while others have answered what they were asked much later: when it is
     /// this process that was held up, they have not.
     fn is_silent(&self, server: &Server) -> bool {
-        let interval = self.demands.poll_interval.mul_f64(PATIENCE);
-        let patience = interval.max(SHORTEST_PATIENCE);
+        let patience = (self.demands.poll_interval * PATIENCE).max(SHORTEST_PATIENCE);
         let newest = self.servers.iter().filter_map(Server::up);
         let newest = newest.map(|seen| seen.started).max();
         let late = |asked: Instant| newest.is_some_and(|newest| newest > asked + patience);
@@ -679,11 +678,23 @@ mod tests {
         record.ask(TWO, t + ms(50));
         record.ask(ONE, t + ms(50));
         // Nobody answers: it may be us.
-        check(&mut record, t + ms(900), [Standing::Primary, Standing::Fresh]);
+        check(
+            &mut record,
+            t + ms(900),
+            [Standing::Primary, Standing::Fresh],
+        );
         record.observe(ONE, primary(t + ms(50), 1, 100));
-        check(&mut record, t + ms(901), [Standing::Primary, Standing::Fresh]);
+        check(
+            &mut record,
+            t + ms(901),
+            [Standing::Primary, Standing::Fresh],
+        );
         record.observe(ONE, primary(t + ms(176), 1, 100));
-        check(&mut record, t + ms(177), [Standing::Primary, Standing::Silent]);
+        check(
+            &mut record,
+            t + ms(177),
+            [Standing::Primary, Standing::Silent],
+        );
         record.observe(TWO, replica(t + ms(50), 1, 100));
         let view = record.snapshot(t + ms(178)).servers[1].clone();
         assert_eq!((view.standing, view.weight), (Standing::Fresh, FULL_WEIGHT));

@@ -205,9 +205,7 @@ pub(super) fn read(section: &Section<'_>) -> ReadSettings {
             .millis_or_zero("slow_start_ms")
             .unwrap_or(default.slow_start),
         blind: section.millis("blind_ms").unwrap_or(default.blind),
-        eject: section
-            .millis_or_zero("eject_ms")
-            .unwrap_or(default.eject),
+        eject: section.millis_or_zero("eject_ms").unwrap_or(default.eject),
         outlier_factor: section
             .integer("outlier_factor", 2..=1000)
             .unwrap_or(default.outlier_factor),

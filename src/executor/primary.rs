@@ -26,16 +26,19 @@ impl Database {
         amid: Amid,
     ) -> Result<Lease, Denied> {
         let mut since = Instant::now();
+        let mut was_out = self.cluster.primary(shard).is_none();
         loop {
             let endpoint = self.primary_or_wait(shard, amid, &mut since).await?;
             let pool = self.pool(shard, endpoint, user);
-            // It was found to be up after that.
-            pool.forget_failure();
+            if was_out {
+                // It was found to be up after a login failed.
+                pool.forget_failure();
+            }
             let lease = self.usable(shard, endpoint, pool.checkout(amid).await);
             match lease {
                 Some(Ok(lease)) => return Ok(lease),
                 Some(Err(denied)) => return Err(denied),
-                None => {}
+                None => was_out = true,
             }
         }
     }
@@ -54,7 +57,8 @@ impl Database {
                     .checkout_failed(shard, endpoint, IS_STANDBY.to_owned());
                 None
             }
-            Ok(lease) => Some(Ok(lease)),
+            // Its role may have moved while a connection was waited for.
+            Ok(lease) => (self.cluster.primary(shard) == Some(endpoint)).then_some(Ok(lease)),
             Err(Denied::Moved) => None,
             Err(Denied::Error(error)) if is_outage(&error) => {
                 self.cluster

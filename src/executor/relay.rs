@@ -104,7 +104,9 @@ impl Told {
     }
 
     fn take_back(self, client: &mut Conn, server: &mut Server) {
-        client.outbox.truncate(self.left(client).unwrap_or_default());
+        client
+            .outbox
+            .truncate(self.left(client).unwrap_or_default());
         server.drop_approved();
     }
 }

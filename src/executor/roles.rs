@@ -103,7 +103,11 @@ mod tests {
     #[test]
     fn a_replica_is_left_when_it_is_down_and_found_again() {
         check(&[Primary, Fresh], &[Primary, Down], &[(1, Order::Leave)]);
-        check(&[Primary, Down], &[Primary, Returning], &[(1, Order::Return)]);
+        check(
+            &[Primary, Down],
+            &[Primary, Returning],
+            &[(1, Order::Return)],
+        );
         check(&[Down, Fresh], &[Primary, Fresh], &[(0, Order::Return)]);
     }
 }

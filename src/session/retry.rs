@@ -90,7 +90,10 @@ impl Session {
             };
             self.db.metrics.retries.increment(why);
             self.count_failure(index, why);
-            index = self.move_to_another(index, access, avoid).await.map_err(fail)?;
+            index = self
+                .move_to_another(index, access, avoid)
+                .await
+                .map_err(fail)?;
             self.repeat(index, &kept)?;
             self.keep(index, resend);
             let lease = &mut self.leases[index].lease;
@@ -117,13 +120,7 @@ impl Session {
         }
     }
 
-    async fn judge(
-        &mut self,
-        index: usize,
-        error: Error,
-        kept: &Kept,
-        resend: Resend,
-    ) -> Verdict {
+    async fn judge(&mut self, index: usize, error: Error, kept: &Kept, resend: Resend) -> Verdict {
         let held = &mut self.leases[index];
         let is_over = error.code.starts_with("57P0");
         let lost = held.lease.doubt.is_some();
@@ -171,7 +168,9 @@ impl Session {
             None => cluster.endpoint_id(held.shard, &held.lease.identity.endpoint),
         };
         match endpoint {
-            Some(endpoint) => Box::pin(cluster.presence(held.shard, endpoint, Instant::now())).await,
+            Some(endpoint) => {
+                Box::pin(cluster.presence(held.shard, endpoint, Instant::now())).await
+            }
             None => Presence::Up,
         }
     }

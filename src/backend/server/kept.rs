@@ -176,7 +176,8 @@ impl Server {
             let body = &frame[HEADER..];
             match (owed, frame[0]) {
                 // A block is told to a server when it joins; what made room elsewhere need not here.
-                (Expect::Ready { show: false }, b'Q') | (Expect::Close { show: false, .. }, b'C') => {
+                (Expect::Ready { show: false }, b'Q')
+                | (Expect::Close { show: false, .. }, b'C') => {
                     continue;
                 }
                 (Expect::Ready { .. }, b'Q') => {
@@ -212,7 +213,9 @@ impl Server {
                     unnamed = None;
                     continue;
                 }
-                (Expect::Bind { .. }, b'B') => self.know(Bind::names(body).ok()?.1, unnamed, &text)?,
+                (Expect::Bind { .. }, b'B') => {
+                    self.know(Bind::names(body).ok()?.1, unnamed, &text)?
+                }
                 (Expect::Describe, b'D') => match Named::read(body, "DESCRIBE").ok()? {
                     Named::Portal(_) => {}
                     Named::Statement(name) => self.know(name, unnamed, &text)?,

@@ -157,10 +157,10 @@ impl Session {
             (None, None) => {
                 self.resend = resend;
                 Ok(Step::Enlist {
-                shard,
-                access,
-                prepared,
-            })
+                    shard,
+                    access,
+                    prepared,
+                })
             }
             (Some(index), active) if active.is_none_or(|active| active == index) => {
                 self.resend = resend;
