@@ -101,6 +101,11 @@ async fn what_a_replica_refuses_to_write_the_primary_answers() {
         let row = client.query_one(&again, &[&0i32]).await.unwrap();
         assert_eq!(row.get::<_, i32>(0), v);
     }
+    // A longer message than is kept in the usual buffer.
+    let client = connect(&ringway).await;
+    let long = format!("SELECT next(), '{}'", "x".repeat(8_000));
+    client.simple_query(&long).await.unwrap();
+    assert_eq!(shard.primary.exec("SELECT v FROM t").unwrap(), "6");
     // Its own transaction is read only: then that is the answer.
     let client = connect(&ringway).await;
     client.batch_execute("BEGIN READ ONLY").await.unwrap();
@@ -115,7 +120,7 @@ async fn what_a_replica_refuses_to_write_the_primary_answers() {
     let write = "/* ringway: primary */ UPDATE t SET v = 9";
     let error = client.batch_execute(write).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "25006");
-    assert_eq!(shard.primary.exec("SELECT v FROM t").unwrap(), "5");
+    assert_eq!(shard.primary.exec("SELECT v FROM t").unwrap(), "6");
 }
 
 #[tokio::test]

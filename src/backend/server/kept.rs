@@ -80,6 +80,9 @@ impl Server {
             return;
         }
         kept.to = to;
+        if kept.bytes.capacity() > KEPT_BUFFER {
+            kept.bytes = BytesMut::new();
+        }
         kept.bytes.clear();
         kept.bytes.extend_from_slice(&self.conn.outbox);
         kept.owed.clear();
@@ -95,9 +98,6 @@ impl Server {
     /// The answer has begun, or is over: nothing is sent again.
     pub fn forget_kept(&mut self) {
         self.kept.resend = Resend::Never;
-        if self.kept.bytes.capacity() > KEPT_BUFFER {
-            self.kept.bytes = BytesMut::new();
-        }
     }
 
     /// Not a byte of it has left this process.
