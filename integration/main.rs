@@ -11,6 +11,7 @@ mod cve;
 mod demo;
 mod differential;
 mod encodings;
+mod failover;
 mod faults;
 mod fresh;
 mod handover;

@@ -13,6 +13,7 @@ use super::changes::Change;
 use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
+use crate::backend::server::kept::Resend;
 use crate::backend::server::{Activity, Settings, Status};
 use crate::cluster::{EndpointId, Home, Pick, ReadReason};
 use crate::config::PrimaryReads;
@@ -61,16 +62,20 @@ impl Session {
             return self.enlist(shard, access).await;
         };
         let lease = match self.pool(shard, endpoint).try_checkout() {
-            Some(lease) => lease,
+            Some(lease) => Ok(lease),
             None => {
                 self.info.set(ClientState::Waiting);
                 let pool = Arc::clone(self.pool(shard, endpoint));
-                match pool.checkout(Amid::Nothing).await {
-                    Ok(lease) => lease,
-                    Err(Denied::Gone) => return self.enlist(shard, access).await,
-                    Err(denied) => return Err(denied.into()),
-                }
+                pool.checkout(Amid::Nothing).await
             }
+        };
+        let lease = match self.db.usable(shard, endpoint, lease) {
+            Some(Ok(lease)) => lease,
+            // Another server is the primary, or another configuration is in force.
+            None | Some(Err(Denied::Gone | Denied::Moved)) => {
+                return self.enlist(shard, access).await;
+            }
+            Some(Err(denied)) => return Err(denied.into()),
         };
         if access == Access::Read {
             self.db.metrics.reads.increment(ReadBy::SplitOff);
@@ -93,6 +98,7 @@ impl Session {
         };
         if !self.block.is_none() && !self.leases[index].in_block {
             self.open_block(index).await?;
+            self.leases[index].begins = true;
         }
         Ok(index)
     }
@@ -197,6 +203,7 @@ impl Session {
             leaves_mark: false,
             pinned: session_mode,
             may_release: false,
+            begins: false,
             ask_settings: false,
             needs_sync: false,
             ran_set: false,
@@ -362,6 +369,9 @@ impl Session {
                 self.db.metrics.reads.increment(read_by(pick.reason));
                 return Ok(None);
             };
+            if self.avoid == Some(pick.endpoint) {
+                continue;
+            }
             match self.checkout(shard, pick.endpoint).await {
                 // It may have started again since it was looked at, and be further behind now.
                 Ok(lease)
@@ -381,6 +391,7 @@ impl Session {
                     return Ok(Some((home, lease)));
                 }
                 Err(Denied::Gone) => return Err(Denied::Gone),
+                Err(Denied::Moved) => {}
                 Err(Denied::Error(error)) if error.fault == Fault::Server => {
                     self.db
                         .cluster
@@ -421,11 +432,14 @@ impl Session {
     }
 
     async fn take_primary(&mut self, shard: ShardId) -> Result<Lease, Denied> {
-        let endpoint = match self.db.cluster.primary(shard) {
-            Some(endpoint) => endpoint,
-            None => Box::pin(self.db.primary_or_wait(shard, self.amid())).await?,
-        };
-        self.checkout(shard, endpoint).await
+        if let Some(endpoint) = self.db.cluster.primary(shard) {
+            let lease = self.checkout(shard, endpoint).await;
+            if let Some(lease) = self.db.usable(shard, endpoint, lease) {
+                return lease;
+            }
+        }
+        let held = (self.db).lease_from_primary(shard, &self.user, self.amid());
+        Box::pin(held).await
     }
 
     fn amid(&self) -> Amid {
@@ -493,22 +507,43 @@ impl Session {
         until: Until,
     ) -> Result<End, Error> {
         let in_transaction = !self.block.is_none();
+        let resend = match (rest, until) {
+            (0, Until::Settled) => std::mem::take(&mut self.resend),
+            (_, Until::Settled | Until::Passed) => Resend::Never,
+        };
+        self.keep(index, resend);
         let held = &mut self.leases[index];
-        match relay(&mut self.client, &mut held.lease, rest, until).await {
-            Ok(end) => Ok(end),
-            Err(Broken::Client(error)) => {
-                self.abandon();
-                Err(error.fatal())
+        let broken = match held.is_demoted() {
+            true => self.demoted(index),
+            false => match relay(&mut self.client, &mut held.lease, rest, until).await {
+                Ok(end) => return Ok(end),
+                Err(broken) => broken,
+            },
+        };
+        match broken {
+            Broken::Unanswered(error) => Box::pin(self.send_again(index, error, resend)).await,
+            Broken::Client(_) | Broken::Server(_) => {
+                Err(self.broken(index, broken, in_transaction))
             }
-            Err(Broken::Server(error)) => {
+        }
+    }
+
+    /// What an exchange that broke means for the client.
+    pub(super) fn broken(&mut self, index: usize, broken: Broken, in_transaction: bool) -> Error {
+        match broken {
+            Broken::Client(error) => {
+                self.abandon();
+                error.fatal()
+            }
+            Broken::Server(error) | Broken::Unanswered(error) => {
                 // A server that says why before it goes has said it to the client too.
                 let said_why = self.leases[index].lease.error.is_some();
                 let error = self.server_lost(index, error);
                 if said_why {
-                    return Err(Error::told().fatal());
+                    return Error::told().fatal();
                 }
                 // The client believes in a transaction that is gone.
-                Err(if in_transaction { error.fatal() } else { error })
+                if in_transaction { error.fatal() } else { error }
             }
         }
     }
@@ -517,6 +552,9 @@ impl Session {
     pub(super) fn server_lost(&mut self, index: usize, error: Error) -> Error {
         let mut held = self.remove(index);
         held.lease.doubt = Some("an exchange broke");
+        if let Some(home) = held.home {
+            self.db.cluster.read_failed(held.shard, home.endpoint);
+        }
         let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
         tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
         if unfinished { error.fatal() } else { error }
@@ -568,9 +606,14 @@ impl Session {
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if let Some(load) = held.load.take() {
-                load.answered(now);
+                load.answered(now, !held.in_block);
             }
             let (shard, home) = (held.shard, held.home);
+            if let (Some(home), Some(error)) = (home, &held.lease.error)
+                && error.is_of_server()
+            {
+                self.db.cluster.read_failed(shard, home.endpoint);
+            }
             let wrote = std::mem::take(&mut held.leaves_mark);
             self.leave_mark(shard, home, wrote, now);
         }

@@ -20,8 +20,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
 use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
 
-use crate::backend::server::Expect;
+use crate::backend::server::kept::Resend;
+use crate::backend::server::{Expect, StatementId};
 use crate::error::{Error, Fault};
+use crate::executor::database::Statement as Text;
 use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
@@ -127,6 +129,22 @@ impl Batch {
 
     pub(super) fn statement(&self, name: &[u8]) -> Option<&Prepared> {
         self.statements.get(name).map(|prepared| &**prepared)
+    }
+
+    /// The text of a statement that messages since the last Sync named.
+    pub(super) fn text_of(&self, id: StatementId) -> Option<&Text> {
+        let bound = self.portals.values().find_map(|portal| match portal {
+            Portal::Server { prepared, .. } if prepared.statement.id == id => Some(prepared),
+            Portal::Server { .. }
+            | Portal::Local(_)
+            | Portal::Scatter(_)
+            | Portal::Broadcast(_) => None,
+        });
+        let named = || {
+            let mut statements = self.statements.values();
+            statements.find(|prepared| prepared.statement.id == id)
+        };
+        bound.or_else(named).map(|prepared| &*prepared.statement)
     }
 
     /// Notes a portal on the server of lease `index`.
@@ -304,6 +322,8 @@ impl Session {
         self.info.requested(now);
         self.info.set(ClientState::Active);
         self.batch.start = Some(now);
+        // To parse and to describe is to read.
+        self.resend = Resend::Read;
     }
 
     /// Handles messages until one needs more than a server connection. Answers how many bytes they

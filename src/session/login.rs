@@ -283,7 +283,7 @@ async fn welcome(
         let settings = net::timeout_at(deadline, settings).await;
         match settings.map_err(|_| kept_waiting(db.pools.is_paused(), limit))? {
             Ok((settings, parameters)) => break (settings, parameters, told),
-            Err(Denied::Error(error)) => return Err(error),
+            Err(denied @ (Denied::Error(_) | Denied::Moved)) => return Err(denied.into()),
             Err(Denied::Gone) => {
                 let now = shared.directory.load_full();
                 db = database(shared, &now, &packet, &secret).await?;
@@ -556,9 +556,8 @@ async fn parameters(
         return Ok((settings, parameters));
     }
     let shard = planner::ShardId(0);
-    let endpoint = db.primary_or_wait(shard, Amid::Nothing).await?;
-    let pool = db.pool(shard, endpoint, user);
-    let mut lease = pool.checkout(Amid::Nothing).await?;
+    let lease = db.lease_from_primary(shard, user, Amid::Nothing);
+    let mut lease = lease.await?;
     let applied = settings::apply_settings(&mut lease, &settings).await;
     applied.map_err(Denied::Error)?;
     let parameters = Arc::clone(&lease.parameters);

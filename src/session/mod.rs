@@ -19,6 +19,7 @@ pub mod login;
 mod peers;
 mod prepared;
 pub mod replication;
+mod retry;
 mod routed;
 mod settings;
 mod shared;
@@ -39,6 +40,7 @@ use planner::ShardId;
 use planner::plan::Pin;
 use planner::shape::Shape;
 
+use crate::backend::server::kept::Resend;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::{PoolMode, ServerUser};
@@ -99,6 +101,10 @@ pub struct Session {
     batch: extended::Batch,
     /// Prepared statements of which only one server has the text.
     unread: Vec<Arc<Text>>,
+    /// Whether what is sent next may be sent again.
+    resend: Resend,
+    /// A replica that has just failed, while another server is chosen.
+    avoid: Option<EndpointId>,
     wishes: hints::Wishes,
     /// Of the configuration this session knows.
     generation: u64,
@@ -142,6 +148,8 @@ struct Enlisted {
     may_release: bool,
     /// Only the server can tell what settings it has after this transaction.
     ask_settings: bool,
+    /// It has been told of the block, and of nothing that ran in it.
+    begins: bool,
     /// Extended-protocol messages were sent since the last Sync.
     needs_sync: bool,
     /// A SET or RESET of this transaction ran here.
@@ -206,6 +214,8 @@ impl Session {
             shape: Shape::default(),
             batch: extended::Batch::default(),
             unread: Vec::new(),
+            resend: Resend::Never,
+            avoid: None,
             wishes: login.told.wishes,
             generation,
             limits,

@@ -11,8 +11,10 @@ use planner::{ShardId, Values};
 use super::block::{Block, aborted, opening_tag};
 use super::encoding::inexact;
 use super::extended::is_plain;
+use super::retry::resend_of;
 use super::{ClientState, Session, local, take_front};
 use crate::backend::server::Status;
+use crate::backend::server::kept::Resend;
 use crate::error::{Error, Fault};
 use crate::executor::relay::End;
 use crate::metrics::RouteKind;
@@ -49,6 +51,7 @@ impl Session {
         self.transaction_start.get_or_insert(start);
         self.info.set(ClientState::Active);
         self.batch.drop_unnamed();
+        self.resend = Resend::Never;
         // Taken out, so that the text can be read where it is.
         let mut input = std::mem::take(&mut self.client.inbox);
         let mut shape = std::mem::take(&mut self.shape);
@@ -77,6 +80,7 @@ impl Session {
         self.info.requested(start);
         self.info.set(ClientState::Active);
         self.transaction_start.get_or_insert(start);
+        self.resend = Resend::Never;
         let result = match self.db.config.is_sharded() {
             _ if self.block.is_failed() => match self.only_in_block() {
                 Some(index) => self.run_on(index, frame).await,
@@ -201,6 +205,7 @@ impl Session {
             params: &[],
         };
         let (access, route) = self.decide(&plan, values, sql)?;
+        self.resend = resend_of(&plan, access);
         self.db.metrics.routes.increment(RouteKind::Direct);
         Ok(Query::Direct {
             shard: self.pick_shard(&route.shards),

@@ -115,6 +115,9 @@ impl Server {
                     if pending.len() < header.len {
                         return Ok(Progress::Starved);
                     }
+                    if tag == b'E' && self.withholds(&pending[HEADER..header.len]) {
+                        return Ok(Progress::Withheld);
+                    }
                     self.control(tag, header.len, out)?;
                     if tag == b'G' {
                         return Ok(Progress::CopyIn);
@@ -346,6 +349,9 @@ impl Server {
         if let (Some(name), Some(value)) = (frame::cstr(&mut bytes), frame::cstr(&mut bytes)) {
             let name = String::from_utf8_lossy(name).into_owned();
             let value = String::from_utf8_lossy(value).into_owned();
+            if name == "in_hot_standby" {
+                self.in_hot_standby = value == "on";
+            }
             if shown {
                 self.shown.push((name.clone(), value.clone()));
             }

@@ -15,6 +15,7 @@ use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
 use crate::session::prepared::Executed;
+use crate::session::retry::resend_of;
 use crate::session::{Enlisted, Known, Prepared, Session, local};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Bind;
@@ -25,6 +26,8 @@ impl Session {
         let body = &frame[HEADER..];
         let (portal, name, rest) = Bind::names(body)?;
         let prepared = self.prepared(name)?;
+        // Unless it runs on one server as it stands.
+        let resend = std::mem::take(&mut self.resend);
         let Prepared {
             plan,
             statement,
@@ -138,6 +141,7 @@ impl Session {
                 self.check_transaction_control(&plan.statement, &statement.sql)?;
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
+                self.resend = resend.max(resend_of(plan, access));
                 let index = self.enlist(shard, access).await?;
                 self.admit(index, &plan.effect).await?;
                 self.leases[index].ask_settings |= unread;
