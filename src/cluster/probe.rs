@@ -2,6 +2,7 @@
 //! session.
 
 use std::io;
+use std::time::Duration;
 
 use planner::ShardId;
 use tokio::sync::Mutex;
@@ -9,7 +10,7 @@ use tokio_postgres::error::SqlState;
 
 use super::control::{Failure, dedicated};
 use super::{Cluster, EndpointId};
-use crate::net::{Instant, Stream, timeout};
+use crate::net::{Instant, Stream, sleep, timeout};
 
 /// What a new connection to a server finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub enum Presence {
 #[derive(Debug, Default)]
 pub(super) struct Probe(Mutex<Option<(Instant, Presence)>>);
 
+/// How often, and after what time, a server is asked again that broke off.
+const PROBES: usize = 5;
+const PROBE_AGAIN: Duration = Duration::from_millis(5);
+
 impl Cluster {
     /// Whether a server is there, as of a moment after `lost`. One that is not is taken out of rotation.
     ///
@@ -40,7 +45,14 @@ impl Cluster {
             return presence;
         }
         let asked = Instant::now();
-        let found = self.probe(shard, endpoint).await;
+        let mut found = self.probe(shard, endpoint).await;
+        for _ in 0..PROBES {
+            if !found.as_ref().is_err_and(broke_off) {
+                break;
+            }
+            sleep(PROBE_AGAIN).await;
+            found = self.probe(shard, endpoint).await;
+        }
         let presence = found.as_ref().map_or_else(presence_of, |()| Presence::Up);
         *last = Some((asked, presence));
         drop(last);
@@ -67,6 +79,12 @@ impl Cluster {
             .map(drop)
             .map_err(Failure::Unreachable)
     }
+}
+
+/// It was accepted and then broken off: by a server in the moment of its end, or by one of its processes.
+/// The next attempt tells which.
+fn broke_off(failure: &Failure) -> bool {
+    matches!(failure, Failure::Postgres(error) if error.code().is_none() && !is_refused(error))
 }
 
 fn presence_of(failure: &Failure) -> Presence {

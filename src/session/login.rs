@@ -545,7 +545,7 @@ async fn parameters(
     if let Some(known) = db.welcome(&user.name, &settings) {
         return Ok(known);
     }
-    let nameless = without_application_name(&settings, application).map(Arc::new);
+    let nameless = with_any_name(&settings, application).map(Arc::new);
     if let Some(nameless) = &nameless
         && let Some((_, parameters)) = db.welcome(&user.name, nameless)
     {
@@ -569,16 +569,17 @@ async fn parameters(
 
 const APPLICATION_NAME: &str = "application_name";
 
-/// The settings but for the name of the application, if a server reports that as it is: it replaces
-/// what is not printable ASCII, and cuts off what is longer than a name.
-fn without_application_name(settings: &Settings, application: &str) -> Option<Settings> {
+/// The settings with no matter what name of the application, if a server reports that as it is: it
+/// replaces what is not printable ASCII, and cuts off what is longer than a name.
+fn with_any_name(settings: &Settings, application: &str) -> Option<Settings> {
     const LONGEST: usize = 63;
     let printable = application.bytes().all(|byte| (32..127).contains(&byte));
     if !printable || application.len() > LONGEST {
         return None;
     }
     let mut others = settings.clone();
-    let set = others.remove(APPLICATION_NAME)?;
+    // No statement: a client without the setting has a key of its own.
+    let set = others.insert(APPLICATION_NAME.to_owned(), String::new())?;
     (set == state::set_config(APPLICATION_NAME, application)).then_some(others)
 }
 
