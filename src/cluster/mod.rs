@@ -86,6 +86,33 @@ impl Drop for ReadGuard {
     }
 }
 
+/// What a session does, for those who share what it writes and sees.
+pub struct Witness<'a> {
+    cluster: &'a Cluster,
+    shard: ShardId,
+    home: Option<Home>,
+    writes: bool,
+    key: Option<&'a Arc<str>>,
+}
+
+impl Witness<'_> {
+    /// It may have done it by now. Asks the clock, and makes no system call.
+    pub fn note(&self) {
+        let now = Instant::now();
+        let mut mark = Mark::default();
+        match self.writes {
+            true => {
+                mark.wrote(now);
+                self.cluster.wrote(self.shard, now);
+            }
+            false => mark.read(now, self.home),
+        }
+        if let Some(key) = self.key {
+            self.cluster.leave_causal(key, self.shard, &mark, now);
+        }
+    }
+}
+
 /// How long a read waits for a replica that has what its session saw on another server. Without
 /// that, a session that reads without a pause would stay on one server for ever.
 pub const SETTLE: Duration = Duration::from_millis(20);
@@ -343,6 +370,25 @@ impl Cluster {
         if self.database.reads.freshness == Freshness::Global {
             self.shard(shard).writes.load().note(now);
         }
+    }
+
+    /// Who has to hear of what a session does on a server of `shard`, before its client knows that it is
+    /// done and tells others: `None` where nobody has to.
+    pub fn witness<'a>(
+        &'a self,
+        shard: ShardId,
+        home: Option<Home>,
+        writes: bool,
+        key: Option<&'a Arc<str>>,
+    ) -> Option<Witness<'a>> {
+        let is_global = writes && self.database.reads.freshness == Freshness::Global;
+        (is_global || key.is_some()).then_some(Witness {
+            cluster: self,
+            shard,
+            home,
+            writes,
+            key,
+        })
     }
 
     /// Before a session with a causal key reads: what those with the same key wrote and saw.
