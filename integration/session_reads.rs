@@ -28,7 +28,7 @@ impl Stage {
         // Two connections to the primary, for two clients; one to the replica, which they share.
         let ringway = Ringway::start(|port| {
             format!(
-                "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+                "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n[users.ringway]\nauth = \"trust\"\n\
                  [databases.shop]\nservers = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n\
                  pool_size = 2\npool_mode = \"session\"\n\
                  [databases.shop.reads]\nsplit = true\nmax_lag_ms = 60000\npoll_interval_ms = 20\n",
@@ -64,7 +64,14 @@ impl Stage {
             }
         };
         let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-        found.expect("a read on the replica");
+        if found.is_err() {
+            let port = self.ringway.port();
+            let admin = format!("postgresql://ringway@127.0.0.1:{port}/ringway");
+            panic!(
+                "no read goes to the replica\n{}",
+                support::psql(&admin, "SHOW ROUTING")
+            );
+        }
     }
 
     async fn rested(&self) -> Client {

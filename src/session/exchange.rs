@@ -121,14 +121,16 @@ impl Session {
 
     /// A connection held already: what this transaction uses, so that it sees its own writes.
     fn held(&self, shard: ShardId, access: Access) -> Option<usize> {
-        let here = |held: &&Enlisted| held.shard == shard;
         let may_be_replica =
             access == Access::Read && (self.block.is_none() || self.block.may_read_on_replica());
+        let here = |held: &&Enlisted| {
+            held.shard == shard && !(may_be_replica && self.is_only_kept(held))
+        };
         let primary = self
             .leases
             .iter()
             .filter(here)
-            .find(|held| held.home.is_none() && !(may_be_replica && self.is_only_kept(held)));
+            .find(|held| held.home.is_none());
         let found = primary.or_else(|| self.leases.iter().filter(here).find(|_| may_be_replica))?;
         self.leases
             .iter()

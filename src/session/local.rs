@@ -153,15 +153,17 @@ impl Session {
     /// The lines of EXPLAIN (ROUTE) for the part `inner` of `text`, with the hints that hold for it.
     /// One in front of EXPLAIN counts where there is none in front of the statement.
     pub(super) fn explain_route(&self, text: &str, inner: Range<usize>) -> Vec<String> {
+        let before = text.get(..inner.start).unwrap_or_default();
         let sql = text.get(inner).unwrap_or_default();
         let mut shape = Shape::default();
         shape.scan(sql.as_bytes());
         let catalog = self.db.cluster.catalog();
         let mut plan = self.db.plans.plan(sql, &shape, &[], &catalog);
-        let hinted = match hints::leading_comment(sql.as_bytes()) {
-            Some(_) => sql,
-            None => text,
-        };
+        let hinted = before
+            .rfind("/*")
+            .and_then(|at| text.get(at..))
+            .filter(|from| hints::leading_comment(from.as_bytes()).is_some())
+            .unwrap_or(text);
         let hints = match self.wishes.of_statement(hinted.as_bytes()) {
             Ok(hints) => hints.unwrap_or_default(),
             Err(error) => return refused(&error),
