@@ -382,7 +382,10 @@ async fn explain_route_tells_what_hints_say() {
     ] {
         let lines = explain(&sql).await;
         assert!(has(&lines, "hints: primary"), "{lines:?}");
-        assert!(has(&lines, "reason: a hint asks for the primary"), "{lines:?}");
+        assert!(
+            has(&lines, "reason: a hint asks for the primary"),
+            "{lines:?}"
+        );
     }
     assert_eq!(cluster.shards.len(), 2);
     let shard = "s2";
@@ -392,7 +395,10 @@ async fn explain_route_tells_what_hints_say() {
     for (hint, refusal) in [
         ("primry", "refused: unknown ringway hint: primry"),
         ("shard=no", "refused: shard \"no\" does not exist"),
-        ("primary, replica", "refused: conflicting ringway hints: primary, replica"),
+        (
+            "primary, replica",
+            "refused: conflicting ringway hints: primary, replica",
+        ),
     ] {
         let lines = explain(&format!("EXPLAIN (ROUTE) /* ringway: {hint} */ {select}")).await;
         assert_eq!(lines[0], refusal);
@@ -402,7 +408,10 @@ async fn explain_route_tells_what_hints_say() {
         .await
         .unwrap();
     let lines = explain("EXPLAIN (ROUTE) DELETE FROM customers WHERE id = 1").await;
-    assert!(lines[0].starts_with("refused: the hint asks for a replica"), "{lines:?}");
+    assert!(
+        lines[0].starts_with("refused: the hint asks for a replica"),
+        "{lines:?}"
+    );
     let lines = explain(&format!("EXPLAIN (ROUTE) {select}")).await;
     assert!(has(&lines, "hints: replica"), "{lines:?}");
 }
@@ -441,7 +450,10 @@ async fn wrong_hints_are_errors_in_all_doors() {
         let error = error.err().expect(wrong);
         assert_eq!(error.code().expect(wrong).code(), "22023", "{url}");
     }
-    let row = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap();
+    let row = client
+        .query_one("SELECT count(*) FROM t", &[])
+        .await
+        .unwrap();
     assert_eq!(row.get::<_, i64>(0), 1, "nothing ran");
 }
 

@@ -30,6 +30,7 @@ mod reuse;
 mod session_reads;
 mod sessions;
 mod settings;
+mod shares;
 mod smoke;
 mod split;
 mod state;

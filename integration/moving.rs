@@ -79,7 +79,10 @@ impl Stage {
 
     /// Of a reason in SHOW ROUTING, for replicas.
     fn reads_by(&self, reason: &str) -> u64 {
-        let url = format!("postgresql://ringway@127.0.0.1:{}/ringway", self.ringway.port());
+        let url = format!(
+            "postgresql://ringway@127.0.0.1:{}/ringway",
+            self.ringway.port()
+        );
         let rows = support::psql(&url, "SHOW ROUTING");
         let row = rows
             .lines()
@@ -176,8 +179,14 @@ async fn only_read_committed_transactions_move() {
     for (begin, expected) in [
         ("BEGIN", replica),
         ("BEGIN ISOLATION LEVEL READ COMMITTED", replica),
-        ("START TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", replica),
-        ("BEGIN; SET TRANSACTION ISOLATION LEVEL READ COMMITTED", primary),
+        (
+            "START TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+            replica,
+        ),
+        (
+            "BEGIN; SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            primary,
+        ),
         ("BEGIN ISOLATION LEVEL REPEATABLE READ", primary),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE", primary),
         ("BEGIN READ WRITE", primary),
@@ -221,7 +230,9 @@ async fn only_read_committed_transactions_move() {
         loop {
             client.batch_execute("BEGIN").await.unwrap();
             port(&client, "").await;
-            let answer = client.batch_execute("UPDATE t SET v = 1 WHERE id = 3").await;
+            let answer = client
+                .batch_execute("UPDATE t SET v = 1 WHERE id = 3")
+                .await;
             client.batch_execute("ROLLBACK").await.unwrap();
             if let Err(error) = answer {
                 return error.code().unwrap().code().to_owned();
@@ -243,7 +254,10 @@ async fn where_another_level_is_the_default_transactions_stay_on_the_primary() {
         .exec("ALTER ROLE ringway SET default_transaction_isolation = 'repeatable read'")
         .unwrap();
     stage.cluster.wait_caught_up().unwrap();
-    let url = format!("postgresql://ringway@127.0.0.1:{}/ringway", stage.ringway.port());
+    let url = format!(
+        "postgresql://ringway@127.0.0.1:{}/ringway",
+        stage.ringway.port()
+    );
     support::psql(&url, "RECONNECT");
     let client = stage.rested().await;
     for _ in 0..3 {
@@ -300,12 +314,19 @@ async fn the_primary_hears_of_all_that_came_before() {
         .await
         .unwrap();
     let values: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(values, [0, 6], "what the savepoint undid, and what it did not");
+    assert_eq!(
+        values,
+        [0, 6],
+        "what the savepoint undid, and what it did not"
+    );
     assert_eq!(show("work_mem").await, "7MB");
     // What was set on the replica was set for nobody else.
     let other = stage.rested().await;
     let found = other
-        .query_one("SELECT inet_server_port(), current_setting('work_mem')", &[])
+        .query_one(
+            "SELECT inet_server_port(), current_setting('work_mem')",
+            &[],
+        )
         .await
         .unwrap();
     assert_eq!(found.get::<_, i32>(0), i32::from(replica));

@@ -141,11 +141,7 @@ async fn what_reads_depend_on_keeps_them_on_the_primary() {
             "SELECT max(v)::text FROM t",
             "7",
         ),
-        (
-            "SELECT quietly()",
-            "SELECT current_setting('app.x')",
-            "set",
-        ),
+        ("SELECT quietly()", "SELECT current_setting('app.x')", "set"),
         (
             "DO $$ BEGIN PERFORM set_config('app.x', 'set', false); END $$",
             "SELECT current_setting('app.x')",
@@ -178,7 +174,12 @@ async fn settings_statements_and_locks_are_the_sessions_on_both() {
         .batch_execute("SET work_mem = '9MB'; SET application_name = 'mine'")
         .await
         .unwrap();
-    client.batch_execute("PREPARE p AS SELECT inet_server_port()::text || current_setting('work_mem')").await.unwrap();
+    client
+        .batch_execute(
+            "PREPARE p AS SELECT inet_server_port()::text || current_setting('work_mem')",
+        )
+        .await
+        .unwrap();
     let lock = "SELECT pg_advisory_lock(42)";
     client.batch_execute(lock).await.unwrap();
     stage.rest(&client).await;
@@ -213,7 +214,10 @@ async fn settings_statements_and_locks_are_the_sessions_on_both() {
     assert_eq!(text(&other, taken).await, "true");
     client.batch_execute("RESET ALL").await.unwrap();
     stage.rest(&client).await;
-    assert_eq!(text(&client, "SELECT current_setting('work_mem')").await, "4MB");
+    assert_eq!(
+        text(&client, "SELECT current_setting('work_mem')").await,
+        "4MB"
+    );
     // Who comes next on these connections finds nothing of it.
     drop(client);
     drop(other);

@@ -343,9 +343,15 @@ impl Cluster {
     fn pick(&self, state: &ShardState, mark: &mut Mark, source: u64) -> Option<Pick> {
         let snapshot = state.snapshot.load();
         let reads = &self.database.reads;
-        let turn = state.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = state.turn.load(Ordering::Relaxed);
         let tiebreak = Tiebreak { turn, source };
-        balancer::pick_read(&snapshot, mark, reads, &state.loads, tiebreak)
+        let pick = balancer::pick_read(&snapshot, mark, reads, &state.loads, tiebreak);
+        // Who has no choice takes no turn: else those who have one would come at odd ones, and servers
+        // get other shares than they should.
+        if pick.is_some_and(|pick| pick.took_turn) {
+            state.turn.fetch_add(1, Ordering::Relaxed);
+        }
+        pick
     }
 
     /// Counts a read on a replica until the guard is dropped; `None` when nobody asks how many there
@@ -460,6 +466,33 @@ impl Cluster {
         };
         self.metrics.read_wait_done(start.elapsed());
         picked
+    }
+
+    /// Whether `home`, to which a connection was made at `connected_at`, was still the server that it was
+    /// when it was chosen: known once a later poll has found it so. Waits [`SETTLE`] for that.
+    ///
+    /// Cancel safety: yes.
+    pub async fn confirm(&self, shard: ShardId, home: Home, connected_at: Instant) -> bool {
+        let state = self.shard(shard);
+        let mut published = state.published.subscribe();
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let found = {
+                let snapshot = state.snapshot.load();
+                let server = &snapshot.servers[usize::from(home.endpoint.0)];
+                let polled = server.seen.is_some_and(|seen| seen.started > connected_at);
+                (server.incarnation == home.incarnation).then_some(polled)
+            };
+            match found {
+                None => return false,
+                Some(true) => return true,
+                Some(false) => self.hasten(shard),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
     }
 
     /// The shard's primary, waiting for one until `deadline`.

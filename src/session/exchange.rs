@@ -123,9 +123,8 @@ impl Session {
     fn held(&self, shard: ShardId, access: Access) -> Option<usize> {
         let may_be_replica =
             access == Access::Read && (self.block.is_none() || self.block.may_read_on_replica());
-        let here = |held: &&Enlisted| {
-            held.shard == shard && !(may_be_replica && self.is_only_kept(held))
-        };
+        let here =
+            |held: &&Enlisted| held.shard == shard && !(may_be_replica && self.is_only_kept(held));
         let primary = self
             .leases
             .iter()
@@ -206,11 +205,7 @@ impl Session {
         Ok(index)
     }
 
-    async fn take_from(
-        &mut self,
-        shard: ShardId,
-        split: bool,
-    ) -> Result<Taken, Denied> {
+    async fn take_from(&mut self, shard: ShardId, split: bool) -> Result<Taken, Denied> {
         let kept = |held: &Enlisted| {
             let by_mode = held.pinned.is_some_and(Pinned::is_by_mode);
             by_mode && held.shard == shard && held.home.is_none()
@@ -310,17 +305,16 @@ impl Session {
                 return Ok(None);
             };
             match self.checkout(shard, pick.endpoint).await {
-                // It may have started again since it was looked at, and be further behind now.
-                Ok(lease)
-                    if !self.marks[usize::from(shard.0)].is_new()
-                        && pick
-                            .as_of
-                            .is_none_or(|as_of| lease.identity.connected_at > as_of) =>
-                {
-                    self.db.metrics.reads.increment(ReadBy::SeenNewer);
-                    return Ok(None);
-                }
                 Ok(lease) => {
+                    // It may have started again since it was looked at, and be further behind now.
+                    let connected_at = lease.identity.connected_at;
+                    let is_unproven = !self.marks[usize::from(shard.0)].is_new()
+                        && pick.as_of.is_none_or(|as_of| connected_at > as_of);
+                    let cluster = &self.db.cluster;
+                    if is_unproven && !Box::pin(cluster.confirm(shard, home, connected_at)).await {
+                        self.db.metrics.reads.increment(ReadBy::SeenNewer);
+                        return Ok(None);
+                    }
                     self.db.metrics.reads.increment(match self.block.reads() {
                         Reads::Primary => read_by(pick.reason),
                         Reads::ReadOnly => ReadBy::ReplicaTransaction,

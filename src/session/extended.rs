@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use planner::{ShardId, ShardSet};
 use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
+use planner::{ShardId, ShardSet};
 
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};

@@ -306,15 +306,18 @@ impl Session {
     pub(super) fn check_not_ours(&self, texts: &[Text<'_>]) -> Result<(), Error> {
         for (sql, params) in texts {
             let names = self.readable(sql).and_then(|text| settings_named(&text));
-            let ours = names.unwrap_or_default().into_iter().any(|name| match name {
-                SettingName::Written(name) => is_ours(Some(&name)),
-                SettingName::Param(at) => params
-                    .get(at)
-                    .copied()
-                    .flatten()
-                    .and_then(|name| std::str::from_utf8(name).ok())
-                    .is_some_and(|name| is_ours(Some(&name.to_lowercase()))),
-            });
+            let ours = names
+                .unwrap_or_default()
+                .into_iter()
+                .any(|name| match name {
+                    SettingName::Written(name) => is_ours(Some(&name)),
+                    SettingName::Param(at) => params
+                        .get(at)
+                        .copied()
+                        .flatten()
+                        .and_then(|name| std::str::from_utf8(name).ok())
+                        .is_some_and(|name| is_ours(Some(&name.to_lowercase()))),
+                });
             if ours {
                 return Err(planner::Refusal::unsupported(
                     "set_config of a ringway setting",

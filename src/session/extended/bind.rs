@@ -74,7 +74,9 @@ impl Session {
             let named = Bind::read(body)?;
             self.check_effect(&plan.effect, &[(&statement.sql, &named.values)])?;
             if plan.effect == SessionEffect::Settings
-                && self.db.config.is_sharded() && !self.block.is_none() {
+                && self.db.config.is_sharded()
+                && !self.block.is_none()
+            {
                 return Err(settings_on_shards());
             }
         }
