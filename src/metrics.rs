@@ -65,6 +65,7 @@ table! {
     CHECKOUT_SECONDS = Histogram "ringway_checkout_wait_seconds" DATABASE, "Wait for a server connection.";
     ROUTES = Counter "ringway_routes_total" &["database", "kind"], "Statements by how they were executed.";
     READ_WAIT_SECONDS = Histogram "ringway_read_wait_seconds" DATABASE, "Wait of a read until a replica had what its session wrote or saw, or until the limit.";
+    MOVED_TRANSACTIONS = Counter "ringway_moved_transactions_total" DATABASE, "Transactions that read on a replica and went on at the primary (transactions = replica_until_write).";
     READ_SETTLES = Counter "ringway_read_settles_total" DATABASE, "Reads that waited to leave the server that their session had to stay with.";
     POSITION_SAMPLES = Counter "ringway_position_samples_total" DATABASE, "Answers of servers that were asked for their role and position in the WAL.";
     FENCES = Counter "ringway_fences_total" DATABASE, "Servers found to take writes beside their shard's primary.";
@@ -189,6 +190,8 @@ pub enum ReadBy {
     FreshReplica,
     /// A replica, in a transaction that began on it.
     ReplicaTransaction,
+    /// A replica, in a transaction that has not written yet.
+    UntilWrite,
     /// The primary: reads are not split.
     SplitOff,
     /// The primary: the shard has no replicas.
@@ -215,6 +218,7 @@ impl Word for ReadBy {
     const ALL: &'static [Self] = &[
         Self::FreshReplica,
         Self::ReplicaTransaction,
+        Self::UntilWrite,
         Self::SplitOff,
         Self::NoReplica,
         Self::NoneEligible,
@@ -238,7 +242,8 @@ impl ReadBy {
         match self {
             Self::FreshReplica => "A replica was fresh enough.",
             Self::ReplicaTransaction => "The transaction began on a replica.",
-            Self::SplitOff => "Reads are not split, or the session keeps its server.",
+            Self::UntilWrite => "The transaction reads on a replica until it writes.",
+            Self::SplitOff => "Reads are not split.",
             Self::NoReplica => "The shard has no replicas.",
             Self::NoneEligible => "Every replica is down, behind max_lag or of another timeline.",
             Self::MarkUnresolved => "Where the session's last write ended is not known yet.",
@@ -256,6 +261,7 @@ impl ReadBy {
         match self {
             Self::FreshReplica => ("replica", "fresh_replica"),
             Self::ReplicaTransaction => ("replica", "transaction"),
+            Self::UntilWrite => ("replica", "until_write"),
             Self::SplitOff => ("primary", "split_off"),
             Self::NoReplica => ("primary", "no_replica"),
             Self::NoneEligible => ("primary", "none_eligible"),
@@ -345,6 +351,7 @@ pub struct DatabaseMetrics {
     pub routes: CounterBy<RouteKind>,
     pub reads: CounterBy<ReadBy>,
     /// Reads that waited to leave the server that their session had to stay with.
+    pub moved_transactions: Counter,
     pub read_settles: Counter,
     pub position_samples: Counter,
     pub fences: Counter,
@@ -590,6 +597,7 @@ impl DatabaseMetrics {
             binds: Total::default(),
             routes: CounterBy::default(),
             reads: CounterBy::default(),
+            moved_transactions: counter(&MOVED_TRANSACTIONS),
             read_settles: counter(&READ_SETTLES),
             position_samples: counter(&POSITION_SAMPLES),
             fences: counter(&FENCES),

@@ -19,7 +19,7 @@ pub mod topology;
 
 pub use catalog::Catalog;
 pub use key::shard_of_key;
-pub use lexer::leading_words;
+pub use lexer::{leading_words, tells_transaction_time};
 pub use plan::prepared::{Constant, constant};
 pub use plan::settings::{SettingName, settings_named};
 pub use plan::{Plan, may_write, worse_access, worse_effect};

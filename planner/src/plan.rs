@@ -115,6 +115,8 @@ pub enum TransactionMode {
     Default,
     /// READ ONLY, at a level of isolation that a standby has.
     ReadOnly,
+    /// REPEATABLE READ, and nothing of what it may do: the session's default holds for that.
+    Snapshot,
     /// READ WRITE or SERIALIZABLE: on the primary.
     Primary,
 }
@@ -170,6 +172,18 @@ pub struct SetStatement {
     pub value: Option<String>,
 }
 
+impl SetStatement {
+    /// Does it say of the open transaction that it may write, which a standby refuses?
+    pub fn allows_writes(&self) -> bool {
+        let value = self.value.as_deref().unwrap_or_default();
+        match self.name.as_deref() {
+            Some("transaction") => value.to_ascii_lowercase().contains("write"),
+            Some("transaction_read_only") => true,
+            Some(_) | None => false,
+        }
+    }
+}
+
 /// May it run on a replica?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -188,6 +202,8 @@ pub enum SessionEffect {
     None,
     /// May take something away that pins: DROP, CLOSE, pg_advisory_unlock, DISCARD of a part.
     Releases,
+    /// Calls set_config for its transaction alone: nothing is left, unless it means Ringway's settings.
+    LocalSettings,
     /// Changes settings in a way that only the server can tell: ask it what they are.
     Settings,
     /// May leave state that no one will ask for (a user function, DO): reset the connection before reuse.
@@ -232,6 +248,18 @@ impl Pin {
             Self::Setting => "a setting whose name cannot be read may have been set",
             Self::Unread => "a prepared statement is too long to be sent to another server",
             Self::Unknown => "it may leave something that the session needs again",
+        }
+    }
+
+    /// May a statement that only reads depend on it?
+    pub fn concerns_reads(self) -> bool {
+        match self {
+            Self::Temporary | Self::Loaded | Self::Setting | Self::Unknown | Self::Unread => true,
+            Self::AdvisoryLock
+            | Self::HeldCursor
+            | Self::Prepared
+            | Self::Listen
+            | Self::Sequence => false,
         }
     }
 

@@ -200,6 +200,8 @@ pub struct Server {
     pub mailbox: Option<Arc<Mailbox>>,
     /// Settings that a hidden SET applied here.
     pub applied: Arc<Settings>,
+    /// Whether transactions here are READ COMMITTED unless they say otherwise, once that was asked for.
+    pub reads_committed: Option<bool>,
     /// The text last parsed under the empty name.
     pub unnamed: Option<StatementId>,
     /// What EXECUTE ran last here, and the client's name for it.
@@ -258,6 +260,7 @@ impl Server {
             shown: Vec::new(),
             mailbox: None,
             applied: Arc::default(),
+            reads_committed: None,
             unnamed: None,
             executes: None,
             doubt: None,

@@ -21,6 +21,8 @@ pub struct Pick {
     pub home: Option<Home>,
     /// Another replica's turn has come, if it has what the session saw here.
     pub may_move: bool,
+    /// It was one of several, and the next choice is the next turn's.
+    pub took_turn: bool,
     /// When a replica was found to be as far as that takes.
     pub as_of: Option<Instant>,
 }
@@ -187,14 +189,32 @@ pub fn pick_read(
         let other = choose() != Some(home.endpoint);
         return Some(replica(snapshot, to(home.endpoint), other));
     }
-    match choose() {
+    // A session that has a replica chooses again when any of them would do. If it moved to whoever is
+    // known to be as far just then, the quickest would get more than its share.
+    let all_would_do = |home: &Home| {
+        let mut fresh = snapshot.servers.iter().filter(|server| {
+            server.standing == Standing::Fresh && near.is_none_or(|near| near(server))
+        });
+        is_by_load(reads.balance)
+            || home.generation != snapshot.generation
+            || fresh.all(|server| may_serve(server, floor.max(saw)))
+    };
+    if let Some(home) = home.filter(|home| !all_would_do(home)) {
+        return Some(replica(snapshot, home, false));
+    }
+    let took_turn = {
+        let servers = (0..).map(EndpointId).zip(&snapshot.servers);
+        servers.filter(|(id, server)| serves(*id, server)).count() > 1
+    };
+    let pick = match choose() {
         None => {
             let reason = without_mark(snapshot).unwrap_or(ReadReason::NotCaughtUp);
             or_primary(snapshot, reads, reason)
         }
         Some(id) if snapshot.primary == Some(id) => primary(snapshot, ReadReason::Share),
         Some(id) => Some(replica(snapshot, to(id), false)),
-    }
+    };
+    pick.map(|pick| Pick { took_turn, ..pick })
 }
 
 /// Whether a replica other than `home` is so near to the primary that a short wait may be of use.
@@ -210,13 +230,17 @@ pub fn is_another_near(snapshot: &ShardSnapshot, home: Option<EndpointId>, near:
 /// How long a session stays with its replica at least.
 const STAY: Duration = Duration::from_secs(1);
 
-/// Whether it is time to choose again, though the session could stay where it is.
-fn is_due(home: Home, snapshot: &ShardSnapshot, balance: Balance) -> bool {
-    let by_load = match balance {
+/// Does the choice go by what servers are busy with, and so change all the time?
+fn is_by_load(balance: Balance) -> bool {
+    match balance {
         Balance::LeastConnections | Balance::Latency => true,
         Balance::RoundRobin | Balance::Random | Balance::SourceHash => false,
-    };
-    (by_load || home.generation != snapshot.generation)
+    }
+}
+
+/// Whether it is time to choose again, though the session could stay where it is.
+fn is_due(home: Home, snapshot: &ShardSnapshot, balance: Balance) -> bool {
+    (is_by_load(balance) || home.generation != snapshot.generation)
         && snapshot.at.saturating_duration_since(home.chosen) >= STAY
 }
 
@@ -336,6 +360,7 @@ fn replica(snapshot: &ShardSnapshot, home: Home, may_move: bool) -> Pick {
         reason: ReadReason::FreshReplica,
         home: Some(home),
         may_move,
+        took_turn: false,
         as_of: seen.map(|seen| seen.started),
     }
 }
@@ -358,6 +383,7 @@ pub fn primary(snapshot: &ShardSnapshot, reason: ReadReason) -> Option<Pick> {
         reason,
         home: None,
         may_move: false,
+        took_turn: false,
         as_of: None,
     })
 }

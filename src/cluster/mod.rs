@@ -97,6 +97,33 @@ impl Drop for ReadGuard {
     }
 }
 
+/// What a session does, for those who share what it writes and sees.
+pub struct Witness<'a> {
+    cluster: &'a Cluster,
+    shard: ShardId,
+    home: Option<Home>,
+    writes: bool,
+    key: Option<&'a Arc<str>>,
+}
+
+impl Witness<'_> {
+    /// It may have done it by now. Asks the clock, and makes no system call.
+    pub fn note(&self) {
+        let now = Instant::now();
+        let mut mark = Mark::default();
+        match self.writes {
+            true => {
+                mark.wrote(now);
+                self.cluster.wrote(self.shard, now);
+            }
+            false => mark.read(now, self.home),
+        }
+        if let Some(key) = self.key {
+            self.cluster.leave_causal(key, self.shard, &mark, now);
+        }
+    }
+}
+
 /// How long a read waits for a replica that has what its session saw on another server. Without
 /// that, a session that reads without a pause would stay on one server for ever.
 pub const SETTLE: Duration = Duration::from_millis(20);
@@ -362,9 +389,15 @@ impl Cluster {
     fn pick(&self, state: &ShardState, mark: &mut Mark, source: u64) -> Option<Pick> {
         let snapshot = state.snapshot.load();
         let reads = &self.database.reads;
-        let turn = state.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = state.turn.load(Ordering::Relaxed);
         let tiebreak = Tiebreak { turn, source };
-        balancer::pick_read(&snapshot, mark, reads, &state.loads, tiebreak)
+        let pick = balancer::pick_read(&snapshot, mark, reads, &state.loads, tiebreak);
+        // Who has no choice takes no turn: else those who have one would come at odd ones, and servers
+        // get other shares than they should.
+        if pick.is_some_and(|pick| pick.took_turn) {
+            state.turn.fetch_add(1, Ordering::Relaxed);
+        }
+        pick
     }
 
     /// Counts a read on a replica until the guard is dropped; `None` when nobody asks how many there
@@ -398,6 +431,25 @@ impl Cluster {
         if self.database.reads.freshness == Freshness::Global {
             self.shard(shard).writes.load().note(now);
         }
+    }
+
+    /// Who has to hear of what a session does on a server of `shard`, before its client knows that it is
+    /// done and tells others: `None` where nobody has to.
+    pub fn witness<'a>(
+        &'a self,
+        shard: ShardId,
+        home: Option<Home>,
+        writes: bool,
+        key: Option<&'a Arc<str>>,
+    ) -> Option<Witness<'a>> {
+        let is_global = writes && self.database.reads.freshness == Freshness::Global;
+        (is_global || key.is_some()).then_some(Witness {
+            cluster: self,
+            shard,
+            home,
+            writes,
+            key,
+        })
     }
 
     /// Before a session with a causal key reads: what those with the same key wrote and saw.
@@ -469,6 +521,33 @@ impl Cluster {
         };
         self.metrics.read_wait_done(start.elapsed());
         picked
+    }
+
+    /// Whether `home`, to which a connection was made at `connected_at`, was still the server that it was
+    /// when it was chosen: known once a later poll has found it so. Waits [`SETTLE`] for that.
+    ///
+    /// Cancel safety: yes.
+    pub async fn confirm(&self, shard: ShardId, home: Home, connected_at: Instant) -> bool {
+        let state = self.shard(shard);
+        let mut published = state.published.subscribe();
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let found = {
+                let snapshot = state.snapshot.load();
+                let server = &snapshot.servers[usize::from(home.endpoint.0)];
+                let polled = server.seen.is_some_and(|seen| seen.started > connected_at);
+                (server.incarnation == home.incarnation).then_some(polled)
+            };
+            match found {
+                None => return false,
+                Some(true) => return true,
+                Some(false) => self.hasten(shard),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
     }
 
     /// The address of a server; `endpoint` must be of that shard.

@@ -33,7 +33,7 @@ pub use hba::Method;
 pub use listen::{ListenAddress, MAX_PEER_ID};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
 pub use reader::{ConfigErrors, Mistake};
-pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings};
+pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings, TransactionReads};
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
 

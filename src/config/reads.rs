@@ -23,6 +23,7 @@ pub struct ReadSettings {
     pub poll_interval: Duration,
     pub balance: Balance,
     pub primary: PrimaryReads,
+    pub transactions: TransactionReads,
     /// Good answers in a row after which a server that was down serves again.
     pub return_after: u32,
     /// A read goes to another server when the first is lost before it has begun to answer.
@@ -84,6 +85,14 @@ pub enum PrimaryReads {
     Always,
 }
 
+/// Where a transaction reads that may write later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionReads {
+    Primary,
+    /// On a replica until it writes; it goes on at the primary then. At READ COMMITTED only.
+    ReplicaUntilWrite,
+}
+
 impl Default for ReadSettings {
     /// No split: another session's write may reach a replica later than the primary, and an
     /// application has to agree to that.
@@ -96,6 +105,7 @@ impl Default for ReadSettings {
             poll_interval: Duration::from_millis(50),
             balance: Balance::RoundRobin,
             primary: PrimaryReads::WhenOut,
+            transactions: TransactionReads::Primary,
             return_after: 3,
             retry: true,
             slow_start: Duration::from_secs(1),
@@ -152,6 +162,10 @@ const PRIMARY: [(&str, PrimaryReads); 3] = [
     ("when_out", PrimaryReads::WhenOut),
     ("always", PrimaryReads::Always),
 ];
+const TRANSACTIONS: [(&str, TransactionReads); 2] = [
+    ("primary", TransactionReads::Primary),
+    ("replica_until_write", TransactionReads::ReplicaUntilWrite),
+];
 const WEIGHTS: RangeInclusive<i64> = 0..=1_000;
 
 impl Freshness {
@@ -169,6 +183,12 @@ impl Balance {
 impl PrimaryReads {
     pub fn name(self) -> &'static str {
         name(self, &PRIMARY)
+    }
+}
+
+impl TransactionReads {
+    pub fn name(self) -> &'static str {
+        name(self, &TRANSACTIONS)
     }
 }
 
@@ -197,6 +217,9 @@ pub(super) fn read(section: &Section<'_>) -> ReadSettings {
         primary: section
             .choice("primary_reads", &PRIMARY)
             .unwrap_or(default.primary),
+        transactions: section
+            .choice("transactions", &TRANSACTIONS)
+            .unwrap_or(default.transactions),
         return_after: section
             .integer("return_after", 1..=100)
             .unwrap_or(default.return_after),

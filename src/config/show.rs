@@ -364,6 +364,11 @@ fn read_settings(now: &ReadSettings, default: &ReadSettings) -> Vec<Entry> {
             now.primary.name(),
             default.primary.name(),
         ),
+        setting(
+            "reads.transactions",
+            now.transactions.name(),
+            default.transactions.name(),
+        ),
         setting("reads.return_after", now.return_after, default.return_after),
         setting("reads.retry", now.retry, default.retry),
         millis("reads.slow_start_ms", now.slow_start, default.slow_start),

@@ -27,15 +27,26 @@ pub enum Block {
 pub struct Begun {
     /// The texts a shard that joins must run first, BEGIN before all.
     prelude: Vec<Vec<u8>>,
-    /// READ ONLY: a replica may join it.
-    read_only: bool,
+    reads: Reads,
+}
+
+/// Where a block's reads may run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// On the primary, as everything else.
+    #[default]
+    Primary,
+    /// On a replica: the block is READ ONLY.
+    ReadOnly,
+    /// On a replica, until something needs the primary: then the block moves there.
+    UntilWrite,
 }
 
 impl Block {
-    pub fn begin(sql: &[u8], read_only: bool) -> Self {
+    pub fn begin(sql: &[u8], reads: Reads) -> Self {
         Self::Open(Begun {
             prelude: vec![sql.to_vec()],
-            read_only,
+            reads,
         })
     }
 
@@ -62,11 +73,27 @@ impl Block {
         }
     }
 
-    /// Begun READ ONLY: a replica may answer what provably reads.
-    pub fn is_read_only(&self) -> bool {
+    /// Where it may read; outside of a block on the primary.
+    pub fn reads(&self) -> Reads {
         match self {
-            Self::None => false,
-            Self::Open(begun) | Self::Failed(begun) => begun.read_only,
+            Self::None => Reads::Primary,
+            Self::Open(begun) | Self::Failed(begun) => begun.reads,
+        }
+    }
+
+    /// A replica may answer what provably reads.
+    pub fn may_read_on_replica(&self) -> bool {
+        match self.reads() {
+            Reads::Primary => false,
+            Reads::ReadOnly | Reads::UntilWrite => true,
+        }
+    }
+
+    /// From now on everything of it runs on the primary.
+    pub fn stay_on_primary(&mut self) {
+        match self {
+            Self::None => {}
+            Self::Open(begun) | Self::Failed(begun) => begun.reads = Reads::Primary,
         }
     }
 
@@ -81,12 +108,16 @@ impl Block {
         let says = |word: &str| words.iter().any(|said| said.trim_matches(',') == word);
         match name.as_str() {
             "transaction" if says("write") || says("serializable") || says("snapshot") => {
-                begun.read_only = false;
+                begun.reads = Reads::Primary;
             }
-            "transaction" if says("only") => begun.read_only = !serializable,
+            "transaction" if says("only") && serializable => begun.reads = Reads::Primary,
+            "transaction" if says("only") => begun.reads = Reads::ReadOnly,
+            "transaction" if says("repeatable") && begun.reads == Reads::UntilWrite => {
+                begun.reads = Reads::Primary;
+            }
             "transaction" => {}
             // What these make of it is not read here.
-            "transaction_read_only" | "transaction_isolation" => begun.read_only = false,
+            "transaction_read_only" | "transaction_isolation" => begun.reads = Reads::Primary,
             _ => {}
         }
     }
@@ -179,7 +210,7 @@ mod tests {
 
     #[test]
     fn follows_the_servers() {
-        let mut block = Block::begin(b"BEGIN", false);
+        let mut block = Block::begin(b"BEGIN", Reads::Primary);
         assert_eq!(block.status(), Status::InTransaction);
         block.observe(Status::Failed);
         assert!(block.is_failed());

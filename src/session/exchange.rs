@@ -6,16 +6,17 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use planner::ShardId;
-use planner::plan::{Access, Pin, Savepoint, SetStatement, TransactionMode};
+use planner::plan::{Access, Pin, Savepoint, SetStatement};
 
-use super::block::{Block, second_writer};
+use super::block::{Block, Reads, second_writer};
 use super::changes::Change;
+use super::moving::is_serializable;
 use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Activity, Settings, Status};
-use crate::cluster::{EndpointId, Home, Pick, ReadReason};
+use crate::cluster::{EndpointId, Home, Pick, ReadReason, Witness};
 use crate::config::PrimaryReads;
 use crate::error::{Error, Fault};
 use crate::executor::database::{is_read_at_parse, parse_context};
@@ -92,15 +93,22 @@ impl Session {
 
     /// As [`Session::enlist`], for what neither reads nor writes.
     pub(super) async fn reach(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
-        let index = match self.held(shard, access) {
+        let mut index = match self.held(shard, access) {
             Some(index) => index,
             None => self.take(shard, access).await?,
         };
-        if !self.block.is_none() && !self.leases[index].in_block {
-            self.open_block(index).await?;
-            self.leases[index].begins = true;
+        if self.block.is_none() || self.leases[index].in_block {
+            return Ok(index);
         }
-        Ok(index)
+        if self.block.reads() == Reads::UntilWrite {
+            index = Box::pin(self.check_moves(index)).await?;
+        }
+        self.open_block(index).await?;
+        self.leases[index].begins = true;
+        match self.block.reads() {
+            Reads::UntilWrite if self.leases[index].home.is_none() => Ok(self.moved_to(index)),
+            Reads::UntilWrite | Reads::ReadOnly | Reads::Primary => Ok(index),
+        }
     }
 
     /// The connection that [`Session::enlist`] would answer without waiting for anything.
@@ -117,6 +125,7 @@ impl Session {
 
     pub(super) fn note_access(&mut self, index: usize, access: Access) {
         let held = &mut self.leases[index];
+        held.used = true;
         held.wrote |= access == Access::Write;
         held.leaves_mark |= access != Access::Read;
         if self.makes_temporary && access == Access::Write {
@@ -149,7 +158,7 @@ impl Session {
 
     /// For what every server of this transaction can do.
     pub(super) fn any_access(&self) -> Access {
-        match self.block.is_read_only() {
+        match self.block.may_read_on_replica() {
             true => Access::Read,
             false => Access::Primary,
         }
@@ -157,9 +166,10 @@ impl Session {
 
     /// A connection held already: what this transaction uses, so that it sees its own writes.
     fn held(&self, shard: ShardId, access: Access) -> Option<usize> {
-        let here = |held: &&Enlisted| held.shard == shard;
         let may_be_replica =
-            access == Access::Read && (self.block.is_none() || self.block.is_read_only());
+            access == Access::Read && (self.block.is_none() || self.block.may_read_on_replica());
+        let here =
+            |held: &&Enlisted| held.shard == shard && !(may_be_replica && self.is_only_kept(held));
         let primary = self
             .leases
             .iter()
@@ -171,15 +181,34 @@ impl Session {
             .position(|held| std::ptr::eq(held, found))
     }
 
+    /// The primary's connection, not told of an open block yet.
+    pub(super) async fn reach_primary(&mut self, shard: ShardId) -> Result<usize, Error> {
+        match self.held(shard, Access::Primary) {
+            Some(index) => Ok(index),
+            None => self.take(shard, Access::Primary).await,
+        }
+    }
+
+    /// In session mode, a primary's connection that has no part in what is under way, and nothing left
+    /// on it that a read could depend on: what reads may go elsewhere.
+    fn is_only_kept(&self, held: &Enlisted) -> bool {
+        let idle = !held.in_block && !held.needs_sync && !held.lease.amid_pipeline && !held.used;
+        held.pinned == Some(Pinned::Mode) && idle && self.db.config.reads.split
+    }
+
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
-        if self.block.is_read_only() && access != Access::Read {
+        if self.block.may_read_on_replica() && access != Access::Read {
             Box::pin(self.check_may_move(shard)).await?;
         }
         self.info.set(ClientState::Waiting);
         let split = access == Access::Read && self.splits_reads();
         let (home, lease) = loop {
             match self.take_from(shard, split).await {
-                Ok(taken) => break taken,
+                Ok(Taken::Kept(index)) => {
+                    self.info.set(ClientState::Active);
+                    return Ok(index);
+                }
+                Ok(Taken::New(home, lease)) => break (home, lease),
                 Err(Denied::Gone) if self.leases.is_empty() => self.move_on()?,
                 Err(denied) => return Err(denied.into()),
             }
@@ -192,7 +221,9 @@ impl Session {
 
     fn enlisted(&self, shard: ShardId, home: Option<Home>, lease: Lease) -> Enlisted {
         self.note_use(&lease);
-        let session_mode = self.is_session_mode().then_some(Pinned::Mode);
+        // A replica is as good as another for a session, and goes back after each transaction.
+        let is_kept = self.is_session_mode() && home.is_none();
+        let session_mode = is_kept.then_some(Pinned::Mode);
         let mut held = Enlisted {
             shard,
             home,
@@ -201,6 +232,7 @@ impl Session {
             in_block: false,
             wrote: false,
             leaves_mark: false,
+            used: false,
             pinned: session_mode,
             may_release: false,
             begins: false,
@@ -232,38 +264,18 @@ impl Session {
         index
     }
 
-    /// A transaction that reads on a replica goes on at the primary, unless it has a snapshot to keep.
-    ///
-    /// # Errors
-    /// 0A000 then.
-    async fn check_may_move(&mut self, shard: ShardId) -> Result<(), Error> {
-        let on_replica = |held: &Enlisted| held.shard == shard && held.home.is_some();
-        let Some(index) = self.leases.iter().position(on_replica) else {
-            return Ok(());
+    async fn take_from(&mut self, shard: ShardId, split: bool) -> Result<Taken, Denied> {
+        let kept = |held: &Enlisted| {
+            let by_mode = held.pinned.is_some_and(Pinned::is_by_mode);
+            by_mode && held.shard == shard && held.home.is_none()
         };
-        self.end_extended(index).await?;
-        let lease = &mut self.leases[index].lease;
-        let rows = lease.ask_hidden("SHOW transaction_isolation").await?;
-        let level = rows.first().and_then(|row| row.first()).cloned().flatten();
-        if level.is_some_and(|level| level.starts_with(b"read")) {
-            return Ok(());
-        }
-        Err(planner::Refusal::unsupported(
-            "this statement in a transaction that reads from a replica",
-            "It may do more than read data, and the primary has another snapshot.",
-            "Run it first in its transaction, or begin that with READ WRITE.",
-        )
-        .into())
-    }
-
-    async fn take_from(
-        &mut self,
-        shard: ShardId,
-        split: bool,
-    ) -> Result<(Option<Home>, Lease), Denied> {
-        match self.take_replica(shard, split).await? {
-            Some((home, lease)) => Ok((Some(home), lease)),
-            None => Ok((None, self.take_primary(shard).await?)),
+        let kept = self.leases.iter().position(kept);
+        match (self.take_replica(shard, split).await, kept) {
+            (Ok(Some((home, lease))), _) => Ok(Taken::New(Some(home), lease)),
+            // A session that keeps a connection goes on under the configuration that it began with.
+            (Ok(None) | Err(Denied::Gone), Some(index)) => Ok(Taken::Kept(index)),
+            (Ok(None), None) => Ok(Taken::New(None, self.take_primary(shard).await?)),
+            (Err(denied), _) => Err(denied),
         }
     }
 
@@ -302,29 +314,11 @@ impl Session {
         }
     }
 
-    /// Whether a transaction that begins with `mode` may read from a replica.
-    pub(super) fn begins_read_only(&self, mode: TransactionMode) -> bool {
-        let read_only = match mode {
-            TransactionMode::Default => is_read_only(&self.settings),
-            TransactionMode::ReadOnly => true,
-            TransactionMode::Primary => false,
-        };
-        read_only && !is_serializable(&self.settings)
-    }
-
-    /// Before a SET runs: SET TRANSACTION may say that this is a transaction for a replica, or is none.
-    pub(super) fn follow_set_transaction(&mut self, set: &SetStatement) {
-        if !self.block.is_none() && !self.leases.iter().any(|held| held.in_block) {
-            let serializable = is_serializable(&self.settings);
-            self.block.follow_set(set, serializable);
-        }
-    }
-
     /// Whether a read may go to a replica now; where it must not, counts why.
     fn splits_reads(&self) -> bool {
-        let reason = if !self.db.config.reads.split || self.is_session_mode() {
+        let reason = if !self.db.config.reads.split {
             ReadBy::SplitOff
-        } else if !self.block.is_none() && !self.block.is_read_only() {
+        } else if !self.block.is_none() && !self.block.may_read_on_replica() {
             ReadBy::Transaction
         } else if is_serializable(&self.settings) {
             ReadBy::Serializable
@@ -373,20 +367,20 @@ impl Session {
                 continue;
             }
             match self.checkout(shard, pick.endpoint).await {
-                // It may have started again since it was looked at, and be further behind now.
-                Ok(lease)
-                    if !self.marks[usize::from(shard.0)].is_new()
-                        && pick
-                            .as_of
-                            .is_none_or(|as_of| lease.identity.connected_at > as_of) =>
-                {
-                    self.db.metrics.reads.increment(ReadBy::SeenNewer);
-                    return Ok(None);
-                }
                 Ok(lease) => {
-                    self.db.metrics.reads.increment(match self.block.is_none() {
-                        true => read_by(pick.reason),
-                        false => ReadBy::ReplicaTransaction,
+                    // It may have started again since it was looked at, and be further behind now.
+                    let connected_at = lease.identity.connected_at;
+                    let is_unproven = !self.marks[usize::from(shard.0)].is_new()
+                        && pick.as_of.is_none_or(|as_of| connected_at > as_of);
+                    let cluster = &self.db.cluster;
+                    if is_unproven && !Box::pin(cluster.confirm(shard, home, connected_at)).await {
+                        self.db.metrics.reads.increment(ReadBy::SeenNewer);
+                        return Ok(None);
+                    }
+                    self.db.metrics.reads.increment(match self.block.reads() {
+                        Reads::Primary => read_by(pick.reason),
+                        Reads::ReadOnly => ReadBy::ReplicaTransaction,
+                        Reads::UntilWrite => ReadBy::UntilWrite,
                     });
                     return Ok(Some((home, lease)));
                 }
@@ -515,10 +509,16 @@ impl Session {
         let held = &mut self.leases[index];
         let broken = match held.is_demoted() {
             true => self.demoted(index),
-            false => match relay(&mut self.client, &mut held.lease, rest, until).await {
-                Ok(end) => return Ok(end),
-                Err(broken) => broken,
-            },
+            false => {
+                let key = self.wishes.causal_key.as_ref();
+                let cluster = &self.db.cluster;
+                let witness = cluster.witness(held.shard, held.home, held.leaves_mark, key);
+                let note = || witness.iter().for_each(Witness::note);
+                match relay(&mut self.client, &mut held.lease, rest, until, &note).await {
+                    Ok(end) => return Ok(end),
+                    Err(broken) => broken,
+                }
+            }
         };
         match broken {
             Broken::Unanswered(error) => Box::pin(self.send_again(index, error, resend)).await,
@@ -607,6 +607,9 @@ impl Session {
             let held = &mut self.leases[index];
             if let Some(load) = held.load.take() {
                 load.answered(now, !held.in_block);
+            }
+            if !std::mem::take(&mut held.used) && held.pinned == Some(Pinned::Mode) {
+                continue;
             }
             let (shard, home) = (held.shard, held.home);
             if let (Some(home), Some(error)) = (home, &held.lease.error)
@@ -878,6 +881,13 @@ impl Session {
     }
 }
 
+/// A connection for a statement.
+enum Taken {
+    New(Option<Home>, Lease),
+    /// One that this session has already.
+    Kept(usize),
+}
+
 /// Returns when no cancel request is on its way any more, which has a limit of its own.
 async fn arrived(activity: &Activity) {
     while activity.cancels.load(Relaxed) > 0 {
@@ -893,24 +903,6 @@ fn begun_elsewhere() -> Error {
         "Send BEGIN by itself.",
     )
     .into()
-}
-
-/// A standby cannot run such transactions and refuses even to be told of the default.
-fn is_serializable(settings: &Settings) -> bool {
-    let default = settings.get("default_transaction_isolation");
-    default.is_some_and(|sql| sql.to_ascii_lowercase().contains("serializable"))
-}
-
-/// By the statement that sets it: SET, or set_config as PostgreSQL writes values.
-fn is_read_only(settings: &Settings) -> bool {
-    let default = settings.get("default_transaction_read_only");
-    default.is_some_and(|sql| {
-        let sql = sql.to_ascii_lowercase();
-        let words: Vec<_> = sql.split([' ', '=', ',', '\'', '(', ')']).collect();
-        words
-            .iter()
-            .any(|word| ["on", "true", "yes", "1"].contains(word))
-    })
 }
 
 fn read_by(reason: ReadReason) -> ReadBy {

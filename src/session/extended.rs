@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use planner::ShardSet;
 use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
+use planner::{ShardId, ShardSet};
 
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Expect, StatementId};
@@ -156,6 +156,32 @@ impl Batch {
 
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
         self.statements.contains(name)
+    }
+
+    /// A Bind of the portal without a name takes the place of the one before, whatever comes of it.
+    fn forget_replaced(&mut self, portal: &[u8]) {
+        if portal.is_empty() {
+            self.portals.remove(b"");
+        }
+    }
+
+    pub(super) fn has_portals_on(&self, index: usize) -> bool {
+        let is_there = |portal: &Portal| match portal {
+            Portal::Server { lease, .. } => *lease == index,
+            Portal::Scatter(portal) => portal.run.is_some(),
+            Portal::Local(_) | Portal::Broadcast(_) => false,
+        };
+        self.portals.values().any(is_there)
+    }
+
+    /// The lease at `index`, on which there are no portals, is gone: those after it have moved up.
+    pub(super) fn forget_lease(&mut self, index: usize) {
+        for portal in self.portals.values_mut() {
+            match portal {
+                Portal::Server { lease, .. } => *lease -= usize::from(*lease > index),
+                Portal::Scatter(_) | Portal::Local(_) | Portal::Broadcast(_) => {}
+            }
+        }
     }
 
     /// At the end of a transaction.
@@ -353,7 +379,7 @@ impl Session {
                     access,
                     prepared,
                 }) => {
-                    let index = self.enlist_first(shard, access).await;
+                    let index = self.enlist_for(frame, shard, access).await;
                     index.and_then(|index| self.bind_at_once(index, frame, prepared))
                 }
                 step => step,
@@ -369,6 +395,18 @@ impl Session {
                 return (done, Ok(Halt::Crowded));
             }
         }
+    }
+
+    /// For a Bind.
+    async fn enlist_for(
+        &mut self,
+        bind: &[u8],
+        shard: ShardId,
+        access: Access,
+    ) -> Result<usize, Error> {
+        self.batch
+            .forget_replaced(frontend::Bind::names(&bind[HEADER..])?.0);
+        self.enlist_first(shard, access).await
     }
 
     /// One message of those that may have to wait for servers.

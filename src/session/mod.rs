@@ -16,6 +16,7 @@ mod large;
 mod listening;
 mod local;
 pub mod login;
+mod moving;
 mod peers;
 mod prepared;
 pub mod replication;
@@ -142,6 +143,8 @@ struct Enlisted {
     wrote: bool,
     /// What it did must be seen by this session's later reads.
     leaves_mark: bool,
+    /// Something ran here since the transaction began.
+    used: bool,
     /// Why it stays with this client, once it must.
     pinned: Option<Pinned>,
     /// Something that pins may be gone at the end of this transaction.
@@ -161,7 +164,18 @@ struct Enlisted {
 enum Pinned {
     /// The pool's mode is session.
     Mode,
+    /// It is, and what was left on the server may be what reads depend on: they stay here.
+    ModeWithState,
     By(Pin),
+}
+
+impl Pinned {
+    fn is_by_mode(self) -> bool {
+        match self {
+            Self::Mode | Self::ModeWithState => true,
+            Self::By(_) => false,
+        }
+    }
 }
 
 /// What a login established.

@@ -271,10 +271,8 @@ impl Session {
     /// # Errors
     /// As [`Session::check_settings_named`]; 0A000 where several shards would have to hear of it.
     pub(super) fn check_executed(&mut self, executed: &Executed, sql: &str) -> Result<(), Error> {
-        if executed.effect != SessionEffect::Settings {
-            return Ok(());
-        }
-        if self.db.config.is_sharded() && !self.block.is_none() {
+        let on_shards = self.db.config.is_sharded() && !self.block.is_none();
+        if executed.effect == SessionEffect::Settings && on_shards {
             return Err(settings_on_shards());
         }
         let given: Vec<_> = executed
@@ -285,7 +283,8 @@ impl Session {
                 Constant::Null | Constant::Other => None,
             })
             .collect();
-        self.check_settings_named(&[(&executed.statement.sql, &given), (sql.as_bytes(), &[])])
+        let texts = [(&*executed.statement.sql, &*given), (sql.as_bytes(), &[])];
+        self.check_effect(&executed.effect, &texts)
     }
 
     /// EXECUTE in the simple protocol.

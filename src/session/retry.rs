@@ -11,7 +11,7 @@ use planner::plan::{Access, SessionEffect, Statement};
 use super::{Enlisted, Session};
 use crate::backend::server::Expect;
 use crate::backend::server::kept::{Kept, Resend, SentTo};
-use crate::cluster::{EndpointId, Presence};
+use crate::cluster::{EndpointId, Presence, Witness};
 use crate::error::{Error, Fault, Severity};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::Retry;
@@ -97,8 +97,13 @@ impl Session {
                 .map_err(fail)?;
             self.repeat(index, &kept)?;
             self.keep(index, resend);
-            let lease = &mut self.leases[index].lease;
-            error = match relay(&mut self.client, lease, 0, Until::Settled).await {
+            let held = &mut self.leases[index];
+            let key = self.wishes.causal_key.as_ref();
+            let cluster = &self.db.cluster;
+            let witness = cluster.witness(held.shard, held.home, held.leaves_mark, key);
+            let note = || witness.iter().for_each(Witness::note);
+            let lease = &mut held.lease;
+            error = match relay(&mut self.client, lease, 0, Until::Settled, &note).await {
                 Ok(end) => return Ok(end),
                 Err(Broken::Unanswered(error)) => error,
                 Err(broken @ (Broken::Client(_) | Broken::Server(_))) => {

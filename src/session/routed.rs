@@ -9,7 +9,7 @@ use planner::route::{Execution, Shards, ValueRef};
 use planner::shape::Piece;
 use planner::{Route, ShardId, ShardSet, Values, route};
 
-use super::block::second_writer;
+use super::block::{Reads, second_writer};
 use super::hints::Place;
 use super::retry::resend_of;
 use super::{Session, hints};
@@ -44,8 +44,8 @@ impl Session {
         if let Statement::Multiple(known) = &plan.statement {
             self.check_sets(known)?;
         }
+        self.check_effect(&plan.effect, &[(values.sql, &[])])?;
         if plan.effect == SessionEffect::Settings {
-            self.check_settings_named(&[(values.sql, &[])])?;
             if self.db.config.is_sharded() && !self.block.is_none() {
                 // Every shard of the transaction has to hear of it.
                 Box::pin(self.on_all_enlisted(frame)).await?;
@@ -133,10 +133,21 @@ impl Session {
         }
         // What SHOW tells of a replica, transaction_read_only above all, is not true of the primary.
         let planned = match plan.statement {
-            Statement::Show(_) => self.any_access(),
+            Statement::Show(_) if self.block.reads() == Reads::ReadOnly => Access::Read,
+            Statement::Show(_) => Access::Primary,
             // Its cursors are where it reads, and its end.
-            Statement::Other if self.reads_on_replica() && is_about_transaction(values.sql) => {
+            Statement::Other
+                if self.block.reads() == Reads::ReadOnly
+                    && self.reads_on_replica()
+                    && is_about_transaction(values.sql) =>
+            {
                 Access::Read
+            }
+            _ if plan.access == Access::Read
+                && self.block.reads() == Reads::UntilWrite
+                && [values.sql, text].iter().any(|sql| keeps_to_primary(sql)) =>
+            {
+                Access::Primary
             }
             _ => plan.access,
         };
@@ -159,7 +170,7 @@ impl Session {
         Ok((access, routed))
     }
 
-    fn shard_of_place(&self, place: &Place) -> Result<ShardId, Error> {
+    pub(super) fn shard_of_place(&self, place: &Place) -> Result<ShardId, Error> {
         let topology = &self.db.config.topology;
         match place {
             Place::Shard(name) => {
@@ -178,7 +189,7 @@ impl Session {
 
     /// In a block that reads on a replica.
     pub(super) fn reads_on_replica(&self) -> bool {
-        self.block.is_read_only() && self.leases.iter().any(|held| held.home.is_some())
+        self.block.may_read_on_replica() && self.leases.iter().any(|held| held.home.is_some())
     }
 
     /// A text that could not be read may be no SQL at all: then PostgreSQL's own error says more
@@ -425,6 +436,15 @@ impl Session {
             _ => second_writer("", ""),
         }
     }
+}
+
+/// In a transaction that may go on at another server: a cursor would not go with it, and its time has
+/// to be one and the same.
+fn keeps_to_primary(sql: &[u8]) -> bool {
+    let text = std::str::from_utf8(sql).unwrap_or_default();
+    let first = planner::leading_words(text, 1).first().copied();
+    first.is_some_and(|word| word.eq_ignore_ascii_case("declare"))
+        || planner::tells_transaction_time(text)
 }
 
 /// Does it concern a cursor, or the transaction itself?

@@ -284,9 +284,7 @@ impl Session {
             params: &[],
         };
         let (access, _) = self.decide(plan, values, values.sql)?;
-        if plan.effect == SessionEffect::Settings {
-            self.check_settings_named(&[(values.sql, &[])])?;
-        }
+        self.check_effect(&plan.effect, &[(values.sql, &[])])?;
         self.run_whole(frame, ShardId(0), access, &plan.effect)
             .await
             .map(drop)
@@ -364,7 +362,7 @@ impl Session {
             }
             Statement::Set(set) => {
                 self.check_set(set)?;
-                self.follow_set_transaction(set);
+                self.follow_set_transaction(set).await?;
                 if let Some(base) = self.base_of(set) {
                     // On a line of its own: the client's may end in a comment.
                     let sql = format!("{}\n;{base}", text_of(&frame).trim_end_matches(';'));
@@ -429,8 +427,7 @@ impl Session {
             Statement::ExplainRoute { inner } => {
                 self.db.metrics.routes.increment(RouteKind::Local);
                 self.end_joined(None).await?;
-                let inner = text_of(&frame).get(inner.clone()).unwrap_or_default();
-                let lines = self.explain_route(inner, &[]);
+                let lines = self.explain_route(text_of(&frame), inner.clone());
                 self.write_explain(&lines, true);
                 self.ready();
                 Ok(())
@@ -503,7 +500,7 @@ impl Session {
             };
         }
         let text = text_of(&frame).trim().trim_end_matches(';');
-        self.block = Block::begin(text.as_bytes(), self.begins_read_only(mode));
+        self.block = Block::begin(text.as_bytes(), self.block_reads(mode));
         self.complete(opening_tag(text_of(&frame)));
         Ok(())
     }

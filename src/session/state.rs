@@ -11,6 +11,7 @@ use planner::plan::{Pin, SessionEffect, Statement};
 use planner::{SettingName, settings_named};
 
 use super::changes::Change;
+use super::local::is_ours;
 use super::settings::TIMEOUTS;
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
@@ -117,7 +118,7 @@ impl Session {
     /// As [`Session::admit`], for what asks nothing of the server.
     pub(super) fn note_effect(&mut self, index: usize, effect: &SessionEffect) {
         match effect {
-            SessionEffect::None | SessionEffect::DiscardAll => {}
+            SessionEffect::None | SessionEffect::DiscardAll | SessionEffect::LocalSettings => {}
             SessionEffect::Releases => self.leases[index].may_release = true,
             SessionEffect::Settings => {
                 self.leases[index].ask_settings = true;
@@ -130,6 +131,9 @@ impl Session {
                 let held = &mut self.leases[index];
                 held.lease.tainted = true;
                 held.may_release = true;
+                if held.pinned == Some(Pinned::Mode) {
+                    held.pinned = Some(Pinned::ModeWithState);
+                }
             }
             SessionEffect::Pin(pin) => self.pin(index, *pin),
         }
@@ -139,7 +143,11 @@ impl Session {
         let held = &mut self.leases[index];
         held.lease.tainted = true;
         match held.pinned {
-            Some(Pinned::Mode) => return,
+            Some(Pinned::Mode) if pin.concerns_reads() => {
+                held.pinned = Some(Pinned::ModeWithState);
+                return;
+            }
+            Some(Pinned::Mode | Pinned::ModeWithState) => return,
             Some(Pinned::By(by)) if !by.ends() => return,
             Some(Pinned::By(_)) => {}
             // The statement may fail, or the transaction take everything back.
@@ -234,12 +242,33 @@ impl Session {
         Ok(values.into_iter().map(statement).collect())
     }
 
+    /// What a statement's effect asks for before it runs.
+    ///
+    /// # Errors
+    /// As [`Session::check_settings_named`] and [`Session::check_not_ours`].
+    pub(super) fn check_effect(
+        &mut self,
+        effect: &SessionEffect,
+        texts: &[Text<'_>],
+    ) -> Result<(), Error> {
+        match effect {
+            SessionEffect::Settings => self.check_settings_named(texts),
+            SessionEffect::LocalSettings => self.check_not_ours(texts),
+            SessionEffect::None
+            | SessionEffect::Releases
+            | SessionEffect::Taint(_)
+            | SessionEffect::Pin(_)
+            | SessionEffect::DiscardAll => Ok(()),
+        }
+    }
+
     /// Before a statement that changes settings by set_config: notes which, for the server to be
     /// asked. `texts` are its own, each with its parameters.
     ///
     /// # Errors
     /// As [`settings::check`] for those that Ringway relies on, where it relies on them.
     pub(super) fn check_settings_named(&mut self, texts: &[Text<'_>]) -> Result<(), Error> {
+        self.check_not_ours(texts)?;
         const RELIED_ON: [&str; 4] = [
             "search_path",
             "standard_conforming_strings",
@@ -269,6 +298,35 @@ impl Session {
             .into());
         }
         self.names_unknown = !known;
+        Ok(())
+    }
+
+    /// # Errors
+    /// 0A000 for set_config of a setting of Ringway's own, which PostgreSQL would keep for itself.
+    pub(super) fn check_not_ours(&self, texts: &[Text<'_>]) -> Result<(), Error> {
+        for (sql, params) in texts {
+            let names = self.readable(sql).and_then(|text| settings_named(&text));
+            let ours = names
+                .unwrap_or_default()
+                .into_iter()
+                .any(|name| match name {
+                    SettingName::Written(name) => is_ours(Some(&name)),
+                    SettingName::Param(at) => params
+                        .get(at)
+                        .copied()
+                        .flatten()
+                        .and_then(|name| std::str::from_utf8(name).ok())
+                        .is_some_and(|name| is_ours(Some(&name.to_lowercase()))),
+                });
+            if ours {
+                return Err(planner::Refusal::unsupported(
+                    "set_config of a ringway setting",
+                    "It is Ringway that has it, and the call is PostgreSQL's.",
+                    "Use SET ringway.… or SET LOCAL ringway.…, as a statement of its own.",
+                )
+                .into());
+            }
+        }
         Ok(())
     }
 
@@ -306,8 +364,11 @@ impl Session {
     /// As [`Session::check_set`]; 0A000 where several shards would have to hear of it.
     pub(super) fn check_sets(&mut self, known: &[Statement]) -> Result<(), Error> {
         for part in known {
-            let Statement::Set(set) = part else {
-                continue;
+            let set = match part {
+                Statement::Set(set) if is_ours(set.name.as_deref()) => return Err(not_alone()),
+                Statement::Show(_) => return Err(not_alone()),
+                Statement::Set(set) => set,
+                _ => continue,
             };
             self.check_set(set)?;
             if self.db.config.is_sharded() && !self.block.is_none() {
@@ -399,11 +460,13 @@ impl Session {
 
     /// DISCARD ALL took away what pinned, except a library.
     pub(super) fn unpin_discarded(&mut self, index: usize) {
-        if let Some(Pinned::By(pin)) = self.leases[index].pinned
-            && pin != Pin::Loaded
-        {
-            self.leases[index].pinned = None;
-            self.tell_pin(None);
+        match self.leases[index].pinned {
+            Some(Pinned::By(Pin::Loaded)) | Some(Pinned::Mode) | None => {}
+            Some(Pinned::ModeWithState) => self.leases[index].pinned = Some(Pinned::Mode),
+            Some(Pinned::By(_)) => {
+                self.leases[index].pinned = None;
+                self.tell_pin(None);
+            }
         }
     }
 
@@ -446,6 +509,16 @@ async fn ask(server: &mut Server, sql: &str) -> Result<Vec<Vec<Option<Bytes>>>, 
         answer = server.ask_hidden(sql).await;
     }
     answer
+}
+
+fn not_alone() -> Error {
+    planner::Refusal::unsupported(
+        "a ringway setting among other statements",
+        "The text runs whole on one server, which does not know it.",
+        "Send SET and SHOW of ringway settings by themselves, or use a comment: \
+         /* ringway: primary */ at the start of the text.",
+    )
+    .into()
 }
 
 fn not_read() -> Error {

@@ -44,9 +44,10 @@ pub fn worse_effect(a: SessionEffect, b: SessionEffect) -> SessionEffect {
         SessionEffect::None => 0,
         SessionEffect::Releases => 1,
         SessionEffect::DiscardAll => 2,
-        SessionEffect::Settings => 3,
-        SessionEffect::Taint(_) => 4,
-        SessionEffect::Pin(_) => 5,
+        SessionEffect::LocalSettings => 3,
+        SessionEffect::Settings => 4,
+        SessionEffect::Taint(_) => 5,
+        SessionEffect::Pin(_) => 6,
     };
     match (&a, &b) {
         // Both have to be seen to, which only the connection itself can.
@@ -138,7 +139,7 @@ fn by_name(name: &str, ends_with_transaction: bool, catalog: &Catalog) -> Option
     let conduct = match name {
         // On several shards each of them has to hear of it.
         "set_config" if ends_with_transaction && !catalog.is_sharded() => {
-            Conduct::new(Access::Primary, SessionEffect::None)
+            Conduct::new(Access::Primary, SessionEffect::LocalSettings)
         }
         "set_config" => Conduct::new(Access::Primary, SessionEffect::Settings),
         "currval" | "lastval" => Conduct::new(Access::Primary, SessionEffect::Pin(Pin::Sequence)),

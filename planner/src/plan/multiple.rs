@@ -46,10 +46,30 @@ pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<
 
 /// Has a session to act on it, wherever it stands?
 fn is_session_s(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Set(_) | Statement::Deallocate(_) | Statement::Unlisten(_)
-    )
+    match statement {
+        Statement::Set(_) | Statement::Deallocate(_) | Statement::Unlisten(_) => true,
+        Statement::Show(name) => name.starts_with("ringway."),
+        Statement::Empty
+        | Statement::Query
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Ddl { .. }
+        | Statement::Begin { .. }
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Savepoint(_)
+        | Statement::TwoPhase
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Listen(_)
+        | Statement::Notify
+        | Statement::CopyIn
+        | Statement::CopyOut
+        | Statement::ExplainRoute { .. }
+        | Statement::Other
+        | Statement::Multiple(_) => false,
+    }
 }
 
 /// Begins it or ends a transaction or a part of one?

@@ -159,6 +159,8 @@ fn transaction(source: &Source<'_>) -> Plan {
                 TransactionMode::Primary
             } else if says(&["read", "only"]) {
                 TransactionMode::ReadOnly
+            } else if says(&["repeatable"]) {
+                TransactionMode::Snapshot
             } else {
                 TransactionMode::Default
             };

@@ -7,6 +7,7 @@ use planner::plan::{ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
+use super::step::asks_first;
 use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
@@ -75,10 +76,13 @@ impl Session {
         if let Statement::Multiple(known) = &plan.statement {
             self.check_sets(known)?;
         }
-        if plan.effect == SessionEffect::Settings {
+        if asks_first(&plan.effect) {
             let named = Bind::read(body)?;
-            self.check_settings_named(&[(&statement.sql, &named.values)])?;
-            if self.db.config.is_sharded() && !self.block.is_none() {
+            self.check_effect(&plan.effect, &[(&statement.sql, &named.values)])?;
+            if plan.effect == SessionEffect::Settings
+                && self.db.config.is_sharded()
+                && !self.block.is_none()
+            {
                 return Err(settings_on_shards());
             }
         }
@@ -141,6 +145,7 @@ impl Session {
                 self.check_transaction_control(&plan.statement, &statement.sql)?;
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
+                self.batch.forget_replaced(portal);
                 self.resend = resend.max(resend_of(plan, access));
                 let index = self.enlist(shard, access).await?;
                 self.admit(index, &plan.effect).await?;
@@ -293,8 +298,8 @@ impl Session {
             }
             Statement::Show(name) if local::is_ours(Some(name)) => Some(Local::Show(name.clone())),
             Statement::ExplainRoute { inner } => {
-                let text = std::str::from_utf8(sql).ok()?.get(inner.clone())?;
-                Some(Local::Explain(self.explain_route(text, &[])))
+                let text = std::str::from_utf8(sql).ok()?;
+                Some(Local::Explain(self.explain_route(text, inner.clone())))
             }
             Statement::Prepare(prepare) => Some(Local::Prepare(prepare.clone(), sql.into())),
             Statement::Deallocate(name) => {
@@ -333,7 +338,7 @@ impl Session {
         match statement {
             Statement::Set(set) => {
                 self.check_set(set)?;
-                self.follow_set_transaction(set);
+                self.follow_set_transaction(set).await?;
             }
             Statement::Savepoint(_) => self.check_revivable()?,
             Statement::Commit | Statement::Rollback => {}

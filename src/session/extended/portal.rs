@@ -13,7 +13,7 @@ use crate::executor::broadcast::Answer;
 use crate::executor::merge::Merger;
 use crate::executor::relay::{Broken, closed};
 use crate::executor::scatter::{Pause, Request, Run};
-use crate::session::block::{Block, opening_tag};
+use crate::session::block::{Block, Reads, opening_tag};
 use crate::session::{Enlisted, Session, local, routed};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::frontend::{Execute, Named};
@@ -300,11 +300,15 @@ impl Session {
 
     /// BEGIN: what this pipeline has begun becomes a part of the block.
     async fn begin_amid(&mut self, sql: &str, mode: TransactionMode) -> Result<(), Error> {
-        let read_only = self.begins_read_only(mode);
+        let reads = match self.block_reads(mode) {
+            // Whether it could move is not known of what has begun.
+            Reads::UntilWrite if self.leases.iter().any(|held| held.needs_sync) => Reads::Primary,
+            reads => reads,
+        };
         let mut begun = false;
         for held in self.leases.iter_mut().filter(|held| held.needs_sync) {
             // A replica refuses some modes. It is asked no more in such a block.
-            let text = if held.home.is_some() && !read_only {
+            let text = if held.home.is_some() && reads == Reads::Primary {
                 "BEGIN READ ONLY"
             } else {
                 sql
@@ -315,7 +319,7 @@ impl Session {
             held.in_block = true;
             begun = true;
         }
-        self.block = Block::begin(sql.as_bytes(), read_only);
+        self.block = Block::begin(sql.as_bytes(), reads);
         Ok(())
     }
 

@@ -236,7 +236,7 @@ impl Session {
 pub(in crate::session) fn asks_first(effect: &SessionEffect) -> bool {
     matches!(
         effect,
-        SessionEffect::Settings | SessionEffect::Pin(Pin::Sequence)
+        SessionEffect::Settings | SessionEffect::LocalSettings | SessionEffect::Pin(Pin::Sequence)
     )
 }
 
