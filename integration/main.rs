@@ -10,6 +10,7 @@ mod crowd;
 mod cve;
 mod demo;
 mod differential;
+mod doubt;
 mod encodings;
 mod faults;
 mod fresh;

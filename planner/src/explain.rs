@@ -24,7 +24,7 @@ pub fn explain(
             lines.push(format!("role: {}", role(plan.access)));
             execution(&route.execution, &mut lines);
             match &plan.effect {
-                SessionEffect::None | SessionEffect::Releases => {}
+                SessionEffect::None | SessionEffect::Releases | SessionEffect::LocalSettings => {}
                 SessionEffect::Settings => {
                     lines.push("connection: asked for its settings, which follow the client".into())
                 }

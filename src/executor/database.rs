@@ -297,7 +297,7 @@ impl Drop for Statement {
     }
 }
 
-/// Settings that do not change what a statement means once it is parsed.
+/// Settings of PostgreSQL's that do not change what a statement means once it is parsed.
 const MEANINGLESS: [&str; 10] = [
     "application_name",
     "client_encoding",
@@ -315,14 +315,21 @@ const MEANINGLESS: [&str; 10] = [
 /// Parse, by time zone, date style, search path and role: clients who differ in them must not
 /// share what one of them prepared.
 pub fn parse_context(settings: &Settings) -> Arc<str> {
-    let meaningful = settings
-        .iter()
-        .filter(|(name, _)| !MEANINGLESS.contains(&name.as_str()));
+    let meaningful = settings.iter().filter(|(name, _)| is_read_at_parse(name));
     meaningful
         .map(|(_, statement)| format!("{statement};"))
         .collect::<String>()
         .into()
 }
+
+/// As [`parse_context`] has made `context`, for texts with other characters than ASCII.
+pub fn encoded_context(context: &str, settings: &Settings) -> Arc<str> {
+    let encoding = settings.get(ENCODING).map_or("", String::as_str);
+    format!("{context}encoding {encoding}").into()
+}
+
+/// The setting under which characters other than ASCII are read at Parse.
+pub const ENCODING: &str = "client_encoding";
 
 /// May a setting of that name change what a text means? Those of users and extensions are read when
 /// statements run.

@@ -9,15 +9,17 @@ use planner::ShardId;
 use planner::plan::{Access, Pin, Savepoint, SetStatement, TransactionMode};
 
 use super::block::{Block, second_writer};
-use super::changes::Change;
-use super::settings::{apply_settings, keep_setting};
+use super::changes::{Change, Ended};
+use super::settings::{apply_settings, keep_setting, may_be_repeated};
 use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
 use crate::backend::server::{Activity, Settings, Status};
 use crate::cluster::{EndpointId, Home, Pick, ReadReason};
 use crate::config::PrimaryReads;
 use crate::error::{Error, Fault};
-use crate::executor::database::{is_read_at_parse, parse_context};
+use crate::executor::database::{
+    ENCODING, Statement as Text, encoded_context, is_read_at_parse, parse_context,
+};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::{self, Instant};
@@ -406,15 +408,15 @@ impl Session {
         let held = &mut leases[index];
         match block.prelude() {
             [] => return Err(begun_elsewhere()),
-            [begin] if PLAIN_BEGIN.contains(&begin.as_slice()) => {
-                held.lease.send_query(begin, false)
+            [begin] if PLAIN_BEGIN.contains(&begin.sql.as_slice()) => {
+                held.lease.send_query(&begin.sql, false)
             }
             texts => {
                 // Its SETs are on this connection too, from now on.
                 held.ran_set |= texts.len() > 1;
                 held.ask_settings |= held.ran_set && asks;
                 for text in texts {
-                    let text = String::from_utf8_lossy(text);
+                    let text = String::from_utf8_lossy(&text.sql);
                     held.lease.run_hidden(&text).await?;
                 }
             }
@@ -627,48 +629,82 @@ impl Session {
 
     /// A SET or RESET has succeeded on the servers this session holds. `restored`: they were given
     /// what [`Session::base_of`] says.
-    pub(super) fn note_set(&mut self, set: &SetStatement, restored: bool) -> Result<(), Error> {
+    pub(super) fn note_set(&mut self, set: &SetStatement, restored: bool) {
         self.change_context(set);
         if set.local {
-            return Ok(());
+            return;
         }
-        // What these make of a value depends on the value before, or cannot be written again.
-        let interval = set
-            .value
-            .as_deref()
-            .is_some_and(|v| v.to_ascii_lowercase().starts_with("interval"));
-        if interval || set.name.as_deref() == Some("datestyle") {
+        if !may_be_repeated(set) {
             let ran = self.leases.iter_mut().filter(|held| held.ran_set);
             ran.for_each(|held| held.ask_settings = true);
         }
-        self.changes.push(match restored {
-            true => Change::Restored(set.clone()),
-            false => Change::Set(set.clone()),
-        })
+        if set.name.as_ref().is_some_and(|name| !name.is_ascii()) {
+            // RESET of it would have to be written in the encoding of whoever comes next.
+            for index in 0..self.leases.len() {
+                if self.leases[index].ran_set {
+                    self.pin(index, Pin::Setting);
+                }
+            }
+        }
+        self.changes.set(set.clone(), restored);
     }
 
     /// What is parsed from here to the end of the transaction is parsed under this setting.
     pub(super) fn change_context(&mut self, set: &SetStatement) {
         const LONGEST: usize = 1024;
+        if set.name.as_deref().is_none_or(|name| name == ENCODING) {
+            self.leave_encoded_context();
+        }
         match (&set.name, &set.value) {
             (Some(name), _) if !is_read_at_parse(name) => {}
             (Some(name), Some(value)) if self.context.len() + value.len() < LONGEST => {
-                let context = format!("{};{name}={value}", self.context);
-                self.enter_context(context.into());
+                let change = format!(";{name}={value}");
+                let encoded = format!("{}{change}", self.encoded_context).into();
+                let context = format!("{}{change}", self.context).into();
+                self.enter_context(context, encoded);
                 self.context_changed = true;
             }
             (Some(_) | None, _) => self.leave_context(),
         }
     }
 
-    pub(super) fn enter_context(&mut self, context: Arc<str>) {
+    fn enter_context(&mut self, context: Arc<str>, encoded: Arc<str>) {
         self.makes_temporary = context.to_ascii_lowercase().contains("pg_temp");
         self.context = context;
+        self.encoded_context = encoded;
+    }
+
+    /// What is parsed from here on is parsed under the session's settings.
+    pub(super) fn enter_base_context(&mut self) {
+        let context = parse_context(&self.settings);
+        let encoded = encoded_context(&context, &self.settings);
+        self.enter_context(context, encoded);
+    }
+
+    /// The context of a statement with this text.
+    pub(super) fn context_of(&self, sql: &[u8]) -> &Arc<str> {
+        match sql.is_ascii() {
+            true => &self.context,
+            false => &self.encoded_context,
+        }
+    }
+
+    /// Was it parsed as it would be now? No text is of both contexts.
+    pub(super) fn is_in_context(&self, statement: &Text) -> bool {
+        *statement.context == *self.context || *statement.context == *self.encoded_context
+    }
+
+    /// Of texts with other characters than ASCII, none that is parsed from here to the end of the
+    /// transaction is shared.
+    pub(super) fn leave_encoded_context(&mut self) {
+        self.encoded_context = self.db.own_context().into();
+        self.context_changed = true;
     }
 
     /// What is parsed from here to the end of the transaction has a meaning of its own.
     pub(super) fn leave_context(&mut self) {
         self.context = self.db.own_context().into();
+        self.encoded_context = self.db.own_context().into();
         self.makes_temporary = true;
         self.context_changed = true;
     }
@@ -682,7 +718,7 @@ impl Session {
 
     fn restore_context(&mut self) {
         if std::mem::take(&mut self.context_changed) {
-            self.enter_context(parse_context(&self.settings));
+            self.enter_base_context();
         }
     }
 
@@ -696,18 +732,18 @@ impl Session {
     /// At the end of a transaction: its changes become the session's, or vanish with it.
     pub(super) fn keep_changes(&mut self) {
         self.restore_context();
-        if self.changes.is_empty() {
+        if self.changes.are_none() {
             return;
         }
-        let changes = self.changes.take();
         let mut ran = self
             .leases
             .iter()
             .filter(|held| held.ran_set || held.in_block);
         if ran.any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some()) {
-            self.forget_listens(&changes);
+            self.drop_changes();
             return;
         }
+        let Ended { made: changes, .. } = self.end_changes();
         self.keep_listens(&changes);
         let is_set = |change: &Change| matches!(change, Change::Set(_) | Change::Restored(_));
         if !changes.iter().any(is_set) {
@@ -731,7 +767,7 @@ impl Session {
             true => Arc::clone(&applied),
             false => Arc::new(settings),
         };
-        self.enter_context(parse_context(&self.settings));
+        self.enter_base_context();
         for held in self.leases.iter_mut().filter(|held| held.ran_set) {
             held.lease.applied = Arc::clone(&applied);
         }
@@ -740,8 +776,35 @@ impl Session {
     /// The open transaction is undone.
     pub(super) fn drop_changes(&mut self) {
         self.restore_context();
-        let changes = self.changes.take();
-        self.forget_listens(&changes);
+        let ended = self.end_changes();
+        match ended.lost_track {
+            // The hub listens, so no server can tell: better a notification too many than one too few.
+            true => self.keep_listens(&ended.listens()),
+            false => self.forget_listens(&ended.made),
+        }
+    }
+
+    /// Takes what the transaction changed. Where only the servers can tell what holds of it, they
+    /// will be asked for every setting that it named.
+    fn end_changes(&mut self) -> Ended {
+        let ended = self.changes.take();
+        if ended.lost_track && !ended.names.is_empty() {
+            let ran = self.leases.iter_mut();
+            ran.filter(|held| held.ran_set || held.in_block)
+                .for_each(|held| held.ask_settings = true);
+        }
+        if self.leases.iter().any(|held| held.ask_settings) {
+            self.custom_settings.extend(ended.names.iter().cloned());
+        }
+        ended
+    }
+
+    /// A part of the transaction has begun or ended, or may have, in a way that is not followed.
+    pub(super) fn lose_track(&mut self) {
+        self.changes.lose_track();
+        if self.context_changed {
+            self.leave_context();
+        }
     }
 
     /// After RESET or DISCARD ALL, a server that stays with this client gets the settings of its
@@ -762,10 +825,28 @@ impl Session {
         }
     }
 
+    /// DISCARD ALL for a client with startup settings of its own: between it and them the server has
+    /// its own defaults, of which the client is not told. An exchange of ours; what came before in the
+    /// protocol has ended.
+    ///
+    /// # Errors
+    /// What the server says of it.
+    pub(super) async fn discard_quietly(&mut self, index: usize) -> Result<(), Error> {
+        let lease = &mut self.leases[index].lease;
+        lease.settle().await?;
+        lease.run_hidden("DISCARD ALL").await?;
+        self.discard_all(index);
+        self.restore_settings().await;
+        for index in 0..self.leases.len() {
+            self.tell_parameters(index);
+        }
+        Ok(())
+    }
+
     /// DISCARD ALL has succeeded: everything is as at the start.
     pub(super) fn discard_all(&mut self, index: usize) {
         self.settings = Arc::new(self.base.clone());
-        self.enter_context(parse_context(&self.settings));
+        self.enter_base_context();
         self.batch.forget_statements();
         self.drop_changes();
         self.unlisten_all();

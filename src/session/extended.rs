@@ -79,6 +79,12 @@ impl Batch {
         });
     }
 
+    /// The servers have taken all statements but those pending: none of them is undone any more.
+    fn forget_replaced(&mut self) {
+        let taken = self.fresh.len().saturating_sub(self.pending.len());
+        self.fresh.drain(..taken);
+    }
+
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
         // PostgreSQL keeps the one without a name.
@@ -474,6 +480,7 @@ impl Session {
             self.batch.skipping = true;
             return Err(Error::told());
         }
+        self.batch.forget_replaced();
         Ok(())
     }
 
@@ -673,6 +680,9 @@ impl Session {
         }
         self.note_end_of_block();
         self.forget_rejected();
+        // The Query may end the transaction in which they were executed.
+        let done = std::mem::take(&mut self.batch.done);
+        self.note_done(done);
         if let Some(index) = self.joined_by_query() {
             // What was executed so far is one transaction with the Query.
             self.leases[index].needs_sync = false;
@@ -684,6 +694,10 @@ impl Session {
                 held.lease.send_sync(false);
                 held.lease.settle().await.map_err(Error::fatal)?;
             }
+        }
+        if self.block.is_none() {
+            // It has ended, whatever becomes of the Query.
+            self.keep_changes();
         }
         self.batch.active = None;
         Ok(true)
@@ -735,13 +749,7 @@ impl Session {
     fn note_done(&mut self, done: Vec<Done>) {
         for done in done {
             match done {
-                Done::Set(set, restored) => {
-                    if self.note_set(&set, restored).is_err() {
-                        self.leases
-                            .iter_mut()
-                            .for_each(|held| held.ask_settings = true);
-                    }
-                }
+                Done::Set(set, restored) => self.note_set(&set, restored),
                 Done::Savepoint(savepoint) => self.note_savepoint(&savepoint),
             }
         }

@@ -102,6 +102,7 @@ impl Session {
         };
         self.note_effect(index, &effect);
         self.leases[index].ask_settings = true;
+        self.lose_track();
         self.db.metrics.routes.increment(RouteKind::Direct);
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();

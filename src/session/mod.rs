@@ -26,6 +26,7 @@ mod simple;
 pub mod startup;
 mod state;
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
@@ -43,7 +44,7 @@ use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
-use crate::executor::database::{Database, Parameters, parse_context};
+use crate::executor::database::{Database, Parameters};
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
@@ -73,15 +74,18 @@ pub struct Session {
     settings: Arc<Settings>,
     /// Of these settings, those under which statements are parsed.
     context: Arc<str>,
-    /// The open transaction has changed it.
+    /// As above, for texts with other characters than ASCII: the client's encoding says what those are.
+    encoded_context: Arc<str>,
+    /// The open transaction has changed them.
     context_changed: bool,
     /// What is created may be temporary: pg_temp may be in the search path.
     makes_temporary: bool,
     /// What the client was told by ParameterStatus.
     told: Parameters,
     changes: changes::Changes,
-    /// Names of custom settings that a server has to be asked for.
-    custom_settings: Vec<String>,
+    /// Of the settings that the open transaction changes, the names to ask a server for: it does not
+    /// list custom ones. Only those with a dot are asked for.
+    custom_settings: BTreeSet<String>,
     /// The statement at hand sets one whose name cannot be told.
     names_unknown: bool,
     listening: Option<Box<listening::Listening>>,
@@ -186,13 +190,14 @@ impl Session {
             info,
             user: login.user,
             context: "".into(),
+            encoded_context: "".into(),
             context_changed: false,
             makes_temporary: false,
             base: Settings::clone(&login.settings),
             settings: login.settings,
             told: login.parameters,
             changes: changes::Changes::default(),
-            custom_settings: Vec::new(),
+            custom_settings: BTreeSet::new(),
             names_unknown: false,
             listening: None,
             block: block::Block::None,
@@ -208,7 +213,7 @@ impl Session {
             limits,
             mode: settings.mode,
         };
-        session.enter_context(parse_context(&session.settings));
+        session.enter_base_context();
         session.see_positions(&login.told.positions);
         session
     }

@@ -43,16 +43,18 @@ impl Session {
         if let Statement::Multiple(known) = &plan.statement {
             self.check_sets(known)?;
         }
-        if plan.effect == SessionEffect::Settings {
-            self.check_settings_named(&[(values.sql, &[])])?;
-            if self.db.config.is_sharded() && !self.block.is_none() {
-                // Every shard of the transaction has to hear of it.
-                Box::pin(self.on_all_enlisted(frame)).await?;
-                self.leases
-                    .iter_mut()
-                    .for_each(|held| held.ask_settings |= held.ran_set);
-                return Ok(());
-            }
+        self.check_settings_named(&plan.effect, &[(values.sql, &[])])?;
+        if plan.effect == SessionEffect::Settings
+            && self.db.config.is_sharded()
+            && !self.block.is_none()
+        {
+            // Every shard of the transaction has to hear of it.
+            Box::pin(self.on_all_enlisted(frame, None)).await?;
+            self.lose_track();
+            self.leases
+                .iter_mut()
+                .for_each(|held| held.ask_settings |= held.ran_set);
+            return Ok(());
         }
         let routes = &self.db.metrics.routes;
         match route.execution {

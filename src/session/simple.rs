@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use planner::plan::{Access, Plan, SessionEffect, Statement, TransactionMode};
+use planner::plan::{Access, Plan, Savepoint, SessionEffect, Statement, TransactionMode};
 use planner::shape::Shape;
 use planner::{ShardId, Values};
 
@@ -171,9 +171,7 @@ impl Session {
             params: &[],
         };
         let (access, _) = self.decide(plan, values, values.sql)?;
-        if plan.effect == SessionEffect::Settings {
-            self.check_settings_named(&[(values.sql, &[])])?;
-        }
+        self.check_settings_named(&plan.effect, &[(values.sql, &[])])?;
         self.run_whole(frame, ShardId(0), access, &plan.effect)
             .await
             .map(drop)
@@ -184,6 +182,7 @@ impl Session {
         if self.db.config.is_sharded() {
             return Err(not_utf8());
         }
+        self.lose_track();
         self.run_whole(
             frame,
             ShardId(0),
@@ -208,7 +207,13 @@ impl Session {
             match self.only_in_block() {
                 // It may end the block before it does anything else.
                 Some(_) if matches!(plan.statement, Statement::Multiple(_)) => {}
-                Some(index) => return self.run_on(index, frame).await,
+                Some(index) => {
+                    if plan.effect == SessionEffect::Settings {
+                        // AND CHAIN ends the transaction.
+                        self.note_effect(index, &plan.effect);
+                    }
+                    return self.run_on(index, frame).await;
+                }
                 None => return Err(aborted()),
             }
         }
@@ -236,7 +241,7 @@ impl Session {
             }
             Statement::Savepoint(savepoint) => {
                 self.check_revivable()?;
-                if self.on_all_enlisted(frame).await? {
+                if self.on_all_enlisted(frame, Some(savepoint)).await? {
                     self.note_savepoint(savepoint);
                 }
                 Ok(())
@@ -256,10 +261,10 @@ impl Session {
                     // On a line of its own: the client's may end in a comment.
                     let sql = format!("{}\n;{base}", text_of(&frame).trim_end_matches(';'));
                     Box::pin(self.on_all_quietly(&sql)).await?;
-                    self.note_set(set, true)?;
+                    self.note_set(set, true);
                     self.complete(reset_tag(text_of(&frame)));
-                } else if self.on_all_enlisted(frame).await? {
-                    self.note_set(set, false)?;
+                } else if self.on_all_enlisted(frame, None).await? {
+                    self.note_set(set, false);
                 }
                 Ok(())
             }
@@ -363,6 +368,11 @@ impl Session {
         let index = self.enlist(shard, access).await?;
         self.end_joined(Some(index)).await?;
         self.admit(index, effect).await?;
+        if *effect == SessionEffect::DiscardAll && self.restores_base(index) {
+            Box::pin(self.discard_quietly(index)).await?;
+            self.complete("DISCARD ALL");
+            return Ok(index);
+        }
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();
         lease.send_frame(frame);
@@ -374,6 +384,13 @@ impl Session {
             self.discard_all(index);
         }
         Ok(index)
+    }
+
+    /// May DISCARD ALL be run for the client, which is to have its startup settings after it? Where it
+    /// is to fail, the server says so.
+    pub(super) fn restores_base(&self, index: usize) -> bool {
+        let amid = self.leases[index].lease.amid_pipeline;
+        !self.base.is_empty() && self.block.is_none() && !amid
     }
 
     async fn begin(&mut self, frame: BytesMut, mode: TransactionMode) -> Result<(), Error> {
@@ -497,8 +514,13 @@ impl Session {
 
     /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
     /// False when it failed, as the client was told.
-    pub(super) async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<bool, Error> {
+    pub(super) async fn on_all_enlisted(
+        &mut self,
+        frame: BytesMut,
+        savepoint: Option<&Savepoint>,
+    ) -> Result<bool, Error> {
         let sql = text_of(&frame).to_owned();
+        self.check_prelude(sql.len())?;
         let first = self.first_enlisted().await?;
         self.end_joined(Some(first)).await?;
         self.run_on(first, frame).await?;
@@ -506,18 +528,34 @@ impl Session {
             return Ok(false);
         }
         // It has got its answer already.
-        self.on_others(first, &sql).await.map_err(Error::fatal)?;
+        let others = self.on_others(first, &sql, savepoint).await;
+        others.map_err(Error::fatal)?;
         Ok(true)
     }
 
     /// As [`Session::on_all_enlisted`], without the client seeing it.
     async fn on_all_quietly(&mut self, sql: &str) -> Result<(), Error> {
+        self.check_prelude(sql.len())?;
         let first = self.first_enlisted().await?;
         self.end_joined(None).await?;
         let lease = &mut self.leases[first].lease;
         lease.settle().await?;
         lease.run_hidden(sql).await?;
-        self.on_others(first, sql).await
+        self.on_others(first, sql, None).await
+    }
+
+    /// May another server join the open transaction, and have to be told what ran in it?
+    fn others_may_join(&self) -> bool {
+        self.db.config.is_sharded() || self.block.is_read_only()
+    }
+
+    /// # Errors
+    /// As [`Block::check_room`], where others may join.
+    pub(super) fn check_prelude(&self, bytes: usize) -> Result<(), Error> {
+        match self.others_may_join() {
+            true => self.block.check_room(bytes),
+            false => Ok(()),
+        }
     }
 
     async fn first_enlisted(&mut self) -> Result<usize, Error> {
@@ -534,7 +572,12 @@ impl Session {
         Ok(first)
     }
 
-    pub(super) async fn on_others(&mut self, first: usize, sql: &str) -> Result<(), Error> {
+    pub(super) async fn on_others(
+        &mut self,
+        first: usize,
+        sql: &str,
+        savepoint: Option<&Savepoint>,
+    ) -> Result<(), Error> {
         for held in self
             .leases
             .iter_mut()
@@ -548,7 +591,9 @@ impl Session {
             held.ran_set = true;
         }
         self.leases[first].ran_set = true;
-        self.block.push(sql.as_bytes())?;
+        if self.others_may_join() {
+            self.block.push(sql.as_bytes(), savepoint);
+        }
         Ok(())
     }
 

@@ -11,11 +11,11 @@ use planner::plan::{Pin, SessionEffect, Statement};
 use planner::{SettingName, settings_named};
 
 use super::changes::Change;
-use super::settings::TIMEOUTS;
+use super::settings::{MAX_SETTINGS, TIMEOUTS, setting_bytes};
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
-use crate::executor::database::{is_read_at_parse, parse_context};
+use crate::executor::database::{ENCODING, is_read_at_parse};
 use crate::wire::write;
 
 /// ParameterStatus that tells of the server and not of the session: two servers may differ in them
@@ -117,11 +117,13 @@ impl Session {
     /// As [`Session::admit`], for what asks nothing of the server.
     pub(super) fn note_effect(&mut self, index: usize, effect: &SessionEffect) {
         match effect {
-            SessionEffect::None | SessionEffect::DiscardAll => {}
+            SessionEffect::None | SessionEffect::LocalSettings | SessionEffect::DiscardAll => {}
             SessionEffect::Releases => self.leases[index].may_release = true,
             SessionEffect::Settings => {
                 self.leases[index].ask_settings = true;
                 self.leases[index].ran_set = true;
+                // COMMIT AND CHAIN is among these.
+                self.lose_track();
                 if std::mem::take(&mut self.names_unknown) {
                     self.pin(index, Pin::Setting);
                 }
@@ -179,10 +181,12 @@ impl Session {
     /// At the end of a transaction that changed settings in a way which only the server can tell.
     pub(super) async fn ask_settings(&mut self) {
         for index in 0..self.leases.len() {
-            if !std::mem::take(&mut self.leases[index].ask_settings) {
+            if !self.leases[index].ask_settings {
                 continue;
             }
             let asked = self.settings_of(index).await;
+            // Only now: one that is given back before is emptied.
+            self.leases[index].ask_settings = false;
             match asked {
                 Ok(found) => {
                     // What was reset is as in the startup packet again, once the server hears of it.
@@ -190,8 +194,8 @@ impl Session {
                     for (name, sql) in &self.base {
                         settings.entry(name.clone()).or_insert_with(|| sql.clone());
                     }
-                    self.enter_context(parse_context(&settings));
                     self.settings = Arc::new(settings);
+                    self.enter_base_context();
                     self.leases[index].lease.applied = Arc::new(found);
                 }
                 Err(error) => {
@@ -209,7 +213,6 @@ impl Session {
         let custom = custom.filter(|name| name.contains('.')).collect();
         let sql = settings_question(&self.user.name, &custom);
         let rows = ask(&mut self.leases[index].lease, &sql).await?;
-        self.custom_settings.clear();
         let mut values = Settings::new();
         for row in rows {
             let value = |at: usize| row.get(at).cloned().flatten();
@@ -231,15 +234,37 @@ impl Session {
             let sql = set_config(&name, &value);
             (name, sql)
         };
-        Ok(values.into_iter().map(statement).collect())
+        let found: Settings = values.into_iter().map(statement).collect();
+        let bytes: usize = found.iter().map(|(n, sql)| setting_bytes(n, sql)).sum();
+        match bytes > MAX_SETTINGS {
+            true => Err(Error::new(
+                Fault::Client,
+                "53400",
+                "its settings are too large",
+            )),
+            false => Ok(found),
+        }
     }
 
-    /// Before a statement that changes settings by set_config: notes which, for the server to be
-    /// asked. `texts` are its own, each with its parameters.
+    /// Before a statement with that effect: if it changes settings by set_config, notes which, for the
+    /// server to be asked. `texts` are its own, each with its parameters.
     ///
     /// # Errors
     /// As [`settings::check`] for those that Ringway relies on, where it relies on them.
-    pub(super) fn check_settings_named(&mut self, texts: &[Text<'_>]) -> Result<(), Error> {
+    pub(super) fn check_settings_named(
+        &mut self,
+        effect: &SessionEffect,
+        texts: &[Text<'_>],
+    ) -> Result<(), Error> {
+        let is_local = match effect {
+            SessionEffect::LocalSettings => true,
+            SessionEffect::Settings => false,
+            SessionEffect::None
+            | SessionEffect::Releases
+            | SessionEffect::Taint(_)
+            | SessionEffect::Pin(_)
+            | SessionEffect::DiscardAll => return Ok(()),
+        };
         const RELIED_ON: [&str; 4] = [
             "search_path",
             "standard_conforming_strings",
@@ -257,6 +282,8 @@ impl Session {
                 .any(|name| is_read_at_parse(name))
         {
             self.leave_context();
+        } else if self.custom_settings.contains(ENCODING) {
+            self.leave_encoded_context();
         }
         let relied_on = |name: &String| RELIED_ON.contains(&name.as_str());
         let relied_on = self.custom_settings.iter().any(relied_on);
@@ -268,7 +295,8 @@ impl Session {
             )
             .into());
         }
-        self.names_unknown = !known;
+        // What ends with the transaction is nothing to be asked for.
+        self.names_unknown = !known && !is_local;
         Ok(())
     }
 
@@ -292,7 +320,9 @@ impl Session {
                     .map(|name| name.to_lowercase()),
             };
             match name {
-                Some(name) => self.custom_settings.push(name),
+                Some(name) => {
+                    self.custom_settings.insert(name);
+                }
                 None => return false,
             }
         }
@@ -305,6 +335,10 @@ impl Session {
     /// # Errors
     /// As [`Session::check_set`]; 0A000 where several shards would have to hear of it.
     pub(super) fn check_sets(&mut self, known: &[Statement]) -> Result<(), Error> {
+        let controls = known.iter().any(Statement::controls_transaction);
+        if controls {
+            self.lose_track();
+        }
         for part in known {
             let Statement::Set(set) = part else {
                 continue;
@@ -318,11 +352,13 @@ impl Session {
                 )
                 .into());
             }
-            if let Some(name) = set.name.as_ref().filter(|name| name.contains('.'))
-                && !self.custom_settings.contains(name)
-            {
-                self.custom_settings.push(name.clone());
+            let is_read = |name: &String| is_read_at_parse(name) || name == ENCODING;
+            if controls && set.name.as_ref().is_none_or(is_read) {
+                // It may count for what is parsed in the transaction that is open after this text.
+                self.leave_context();
             }
+            let custom = set.name.as_ref().filter(|name| name.contains('.'));
+            self.custom_settings.extend(custom.cloned());
         }
         Ok(())
     }
@@ -351,7 +387,7 @@ impl Session {
         for part in known {
             match part {
                 Statement::Set(set) if *effect != SessionEffect::Settings => {
-                    self.note_set(set, false)?;
+                    self.note_set(set, false);
                 }
                 Statement::Deallocate(None) => {
                     self.batch.forget_statements();
@@ -460,11 +496,15 @@ pub(super) fn set_config(name: &str, value: &str) -> String {
     )
 }
 
+/// Means the same in a string constant whatever is set.
+pub(super) fn is_plain(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte) && byte != b'\\'
+}
+
 /// A text as SQL that means the same under any `standard_conforming_strings` and
 /// `client_encoding`, both of which are the client's to set: a backslash, or a byte that another
 /// encoding takes for the first of two, must not reach a quote.
 pub(super) fn quoted(value: &str) -> String {
-    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'\\';
     if value.bytes().all(is_plain) {
         return format!("'{}'", value.replace('\'', "''"));
     }

@@ -7,7 +7,7 @@ use planner::plan::{ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
-use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal};
+use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal, asks_first};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
@@ -37,7 +37,7 @@ impl Session {
             plan.statement,
             Statement::Commit | Statement::Rollback | Statement::Savepoint(_)
         );
-        if self.block.is_failed() && !ends_block {
+        if self.block.is_failed() && !ends_block && !may_chain(plan) {
             return Err(aborted());
         }
         if matches!(plan.statement, Statement::Begin { .. }) {
@@ -60,7 +60,8 @@ impl Session {
             self.batch.portals.insert(portal, Portal::Local(local));
             return Ok(());
         }
-        if let Some(index) = Box::pin(self.first_of_all(&plan.statement)).await? {
+        let bytes = statement.sql.len();
+        if let Some(index) = Box::pin(self.first_of_all(&plan.statement, bytes)).await? {
             self.name_portal(portal, Some(index))?;
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
@@ -69,9 +70,11 @@ impl Session {
         if let Statement::Multiple(known) = &plan.statement {
             self.check_sets(known)?;
         }
-        if plan.effect == SessionEffect::Settings {
+        if asks_first(&plan.effect) {
             let named = Bind::read(body)?;
-            self.check_settings_named(&[(&statement.sql, &named.values)])?;
+            self.check_settings_named(&plan.effect, &[(&statement.sql, &named.values)])?;
+        }
+        if plan.effect == SessionEffect::Settings {
             if self.db.config.is_sharded() && !self.block.is_none() {
                 return Err(settings_on_shards());
             }
@@ -327,14 +330,22 @@ impl Session {
     }
 
     /// SAVEPOINT, SET and COMMIT concern every enlisted server. The one that answers the client: the
-    /// others hear of it when it is executed.
-    async fn first_of_all(&mut self, statement: &Statement) -> Result<Option<usize>, Error> {
+    /// others hear of it when it is executed. `bytes` of text.
+    async fn first_of_all(
+        &mut self,
+        statement: &Statement,
+        bytes: usize,
+    ) -> Result<Option<usize>, Error> {
         match statement {
             Statement::Set(set) => {
                 self.check_set(set)?;
+                self.check_prelude(bytes)?;
                 self.follow_set_transaction(set);
             }
-            Statement::Savepoint(_) => self.check_revivable()?,
+            Statement::Savepoint(_) => {
+                self.check_prelude(bytes)?;
+                self.check_revivable()?;
+            }
             Statement::Commit | Statement::Rollback => {}
             Statement::Begin { .. }
             | Statement::Empty
@@ -366,6 +377,11 @@ impl Session {
         }
         self.reach(shard, self.any_access()).await.map(Some)
     }
+}
+
+/// It may be COMMIT AND CHAIN, which ends a block that failed and begins another.
+pub(super) fn may_chain(plan: &planner::Plan) -> bool {
+    plan.statement == Statement::Other && plan.effect == SessionEffect::Settings
 }
 
 /// Is it told of the open transaction, or was it sent a part of this pipeline?

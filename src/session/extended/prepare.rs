@@ -47,7 +47,7 @@ impl Session {
             known.version == self.db.cluster.catalog_version()
                 && *known.statement.sql == *parse.sql
                 && *known.statement.types == *parse.types
-                && *known.statement.context == *self.context
+                && self.is_in_context(&known.statement)
         })
     }
 
@@ -96,7 +96,7 @@ impl Session {
             b"" => {
                 let version = reusable.then_some(catalog.version);
                 self.db
-                    .unnamed_statement(sql, types, &self.context, version)
+                    .unnamed_statement(sql, types, self.context_of(sql), version)
             }
             _ => self.db.statement(sql, types, &self.context),
         };
@@ -125,7 +125,7 @@ impl Session {
         };
         let found = self.batch.statements.get(name).ok_or_else(missing)?;
         let renew = found.version != self.db.cluster.catalog_version()
-            || *found.statement.context != *self.context;
+            || !self.is_in_context(&found.statement);
         if !renew {
             return Ok(Arc::clone(found));
         }

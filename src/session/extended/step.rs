@@ -226,11 +226,11 @@ impl Session {
     }
 }
 
-/// Has something to be settled with the server before such a statement may run?
+/// Has something to be settled, or its values to be read, before such a statement may run?
 pub(in crate::session) fn asks_first(effect: &SessionEffect) -> bool {
     matches!(
         effect,
-        SessionEffect::Settings | SessionEffect::Pin(Pin::Sequence)
+        SessionEffect::Settings | SessionEffect::LocalSettings | SessionEffect::Pin(Pin::Sequence)
     )
 }
 
