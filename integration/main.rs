@@ -17,6 +17,7 @@ mod fresh;
 mod handover;
 mod hints;
 mod isolation;
+mod kept;
 mod keys;
 mod leak;
 mod lifecycle;

@@ -216,6 +216,15 @@ impl Wire {
         Some(Frame { tag: head[0], body })
     }
 
+    /// All bytes up to the end of the connection.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.stream.read_to_end(&mut bytes) {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+            Ok(_) | Err(_) => bytes,
+        }
+    }
+
     /// Frames up to and with ReadyForQuery, or to the end of the connection.
     pub fn read_to_ready(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();

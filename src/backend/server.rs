@@ -7,7 +7,7 @@
 pub mod prepared;
 pub(super) mod replies;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use self::prepared::{PreparedLimits, PreparedSet};
 use super::mailbox::Mailbox;
 use crate::error::{Error, Fault};
 use crate::net::{Instant, TlsConnector};
-use crate::wire::conn::Conn;
+use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
 
@@ -181,6 +181,8 @@ pub struct Server {
     pub parameters: Arc<Parameters>,
     /// Changes of them that the client has seen pass.
     pub shown: Vec<(String, String)>,
+    /// Notifications that came amid exchanges of our own: whole frames, for the client.
+    pub notified: BytesMut,
     /// What waits for the client whose messages this connection relays.
     pub mailbox: Option<Arc<Mailbox>>,
     /// Settings that a hidden SET applied here.
@@ -233,6 +235,7 @@ impl Server {
             status: Status::Idle,
             parameters: Arc::new(parameters),
             shown: Vec::new(),
+            notified: BytesMut::new(),
             mailbox: None,
             applied: Arc::default(),
             unnamed: None,
@@ -276,11 +279,12 @@ impl Server {
     }
 
     /// While a session holds this connection and nothing is owed: passes on what the server says by
-    /// itself. `Err` when it is lost, with the server's own last words if it had any.
+    /// itself. Ready when it is lost, with the server's own last words if it had any. With
+    /// [`OUTBOX_HIGH`] bytes in `out` it is pending and not read: who writes them asks again.
     pub fn poll_unasked(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Error> {
         // In a pipeline replies may come without being asked for by Flush or Sync: errors above all.
         while !self.expect.is_empty() {
-            if !self.conn.outbox.is_empty() {
+            if !self.conn.outbox.is_empty() || out.len() >= OUTBOX_HIGH {
                 return Poll::Pending;
             }
             match ready!(self.conn.poll_fill(cx)) {
@@ -306,6 +310,9 @@ impl Server {
                 out.extend_from_slice(&self.conn.inbox[..header.len]);
                 self.conn.inbox.advance(header.len);
             }
+            if out.len() >= OUTBOX_HIGH {
+                return Poll::Pending;
+            }
             match ready!(self.conn.poll_fill(cx)) {
                 Ok(0) => return Poll::Ready(self.lost("the server closed it").fatal()),
                 Ok(_) => {}
@@ -327,9 +334,10 @@ impl Server {
         self.conn.inbox.is_empty()
     }
 
-    /// True when the first bytes of a frame went to the client but not yet the last.
+    /// True when the first bytes of a frame are the client's, and perhaps with it, but the last have
+    /// yet to come.
     pub fn is_mid_frame(&self) -> bool {
-        self.rest_of_frame > 0 || self.approved > 0
+        self.rest_of_frame > 0 && self.rest_is_shown
     }
 
     /// For whoever reads on without a look at the replies: how many bytes are left of the frame at
@@ -458,6 +466,13 @@ impl Server {
         self.unnamed = None;
     }
 
+    /// Of the statements under names of ours, only those with these `names` are left.
+    pub fn keep_prepared(&mut self, names: &HashSet<Bytes>) {
+        self.prepared
+            .retain(|id| names.contains(id.server_name().as_slice()));
+        self.show_prepared();
+    }
+
     pub(super) fn show_prepared(&self) {
         let (count, bytes) = self.prepared.usage();
         let activity = &self.identity.activity;
@@ -513,6 +528,9 @@ impl Server {
                 self.note_ready(HEADER..header.len)?;
             }
             b'S' => self.note_parameter(HEADER..header.len, false),
+            b'A' => self
+                .notified
+                .extend_from_slice(&self.conn.inbox[..header.len]),
             b'E' => {
                 let mut error = read_error(&self.conn.inbox[HEADER..header.len]);
                 self.identity.reword(&mut error);

@@ -155,6 +155,7 @@ impl Session {
             pinned: session_mode,
             may_release: false,
             ask_settings: false,
+            ask_prepared: false,
             needs_sync: false,
             ran_set: false,
         };
@@ -163,6 +164,7 @@ impl Session {
         apply_settings(&mut held.lease, &self.settings).await?;
         held.load = home.and_then(|home| self.db.cluster.count_read(shard, home.endpoint));
         held.lease.shown.clear();
+        held.lease.notified.clear();
         held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
         self.info.cancel.add(&held.lease.identity);
@@ -449,6 +451,8 @@ impl Session {
                 Err(error.fatal())
             }
             Err(Broken::Server(error)) => {
+                // What it said while it was sound is the client's.
+                held.lease.flush_approved(&mut self.client.outbox);
                 // A server that says why before it goes has said it to the client too.
                 let said_why = self.leases[index].lease.error.is_some();
                 let error = self.server_lost(index, error);
@@ -465,9 +469,16 @@ impl Session {
     pub(super) fn server_lost(&mut self, index: usize, error: Error) -> Error {
         let mut held = self.remove(index);
         held.lease.doubt = Some("an exchange broke");
-        let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
         tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
-        if unfinished { error.fatal() } else { error }
+        if held.lease.is_mid_frame() {
+            // Whatever was said now would be taken for the rest of that frame.
+            return Error::told().fatal();
+        }
+        if held.pinned.is_some() {
+            error.fatal()
+        } else {
+            error
+        }
     }
 
     /// Takes a connection out of this session's hands.
@@ -500,14 +511,17 @@ impl Session {
     }
 
     /// After every exchange: follows the transaction, and gives back what is not needed.
-    pub(super) async fn settle(&mut self, now: Instant) {
+    ///
+    /// # Errors
+    /// As [`Session::release`].
+    pub(super) async fn settle(&mut self, now: Instant) -> Result<(), Error> {
         self.observe_block();
         for index in 0..self.leases.len() {
             self.tell_parameters(index);
         }
         self.info.in_block(!self.block.is_none());
         if !self.block.is_none() {
-            return;
+            return Ok(());
         }
         if let Some(start) = self.transaction_start.take() {
             self.db.metrics.transaction_done(now.duration_since(start));
@@ -526,6 +540,10 @@ impl Session {
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;
         }
+        self.custom_settings.clear();
+        if self.leases.iter().any(|held| held.ask_prepared) {
+            Box::pin(self.ask_prepared()).await;
+        }
         if self.leases.iter().any(|held| held.may_release) {
             Box::pin(self.look_for_state()).await;
         }
@@ -537,7 +555,8 @@ impl Session {
             held.lease.error = None;
         }
         self.batch.forget_portals();
-        self.release();
+        self.deliver_notified();
+        self.release()
     }
 
     /// What this session did on a server until now, later reads must not fall behind.
@@ -610,21 +629,37 @@ impl Session {
         }
     }
 
+    /// A connection that is kept for this session must not be used any more.
+    pub(super) fn has_lost_what_it_keeps(&self) -> bool {
+        self.leases
+            .iter()
+            .any(|held| held.pinned.is_some() && held.lease.doubt.is_some())
+    }
+
     /// Returns every connection that nothing keeps here.
-    pub(super) fn release(&mut self) {
+    ///
+    /// # Errors
+    /// FATAL 08006 when one that is kept is lost: what the client has there is gone.
+    pub(super) fn release(&mut self) -> Result<(), Error> {
         self.batch.active = None;
         if self.leases.is_empty() {
-            return;
+            return Ok(());
         }
         self.info.cancel.clear();
+        let mut lost = Ok(());
         for held in std::mem::take(&mut self.leases) {
-            if held.pinned.is_some() && held.lease.doubt.is_none() {
-                self.info.cancel.add(&held.lease.identity);
-                self.leases.push(held);
-            } else {
-                self.give_back(held);
+            match (held.pinned, held.lease.doubt) {
+                (Some(_), None) => {
+                    self.info.cancel.add(&held.lease.identity);
+                    self.leases.push(held);
+                    continue;
+                }
+                (Some(pinned), Some(doubt)) => lost = Err(kept_is_lost(pinned, doubt)),
+                (None, _) => {}
             }
+            self.give_back(held);
         }
+        lost
     }
 
     /// A SET or RESET has succeeded on the servers this session holds. `restored`: they were given
@@ -862,6 +897,21 @@ async fn arrived(activity: &Activity) {
     while activity.cancels.load(Relaxed) > 0 {
         net::sleep(CANCEL_LOOK).await;
     }
+}
+
+/// The session's state is gone with the server connection that had it.
+fn kept_is_lost(pinned: Pinned, doubt: &'static str) -> Error {
+    let kept = match pinned {
+        Pinned::Mode => "the pool's mode is session",
+        Pinned::By(pin) => pin.why(),
+    };
+    let message = "server connection that was kept for the session is lost";
+    Error::new(Fault::Server, "08006", message)
+        .detail(format!(
+            "It was kept because {kept}, and is closed because {doubt}."
+        ))
+        .hint("Connect again.")
+        .fatal()
 }
 
 /// A transaction whose BEGIN came within another text cannot be told to a second server.

@@ -406,11 +406,11 @@ impl Session {
         if let Err(earlier) = self.check_pending().await {
             error = earlier;
         }
+        if error.is_fatal() || self.has_lost_what_it_keeps() {
+            return Err(error.fatal());
+        }
         if error.is_told() {
             return Ok(());
-        }
-        if error.is_fatal() {
-            return Err(error);
         }
         self.batch.skipping = true;
         self.forget_pending();
@@ -428,7 +428,7 @@ impl Session {
                 held.lease.send_failure(frame.freeze());
                 self.batch.active = Some(index);
                 match self.fetch().await {
-                    Err(error) if !error.is_told() => Err(error),
+                    Err(error) if error.is_fatal() || !error.is_told() => Err(error),
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
@@ -555,7 +555,7 @@ impl Session {
         self.leases[active].lease.send_sync(false);
         self.fetch().await?;
         self.forget_rejected();
-        self.settle(Instant::now()).await;
+        self.settle(Instant::now()).await?;
         // What comes next is timed by itself.
         self.batch.start = None;
         Ok(())
@@ -649,8 +649,7 @@ impl Session {
                 self.ready();
             }
         }
-        self.after_sync(failed).await;
-        Ok(())
+        self.after_sync(failed).await
     }
 
     /// Where a Query has joined a pipeline whose transaction it has not ended: up to PostgreSQL 17 it
@@ -673,7 +672,7 @@ impl Session {
     /// then the Query is skipped like everything else up to Sync.
     pub(super) async fn end_batch(&mut self) -> Result<bool, Error> {
         if let Err(error) = self.before_query().await {
-            return match error.is_told() {
+            return match error.is_told() && !error.is_fatal() {
                 true => Ok(false),
                 false => self.fail_batch(error).await.map(|()| false),
             };
@@ -755,7 +754,7 @@ impl Session {
         }
     }
 
-    async fn after_sync(&mut self, failed: bool) {
+    async fn after_sync(&mut self, failed: bool) -> Result<(), Error> {
         let failed = failed || self.leases.iter().any(|held| held.lease.error.is_some());
         let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
@@ -781,7 +780,7 @@ impl Session {
         }
         self.forget_rejected();
         let now = Instant::now();
-        self.settle(now).await;
+        self.settle(now).await?;
         if !self.leases.is_empty() {
             self.restore_settings().await;
         }
@@ -792,6 +791,7 @@ impl Session {
         if changed_schema && self.db.config.is_sharded() {
             Box::pin(self.db.cluster.reload_catalog()).await;
         }
+        Ok(())
     }
 }
 

@@ -47,7 +47,7 @@ use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
-use crate::wire::conn::Conn;
+use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::{frame, frontend};
 
 pub use peers::cancel_here;
@@ -144,6 +144,8 @@ struct Enlisted {
     may_release: bool,
     /// Only the server can tell what settings it has after this transaction.
     ask_settings: bool,
+    /// Only the server can tell what it has prepared after this transaction.
+    ask_prepared: bool,
     /// Extended-protocol messages were sent since the last Sync.
     needs_sync: bool,
     /// A SET or RESET of this transaction ran here.
@@ -226,6 +228,10 @@ impl Session {
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
+            for held in &mut self.leases {
+                // Some of it may have been written.
+                held.lease.flush_approved(&mut self.client.outbox);
+            }
             let amid_row = self.leases.iter().any(|held| held.lease.is_mid_frame());
             // It may have ended at any point: what still runs for this client is cancelled.
             self.abandon();
@@ -362,14 +368,20 @@ impl Session {
             if between_transactions && self.shared.sends_away(info, cx) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
-            for held in leases.iter_mut() {
-                if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
-                    return Poll::Ready(Err(error));
+            loop {
+                for held in leases.iter_mut() {
+                    if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
+                        return Poll::Ready(Err(error));
+                    }
+                    *skipping |= held.needs_sync && held.lease.error.is_some();
                 }
-                *skipping |= held.needs_sync && held.lease.error.is_some();
-            }
-            if let Poll::Ready(Err(_)) = client.poll_drain(cx) {
-                return Poll::Ready(Ok(false));
+                // A server whose client does not read is not read.
+                let crowded = client.outbox.len() >= OUTBOX_HIGH;
+                match client.poll_drain(cx) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(())) if crowded => {}
+                    Poll::Ready(Ok(())) | Poll::Pending => break,
+                }
             }
             client
                 .poll_fill(cx)
@@ -446,6 +458,8 @@ impl Session {
         let mut held = held;
         held.close_if_loaded();
         let mut lease = held.lease;
+        // Its session ended before it knew what is set and prepared there.
+        lease.tainted |= held.ask_settings || held.ran_set || held.ask_prepared;
         lease.mailbox = None;
         lease.executes = None;
         lease.conn.shrink(KEPT_POOLED);

@@ -69,8 +69,8 @@ impl Session {
         start: Instant,
     ) -> Result<(), Error> {
         if let Err(error) = result {
-            if error.is_fatal() {
-                return Err(error);
+            if error.is_fatal() || self.has_lost_what_it_keeps() {
+                return Err(error.fatal());
             }
             if error.fault == Fault::Client {
                 self.join_block().await;
@@ -81,7 +81,7 @@ impl Session {
             self.ready();
         }
         let now = Instant::now();
-        self.settle(now).await;
+        self.settle(now).await?;
         self.restore_settings().await;
         self.count_statements(1, now.duration_since(start));
         Ok(())
@@ -353,6 +353,7 @@ impl Session {
         {
             mailbox.empty(&mut self.client.outbox);
         }
+        self.deliver_notified();
         let status = self.status().byte();
         write::ready(&mut self.client.outbox, status);
     }

@@ -3,12 +3,12 @@
 //! Both are found out by asking the server, only when a statement has made it necessary.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use planner::plan::{Pin, SessionEffect, Statement};
-use planner::{SettingName, settings_named};
+use planner::{SettingName, ShardId, settings_named};
 
 use super::changes::Change;
 use super::settings::{MAX_SETTINGS, TIMEOUTS, setting_bytes};
@@ -20,7 +20,8 @@ use crate::wire::write;
 
 /// ParameterStatus that tells of the server and not of the session: two servers may differ in them
 /// while a client reads from both.
-const OF_THE_SERVER: [&str; 2] = ["in_hot_standby", "server_version"];
+const OF_THE_SERVER: [&str; 2] = ["in_hot_standby", VERSION];
+const VERSION: &str = "server_version";
 
 /// What is left on a connection of what can pin it, in words for SHOW CLIENTS.
 const WHAT_IS_LEFT: &str = "SELECT CASE \
@@ -375,12 +376,8 @@ impl Session {
             .iter()
             .any(|part| matches!(part, Statement::Deallocate(_)));
         if held.lease.error.is_some() {
-            if deallocates {
-                // It is not undone with the rest; who knows how far the text came.
-                held.lease
-                    .doubt
-                    .get_or_insert("DEALLOCATE in a text that failed");
-            }
+            // It is not undone with the rest; who knows how far the text came.
+            held.ask_prepared |= deallocates;
             return Ok(());
         }
         held.ran_set |= known.iter().any(|part| matches!(part, Statement::Set(_)));
@@ -393,6 +390,8 @@ impl Session {
                     self.batch.forget_statements();
                     self.leases[index].lease.forget_prepared();
                 }
+                // It may be a name of Ringway's.
+                Statement::Deallocate(Some(_)) => self.leases[index].ask_prepared = true,
                 Statement::Unlisten(channel) => {
                     self.changes.push(Change::Unlisten(channel.clone()))?;
                 }
@@ -400,6 +399,27 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Between transactions: what is left of the statements that were prepared under names of
+    /// Ringway's.
+    pub(super) async fn ask_prepared(&mut self) {
+        let held = self.leases.iter_mut().filter(|held| held.ask_prepared);
+        for held in held {
+            const NAMES: &str = "SELECT name FROM pg_catalog.pg_prepared_statements";
+            match ask(&mut held.lease, &format!("{UNLIMITED}{NAMES}")).await {
+                Ok(rows) => {
+                    let names = rows.into_iter().filter_map(|row| row.into_iter().next());
+                    let names: HashSet<Bytes> = names.flatten().collect();
+                    held.lease.keep_prepared(&names);
+                    held.ask_prepared = false;
+                }
+                Err(_) => {
+                    let doubt = "its prepared statements are not known";
+                    held.lease.doubt.get_or_insert(doubt);
+                }
+            }
+        }
     }
 
     /// Between transactions: lets connections go whose state is gone.
@@ -442,9 +462,12 @@ impl Session {
         }
     }
 
-    /// Tells the client of parameters that are not what it was told last; true if there are any.
+    /// Tells the client of parameters that are not what it was told last; true if there are any, or if
+    /// the primary that logins hear of is of another version now.
     pub(super) fn tell_parameters(&mut self, index: usize) -> bool {
-        let lease = &mut self.leases[index].lease;
+        let held = &mut self.leases[index];
+        let greets = held.shard == ShardId(0) && held.home.is_none();
+        let lease = &mut held.lease;
         if Arc::ptr_eq(&lease.parameters, &self.told) {
             return false;
         }
@@ -459,13 +482,20 @@ impl Session {
                 Arc::make_mut(&mut told).insert(name.clone(), value.clone());
             }
         }
+        let upgraded = match lease.parameters.get(VERSION) {
+            Some(version) if greets && told.get(VERSION) != Some(version) => {
+                // Not for this client, whose session began with another; but the next is told.
+                Arc::make_mut(&mut told).insert(VERSION.to_owned(), version.clone());
+                true
+            }
+            Some(_) | None => false,
+        };
         lease.parameters = Arc::clone(&told);
         self.told = told;
-        if news.is_empty() {
-            return false;
+        if !news.is_empty() {
+            self.emit(&news);
         }
-        self.emit(&news);
-        true
+        upgraded || !news.is_empty()
     }
 }
 

@@ -203,7 +203,15 @@ impl Server {
         let start = self.approved;
         let body = start + HEADER..start + len;
         let show = match tag {
-            b'N' | b'A' => !self.hidden(),
+            b'N' => !self.hidden(),
+            b'A' => {
+                let show = !self.hidden();
+                if !show {
+                    let frame = &self.conn.inbox[start..start + len];
+                    self.notified.extend_from_slice(frame);
+                }
+                show
+            }
             b'S' => {
                 let show = !self.hidden();
                 self.note_parameter(body, show);
@@ -212,6 +220,10 @@ impl Server {
             b'E' => return self.note_error(len, out),
             b'Z' => {
                 let show = self.note_ready(body)?;
+                if show && !self.notified.is_empty() {
+                    self.flush_approved(out);
+                    self.deliver(out);
+                }
                 if show && self.status == Status::Idle && self.has_mail() {
                     self.flush_approved(out);
                     if let Some(mailbox) = &self.mailbox {
@@ -330,6 +342,11 @@ impl Server {
         if let Some(tag) = frame::cstr(&mut bytes) {
             self.tag.push_str(&String::from_utf8_lossy(tag));
         }
+    }
+
+    /// Passes on the notifications that came amid exchanges of our own.
+    pub fn deliver(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(&std::mem::take(&mut self.notified));
     }
 
     fn has_mail(&self) -> bool {
