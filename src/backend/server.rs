@@ -97,7 +97,10 @@ pub enum Expect {
         show: bool,
         evicts: Option<(StatementId, usize)>,
     },
-    Describe,
+    /// `of`: of the statement with this id, which has a name.
+    Describe {
+        of: Option<StatementId>,
+    },
     Execute,
     /// Not a reply: bytes for the client when their turn comes.
     Inject(Bytes),
@@ -208,6 +211,8 @@ pub struct Server {
     /// Statements the client asked to parse that an error kept from being made, and whether it was
     /// the error of that Parse.
     pub rejected: Vec<(StatementId, bool)>,
+    /// Named statements that the server refuses to run or describe as they are: tables have changed.
+    pub outdated: Vec<StatementId>,
     /// The last error the server reported since the last [`Server::begin_exchange`].
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
@@ -247,6 +252,7 @@ impl Server {
             swallowed_sync: false,
             must_rebind: false,
             rejected: Vec::new(),
+            outdated: Vec::new(),
             error: None,
             tag: String::new(),
             prepared: PreparedSet::new(prepared),
@@ -437,7 +443,7 @@ impl Server {
                 | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { evicts: None, .. }
-                | Expect::Describe
+                | Expect::Describe { .. }
                 | Expect::Execute
                 | Expect::Inject(_)
                 | Expect::Fail(_) => {}

@@ -518,6 +518,9 @@ impl Session {
         self.observe_block();
         for index in 0..self.leases.len() {
             self.tell_parameters(index);
+            if !self.leases[index].lease.outdated.is_empty() {
+                self.forget_outdated(index);
+            }
         }
         self.info.in_block(!self.block.is_none());
         if !self.block.is_none() {

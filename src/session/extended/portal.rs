@@ -62,7 +62,7 @@ impl Session {
 
     async fn describe_on(&mut self, index: usize, frame: &[u8]) -> Result<(), Error> {
         self.activate(index).await?;
-        self.pass_on(index, frame, Expect::Describe);
+        self.pass_on(index, frame, Expect::Describe { of: None });
         Ok(())
     }
 

@@ -98,7 +98,9 @@ impl Session {
                 self.db
                     .unnamed_statement(sql, types, self.context_of(sql), version)
             }
-            _ => self.db.statement(sql, types, &self.context),
+            _ => self
+                .db
+                .statement(sql, types, self.context_of(sql), catalog.version),
         };
         Ok(Prepared {
             statement,
@@ -130,7 +132,12 @@ impl Session {
             return Ok(Arc::clone(found));
         }
         let statement = Arc::clone(&found.statement);
-        let renewed = Arc::new(self.prepare(name, &statement.sql, &statement.types)?);
+        let mut renewed = self.prepare(name, &statement.sql, &statement.types)?;
+        if !name.is_empty() && self.is_in_context(&statement) {
+            // What it returns is what it was when the client had it parsed, or an error.
+            renewed.statement = statement;
+        }
+        let renewed = Arc::new(renewed);
         // As many bytes as before.
         self.batch.statements.insert(name, Arc::clone(&renewed));
         Ok(renewed)
@@ -216,6 +223,16 @@ impl Session {
         }
     }
 
+    /// Statements of which a server has said that their tables have changed.
+    pub(in crate::session) fn forget_outdated(&mut self, index: usize) {
+        let outdated = std::mem::take(&mut self.leases[index].lease.outdated);
+        for prepared in self.batch.statements.values_mut() {
+            if outdated.contains(&prepared.statement.id) {
+                prepared.statement.outdate();
+            }
+        }
+    }
+
     /// Statements that no server was asked about before an error came were never made.
     pub(super) fn forget_pending(&mut self) {
         for _ in self.batch.pending.drain(..) {
@@ -266,7 +283,8 @@ impl Session {
         };
         let lease = &mut self.leases[index].lease;
         write::describe(&mut lease.conn.outbox, b'S', &server_name);
-        lease.expect.push_back(Expect::Describe);
+        let of = (!name.is_empty()).then_some(sql.id);
+        lease.expect.push_back(Expect::Describe { of });
         Ok(())
     }
 
@@ -287,7 +305,9 @@ impl Session {
         let id = self.db.unnamed_statement(text, &[], &self.context, None).id;
         let server = self.parse_execute(lease, &executed, id);
         write::describe(&mut server.conn.outbox, b'S', b"");
-        server.expect.push_back(Expect::Describe);
+        server.expect.push_back(Expect::Describe {
+            of: Some(executed.statement.id),
+        });
         Ok(())
     }
 

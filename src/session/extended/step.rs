@@ -47,7 +47,7 @@ impl Session {
             b'B' => self.step_bind(frame),
             b'D' => match frontend::Named::read(body, "DESCRIBE")? {
                 frontend::Named::Portal(name) => {
-                    Ok(self.step_portal(name, frame, Expect::Describe, |_| true))
+                    Ok(self.step_portal(name, frame, Expect::Describe { of: None }, |_| true))
                 }
                 frontend::Named::Statement(_) => Ok(Step::Waits),
             },
