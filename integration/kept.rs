@@ -199,8 +199,8 @@ fn deallocate_in_a_text_that_fails_ends_nobodys_session() {
 fn discard_all_tells_of_no_settings_but_the_clients() {
     let cluster = support::cluster(&Spec {
         settings: vec![
-            ("datestyle".into(), "'SQL, DMY'".into()),
-            ("timezone".into(), "'Asia/Tokyo'".into()),
+            ("datestyle".into(), "SQL, DMY".into()),
+            ("timezone".into(), "Asia/Tokyo".into()),
         ],
         ..Spec::default()
     });
@@ -340,7 +340,7 @@ fn a_new_login_hears_of_a_new_version() {
     let others =
         "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     primary
-        .exec(&format!("SELECT pg_terminate_backend(pid) {others}"))
+        .exec(&format!("SELECT pg_terminate_backend(pid, 10000) {others}"))
         .unwrap();
     support::wait_until(LIMIT, "another connection", || {
         own.query("SELECT 1");

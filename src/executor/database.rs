@@ -33,6 +33,8 @@ pub struct Database {
     tls: Option<TlsConnector>,
     pub pools: Arc<Pools>,
     statements: Arc<Statements>,
+    /// How often clients have altered something, of which the catalog need not tell.
+    altered: Arc<AtomicU64>,
     welcomes: Arc<Mutex<Welcomes>>,
 }
 
@@ -96,6 +98,7 @@ impl Database {
                 ids: Arc::clone(ids),
                 ..Statements::default()
             }),
+            altered: Arc::default(),
             welcomes: Arc::default(),
         })
     }
@@ -113,6 +116,7 @@ impl Database {
             tls: self.tls.clone(),
             pools: Arc::clone(&self.pools),
             statements: Arc::clone(&self.statements),
+            altered: Arc::clone(&self.altered),
             welcomes: Arc::clone(&self.welcomes),
         }
     }
@@ -179,8 +183,14 @@ impl Database {
         context: &Arc<str>,
         version: u64,
     ) -> Arc<Statement> {
-        let sharing = Sharing::Named(version);
+        // Neither ever becomes less.
+        let sharing = Sharing::Named(version + self.altered.load(Relaxed));
         self.statements.intern(sql, types, context, sharing)
+    }
+
+    /// A client has run what [`may_alter`].
+    pub fn note_altered(&self) {
+        self.altered.fetch_add(1, Relaxed);
     }
 
     /// A context that no other text is parsed under.
@@ -236,6 +246,14 @@ impl Database {
             );
         }
     }
+}
+
+/// May a statement that changes the schema change the columns of a table that there is? Not all of
+/// that is in the catalog.
+pub fn may_alter(sql: &[u8]) -> bool {
+    let text = std::str::from_utf8(sql).unwrap_or_default();
+    let word = planner::leading_words(text, 1).first().copied();
+    word.is_some_and(|word| word.eq_ignore_ascii_case("alter"))
 }
 
 /// What a server reported to earlier clients is so no more.

@@ -15,6 +15,7 @@ use super::{Session, hints};
 use crate::backend::server::Server;
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{self, Answer};
+use crate::executor::database::may_alter;
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run};
@@ -65,7 +66,11 @@ impl Session {
                 if plan.statement == Statement::Notify {
                     self.note_notify();
                 }
+                let alters = matches!(plan.statement, Statement::Ddl { .. }) && may_alter(sql);
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
+                if alters {
+                    self.db.note_altered();
+                }
                 let result = match (result, &plan.statement) {
                     (Ok(index), Statement::Multiple(known)) => {
                         self.follow_multiple(index, known, &plan.effect)

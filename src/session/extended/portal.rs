@@ -11,6 +11,7 @@ use super::{BroadcastPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal}
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::Answer;
+use crate::executor::database::may_alter;
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Pause, Request, Run};
@@ -170,7 +171,12 @@ impl Session {
                         self.follow_context(&savepoint);
                         self.batch.done.push(Done::Savepoint(savepoint));
                     }
-                    Statement::Ddl { .. } => self.batch.changed_schema = true,
+                    Statement::Ddl { .. } => {
+                        if may_alter(&prepared.statement.sql) {
+                            self.db.note_altered();
+                        }
+                        self.batch.changed_schema = true;
+                    }
                     _ => {}
                 }
                 self.batch.discarded |= discards;
