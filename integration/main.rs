@@ -19,6 +19,7 @@ mod hints;
 mod isolation;
 mod kept;
 mod keys;
+mod large;
 mod leak;
 mod lifecycle;
 mod listen;

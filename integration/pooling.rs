@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringway::demo::captive::{CaptiveCluster, Spec};
+use ringway::demo::captive::{CaptiveCluster, Signal, Spec};
 
-use crate::support::wire::{Frame, Wire, bind, digest, execute, parse, unnamed};
+use crate::support::wire::{Frame, Wire, bind, cancel_request, digest, execute, parse, unnamed};
 use crate::support::{self, Ringway, psql, wait_until};
 
 /// Longer than anything here takes.
@@ -239,6 +239,52 @@ fn a_query_that_takes_too_long_is_cancelled_in_our_words() {
     }
 }
 
+/// A server that waits for its client hears no cancel request.
+#[test]
+fn a_query_that_cannot_be_cancelled_ends_its_session() {
+    let cluster = support::cluster(&Spec::default());
+    cluster.shards[0]
+        .primary
+        .exec("CREATE TABLE t (v text)")
+        .unwrap();
+    let ringway = of_database(&cluster, "pool_size = 1\nquery_timeout_ms = 200\n");
+    for stalls in [
+        "COPY t FROM STDIN",
+        "SELECT repeat('x', 1000) FROM generate_series(1, 100000)",
+    ] {
+        let mut wire = login(&ringway, "ringway");
+        wire.query(stalls);
+        let mut next = login(&ringway, "ringway");
+        // In the queue, until the place is free.
+        assert_eq!(ask(&mut next, "SELECT 'next'"), "next", "{stalls}");
+        let clients = cell(
+            &ringway,
+            "DATABASES",
+            &["shop"],
+            "current_client_connections",
+        );
+        assert_eq!(clients, "1", "{stalls}");
+    }
+}
+
+/// A client whose host is gone is found out.
+#[test]
+fn clients_are_probed() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "");
+    let _client = login(&ringway, "ringway");
+    // Of `local remote state queues timer:…`, state 01 is established and timer 2 is keepalive.
+    let ours = format!(":{:04X}", ringway.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let timers: Vec<_> = sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields[1].ends_with(&ours) && fields[3] == "01")
+        .map(|fields| fields[5][..2].to_owned())
+        .collect();
+    assert_eq!(timers, ["02"], "{sockets}");
+}
+
 /// Logins and cancel requests take that long from now on.
 fn delay_logins(cluster: &CaptiveCluster, seconds: u32) {
     let primary = &cluster.shards[0].primary;
@@ -266,6 +312,64 @@ fn a_late_cancel_spares_the_next_statement_of_the_same_client() {
         assert_eq!(ask(&mut wire, "SELECT pg_sleep(0.3)"), "");
     }
     assert_eq!(ask(&mut wire, "COMMIT"), "");
+}
+
+#[test]
+fn a_cancel_request_that_a_server_did_not_take_hits_nobody_else() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "login_timeout_s = 1", "", "pool_size = 1\n");
+    let (mut wire, greeting) = Wire::login(ringway.port(), "ringway", "shop");
+    let mut next = login(&ringway, "ringway");
+    assert_eq!(ask(&mut wire, "SELECT 'ready'"), "ready");
+    delay_logins(&cluster, 3);
+    wire.query("SELECT pg_sleep(2)");
+    // Given up after one second; the server reads it after three.
+    Wire::connect(ringway.port()).send_untagged(&cancel_request(&greeting));
+    next.query("SELECT 'unharmed' FROM pg_sleep(2)");
+    assert_eq!(answer(&wire.read_to_ready()), "");
+    assert_eq!(answer(&next.read_to_ready()), "unharmed");
+}
+
+/// As PgBouncer's: scripts send them.
+#[test]
+fn signals_pause_and_resume() {
+    let cluster = support::cluster(&Spec::default());
+    let mut ringway = of_database(&cluster, "");
+    for (signal, paused) in [(Signal::Usr1, "1"), (Signal::Usr2, "0")] {
+        ringway.proxy.signal(signal);
+        wait_until(LIMIT, "the order to be obeyed", || {
+            cell(&ringway, "DATABASES", &["shop"], "paused") == paused
+        });
+    }
+    assert_eq!(ask(&mut login(&ringway, "ringway"), "SELECT 1"), "1");
+}
+
+#[test]
+fn a_new_application_name_needs_no_server() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "pool_size = 1\ncheckout_timeout_ms = 300\n");
+    let login_as = |name: &str| {
+        let mut wire = Wire::connect(ringway.port());
+        let who = [("user", "ringway"), ("database", "shop")];
+        wire.send_startup(196_608, &[who[0], who[1], ("application_name", name)]);
+        let frames = wire.read_to_ready();
+        (wire, frames)
+    };
+    let (mut first, _) = login_as("first");
+    ask(&mut first, "BEGIN");
+    assert_eq!(ask(&mut first, "SHOW application_name"), "first");
+    for name in ["second", "third one"] {
+        let (mut wire, frames) = login_as(name);
+        let told = format!("application_name\0{name}\0");
+        let tells = |frame: &Frame| frame.tag == b'S' && frame.body == told.as_bytes();
+        assert!(frames.iter().any(tells), "{frames:?}");
+        assert_eq!(ask(&mut wire, "SELECT 1"), "53300");
+    }
+    // What the server makes of this one only it can tell.
+    assert_eq!(answer(&login_as("ein M\u{e4}rchen").1), "53300");
+    ask(&mut first, "COMMIT");
+    let (mut last, _) = login_as("last");
+    assert_eq!(ask(&mut last, "SHOW application_name"), "last");
 }
 
 #[test]
@@ -442,6 +546,64 @@ fn who_waits_in_a_pause_goes_to_the_servers_of_a_reload() {
     }
 }
 
+/// A transaction that began on servers of an earlier configuration goes on there, and is waited for.
+#[test]
+fn what_a_reload_let_go_is_seen_until_it_is_closed() {
+    let (old, new) = (
+        support::cluster(&Spec::default()),
+        support::cluster(&Spec::default()),
+    );
+    let port = |cluster: &CaptiveCluster| cluster.shards[0].primary.port.to_string();
+    let ringway = of_database(&old, "pool_size = 4\n");
+    let second = format!(
+        "[databases.second]\nservers = [\"127.0.0.1:{}\"]\ndbname = \"postgres\"\n\
+         monitor_user = \"ringway\"\n",
+        port(&old)
+    );
+    reload(&ringway, |text| text + &second);
+    let mut amid = login(&ringway, "ringway");
+    let (mut gone, _) = Wire::login(ringway.port(), "ringway", "second");
+    for wire in [&mut amid, &mut gone] {
+        ask(wire, "BEGIN");
+        assert_eq!(ask(wire, "SELECT current_setting('port')"), port(&old));
+    }
+    reload(&ringway, |text| {
+        let text = text.replace(&second, "");
+        text.replace(&port(&old), &port(&new))
+    });
+    let mut next = login(&ringway, "ringway");
+    assert_eq!(ask(&mut next, "SELECT current_setting('port')"), port(&new));
+    for database in ["shop", "second"] {
+        let key = ["S", "ringway", database, "none", "active"];
+        assert_eq!(cell(&ringway, "SERVERS", &key, "close_needed"), "1");
+        assert_eq!(cell(&ringway, "SERVERS", &key, "port"), port(&old));
+        assert_eq!(cell(&ringway, "POOLS", &[database], "sv_active"), "1");
+    }
+    let order = |order: &'static str| {
+        let url = admin_url(&ringway);
+        std::thread::spawn(move || psql(&url, order))
+    };
+    let [of_shop, of_all] = ["WAIT_CLOSE shop", "WAIT_CLOSE"].map(order);
+    let pause = order("PAUSE shop");
+    wait_until(LIMIT, "the pause", || {
+        cell(&ringway, "DATABASES", &["shop"], "paused") == "1"
+    });
+    // Longer than any of them looks for the first time.
+    assert_eq!(ask(&mut amid, "SELECT pg_sleep(0.3)"), "");
+    let orders = [&of_shop, &of_all, &pause];
+    assert!(orders.iter().all(|order| !order.is_finished()));
+    ask(&mut amid, "COMMIT");
+    of_shop.join().unwrap();
+    pause.join().unwrap();
+    assert_eq!(ask(&mut gone, "SELECT pg_sleep(0.3)"), "");
+    assert!(!of_all.is_finished());
+    ask(&mut gone, "COMMIT");
+    of_all.join().unwrap();
+    assert_eq!(admin(&ringway, "SHOW SERVERS"), "");
+    admin(&ringway, "RESUME shop");
+    assert_eq!(ask(&mut amid, "SELECT current_setting('port')"), port(&new));
+}
+
 #[test]
 fn a_wildcard_takes_any_name_that_the_server_has() {
     let cluster = support::cluster(&Spec::default());
@@ -497,10 +659,43 @@ fn who_asks_for_a_database_keeps_to_caps_and_pauses() {
     admin(&ringway, "PAUSE");
     let mut waits = Wire::connect(ringway.port());
     waits.send_startup(196_608, &[("user", "ringway"), ("database", "nowhere")]);
-    let frames = waits.read_to_ready();
-    assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    assert_paused(&waits.read_to_ready());
     admin(&ringway, "RESUME");
     assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "3D000");
+}
+
+/// A login that nothing came of in a pause.
+fn assert_paused(frames: &[Frame]) {
+    let error = frames.last().unwrap().fields();
+    let error: Vec<_> = "SCMH".chars().map(|field| error[&field].as_str()).collect();
+    assert_eq!(error[..3], ["FATAL", "57P03", "the database is paused"]);
+    assert!(error[3].contains("RESUME"), "{error:?}");
+}
+
+#[test]
+fn a_login_with_new_settings_is_told_that_a_pause_lasts_too_long() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "login_timeout_s = 1\n", "", "");
+    let mut before = login(&ringway, "ringway");
+    admin(&ringway, "PAUSE shop");
+    // With what is known already, and with something new.
+    let mut known = login(&ringway, "ringway");
+    let mut new = Wire::connect(ringway.port());
+    let packet = [
+        ("user", "ringway"),
+        ("database", "shop"),
+        ("work_mem", "5MB"),
+    ];
+    new.send_startup(196_608, &packet);
+    assert_paused(&new.read_to_ready());
+    // It ends when the pause does, if that is soon enough.
+    let mut new = Wire::connect(ringway.port());
+    new.send_startup(196_608, &packet);
+    admin(&ringway, "RESUME shop");
+    assert_eq!(digest(&new.read_to_ready()), "I");
+    for wire in [&mut before, &mut known, &mut new] {
+        assert_eq!(ask(wire, "SELECT 1"), "1");
+    }
 }
 
 #[test]

@@ -13,13 +13,15 @@ use crate::cluster::EndpointId;
 use crate::config::{self, ServerUser};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
 use crate::net::Instant;
-use crate::pool::cap::{Cap, Ledger};
+use crate::pool::cap::{Cap, Ledger, Share};
 use crate::pool::{Denied, Pool};
 
 /// One server of the database and the user who logs in there.
 pub type Key = (ShardId, EndpointId, String);
 
 pub struct Pools {
+    /// Of the database, as clients call it.
+    name: String,
     pools: Mutex<HashMap<Key, Arc<Pool>>>,
     /// `max_db_connections` of each server, by shard and endpoint.
     caps: Vec<Vec<Arc<Cap>>>,
@@ -43,6 +45,7 @@ impl Pools {
         let of_shard =
             |shard: &config::Shard| shard.endpoints.iter().map(|_| Cap::new(limit)).collect();
         Self {
+            name: config.name.clone(),
             pools: Mutex::default(),
             caps: config.shards.iter().map(of_shard).collect(),
             ledger,
@@ -74,7 +77,7 @@ impl Pools {
             return Arc::clone(pool);
         }
         if let Some(old) = old {
-            old.retire();
+            self.ledger.retired.retire(&self.name, old);
         }
         let of_server = &self.caps[usize::from(key.0.0)][usize::from(key.1.0)];
         let pool = Pool::new(
@@ -88,7 +91,7 @@ impl Pools {
             pool.pause();
         }
         if self.retired.load(Relaxed) {
-            pool.retire();
+            self.ledger.retired.retire(&self.name, &pool);
         }
         pools.insert(key, Arc::clone(&pool));
         pool
@@ -177,7 +180,7 @@ impl Pools {
         was_paused
     }
 
-    /// Waits until no connection is open, as happens in a pause.
+    /// Waits until none of its connections is open, as happens in a pause.
     pub async fn all_closed(&self) {
         for pool in self.each() {
             pool.all_closed().await;
@@ -193,7 +196,9 @@ impl Pools {
     pub fn retire(&self) {
         let pools = self.lock();
         self.retired.store(true, Relaxed);
-        pools.values().for_each(|pool| pool.retire());
+        for pool in pools.values() {
+            self.ledger.retired.retire(&self.name, pool);
+        }
         self.news.notify_waiters();
     }
 
@@ -218,6 +223,13 @@ impl Pools {
     /// Connections that are to be closed and still open.
     pub fn closing(&self) -> usize {
         self.each().map(|pool| pool.closing()).sum()
+    }
+
+    /// What a connection that belongs to no pool takes from the caps of its user and its server; `None`
+    /// when one is full and nothing under it is idle.
+    pub fn shares(&self, shard: ShardId, endpoint: EndpointId, user: &str) -> Option<[Share; 2]> {
+        let of_server = &self.caps[usize::from(shard.0)][usize::from(endpoint.0)];
+        Some([self.ledger.user(user).share()?, of_server.share()?])
     }
 
     /// (connections to one server, its cap), for SHOW DATABASES.

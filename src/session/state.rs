@@ -15,7 +15,7 @@ use super::settings::{MAX_SETTINGS, TIMEOUTS, setting_bytes};
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
-use crate::executor::database::{ENCODING, is_read_at_parse};
+use crate::executor::database::{ENCODING, Statement as Prepared, is_read_at_parse};
 use crate::wire::write;
 
 /// ParameterStatus that tells of the server and not of the session: two servers may differ in them
@@ -134,7 +134,13 @@ impl Session {
                 held.lease.tainted = true;
                 held.may_release = true;
             }
-            SessionEffect::Pin(pin) => self.pin(index, *pin),
+            SessionEffect::Pin(pin) => {
+                if *pin == Pin::Setting {
+                    // A text that nobody has read is among these.
+                    self.lose_track();
+                }
+                self.pin(index, *pin);
+            }
         }
     }
 
@@ -438,8 +444,9 @@ impl Session {
                 continue;
             };
             let left = rows.first().and_then(|row| row.first().cloned()).flatten();
+            let is_here = |text: &Arc<Prepared>| held.lease.has_prepared(text.id);
             let pin = match left.as_deref() {
-                None => None,
+                None => self.unread.iter().any(is_here).then_some(Pin::Unread),
                 Some(b"lock") => Some(Pin::AdvisoryLock),
                 Some(b"temp") => Some(Pin::Temporary),
                 Some(b"cursor") => Some(Pin::HeldCursor),
