@@ -11,6 +11,7 @@ mod changes;
 mod encoding;
 mod exchange;
 mod extended;
+mod follow;
 pub mod hints;
 mod large;
 mod listening;
