@@ -77,10 +77,11 @@ impl Session {
             let named = Bind::read(body)?;
             self.check_settings_named(&plan.effect, &[(&statement.sql, &named.values)])?;
         }
-        if plan.effect == SessionEffect::Settings {
-            if self.db.config.is_sharded() && !self.block.is_none() {
-                return Err(settings_on_shards());
-            }
+        if plan.effect == SessionEffect::Settings
+            && self.db.config.is_sharded()
+            && !self.block.is_none()
+        {
+            return Err(settings_on_shards());
         }
         if plan.statement == Statement::Notify {
             self.note_notify();
