@@ -505,11 +505,14 @@ mod tests {
             statements.intern(b"SELECT $1", &[23], &"SET x = 1;".into(), NAMED),
             statements.make(b"SELECT $1", &[23], &context, NAMED),
             statements.intern(b"SELECT $1", &[23], &context, Sharing::Named(2)),
-            statements.intern(b"SELECT $1", &[23], &context, Sharing::Unnamed(1)),
         ] {
             assert_ne!(other.id, one.id);
         }
         assert_eq!(held(), cost, "the others are gone");
+        one.outdate();
+        let anew = statements.intern(b"SELECT $1", &[23], &context, NAMED);
+        assert_ne!(anew.id, one.id);
+        drop(anew);
         let text = vec![b'x'; 100_000];
         for n in 0..1000 {
             statements.intern(&text, &[n], &context, NAMED);
