@@ -93,11 +93,50 @@ pub enum Statement {
     },
     /// Everything else: DO, CALL, LOCK, FETCH, EXPLAIN …
     Other,
-    /// Several statements in one simple query: those of them that a session must know of.
+    /// Several statements in one simple query: those of them that a session must know of, and those
+    /// that control transactions.
     Multiple(Vec<Statement>),
 }
 
 impl Statement {
+    /// Begins it or ends a transaction, or a part of one? AND CHAIN is not among them: it is
+    /// [`Statement::Other`] with [`SessionEffect::Settings`].
+    pub fn controls_transaction(&self) -> bool {
+        match self {
+            Self::Begin { .. }
+            | Self::Commit
+            | Self::Rollback
+            | Self::Savepoint(_)
+            | Self::TwoPhase => true,
+            Self::Empty
+            | Self::Query
+            | Self::Insert
+            | Self::Update
+            | Self::Delete
+            | Self::Ddl { .. }
+            | Self::Set(_)
+            | Self::Show(_)
+            | Self::Prepare(_)
+            | Self::Execute(_)
+            | Self::Deallocate(_)
+            | Self::Listen(_)
+            | Self::Unlisten(_)
+            | Self::Notify
+            | Self::CopyIn
+            | Self::CopyOut
+            | Self::ExplainRoute { .. }
+            | Self::Other
+            | Self::Multiple(_) => false,
+        }
+    }
+
+    pub fn savepoint(&self) -> Option<&Savepoint> {
+        if let Self::Savepoint(savepoint) = self {
+            return Some(savepoint);
+        }
+        None
+    }
+
     /// Does it put pg_temp into the search path? What is created after that may be temporary.
     fn makes_temporary(&self) -> bool {
         let Self::Set(set) = self else {
@@ -202,7 +241,7 @@ pub enum SessionEffect {
     None,
     /// May take something away that pins: DROP, CLOSE, pg_advisory_unlock, DISCARD of a part.
     Releases,
-    /// Calls set_config for its transaction alone: nothing is left, unless it means Ringway's settings.
+    /// Changes settings up to the end of its transaction, by a name that its text tells.
     LocalSettings,
     /// Changes settings in a way that only the server can tell: ask it what they are.
     Settings,

@@ -101,6 +101,7 @@ fn head(plan: &Plan) -> String {
     let effect = match plan.effect {
         SessionEffect::None => "",
         SessionEffect::Releases => " releases",
+        SessionEffect::LocalSettings => " local settings",
         SessionEffect::Settings => " settings",
         SessionEffect::Taint(_) => " taint",
         SessionEffect::Pin(_) => " pin",

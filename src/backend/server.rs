@@ -8,7 +8,7 @@ pub mod kept;
 pub mod prepared;
 pub(super) mod replies;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use self::prepared::{PreparedLimits, PreparedSet};
 use super::mailbox::Mailbox;
 use crate::error::{Error, Fault};
 use crate::net::{Instant, TlsConnector};
-use crate::wire::conn::Conn;
+use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
 
@@ -107,7 +107,10 @@ pub enum Expect {
         show: bool,
         evicts: Option<(StatementId, usize)>,
     },
-    Describe,
+    /// `of`: of the statement with this id, which has a name.
+    Describe {
+        of: Option<StatementId>,
+    },
     Execute,
     /// Not a reply: bytes for the client when their turn comes.
     Inject(Bytes),
@@ -196,6 +199,8 @@ pub struct Server {
     pub parameters: Arc<Parameters>,
     /// Changes of them that the client has seen pass.
     pub shown: Vec<(String, String)>,
+    /// Notifications that came amid exchanges of our own: whole frames, for the client.
+    pub notified: BytesMut,
     /// What waits for the client whose messages this connection relays.
     pub mailbox: Option<Arc<Mailbox>>,
     /// Settings that a hidden SET applied here.
@@ -228,6 +233,8 @@ pub struct Server {
     /// The server said that it is a standby (`in_hot_standby`, from PostgreSQL 14 on). After a promotion it
     /// says otherwise only with its next answer.
     pub in_hot_standby: bool,
+    /// Named statements that the server refuses to run or describe as they are: tables have changed.
+    pub outdated: Vec<StatementId>,
     /// The last error the server reported since the last [`Server::begin_exchange`].
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
@@ -258,6 +265,7 @@ impl Server {
             status: Status::Idle,
             parameters: Arc::new(parameters),
             shown: Vec::new(),
+            notified: BytesMut::new(),
             mailbox: None,
             applied: Arc::default(),
             reads_committed: None,
@@ -272,6 +280,7 @@ impl Server {
             rejected: Vec::new(),
             kept: Kept::default(),
             in_hot_standby,
+            outdated: Vec::new(),
             error: None,
             tag: String::new(),
             prepared: PreparedSet::new(prepared),
@@ -303,11 +312,12 @@ impl Server {
     }
 
     /// While a session holds this connection and nothing is owed: passes on what the server says by
-    /// itself. `Err` when it is lost, with the server's own last words if it had any.
+    /// itself. Ready when it is lost, with the server's own last words if it had any. With
+    /// [`OUTBOX_HIGH`] bytes in `out` it is pending and not read: who writes them asks again.
     pub fn poll_unasked(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Error> {
         // In a pipeline replies may come without being asked for by Flush or Sync: errors above all.
         while !self.expect.is_empty() {
-            if !self.conn.outbox.is_empty() {
+            if !self.conn.outbox.is_empty() || out.len() >= OUTBOX_HIGH {
                 return Poll::Pending;
             }
             match ready!(self.conn.poll_fill(cx)) {
@@ -333,6 +343,9 @@ impl Server {
                 out.extend_from_slice(&self.conn.inbox[..header.len]);
                 self.conn.inbox.advance(header.len);
             }
+            if out.len() >= OUTBOX_HIGH {
+                return Poll::Pending;
+            }
             match ready!(self.conn.poll_fill(cx)) {
                 Ok(0) => return Poll::Ready(self.lost("the server closed it").fatal()),
                 Ok(_) => {}
@@ -354,9 +367,10 @@ impl Server {
         self.conn.inbox.is_empty()
     }
 
-    /// True when the first bytes of a frame went to the client but not yet the last.
+    /// True when the first bytes of a frame are the client's, and perhaps with it, but the last have
+    /// yet to come.
     pub fn is_mid_frame(&self) -> bool {
-        self.rest_of_frame > 0 || self.approved > 0
+        self.rest_of_frame > 0 && self.rest_is_shown
     }
 
     /// For whoever reads on without a look at the replies: how many bytes are left of the frame at
@@ -475,7 +489,7 @@ impl Server {
                 | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { evicts: None, .. }
-                | Expect::Describe
+                | Expect::Describe { .. }
                 | Expect::Execute
                 | Expect::Inject(_)
                 | Expect::Fail(_) => {}
@@ -502,6 +516,13 @@ impl Server {
         self.prepared.clear();
         self.show_prepared();
         self.unnamed = None;
+    }
+
+    /// Of the statements under names of ours, only those with these `names` are left.
+    pub fn keep_prepared(&mut self, names: &HashSet<Bytes>) {
+        self.prepared
+            .retain(|id| names.contains(id.server_name().as_slice()));
+        self.show_prepared();
     }
 
     pub(super) fn show_prepared(&self) {
@@ -559,6 +580,9 @@ impl Server {
                 self.note_ready(HEADER..header.len)?;
             }
             b'S' => self.note_parameter(HEADER..header.len, false),
+            b'A' => self
+                .notified
+                .extend_from_slice(&self.conn.inbox[..header.len]),
             b'E' => {
                 let mut error = read_error(&self.conn.inbox[HEADER..header.len]);
                 self.identity.reword(&mut error);

@@ -6,20 +6,18 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use planner::ShardId;
-use planner::plan::{Access, Pin, Savepoint, SetStatement};
+use planner::plan::{Access, Pin};
 
 use super::block::{Block, Reads, second_writer};
-use super::changes::Change;
 use super::moving::is_serializable;
-use super::settings::{apply_settings, keep_setting};
+use super::settings::apply_settings;
 use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
 use crate::backend::server::kept::Resend;
-use crate::backend::server::{Activity, Settings, Status};
+use crate::backend::server::{Activity, Status};
 use crate::cluster::{EndpointId, Home, Pick, ReadReason, Witness};
 use crate::config::PrimaryReads;
 use crate::error::{Error, Fault};
-use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::{self, Instant};
@@ -237,6 +235,7 @@ impl Session {
             may_release: false,
             begins: false,
             ask_settings: false,
+            ask_prepared: false,
             needs_sync: false,
             ran_set: false,
         };
@@ -250,6 +249,7 @@ impl Session {
         held.load =
             (held.home).and_then(|home| self.db.cluster.count_read(held.shard, home.endpoint));
         held.lease.shown.clear();
+        held.lease.notified.clear();
         held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
         self.info.cancel.add(&held.lease.identity);
@@ -468,15 +468,15 @@ impl Session {
         let held = &mut leases[index];
         match block.prelude() {
             [] => return Err(begun_elsewhere()),
-            [begin] if PLAIN_BEGIN.contains(&begin.as_slice()) => {
-                held.lease.send_query(begin, false)
+            [begin] if PLAIN_BEGIN.contains(&begin.sql.as_slice()) => {
+                held.lease.send_query(&begin.sql, false)
             }
             texts => {
                 // Its SETs are on this connection too, from now on.
                 held.ran_set |= texts.len() > 1;
                 held.ask_settings |= held.ran_set && asks;
                 for text in texts {
-                    let text = String::from_utf8_lossy(text);
+                    let text = String::from_utf8_lossy(&text.sql);
                     held.lease.run_hidden(&text).await?;
                 }
             }
@@ -536,6 +536,10 @@ impl Session {
                 error.fatal()
             }
             Broken::Server(error) | Broken::Unanswered(error) => {
+                // What it said while it was sound is the client's.
+                self.leases[index]
+                    .lease
+                    .flush_approved(&mut self.client.outbox);
                 // A server that says why before it goes has said it to the client too.
                 let said_why = self.leases[index].lease.error.is_some();
                 let error = self.server_lost(index, error);
@@ -555,9 +559,16 @@ impl Session {
         if let Some(home) = held.home {
             self.db.cluster.read_failed(held.shard, home.endpoint);
         }
-        let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
         tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
-        if unfinished { error.fatal() } else { error }
+        if held.lease.is_mid_frame() {
+            // Whatever was said now would be taken for the rest of that frame.
+            return Error::told().fatal();
+        }
+        if held.pinned.is_some() {
+            error.fatal()
+        } else {
+            error
+        }
     }
 
     /// Takes a connection out of this session's hands.
@@ -590,14 +601,20 @@ impl Session {
     }
 
     /// After every exchange: follows the transaction, and gives back what is not needed.
-    pub(super) async fn settle(&mut self, now: Instant) {
+    ///
+    /// # Errors
+    /// As [`Session::release`].
+    pub(super) async fn settle(&mut self, now: Instant) -> Result<(), Error> {
         self.observe_block();
         for index in 0..self.leases.len() {
             self.tell_parameters(index);
+            if !self.leases[index].lease.outdated.is_empty() {
+                self.forget_outdated(index);
+            }
         }
         self.info.in_block(!self.block.is_none());
         if !self.block.is_none() {
-            return;
+            return Ok(());
         }
         if let Some(start) = self.transaction_start.take() {
             self.db.metrics.transaction_done(now.duration_since(start));
@@ -625,6 +642,10 @@ impl Session {
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;
         }
+        self.custom_settings.clear();
+        if self.leases.iter().any(|held| held.ask_prepared) {
+            Box::pin(self.ask_prepared()).await;
+        }
         if !self.unread.is_empty() {
             Box::pin(self.drop_unread()).await;
         }
@@ -638,7 +659,8 @@ impl Session {
             // It is told, and says nothing of what comes next.
             held.lease.error = None;
         }
-        self.release();
+        self.deliver_notified();
+        self.release()
     }
 
     /// What this session did on a server until now, later reads must not fall behind.
@@ -711,173 +733,39 @@ impl Session {
         }
     }
 
+    /// A connection that is kept for this session must not be used any more.
+    pub(super) fn has_lost_what_it_keeps(&self) -> bool {
+        self.leases
+            .iter()
+            .any(|held| held.pinned.is_some() && held.lease.doubt.is_some())
+    }
+
     /// Returns every connection that nothing keeps here.
-    pub(super) fn release(&mut self) {
+    ///
+    /// # Errors
+    /// FATAL 08006 when one that is kept is lost: what the client has there is gone.
+    pub(super) fn release(&mut self) -> Result<(), Error> {
         self.batch.active = None;
         if self.leases.is_empty() {
-            return;
-        }
-        self.info.cancel.clear();
-        let mut kept = 0;
-        while let Some(held) = self.leases.get(kept) {
-            if held.pinned.is_some() && held.lease.doubt.is_none() {
-                self.info.cancel.add(&held.lease.identity);
-                kept += 1;
-            } else {
-                let held = self.leases.remove(kept);
-                self.give_back(held);
-            }
-        }
-    }
-
-    /// A SET or RESET has succeeded on the servers this session holds. `restored`: they were given
-    /// what [`Session::base_of`] says.
-    pub(super) fn note_set(&mut self, set: &SetStatement, restored: bool) -> Result<(), Error> {
-        self.change_context(set);
-        if set.local {
             return Ok(());
         }
-        // What these make of a value depends on the value before, or cannot be written again.
-        let interval = set
-            .value
-            .as_deref()
-            .is_some_and(|v| v.to_ascii_lowercase().starts_with("interval"));
-        if interval || set.name.as_deref() == Some("datestyle") {
-            let ran = self.leases.iter_mut().filter(|held| held.ran_set);
-            ran.for_each(|held| held.ask_settings = true);
-        }
-        self.changes.push(match restored {
-            true => Change::Restored(set.clone()),
-            false => Change::Set(set.clone()),
-        })
-    }
-
-    /// What is parsed from here to the end of the transaction is parsed under this setting.
-    pub(super) fn change_context(&mut self, set: &SetStatement) {
-        const LONGEST: usize = 1024;
-        match (&set.name, &set.value) {
-            (Some(name), _) if !is_read_at_parse(name) => {}
-            (Some(name), Some(value)) if self.context.len() + value.len() < LONGEST => {
-                let context = format!("{};{name}={value}", self.context);
-                self.enter_context(context.into());
-                self.context_changed = true;
+        self.info.cancel.clear();
+        let mut lost = Ok(());
+        let mut kept = 0;
+        while let Some(held) = self.leases.get(kept) {
+            match (held.pinned, held.lease.doubt) {
+                (Some(_), None) => {
+                    self.info.cancel.add(&held.lease.identity);
+                    kept += 1;
+                    continue;
+                }
+                (Some(pinned), Some(doubt)) => lost = Err(kept_is_lost(pinned, doubt)),
+                (None, _) => {}
             }
-            (Some(_) | None, _) => self.leave_context(),
+            let held = self.leases.remove(kept);
+            self.give_back(held);
         }
-    }
-
-    pub(super) fn enter_context(&mut self, context: Arc<str>) {
-        self.makes_temporary = context.to_ascii_lowercase().contains("pg_temp");
-        self.context = context;
-    }
-
-    /// What is parsed from here to the end of the transaction has a meaning of its own.
-    pub(super) fn leave_context(&mut self) {
-        self.context = self.db.own_context().into();
-        self.makes_temporary = true;
-        self.context_changed = true;
-    }
-
-    /// What was set after the savepoint is so no more.
-    pub(super) fn follow_context(&mut self, savepoint: &Savepoint) {
-        if self.context_changed && matches!(savepoint, Savepoint::RollbackTo(_)) {
-            self.leave_context();
-        }
-    }
-
-    fn restore_context(&mut self) {
-        if std::mem::take(&mut self.context_changed) {
-            self.enter_context(parse_context(&self.settings));
-        }
-    }
-
-    /// A statement about a savepoint has succeeded.
-    pub(super) fn note_savepoint(&mut self, savepoint: &Savepoint) {
-        self.follow_context(savepoint);
-        let undone = self.changes.follow(savepoint);
-        self.forget_listens(&undone);
-    }
-
-    /// At the end of a transaction: its changes become the session's, or vanish with it.
-    pub(super) fn keep_changes(&mut self) {
-        self.restore_context();
-        if self.changes.is_empty() {
-            return;
-        }
-        let changes = self.changes.take();
-        let mut ran = self
-            .leases
-            .iter()
-            .filter(|held| held.ran_set || held.in_block);
-        if ran.any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some()) {
-            self.forget_listens(&changes);
-            return;
-        }
-        self.keep_listens(&changes);
-        let is_set = |change: &Change| matches!(change, Change::Set(_) | Change::Restored(_));
-        if !changes.iter().any(is_set) {
-            return;
-        }
-        let mut settings = Settings::clone(&self.settings);
-        // What these servers have now: to them RESET means their own default.
-        let mut applied = settings.clone();
-        let no_base = Settings::default();
-        for change in &changes {
-            let (set, there) = match change {
-                Change::Set(set) => (set, &no_base),
-                Change::Restored(set) => (set, &self.base),
-                Change::Listen(_) | Change::Unlisten(_) => continue,
-            };
-            keep_setting(&mut settings, &self.base, set);
-            keep_setting(&mut applied, there, set);
-        }
-        let applied = Arc::new(applied);
-        self.settings = match settings == *applied {
-            true => Arc::clone(&applied),
-            false => Arc::new(settings),
-        };
-        self.enter_context(parse_context(&self.settings));
-        for held in self.leases.iter_mut().filter(|held| held.ran_set) {
-            held.lease.applied = Arc::clone(&applied);
-        }
-    }
-
-    /// The open transaction is undone.
-    pub(super) fn drop_changes(&mut self) {
-        self.restore_context();
-        let changes = self.changes.take();
-        self.forget_listens(&changes);
-    }
-
-    /// After RESET or DISCARD ALL, a server that stays with this client gets the settings of its
-    /// startup packet back. One that cannot is closed.
-    pub(super) async fn restore_settings(&mut self) {
-        if !self.block.is_none() {
-            return;
-        }
-        for held in &mut self.leases {
-            if apply_settings(&mut held.lease, &self.settings)
-                .await
-                .is_err()
-            {
-                held.lease
-                    .doubt
-                    .get_or_insert("it refused its client's settings");
-            }
-        }
-    }
-
-    /// DISCARD ALL has succeeded: everything is as at the start.
-    pub(super) fn discard_all(&mut self, index: usize) {
-        self.settings = Arc::new(self.base.clone());
-        self.enter_context(parse_context(&self.settings));
-        self.batch.forget_statements();
-        self.drop_changes();
-        self.unlisten_all();
-        self.unpin_discarded(index);
-        let lease = &mut self.leases[index].lease;
-        lease.forget_prepared();
-        lease.applied = Arc::default();
+        lost
     }
 }
 
@@ -893,6 +781,21 @@ async fn arrived(activity: &Activity) {
     while activity.cancels.load(Relaxed) > 0 {
         net::sleep(CANCEL_LOOK).await;
     }
+}
+
+/// The session's state is gone with the server connection that had it.
+fn kept_is_lost(pinned: Pinned, doubt: &'static str) -> Error {
+    let kept = match pinned {
+        Pinned::Mode | Pinned::ModeWithState => "the pool's mode is session",
+        Pinned::By(pin) => pin.why(),
+    };
+    let message = "server connection that was kept for the session is lost";
+    Error::new(Fault::Server, "08006", message)
+        .detail(format!(
+            "It was kept because {kept}, and is closed because {doubt}."
+        ))
+        .hint("Connect again.")
+        .fatal()
 }
 
 /// A transaction whose BEGIN came within another text cannot be told to a second server.

@@ -81,6 +81,12 @@ impl Batch {
         });
     }
 
+    /// The servers have taken all statements but those pending: none of them is undone any more.
+    fn forget_replaced(&mut self) {
+        let taken = self.fresh.len().saturating_sub(self.pending.len());
+        self.fresh.drain(..taken);
+    }
+
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
         // PostgreSQL keeps the one without a name.
@@ -159,7 +165,7 @@ impl Batch {
     }
 
     /// A Bind of the portal without a name takes the place of the one before, whatever comes of it.
-    fn forget_replaced(&mut self, portal: &[u8]) {
+    fn forget_replaced_portal(&mut self, portal: &[u8]) {
         if portal.is_empty() {
             self.portals.remove(b"");
         }
@@ -405,7 +411,7 @@ impl Session {
         access: Access,
     ) -> Result<usize, Error> {
         self.batch
-            .forget_replaced(frontend::Bind::names(&bind[HEADER..])?.0);
+            .forget_replaced_portal(frontend::Bind::names(&bind[HEADER..])?.0);
         self.enlist_first(shard, access).await
     }
 
@@ -468,11 +474,11 @@ impl Session {
         if let Err(earlier) = self.check_pending().await {
             error = earlier;
         }
+        if error.is_fatal() || self.has_lost_what_it_keeps() {
+            return Err(error.fatal());
+        }
         if error.is_told() {
             return Ok(());
-        }
-        if error.is_fatal() {
-            return Err(error);
         }
         self.batch.skipping = true;
         self.forget_pending();
@@ -490,7 +496,7 @@ impl Session {
                 held.lease.send_failure(frame.freeze());
                 self.batch.active = Some(index);
                 match self.fetch().await {
-                    Err(error) if !error.is_told() => Err(error),
+                    Err(error) if error.is_fatal() || !error.is_told() => Err(error),
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
@@ -543,6 +549,7 @@ impl Session {
             self.batch.skipping = true;
             return Err(Error::told());
         }
+        self.batch.forget_replaced();
         Ok(())
     }
 
@@ -617,7 +624,7 @@ impl Session {
         self.leases[active].lease.send_sync(false);
         self.fetch().await?;
         self.forget_rejected();
-        self.settle(Instant::now()).await;
+        self.settle(Instant::now()).await?;
         // What comes next is timed by itself.
         self.batch.start = None;
         Ok(())
@@ -711,8 +718,7 @@ impl Session {
                 self.ready();
             }
         }
-        self.after_sync(failed).await;
-        Ok(())
+        self.after_sync(failed).await
     }
 
     /// Where a Query has joined a pipeline whose transaction it has not ended: up to PostgreSQL 17 it
@@ -735,13 +741,16 @@ impl Session {
     /// then the Query is skipped like everything else up to Sync.
     pub(super) async fn end_batch(&mut self) -> Result<bool, Error> {
         if let Err(error) = self.before_query().await {
-            return match error.is_told() {
+            return match error.is_told() && !error.is_fatal() {
                 true => Ok(false),
                 false => self.fail_batch(error).await.map(|()| false),
             };
         }
         self.note_end_of_block();
         self.forget_rejected();
+        // The Query may end the transaction in which they were executed.
+        let done = std::mem::take(&mut self.batch.done);
+        self.note_done(done);
         if let Some(index) = self.joined_by_query() {
             // What was executed so far is one transaction with the Query.
             self.leases[index].needs_sync = false;
@@ -753,6 +762,10 @@ impl Session {
                 held.lease.send_sync(false);
                 held.lease.settle().await.map_err(Error::fatal)?;
             }
+        }
+        if self.block.is_none() {
+            // It has ended, whatever becomes of the Query.
+            self.keep_changes();
         }
         self.batch.active = None;
         Ok(true)
@@ -804,19 +817,13 @@ impl Session {
     fn note_done(&mut self, done: Vec<Done>) {
         for done in done {
             match done {
-                Done::Set(set, restored) => {
-                    if self.note_set(&set, restored).is_err() {
-                        self.leases
-                            .iter_mut()
-                            .for_each(|held| held.ask_settings = true);
-                    }
-                }
+                Done::Set(set, restored) => self.note_set(&set, restored),
                 Done::Savepoint(savepoint) => self.note_savepoint(&savepoint),
             }
         }
     }
 
-    async fn after_sync(&mut self, failed: bool) {
+    async fn after_sync(&mut self, failed: bool) -> Result<(), Error> {
         let failed = failed || self.leases.iter().any(|held| held.lease.error.is_some());
         let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
@@ -842,7 +849,7 @@ impl Session {
         }
         self.forget_rejected();
         let now = Instant::now();
-        self.settle(now).await;
+        self.settle(now).await?;
         if !self.leases.is_empty() {
             self.restore_settings().await;
         }
@@ -853,6 +860,7 @@ impl Session {
         if changed_schema && self.db.config.is_sharded() {
             Box::pin(self.db.cluster.reload_catalog()).await;
         }
+        Ok(())
     }
 }
 

@@ -510,7 +510,8 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
     let assumed = settings::Assumptions::of(db, &catalog);
     let mut wanted = Settings::new();
     let mut told = Told::default();
-    for (name, value) in packet.parameters.iter().chain(&packet.options) {
+    // As in PostgreSQL, the packet's own parameters come after its command line.
+    for (name, value) in packet.options.iter().chain(&packet.parameters) {
         let name = name.to_ascii_lowercase();
         if local::is_ours(Some(&name)) {
             told.take(&name, value, &db.cluster)?;

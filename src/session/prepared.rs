@@ -13,6 +13,7 @@ use planner::route::{Execution, Param, ValueRef};
 use planner::shape::Shape;
 use planner::{Constant, ShardId, Values, constant};
 
+use super::extended::asks_first;
 use super::{Prepared, Session, state};
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
@@ -271,8 +272,13 @@ impl Session {
     /// # Errors
     /// As [`Session::check_settings_named`]; 0A000 where several shards would have to hear of it.
     pub(super) fn check_executed(&mut self, executed: &Executed, sql: &str) -> Result<(), Error> {
-        let on_shards = self.db.config.is_sharded() && !self.block.is_none();
-        if executed.effect == SessionEffect::Settings && on_shards {
+        if !asks_first(&executed.effect) {
+            return Ok(());
+        }
+        if executed.effect == SessionEffect::Settings
+            && self.db.config.is_sharded()
+            && !self.block.is_none()
+        {
             return Err(settings_on_shards());
         }
         let given: Vec<_> = executed
@@ -283,8 +289,11 @@ impl Session {
                 Constant::Null | Constant::Other => None,
             })
             .collect();
-        let texts = [(&*executed.statement.sql, &*given), (sql.as_bytes(), &[])];
-        self.check_effect(&executed.effect, &texts)
+        let texts = [
+            (&*executed.statement.sql, &given[..]),
+            (sql.as_bytes(), &[]),
+        ];
+        self.check_settings_named(&executed.effect, &texts)
     }
 
     /// EXECUTE in the simple protocol.

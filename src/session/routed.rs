@@ -16,6 +16,7 @@ use super::{Session, hints};
 use crate::backend::server::Server;
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{self, Answer};
+use crate::executor::database::may_alter;
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run};
@@ -44,16 +45,18 @@ impl Session {
         if let Statement::Multiple(known) = &plan.statement {
             self.check_sets(known)?;
         }
-        self.check_effect(&plan.effect, &[(values.sql, &[])])?;
-        if plan.effect == SessionEffect::Settings {
-            if self.db.config.is_sharded() && !self.block.is_none() {
-                // Every shard of the transaction has to hear of it.
-                Box::pin(self.on_all_enlisted(frame)).await?;
-                self.leases
-                    .iter_mut()
-                    .for_each(|held| held.ask_settings |= held.ran_set);
-                return Ok(());
-            }
+        self.check_settings_named(&plan.effect, &[(values.sql, &[])])?;
+        if plan.effect == SessionEffect::Settings
+            && self.db.config.is_sharded()
+            && !self.block.is_none()
+        {
+            // Every shard of the transaction has to hear of it.
+            Box::pin(self.on_all_enlisted(frame, None)).await?;
+            self.lose_track();
+            self.leases
+                .iter_mut()
+                .for_each(|held| held.ask_settings |= held.ran_set);
+            return Ok(());
         }
         let routes = &self.db.metrics.routes;
         match route.execution {
@@ -65,7 +68,11 @@ impl Session {
                     self.note_notify();
                 }
                 self.resend = resend_of(plan, access);
+                let alters = matches!(plan.statement, Statement::Ddl { .. }) && may_alter(sql);
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
+                if alters {
+                    self.db.note_altered();
+                }
                 let result = match (result, &plan.statement) {
                     (Ok(index), Statement::Multiple(known)) => {
                         self.follow_multiple(index, known, &plan.effect)

@@ -3,25 +3,26 @@
 //! Both are found out by asking the server, only when a statement has made it necessary.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use planner::plan::{Pin, SessionEffect, Statement};
-use planner::{SettingName, settings_named};
+use planner::{SettingName, ShardId, settings_named};
 
 use super::changes::Change;
 use super::local::is_ours;
-use super::settings::TIMEOUTS;
+use super::settings::{MAX_SETTINGS, TIMEOUTS, setting_bytes};
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
-use crate::executor::database::{Statement as Prepared, is_read_at_parse, parse_context};
+use crate::executor::database::{ENCODING, Statement as Prepared, is_read_at_parse};
 use crate::wire::write;
 
 /// ParameterStatus that tells of the server and not of the session: two servers may differ in them
 /// while a client reads from both.
-const OF_THE_SERVER: [&str; 2] = ["in_hot_standby", "server_version"];
+const OF_THE_SERVER: [&str; 2] = ["in_hot_standby", VERSION];
+const VERSION: &str = "server_version";
 
 /// What is left on a connection of what can pin it, in words for SHOW CLIENTS.
 const WHAT_IS_LEFT: &str = "SELECT CASE \
@@ -118,11 +119,13 @@ impl Session {
     /// As [`Session::admit`], for what asks nothing of the server.
     pub(super) fn note_effect(&mut self, index: usize, effect: &SessionEffect) {
         match effect {
-            SessionEffect::None | SessionEffect::DiscardAll | SessionEffect::LocalSettings => {}
+            SessionEffect::None | SessionEffect::LocalSettings | SessionEffect::DiscardAll => {}
             SessionEffect::Releases => self.leases[index].may_release = true,
             SessionEffect::Settings => {
                 self.leases[index].ask_settings = true;
                 self.leases[index].ran_set = true;
+                // COMMIT AND CHAIN is among these.
+                self.lose_track();
                 if std::mem::take(&mut self.names_unknown) {
                     self.pin(index, Pin::Setting);
                 }
@@ -135,7 +138,13 @@ impl Session {
                     held.pinned = Some(Pinned::ModeWithState);
                 }
             }
-            SessionEffect::Pin(pin) => self.pin(index, *pin),
+            SessionEffect::Pin(pin) => {
+                if *pin == Pin::Setting {
+                    // A text that nobody has read is among these.
+                    self.lose_track();
+                }
+                self.pin(index, *pin);
+            }
         }
     }
 
@@ -187,10 +196,12 @@ impl Session {
     /// At the end of a transaction that changed settings in a way which only the server can tell.
     pub(super) async fn ask_settings(&mut self) {
         for index in 0..self.leases.len() {
-            if !std::mem::take(&mut self.leases[index].ask_settings) {
+            if !self.leases[index].ask_settings {
                 continue;
             }
             let asked = self.settings_of(index).await;
+            // Only now: one that is given back before is emptied.
+            self.leases[index].ask_settings = false;
             match asked {
                 Ok(found) => {
                     // What was reset is as in the startup packet again, once the server hears of it.
@@ -198,8 +209,8 @@ impl Session {
                     for (name, sql) in &self.base {
                         settings.entry(name.clone()).or_insert_with(|| sql.clone());
                     }
-                    self.enter_context(parse_context(&settings));
                     self.settings = Arc::new(settings);
+                    self.enter_base_context();
                     self.leases[index].lease.applied = Arc::new(found);
                 }
                 Err(error) => {
@@ -217,7 +228,6 @@ impl Session {
         let custom = custom.filter(|name| name.contains('.')).collect();
         let sql = settings_question(&self.user.name, &custom);
         let rows = ask(&mut self.leases[index].lease, &sql).await?;
-        self.custom_settings.clear();
         let mut values = Settings::new();
         for row in rows {
             let value = |at: usize| row.get(at).cloned().flatten();
@@ -239,35 +249,37 @@ impl Session {
             let sql = set_config(&name, &value);
             (name, sql)
         };
-        Ok(values.into_iter().map(statement).collect())
+        let found: Settings = values.into_iter().map(statement).collect();
+        let bytes: usize = found.iter().map(|(n, sql)| setting_bytes(n, sql)).sum();
+        match bytes > MAX_SETTINGS {
+            true => Err(Error::new(
+                Fault::Client,
+                "53400",
+                "its settings are too large",
+            )),
+            false => Ok(found),
+        }
     }
 
-    /// What a statement's effect asks for before it runs.
+    /// Before a statement with that effect: if it changes settings by set_config, notes which, for the
+    /// server to be asked. `texts` are its own, each with its parameters.
     ///
     /// # Errors
-    /// As [`Session::check_settings_named`] and [`Session::check_not_ours`].
-    pub(super) fn check_effect(
+    /// As [`settings::check`] for those that Ringway relies on, where it relies on them.
+    pub(super) fn check_settings_named(
         &mut self,
         effect: &SessionEffect,
         texts: &[Text<'_>],
     ) -> Result<(), Error> {
-        match effect {
-            SessionEffect::Settings => self.check_settings_named(texts),
-            SessionEffect::LocalSettings => self.check_not_ours(texts),
+        let is_local = match effect {
+            SessionEffect::LocalSettings => true,
+            SessionEffect::Settings => false,
             SessionEffect::None
             | SessionEffect::Releases
             | SessionEffect::Taint(_)
             | SessionEffect::Pin(_)
-            | SessionEffect::DiscardAll => Ok(()),
-        }
-    }
-
-    /// Before a statement that changes settings by set_config: notes which, for the server to be
-    /// asked. `texts` are its own, each with its parameters.
-    ///
-    /// # Errors
-    /// As [`settings::check`] for those that Ringway relies on, where it relies on them.
-    pub(super) fn check_settings_named(&mut self, texts: &[Text<'_>]) -> Result<(), Error> {
+            | SessionEffect::DiscardAll => return Ok(()),
+        };
         self.check_not_ours(texts)?;
         const RELIED_ON: [&str; 4] = [
             "search_path",
@@ -286,6 +298,8 @@ impl Session {
                 .any(|name| is_read_at_parse(name))
         {
             self.leave_context();
+        } else if self.custom_settings.contains(ENCODING) {
+            self.leave_encoded_context();
         }
         let relied_on = |name: &String| RELIED_ON.contains(&name.as_str());
         let relied_on = self.custom_settings.iter().any(relied_on);
@@ -297,7 +311,8 @@ impl Session {
             )
             .into());
         }
-        self.names_unknown = !known;
+        // What ends with the transaction is nothing to be asked for.
+        self.names_unknown = !known && !is_local;
         Ok(())
     }
 
@@ -350,7 +365,9 @@ impl Session {
                     .map(|name| name.to_lowercase()),
             };
             match name {
-                Some(name) => self.custom_settings.push(name),
+                Some(name) => {
+                    self.custom_settings.insert(name);
+                }
                 None => return false,
             }
         }
@@ -363,6 +380,10 @@ impl Session {
     /// # Errors
     /// As [`Session::check_set`]; 0A000 where several shards would have to hear of it.
     pub(super) fn check_sets(&mut self, known: &[Statement]) -> Result<(), Error> {
+        let controls = known.iter().any(Statement::controls_transaction);
+        if controls {
+            self.lose_track();
+        }
         for part in known {
             let set = match part {
                 Statement::Set(set) if is_ours(set.name.as_deref()) => return Err(not_alone()),
@@ -379,11 +400,13 @@ impl Session {
                 )
                 .into());
             }
-            if let Some(name) = set.name.as_ref().filter(|name| name.contains('.'))
-                && !self.custom_settings.contains(name)
-            {
-                self.custom_settings.push(name.clone());
+            let is_read = |name: &String| is_read_at_parse(name) || name == ENCODING;
+            if controls && set.name.as_ref().is_none_or(is_read) {
+                // It may count for what is parsed in the transaction that is open after this text.
+                self.leave_context();
             }
+            let custom = set.name.as_ref().filter(|name| name.contains('.'));
+            self.custom_settings.extend(custom.cloned());
         }
         Ok(())
     }
@@ -400,24 +423,22 @@ impl Session {
             .iter()
             .any(|part| matches!(part, Statement::Deallocate(_)));
         if held.lease.error.is_some() {
-            if deallocates {
-                // It is not undone with the rest; who knows how far the text came.
-                held.lease
-                    .doubt
-                    .get_or_insert("DEALLOCATE in a text that failed");
-            }
+            // It is not undone with the rest; who knows how far the text came.
+            held.ask_prepared |= deallocates;
             return Ok(());
         }
         held.ran_set |= known.iter().any(|part| matches!(part, Statement::Set(_)));
         for part in known {
             match part {
                 Statement::Set(set) if *effect != SessionEffect::Settings => {
-                    self.note_set(set, false)?;
+                    self.note_set(set, false);
                 }
                 Statement::Deallocate(None) => {
                     self.batch.forget_statements();
                     self.leases[index].lease.forget_prepared();
                 }
+                // It may be a name of Ringway's.
+                Statement::Deallocate(Some(_)) => self.leases[index].ask_prepared = true,
                 Statement::Unlisten(channel) => {
                     self.changes.push(Change::Unlisten(channel.clone()))?;
                 }
@@ -425,6 +446,27 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Between transactions: what is left of the statements that were prepared under names of
+    /// Ringway's.
+    pub(super) async fn ask_prepared(&mut self) {
+        let held = self.leases.iter_mut().filter(|held| held.ask_prepared);
+        for held in held {
+            const NAMES: &str = "SELECT name FROM pg_catalog.pg_prepared_statements";
+            match ask(&mut held.lease, &format!("{UNLIMITED}{NAMES}")).await {
+                Ok(rows) => {
+                    let names = rows.into_iter().filter_map(|row| row.into_iter().next());
+                    let names: HashSet<Bytes> = names.flatten().collect();
+                    held.lease.keep_prepared(&names);
+                    held.ask_prepared = false;
+                }
+                Err(_) => {
+                    let doubt = "its prepared statements are not known";
+                    held.lease.doubt.get_or_insert(doubt);
+                }
+            }
+        }
     }
 
     /// Between transactions: lets connections go whose state is gone.
@@ -470,9 +512,12 @@ impl Session {
         }
     }
 
-    /// Tells the client of parameters that are not what it was told last; true if there are any.
+    /// Tells the client of parameters that are not what it was told last; true if there are any, or if
+    /// the primary that logins hear of is of another version now.
     pub(super) fn tell_parameters(&mut self, index: usize) -> bool {
-        let lease = &mut self.leases[index].lease;
+        let held = &mut self.leases[index];
+        let greets = held.shard == ShardId(0) && held.home.is_none();
+        let lease = &mut held.lease;
         if Arc::ptr_eq(&lease.parameters, &self.told) {
             return false;
         }
@@ -487,13 +532,20 @@ impl Session {
                 Arc::make_mut(&mut told).insert(name.clone(), value.clone());
             }
         }
+        let upgraded = match lease.parameters.get(VERSION) {
+            Some(version) if greets && told.get(VERSION) != Some(version) => {
+                // Not for this client, whose session began with another; but the next is told.
+                Arc::make_mut(&mut told).insert(VERSION.to_owned(), version.clone());
+                true
+            }
+            Some(_) | None => false,
+        };
         lease.parameters = Arc::clone(&told);
         self.told = told;
-        if news.is_empty() {
-            return false;
+        if !news.is_empty() {
+            self.emit(&news);
         }
-        self.emit(&news);
-        true
+        upgraded || !news.is_empty()
     }
 }
 
@@ -534,11 +586,15 @@ pub(super) fn set_config(name: &str, value: &str) -> String {
     )
 }
 
+/// Means the same in a string constant whatever is set.
+pub(super) fn is_plain(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte) && byte != b'\\'
+}
+
 /// A text as SQL that means the same under any `standard_conforming_strings` and
 /// `client_encoding`, both of which are the client's to set: a backslash, or a byte that another
 /// encoding takes for the first of two, must not reach a quote.
 pub(super) fn quoted(value: &str) -> String {
-    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'\\';
     if value.bytes().all(is_plain) {
         return format!("'{}'", value.replace('\'', "''"));
     }

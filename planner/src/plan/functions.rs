@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(of("pg_advisory_unlock").effect, SessionEffect::Releases);
         assert_eq!(of("set_config").effect, SessionEffect::Settings);
         let ends = conduct("set_config", true, &catalog());
-        assert_eq!(ends.effect, SessionEffect::None);
+        assert_eq!(ends.effect, SessionEffect::LocalSettings);
         assert!(taints(&of("mine")) && of("mine").access == Access::Write);
         assert!(taints(&of("unheard_of")) && of("unheard_of").access == Access::Write);
     }

@@ -30,13 +30,14 @@ pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<
             effect = functions::worse_effect(effect, SessionEffect::Pin(Pin::Temporary));
         }
         whole.access = functions::worse_access(whole.access, part.access);
-        if controls || is_session_s(&part.statement) {
+        let is_known = is_session_s(&part.statement) || part.statement.controls_transaction();
+        if controls || is_known {
             whole.access = functions::worse_access(whole.access, Access::Primary);
         }
         whole.effect = functions::worse_effect(whole.effect, effect);
         let target = in_whole(part.target, text, range.start, source);
         whole.target = both(whole.target, target);
-        known.extend(is_session_s(&part.statement).then_some(part.statement));
+        known.extend(is_known.then_some(part.statement));
     }
     Plan {
         statement: Statement::Multiple(known),
@@ -84,13 +85,12 @@ fn controls_transaction(text: &str) -> bool {
         "savepoint",
         "release",
     ];
-    let first = crate::leading_words(text, 1);
-    let is = |known: &&str| {
-        first
-            .first()
-            .is_some_and(|word| word.eq_ignore_ascii_case(known))
+    let words = crate::leading_words(text, 2);
+    let is = |at: usize, known: &str| {
+        let word = words.get(at);
+        word.is_some_and(|word| word.eq_ignore_ascii_case(known))
     };
-    WORDS.iter().any(is)
+    WORDS.iter().any(|known| is(0, known)) || (is(0, "prepare") && is(1, "transaction"))
 }
 
 /// What a statement leaves behind that the session does not see on its own. `controls`: some of

@@ -169,7 +169,7 @@ impl Server {
                 | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { .. }
-                | Expect::Describe
+                | Expect::Describe { .. }
                 | Expect::Execute => {}
             }
             let frame = next(&mut frames)?;
@@ -216,7 +216,7 @@ impl Server {
                 (Expect::Bind { .. }, b'B') => {
                     self.know(Bind::names(body).ok()?.1, unnamed, &text)?
                 }
-                (Expect::Describe, b'D') => match Named::read(body, "DESCRIBE").ok()? {
+                (Expect::Describe { .. }, b'D') => match Named::read(body, "DESCRIBE").ok()? {
                     Named::Portal(_) => {}
                     Named::Statement(name) => self.know(name, unnamed, &text)?,
                 },

@@ -7,8 +7,7 @@ use planner::plan::{ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
-use super::step::asks_first;
-use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal};
+use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal, asks_first};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
@@ -44,7 +43,7 @@ impl Session {
         let unread = *known == Known::Unread;
         // What cannot be read may end it: the server knows.
         let asks_server = unread && self.only_in_block().is_some();
-        if self.block.is_failed() && !ends_block && !asks_server {
+        if self.block.is_failed() && !ends_block && !asks_server && !may_chain(plan) {
             return Err(aborted());
         }
         if matches!(plan.statement, Statement::Begin { .. }) {
@@ -67,7 +66,8 @@ impl Session {
             self.batch.portals.insert(portal, Portal::Local(local));
             return Ok(());
         }
-        if let Some(index) = Box::pin(self.first_of_all(&plan.statement)).await? {
+        let bytes = statement.sql.len();
+        if let Some(index) = Box::pin(self.first_of_all(&plan.statement, bytes)).await? {
             self.name_portal(portal, Some(index))?;
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
@@ -78,13 +78,13 @@ impl Session {
         }
         if asks_first(&plan.effect) {
             let named = Bind::read(body)?;
-            self.check_effect(&plan.effect, &[(&statement.sql, &named.values)])?;
-            if plan.effect == SessionEffect::Settings
-                && self.db.config.is_sharded()
-                && !self.block.is_none()
-            {
-                return Err(settings_on_shards());
-            }
+            self.check_settings_named(&plan.effect, &[(&statement.sql, &named.values)])?;
+        }
+        if plan.effect == SessionEffect::Settings
+            && self.db.config.is_sharded()
+            && !self.block.is_none()
+        {
+            return Err(settings_on_shards());
         }
         if plan.statement == Statement::Notify {
             self.note_notify();
@@ -145,7 +145,7 @@ impl Session {
                 self.check_transaction_control(&plan.statement, &statement.sql)?;
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
-                self.batch.forget_replaced(portal);
+                self.batch.forget_replaced_portal(portal);
                 self.resend = resend.max(resend_of(plan, access));
                 let index = self.enlist(shard, access).await?;
                 self.admit(index, &plan.effect).await?;
@@ -333,14 +333,22 @@ impl Session {
     }
 
     /// SAVEPOINT, SET and COMMIT concern every enlisted server. The one that answers the client: the
-    /// others hear of it when it is executed.
-    async fn first_of_all(&mut self, statement: &Statement) -> Result<Option<usize>, Error> {
+    /// others hear of it when it is executed. `bytes` of text.
+    async fn first_of_all(
+        &mut self,
+        statement: &Statement,
+        bytes: usize,
+    ) -> Result<Option<usize>, Error> {
         match statement {
             Statement::Set(set) => {
                 self.check_set(set)?;
+                self.check_prelude(bytes)?;
                 self.follow_set_transaction(set).await?;
             }
-            Statement::Savepoint(_) => self.check_revivable()?,
+            Statement::Savepoint(_) => {
+                self.check_prelude(bytes)?;
+                self.check_revivable()?;
+            }
             Statement::Commit | Statement::Rollback => {}
             Statement::Begin { .. }
             | Statement::Empty
@@ -372,6 +380,11 @@ impl Session {
         }
         self.reach(shard, self.any_access()).await.map(Some)
     }
+}
+
+/// It may be COMMIT AND CHAIN, which ends a block that failed and begins another.
+pub(super) fn may_chain(plan: &planner::Plan) -> bool {
+    plan.statement == Statement::Other && plan.effect == SessionEffect::Settings
 }
 
 /// Is it told of the open transaction, or was it sent a part of this pipeline?

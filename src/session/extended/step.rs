@@ -48,7 +48,7 @@ impl Session {
             b'B' => self.step_bind(frame),
             b'D' => match frontend::Named::read(body, "DESCRIBE")? {
                 frontend::Named::Portal(name) => {
-                    Ok(self.step_portal(name, frame, Expect::Describe, |_| true))
+                    Ok(self.step_portal(name, frame, Expect::Describe { of: None }, |_| true))
                 }
                 frontend::Named::Statement(_) => Ok(Step::Waits),
             },
@@ -232,7 +232,7 @@ impl Session {
     }
 }
 
-/// Has something to be settled with the server before such a statement may run?
+/// Has something to be settled, or its values to be read, before such a statement may run?
 pub(in crate::session) fn asks_first(effect: &SessionEffect) -> bool {
     matches!(
         effect,
