@@ -139,7 +139,9 @@ async fn a_pinned_client_shows_why() {
         toml.replace("server_user =", "pool_mode = \"session\"\nserver_user =")
     });
     let app = ringway.client().await;
-    app.query("SELECT 1", &[]).await.unwrap();
+    // A replica would be borrowed.
+    let on_primary = "/* ringway: primary */ SELECT 1";
+    app.simple_query(on_primary).await.unwrap();
     let admin = client(&admin_url(&ringway)).await;
     let clients = show(&admin, "CLIENTS").await;
     let why = cell(&clients, "pinned", |row| {
