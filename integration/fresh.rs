@@ -249,6 +249,11 @@ async fn load(cluster: &CaptiveCluster, setup: Setup, pairs: i32) -> Seen {
 /// How many pairs of a write and its reads, in the long form.
 const LONG_FORM: &str = "RINGWAY_SOAK_PAIRS";
 
+/// Whether the long form was asked for, which needs a machine without other work.
+pub fn is_long() -> bool {
+    std::env::var_os(LONG_FORM).is_some()
+}
+
 fn pairs() -> i32 {
     let wanted = std::env::var(LONG_FORM).ok();
     let all = wanted.and_then(|pairs| pairs.parse().ok()).unwrap_or(3_200);
@@ -282,7 +287,7 @@ fn check(seen: &Seen) {
     let (rested, there) = (&seen.rested, &seen.rested_on_replicas);
     // On a machine that has other things to do the pause may be too short for some; who asks for the
     // long form has a quiet one.
-    let long = std::env::var_os(LONG_FORM).is_some();
+    let long = is_long();
     let percent = if long { 90 } else { 50 };
     assert!(
         there.load(Relaxed) * 100 >= rested.load(Relaxed) * percent,

@@ -257,13 +257,14 @@ fn a_query_that_cannot_be_cancelled_ends_its_session() {
         let mut next = login(&ringway, "ringway");
         // In the queue, until the place is free.
         assert_eq!(ask(&mut next, "SELECT 'next'"), "next", "{stalls}");
-        let clients = cell(
-            &ringway,
-            "DATABASES",
-            &["shop"],
-            "current_client_connections",
-        );
-        assert_eq!(clients, "1", "{stalls}");
+        wait_until(LIMIT, "the session to end", || {
+            cell(
+                &ringway,
+                "DATABASES",
+                &["shop"],
+                "current_client_connections",
+            ) == "1"
+        });
     }
 }
 
@@ -348,13 +349,14 @@ fn signals_pause_and_resume() {
 fn a_new_application_name_needs_no_server() {
     let cluster = support::cluster(&Spec::default());
     let ringway = of_database(&cluster, "pool_size = 1\ncheckout_timeout_ms = 300\n");
-    let login_as = |name: &str| {
+    let log_in = |parameters: &[(&str, &str)]| {
         let mut wire = Wire::connect(ringway.port());
         let who = [("user", "ringway"), ("database", "shop")];
-        wire.send_startup(196_608, &[who[0], who[1], ("application_name", name)]);
+        wire.send_startup(196_608, &[&who, parameters].concat());
         let frames = wire.read_to_ready();
         (wire, frames)
     };
+    let login_as = |name: &str| log_in(&[("application_name", name)]);
     let (mut first, _) = login_as("first");
     ask(&mut first, "BEGIN");
     assert_eq!(ask(&mut first, "SHOW application_name"), "first");
@@ -366,10 +368,7 @@ fn a_new_application_name_needs_no_server() {
         assert_eq!(ask(&mut wire, "SELECT 1"), "53300");
     }
     // What the server makes of this one only it can tell, and who gave none has another.
-    assert_eq!(
-        answer(&Wire::login(ringway.port(), "ringway", "shop").1),
-        "53300"
-    );
+    assert_eq!(answer(&log_in(&[]).1), "53300");
     assert_eq!(answer(&login_as("ein M\u{e4}rchen").1), "53300");
     ask(&mut first, "COMMIT");
     let (mut last, _) = login_as("last");

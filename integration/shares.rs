@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ringway::demo::captive::{CaptiveCluster, Spec};
 use tokio::task::JoinSet;
 
+use crate::fresh;
 use crate::support::{self, Ringway};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -156,15 +157,16 @@ async fn replicas_share_reads_by_weight_and_the_primary_gets_next_to_none() {
             100.0 * counts.get(&port).copied().unwrap_or(0) as f64 / (READERS * READS) as f64
         };
         let [primary, one, _] = ports.map(percent);
-        // Who goes by load moves all the time, and meets the primary on its way on a busy machine.
-        let most = if reads.contains("least") { 5.0 } else { 1.0 };
-        assert!(primary <= most, "{reads}: {primary} % on the primary");
-        // By lots, and by who is busy, shares come near to equal ones only. The others keep within 5
-        // points where nothing else runs, and here, where other tests do, near to that.
-        let points = match reads.contains("random") || reads.contains("least") {
-            true => 20.0,
-            false => 8.0,
+        // On a machine that has other things to do replicas are not always known to have caught up, and
+        // by lots, and by who is busy, shares come near to equal ones only. Who asks for the long form
+        // has a quiet machine.
+        let by_chance = reads.contains("random") || reads.contains("least");
+        let (most, points) = match (fresh::is_long(), by_chance) {
+            (true, false) => (1.0, 5.0),
+            (true, true) => (1.0, 10.0),
+            (false, _) => (8.0, 20.0),
         };
+        assert!(primary <= most, "{reads}: {primary} % on the primary");
         assert!(
             (one - part).abs() <= points,
             "{reads}: {one} % instead of {part}"
@@ -173,7 +175,7 @@ async fn replicas_share_reads_by_weight_and_the_primary_gets_next_to_none() {
     // The control: where the primary takes turns, it has its share.
     let counts = shares(&cluster, "primary_reads = \"always\"").await;
     let primary = counts.get(&ports[0]).copied().unwrap_or(0);
-    assert!(primary * 100 > READERS * READS * 10, "{counts:?}");
+    assert!(primary * 100 > READERS * READS * 15, "{counts:?}");
 }
 
 #[tokio::test]
