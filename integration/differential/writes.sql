@@ -92,6 +92,8 @@ INSERT INTO people (id, age) VALUES ($1, $1);
 with: 124
 INSERT INTO people (age, id) VALUES ($1, $1);
 with: 125
+INSERT INTO people (id, age, name) VALUES (6220, $1, 'a'), (6221, 1, $1), (6222, 2, $1), (6223, 3, $1);
+with: 5
 
 [INSERT of several rows]
 INSERT INTO people (id, age) VALUES (201, 1), (201, 2);
@@ -103,11 +105,73 @@ INSERT INTO orders (person_id, id) VALUES (4, 9011), (4);
 INSERT INTO orders VALUES (9014, 6, 1.005, 2), (9015, 6, 1.5, 3) RETURNING total, qty * 2;
 
 [INSERT of several rows, refused] refused
-INSERT INTO people (id, age) VALUES (202, 1), (203, 2), (204, 3), (205, 4);
 INSERT INTO orders (id, person_id) VALUES (9006, 4), (9007, DEFAULT);
-INSERT INTO orders (id, person_id) VALUES (9012, 4), (9013, 5) RETURNING id;
+INSERT INTO people (id, age) WITH x AS (SELECT 1) VALUES (6208, 1), (6209, 2), (6210, 3), (6211, 4);
+INSERT INTO people (id, age) VALUES (6212, 1), (6213, (SELECT max(age) FROM people)), (6214, 1), (6215, 1);
+INSERT INTO people (id, age) VALUES (6216, 1), (6217, 2), (6218, 3), (6219, 4) ON CONFLICT (id) DO UPDATE SET id = 1;
 INSERT INTO orders (id, person_id) SELECT * FROM (VALUES (9016, 4)) v;
 INSERT INTO orders (id, person_id) SELECT id, person_id FROM items WHERE person_id = 4;
+
+[INSERT of rows of several shards] ordered
+INSERT INTO people (id, age) VALUES (6001, 1), (6002, 2), (6003, 3), (6004, 4), (6005, 5), (6006, 6);
+INSERT INTO people (id, age) VALUES (6011, 1), (6012, 2), (6013, 3), (6014, 4), (6015, 5) RETURNING id, age + 1, name;
+INSERT INTO people (age, id) VALUES (1, 6021), (2, '6022'), (3, 6023::int), (4, CAST('6024' AS bigint)) RETURNING *;
+INSERT INTO people (id, age, name) VALUES (6031, DEFAULT, 'x''y'), (6032, 1, ')'), (6033, 2, E'\t('), (6034, 3, $$,($$) RETURNING id, age, name;
+INSERT INTO people (id, age, name) VALUES ($1, 1, $2), ($3, 2, $4), ($5, 3, $6), ($7, 4, 'it') RETURNING id, age, name;
+with: 6041, a, 6042, b, 6043, c, 6044
+INSERT INTO people (id, age) VALUES ($1, $5), ($2, $5), ($3, $5), ($4, $5) RETURNING id, age;
+with: 6051, 6052, 6053, 6054, 77
+INSERT INTO people (id, age) VALUES (6061, 1 + 1), (6062, (SELECT count(*) FROM countries)), (6063, abs(-3)), (6064, NULL) RETURNING id, age;
+INSERT INTO people (id, name) /* ( */ VALUES -- a, (b
+ (6071, 'a') /* between ) */ , -- (
+ (6072, 'b'),
+ (6073, 'c'), (6074 -- )
+ , 'd') -- after
+ RETURNING id, name;
+INSERT INTO people (id, age) VALUES (6081, 1), (6082, 2), (6083, 3), (6001, 4) RETURNING id;
+SELECT count(*) FROM people WHERE id BETWEEN 6081 AND 6083;
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, 'x'), (6093, 2), (6094, 3);
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, 1, 1), (6093, 2), (6094, 3);
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, generate_series(1, 2)), (6093, 2), (6094, 3);
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, nosuch), (6093, 2), (6094, 3);
+INSERT INTO people (id, nosuch) VALUES (6091, 1), (6092, 1), (6093, 2), (6094, 3);
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, 1), (6093, 2), (6094, 1 / 0);
+INSERT INTO people (id) VALUES (6091), (6092), (6093), (NULL);
+SELECT count(*) FROM people WHERE id BETWEEN 6091 AND 6094;
+INSERT INTO people (id, age) VALUES (6101, 1), (6102, 1), (6103, 1), (6104, 1), (6001, 90) ON CONFLICT DO NOTHING;
+INSERT INTO people (id, age) VALUES (6101, 9), (6102, 8), (6103, 7), (6105, 6) ON CONFLICT (id) DO UPDATE SET age = excluded.age + people.age RETURNING id, age;
+INSERT INTO people (id, age) VALUES (6101, 9), (6102, 8), (6103, 7), (6101, 6) ON CONFLICT (id) DO UPDATE SET age = excluded.age;
+INSERT INTO people AS p (id, age) VALUES (6101, 9), (6102, 8), (6103, 7), (6104, 6) ON CONFLICT (id) DO UPDATE SET age = $1 WHERE p.age > $2 RETURNING p.id, p.age, $3::text;
+with: 100, 0, text
+INSERT INTO words (word, n) VALUES ('several', 1), ('words', 2), ('of', 3), ('many', 4), ('shards', 5) RETURNING word;
+INSERT INTO tokens (id, owner) VALUES ('c0eebc99-9c0b-4ef8-bb6d-000000000001', 1), ('c0eebc99-9c0b-4ef8-bb6d-000000000002', 1), ('c0eebc99-9c0b-4ef8-bb6d-000000000003', 1), ('C0EEBC999C0B4EF8BB6D000000000004', 1) RETURNING id;
+INSERT INTO orders (id, person_id) VALUES (9201, 1), (9202, 2), (9203, 3), (9204, 4), (9205, 1), (9206, 2) RETURNING person_id, id;
+INSERT INTO numbered VALUES (6001, 'a'), (6002, 'b'), (6003, 'c'), (6004, 'd');
+
+[INSERT of rows of several shards, where fewer are returned than given]
+INSERT INTO people (id, age) VALUES (6111, 1), (6001, 2), (6112, 3), (6113, 4), (6114, 5) ON CONFLICT DO NOTHING RETURNING id, age;
+INSERT INTO people (id, age) VALUES (6111, 1), (6112, 3), (6113, 4), (6114, 5) ON CONFLICT (id) DO UPDATE SET age = 6 WHERE people.id > 6112 RETURNING id;
+
+[INSERT of rows of several shards in a transaction] maybe
+BEGIN;
+INSERT INTO people (id, age) VALUES (6121, 1), (6122, 2), (6123, 3), (6124, 4);
+COMMIT;
+SELECT count(*) FROM people WHERE id BETWEEN 6121 AND 6124;
+
+[UPDATE and DELETE with RETURNING over shards]
+UPDATE people SET age = age + 1 WHERE age > 3 RETURNING id, age;
+UPDATE people SET name = 'r' WHERE id IN (6001, 6002, 6003, 6004) RETURNING *;
+UPDATE people p SET name = 'joined' FROM orders o WHERE o.person_id = p.id AND o.id > 9200 RETURNING p.id, o.id;
+UPDATE people SET name = c.name FROM countries c WHERE c.person_id = people.id RETURNING people.id, c.code, (SELECT count(*) FROM countries);
+UPDATE people SET age = $1 WHERE age = $2 RETURNING id, $3::int + age;
+with: 41, 5, 1
+UPDATE people SET age = 1 / (id - 6003) WHERE id > 6000 RETURNING id;
+SELECT count(*) FROM people WHERE age = 0;
+UPDATE people SET age = 1 WHERE false RETURNING id;
+DELETE FROM people WHERE id BETWEEN 6001 AND 6014 RETURNING id, name, age;
+DELETE FROM people p USING orders o WHERE o.person_id = p.id AND o.id = 9203 RETURNING o.id;
+DELETE FROM people WHERE id = ANY (ARRAY[6101, 6102, 6103]) RETURNING *;
+DELETE FROM people USING countries c WHERE c.person_id = people.id AND people.id > 6000 RETURNING c.code;
 
 [ON CONFLICT]
 INSERT INTO people (id, age) VALUES (1, 50) ON CONFLICT DO NOTHING;

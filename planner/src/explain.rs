@@ -4,7 +4,7 @@ use crate::merge::{Aggregate, AggregateFunction, Column, MergePlan, SortKey};
 use crate::plan::{Access, Plan, SessionEffect, Target};
 use crate::refusal::Refusal;
 use crate::route::{Execution, Route, Shards, ValueRef};
-use crate::topology::{ShardId, Topology};
+use crate::topology::{ShardId, ShardSet, Topology};
 
 /// Tells where a statement goes and why, one fact per line, `name: value`. `route` is what
 /// [`crate::route`] made of `plan` for the values at hand.
@@ -22,7 +22,7 @@ pub fn explain(
             };
             lines.push(format!("shards: {where_to}"));
             lines.push(format!("role: {}", role(plan.access)));
-            execution(&route.execution, &mut lines);
+            execution(&route.execution, topology, &mut lines);
             match &plan.effect {
                 SessionEffect::None | SessionEffect::Releases => {}
                 SessionEffect::Settings => {
@@ -81,7 +81,7 @@ fn role(access: Access) -> &'static str {
     }
 }
 
-fn execution(execution: &Execution<'_>, lines: &mut Vec<String>) {
+fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) {
     match execution {
         Execution::Direct => lines.push("execution: as it is".into()),
         Execution::Merge { merge, sql } => {
@@ -94,6 +94,20 @@ fn execution(execution: &Execution<'_>, lines: &mut Vec<String>) {
         }
         Execution::SumTags => {
             lines.push("execution: as it is on each, row counts are added".into())
+        }
+        Execution::Split { split, parts } => {
+            lines.extend(parts.iter().map(|part| {
+                let rows: Vec<_> = part.rows.iter().map(|row| (row + 1).to_string()).collect();
+                let name = shards(&Shards::Exactly(ShardSet::one(part.shard)), topology);
+                format!("rows of {name}: {}", rows.join(", "))
+            }));
+            let then = match split.returns {
+                true => "row counts are added, returned rows come in the order of the rows given",
+                false => "row counts are added",
+            };
+            lines.push(format!(
+                "execution: each shard runs it with its own rows, {then}"
+            ));
         }
         Execution::SameAnswer => {
             lines.push("execution: as it is on each, the first answer is the answer".into());

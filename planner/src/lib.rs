@@ -15,6 +15,7 @@ pub mod refusal;
 pub mod ring;
 pub mod route;
 pub mod shape;
+pub mod split;
 pub mod topology;
 
 pub use catalog::Catalog;

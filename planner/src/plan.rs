@@ -14,6 +14,7 @@ mod parse;
 pub mod prepared;
 mod query;
 mod refuse;
+mod rows;
 mod scatter;
 mod scope;
 pub mod settings;
@@ -36,6 +37,7 @@ use crate::lexer::Kind;
 use crate::merge::MergePlan;
 use crate::refusal::Refusal;
 use crate::route::{TextPiece, ValueRef};
+use crate::split::Split;
 use crate::topology::ShardId;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,8 +267,10 @@ pub enum Target {
 pub enum Many {
     /// Run the rewritten text on each and merge the answers.
     Merge(Box<Scatter>),
-    /// Run the same text on each, add up the command tags (UPDATE, DELETE).
+    /// Run the same text on each, add up the command tags, return all rows (UPDATE, DELETE).
     SumTags,
+    /// Each shard runs the INSERT with its own rows.
+    Split(Box<Split>),
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
     SameAnswer,
     Refused(Refusal),

@@ -8,7 +8,8 @@ use crate::merge::MergePlan;
 use crate::plan::{KeySet, Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
-use crate::topology::{ShardSet, Topology};
+use crate::split::{self, Part, Split};
+use crate::topology::{ShardId, ShardSet, Topology};
 
 /// Where a value is found when the statement runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,11 @@ pub enum Execution<'p> {
         sql: Cow<'p, [u8]>,
     },
     SumTags,
+    /// Each shard runs its part.
+    Split {
+        split: &'p Split,
+        parts: Vec<Part>,
+    },
     SameAnswer,
 }
 
@@ -97,7 +103,18 @@ pub fn route<'p>(
                 // No row can match, or the shard itself will reject the value: any one tells.
                 0 => Ok(Route::direct(Shards::Any)),
                 1 => Ok(Route::direct(Shards::Exactly(shards))),
-                _ => several(shards, many, values),
+                _ => match many {
+                    Many::Split(split) => Ok(Route {
+                        shards: Shards::Exactly(shards),
+                        execution: Execution::Split {
+                            split,
+                            parts: parts(split, keys, values, topology)?,
+                        },
+                    }),
+                    Many::Merge(_) | Many::SumTags | Many::SameAnswer | Many::Refused(_) => {
+                        several(shards, many, values)
+                    }
+                },
             }
         }
         Target::AllShards(many) => several(ShardSet::all(topology.shard_count()), many, values),
@@ -121,12 +138,37 @@ fn shards_of(keys: &KeySet, values: Values<'_>, topology: &Topology) -> Result<S
         return Err(key::unusable(keys));
     }
     for value in &keys.values {
-        match key::read(value, keys, values)? {
-            Key::Slot(slot) => shards.insert(topology.owner(slot)),
-            Key::Nowhere => {}
+        if let Some(owner) = owner(value, keys, values, topology)? {
+            shards.insert(owner);
         }
     }
     Ok(shards)
+}
+
+/// The shard of one key; `None` for one that no shard has.
+fn owner(
+    value: &ValueRef,
+    keys: &KeySet,
+    values: Values<'_>,
+    topology: &Topology,
+) -> Result<Option<ShardId>, Refusal> {
+    Ok(match key::read(value, keys, values)? {
+        Key::Slot(slot) => Some(topology.owner(slot)),
+        Key::Nowhere => None,
+    })
+}
+
+/// The parts of an INSERT: row by row, the keys are its own.
+fn parts(
+    split: &Split,
+    keys: &KeySet,
+    values: Values<'_>,
+    topology: &Topology,
+) -> Result<Vec<Part>, Refusal> {
+    split::parts(split, values, |row| match keys.values.get(row) {
+        Some(value) => owner(value, keys, values, topology),
+        None => Ok(None),
+    })
 }
 
 fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<Route<'p>, Refusal> {
@@ -140,6 +182,8 @@ fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<R
         },
         Many::SumTags => Execution::SumTags,
         Many::SameAnswer => Execution::SameAnswer,
+        // Without keys there is nothing to split by.
+        Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),
     };
     Ok(Route {

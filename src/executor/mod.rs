@@ -4,6 +4,7 @@ pub mod broadcast;
 pub mod database;
 pub mod listen;
 pub mod merge;
+pub mod participants;
 pub mod plans;
 pub mod pools;
 pub mod relay;

@@ -22,6 +22,7 @@ use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, Transacti
 
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
+use crate::executor::broadcast::Job;
 use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
@@ -234,10 +235,9 @@ struct BroadcastPortal {
     plan: Arc<planner::Plan>,
     sql: Vec<u8>,
     types: Vec<u32>,
-    bind_rest: Vec<u8>,
     result_formats: Vec<i16>,
     shards: ShardSet,
-    sum: bool,
+    job: Job,
     ran: Ran,
 }
 

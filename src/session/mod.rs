@@ -25,6 +25,7 @@ mod shared;
 mod simple;
 pub mod startup;
 mod state;
+mod writes;
 
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -2,14 +2,14 @@
 
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, OnConflictAction,
-    OnInsert, SelectItem, SetExpr, TableFactor, TableObject, TableWithJoins, Update,
-    UpdateTableFromKind,
+    OnInsert, SetExpr, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
 };
 
 use super::facts::{Facts, Input};
 use super::keys::Clauses;
 use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
 use super::refuse;
+use super::rows;
 use super::scope::{folded, object_name};
 use super::values::{self, TypedParams};
 use crate::catalog::{ColumnDefault, KeyType, Table, TableClass, TableColumn};
@@ -123,7 +123,13 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
         return refused(refuse::insert_select(&table.name));
     }
     match inserted_keys(insert, table, key, *key_type, input) {
-        Ok(keys) => by_keys(keys, Many::Refused(refuse::insert_many_shards())),
+        Ok(keys) => {
+            let many = rows::split(insert, facts, input);
+            by_keys(
+                keys,
+                many.map_or_else(Many::Refused, |split| Many::Split(Box::new(split))),
+            )
+        }
         Err(refusal) => refused(refusal),
     }
 }
@@ -272,7 +278,7 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
         from,
         selection: update.selection.as_ref(),
     };
-    by_rows(&writes, update.returning.as_deref(), facts, input)
+    by_rows(&writes, facts, input)
 }
 
 pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> Decision {
@@ -294,7 +300,7 @@ pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> De
         from,
         selection: delete.selection.as_ref(),
     };
-    by_rows(&writes, delete.returning.as_deref(), facts, input)
+    by_rows(&writes, facts, input)
 }
 
 /// The rows that an UPDATE or DELETE of a sharded table touches.
@@ -313,12 +319,7 @@ fn written<'a>(item: &TableWithJoins, input: Input<'a>) -> Option<&'a Table> {
     }
 }
 
-fn by_rows(
-    write: &Write<'_>,
-    returning: Option<&[SelectItem]>,
-    facts: &Facts<'_>,
-    input: Input<'_>,
-) -> Decision {
+fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     let clauses = Clauses::new(&write.from, write.selection, input);
     let mut pins = clauses.pins();
     // Rows of one shard must meet rows of that shard only: all sharded tables joined by key.
@@ -329,8 +330,6 @@ fn by_rows(
         && !facts.system_tables;
     let many = if !apart {
         Many::Refused(refuse::write_joins(&write.table.name))
-    } else if returning.is_some() {
-        Many::Refused(refuse::returning_many_shards())
     } else {
         Many::SumTags
     };

@@ -169,6 +169,19 @@ impl<'a> Source<'a> {
         offset - before.map(|piece| piece.range.len() - 1).sum::<usize>()
     }
 
+    /// As [`Source::shape_offset`], of many ascending offsets.
+    pub(super) fn shape_offsets(&self, offsets: &[usize]) -> Vec<usize> {
+        let mut pieces = self.pieces.iter().peekable();
+        let mut lifted = 0;
+        let map = |offset: &usize| {
+            while let Some(piece) = pieces.next_if(|piece| piece.range.start < *offset) {
+                lifted += piece.range.len() - 1;
+            }
+            *offset - lifted
+        };
+        offsets.iter().map(map).collect()
+    }
+
     /// How often `$n` stands in the text, `n` from 0.
     pub(super) fn uses_of_param(&self, index: usize) -> usize {
         self.param_uses.get(&index).copied().unwrap_or(0)

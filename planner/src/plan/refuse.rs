@@ -80,9 +80,17 @@ pub(super) fn insert_needs_key(column: &str, why: &str) -> Refusal {
 
 pub(super) fn insert_many_shards() -> Refusal {
     Refusal::unsupported(
-        "INSERT of rows of several shards is not supported",
-        "It would have to be applied on all of them or on none.",
+        "this INSERT of rows of several shards is not supported",
+        "It is more than a list of rows, and cannot be divided into one for each shard.",
         "Send one INSERT for each row or for the rows of each shard.",
+    )
+}
+
+pub(super) fn insert_untyped(param: usize) -> Refusal {
+    Refusal::unsupported(
+        format!("parameter ${param} stands in several places of an INSERT for several shards"),
+        "Its type is taken from the first of them, and a shard may not get that one.",
+        "Declare its type in Parse, or give each place a parameter of its own.",
     )
 }
 
@@ -99,14 +107,6 @@ pub(super) fn update_of_key(column: &str) -> Refusal {
         format!("sharding key {column} cannot be updated"),
         "The row would have to move to another shard.",
         "DELETE the row and INSERT it with the new key.",
-    )
-}
-
-pub(super) fn returning_many_shards() -> Refusal {
-    Refusal::unsupported(
-        "RETURNING over several shards is not supported",
-        "The statement is not limited to one value of the sharding key.",
-        "Leave RETURNING out, or compare the sharding key with a constant.",
     )
 }
 

@@ -10,11 +10,13 @@ use planner::{ShardId, Values};
 use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
+use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::Statement as Text;
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
 use crate::session::prepared::Executed;
+use crate::session::writes::job_of_parts;
 use crate::session::{Enlisted, Prepared, Session, local};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Bind;
@@ -107,7 +109,10 @@ impl Session {
                     let shards = self.shard_set(&route.shards).len();
                     Some(self.merger(merge, shards, values)).transpose()
                 }
-                Execution::Direct | Execution::SumTags | Execution::SameAnswer => Ok(None),
+                Execution::Direct
+                | Execution::SumTags
+                | Execution::Split { .. }
+                | Execution::SameAnswer => Ok(None),
             },
             Err(_) => Ok(None),
         };
@@ -116,8 +121,21 @@ impl Session {
                 let execution = match route.execution {
                     Execution::Direct => Kind::Direct,
                     Execution::Merge { merge, sql } => Kind::Merge(merge.hidden, sql.into_owned()),
-                    Execution::SumTags => Kind::Broadcast { sum: true },
-                    Execution::SameAnswer => Kind::Broadcast { sum: false },
+                    Execution::SumTags => Kind::Broadcast(Job::bound(
+                        (&statement.sql, &statement.types, rest),
+                        Combine::Sum,
+                    )),
+                    Execution::Split { split, parts } => Kind::Broadcast(job_of_parts(
+                        split,
+                        &parts,
+                        &statement.sql,
+                        &statement.types,
+                        Some(&bind),
+                    )),
+                    Execution::SameAnswer => Kind::Broadcast(Job::bound(
+                        (&statement.sql, &statement.types, rest),
+                        Combine::First,
+                    )),
                 };
                 (access, route.shards, execution)
             }
@@ -157,16 +175,15 @@ impl Session {
                     interrupted: false,
                 }))
             }
-            Kind::Broadcast { sum } => {
+            Kind::Broadcast(job) => {
                 self.db.metrics.routes.increment(RouteKind::Broadcast);
                 Portal::Broadcast(Box::new(BroadcastPortal {
                     plan: Arc::clone(plan),
                     sql: statement.sql.to_vec(),
                     types: statement.types.to_vec(),
-                    bind_rest: rest.to_vec(),
                     result_formats: bind.result_formats.clone(),
                     shards: self.shard_set(&shards),
-                    sum,
+                    job,
                     ran: Ran::NotYet,
                 }))
             }
@@ -397,7 +414,7 @@ fn settings_on_shards() -> Error {
 enum Kind {
     Direct,
     Merge(usize, Vec<u8>),
-    Broadcast { sum: bool },
+    Broadcast(Job),
 }
 
 /// Bind's part after the names, with result formats that cover the hidden columns.

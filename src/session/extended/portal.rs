@@ -9,7 +9,6 @@ use planner::plan::{SessionEffect, Statement, TransactionMode};
 use super::{BroadcastPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
-use crate::executor::broadcast::Answer;
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Pause, Request, Run};
@@ -559,40 +558,25 @@ impl Session {
 
     /// Runs it whole, as PostgreSQL does what changes rows. What returns none is answered here.
     async fn run_broadcast(&mut self, portal: &mut BroadcastPortal) -> Result<(), Error> {
-        let mut request = BytesMut::new();
-        write::parse(&mut request, b"", &portal.sql, &portal.types);
-        write::bind(&mut request, b"", b"", &portal.bind_rest);
-        write::describe(&mut request, b'P', b"");
-        write::execute(&mut request, b"", 0);
-        request.extend_from_slice(write::SYNC);
         if self.leases.iter().any(|held| held.needs_sync && held.wrote) {
             return Err(self.not_one_transaction());
         }
         let all: Vec<usize> = (0..self.leases.len()).collect();
         self.sync_quietly(&all).await?;
-        let Answer { mut rows, tag } = self
-            .broadcast(&portal.plan, &request, &portal.shards, portal.sum)
+        let answer = self
+            .broadcast(&portal.plan, &portal.job, &portal.shards)
             .await?;
-        let mut fetched = BytesMut::new();
-        let mut returns = false;
-        while let Some(header) = frame::peek(&rows)? {
-            let frame = rows.split_to(header.len);
-            match header.tag {
-                b'D' => fetched.extend_from_slice(&frame),
-                b'T' => returns = true,
-                b'n' => {}
-                _ => self.client.outbox.extend_from_slice(&frame),
-            }
-        }
-        portal.ran = match returns {
-            true => Ran::Rows {
-                rows: fetched,
-                verb: tag
+        self.client.outbox.extend_from_slice(&answer.notices);
+        portal.ran = match answer.columns.first() {
+            Some(b'T') => Ran::Rows {
+                rows: answer.rows,
+                verb: answer
+                    .tag
                     .trim_end_matches(|c: char| c.is_ascii_digit())
                     .to_owned(),
             },
-            false => {
-                write::command_complete(&mut self.client.outbox, &tag);
+            Some(_) | None => {
+                write::command_complete(&mut self.client.outbox, &answer.tag);
                 Ran::Once
             }
         };
