@@ -7,6 +7,7 @@ mod dml;
 mod facts;
 mod functions;
 mod hidden;
+mod insert_query;
 mod keys;
 mod layout;
 mod multiple;

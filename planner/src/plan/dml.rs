@@ -6,6 +6,7 @@ use sqlparser::ast::{
 };
 
 use super::facts::{Facts, Input};
+use super::insert_query::{self, Into};
 use super::keys::Clauses;
 use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
 use super::refuse;
@@ -119,6 +120,21 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
     {
         return refused(refuse::update_of_key(key));
     }
+    if let Some(query) = &insert.source
+        && !matches!(query.body.as_ref(), SetExpr::Values(_))
+    {
+        let position = match column_position(insert, table, key) {
+            Ok(position) => position,
+            Err(refusal) => return refused(refusal),
+        };
+        let into = Into {
+            table,
+            key,
+            key_type: *key_type,
+            position,
+        };
+        return insert_query::target(&into, query, facts, input);
+    }
     if facts.sharded().count() > 1 {
         return refused(refuse::insert_select(&table.name));
     }
@@ -187,6 +203,28 @@ fn is_default(value: &Expr) -> bool {
     }
 }
 
+/// Where the key stands among the columns.
+fn column_position(insert: &Insert, table: &Table, key: &str) -> Result<usize, crate::Refusal> {
+    let needs_key = |why: &str| refuse::insert_needs_key(key, why);
+    let plain = |column: &ObjectName| {
+        let name = object_name(column).filter(|(of, _)| of.is_none());
+        name.map(|(_, name)| name)
+    };
+    let names: Option<Vec<String>> = match insert.columns.as_slice() {
+        [] => Some(
+            table
+                .columns
+                .iter()
+                .map(|known| known.name.clone())
+                .collect(),
+        ),
+        columns => columns.iter().map(plain).collect(),
+    };
+    let names = names.ok_or_else(|| needs_key("Its column list holds more than plain names"))?;
+    let position = names.iter().position(|name| name == key);
+    position.ok_or_else(|| needs_key("The key is not among its columns"))
+}
+
 fn inserted_keys(
     insert: &Insert,
     table: &Table,
@@ -195,28 +233,7 @@ fn inserted_keys(
     input: Input<'_>,
 ) -> Result<KeySet, crate::Refusal> {
     let needs_key = |why: &str| refuse::insert_needs_key(key, why);
-    let names: Option<Vec<String>> = match insert.columns.as_slice() {
-        [] => Some(
-            table
-                .columns
-                .iter()
-                .map(|column| column.name.clone())
-                .collect(),
-        ),
-        columns => columns
-            .iter()
-            .map(|column| {
-                object_name(column)
-                    .filter(|(of, _)| of.is_none())
-                    .map(|(_, name)| name)
-            })
-            .collect(),
-    };
-    let names = names.ok_or_else(|| needs_key("Its column list holds more than plain names"))?;
-    let position = names
-        .iter()
-        .position(|name| name == key)
-        .ok_or_else(|| needs_key("The key is not among its columns"))?;
+    let position = column_position(insert, table, key)?;
     let Some(source) = &insert.source else {
         return Err(needs_key("DEFAULT VALUES are computed on the shard"));
     };

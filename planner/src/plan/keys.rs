@@ -12,6 +12,7 @@ use super::facts::Input;
 use super::parse::Source;
 use super::scope::{Reference, Scope, object_name};
 use super::values::{TypedParams, value, width};
+use crate::catalog::KeyType;
 use crate::plan::KeySet;
 use crate::route::ValueRef;
 
@@ -362,6 +363,18 @@ impl<'c> Clauses<'c> {
         self.scope
             .key_column(expr)
             .is_some_and(|reference| !self.nullable.contains(&reference))
+    }
+
+    /// As [`Clauses::is_key`], of a table whose rows are on the shards that equal keys of `key_type`
+    /// belong to.
+    pub(super) fn is_key_of(&self, expr: &Expr, key_type: KeyType) -> bool {
+        let of = |reference: usize| self.scope.references[reference].key();
+        let alike = |reference| {
+            of(reference).is_some_and(|key| {
+                key.key_type == key_type || key.key_type.is_integer() && key_type.is_integer()
+            })
+        };
+        self.is_key(expr) && self.scope.key_column(expr).is_some_and(alike)
     }
 
     /// Is there a sharded table that no outer join leaves out?
