@@ -28,6 +28,7 @@ mod replication;
 mod reuse;
 mod sessions;
 mod settings;
+mod sharded_copy;
 mod smoke;
 mod split;
 mod state;

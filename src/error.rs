@@ -14,6 +14,8 @@ pub struct Error {
     pub message: Cow<'static, str>,
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
+    /// Where in PostgreSQL's work it happened: the line of a COPY, say.
+    pub context: Option<Cow<'static, str>>,
     pub fault: Fault,
 }
 
@@ -53,6 +55,7 @@ impl Error {
             message: message.into(),
             detail: None,
             hint: None,
+            context: None,
             fault,
         }
     }
@@ -86,6 +89,11 @@ impl Error {
         self
     }
 
+    pub fn context(mut self, context: impl Into<Cow<'static, str>>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+
     pub fn is_fatal(&self) -> bool {
         self.severity == Severity::Fatal
     }
@@ -108,6 +116,9 @@ impl Error {
         }
         if let Some(hint) = &self.hint {
             fields.push((b'H', hint));
+        }
+        if let Some(context) = &self.context {
+            fields.push((b'W', context));
         }
         let length: usize = 4 + 1 + fields.iter().map(|(_, v)| v.len() + 2).sum::<usize>();
         out.put_u8(b'E');

@@ -68,9 +68,12 @@ INSERT INTO numbered (id, v) OVERRIDING USER VALUE VALUES (6, 'x');
 INSERT INTO numbered (v) VALUES ('x');
 INSERT INTO people (id, age) VALUES (130, (SELECT max(age) FROM people));
 INSERT INTO people (id, age) VALUES (131, (SELECT age FROM people WHERE id = 131));
-INSERT INTO people (id, age) SELECT 133, 4;
 INSERT INTO people (id, age) TABLE tiny;
 INSERT INTO people (id, age) SELECT id + 1000, v FROM tiny WHERE id = 3;
+INSERT INTO people (id, age) SELECT person_id + 20000, qty FROM orders;
+INSERT INTO people (id, age) SELECT id, v FROM tiny LIMIT 2;
+INSERT INTO people (id, age) SELECT max(id) + 1, 4 FROM people;
+INSERT INTO nicks SELECT word, n FROM words;
 INSERT INTO people (id, age) VALUES (134, 1) ORDER BY 1 LIMIT 1;
 INSERT INTO people (id, tags[1]) VALUES (135, 'x');
 INSERT INTO people_view (id, name) VALUES (136, 'x');
@@ -110,7 +113,6 @@ INSERT INTO people (id, age) WITH x AS (SELECT 1) VALUES (6208, 1), (6209, 2), (
 INSERT INTO people (id, age) VALUES (6212, 1), (6213, (SELECT max(age) FROM people)), (6214, 1), (6215, 1);
 INSERT INTO people (id, age) VALUES (6216, 1), (6217, 2), (6218, 3), (6219, 4) ON CONFLICT (id) DO UPDATE SET id = 1;
 INSERT INTO orders (id, person_id) SELECT * FROM (VALUES (9016, 4)) v;
-INSERT INTO orders (id, person_id) SELECT id, person_id FROM items WHERE person_id = 4;
 
 [INSERT of rows of several shards] ordered
 INSERT INTO people (id, age) VALUES (6001, 1), (6002, 2), (6003, 3), (6004, 4), (6005, 5), (6006, 6);
@@ -157,6 +159,24 @@ BEGIN;
 INSERT INTO people (id, age) VALUES (6121, 1), (6122, 2), (6123, 3), (6124, 4);
 COMMIT;
 SELECT count(*) FROM people WHERE id BETWEEN 6121 AND 6124;
+
+[INSERT from a query]
+INSERT INTO orders (id, person_id) SELECT id, person_id FROM items WHERE person_id = 4;
+INSERT INTO orders (id, person_id) SELECT DISTINCT order_id + 9400, person_id FROM items WHERE person_id = 4;
+INSERT INTO people (id, age) SELECT 133, 4;
+INSERT INTO people (id, age) SELECT 7001, count(*) FROM countries;
+INSERT INTO people (id, name) SELECT '7002', name FROM countries WHERE code = 'no' RETURNING id, name;
+INSERT INTO people (id, age) SELECT $1, 4;
+with: 7003
+INSERT INTO items (order_id, person_id, n) SELECT id, person_id, 7100 FROM orders;
+INSERT INTO items (order_id, person_id, n) SELECT o.id, p.id, 7101 FROM orders o JOIN people p ON p.id = o.person_id WHERE p.age > 0 RETURNING order_id, n;
+INSERT INTO items (order_id, person_id, n) SELECT max(id), person_id, 7102 FROM orders GROUP BY person_id HAVING count(*) > 1;
+INSERT INTO items (person_id, n) SELECT DISTINCT person_id, 7103 FROM orders WHERE qty > $1 ORDER BY 1;
+with: 1
+INSERT INTO items (order_id, person_id, n) SELECT id, person_id, 7104 FROM orders WHERE person_id = 4 ORDER BY id LIMIT 2;
+INSERT INTO people (id, name) SELECT person_id, 'dup' FROM orders;
+INSERT INTO people (id, name) SELECT DISTINCT person_id, 'dup' FROM orders WHERE person_id IS NOT NULL ON CONFLICT (id) DO UPDATE SET name = excluded.name || people.age;
+INSERT INTO tiny SELECT id, age FROM people WHERE id BETWEEN 7001 AND 7003;
 
 [UPDATE and DELETE with RETURNING over shards]
 UPDATE people SET age = age + 1 WHERE age > 3 RETURNING id, age;
@@ -312,6 +332,92 @@ INSERT INTO countries (code, area, made) SELECT name, id, '2020-01-01' FROM peop
 INSERT INTO countries (code, made) SELECT code || '3', made FROM countries LIMIT 1;
 INSERT INTO stray VALUES (2, 'b');
 
+[COPY from the client]
+COPY people (id, name, age) FROM STDIN;
+8001	text	1
+8002	\N	\N
+8003	a\tb\\c	3
+8004	\x41\102	4
+\N8005	x	5
+\.
+COPY people (id, name, age) FROM STDIN;
+8001	text	1
+8002	\N	\N
+8003	a\tb\\c	3
+8004	\x41\102	4
+\x38005	x	5
+8006	y\
+z	6
+\.
+COPY people (age, id) FROM STDIN WITH (FORMAT text, DELIMITER '|', NULL 'none');
+1|8011
+none|8012
+3| 8013
+4|8014
+\.
+COPY people (id, name) FROM STDIN WITH (FORMAT csv, HEADER);
+id,"na
+me"
+8021,"a ""quoted"", b"
+8022,
+8023,""
+8024,"two
+lines"
+\.
+COPY people (id, name) FROM STDIN DELIMITER ';' NULL AS 'x' CSV HEADER QUOTE AS '''' ESCAPE E'\\';
+id;name
+8031;'a\';b'
+8032;x
+8033;'x'
+8034;"
+\.
+COPY people (id, age) FROM STDIN WHERE age > 2;
+8041	1
+8042	2
+8043	3
+8044	4
+\.
+COPY words (word, n) FROM STDIN;
+copied one	1
+copied two	2
+copied three	3
+kopiert fünf	5
+\.
+COPY tokens (id, owner) FROM STDIN (FORMAT csv);
+d0eebc99-9c0b-4ef8-bb6d-000000000001,1
+{D0EEBC99-9c0b-4ef8-bb6d-000000000002},2
+d0eebc999c0b4ef8bb6d000000000003,3
+\.
+COPY orders (id, person_id) FROM STDIN;
+9301	1
+9302	2
+9303	3
+9304	4
+\.
+COPY countries (code, name, made) FROM STDIN;
+c1	Copied	2020-01-01
+c2	\N	2020-01-02
+\.
+COPY people (id, age) FROM STDIN;
+\.
+
+[COPY to the client]
+COPY people TO STDOUT;
+COPY people (id, name) TO STDOUT (FORMAT csv, HEADER);
+COPY people (id, name) TO STDOUT CSV HEADER FORCE QUOTE name;
+COPY people (id, name) TO STDOUT WITH DELIMITER '|' NULL 'none';
+COPY (SELECT id, name FROM people WHERE id > 8000) TO STDOUT;
+COPY (SELECT p.id, o.id FROM people p JOIN orders o ON o.person_id = p.id) TO STDOUT (FORMAT csv, HEADER true);
+COPY (SELECT id FROM people WHERE id IN (1, 2, 3, 4, 5)) TO STDOUT;
+COPY countries TO STDOUT;
+COPY people (nosuch) TO STDOUT;
+COPY (SELECT 1 / (id - 8001) FROM people WHERE id > 8000) TO STDOUT;
+
+[COPY in a transaction]
+BEGIN;
+COPY people (id) TO STDOUT;
+COMMIT;
+
 [writes inside WITH, MERGE and others]
 WITH made AS (INSERT INTO notes VALUES (300, 1, 'w') RETURNING id) SELECT id FROM made;
 MERGE INTO notes n USING (VALUES (3)) v (id) ON n.id = v.id WHEN MATCHED THEN UPDATE SET what = 'merged';
@@ -352,9 +458,25 @@ CREATE TABLE copied AS SELECT * FROM people;
 CREATE TABLE copied AS TABLE countries;
 CREATE TEMPORARY TABLE temporary_one (id int);
 DO $$ BEGIN DELETE FROM people; END $$;
-COPY people (id) FROM STDIN;
-500
+COPY people (id) FROM '/nosuch';
+COPY people TO '/nosuch';
+COPY people (name) FROM STDIN;
+x
 \.
+COPY people (id, name) FROM STDIN (FORMAT csv, FORCE_NULL (name));
+8900,x
+\.
+COPY people (id, name) FROM STDIN ENCODING 'latin1';
+8901	x
+\.
+COPY numbered (v) FROM STDIN;
+x
+\.
+COPY countries (code, name) FROM STDIN;
+q1	no default
+\.
+COPY (SELECT max(id) FROM people) TO STDOUT;
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT;
 
 [a transaction that stays in one shard]
 BEGIN;

@@ -1,5 +1,6 @@
 //! The lines that EXPLAIN (ROUTE) answers with.
 
+use crate::copy::Rows;
 use crate::merge::{Aggregate, AggregateFunction, Column, MergePlan, SortKey};
 use crate::plan::{Access, Plan, SessionEffect, Target};
 use crate::refusal::Refusal;
@@ -108,6 +109,13 @@ fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<Str
             lines.push(format!(
                 "execution: each shard runs it with its own rows, {then}"
             ));
+        }
+        Execution::CopyIn(copy) => lines.push(match copy.rows {
+            Rows::All => "execution: every shard gets all rows".into(),
+            Rows::ByKey { .. } => "execution: each shard gets the rows with its keys".into(),
+        }),
+        Execution::CopyOut(_) => {
+            lines.push("execution: as it is on each, their rows follow each other".into());
         }
         Execution::SameAnswer => {
             lines.push("execution: as it is on each, the first answer is the answer".into());

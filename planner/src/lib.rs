@@ -5,6 +5,7 @@
 //! It never panics, whatever the text.
 
 pub mod catalog;
+pub mod copy;
 pub mod explain;
 pub mod hash;
 mod key;

@@ -3,6 +3,7 @@
 //! A plan is made once per shape and catalog version and cached; see [`crate::route`]
 //! for what is decided per execution.
 
+mod copying;
 mod dml;
 mod facts;
 mod functions;
@@ -34,6 +35,7 @@ pub use self::functions::{worse_access, worse_effect};
 pub use self::hidden::may_write;
 use self::parse::Source;
 use crate::catalog::{Catalog, KeyType};
+use crate::copy::{CopyIn, Frame};
 use crate::lexer::Kind;
 use crate::merge::MergePlan;
 use crate::refusal::Refusal;
@@ -272,6 +274,8 @@ pub enum Many {
     SumTags,
     /// Each shard runs the INSERT with its own rows.
     Split(Box<Split>),
+    CopyIn(Box<CopyIn>),
+    CopyOut(Frame),
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
     SameAnswer,
     Refused(Refusal),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::copy::{self, CopyIn};
 use crate::key::{self, Key};
 use crate::merge::MergePlan;
 use crate::plan::{KeySet, Many, Plan, Target};
@@ -84,6 +85,10 @@ pub enum Execution<'p> {
         split: &'p Split,
         parts: Vec<Part>,
     },
+    /// Each shard runs the text, and gets its rows of the client's data.
+    CopyIn(&'p CopyIn),
+    /// Each shard runs the text; their data follow each other.
+    CopyOut(copy::Frame),
     SameAnswer,
 }
 
@@ -111,9 +116,12 @@ pub fn route<'p>(
                             parts: parts(split, keys, values, topology)?,
                         },
                     }),
-                    Many::Merge(_) | Many::SumTags | Many::SameAnswer | Many::Refused(_) => {
-                        several(shards, many, values)
-                    }
+                    Many::Merge(_)
+                    | Many::SumTags
+                    | Many::SameAnswer
+                    | Many::CopyIn(_)
+                    | Many::CopyOut(_)
+                    | Many::Refused(_) => several(shards, many, values),
                 },
             }
         }
@@ -146,7 +154,7 @@ fn shards_of(keys: &KeySet, values: Values<'_>, topology: &Topology) -> Result<S
 }
 
 /// The shard of one key; `None` for one that no shard has.
-fn owner(
+pub(crate) fn owner(
     value: &ValueRef,
     keys: &KeySet,
     values: Values<'_>,
@@ -182,6 +190,8 @@ fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<R
         },
         Many::SumTags => Execution::SumTags,
         Many::SameAnswer => Execution::SameAnswer,
+        Many::CopyIn(copy) => Execution::CopyIn(copy),
+        Many::CopyOut(frame) => Execution::CopyOut(*frame),
         // Without keys there is nothing to split by.
         Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),

@@ -177,7 +177,9 @@ fn text(body: &[u8]) -> String {
 pub fn combine(mut answers: Vec<Answer>, how: &Combine) -> Answer {
     let tag = match how {
         Combine::First => return answers.into_iter().next().unwrap_or_default(),
-        Combine::Sum | Combine::Rows(_) => sum_tags(&answers),
+        Combine::Sum | Combine::Rows(_) => {
+            sum_tags(answers.iter().map(|answer| answer.tag.as_str()))
+        }
     };
     let mut whole = Answer {
         tag,
@@ -220,15 +222,14 @@ fn in_order(by_shard: &[Bytes], given: &[Vec<usize>]) -> Option<Vec<Bytes>> {
 }
 
 /// Adds up the counts of command tags such as `UPDATE 3`.
-fn sum_tags(answers: &[Answer]) -> String {
-    let Some(first) = answers.first() else {
-        return String::new();
-    };
-    let (verb, _) = first.tag.rsplit_once(' ').unwrap_or((&first.tag, ""));
-    let counts = answers
-        .iter()
-        .filter_map(|a| a.tag.rsplit_once(' ')?.1.parse::<u64>().ok());
-    format!("{verb} {}", counts.sum::<u64>())
+pub fn sum_tags<'t>(tags: impl Iterator<Item = &'t str>) -> String {
+    let mut whole: Option<(&str, u64)> = None;
+    for tag in tags {
+        let (verb, count) = tag.rsplit_once(' ').unwrap_or((tag, ""));
+        let count = count.parse::<u64>().unwrap_or(0);
+        whole = Some(whole.map_or((verb, count), |(verb, sum)| (verb, sum + count)));
+    }
+    whole.map_or_else(String::new, |(verb, sum)| format!("{verb} {sum}"))
 }
 
 #[cfg(test)]
@@ -237,15 +238,10 @@ mod tests {
 
     #[test]
     fn tags_add_up() {
-        let answer = |tag: &str| Answer {
-            tag: tag.into(),
-            ..Answer::default()
-        };
-        assert_eq!(
-            sum_tags(&[answer("UPDATE 3"), answer("UPDATE 4")]),
-            "UPDATE 7"
-        );
-        assert_eq!(sum_tags(&[answer("DELETE 0")]), "DELETE 0");
+        let sum = |tags: &[&str]| sum_tags(tags.iter().copied());
+        assert_eq!(sum(&["UPDATE 3", "UPDATE 4"]), "UPDATE 7");
+        assert_eq!(sum(&["INSERT 0 1", "INSERT 0 2"]), "INSERT 0 3");
+        assert_eq!(sum(&["DELETE 0"]), "DELETE 0");
     }
 
     #[test]

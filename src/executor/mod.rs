@@ -1,6 +1,7 @@
 //! Runs a route: on one shard, on several with a merge, on all.
 
 pub mod broadcast;
+pub mod copy;
 pub mod database;
 pub mod listen;
 pub mod merge;

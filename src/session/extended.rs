@@ -185,6 +185,7 @@ enum Portal {
     Local(Local),
     Scatter(Box<ScatterPortal>),
     Broadcast(Box<BroadcastPortal>),
+    Copy(Box<CopyPortal>),
 }
 
 /// An executed statement that changes the session if its transaction commits.
@@ -239,6 +240,17 @@ struct BroadcastPortal {
     shards: ShardSet,
     job: Job,
     ran: Ran,
+}
+
+/// COPY on several shards.
+struct CopyPortal {
+    plan: Arc<planner::Plan>,
+    sql: Vec<u8>,
+    shards: ShardSet,
+    access: Access,
+    /// How the data are framed on their way out; `None` is FROM STDIN.
+    out: Option<planner::copy::Frame>,
+    ran: bool,
 }
 
 /// What is left of a statement that ran whole at its first Execute.
@@ -510,7 +522,7 @@ impl Session {
                     self.batch.portals.remove(name);
                     self.emit(write::CLOSE_COMPLETE);
                 }
-                Some(Portal::Local(_) | Portal::Broadcast(_)) | None => {
+                Some(Portal::Local(_) | Portal::Broadcast(_) | Portal::Copy(_)) | None => {
                     self.emit(write::CLOSE_COMPLETE)
                 }
             },

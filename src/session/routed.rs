@@ -10,7 +10,8 @@ use planner::shape::Piece;
 use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::hints::Place;
-use super::{Session, hints, writes};
+use super::writes::{self, Way};
+use super::{Session, hints};
 use crate::backend::server::Server;
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{Combine, Job};
@@ -87,6 +88,14 @@ impl Session {
             Execution::SameAnswer => {
                 let job = Job::same(sql, Combine::First);
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
+            }
+            Execution::CopyIn(copy) => {
+                let way = Way::In(copy);
+                Box::pin(self.copy_simple(plan, way, &route.shards, access, sql)).await
+            }
+            Execution::CopyOut(frame) => {
+                let way = Way::Out(frame);
+                Box::pin(self.copy_simple(plan, way, &route.shards, access, sql)).await
             }
             Execution::Split { split, parts } => {
                 let job = writes::job_of_parts(split, &parts, sql, &[], None);

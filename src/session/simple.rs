@@ -568,7 +568,7 @@ impl Session {
         self.relay(index).await.map(|_| ())
     }
 
-    fn complete(&mut self, tag: &str) {
+    pub(super) fn complete(&mut self, tag: &str) {
         self.db.metrics.routes.increment(RouteKind::Local);
         write::command_complete(&mut self.client.outbox, tag);
         for index in 0..self.leases.len() {

@@ -1,6 +1,7 @@
 //! Statements that write on several shards: what each shard is sent, and one answer of theirs.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use planner::copy::{CopyIn, Frame, Rows};
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::route::Shards;
 use planner::split::{Part, Split};
@@ -9,9 +10,12 @@ use planner::{ShardId, ShardSet};
 use super::Session;
 use super::block::second_writer;
 use super::routed::pick;
+use crate::backend::server::Server;
 use crate::error::Error;
 use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
+use crate::executor::copy::{self, CopyingIn};
 use crate::executor::participants::Participants;
+use crate::executor::relay::Broken;
 use crate::metrics::RouteKind;
 use crate::wire::frontend::Bind;
 use crate::wire::write;
@@ -72,6 +76,93 @@ impl Session {
         Ok(combine(answers, &job.combine))
     }
 
+    /// COPY FROM STDIN, up to the command tag. The client's data come through its connection meanwhile.
+    ///
+    /// # Errors
+    /// What the data or a server have wrong: nothing is kept then, unless the error says what is.
+    pub(super) async fn copy_in(
+        &mut self,
+        plan: &Plan,
+        copy: &CopyIn,
+        shards: &ShardSet,
+        sql: &[u8],
+    ) -> Result<String, Error> {
+        let indexes = self.enlist_for_write(plan, shards).await?;
+        let topology = &self.db.config.topology;
+        let max_row = self.limits.max_message_bytes;
+        let mut servers = pick(&mut self.leases, &indexes);
+        let has_mark = servers.iter().all(|server| csv_has_mark(server));
+        let mut participants = Participants::new(&mut servers);
+        participants.begin().await?;
+        let mut copying = CopyingIn::new(copy, shards.as_slice(), topology, max_row, has_mark);
+        let result = copying
+            .run(&mut self.client, participants.servers(), sql)
+            .await;
+        match result {
+            Ok(tags) => {
+                participants.commit().await?;
+                Ok(match copy.rows {
+                    Rows::All => tags.into_iter().next().unwrap_or_default(),
+                    Rows::ByKey { .. } => broadcast::sum_tags(tags.iter().map(String::as_str)),
+                })
+            }
+            Err(Broken::Server(error)) => {
+                participants.roll_back(0).await;
+                Err(error)
+            }
+            Err(Broken::Client(error)) => {
+                self.abandon();
+                Err(error.fatal())
+            }
+        }
+    }
+
+    /// COPY TO STDOUT, up to the command tag.
+    ///
+    /// # Errors
+    /// A server's error or loss; rows may have gone to the client before.
+    pub(super) async fn copy_out(
+        &mut self,
+        frame: Frame,
+        shards: &ShardSet,
+        access: Access,
+        sql: &[u8],
+    ) -> Result<String, Error> {
+        let indexes = self.enlist_for_read(shards, access).await?;
+        self.sync_quietly(&indexes).await?;
+        let max_row = self.limits.max_message_bytes;
+        let mut servers = pick(&mut self.leases, &indexes);
+        let result = copy::copy_out(&mut self.client, &mut servers, sql, frame, max_row).await;
+        let count = match result {
+            Ok(count) => count,
+            Err(broken) => {
+                self.end_scatter(&indexes, Err(broken)).await?;
+                0
+            }
+        };
+        Ok(format!("COPY {count}"))
+    }
+
+    /// A COPY in the simple protocol.
+    pub(super) async fn copy_simple(
+        &mut self,
+        plan: &Plan,
+        way: Way<'_>,
+        shards: &Shards,
+        access: Access,
+        sql: &[u8],
+    ) -> Result<(), Error> {
+        self.db.metrics.routes.increment(RouteKind::Broadcast);
+        self.end_joined(None).await?;
+        let shards = self.shard_set(shards);
+        let tag = match way {
+            Way::In(copy) => self.copy_in(plan, copy, &shards, sql).await?,
+            Way::Out(frame) => self.copy_out(frame, &shards, access, sql).await?,
+        };
+        self.complete(&tag);
+        Ok(())
+    }
+
     /// Connections to all `shards`, taken in their order, for a statement that writes on each.
     pub(super) async fn enlist_for_write(
         &mut self,
@@ -99,6 +190,21 @@ impl Session {
             _ => second_writer("", ""),
         }
     }
+}
+
+/// Which way the data of a COPY go.
+pub(super) enum Way<'p> {
+    In(&'p CopyIn),
+    Out(Frame),
+}
+
+/// Does `\.` on a line of its own end CSV? Up to PostgreSQL 17 it does.
+fn csv_has_mark(server: &Server) -> bool {
+    let version = server.parameters.get("server_version");
+    let major = version.and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next());
+    major
+        .and_then(|major| major.parse().ok())
+        .is_some_and(|major: u32| major < 18)
 }
 
 /// An INSERT in parts. `types` and `bind` are the client's, where it uses the extended protocol.

@@ -160,19 +160,27 @@ pub(super) fn sequence_on_sharded(table: &str) -> Refusal {
     )
 }
 
-pub(super) fn copy_sharded(table: &str) -> Refusal {
+pub(super) fn copy_of_file(table: &str) -> Refusal {
     Refusal::unsupported(
-        format!("COPY of sharded table \"{table}\" is not supported"),
-        "Rows of several shards pass through one COPY.",
-        "Use INSERT or SELECT.",
+        format!("COPY of \"{table}\" with a file or a program of the server is not supported"),
+        "Its rows are on several servers, and each has files of its own.",
+        "Use COPY … FROM STDIN or TO STDOUT; psql's \\copy does.",
     )
 }
 
-pub(super) fn copy_into_reference(table: &str) -> Refusal {
+pub(super) fn copy_option(option: &str) -> Refusal {
     Refusal::unsupported(
-        format!("COPY into reference table \"{table}\" is not supported"),
-        "The rows would have to go to every shard.",
-        "Use INSERT, which goes to every shard.",
+        format!("option {option} of COPY over several shards is not supported"),
+        "The data is divided by its rows' keys, and how this option is to be read is not known.",
+        "Leave the option out, or write it as PostgreSQL's manual does, in parentheses.",
+    )
+}
+
+pub(super) fn copy_without_key(column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("COPY does not tell the value of sharding key {column}"),
+        "The key is not among its columns.",
+        format!("Give {column} in each row."),
     )
 }
 

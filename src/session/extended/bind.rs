@@ -7,7 +7,7 @@ use planner::plan::{ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
-use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal};
+use super::{BroadcastPortal, CopyPortal, Local, Portal, Ran, ScatterPortal};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{Combine, Job};
@@ -112,6 +112,8 @@ impl Session {
                 Execution::Direct
                 | Execution::SumTags
                 | Execution::Split { .. }
+                | Execution::CopyIn(_)
+                | Execution::CopyOut(_)
                 | Execution::SameAnswer => Ok(None),
             },
             Err(_) => Ok(None),
@@ -132,6 +134,8 @@ impl Session {
                         &statement.types,
                         Some(&bind),
                     )),
+                    Execution::CopyIn(_) => Kind::Copy(None),
+                    Execution::CopyOut(frame) => Kind::Copy(Some(frame)),
                     Execution::SameAnswer => Kind::Broadcast(Job::bound(
                         (&statement.sql, &statement.types, rest),
                         Combine::First,
@@ -173,6 +177,17 @@ impl Session {
                     access,
                     max_lag: self.wishes.max_lag,
                     interrupted: false,
+                }))
+            }
+            Kind::Copy(out) => {
+                self.db.metrics.routes.increment(RouteKind::Broadcast);
+                Portal::Copy(Box::new(CopyPortal {
+                    plan: Arc::clone(plan),
+                    sql: statement.sql.to_vec(),
+                    shards: self.shard_set(&shards),
+                    access,
+                    out,
+                    ran: false,
                 }))
             }
             Kind::Broadcast(job) => {
@@ -272,7 +287,9 @@ impl Session {
     ) -> Result<(), Error> {
         let taken = match self.batch.portals.get(name) {
             Some(Portal::Server { lease, .. }) => Some(*lease) != on,
-            Some(Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_)) => true,
+            Some(
+                Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_) | Portal::Copy(_),
+            ) => true,
             None => false,
         };
         if name.is_empty() || !taken {
@@ -415,6 +432,8 @@ enum Kind {
     Direct,
     Merge(usize, Vec<u8>),
     Broadcast(Job),
+    /// How the data are framed on their way out; `None` is FROM STDIN.
+    Copy(Option<planner::copy::Frame>),
 }
 
 /// Bind's part after the names, with result formats that cover the hidden columns.

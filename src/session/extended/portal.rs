@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use planner::ShardId;
-use planner::plan::{SessionEffect, Statement, TransactionMode};
+use planner::plan::{Many, SessionEffect, Statement, Target, TransactionMode};
 
-use super::{BroadcastPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
+use super::{BroadcastPortal, CopyPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
 use crate::executor::merge::Merger;
@@ -40,6 +40,10 @@ impl Session {
                 self.batch.portals.insert(name, Portal::Scatter(portal));
                 started?;
                 self.emit(&columns);
+                Ok(())
+            }
+            Some(Portal::Copy(_)) => {
+                self.emit(write::NO_DATA);
                 Ok(())
             }
             Some(Portal::Broadcast(portal)) => {
@@ -211,7 +215,38 @@ impl Session {
             Some(Portal::Local(_)) => self.execute_local(name).await,
             Some(Portal::Scatter(_)) => Box::pin(self.execute_scatter(name, max_rows)).await,
             Some(Portal::Broadcast(_)) => Box::pin(self.execute_broadcast(name, max_rows)).await,
+            Some(Portal::Copy(_)) => Box::pin(self.execute_copy(name)).await,
         }
+    }
+
+    async fn execute_copy(&mut self, name: &[u8]) -> Result<(), Error> {
+        let Some(Portal::Copy(portal)) = self.batch.portals.get_mut(name) else {
+            return Err(no_portal(name));
+        };
+        if std::mem::replace(&mut portal.ran, true) {
+            return Err(cannot_run(name));
+        }
+        let CopyPortal {
+            plan,
+            sql,
+            shards,
+            access,
+            out,
+            ran: _,
+        } = &**portal;
+        let (plan, sql, shards) = (Arc::clone(plan), sql.clone(), shards.clone());
+        let (access, out) = (*access, *out);
+        self.fetch().await?;
+        let tag = match (out, &plan.target) {
+            (Some(frame), _) => self.copy_out(frame, &shards, access, &sql).await?,
+            (None, Target::AllShards(Many::CopyIn(copy))) => {
+                self.end_pipeline().await?;
+                self.copy_in(&plan, copy, &shards, &sql).await?
+            }
+            (None, _) => return Err(no_portal(name)),
+        };
+        write::command_complete(&mut self.client.outbox, &tag);
+        Ok(())
     }
 
     pub(super) async fn execute_local(&mut self, name: &[u8]) -> Result<(), Error> {
@@ -436,7 +471,10 @@ impl Session {
     }
 
     /// Ends the implicit transactions of servers that a merge is about to use on its own.
-    pub(super) async fn sync_quietly(&mut self, indexes: &[usize]) -> Result<(), Error> {
+    pub(in crate::session) async fn sync_quietly(
+        &mut self,
+        indexes: &[usize],
+    ) -> Result<(), Error> {
         for index in indexes {
             let held = &mut self.leases[*index];
             if std::mem::take(&mut held.needs_sync) {
@@ -558,11 +596,7 @@ impl Session {
 
     /// Runs it whole, as PostgreSQL does what changes rows. What returns none is answered here.
     async fn run_broadcast(&mut self, portal: &mut BroadcastPortal) -> Result<(), Error> {
-        if self.leases.iter().any(|held| held.needs_sync && held.wrote) {
-            return Err(self.not_one_transaction());
-        }
-        let all: Vec<usize> = (0..self.leases.len()).collect();
-        self.sync_quietly(&all).await?;
+        self.end_pipeline().await?;
         let answer = self
             .broadcast(&portal.plan, &portal.job, &portal.shards)
             .await?;
@@ -581,6 +615,15 @@ impl Session {
             }
         };
         Ok(())
+    }
+
+    /// Before what commits on several shards by itself.
+    async fn end_pipeline(&mut self) -> Result<(), Error> {
+        if self.leases.iter().any(|held| held.needs_sync && held.wrote) {
+            return Err(self.not_one_transaction());
+        }
+        let all: Vec<usize> = (0..self.leases.len()).collect();
+        self.sync_quietly(&all).await
     }
 
     pub(super) fn not_one_transaction(&self) -> Error {

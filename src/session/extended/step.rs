@@ -104,7 +104,8 @@ impl Session {
                 Portal::Server { .. }
                 | Portal::Local(_)
                 | Portal::Scatter(_)
-                | Portal::Broadcast(_),
+                | Portal::Broadcast(_)
+                | Portal::Copy(_),
             )
             | None => Step::Waits,
         }
@@ -203,6 +204,8 @@ impl Session {
             Execution::Merge { .. }
             | Execution::SumTags
             | Execution::Split { .. }
+            | Execution::CopyIn(_)
+            | Execution::CopyOut(_)
             | Execution::SameAnswer => None,
         })
     }
