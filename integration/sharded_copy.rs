@@ -10,14 +10,20 @@ const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n integer CHECK (n <
     CREATE TABLE r (id bigint PRIMARY KEY, w text);
     CREATE TABLE g (half bigint GENERATED ALWAYS AS (id / 2) STORED, id bigint PRIMARY KEY);";
 
-struct World {
+/// A plain server, two shards, and Ringway in front of these.
+pub struct World {
     plain: CaptiveCluster,
     shards: CaptiveCluster,
-    ringway: Ringway,
+    pub ringway: Ringway,
 }
 
 impl World {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With these keys of the database.
+    pub fn start_with(keys: &str) -> Self {
         let spec = |shards| Spec {
             shards,
             ..Spec::default()
@@ -29,7 +35,7 @@ impl World {
         let ringway = Ringway::start(|port| {
             let mut toml = format!(
                 "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
-                 [databases.shop]\nserver_user = \"ringway\"\n[databases.shop.tables]\n\
+                 [databases.shop]\nserver_user = \"ringway\"\n{keys}\n[databases.shop.tables]\n\
                  t = {{ key = \"id\" }}\ng = {{ key = \"id\" }}\nr = \"reference\"\n"
             );
             for (at, shard) in shards.shards.iter().enumerate() {
@@ -51,6 +57,11 @@ impl World {
     fn both(&self) -> [Wire; 2] {
         let plain = self.plain.shards[0].primary.port;
         [plain, self.ringway.port()].map(|port| Wire::login(port, "ringway", "shop").0)
+    }
+
+    /// Behind Ringway's back.
+    pub fn on_shard(&self, shard: usize, sql: &str) {
+        self.shards.shards[shard].primary.exec(sql).unwrap();
     }
 
     /// What each shard answers.

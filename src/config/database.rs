@@ -15,7 +15,7 @@ use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
     Shard, StoredSecret, TlsMode, User, WILDCARD,
 };
-use super::{functions, pool, reads, tables};
+use super::{functions, policy, pool, reads, tables};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -99,6 +99,7 @@ pub(super) fn read(
         server_ca,
         server_certificate,
         reads,
+        policies: policy::read(section),
         shards,
         topology: Topology::new(weights, &overrides),
         tables,

@@ -8,6 +8,7 @@ mod file;
 mod functions;
 pub mod hba;
 mod listen;
+mod policy;
 mod pool;
 mod reader;
 mod reads;
@@ -31,6 +32,7 @@ pub use file::{Env, SourceFile, load, parse};
 pub use functions::{FunctionName, FunctionRule};
 pub use hba::Method;
 pub use listen::{ListenAddress, MAX_PEER_ID};
+pub use policy::{Policies, Policy};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
 pub use reader::{ConfigErrors, Mistake};
 pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings};
@@ -168,6 +170,7 @@ pub struct Database {
     /// Of these files' bytes: another certificate under the same name is a change.
     pub server_tls_digest: u64,
     pub reads: ReadSettings,
+    pub policies: Policies,
     /// At least one.
     pub shards: Vec<Shard>,
     pub topology: Topology,

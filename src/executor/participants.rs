@@ -49,19 +49,13 @@ impl<'p, 's> Participants<'p, 's> {
         Ok(answers)
     }
 
-    /// Runs what cannot be in a transaction, on one after the other.
+    /// Runs what cannot be in a transaction on the participant `at`, after it ran on those before.
     ///
     /// # Errors
     /// A server's error or loss, with what stands where.
-    pub async fn run_apart(&mut self, requests: &Requests) -> Result<Vec<Answer>, Error> {
-        let mut answers = Vec::with_capacity(self.servers.len());
-        for at in 0..self.servers.len() {
-            match broadcast::ask(self.servers[at], requests.of(at)).await {
-                Ok(answer) => answers.push(answer),
-                Err(error) => return Err(self.partial(error, at)),
-            }
-        }
-        Ok(answers)
+    pub async fn run_apart(&mut self, at: usize, requests: &Requests) -> Result<Answer, Error> {
+        let answer = broadcast::ask(self.servers[at], requests.of(at)).await;
+        answer.map_err(|error| self.partial(error, at))
     }
 
     /// Begins a transaction on each.

@@ -17,6 +17,7 @@ mod listening;
 mod local;
 pub mod login;
 mod peers;
+mod policy;
 mod prepared;
 pub mod replication;
 mod routed;

@@ -54,6 +54,10 @@ impl Session {
                 return Ok(());
             }
         }
+        if route.execution != Execution::Direct {
+            let notices = self.policy_notices(plan, &route);
+            self.client.outbox.extend_from_slice(&notices);
+        }
         let routes = &self.db.metrics.routes;
         match route.execution {
             Execution::Direct => {
@@ -122,9 +126,13 @@ impl Session {
         let place = hints.as_deref().and_then(|hints| hints.place.as_ref());
         let topology = &self.db.config.topology;
         let routed = match place {
-            None => route(plan, values, topology).inspect_err(|_| {
-                self.db.metrics.routes.increment(RouteKind::Refused);
-            })?,
+            None => {
+                let refused = |_: &Error| self.db.metrics.routes.increment(RouteKind::Refused);
+                let routed = route(plan, values, topology).map_err(Error::from);
+                let routed = routed.inspect_err(refused)?;
+                self.check_policy(plan, &routed).inspect_err(refused)?;
+                routed
+            }
             Some(place) => Route {
                 shards: Shards::Exactly(ShardSet::one(self.shard_of_place(place)?)),
                 execution: Execution::Direct,

@@ -17,6 +17,7 @@ use crate::executor::copy::{self, CopyingIn};
 use crate::executor::participants::Participants;
 use crate::executor::relay::Broken;
 use crate::metrics::RouteKind;
+use crate::wire::conn::Conn;
 use crate::wire::frontend::Bind;
 use crate::wire::write;
 
@@ -58,12 +59,17 @@ impl Session {
         shards: &ShardSet,
     ) -> Result<Answer, Error> {
         let indexes = self.enlist_for_write(plan, shards).await?;
+        let names: Vec<String> = shards
+            .as_slice()
+            .iter()
+            .map(|shard| self.shard_name(*shard).to_owned())
+            .collect();
         let mut servers = pick(&mut self.leases, &indexes);
         let mut participants = Participants::new(&mut servers);
         let result = match plan.statement {
             Statement::Ddl {
                 transactional: false,
-            } => participants.run_apart(&job.requests).await,
+            } => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
             _ => participants.run(job).await,
         };
         if matches!(plan.statement, Statement::Ddl { .. }) {
@@ -190,6 +196,30 @@ impl Session {
             _ => second_writer("", ""),
         }
     }
+}
+
+/// What cannot be in a transaction and may take long: the client hears of each shard that is done.
+async fn shard_by_shard(
+    participants: &mut Participants<'_, '_>,
+    job: &Job,
+    names: &[String],
+    client: &mut Conn,
+) -> Result<Vec<Answer>, Error> {
+    let mut answers = Vec::with_capacity(names.len());
+    for (at, name) in names.iter().enumerate() {
+        let answer = participants.run_apart(at, &job.requests).await?;
+        let message = format!(
+            "{} is done on shard \"{name}\", {} of {}",
+            answer.tag,
+            at + 1,
+            names.len()
+        );
+        write::notice(&mut client.outbox, "NOTICE", "00000", &message, "");
+        // A client that is gone does not keep the rest from being done.
+        let _ = client.drain().await;
+        answers.push(answer);
+    }
+    Ok(answers)
 }
 
 /// Which way the data of a COPY go.

@@ -118,8 +118,12 @@ impl Session {
             },
             Err(_) => Ok(None),
         };
+        let mut notices = BytesMut::new();
         let (access, shards, execution) = match decided {
             Ok((access, route)) => {
+                if route.execution != Execution::Direct {
+                    notices = self.policy_notices(plan, &route);
+                }
                 let execution = match route.execution {
                     Execution::Direct => Kind::Direct,
                     Execution::Merge { merge, sql } => Kind::Merge(merge.hidden, sql.into_owned()),
@@ -205,6 +209,7 @@ impl Session {
         };
         self.complete_pending(name).await?;
         self.name_portal(portal, None)?;
+        self.emit(&notices);
         self.emit(write::BIND_COMPLETE);
         self.batch.portals.insert(portal, made);
         Ok(())
