@@ -17,6 +17,7 @@ mod handover;
 mod hints;
 mod isolation;
 mod keys;
+mod large;
 mod leak;
 mod lifecycle;
 mod listen;

@@ -15,7 +15,8 @@ pub struct Error {
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
     /// Where in PostgreSQL's work it happened: the line of a COPY, say.
-    pub context: Option<Cow<'static, str>>,
+    /// Boxed, as few errors have one and all are returned by value.
+    pub context: Option<Box<Cow<'static, str>>>,
     pub fault: Fault,
 }
 
@@ -90,7 +91,7 @@ impl Error {
     }
 
     pub fn context(mut self, context: impl Into<Cow<'static, str>>) -> Self {
-        self.context = Some(context.into());
+        self.context = Some(Box::new(context.into()));
         self
     }
 

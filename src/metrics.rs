@@ -337,8 +337,6 @@ pub struct DatabaseMetrics {
     pub plan_cache_bytes: Gauge,
     pub statement_bytes: Gauge,
     transactions: Total,
-    queries: Total,
-    checkouts: Total,
     transaction_micros: Total,
     query_micros: Total,
     wait_micros: Total,
@@ -577,8 +575,6 @@ impl DatabaseMetrics {
             plan_cache_bytes: gauge(&PLAN_BYTES),
             statement_bytes: gauge(&STATEMENT_BYTES),
             transactions: Total::default(),
-            queries: Total::default(),
-            checkouts: Total::default(),
             transaction_micros: Total::default(),
             query_micros: Total::default(),
             wait_micros: Total::default(),
@@ -591,7 +587,6 @@ impl DatabaseMetrics {
 
     /// A statement was answered, `elapsed` after it arrived.
     pub fn query_done(&self, elapsed: Duration) {
-        self.queries.add(1);
         self.query_micros.add_micros(elapsed);
         self.query_seconds.record(elapsed);
     }
@@ -604,8 +599,9 @@ impl DatabaseMetrics {
 
     /// A client got a server connection after it had waited for it.
     pub fn checkout_done(&self, waited: Duration) {
-        self.checkouts.add(1);
-        self.wait_micros.add_micros(waited);
+        if waited > Duration::ZERO {
+            self.wait_micros.add_micros(waited);
+        }
         self.checkout_seconds.record(waited);
     }
 
@@ -617,9 +613,9 @@ impl DatabaseMetrics {
 
     pub fn totals(&self) -> Totals {
         Totals {
-            checkouts: self.checkouts.get(),
+            checkouts: self.checkout_seconds.count(),
             transactions: self.transactions.get(),
-            queries: self.queries.get(),
+            queries: self.query_seconds.count(),
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
             transaction_micros: self.transaction_micros.get(),

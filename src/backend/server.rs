@@ -267,11 +267,10 @@ impl Server {
     /// True when the server said something, or closed, while nothing was owed. Costs no system
     /// call unless there is something to read.
     pub fn is_stale(&mut self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self.conn.poll_fill(&mut cx) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(0) | Err(_)) => true,
-            Poll::Ready(Ok(_)) => !self.only_parameters(),
+        match self.conn.fill_now() {
+            None => false,
+            Some(Ok(0) | Err(_)) => true,
+            Some(Ok(_)) => !self.only_parameters(),
         }
     }
 
@@ -357,6 +356,13 @@ impl Server {
         self.expect.push_back(Expect::Ready { show: true });
     }
 
+    /// As [`Server::send_frame`], of a frame that lies among others.
+    pub fn send_whole(&mut self, frame: &[u8]) {
+        self.unnamed = None;
+        self.conn.outbox.extend_from_slice(frame);
+        self.expect.push_back(Expect::Ready { show: true });
+    }
+
     pub fn send_query(&mut self, sql: &[u8], show: bool) {
         // A simple query drops the unnamed statement.
         self.unnamed = None;
@@ -393,6 +399,17 @@ impl Server {
             named: Some(sql.len()),
         });
         self.prepared.insert(id, sql.len());
+        self.show_prepared();
+    }
+
+    /// A Parse whose text passes as it comes has begun, under the server's own name for it.
+    pub fn note_unread(&mut self, id: StatementId) {
+        self.expect.push_back(Expect::Parse {
+            show: true,
+            id,
+            named: Some(0),
+        });
+        self.prepared.keep(id);
         self.show_prepared();
     }
 
@@ -575,6 +592,6 @@ pub fn read_error(body: &[u8]) -> Error {
     let mut error = Error::new(Fault::Server, code, text(b'M').unwrap_or_default());
     error.detail = text(b'D').map(Into::into);
     error.hint = text(b'H').map(Into::into);
-    error.context = text(b'W').map(Into::into);
+    error.context = text(b'W').map(|context| Box::new(context.into()));
     error
 }

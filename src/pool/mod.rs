@@ -7,6 +7,7 @@
 pub mod cap;
 mod growth;
 mod line;
+pub mod retired;
 #[cfg(test)]
 mod tests;
 

@@ -21,7 +21,7 @@ use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::{self, Instant};
-use crate::pool::{Amid, Denied, Lease};
+use crate::pool::{Amid, Denied, Lease, Pool};
 
 /// How often a session looks whether a cancel request has arrived.
 const CANCEL_LOOK: Duration = Duration::from_millis(1);
@@ -42,6 +42,45 @@ impl Session {
             Box::pin(self.end_runs()).await?;
         }
         let index = self.reach(shard, access).await?;
+        self.note_access(index, access);
+        Ok(index)
+    }
+
+    /// As [`Session::enlist`]. Short cuts for the first statement of a session that holds nothing, where
+    /// it goes to the primary.
+    pub(super) async fn enlist_first(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+    ) -> Result<usize, Error> {
+        let splits = access == Access::Read && self.db.config.reads.split;
+        if splits || !self.leases.is_empty() || !self.block.is_none() || self.batch.suspended {
+            return self.enlist(shard, access).await;
+        }
+        let Some(endpoint) = self.db.cluster.primary(shard) else {
+            return self.enlist(shard, access).await;
+        };
+        let lease = match self.pool(shard, endpoint).try_checkout() {
+            Some(lease) => lease,
+            None => {
+                self.info.set(ClientState::Waiting);
+                let pool = Arc::clone(self.pool(shard, endpoint));
+                match pool.checkout(Amid::Nothing).await {
+                    Ok(lease) => lease,
+                    Err(Denied::Gone) => return self.enlist(shard, access).await,
+                    Err(denied) => return Err(denied.into()),
+                }
+            }
+        };
+        if access == Access::Read {
+            self.db.metrics.reads.increment(ReadBy::SplitOff);
+        }
+        self.info.set(ClientState::Active);
+        let mut held = self.enlisted(shard, None, lease);
+        if !Arc::ptr_eq(&held.lease.applied, &self.settings) {
+            Box::pin(apply_settings(&mut held.lease, &self.settings)).await?;
+        }
+        let index = self.adopt(held);
         self.note_access(index, access);
         Ok(index)
     }
@@ -140,6 +179,12 @@ impl Session {
             }
         };
         self.info.set(ClientState::Active);
+        let mut held = self.enlisted(shard, home, lease);
+        apply_settings(&mut held.lease, &self.settings).await?;
+        Ok(self.adopt(held))
+    }
+
+    fn enlisted(&self, shard: ShardId, home: Option<Home>, lease: Lease) -> Enlisted {
         self.note_use(&lease);
         let session_mode = self.is_session_mode().then_some(Pinned::Mode);
         let mut held = Enlisted {
@@ -158,19 +203,26 @@ impl Session {
         };
         // What stays with a client must not be found by the next, however the session ends.
         held.lease.tainted |= held.pinned.is_some();
-        apply_settings(&mut held.lease, &self.settings).await?;
-        held.load = home.and_then(|home| self.db.cluster.count_read(shard, home.endpoint));
+        held
+    }
+
+    /// Makes a connection with the client's settings one of the session's.
+    fn adopt(&mut self, mut held: Enlisted) -> usize {
+        held.load =
+            (held.home).and_then(|home| self.db.cluster.count_read(held.shard, home.endpoint));
         held.lease.shown.clear();
         held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
         self.info.cancel.add(&held.lease.identity);
+        // Nearly always it is the only one: no room for more is kept while idle.
+        self.leases.reserve_exact(1);
         self.leases.push(held);
         let index = self.leases.len() - 1;
         if self.tell_parameters(index) {
             // With the client's own settings in force only the server's can have changed.
             self.db.forget_welcomes();
         }
-        Ok(index)
+        index
     }
 
     /// A transaction that reads on a replica goes on at the primary, unless it has a snapshot to keep.
@@ -384,19 +436,21 @@ impl Session {
     }
 
     async fn checkout(&mut self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Denied> {
-        let known = self
-            .pools
-            .iter()
-            .find(|(s, e, _)| (*s, *e) == (shard, endpoint));
-        let pool = match known {
-            Some((_, _, pool)) => Arc::clone(pool),
+        let pool = Arc::clone(self.pool(shard, endpoint));
+        pool.checkout(self.amid()).await
+    }
+
+    fn pool(&mut self, shard: ShardId, endpoint: EndpointId) -> &Arc<Pool> {
+        let is_it = |(s, e, _): &(ShardId, EndpointId, _)| (*s, *e) == (shard, endpoint);
+        let at = match self.pools.iter().position(is_it) {
+            Some(at) => at,
             None => {
                 let pool = self.db.pool(shard, endpoint, &self.user);
-                self.pools.push((shard, endpoint, Arc::clone(&pool)));
-                pool
+                self.pools.push((shard, endpoint, pool));
+                self.pools.len() - 1
             }
         };
-        pool.checkout(self.amid()).await
+        &self.pools[at].2
     }
 
     /// Tells a server of the open block: everything that ran on all enlisted shards so far.
@@ -521,8 +575,12 @@ impl Session {
             self.leave_mark(shard, home, wrote, now);
         }
         self.keep_changes();
+        self.batch.forget_portals();
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;
+        }
+        if !self.unread.is_empty() {
+            Box::pin(self.drop_unread()).await;
         }
         if self.leases.iter().any(|held| held.may_release) {
             Box::pin(self.look_for_state()).await;
@@ -534,7 +592,6 @@ impl Session {
             // It is told, and says nothing of what comes next.
             held.lease.error = None;
         }
-        self.batch.forget_portals();
         self.release();
     }
 
@@ -615,11 +672,13 @@ impl Session {
             return;
         }
         self.info.cancel.clear();
-        for held in std::mem::take(&mut self.leases) {
+        let mut kept = 0;
+        while let Some(held) = self.leases.get(kept) {
             if held.pinned.is_some() && held.lease.doubt.is_none() {
                 self.info.cancel.add(&held.lease.identity);
-                self.leases.push(held);
+                kept += 1;
             } else {
+                let held = self.leases.remove(kept);
                 self.give_back(held);
             }
         }

@@ -33,7 +33,7 @@ use crate::wire::frontend::Parse;
 use crate::wire::{frontend, write};
 use names::Names;
 use step::Step;
-pub(super) use step::asks_first;
+pub(super) use step::{asks_first, is_plain};
 
 /// Messages for a server above this are sent before more are read.
 const PIPELINE_HIGH: usize = 64 * 1024;
@@ -94,6 +94,16 @@ impl Batch {
     /// True if it was there.
     pub(super) fn forget_statement(&mut self, name: &[u8]) -> bool {
         self.statements.remove(name).is_some()
+    }
+
+    /// A server is being sent its Parse. An error may undo it.
+    pub(super) fn parse_unread(&mut self, name: &[u8], statement: Prepared) {
+        let before = Before::Other(self.statements.remove(name));
+        self.statements.insert(name, Arc::new(statement));
+        self.fresh.push(Fresh {
+            name: name.to_vec(),
+            before,
+        });
     }
 
     /// What had the name before is forgotten.
@@ -334,10 +344,10 @@ impl Session {
                     shard,
                     access,
                     prepared,
-                }) => match self.enlist(shard, access).await {
-                    Ok(index) => self.bind_at_once(index, frame, prepared),
-                    Err(error) => Err(error),
-                },
+                }) => {
+                    let index = self.enlist_first(shard, access).await;
+                    index.and_then(|index| self.bind_at_once(index, frame, prepared))
+                }
                 step => step,
             };
             match step {
@@ -449,6 +459,7 @@ impl Session {
     /// Makes `index` the server that replies come from.
     pub(super) async fn activate(&mut self, index: usize) -> Result<(), Error> {
         if self.batch.active != Some(index) {
+            self.check_settings_elsewhere(Some(self.leases[index].shard))?;
             self.fetch().await?;
             self.batch.active = Some(index);
         }

@@ -82,17 +82,18 @@ impl Session {
         Ok(combine(answers, &job.combine))
     }
 
-    /// COPY FROM STDIN, up to the command tag. The client's data come through its connection meanwhile.
+    /// COPY FROM STDIN, up to the commit: answers who takes part, and the command tag. The client's data
+    /// come through its connection meanwhile.
     ///
     /// # Errors
-    /// What the data or a server have wrong: nothing is kept then, unless the error says what is.
+    /// What the data or a server have wrong: nothing is kept then.
     pub(super) async fn copy_in(
         &mut self,
         plan: &Plan,
         copy: &CopyIn,
         shards: &ShardSet,
         sql: &[u8],
-    ) -> Result<String, Error> {
+    ) -> Result<(Vec<usize>, String), Error> {
         let indexes = self.enlist_for_write(plan, shards).await?;
         let topology = &self.db.config.topology;
         let max_row = self.limits.max_message_bytes;
@@ -106,11 +107,11 @@ impl Session {
             .await;
         match result {
             Ok(tags) => {
-                participants.commit().await?;
-                Ok(match copy.rows {
+                let tag = match copy.rows {
                     Rows::All => tags.into_iter().next().unwrap_or_default(),
                     Rows::ByKey { .. } => broadcast::sum_tags(tags.iter().map(String::as_str)),
-                })
+                };
+                Ok((indexes, tag))
             }
             Err(Broken::Server(error)) => {
                 participants.roll_back(0).await;
@@ -121,6 +122,21 @@ impl Session {
                 Err(error.fatal())
             }
         }
+    }
+
+    /// Commits what [`Session::copy_in`] has begun.
+    ///
+    /// # Errors
+    /// A server's, with what stands where.
+    pub(super) async fn commit_on(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        let mut servers = pick(&mut self.leases, indexes);
+        Participants::new(&mut servers).commit().await
+    }
+
+    /// Takes back what [`Session::copy_in`] has begun.
+    pub(super) async fn roll_back_on(&mut self, indexes: &[usize]) {
+        let mut servers = pick(&mut self.leases, indexes);
+        Participants::new(&mut servers).roll_back(0).await;
     }
 
     /// COPY TO STDOUT, up to the command tag.
@@ -162,7 +178,11 @@ impl Session {
         self.end_joined(None).await?;
         let shards = self.shard_set(shards);
         let tag = match way {
-            Way::In(copy) => self.copy_in(plan, copy, &shards, sql).await?,
+            Way::In(copy) => {
+                let (indexes, tag) = self.copy_in(plan, copy, &shards, sql).await?;
+                self.commit_on(&indexes).await?;
+                tag
+            }
             Way::Out(frame) => self.copy_out(frame, &shards, access, sql).await?,
         };
         self.complete(&tag);

@@ -328,7 +328,10 @@ impl Server {
         self.tag.clear();
         let mut bytes = &self.conn.inbox[body];
         if let Some(tag) = frame::cstr(&mut bytes) {
-            self.tag.push_str(&String::from_utf8_lossy(tag));
+            match std::str::from_utf8(tag) {
+                Ok(tag) => self.tag.push_str(tag),
+                Err(_) => self.tag.push_str(&String::from_utf8_lossy(tag)),
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod classify;
 mod hidden;
 mod load;
+mod setters;
 
 use std::sync::Arc;
 use std::time::Duration;

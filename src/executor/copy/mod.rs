@@ -352,7 +352,7 @@ impl<'c> CopyingIn<'c> {
     }
 
     /// A server counts the lines that it got.
-    fn in_lines_of_client(&self, mut error: Error, at: usize) -> Error {
+    fn in_lines_of_client(&self, error: Error, at: usize) -> Error {
         let Some(context) = &error.context else {
             return error;
         };
@@ -385,8 +385,7 @@ impl<'c> CopyingIn<'c> {
                 self.copy.table
             ),
         };
-        error.context = Some(told.into());
-        error
+        error.context(told)
     }
 
     async fn skip_rest_of_frame(&mut self, client: &mut Conn) -> Result<(), Error> {

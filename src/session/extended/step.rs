@@ -180,7 +180,7 @@ impl Session {
             pieces,
             version: _,
             name: _,
-            reusable: _,
+            known: _,
         } = prepared;
         let bind;
         let params: Vec<Param<'_>>;
@@ -241,7 +241,7 @@ pub(in crate::session) fn asks_first(effect: &SessionEffect) -> bool {
 }
 
 /// Statements that are nothing but their rows: no other part of the session has to know of them.
-pub(super) fn is_plain(statement: &Statement) -> bool {
+pub(in crate::session) fn is_plain(statement: &Statement) -> bool {
     match statement {
         Statement::Query | Statement::Insert | Statement::Update | Statement::Delete => true,
         Statement::Empty
