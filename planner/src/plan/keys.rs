@@ -370,32 +370,34 @@ impl<'c> Clauses<'c> {
             .any(|reference| self.is_sharded(reference) && !self.nullable.contains(&reference))
     }
 
-    /// True when every row of the join comes from rows of one shard: all sharded references are
-    /// joined on their keys.
+    /// True when every row of the join comes from rows of one shard: from one sharded reference all
+    /// others are reached over equal keys.
     pub(super) fn is_colocated(&self) -> bool {
         let sharded: Vec<_> = (0..self.scope.references.len())
             .filter(|r| self.is_sharded(*r))
             .collect();
-        let Some(first) = sharded.first() else {
-            return false;
+        let reaches_all = |from: &usize| {
+            let reached = self.reached(*from);
+            sharded.iter().all(|reference| reached.contains(reference))
         };
-        let mut reached = vec![*first];
+        self.splits && sharded.iter().any(reaches_all)
+    }
+
+    /// The references whose keys are that of `start` in every row that has them. An outer join says
+    /// so of its optional side only: two kept references that meet in an optional one may differ.
+    fn reached(&self, start: usize) -> Vec<usize> {
+        let mut reached = vec![start];
         let mut next = 0;
-        while next < reached.len() {
-            let here = reached[next];
-            for (a, b) in self.equal.iter().chain(&self.optional) {
-                for other in [(*a, *b), (*b, *a)]
-                    .iter()
-                    .filter(|(from, _)| *from == here)
-                {
-                    if !reached.contains(&other.1) {
-                        reached.push(other.1);
-                    }
+        while let Some(here) = reached.get(next).copied() {
+            let both_ways = self.equal.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
+            for (from, to) in both_ways.chain(self.optional.iter().copied()) {
+                if from == here && !reached.contains(&to) {
+                    reached.push(to);
                 }
             }
             next += 1;
         }
-        self.splits && sharded.iter().all(|reference| reached.contains(reference))
+        reached
     }
 }
 
