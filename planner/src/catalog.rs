@@ -87,7 +87,14 @@ pub enum KeyType {
     Int8,
     /// text and varchar.
     Text,
+    /// char(n), in which blanks at the end do not count.
+    Bpchar,
     Uuid,
+    Date,
+    Timestamp,
+    Timestamptz,
+    Numeric,
+    Bytea,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +105,19 @@ pub struct TableColumn {
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,
-    /// varchar(n), which cuts spaces beyond n off without a word, so that a key is not stored as
-    /// it was sent.
-    pub cuts_spaces: bool,
+    pub keeps: Keeps,
+}
+
+/// How a column keeps a value that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    Same,
+    /// varchar(n), which cuts spaces beyond n off without a word.
+    WithoutSpaces,
+    /// numeric(p, s) and timestamp(s), which round to `scale` digits after the point.
+    Rounded {
+        scale: i32,
+    },
 }
 
 /// What a column gets that an INSERT leaves out.

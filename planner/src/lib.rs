@@ -18,7 +18,7 @@ pub mod shape;
 pub mod topology;
 
 pub use catalog::Catalog;
-pub use key::shard_of_key;
+pub use key::{shard_of_key, slot_of_row};
 pub use lexer::leading_words;
 pub use plan::prepared::{Constant, constant};
 pub use plan::settings::{SettingName, settings_named};

@@ -31,7 +31,7 @@ use self::functions::Conduct;
 pub use self::functions::{worse_access, worse_effect};
 pub use self::hidden::may_write;
 use self::parse::Source;
-use crate::catalog::{Catalog, KeyType};
+use crate::catalog::{Catalog, Keeps, KeyType};
 use crate::lexer::Kind;
 use crate::merge::MergePlan;
 use crate::refusal::Refusal;
@@ -288,8 +288,8 @@ pub struct KeySet {
     pub column: String,
     /// NULL in WHERE matches nothing; in INSERT it is an error (23502).
     pub insert: bool,
-    /// Values to insert that end with a space may be stored without it.
-    pub cuts_spaces: bool,
+    /// How the column keeps a value that is inserted.
+    pub keeps: Keeps,
     pub values: Vec<ValueRef>,
 }
 

@@ -12,7 +12,7 @@ use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
 use super::refuse;
 use super::scope::{folded, object_name};
 use super::values::{self, TypedParams};
-use crate::catalog::{ColumnDefault, KeyType, Table, TableClass, TableColumn};
+use crate::catalog::{ColumnDefault, Keeps, KeyType, Table, TableClass, TableColumn};
 use crate::plan::{KeySet, Many, Target};
 
 /// What holds for all three: `Some` when the decision is made.
@@ -239,10 +239,11 @@ fn inserted_keys(
         key_type,
         column: format!("{}.{key}", table.name),
         insert: true,
-        cuts_spaces: table
+        keeps: table
             .columns
             .iter()
-            .any(|column| column.name == key && column.cuts_spaces),
+            .find(|column| column.name == key)
+            .map_or(Keeps::Same, |column| column.keeps),
         values,
     })
 }

@@ -12,6 +12,7 @@ use super::facts::Input;
 use super::parse::Source;
 use super::scope::{Reference, Scope, object_name};
 use super::values::{TypedParams, value, width};
+use crate::catalog::Keeps;
 use crate::plan::KeySet;
 use crate::route::ValueRef;
 
@@ -351,7 +352,7 @@ impl<'c> Clauses<'c> {
             key_type: key.key_type,
             column: format!("{}.{}", table.name, key.name),
             insert: false,
-            cuts_spaces: false,
+            keeps: Keeps::Same,
             values,
         })
     }
@@ -465,7 +466,9 @@ pub(super) fn union(first: KeySet, second: KeySet) -> Option<KeySet> {
         }
     }
     whole.insert |= second.insert;
-    whole.cuts_spaces |= second.cuts_spaces;
+    if second.keeps != Keeps::Same {
+        whole.keeps = second.keeps;
+    }
     // What is too large for the narrower type is PostgreSQL's to reject.
     if width(second.key_type) > width(whole.key_type) {
         whole.key_type = second.key_type;

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, UnaryOperator, Value, ValueWithSpan,
-    visit_expressions,
+    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo, UnaryOperator, Value,
+    ValueWithSpan, visit_expressions,
 };
 
 use super::facts::Input;
@@ -29,11 +29,11 @@ pub(super) fn value(
         Expr::UnaryOp {
             op: UnaryOperator::Plus,
             expr,
-        } if key_type.is_integer() => number(expr, key_type, false, typed, input),
+        } if has_numbers(key_type) => number(expr, key_type, false, typed, input),
         Expr::UnaryOp {
             op: UnaryOperator::Minus,
             expr,
-        } if key_type.is_integer() => number(expr, key_type, true, typed, input),
+        } if has_numbers(key_type) => number(expr, key_type, true, typed, input),
         Expr::Cast {
             kind: CastKind::Cast | CastKind::DoubleColon,
             expr,
@@ -88,9 +88,10 @@ fn constant_value(
             let offset = input.parsed.offset(constant.span.start)?;
             let (piece, kind) = input.source.piece_at(offset)?;
             let usable = match kind {
-                PieceKind::Integer => key_type.is_integer(),
+                PieceKind::Integer => has_numbers(key_type),
+                PieceKind::Number => key_type == KeyType::Numeric,
                 PieceKind::String => true,
-                PieceKind::Number | PieceKind::OtherString | PieceKind::Comment => false,
+                PieceKind::OtherString | PieceKind::Comment => false,
             };
             usable.then_some(ValueRef::Literal {
                 piece,
@@ -147,7 +148,8 @@ impl TypedParams {
     /// How often parameter `index` meets a column whose type is as good as `key_type`.
     fn uses(&self, index: usize, key_type: KeyType) -> usize {
         let fits = |(param, type_oid): &&(usize, u32)| {
-            *param == index && *type_oid != 0 && key_type.accepts(*type_oid)
+            *param == index
+                && KeyType::of_oid(*type_oid).is_some_and(|met| key_type.hashes_like(met))
         };
         self.0.iter().filter(fits).count()
     }
@@ -166,20 +168,44 @@ fn column_and_param(column: &Expr, param: &Expr, scope: &Scope<'_>) -> Option<(u
     }
 }
 
+/// Are numbers without quotes values of the type?
+fn has_numbers(key_type: KeyType) -> bool {
+    key_type.is_integer() || key_type == KeyType::Numeric
+}
+
 /// May a value be cast to `data_type` on its way to a key of `key_type` and stay what it is?
 fn holds(key_type: KeyType, data_type: &DataType) -> bool {
-    let bytes = match data_type {
-        DataType::SmallInt(None) | DataType::Int2(None) => 2,
-        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => 4,
-        DataType::BigInt(None) | DataType::Int8(None) => 8,
-        DataType::Text => return key_type == KeyType::Text,
-        DataType::Varchar(None) | DataType::CharacterVarying(None) => {
-            return key_type == KeyType::Text;
+    match cast_type(data_type) {
+        Some(KeyType::Text) => matches!(key_type, KeyType::Text | KeyType::Bpchar),
+        Some(to) if to.is_integer() => key_type.is_integer() && width(to) <= width(key_type),
+        Some(to) => to == key_type,
+        None => false,
+    }
+}
+
+/// The type that a cast names, if the cast does not cut or round.
+fn cast_type(data_type: &DataType) -> Option<KeyType> {
+    match data_type {
+        DataType::SmallInt(None) | DataType::Int2(None) => Some(KeyType::Int2),
+        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => Some(KeyType::Int4),
+        DataType::BigInt(None) | DataType::Int8(None) => Some(KeyType::Int8),
+        DataType::Text | DataType::Varchar(None) | DataType::CharacterVarying(None) => {
+            Some(KeyType::Text)
         }
-        DataType::Uuid => return key_type == KeyType::Uuid,
-        _ => return false,
-    };
-    key_type.is_integer() && bytes <= width(key_type)
+        DataType::Uuid => Some(KeyType::Uuid),
+        DataType::Date => Some(KeyType::Date),
+        DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            Some(KeyType::Timestamp)
+        }
+        DataType::Timestamp(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
+            Some(KeyType::Timestamptz)
+        }
+        DataType::Numeric(ExactNumberInfo::None)
+        | DataType::Decimal(ExactNumberInfo::None)
+        | DataType::Dec(ExactNumberInfo::None) => Some(KeyType::Numeric),
+        DataType::Bytea => Some(KeyType::Bytea),
+        _ => None,
+    }
 }
 
 /// Bytes of an integer type.
@@ -188,6 +214,13 @@ pub(super) fn width(key_type: KeyType) -> u8 {
         KeyType::Int2 => 2,
         KeyType::Int4 => 4,
         KeyType::Int8 => 8,
-        KeyType::Text | KeyType::Uuid => 0,
+        KeyType::Text
+        | KeyType::Bpchar
+        | KeyType::Uuid
+        | KeyType::Date
+        | KeyType::Timestamp
+        | KeyType::Timestamptz
+        | KeyType::Numeric
+        | KeyType::Bytea => 0,
     }
 }

@@ -1,7 +1,8 @@
 //! A small shop on three shards, as the tests see it.
 
 use planner::catalog::{
-    ColumnDefault, Function, KeyType, RelationKind, Table, TableClass, TableColumn, Volatility,
+    ColumnDefault, Function, Keeps, KeyType, RelationKind, Table, TableClass, TableColumn,
+    Volatility,
 };
 use planner::merge::Collation;
 use planner::topology::ShardWeight;
@@ -12,8 +13,12 @@ const INT8: u32 = 20;
 const TEXT: u32 = 25;
 const UUID: u32 = 2950;
 const NUMERIC: u32 = 1700;
+const BPCHAR: u32 = 1042;
+const DATE: u32 = 1082;
+const TIMESTAMPTZ: u32 = 1184;
+const BYTEA: u32 = 17;
 
-/// Columns as `name type, …`; the first is NOT NULL.
+/// Columns as `name type, …`; the first is NOT NULL. `numeric2` is numeric(10, 2).
 fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Table {
     let column = |(index, column): (usize, &str)| {
         let (name, type_name) = column.trim().split_once(' ').expect("name and type");
@@ -22,7 +27,11 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             "int8" => INT8,
             "text" => TEXT,
             "uuid" => UUID,
-            "numeric" => NUMERIC,
+            "numeric" | "numeric2" => NUMERIC,
+            "bpchar" => BPCHAR,
+            "date" => DATE,
+            "timestamptz" => TIMESTAMPTZ,
+            "bytea" => BYTEA,
             other => panic!("unknown type {other}"),
         };
         let collation = if type_name == "text" {
@@ -36,7 +45,10 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             collation,
             not_null: index == 0,
             default: default_of(name),
-            cuts_spaces: false,
+            keeps: match type_name {
+                "numeric2" => Keeps::Rounded { scale: 2 },
+                _ => Keeps::Same,
+            },
         }
     };
     Table {
@@ -148,6 +160,25 @@ pub fn catalog(shards: usize) -> Catalog {
         plain,
         "code text, made text",
     );
+    for (name, key, key_type, columns) in [
+        ("visits", "day", KeyType::Date, "day date, page text"),
+        (
+            "events",
+            "at",
+            KeyType::Timestamptz,
+            "at timestamptz, what text",
+        ),
+        (
+            "prices",
+            "price",
+            KeyType::Numeric,
+            "price numeric2, name text",
+        ),
+        ("codes", "code", KeyType::Bpchar, "code bpchar, name text"),
+        ("blobs", "hash", KeyType::Bytea, "hash bytea, size int8"),
+    ] {
+        add(name, sharded(key, key_type), plain, columns);
+    }
     add("stray", TableClass::Undeclared, plain, "id int8");
     add(
         "order_view",

@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::catalog::{
-    ColumnDefault, Function, KeyType, RelationKind, Suspects, Table, TableClass, TableColumn,
+    ColumnDefault, Function, Keeps, KeyType, RelationKind, Suspects, Table, TableClass, TableColumn,
 };
 use planner::merge::Collation;
 use planner::{Catalog, ShardId};
 
 use super::{Finding, FindingKind};
 use crate::config::TableRule;
+
+/// OID of varchar in pg_type.dat.
+const VARCHAR: u32 = 1043;
 
 /// (schema, name).
 pub type TableName = (String, String);
@@ -319,8 +322,7 @@ pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableC
         collation: column.collation,
         not_null: column.not_null,
         default: column.default,
-        // pg_type.dat has this OID; a domain over varchar does not show its length.
-        cuts_spaces: column.type_oid == 1043 && column.type_name != "character varying",
+        keeps: keeps(column),
     };
     Table {
         schema: name.0.clone(),
@@ -331,6 +333,47 @@ pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableC
     }
 }
 
+/// How a column keeps what is sent.
+fn keeps(column: &Column) -> Keeps {
+    match KeyType::of_oid(column.type_oid) {
+        // A domain over varchar does not show its length.
+        Some(KeyType::Text)
+            if column.type_oid == VARCHAR && column.type_name != "character varying" =>
+        {
+            Keeps::WithoutSpaces
+        }
+        Some(_) | None => rounding(column).unwrap_or(Keeps::Same),
+    }
+}
+
+/// To how many digits a numeric or timestamp column rounds. `None` is a domain, which does not show it.
+fn rounding(column: &Column) -> Option<Keeps> {
+    let name = match KeyType::of_oid(column.type_oid) {
+        Some(KeyType::Numeric) => "numeric",
+        Some(KeyType::Timestamp | KeyType::Timestamptz) => "timestamp",
+        Some(
+            KeyType::Int2
+            | KeyType::Int4
+            | KeyType::Int8
+            | KeyType::Text
+            | KeyType::Bpchar
+            | KeyType::Uuid
+            | KeyType::Date
+            | KeyType::Bytea,
+        )
+        | None => return Some(Keeps::Same),
+    };
+    let modifier = column.type_name.strip_prefix(name)?;
+    let Some(modifier) = modifier.strip_prefix('(') else {
+        let zone = [" without time zone", " with time zone", ""];
+        return zone.contains(&modifier).then_some(Keeps::Same);
+    };
+    let (numbers, _) = modifier.split_once(')')?;
+    let (_, scale) = numbers.rsplit_once(',').unwrap_or(("", numbers));
+    let scale = scale.parse().ok()?;
+    Some(Keeps::Rounded { scale })
+}
+
 /// The type of a sharding key, or why the column cannot be one, as the end of a sentence.
 fn key_type(relation: &Relation, key: &str) -> Result<KeyType, String> {
     if relation.kind != RelationKind::Table {
@@ -339,20 +382,17 @@ fn key_type(relation: &Relation, key: &str) -> Result<KeyType, String> {
     let Some(column) = relation.columns.iter().find(|column| column.name == key) else {
         return Err("it has no such column".to_owned());
     };
-    // pg_type.dat has these OIDs; they are the same in every PostgreSQL.
-    let key_type = match column.type_oid {
-        21 => KeyType::Int2,
-        23 => KeyType::Int4,
-        20 => KeyType::Int8,
-        25 | 1043 => KeyType::Text,
-        2950 => KeyType::Uuid,
-        _ => {
-            return Err(format!(
-                "type {} is not smallint, integer, bigint, text, varchar or uuid",
-                column.type_name
-            ));
-        }
+    let Some(key_type) = KeyType::of_oid(column.type_oid) else {
+        return Err(format!(
+            "type {} is not smallint, integer, bigint, text, varchar, char, uuid, date, timestamp, \
+             timestamptz, numeric or bytea",
+            column.type_name
+        ));
     };
+    if rounding(column).is_none() {
+        let what = format!("domain {} may round what is stored", column.type_name);
+        return Err(what);
+    }
     match column.collation {
         Collation::Bytewise | Collation::Other => Ok(key_type),
         Collation::Unknown => {
@@ -539,7 +579,8 @@ mod tests {
         let mut nondeterministic = table(&[("id", TEXT)]);
         nondeterministic.columns[0].collation = Collation::Unknown;
         let cases = [
-            (table(&[("id", 1700)]), "type type_1700 is not"),
+            (table(&[("id", 701)]), "type type_701 is not"),
+            (table(&[("id", 1700)]), "domain type_1700 may round"),
             (table(&[("other", INT8)]), "no such column"),
             (nondeterministic, "nondeterministic"),
         ];
@@ -550,6 +591,41 @@ mod tests {
             assert_eq!(findings.len(), 2, "{findings:?}");
             assert!(findings[0].contains(why), "{findings:?}");
         }
+    }
+
+    #[test]
+    fn what_a_column_rounds_is_known() {
+        let cases = [
+            (1700, "numeric", Some(Keeps::Same)),
+            (1700, "numeric(10,2)", Some(Keeps::Rounded { scale: 2 })),
+            (1700, "numeric(10,-2)", Some(Keeps::Rounded { scale: -2 })),
+            (1700, "price", None),
+            (1184, "timestamp with time zone", Some(Keeps::Same)),
+            (
+                1184,
+                "timestamp(3) with time zone",
+                Some(Keeps::Rounded { scale: 3 }),
+            ),
+            (
+                1114,
+                "timestamp(0) without time zone",
+                Some(Keeps::Rounded { scale: 0 }),
+            ),
+            (1114, "timestamp_of_ours", None),
+            (1082, "anything", Some(Keeps::Same)),
+        ];
+        for (type_oid, type_name, expected) in cases {
+            let column = Column {
+                type_name: type_name.to_owned(),
+                ..column("id", type_oid)
+            };
+            assert_eq!(rounding(&column), expected, "{type_name}");
+        }
+        let varchar = Column {
+            type_name: "character varying(9)".to_owned(),
+            ..column("id", VARCHAR)
+        };
+        assert_eq!(keeps(&varchar), Keeps::WithoutSpaces);
     }
 
     #[test]

@@ -1,0 +1,412 @@
+//! Reads one value of the sharding key, as PostgreSQL would read it for the key's type.
+
+mod input;
+mod numeric;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use std::borrow::Cow;
+
+use crate::catalog::{Catalog, Keeps, KeyType, TableClass};
+use crate::hash;
+use crate::key::input::{from_binary, from_cow, from_text, unquoted};
+pub(crate) use crate::key::numeric::{Digits, Numeric};
+use crate::plan::KeySet;
+use crate::refusal::Refusal;
+use crate::route::{Param, ValueRef, Values};
+use crate::shape::PieceKind;
+use crate::topology::{ShardId, Topology};
+
+/// OIDs of built-in types, from `pg_type.dat`.
+pub(crate) mod oid {
+    pub(crate) const BYTEA: u32 = 17;
+    pub(crate) const INT8: u32 = 20;
+    pub(crate) const INT2: u32 = 21;
+    pub(crate) const INT4: u32 = 23;
+    pub(crate) const TEXT: u32 = 25;
+    pub(crate) const UNKNOWN: u32 = 705;
+    pub(crate) const BPCHAR: u32 = 1042;
+    pub(crate) const VARCHAR: u32 = 1043;
+    pub(crate) const DATE: u32 = 1082;
+    pub(crate) const TIMESTAMP: u32 = 1114;
+    pub(crate) const TIMESTAMPTZ: u32 = 1184;
+    pub(crate) const NUMERIC: u32 = 1700;
+    pub(crate) const UUID: u32 = 2950;
+}
+
+/// A value of a key: equal values of one type are equal here, however they were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Datum<'v> {
+    /// An integer; a date as days, a timestamp as microseconds since 2000-01-01.
+    Int(i64),
+    /// text, varchar, bytea, and char(n) without its blanks.
+    Bytes(Cow<'v, [u8]>),
+    Uuid([u8; 16]),
+    Numeric(Numeric),
+}
+
+/// What a value says of where its row lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reading<'v> {
+    Is(Datum<'v>),
+    /// In no shard: nothing equals it, or every shard rejects it alike.
+    Nowhere,
+    /// How PostgreSQL reads it is not sure from here.
+    Unclear,
+}
+
+impl Datum<'_> {
+    /// PostgreSQL's partition hash.
+    pub(crate) fn hash(&self) -> u64 {
+        match self {
+            Self::Int(value) => hash::hash_int(*value),
+            Self::Bytes(bytes) => hash::hash_text(bytes),
+            Self::Uuid(bytes) => hash::hash_text(bytes),
+            Self::Numeric(value) => hash::hash_numeric(value),
+        }
+    }
+}
+
+impl KeyType {
+    /// The key type that values of the type with this OID have, if they can be keys.
+    pub fn of_oid(type_oid: u32) -> Option<Self> {
+        match type_oid {
+            oid::INT2 => Some(Self::Int2),
+            oid::INT4 => Some(Self::Int4),
+            oid::INT8 => Some(Self::Int8),
+            oid::TEXT | oid::VARCHAR => Some(Self::Text),
+            oid::BPCHAR => Some(Self::Bpchar),
+            oid::UUID => Some(Self::Uuid),
+            oid::DATE => Some(Self::Date),
+            oid::TIMESTAMP => Some(Self::Timestamp),
+            oid::TIMESTAMPTZ => Some(Self::Timestamptz),
+            oid::NUMERIC => Some(Self::Numeric),
+            oid::BYTEA => Some(Self::Bytea),
+            _ => None,
+        }
+    }
+
+    /// PostgreSQL's name of the type.
+    pub fn sql_name(self) -> &'static str {
+        match self {
+            Self::Int2 => "smallint",
+            Self::Int4 => "integer",
+            Self::Int8 => "bigint",
+            Self::Text => "text",
+            Self::Bpchar => "character",
+            Self::Uuid => "uuid",
+            Self::Date => "date",
+            Self::Timestamp => "timestamp without time zone",
+            Self::Timestamptz => "timestamp with time zone",
+            Self::Numeric => "numeric",
+            Self::Bytea => "bytea",
+        }
+    }
+
+    pub(crate) fn is_integer(self) -> bool {
+        match self {
+            Self::Int2 | Self::Int4 | Self::Int8 => true,
+            Self::Text
+            | Self::Bpchar
+            | Self::Uuid
+            | Self::Date
+            | Self::Timestamp
+            | Self::Timestamptz
+            | Self::Numeric
+            | Self::Bytea => false,
+        }
+    }
+
+    /// Do equal values of both types have one hash?
+    pub fn hashes_like(self, other: Self) -> bool {
+        self == other || (self.is_integer() && other.is_integer())
+    }
+
+    /// May a parameter declared as `type_oid` be compared with such a key without being converted,
+    /// or by a conversion that keeps every value? 0 is undeclared.
+    pub(crate) fn accepts(self, type_oid: u32) -> bool {
+        match type_oid {
+            0 | oid::UNKNOWN => true,
+            oid::INT2 | oid::INT4 | oid::INT8 if self == Self::Numeric => true,
+            // Compared as text, blanks at the end tell values apart that have one hash.
+            oid::TEXT | oid::VARCHAR if self == Self::Bpchar => true,
+            _ => Self::of_oid(type_oid).is_some_and(|other| self.hashes_like(other)),
+        }
+    }
+
+    /// A value that is read for sure, as a hint shows it.
+    fn example(self) -> &'static str {
+        match self {
+            Self::Int2 | Self::Int4 | Self::Int8 => "17",
+            Self::Text | Self::Bpchar => "abc",
+            Self::Uuid => "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+            Self::Date => "2026-11-28",
+            Self::Timestamp => "2026-11-28 12:00:00",
+            Self::Timestamptz => "2026-11-28 12:00:00+00",
+            Self::Numeric => "12.5",
+            Self::Bytea => "\\x00ff",
+        }
+    }
+}
+
+/// The shard that owns a key written as PostgreSQL reads it, where all sharded tables have keys of
+/// one kind.
+///
+/// # Errors
+/// 22023 where there are none or of several kinds, or where the value is written in a way that
+/// servers may read differently; what PostgreSQL would say of the value.
+pub fn shard_of_key(
+    text: &str,
+    catalog: &Catalog,
+    topology: &Topology,
+) -> Result<ShardId, Refusal> {
+    let kinds = catalog.tables().filter_map(|table| match &table.class {
+        TableClass::Sharded { key_type, .. } if key_type.is_integer() => Some(KeyType::Int8),
+        TableClass::Sharded { key_type, .. } => Some(*key_type),
+        TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => None,
+    });
+    let mut kinds: Vec<_> = kinds.collect();
+    kinds.dedup();
+    kinds.sort_unstable_by_key(|kind| kind.sql_name());
+    kinds.dedup();
+    let [kind] = kinds[..] else {
+        let why = match kinds.is_empty() {
+            true => "No table is sharded.",
+            false => {
+                "The sharded tables have keys of several types, which place the same value \
+                      differently."
+            }
+        };
+        return Err(Refusal {
+            code: "22023",
+            message: "no shard can be told by a key".into(),
+            detail: why.into(),
+            hint: "Name the shard: shard=NAME.".into(),
+        });
+    };
+    match from_text(text.as_bytes(), kind)? {
+        Reading::Is(datum) => Ok(topology.owner(hash::slot_of([datum.hash()]))),
+        Reading::Nowhere | Reading::Unclear => Err(Refusal {
+            code: "22023",
+            message: "no shard can be told by this key".into(),
+            detail: format!(
+                "The keys are {}, and servers may read \"{text}\" differently.",
+                kind.sql_name()
+            )
+            .into(),
+            hint: format!("Write it like {}.", kind.example()).into(),
+        }),
+    }
+}
+
+/// The slot of a row by its key's columns in order, each in PostgreSQL's text or binary format.
+/// `None` where a value is none of its type, or servers may read it differently.
+pub fn slot_of_row(columns: &[(KeyType, &[u8])], binary: bool) -> Option<u16> {
+    let hash = |(key_type, value): &(KeyType, &[u8])| {
+        let reading = match binary {
+            true => from_binary(value, *key_type)?,
+            false => from_text(value, *key_type).ok()?,
+        };
+        match reading {
+            Reading::Is(datum) => Some(datum.hash()),
+            Reading::Nowhere | Reading::Unclear => None,
+        }
+    };
+    let hashes: Option<Vec<u64>> = columns.iter().map(hash).collect();
+    Some(hash::slot_of(hashes?))
+}
+
+/// Reads `value` for one execution.
+///
+/// # Errors
+/// What PostgreSQL would say of a value that is not of the key's type (22P02, 22003, 22P03),
+/// 23502 for a NULL that is to be inserted, 0A000 for one that is to be inserted and not clear.
+pub(crate) fn read<'v>(
+    value: &'v ValueRef,
+    keys: &KeySet,
+    values: Values<'v>,
+) -> Result<Reading<'v>, Refusal> {
+    let reading = match value {
+        ValueRef::Literal { piece, negative } => literal(*piece, *negative, keys, values)?,
+        ValueRef::Param(index) => match values.params.get(*index) {
+            Some(param) => parameter(*index, param, keys)?,
+            // The shard itself says that there is no such parameter.
+            None => Reading::Nowhere,
+        },
+        ValueRef::Text(text) => stored(text.as_bytes().into(), keys, keys.key_type)?,
+        ValueRef::Null => null(keys)?,
+    };
+    match reading {
+        Reading::Unclear if keys.insert => Err(unclear(keys)),
+        Reading::Is(datum) if keys.insert && changes(&datum, keys) => Err(changed(keys)),
+        reading => Ok(reading),
+    }
+}
+
+fn literal<'v>(
+    piece: usize,
+    negative: bool,
+    keys: &KeySet,
+    values: Values<'v>,
+) -> Result<Reading<'v>, Refusal> {
+    let Some(piece) = values.pieces.get(piece) else {
+        return Err(unusable(keys));
+    };
+    let text = values.sql.get(piece.range.clone()).unwrap_or_default();
+    match piece.kind {
+        PieceKind::Integer if keys.key_type.is_integer() => Ok(integer_literal(text, negative)),
+        PieceKind::Integer | PieceKind::Number if keys.key_type == KeyType::Numeric => {
+            // The hash of a numeric leaves its sign out.
+            Ok(numeric::from_text(text))
+        }
+        PieceKind::String if !negative => stored(unquoted(text), keys, keys.key_type),
+        PieceKind::Integer
+        | PieceKind::Number
+        | PieceKind::String
+        | PieceKind::OtherString
+        | PieceKind::Comment => Err(unusable(keys)),
+    }
+}
+
+/// [`from_text`], unless the column may keep another value than was sent.
+fn stored<'v>(
+    text: Cow<'v, [u8]>,
+    keys: &KeySet,
+    key_type: KeyType,
+) -> Result<Reading<'v>, Refusal> {
+    if keys.keeps == Keeps::WithoutSpaces && text.ends_with(b" ") {
+        return Err(cut(keys));
+    }
+    from_cow(text, key_type)
+}
+
+/// May the column keep another value than this one?
+fn changes(datum: &Datum<'_>, keys: &KeySet) -> bool {
+    let Keeps::Rounded { scale } = keys.keeps else {
+        return false;
+    };
+    match datum {
+        Datum::Numeric(Numeric::Finite(digits)) => digits.scale > scale,
+        // A timestamp has six digits after the point.
+        Datum::Int(i64::MIN | i64::MAX) => false,
+        Datum::Int(micros) => {
+            let lost = u32::try_from(6 - scale).unwrap_or(0);
+            micros % 10_i64.pow(lost.min(6)) != 0
+        }
+        Datum::Numeric(Numeric::Special) | Datum::Bytes(_) | Datum::Uuid(_) => false,
+    }
+}
+
+/// Is one of several values an integer too large for bigint? It makes all values of an IN list
+/// numeric, so that PostgreSQL reads the others as numeric as well.
+pub(crate) fn may_be_numeric(keys: &KeySet, values: Values<'_>) -> bool {
+    let is_too_large = |value: &ValueRef| match value {
+        ValueRef::Literal { .. } => read(value, keys, values) == Ok(Reading::Nowhere),
+        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => false,
+    };
+    keys.key_type.is_integer() && keys.values.len() > 1 && keys.values.iter().any(is_too_large)
+}
+
+/// Digits without quotes. What bigint cannot hold is numeric for PostgreSQL: it equals no key,
+/// and no key column takes it.
+fn integer_literal(digits: &[u8], negative: bool) -> Reading<'static> {
+    let value = std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| digits.parse::<i128>().ok());
+    let value = value.map(|value| if negative { -value } else { value });
+    match value.and_then(|value| i64::try_from(value).ok()) {
+        Some(value) => Reading::Is(Datum::Int(value)),
+        None => Reading::Nowhere,
+    }
+}
+
+fn parameter<'v>(index: usize, param: &Param<'v>, keys: &KeySet) -> Result<Reading<'v>, Refusal> {
+    if !keys.key_type.accepts(param.type_oid) {
+        return Err(unusable(keys));
+    }
+    let Some(value) = param.value else {
+        return null(keys);
+    };
+    let declared = match param.type_oid {
+        oid::INT2 => KeyType::Int2,
+        oid::INT4 => KeyType::Int4,
+        oid::INT8 => KeyType::Int8,
+        _ => keys.key_type,
+    };
+    let reading = match param.binary {
+        // Text has one format.
+        true if declared == KeyType::Text => stored(value.into(), keys, declared)?,
+        true => from_binary(value, declared).ok_or_else(|| {
+            Refusal::as_postgresql(
+                "22P03",
+                format!(
+                    "incorrect binary data format in bind parameter {}",
+                    index + 1
+                ),
+            )
+        })?,
+        false => stored(value.into(), keys, declared)?,
+    };
+    Ok(match reading {
+        Reading::Is(Datum::Int(value)) if keys.key_type == KeyType::Numeric => {
+            Reading::Is(Datum::Numeric(Numeric::Finite(Digits::of_int(value))))
+        }
+        reading => reading,
+    })
+}
+
+fn null<'v>(keys: &KeySet) -> Result<Reading<'v>, Refusal> {
+    if !keys.insert {
+        return Ok(Reading::Nowhere);
+    }
+    let (table, column) = keys.column.rsplit_once('.').unwrap_or(("", &keys.column));
+    Err(Refusal::as_postgresql(
+        "23502",
+        format!(
+            "null value in column \"{column}\" of relation \"{table}\" violates not-null constraint"
+        ),
+    ))
+}
+
+fn cut(keys: &KeySet) -> Refusal {
+    let column = &keys.column;
+    Refusal::unsupported(
+        format!("a value with spaces at its end for sharding key {column} is not supported"),
+        "The column may cut spaces off, and the row would belong to another shard.",
+        "Send the value without spaces at its end.",
+    )
+}
+
+fn changed(keys: &KeySet) -> Refusal {
+    let column = &keys.column;
+    Refusal::unsupported(
+        format!("a value with more digits than sharding key {column} keeps is not supported"),
+        "The column rounds it, and the row would belong to another shard.",
+        "Round the value before it is sent.",
+    )
+}
+
+fn unclear(keys: &KeySet) -> Refusal {
+    let name = keys.key_type.sql_name();
+    Refusal::unsupported(
+        format!(
+            "cannot tell the shard from this value of sharding key {}",
+            keys.column
+        ),
+        format!("The key is {name}, and servers may read the value differently."),
+        format!("Write it like {}.", keys.key_type.example()),
+    )
+}
+
+pub(crate) fn unusable(keys: &KeySet) -> Refusal {
+    let name = keys.key_type.sql_name();
+    Refusal::unsupported(
+        format!(
+            "cannot tell the shard from this value of sharding key {}",
+            keys.column
+        ),
+        format!("The key is {name}, and the value is of another type."),
+        format!("Write it as {name}, or declare the parameter as {name}."),
+    )
+}
