@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::merge::Collation;
+use crate::placement::Placement;
 use crate::topology::ShardId;
 
 /// One database as it was when the catalog was loaded.
@@ -70,14 +71,54 @@ pub enum RelationKind {
 /// Where a table's rows live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableClass {
-    /// Rows are spread by the hash of `key`.
-    Sharded { key: String, key_type: KeyType },
+    /// Rows are spread by their key.
+    Sharded(ShardKey),
     /// The same rows on every shard.
     Reference,
     /// All rows on one shard.
     Single(ShardId),
     /// Found on several shards and declared nowhere: refused by name.
     Undeclared,
+}
+
+/// What a sharded table is sharded by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardKey {
+    /// In the order of the key; never empty, and one alone unless they are hashed.
+    pub columns: Vec<KeyColumn>,
+    pub placement: Placement,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyColumn {
+    pub name: String,
+    pub key_type: KeyType,
+}
+
+impl ShardKey {
+    /// Are rows with equal keys, one of each table, on one shard?
+    pub fn is_colocated_with(&self, other: &Self) -> bool {
+        let mut pairs = self.columns.iter().zip(&other.columns);
+        self.placement == other.placement
+            && self.columns.len() == other.columns.len()
+            && pairs.all(|(one, other)| one.key_type.hashes_like(other.key_type))
+    }
+
+    /// The column, or `(one, other)`.
+    pub fn name(&self) -> String {
+        match self.columns.as_slice() {
+            [only] => only.name.clone(),
+            columns => {
+                let names: Vec<_> = columns.iter().map(|column| &*column.name).collect();
+                format!("({})", names.join(", "))
+            }
+        }
+    }
+
+    /// Is this column one of the key's?
+    pub fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|part| part.name == column)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -53,7 +53,7 @@ pub fn explain(
 /// True when a parameter is a key: without its value no shard is the right one yet.
 fn by_parameter(plan: &Plan) -> bool {
     match &plan.target {
-        Target::Keys { keys, .. } => keys.values.iter().any(|v| matches!(v, ValueRef::Param(_))),
+        Target::Keys { keys, .. } => keys.params().next().is_some(),
         Target::AnyShard | Target::OneShard(_) | Target::AllShards(_) | Target::Refused(_) => false,
     }
 }

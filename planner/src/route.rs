@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::hash;
-use crate::key::{self, Reading};
 use crate::merge::MergePlan;
-use crate::plan::{KeySet, Many, Plan, Target};
+use crate::place;
+use crate::plan::{Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
 use crate::topology::{ShardSet, Topology};
@@ -93,7 +92,7 @@ pub fn route<'p>(
         Target::AnyShard => Ok(Route::direct(Shards::Any)),
         Target::OneShard(shard) => Ok(Route::direct(Shards::Exactly(ShardSet::one(*shard)))),
         Target::Keys { keys, many } => {
-            let Some(shards) = shards_of(keys, values, topology)? else {
+            let Some(shards) = place::shards_of(keys, values, topology)? else {
                 let all = ShardSet::all(topology.shard_count());
                 return several(all, many, values);
             };
@@ -116,26 +115,6 @@ impl Route<'_> {
             execution: Execution::Direct,
         }
     }
-}
-
-/// The shards that own the keys at hand; `None` when a value does not tell.
-fn shards_of(
-    keys: &KeySet,
-    values: Values<'_>,
-    topology: &Topology,
-) -> Result<Option<ShardSet>, Refusal> {
-    let mut shards = ShardSet::default();
-    if key::may_be_numeric(keys, values) {
-        return Err(key::unusable(keys));
-    }
-    for value in &keys.values {
-        match key::read(value, keys, values)? {
-            Reading::Is(datum) => shards.insert(topology.owner(hash::slot_of([datum.hash()]))),
-            Reading::Nowhere => {}
-            Reading::Unclear => return Ok(None),
-        }
-    }
-    Ok(Some(shards))
 }
 
 fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<Route<'p>, Refusal> {

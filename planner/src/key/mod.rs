@@ -1,5 +1,6 @@
 //! Reads one value of the sharding key, as PostgreSQL would read it for the key's type.
 
+mod array;
 mod input;
 mod numeric;
 #[cfg(test)]
@@ -8,11 +9,13 @@ mod time;
 
 use std::borrow::Cow;
 
-use crate::catalog::{Catalog, Keeps, KeyType, TableClass};
+use crate::catalog::{Catalog, Keeps, KeyType, ShardKey, TableClass};
 use crate::hash;
+pub(crate) use crate::key::array::{accepts_array, elements};
 use crate::key::input::{from_binary, from_cow, from_text, unquoted};
 pub(crate) use crate::key::numeric::{Digits, Numeric};
-use crate::plan::KeySet;
+use crate::limit::{KeyPart, KeyValue, Part};
+use crate::placement::Placement;
 use crate::refusal::Refusal;
 use crate::route::{Param, ValueRef, Values};
 use crate::shape::PieceKind;
@@ -50,6 +53,7 @@ pub(crate) enum Datum<'v> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reading<'v> {
     Is(Datum<'v>),
+    Null,
     /// In no shard: nothing equals it, or every shard rejects it alike.
     Nowhere,
     /// How PostgreSQL reads it is not sure from here.
@@ -151,53 +155,107 @@ impl KeyType {
 }
 
 /// The shard that owns a key written as PostgreSQL reads it, where all sharded tables have keys of
-/// one kind.
+/// one kind. `RULE:key` is a key of the tables that go by that rule; the columns of a key are parted
+/// by commas.
 ///
 /// # Errors
-/// 22023 where there are none or of several kinds, or where the value is written in a way that
-/// servers may read differently; what PostgreSQL would say of the value.
+/// 22023 where there are none or of several kinds, where no shard takes it, or where the value is
+/// written in a way that servers may read differently; what PostgreSQL would say of the value.
 pub fn shard_of_key(
     text: &str,
     catalog: &Catalog,
     topology: &Topology,
 ) -> Result<ShardId, Refusal> {
-    let kinds = catalog.tables().filter_map(|table| match &table.class {
-        TableClass::Sharded { key_type, .. } if key_type.is_integer() => Some(KeyType::Int8),
-        TableClass::Sharded { key_type, .. } => Some(*key_type),
+    let (rule, text) = match text.split_once(':') {
+        Some((name, rest)) if topology.rules().iter().any(|rule| rule.name == name) => {
+            (Some(name), rest)
+        }
+        Some(_) | None => (None, text),
+    };
+    let key = only_key(rule, catalog, topology)?;
+    let written: Vec<&str> = match key.columns.len() {
+        1 => vec![text],
+        _ => text.split(',').map(str::trim).collect(),
+    };
+    if written.len() != key.columns.len() {
+        let columns = key.columns.len();
+        let detail = format!("The keys have {columns} columns, and this is not as many values.");
+        return Err(no_hint(
+            detail,
+            "Part the values by commas, in the order of the key.",
+        ));
+    }
+    let mut data = Vec::with_capacity(written.len());
+    for (column, text) in key.columns.iter().zip(written) {
+        match from_text(text.as_bytes(), column.key_type)? {
+            Reading::Is(datum) => data.push(datum),
+            Reading::Null | Reading::Nowhere | Reading::Unclear => {
+                let name = column.key_type.sql_name();
+                let detail =
+                    format!("The keys are {name}, and servers may read \"{text}\" differently.");
+                let hint = format!("Write it like {}.", column.key_type.example());
+                return Err(no_hint(detail, hint));
+            }
+        }
+    }
+    let data: Vec<_> = data.iter().collect();
+    let owner = topology.owner_of(key.placement, &data);
+    owner.ok_or_else(|| {
+        no_hint(
+            "No shard is named for this key.",
+            "Name the shard: shard=NAME.",
+        )
+    })
+}
+
+fn no_hint(detail: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal {
+        code: "22023",
+        message: "no shard can be told by this key".into(),
+        detail: detail.into(),
+        hint: hint.into(),
+    }
+}
+
+/// The key that all sharded tables have, or all that go by `rule`.
+fn only_key<'c>(
+    rule: Option<&str>,
+    catalog: &'c Catalog,
+    topology: &Topology,
+) -> Result<&'c ShardKey, Refusal> {
+    let keys = catalog.tables().filter_map(|table| match &table.class {
+        TableClass::Sharded(key) => Some(key),
         TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => None,
     });
-    let mut kinds: Vec<_> = kinds.collect();
-    kinds.dedup();
-    kinds.sort_unstable_by_key(|kind| kind.sql_name());
-    kinds.dedup();
-    let [kind] = kinds[..] else {
-        let why = match kinds.is_empty() {
-            true => "No table is sharded.",
-            false => {
-                "The sharded tables have keys of several types, which place the same value \
-                      differently."
-            }
-        };
-        return Err(Refusal {
-            code: "22023",
-            message: "no shard can be told by a key".into(),
-            detail: why.into(),
-            hint: "Name the shard: shard=NAME.".into(),
-        });
+    let named = |key: &&ShardKey| match (rule, key.placement) {
+        (None, _) => true,
+        (Some(_), Placement::Hash) => false,
+        (Some(name), Placement::Ranges(id) | Placement::List(id)) => {
+            topology.rule(id).is_some_and(|rule| rule.name == name)
+        }
     };
-    match from_text(text.as_bytes(), kind)? {
-        Reading::Is(datum) => Ok(topology.owner(hash::slot_of([datum.hash()]))),
-        Reading::Nowhere | Reading::Unclear => Err(Refusal {
-            code: "22023",
-            message: "no shard can be told by this key".into(),
-            detail: format!(
-                "The keys are {}, and servers may read \"{text}\" differently.",
-                kind.sql_name()
-            )
-            .into(),
-            hint: format!("Write it like {}.", kind.example()).into(),
-        }),
-    }
+    let mut keys = keys.filter(named);
+    let hint = "Name the shard: shard=NAME.";
+    let Some(first) = keys.next() else {
+        return Err(no_hint("No table is sharded so.", hint));
+    };
+    // The widest integers take what the narrower do.
+    let widest = keys.try_fold(first, |widest, key| {
+        let wider =
+            key.columns.iter().zip(&widest.columns).any(|(one, other)| {
+                one.key_type == KeyType::Int8 && other.key_type != KeyType::Int8
+            });
+        key.is_colocated_with(widest)
+            .then_some(if wider { key } else { widest })
+    });
+    let several = "The sharded tables have keys of several kinds, which place the same value \
+                   differently.";
+    let hint = if topology.rules().is_empty() {
+        hint
+    } else {
+        "Write key=RULE:VALUE for a rule's tables, or name the shard: shard=NAME."
+    };
+    widest.ok_or_else(|| no_hint(several, hint))
 }
 
 /// The slot of a row by its key's columns in order, each in PostgreSQL's text or binary format.
@@ -210,7 +268,7 @@ pub fn slot_of_row(columns: &[(KeyType, &[u8])], binary: bool) -> Option<u16> {
         };
         match reading {
             Reading::Is(datum) => Some(datum.hash()),
-            Reading::Nowhere | Reading::Unclear => None,
+            Reading::Null | Reading::Nowhere | Reading::Unclear => None,
         }
     };
     let hashes: Option<Vec<u64>> = columns.iter().map(hash).collect();
@@ -224,22 +282,24 @@ pub fn slot_of_row(columns: &[(KeyType, &[u8])], binary: bool) -> Option<u16> {
 /// 23502 for a NULL that is to be inserted, 0A000 for one that is to be inserted and not clear.
 pub(crate) fn read<'v>(
     value: &'v ValueRef,
-    keys: &KeySet,
+    column: &KeyPart,
     values: Values<'v>,
 ) -> Result<Reading<'v>, Refusal> {
     let reading = match value {
-        ValueRef::Literal { piece, negative } => literal(*piece, *negative, keys, values)?,
+        ValueRef::Literal { piece, negative } => literal(*piece, *negative, column, values)?,
         ValueRef::Param(index) => match values.params.get(*index) {
-            Some(param) => parameter(*index, param, keys)?,
+            Some(param) => parameter(*index, param, column)?,
             // The shard itself says that there is no such parameter.
             None => Reading::Nowhere,
         },
-        ValueRef::Text(text) => stored(text.as_bytes().into(), keys, keys.key_type)?,
-        ValueRef::Null => null(keys)?,
+        ValueRef::Text(text) => stored(text.as_bytes().into(), column, column.key_type)?,
+        ValueRef::Null => null(column)?,
     };
     match reading {
-        Reading::Unclear if keys.insert => Err(unclear(keys)),
-        Reading::Is(datum) if keys.insert && changes(&datum, keys) => Err(changed(keys)),
+        Reading::Unclear if column.insert.is_some() => Err(unclear(column)),
+        Reading::Is(datum) if column.insert.is_some() && changes(&datum, column) => {
+            Err(changed(column))
+        }
         reading => Ok(reading),
     }
 }
@@ -247,43 +307,43 @@ pub(crate) fn read<'v>(
 fn literal<'v>(
     piece: usize,
     negative: bool,
-    keys: &KeySet,
+    column: &KeyPart,
     values: Values<'v>,
 ) -> Result<Reading<'v>, Refusal> {
     let Some(piece) = values.pieces.get(piece) else {
-        return Err(unusable(keys));
+        return Err(unusable(column));
     };
     let text = values.sql.get(piece.range.clone()).unwrap_or_default();
     match piece.kind {
-        PieceKind::Integer if keys.key_type.is_integer() => Ok(integer_literal(text, negative)),
-        PieceKind::Integer | PieceKind::Number if keys.key_type == KeyType::Numeric => {
+        PieceKind::Integer if column.key_type.is_integer() => Ok(integer_literal(text, negative)),
+        PieceKind::Integer | PieceKind::Number if column.key_type == KeyType::Numeric => {
             // The hash of a numeric leaves its sign out.
             Ok(numeric::from_text(text))
         }
-        PieceKind::String if !negative => stored(unquoted(text), keys, keys.key_type),
+        PieceKind::String if !negative => stored(unquoted(text), column, column.key_type),
         PieceKind::Integer
         | PieceKind::Number
         | PieceKind::String
         | PieceKind::OtherString
-        | PieceKind::Comment => Err(unusable(keys)),
+        | PieceKind::Comment => Err(unusable(column)),
     }
 }
 
 /// [`from_text`], unless the column may keep another value than was sent.
 fn stored<'v>(
     text: Cow<'v, [u8]>,
-    keys: &KeySet,
+    column: &KeyPart,
     key_type: KeyType,
 ) -> Result<Reading<'v>, Refusal> {
-    if keys.keeps == Keeps::WithoutSpaces && text.ends_with(b" ") {
-        return Err(cut(keys));
+    if column.insert == Some(Keeps::WithoutSpaces) && text.ends_with(b" ") {
+        return Err(cut(column));
     }
     from_cow(text, key_type)
 }
 
 /// May the column keep another value than this one?
-fn changes(datum: &Datum<'_>, keys: &KeySet) -> bool {
-    let Keeps::Rounded { scale } = keys.keeps else {
+fn changes(datum: &Datum<'_>, column: &KeyPart) -> bool {
+    let Some(Keeps::Rounded { scale }) = column.insert else {
         return false;
     };
     match datum {
@@ -300,12 +360,24 @@ fn changes(datum: &Datum<'_>, keys: &KeySet) -> bool {
 
 /// Is one of several values an integer too large for bigint? It makes all values of an IN list
 /// numeric, so that PostgreSQL reads the others as numeric as well.
-pub(crate) fn may_be_numeric(keys: &KeySet, values: Values<'_>) -> bool {
-    let is_too_large = |value: &ValueRef| match value {
-        ValueRef::Literal { .. } => read(value, keys, values) == Ok(Reading::Nowhere),
-        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => false,
+///
+/// # Errors
+/// 0A000 for values to insert.
+pub(crate) fn may_be_numeric(part: &Part, values: Values<'_>) -> Result<bool, Refusal> {
+    let column = &part.column;
+    if !column.key_type.is_integer() || part.values.len() < 2 {
+        return Ok(false);
+    }
+    let is_too_large = |value: &KeyValue| match value {
+        KeyValue::One(value @ ValueRef::Literal { .. }) => {
+            read(value, column, values) == Ok(Reading::Nowhere)
+        }
+        KeyValue::One(_) | KeyValue::Alike(_) | KeyValue::Elements(_) => false,
     };
-    keys.key_type.is_integer() && keys.values.len() > 1 && keys.values.iter().any(is_too_large)
+    match part.values.iter().any(is_too_large) {
+        true if column.insert.is_some() => Err(unusable(column)),
+        found => Ok(found),
+    }
 }
 
 /// Digits without quotes. What bigint cannot hold is numeric for PostgreSQL: it equals no key,
@@ -321,22 +393,26 @@ fn integer_literal(digits: &[u8], negative: bool) -> Reading<'static> {
     }
 }
 
-fn parameter<'v>(index: usize, param: &Param<'v>, keys: &KeySet) -> Result<Reading<'v>, Refusal> {
-    if !keys.key_type.accepts(param.type_oid) {
-        return Err(unusable(keys));
+fn parameter<'v>(
+    index: usize,
+    param: &Param<'v>,
+    column: &KeyPart,
+) -> Result<Reading<'v>, Refusal> {
+    if !column.key_type.accepts(param.type_oid) {
+        return Err(unusable(column));
     }
     let Some(value) = param.value else {
-        return null(keys);
+        return null(column);
     };
     let declared = match param.type_oid {
         oid::INT2 => KeyType::Int2,
         oid::INT4 => KeyType::Int4,
         oid::INT8 => KeyType::Int8,
-        _ => keys.key_type,
+        _ => column.key_type,
     };
     let reading = match param.binary {
         // Text has one format.
-        true if declared == KeyType::Text => stored(value.into(), keys, declared)?,
+        true if declared == KeyType::Text => stored(value.into(), column, declared)?,
         true => from_binary(value, declared).ok_or_else(|| {
             Refusal::as_postgresql(
                 "22P03",
@@ -346,21 +422,21 @@ fn parameter<'v>(index: usize, param: &Param<'v>, keys: &KeySet) -> Result<Readi
                 ),
             )
         })?,
-        false => stored(value.into(), keys, declared)?,
+        false => stored(value.into(), column, declared)?,
     };
     Ok(match reading {
-        Reading::Is(Datum::Int(value)) if keys.key_type == KeyType::Numeric => {
+        Reading::Is(Datum::Int(value)) if column.key_type == KeyType::Numeric => {
             Reading::Is(Datum::Numeric(Numeric::Finite(Digits::of_int(value))))
         }
         reading => reading,
     })
 }
 
-fn null<'v>(keys: &KeySet) -> Result<Reading<'v>, Refusal> {
-    if !keys.insert {
-        return Ok(Reading::Nowhere);
+fn null<'v>(column: &KeyPart) -> Result<Reading<'v>, Refusal> {
+    if column.insert.is_none() {
+        return Ok(Reading::Null);
     }
-    let (table, column) = keys.column.rsplit_once('.').unwrap_or(("", &keys.column));
+    let (table, column) = column.name.rsplit_once('.').unwrap_or(("", &column.name));
     Err(Refusal::as_postgresql(
         "23502",
         format!(
@@ -369,42 +445,52 @@ fn null<'v>(keys: &KeySet) -> Result<Reading<'v>, Refusal> {
     ))
 }
 
-fn cut(keys: &KeySet) -> Refusal {
-    let column = &keys.column;
+fn cut(column: &KeyPart) -> Refusal {
+    let name = &column.name;
     Refusal::unsupported(
-        format!("a value with spaces at its end for sharding key {column} is not supported"),
+        format!("a value with spaces at its end for sharding key {name} is not supported"),
         "The column may cut spaces off, and the row would belong to another shard.",
         "Send the value without spaces at its end.",
     )
 }
 
-fn changed(keys: &KeySet) -> Refusal {
-    let column = &keys.column;
+fn changed(column: &KeyPart) -> Refusal {
+    let name = &column.name;
     Refusal::unsupported(
-        format!("a value with more digits than sharding key {column} keeps is not supported"),
+        format!("a value with more digits than sharding key {name} keeps is not supported"),
         "The column rounds it, and the row would belong to another shard.",
         "Round the value before it is sent.",
     )
 }
 
-fn unclear(keys: &KeySet) -> Refusal {
-    let name = keys.key_type.sql_name();
+pub(crate) fn no_shard(column: &KeyPart) -> Refusal {
+    let name = &column.name;
+    Refusal {
+        code: "23514",
+        message: format!("no shard takes this value of sharding key {name}").into(),
+        detail: "The rule that places the table has no entry for it and no default.".into(),
+        hint: "Add the value to the rule in the configuration, or give the rule a default.".into(),
+    }
+}
+
+fn unclear(column: &KeyPart) -> Refusal {
+    let name = column.key_type.sql_name();
     Refusal::unsupported(
         format!(
             "cannot tell the shard from this value of sharding key {}",
-            keys.column
+            column.name
         ),
         format!("The key is {name}, and servers may read the value differently."),
-        format!("Write it like {}.", keys.key_type.example()),
+        format!("Write it like {}.", column.key_type.example()),
     )
 }
 
-pub(crate) fn unusable(keys: &KeySet) -> Refusal {
-    let name = keys.key_type.sql_name();
+pub(crate) fn unusable(column: &KeyPart) -> Refusal {
+    let name = column.key_type.sql_name();
     Refusal::unsupported(
         format!(
             "cannot tell the shard from this value of sharding key {}",
-            keys.column
+            column.name
         ),
         format!("The key is {name}, and the value is of another type."),
         format!("Write it as {name}, or declare the parameter as {name}."),

@@ -2,13 +2,11 @@ use super::input::{unquoted, uuid};
 use super::*;
 use crate::hash::slot_of_int;
 
-fn keys(key_type: KeyType) -> KeySet {
-    KeySet {
+fn column(key_type: KeyType, insert: Option<Keeps>) -> KeyPart {
+    KeyPart {
         key_type,
-        column: "orders.id".into(),
-        insert: false,
-        keeps: Keeps::Same,
-        values: Vec::new(),
+        name: "orders.id".into(),
+        insert,
     }
 }
 
@@ -27,13 +25,17 @@ fn param(
         params: &params,
         ..Values::default()
     };
-    Ok(slot(read(&ValueRef::Param(0), &keys(key_type), values)?))
+    Ok(slot(read(
+        &ValueRef::Param(0),
+        &column(key_type, None),
+        values,
+    )?))
 }
 
 fn slot(reading: Reading<'_>) -> Option<u16> {
     match reading {
         Reading::Is(datum) => Some(hash::slot_of([datum.hash()])),
-        Reading::Nowhere | Reading::Unclear => None,
+        Reading::Null | Reading::Nowhere | Reading::Unclear => None,
     }
 }
 
@@ -146,12 +148,15 @@ fn uuids_are_read_as_postgresql_reads_them() {
 
 #[test]
 fn null_matches_nothing_and_cannot_be_inserted() {
-    let mut keys = keys(KeyType::Int8);
     assert_eq!(
-        read(&ValueRef::Null, &keys, Values::default()),
-        Ok(Reading::Nowhere)
+        read(
+            &ValueRef::Null,
+            &column(KeyType::Int8, None),
+            Values::default()
+        ),
+        Ok(Reading::Null)
     );
-    keys.insert = true;
+    let keys = column(KeyType::Int8, Some(Keeps::Same));
     let refusal = read(&ValueRef::Null, &keys, Values::default()).expect_err("NULL");
     assert_eq!(
         (refusal.code, &*refusal.message),

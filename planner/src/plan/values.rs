@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo, UnaryOperator, Value,
-    ValueWithSpan, visit_expressions,
+    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo,
+    UnaryOperator, Value, ValueWithSpan, visit_expressions,
 };
 
 use super::facts::Input;
 use super::parse::param_index;
 use super::scope::Scope;
 use crate::catalog::KeyType;
-use crate::key::oid;
+use crate::key::{accepts_array, oid};
 use crate::route::ValueRef;
 use crate::shape::PieceKind;
 
@@ -42,6 +42,63 @@ pub(super) fn value(
         } => holds(key_type, data_type).then(|| value(expr, key_type, typed, input))?,
         Expr::TypedString(literal) => holds(key_type, &literal.data_type)
             .then(|| constant_value(&literal.value, key_type, typed, input))?,
+        _ => None,
+    }
+}
+
+/// What a cast is of, and to which type.
+pub(super) fn cast(expr: &Expr) -> Option<(&Expr, &DataType)> {
+    match expr {
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type,
+            format: None,
+        } => Some((expr, data_type)),
+        _ => None,
+    }
+}
+
+/// The type that a column of type `from` is compared in after a cast, if values that were equal stay
+/// so and no others become equal.
+pub(super) fn widens(from: KeyType, data_type: &DataType) -> Option<KeyType> {
+    let to = cast_type(data_type)?;
+    let widens = to == from || (to.is_integer() && from.is_integer() && width(to) >= width(from));
+    widens.then_some(to)
+}
+
+/// `expr` as an array whose elements are values of a key of `key_type`.
+pub(super) fn array(expr: &Expr, key_type: KeyType, input: Input<'_>) -> Option<ValueRef> {
+    match expr {
+        Expr::Nested(inner) => array(inner, key_type, input),
+        Expr::Cast { .. } => {
+            let (inner, data_type) = cast(expr)?;
+            let DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) = data_type else {
+                return None;
+            };
+            holds(key_type, element).then(|| array(inner, key_type, input))?
+        }
+        Expr::Value(constant) => match &constant.value {
+            Value::Null => Some(ValueRef::Null),
+            Value::Placeholder(name) => {
+                let index = param_index(name)?;
+                let declared = input.options.param_types.get(index).copied().unwrap_or(0);
+                let sure = match declared {
+                    0 | oid::UNKNOWN => input.source.uses_of_param(index) == 1,
+                    declared => accepts_array(key_type, declared),
+                };
+                sure.then_some(ValueRef::Param(index))
+            }
+            Value::SingleQuotedString(_) => {
+                let offset = input.parsed.offset(constant.span.start)?;
+                let (piece, kind) = input.source.piece_at(offset)?;
+                (kind == PieceKind::String).then_some(ValueRef::Literal {
+                    piece,
+                    negative: false,
+                })
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -117,7 +174,7 @@ fn param(name: &str, key_type: KeyType, typed: &TypedParams, input: Input<'_>) -
     sure.then_some(ValueRef::Param(index))
 }
 
-/// Where parameters stand beside `=` with a column on the other side: (parameter, type of column).
+/// Where parameters are compared with a column on the other side: (parameter, type of column).
 #[derive(Default)]
 pub(super) struct TypedParams(Vec<(usize, u32)>);
 
@@ -131,7 +188,12 @@ impl TypedParams {
             }
             Expr::BinaryOp {
                 left,
-                op: BinaryOperator::Eq,
+                op:
+                    BinaryOperator::Eq
+                    | BinaryOperator::Lt
+                    | BinaryOperator::LtEq
+                    | BinaryOperator::Gt
+                    | BinaryOperator::GtEq,
                 right,
             } => {
                 found.extend(column_and_param(left, right, scope));

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::catalog::{
-    ColumnDefault, Function, Keeps, KeyType, RelationKind, Suspects, Table, TableClass, TableColumn,
+    ColumnDefault, Function, Keeps, KeyColumn, KeyType, RelationKind, ShardKey, Suspects, Table,
+    TableClass, TableColumn,
 };
 use planner::merge::Collation;
+use planner::placement::Placement;
 use planner::{Catalog, ShardId};
 
 use super::{Finding, FindingKind};
@@ -305,10 +307,13 @@ impl<'a> Classifier<'a> {
         let agreed =
             types.len() == copies.len() && types.iter().all(|other| Some(other) == types.first());
         let class = match types.first() {
-            Some(key_type) if agreed => TableClass::Sharded {
-                key: key.to_owned(),
-                key_type: *key_type,
-            },
+            Some(key_type) if agreed => TableClass::Sharded(ShardKey {
+                columns: vec![KeyColumn {
+                    name: key.to_owned(),
+                    key_type: *key_type,
+                }],
+                placement: Placement::Hash,
+            }),
             Some(_) | None => TableClass::Undeclared,
         };
         (class, found)
@@ -523,9 +528,14 @@ mod tests {
         ];
         let (classes, findings) = check(&rules, &[Some(&both), Some(&both)]);
         assert_eq!(findings, Vec::<String>::new());
-        let sharded = |key: &str, key_type| TableClass::Sharded {
-            key: key.to_owned(),
-            key_type,
+        let sharded = |key: &str, key_type| {
+            TableClass::Sharded(ShardKey {
+                columns: vec![KeyColumn {
+                    name: key.to_owned(),
+                    key_type,
+                }],
+                placement: Placement::Hash,
+            })
         };
         assert_eq!(classes["orders"], sharded("id", KeyType::Int8));
         assert_eq!(classes["users"], sharded("name", KeyType::Text));

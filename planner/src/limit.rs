@@ -1,0 +1,165 @@
+//! What a statement says of the keys of its rows: kept in its plan, read when its values are there.
+
+use crate::catalog::{Keeps, KeyType};
+use crate::placement::Placement;
+use crate::route::ValueRef;
+
+/// The rows that a statement concerns: of each of these tables, those within its limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySet {
+    /// Never empty.
+    pub tables: Vec<TableLimit>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableLimit {
+    /// `table.column`, or `table.(one, other)`.
+    pub key: String,
+    pub placement: Placement,
+    pub limit: Limit,
+}
+
+/// Which keys rows can have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limit {
+    /// By column of the key, its values; any with any.
+    Each(Vec<Part>),
+    /// By column of the key, its values; the n-th of all belong together.
+    Rows(Vec<Part>),
+    /// The key's only column is between two values.
+    Within(Box<Interval>),
+    AnyOf(Vec<Limit>),
+    /// Never empty.
+    AllOf(Vec<Limit>),
+}
+
+/// Values of one column of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub column: KeyPart,
+    pub values: Vec<KeyValue>,
+}
+
+/// How values of one column of a key are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPart {
+    /// The type that PostgreSQL compares them in.
+    pub key_type: KeyType,
+    /// `table.column`, for messages.
+    pub name: String,
+    /// How the column keeps values that are inserted. `None` where they are compared: then NULL
+    /// matches nothing, where an INSERT of it is an error (23502).
+    pub insert: Option<Keeps>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyValue {
+    One(ValueRef),
+    /// IS NOT DISTINCT FROM: NULL is like NULL.
+    Alike(ValueRef),
+    /// Each element of an array.
+    Elements(ValueRef),
+}
+
+/// A bound that is missing is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interval {
+    pub column: KeyPart,
+    pub low: Option<Bound>,
+    pub high: Option<Bound>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    pub value: ValueRef,
+    pub inclusive: bool,
+}
+
+impl KeySet {
+    /// What either concerns.
+    pub(crate) fn union(mut self, other: Self) -> Self {
+        for table in other.tables {
+            let known = self.tables.iter().any(|known| {
+                // The usual case: a join carried the same values over.
+                known.placement == table.placement && known.limit == table.limit
+            });
+            if !known {
+                self.tables.push(table);
+            }
+        }
+        self
+    }
+
+    /// The parameters that it is told by, from 0, some of them more than once.
+    pub fn params(&self) -> impl Iterator<Item = usize> {
+        let mut found = Vec::new();
+        self.clone().map(&mut |value| {
+            if let ValueRef::Param(index) = value {
+                found.push(index);
+            }
+            value
+        });
+        found.into_iter()
+    }
+
+    /// With each value changed by `change`.
+    pub(crate) fn map(self, change: &mut dyn FnMut(ValueRef) -> ValueRef) -> Self {
+        let tables = self.tables.into_iter().map(|table| TableLimit {
+            limit: table.limit.map(change),
+            ..table
+        });
+        Self {
+            tables: tables.collect(),
+        }
+    }
+}
+
+impl Limit {
+    fn map(self, change: &mut dyn FnMut(ValueRef) -> ValueRef) -> Self {
+        match self {
+            Self::Each(parts) => Self::Each(map_parts(parts, change)),
+            Self::Rows(parts) => Self::Rows(map_parts(parts, change)),
+            Self::Within(interval) => Self::Within(Box::new(interval.map(change))),
+            Self::AnyOf(limits) => {
+                Self::AnyOf(limits.into_iter().map(|limit| limit.map(change)).collect())
+            }
+            Self::AllOf(limits) => {
+                Self::AllOf(limits.into_iter().map(|limit| limit.map(change)).collect())
+            }
+        }
+    }
+}
+
+fn map_parts(parts: Vec<Part>, change: &mut dyn FnMut(ValueRef) -> ValueRef) -> Vec<Part> {
+    let map = |part: Part| Part {
+        values: part.values.into_iter().map(|v| v.map(change)).collect(),
+        ..part
+    };
+    parts.into_iter().map(map).collect()
+}
+
+impl KeyValue {
+    fn map(self, change: &mut dyn FnMut(ValueRef) -> ValueRef) -> Self {
+        match self {
+            Self::One(value) => Self::One(change(value)),
+            Self::Alike(value) => Self::Alike(change(value)),
+            Self::Elements(value) => Self::Elements(change(value)),
+        }
+    }
+}
+
+impl Interval {
+    fn map(self, change: &mut dyn FnMut(ValueRef) -> ValueRef) -> Self {
+        let mut bound = |bound: Option<Bound>| {
+            bound.map(|bound| Bound {
+                value: change(bound.value),
+                ..bound
+            })
+        };
+        Self {
+            low: bound(self.low),
+            high: bound(self.high),
+            column: self.column,
+        }
+    }
+}
