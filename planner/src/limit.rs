@@ -59,6 +59,18 @@ pub enum KeyValue {
     Alike(ValueRef),
     /// Each element of an array.
     Elements(ValueRef),
+    /// What integers come to.
+    Computed(Box<Computed>),
+}
+
+/// Arithmetic on integer literals, in the types that PostgreSQL computes it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Computed {
+    Literal(ValueRef),
+    Negated(Box<Computed>),
+    Sum(Box<Computed>, Box<Computed>),
+    Difference(Box<Computed>, Box<Computed>),
+    Product(Box<Computed>, Box<Computed>),
 }
 
 /// A bound that is missing is open.
@@ -76,6 +88,26 @@ pub struct Bound {
 }
 
 impl KeySet {
+    /// The value, where there is but one: most statements that have a key.
+    pub(crate) fn single_hashed(&self) -> Option<(&KeyPart, &ValueRef)> {
+        match self.tables.as_slice() {
+            [
+                TableLimit {
+                    placement: Placement::Hash,
+                    limit: Limit::Each(parts),
+                    ..
+                },
+            ] => match parts.as_slice() {
+                [Part { column, values }] => match values.as_slice() {
+                    [KeyValue::One(value)] => Some((column, value)),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// What either concerns.
     pub(crate) fn union(mut self, other: Self) -> Self {
         for table in other.tables {
@@ -144,6 +176,20 @@ impl KeyValue {
             Self::One(value) => Self::One(change(value)),
             Self::Alike(value) => Self::Alike(change(value)),
             Self::Elements(value) => Self::Elements(change(value)),
+            Self::Computed(computed) => Self::Computed(Box::new(computed.map(change))),
+        }
+    }
+}
+
+impl Computed {
+    fn map(self, change: &mut dyn FnMut(ValueRef) -> ValueRef) -> Self {
+        let mut map = |computed: Self| Box::new(computed.map(change));
+        match self {
+            Self::Literal(value) => Self::Literal(change(value)),
+            Self::Negated(of) => Self::Negated(map(*of)),
+            Self::Sum(a, b) => Self::Sum(map(*a), map(*b)),
+            Self::Difference(a, b) => Self::Difference(map(*a), map(*b)),
+            Self::Product(a, b) => Self::Product(map(*a), map(*b)),
         }
     }
 }

@@ -26,6 +26,12 @@ pub(crate) fn shards_of(
     values: Values<'_>,
     topology: &Topology,
 ) -> Result<Option<ShardSet>, Refusal> {
+    if let Some((column, value)) = keys.single_hashed()
+        && let Reading::Is(datum) = key::read(value, column, values)?
+    {
+        let shard = topology.owner_of(Placement::Hash, &[&datum]);
+        return Ok(shard.map(ShardSet::one));
+    }
     let mut shards = ShardSet::default();
     for table in &keys.tables {
         let at_hand = AtHand {
@@ -111,6 +117,13 @@ impl<'a> AtHand<'a> {
                     // Rows without a key may be anywhere.
                     Reading::Null | Reading::Unclear => return Ok(Told::No),
                 },
+                KeyValue::Computed(computed) => {
+                    match key::compute(computed, &part.column, self.values)? {
+                        Reading::Is(datum) => found(datum)?,
+                        Reading::Null | Reading::Nowhere => {}
+                        Reading::Unclear => return Ok(Told::No),
+                    }
+                }
                 KeyValue::Elements(value) => {
                     let elements = key::elements(value, &part.column, self.values)?;
                     let Some(elements) = elements else {
@@ -163,10 +176,14 @@ impl<'a> AtHand<'a> {
         for index in 0..count {
             let mut row = Vec::with_capacity(parts.len());
             for part in parts {
-                let Some(KeyValue::One(value)) = part.values.get(index) else {
-                    return Ok(Told::No);
+                let reading = match part.values.get(index) {
+                    Some(KeyValue::One(value)) => key::read(value, &part.column, self.values)?,
+                    Some(KeyValue::Computed(computed)) => {
+                        key::compute(computed, &part.column, self.values)?
+                    }
+                    Some(KeyValue::Alike(_) | KeyValue::Elements(_)) | None => Reading::Unclear,
                 };
-                match key::read(value, &part.column, self.values)? {
+                match reading {
                     Reading::Is(datum) => row.push(datum),
                     // Such a row is none.
                     Reading::Null | Reading::Nowhere => break,

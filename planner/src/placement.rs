@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::catalog::KeyType;
-use crate::key::Datum;
+use crate::key::{self, Datum, Reading};
 use crate::topology::{ShardId, ShardSet};
 
 /// How a table's rows are placed. Tables with one placement and one key type are co-located.
@@ -118,6 +118,15 @@ impl Rule {
         Some(shards)
     }
 
+    /// A bound of its ranges as PostgreSQL would write it.
+    pub fn written(&self, value: i64) -> String {
+        let of = match &self.mapping {
+            Mapping::Ranges { of, .. } => *of,
+            Mapping::Integers(_) | Mapping::Texts(_) => KeyType::Int8,
+        };
+        key::written(value, of)
+    }
+
     /// Values that no shard is named for, as (from, to) with `to` left out; empty with a default and
     /// for lists.
     pub fn gaps(&self) -> Vec<(Option<i64>, Option<i64>)> {
@@ -141,6 +150,14 @@ impl Rule {
             gaps.push((open, None));
         }
         gaps
+    }
+}
+
+/// A value of a range's bound, from text that no server reads differently.
+pub fn value_of(key_type: KeyType, text: &str) -> Option<i64> {
+    match key::from_text(text.as_bytes(), key_type) {
+        Ok(Reading::Is(Datum::Int(value))) => Some(value),
+        Ok(_) | Err(_) => None,
     }
 }
 

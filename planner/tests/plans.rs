@@ -170,6 +170,7 @@ fn values(of: &[KeyValue]) -> String {
         KeyValue::One(value) => format!("{value:?}"),
         KeyValue::Alike(value) => format!("alike {value:?}"),
         KeyValue::Elements(value) => format!("elements of {value:?}"),
+        KeyValue::Computed(computed) => format!("{computed:?}"),
     };
     let values: Vec<_> = of.iter().map(value).collect();
     format!("[{}]", values.join(", "))

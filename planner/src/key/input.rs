@@ -46,7 +46,7 @@ pub(super) fn from_binary(value: &[u8], key_type: KeyType) -> Option<Reading<'_>
 }
 
 /// The text format of the key's type.
-pub(super) fn from_text(text: &[u8], key_type: KeyType) -> Result<Reading<'_>, Refusal> {
+pub(crate) fn from_text(text: &[u8], key_type: KeyType) -> Result<Reading<'_>, Refusal> {
     from_cow(text.into(), key_type)
 }
 

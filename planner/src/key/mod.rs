@@ -12,9 +12,10 @@ use std::borrow::Cow;
 use crate::catalog::{Catalog, Keeps, KeyType, ShardKey, TableClass};
 use crate::hash;
 pub(crate) use crate::key::array::{accepts_array, elements};
-use crate::key::input::{from_binary, from_cow, from_text, unquoted};
+pub(crate) use crate::key::input::from_text;
+use crate::key::input::{from_binary, from_cow, unquoted};
 pub(crate) use crate::key::numeric::{Digits, Numeric};
-use crate::limit::{KeyPart, KeyValue, Part};
+use crate::limit::{Computed, KeyPart, KeyValue, Part};
 use crate::placement::Placement;
 use crate::refusal::Refusal;
 use crate::route::{Param, ValueRef, Values};
@@ -151,6 +152,23 @@ impl KeyType {
             Self::Numeric => "12.5",
             Self::Bytea => "\\x00ff",
         }
+    }
+}
+
+/// An integer, a date or a timestamp as PostgreSQL writes it, within the years 1 to 9999.
+pub(crate) fn written(value: i64, key_type: KeyType) -> String {
+    match key_type {
+        KeyType::Date => time::date_text(value),
+        KeyType::Timestamp => time::timestamp_text(value),
+        KeyType::Timestamptz => format!("{}+00", time::timestamp_text(value)),
+        KeyType::Int2
+        | KeyType::Int4
+        | KeyType::Int8
+        | KeyType::Text
+        | KeyType::Bpchar
+        | KeyType::Uuid
+        | KeyType::Numeric
+        | KeyType::Bytea => value.to_string(),
     }
 }
 
@@ -372,12 +390,63 @@ pub(crate) fn may_be_numeric(part: &Part, values: Values<'_>) -> Result<bool, Re
         KeyValue::One(value @ ValueRef::Literal { .. }) => {
             read(value, column, values) == Ok(Reading::Nowhere)
         }
-        KeyValue::One(_) | KeyValue::Alike(_) | KeyValue::Elements(_) => false,
+        KeyValue::One(_) | KeyValue::Alike(_) | KeyValue::Elements(_) | KeyValue::Computed(_) => {
+            false
+        }
     };
     match part.values.iter().any(is_too_large) {
         true if column.insert.is_some() => Err(unusable(column)),
         found => Ok(found),
     }
+}
+
+/// Computes a value of an integer key.
+///
+/// # Errors
+/// 0A000 for one that is to be inserted and overflows.
+pub(crate) fn compute(
+    computed: &Computed,
+    column: &KeyPart,
+    values: Values<'_>,
+) -> Result<Reading<'static>, Refusal> {
+    match typed(computed, values) {
+        Some((value, _)) => Ok(Reading::Is(Datum::Int(value))),
+        None if column.insert.is_some() => Err(unclear(column)),
+        None => Ok(Reading::Unclear),
+    }
+}
+
+/// The value, and whether its type is integer; else it is bigint. `None` for what overflows its type
+/// or is numeric.
+fn typed(computed: &Computed, values: Values<'_>) -> Option<(i64, bool)> {
+    type Operation = fn(i64, i64) -> Option<i64>;
+    let both = |a: &Computed, b: &Computed, operation: Operation| {
+        let ((a, is_integer), (b, both_are)) = (typed(a, values)?, typed(b, values)?);
+        Some((operation(a, b)?, is_integer && both_are))
+    };
+    let (value, is_integer) = match computed {
+        Computed::Literal(value) => {
+            let digits = match value {
+                ValueRef::Literal { piece, .. } => {
+                    let range = values.pieces.get(*piece)?.range.clone();
+                    std::str::from_utf8(values.sql.get(range)?).ok()?
+                }
+                ValueRef::Text(text) => text,
+                ValueRef::Param(_) | ValueRef::Null => return None,
+            };
+            let value: i64 = digits.parse().ok()?;
+            (value, i32::try_from(value).is_ok())
+        }
+        Computed::Negated(of) => {
+            let (value, is_integer) = typed(of, values)?;
+            (value.checked_neg()?, is_integer)
+        }
+        Computed::Sum(a, b) => both(a, b, i64::checked_add)?,
+        Computed::Difference(a, b) => both(a, b, i64::checked_sub)?,
+        Computed::Product(a, b) => both(a, b, i64::checked_mul)?,
+    };
+    let overflows = is_integer && i32::try_from(value).is_err();
+    (!overflows).then_some((value, is_integer))
 }
 
 /// Digits without quotes. What bigint cannot hold is numeric for PostgreSQL: it equals no key,

@@ -1,6 +1,9 @@
 use super::input::{unquoted, uuid};
 use super::*;
+use crate::catalog::{KeyColumn, RelationKind, Table};
 use crate::hash::slot_of_int;
+use crate::placement::{Mapping, Rule, RuleId};
+use crate::topology::ShardWeight;
 
 fn column(key_type: KeyType, insert: Option<Keeps>) -> KeyPart {
     KeyPart {
@@ -172,4 +175,81 @@ fn doubled_quotes_are_undone() {
     assert_eq!(&*unquoted(b"'it''s'"), b"it's");
     assert_eq!(&*unquoted(b"''"), b"");
     assert_eq!(&*unquoted(b"''''"), b"'");
+}
+
+/// Tables with these keys on two shards, where rule 0 is by_country.
+fn hinted(text: &str, keys: &[(&[KeyType], Placement)]) -> Result<ShardId, Refusal> {
+    let mut catalog = Catalog::new(1, 2);
+    for (at, (types, placement)) in keys.iter().enumerate() {
+        let column = |key_type: &KeyType| KeyColumn {
+            name: "k".into(),
+            key_type: *key_type,
+        };
+        catalog.add_table(Table {
+            schema: "public".into(),
+            name: format!("t{at}"),
+            class: TableClass::Sharded(ShardKey {
+                columns: types.iter().map(column).collect(),
+                placement: *placement,
+            }),
+            columns: vec![],
+            kind: RelationKind::Table,
+        });
+    }
+    shard_of_key(text, &catalog, &two_shards())
+}
+
+fn two_shards() -> Topology {
+    let shard = |name: &str| ShardWeight {
+        name: name.into(),
+        weight: 1,
+    };
+    let countries = [(b"NO".to_vec(), ShardId(1))];
+    let rule = Rule {
+        name: "by_country".into(),
+        mapping: Mapping::Texts(countries.into()),
+        default: None,
+    };
+    Topology::new(vec![shard("a"), shard("b")], &[]).with_rules(vec![rule])
+}
+
+#[test]
+fn hints_name_keys_of_every_kind() {
+    let hash =
+        |columns: &[(KeyType, &[u8])]| two_shards().owner(slot_of_row(columns, false).unwrap());
+    let (int, text, date) = (KeyType::Int8, KeyType::Text, KeyType::Date);
+    let list = Placement::List(RuleId(0));
+    let integers = [KeyType::Int4, KeyType::Int8];
+    let integers = integers
+        .each_ref()
+        .map(|one| (std::slice::from_ref(one), Placement::Hash));
+    let large = "99999999999";
+    assert_eq!(
+        hinted(large, &integers),
+        Ok(hash(&[(int, large.as_bytes())]))
+    );
+    let day = [(&[date][..], Placement::Hash)];
+    assert_eq!(
+        hinted("2026-11-28", &day),
+        Ok(hash(&[(date, b"2026-11-28")]))
+    );
+    let pair = [(&[int, text][..], Placement::Hash)];
+    assert_eq!(
+        hinted("7, a", &pair),
+        Ok(hash(&[(int, b"7"), (text, b"a")]))
+    );
+    let both = [(&[text][..], list), (&[int][..], Placement::Hash)];
+    assert_eq!(hinted("by_country:NO", &both), Ok(ShardId(1)));
+    for (text, keys) in [
+        ("tomorrow", &day[..]),
+        ("7", &pair),
+        ("7,a,b", &pair),
+        ("NO", &both),
+        ("by_country:SE", &both),
+        ("by_country:NO", &day),
+        ("7", &[]),
+    ] {
+        let refusal = hinted(text, keys).expect_err(text);
+        assert_eq!(refusal.code, "22023", "{text}");
+    }
 }

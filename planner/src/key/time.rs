@@ -93,6 +93,34 @@ pub(crate) fn days_of(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leaps + of_year - 719_468 - EPOCH
 }
 
+/// Days since 2000-01-01 as `YYYY-MM-DD`.
+pub(super) fn date_text(days: i64) -> String {
+    // The year whose first day is the last not after it, from one that is not too late.
+    let longest = if days < 0 { 365 } else { 366 };
+    let mut year = 2000 + days.div_euclid(longest);
+    while days_of(year + 1, 1, 1) <= days {
+        year += 1;
+    }
+    let mut month = 12;
+    while days_of(year, month, 1) > days {
+        month -= 1;
+    }
+    let day = days - days_of(year, month, 1) + 1;
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// Microseconds since 2000-01-01 as `YYYY-MM-DD HH:MM:SS`, with a fraction where there is one.
+pub(super) fn timestamp_text(micros: i64) -> String {
+    let (days, time) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
+    let (seconds, fraction) = (time / 1_000_000, time % 1_000_000);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let mut text = format!("{} {hours:02}:{minutes:02}:{seconds:02}", date_text(days));
+    if fraction > 0 {
+        text += format!(".{fraction:06}").trim_end_matches('0');
+    }
+    text
+}
+
 /// A space or `T`, then `HH:MM:SS[.ffffff]`, as microseconds, and what follows.
 fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     let text = text
@@ -176,6 +204,28 @@ mod tests {
         assert_eq!(timestamp(b"2000-01-01 00:00:00.25"), Some(250_000));
         assert_eq!(timestamp(b"1999-12-31"), Some(-DAY));
         assert_eq!(timestamp(b"-infinity"), Some(i64::MIN));
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        for text in [
+            "2000-01-01",
+            "1999-12-31",
+            "2024-02-29",
+            "0001-01-01",
+            "9999-12-31",
+        ] {
+            let days = date(text.as_bytes()).expect(text);
+            assert_eq!(date_text(days), text);
+        }
+        for text in [
+            "1999-12-31 23:59:59.5",
+            "2024-02-29 00:00:00",
+            "2026-11-28 12:34:56.000001",
+        ] {
+            let micros = timestamp(text.as_bytes()).expect(text);
+            assert_eq!(timestamp_text(micros), text);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::refuse;
 use super::scope::{folded, object_name};
 use super::values::{self, TypedParams};
 use crate::catalog::{ColumnDefault, Keeps, KeyColumn, ShardKey, Table, TableClass, TableColumn};
-use crate::limit::{KeyPart, KeySet, KeyValue, Limit, Part, TableLimit};
+use crate::limit::{KeyPart, KeySet, Limit, Part, TableLimit};
 use crate::plan::{Many, Target};
 
 /// What holds for all three: `Some` when the decision is made.
@@ -227,14 +227,14 @@ fn inserted_keys(
                 .content
                 .get(position)
                 .ok_or_else(|| needs_key("A row has fewer values than there are columns"))?;
-            let value = values::value(expr, column.key_type, &TypedParams::default(), input)
+            let value = values::key_value(expr, column.key_type, &TypedParams::default(), input)
                 .ok_or_else(|| {
                     needs_key(&format!(
                         "It is neither a constant nor a parameter of type {}",
                         column.key_type.sql_name()
                     ))
                 })?;
-            values.push(KeyValue::One(value));
+            values.push(value);
         }
         let kept = table.columns.iter().find(|known| known.name == column.name);
         let column = KeyPart {

@@ -12,6 +12,7 @@ use super::parse::param_index;
 use super::scope::Scope;
 use crate::catalog::KeyType;
 use crate::key::{accepts_array, oid};
+use crate::limit::{Computed, KeyValue};
 use crate::route::ValueRef;
 use crate::shape::PieceKind;
 
@@ -42,6 +43,44 @@ pub(super) fn value(
         } => holds(key_type, data_type).then(|| value(expr, key_type, typed, input))?,
         Expr::TypedString(literal) => holds(key_type, &literal.data_type)
             .then(|| constant_value(&literal.value, key_type, typed, input))?,
+        _ => None,
+    }
+}
+
+/// [`value`], or arithmetic on integers that comes to one.
+pub(super) fn key_value(
+    expr: &Expr,
+    key_type: KeyType,
+    typed: &TypedParams,
+    input: Input<'_>,
+) -> Option<KeyValue> {
+    if let Some(value) = value(expr, key_type, typed, input) {
+        return Some(KeyValue::One(value));
+    }
+    let computed = key_type.is_integer().then(|| computed(expr, input))??;
+    Some(KeyValue::Computed(Box::new(computed)))
+}
+
+fn computed(expr: &Expr, input: Input<'_>) -> Option<Computed> {
+    let operand = |expr: &Expr| computed(expr, input).map(Box::new);
+    match expr {
+        Expr::Nested(inner) => computed(inner, input),
+        Expr::Value(constant) if matches!(constant.value, Value::Number(..)) => {
+            let typed = TypedParams::default();
+            let literal = constant_value(constant, KeyType::Int8, &typed, input)?;
+            Some(Computed::Literal(literal))
+        }
+        Expr::UnaryOp { op, expr } => match op {
+            UnaryOperator::Plus => computed(expr, input),
+            UnaryOperator::Minus => Some(Computed::Negated(operand(expr)?)),
+            _ => None,
+        },
+        Expr::BinaryOp { left, op, right } => match op {
+            BinaryOperator::Plus => Some(Computed::Sum(operand(left)?, operand(right)?)),
+            BinaryOperator::Minus => Some(Computed::Difference(operand(left)?, operand(right)?)),
+            BinaryOperator::Multiply => Some(Computed::Product(operand(left)?, operand(right)?)),
+            _ => None,
+        },
         _ => None,
     }
 }

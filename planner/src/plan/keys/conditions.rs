@@ -7,7 +7,7 @@ use crate::catalog::{KeyType, ShardKey};
 use crate::limit::{Bound, Interval, KeyPart, KeyValue, Limit, Part};
 use crate::placement::Placement;
 use crate::plan::facts::Input;
-use crate::plan::values::{array, value};
+use crate::plan::values::{array, key_value, value};
 
 /// Something that is true of every row that matters.
 #[derive(Debug, Clone)]
@@ -143,9 +143,8 @@ impl<'c> Clauses<'c> {
         input: Input<'c>,
     ) -> Option<Condition> {
         let (column, key_type, other) = self.column_and_other(left, right, sides)?;
-        let value = value(other, key_type, &self.typed, input)?;
-        let values = vec![KeyValue::One(value)];
-        Some(Condition::Equal(column, key_type, values))
+        let value = key_value(other, key_type, &self.typed, input)?;
+        Some(Condition::Equal(column, key_type, vec![value]))
     }
 
     fn comparison(
@@ -180,7 +179,7 @@ impl<'c> Clauses<'c> {
         list: &[Expr],
         input: Input<'c>,
     ) -> Option<Condition> {
-        let one = |item| value(item, key_type, &self.typed, input).map(KeyValue::One);
+        let one = |item| key_value(item, key_type, &self.typed, input);
         let values: Option<Vec<_>> = list.iter().map(one).collect();
         Some(Condition::Equal(column, key_type, values?))
     }
