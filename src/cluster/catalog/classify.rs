@@ -8,10 +8,10 @@ use planner::catalog::{
     TableClass, TableColumn,
 };
 use planner::merge::Collation;
-use planner::placement::Placement;
+use planner::placement::{Placement, Rule, RuleId};
 use planner::{Catalog, ShardId};
 
-use super::{Finding, FindingKind};
+use super::{Finding, FindingKind, checks, comments};
 use crate::config::TableRule;
 
 /// OID of varchar in pg_type.dat.
@@ -40,6 +40,17 @@ pub struct Relation {
     pub partition_of: Option<TableName>,
     /// In attribute order.
     pub columns: Vec<Column>,
+    /// By name.
+    pub unique: Vec<Unique>,
+    pub comment: Option<String>,
+}
+
+/// A unique index, and what it is over; an expression has no column's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    pub name: String,
+    pub columns: Vec<String>,
+    pub primary: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,16 +70,25 @@ pub struct Classified {
     pub findings: Vec<Finding>,
 }
 
+/// What the configuration says of tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared<'a> {
+    pub tables: &'a BTreeMap<TableName, TableRule>,
+    /// The shards of whole schemas; `*` is every one but public.
+    pub schemas: &'a BTreeMap<String, ShardId>,
+    pub placements: &'a [Rule],
+}
+
 /// Builds the catalog. `shards` has the shards' names; in `schemas`, `None` is a shard that could
 /// not be read yet. Both are by shard id.
 pub fn classify(
-    rules: &BTreeMap<TableName, TableRule>,
+    declared: Declared<'_>,
     shards: &[&str],
     schemas: &[Option<&ShardSchema>],
     version: u64,
 ) -> Classified {
     let classifier = Classifier {
-        rules,
+        declared,
         shards,
         schemas,
     };
@@ -84,6 +104,7 @@ pub fn classify(
         catalog.suspects.merge(&schema.suspects);
     }
     findings.extend(classifier.unknown_functions());
+    findings.extend(classifier.gaps());
     for name in classifier.names() {
         let (table, found) = classifier.table(name);
         findings.extend(found);
@@ -95,7 +116,7 @@ pub fn classify(
 }
 
 struct Classifier<'a> {
-    rules: &'a BTreeMap<TableName, TableRule>,
+    declared: Declared<'a>,
     shards: &'a [&'a str],
     schemas: &'a [Option<&'a ShardSchema>],
 }
@@ -106,7 +127,7 @@ impl<'a> Classifier<'a> {
         let existing = self.schemas.iter().flatten();
         existing
             .flat_map(|schema| schema.relations.keys())
-            .chain(self.rules.keys())
+            .chain(self.declared.tables.keys())
             .collect()
     }
 
@@ -164,17 +185,22 @@ impl<'a> Classifier<'a> {
         let Some((_, first)) = copies.first() else {
             return (None, self.declared_but_missing(name));
         };
-        let (class, found) = match self.rule(name, first) {
+        let (rule, mut found) = self.rule(name, first);
+        let (class, about) = match rule {
             None => self.undeclared(name, &copies),
             Some(TableRule::Single(shard)) => {
-                let found = self.check_single(name, *shard, &copies);
-                (TableClass::Single(*shard), found)
+                let found = self.check_single(name, shard, &copies);
+                (TableClass::Single(shard), found)
             }
             Some(TableRule::Reference) => {
                 (TableClass::Reference, self.check_everywhere(name, &copies))
             }
-            Some(TableRule::Sharded { key }) => self.sharded(name, key, &copies),
+            Some(TableRule::Sharded { key, by }) => self.sharded(name, &key, by, &copies),
         };
+        found.extend(about);
+        if self.schemas.len() > 1 {
+            found.extend(checks::of_table(name, first, &class));
+        }
         let class = match self.schemas.len() {
             // One shard holds everything, whatever is declared.
             1 => TableClass::Single(ShardId(0)),
@@ -183,22 +209,105 @@ impl<'a> Classifier<'a> {
         (Some(planner_table(name, first, class)), found)
     }
 
-    /// The rule for a relation: its own, else that of the partitioned table above it.
-    fn rule(&self, name: &TableName, relation: &'a Relation) -> Option<&'a TableRule> {
-        if let Some(rule) = self.rules.get(name) {
-            return Some(rule);
+    /// The rule for a relation: its own, else that of the partitioned table above it, else that of
+    /// its schema; and what is wrong with what a comment says.
+    fn rule(&self, name: &TableName, relation: &'a Relation) -> (Option<TableRule>, Vec<Finding>) {
+        let (own, found) = self.own_rule(name);
+        if own.is_some() {
+            return (own, found);
         }
         let mut parent = relation.partition_of.as_ref();
         // Partitions nest a few levels at most; the bound guards against a server's nonsense.
         for _ in 0..64 {
-            let name = parent?;
-            if let Some(rule) = self.rules.get(name) {
-                return Some(rule);
+            let Some(name) = parent else { break };
+            let (rule, _) = self.own_rule(name);
+            if rule.is_some() {
+                return (rule, found);
             }
-            let (_, relation) = *self.copies(name).first()?;
-            parent = relation.partition_of.as_ref();
+            let copies = self.copies(name);
+            parent = copies
+                .first()
+                .and_then(|(_, relation)| relation.partition_of.as_ref());
         }
-        None
+        let schemas = self.declared.schemas;
+        let others = schemas.get("*").filter(|_| name.0 != "public");
+        let shard = schemas.get(&name.0).or(others);
+        (shard.map(|shard| TableRule::Single(*shard)), found)
+    }
+
+    /// What is declared for a table itself: by the configuration, else by comments that agree.
+    fn own_rule(&self, name: &TableName) -> (Option<TableRule>, Vec<Finding>) {
+        let configured = self.declared.tables.get(name);
+        let comments: Vec<_> = self
+            .copies(name)
+            .into_iter()
+            .map(|(shard, relation)| {
+                let comment = relation.comment.as_deref().unwrap_or_default();
+                let rule = comments::rule(comment, self.shards, self.declared.placements);
+                (shard, rule)
+            })
+            .collect();
+        let wrong = comments.iter().find_map(|(shard, rule)| match rule {
+            Some(Err(why)) => Some((shard, why)),
+            Some(Ok(_)) | None => None,
+        });
+        if let Some((shard, why)) = wrong {
+            let text = format!(
+                "The comment on table {} on shard \"{}\" tells no class: {why}.",
+                dotted(name),
+                self.shard_name(*shard)
+            );
+            return (configured.cloned(), vec![mistake(text)]);
+        }
+        let mut rules = comments
+            .iter()
+            .map(|(_, rule)| rule.as_ref().and_then(|r| r.as_ref().ok()));
+        let first = rules.next().flatten();
+        if rules.any(|other| other != first) {
+            let text = format!(
+                "The comments on table {} differ between shards in its class.",
+                dotted(name)
+            );
+            return (configured.cloned(), vec![mistake(text)]);
+        }
+        match (configured, first) {
+            (Some(rule), Some(comment)) if rule != comment => {
+                let text = format!(
+                    "The comment on table {} tells another class than the configuration, which \
+                     holds.",
+                    dotted(name)
+                );
+                (Some(rule.clone()), vec![notice(text)])
+            }
+            (rule, comment) => (rule.or(comment).cloned(), Vec::new()),
+        }
+    }
+
+    /// Keys that a rule of ranges leaves without a shard.
+    fn gaps(&self) -> Vec<Finding> {
+        let gaps = |rule: &Rule| {
+            let end = |end: Option<i64>, open: &str| match end {
+                Some(value) => rule.written(value),
+                None => open.to_owned(),
+            };
+            let gap = |(from, to): (Option<i64>, Option<i64>)| {
+                format!(
+                    "from {} to {}",
+                    end(from, "the least"),
+                    end(to, "the greatest")
+                )
+            };
+            let gaps: Vec<_> = rule.gaps().into_iter().map(gap).collect();
+            (!gaps.is_empty()).then(|| {
+                notice(format!(
+                    "Placement {} has no default and no shard for keys {}: an INSERT of one is \
+                     refused.",
+                    rule.name,
+                    gaps.join(", ")
+                ))
+            })
+        };
+        self.declared.placements.iter().filter_map(gaps).collect()
     }
 
     fn declared_but_missing(&self, name: &TableName) -> Vec<Finding> {
@@ -286,17 +395,25 @@ impl<'a> Classifier<'a> {
     fn sharded(
         &self,
         name: &TableName,
-        key: &str,
+        key: &[String],
+        by: Option<RuleId>,
         copies: &[(ShardId, &Relation)],
     ) -> (TableClass, Vec<Finding>) {
         let mut found = self.check_everywhere(name, copies);
-        let mut types = Vec::new();
+        let mut keys = Vec::new();
         for (shard, relation) in copies {
-            match key_type(relation, key) {
-                Ok(key_type) => types.push(key_type),
-                Err(why) => {
+            let read = key
+                .iter()
+                .map(|column| Ok((column, key_type(relation, column)?)));
+            let read: Result<Vec<_>, (&String, String)> = read
+                .zip(key)
+                .map(|(read, column)| read.map_err(|why: String| (column, why)))
+                .collect();
+            match read.and_then(|types| self.placed(types, by)) {
+                Ok(shard_key) => keys.push(shard_key),
+                Err((column, why)) => {
                     let text = format!(
-                        "Table {} cannot be sharded by column {key} on shard \"{}\": {why}.",
+                        "Table {} cannot be sharded by column {column} on shard \"{}\": {why}.",
                         dotted(name),
                         self.shard_name(*shard)
                     );
@@ -305,18 +422,46 @@ impl<'a> Classifier<'a> {
             }
         }
         let agreed =
-            types.len() == copies.len() && types.iter().all(|other| Some(other) == types.first());
-        let class = match types.first() {
-            Some(key_type) if agreed => TableClass::Sharded(ShardKey {
-                columns: vec![KeyColumn {
-                    name: key.to_owned(),
-                    key_type: *key_type,
-                }],
-                placement: Placement::Hash,
-            }),
+            keys.len() == copies.len() && keys.iter().all(|other| Some(other) == keys.first());
+        let class = match keys.into_iter().next() {
+            Some(key) if agreed => TableClass::Sharded(key),
             Some(_) | None => TableClass::Undeclared,
         };
         (class, found)
+    }
+
+    /// The key of these columns, placed by hash or by a rule.
+    ///
+    /// # Errors
+    /// The column that the rule cannot place, and why, as the end of a sentence.
+    fn placed<'k>(
+        &self,
+        columns: Vec<(&'k String, KeyType)>,
+        by: Option<RuleId>,
+    ) -> Result<ShardKey, (&'k String, String)> {
+        let mut placement = Placement::Hash;
+        if let Some(id) = by {
+            let rule = self.declared.placements.get(usize::from(id.0));
+            for (column, key_type) in &columns {
+                let name = key_type.sql_name();
+                match rule {
+                    Some(rule) if rule.takes(*key_type) => placement = rule.placement(id),
+                    Some(rule) => {
+                        let why = format!("placement {} has no {name} keys", rule.name);
+                        return Err((*column, why));
+                    }
+                    None => return Err((*column, "its placement is not known".to_owned())),
+                }
+            }
+        }
+        let column = |(name, key_type): (&String, KeyType)| KeyColumn {
+            name: name.clone(),
+            key_type,
+        };
+        Ok(ShardKey {
+            columns: columns.into_iter().map(column).collect(),
+            placement,
+        })
     }
 }
 
@@ -416,11 +561,25 @@ fn difference(one: &Relation, other: &Relation) -> Option<String> {
         return Some(format!("{here} columns against {there}"));
     }
     let mut pairs = one.columns.iter().zip(&other.columns);
-    let (here, there) = pairs.find(|(here, there)| describe(here) != describe(there))?;
+    let differs = |(here, there): &(&Column, &Column)| describe(here) != describe(there);
+    if let Some((here, there)) = pairs.find(differs) {
+        return Some(format!(
+            "column {} against {}",
+            describe(here),
+            describe(there)
+        ));
+    }
+    let lacks = |unique: &&Unique, in_other: &Relation| {
+        let mut others = in_other.unique.iter();
+        !others.any(|other| other.columns == unique.columns && other.primary == unique.primary)
+    };
+    let here = one.unique.iter().find(|unique| lacks(unique, other));
+    let there = other.unique.iter().find(|unique| lacks(unique, one));
+    let unique = here.or(there)?;
     Some(format!(
-        "column {} against {}",
-        describe(here),
-        describe(there)
+        "only one has a unique index over ({}), {}",
+        unique.columns.join(", "),
+        unique.name
     ))
 }
 
@@ -440,12 +599,12 @@ fn mistake(text: String) -> Finding {
     Finding { kind, text }
 }
 
-fn notice(text: String) -> Finding {
+pub(super) fn notice(text: String) -> Finding {
     let kind = FindingKind::Notice;
     Finding { kind, text }
 }
 
-fn dotted(name: &TableName) -> String {
+pub(super) fn dotted(name: &TableName) -> String {
     format!("{}.{}", name.0, name.1)
 }
 
@@ -453,6 +612,7 @@ fn dotted(name: &TableName) -> String {
 mod tests {
     use super::*;
     use planner::catalog::Volatility;
+    use planner::placement::{Mapping, Range};
 
     const INT8: u32 = 20;
     const TEXT: u32 = 25;
@@ -480,6 +640,12 @@ mod tests {
                 .iter()
                 .map(|(name, oid)| column(name, *oid))
                 .collect(),
+            unique: vec![Unique {
+                name: "pkey".to_owned(),
+                columns: columns.iter().map(|(name, _)| name.to_string()).collect(),
+                primary: true,
+            }],
+            comment: None,
         }
     }
 
@@ -496,7 +662,8 @@ mod tests {
 
     fn by(key: &str) -> TableRule {
         TableRule::Sharded {
-            key: key.to_owned(),
+            key: key.split(' ').map(str::to_owned).collect(),
+            by: None,
         }
     }
 
@@ -507,7 +674,12 @@ mod tests {
     ) -> (BTreeMap<String, TableClass>, Vec<String>) {
         let rules = rules.iter().cloned();
         let rules = rules.map(|(table, rule)| (name(table), rule)).collect();
-        let classified = classify(&rules, &["a", "b"], schemas, 1);
+        let declared = Declared {
+            tables: &rules,
+            schemas: &BTreeMap::new(),
+            placements: &[],
+        };
+        let classified = classify(declared, &["a", "b"], schemas, 1);
         let tables = classified.catalog.tables();
         let classes = tables.map(|t| (t.name.clone(), t.class.clone())).collect();
         let texts = classified.findings.into_iter().map(|f| f.text).collect();
@@ -540,6 +712,153 @@ mod tests {
         assert_eq!(classes["orders"], sharded("id", KeyType::Int8));
         assert_eq!(classes["users"], sharded("name", KeyType::Text));
         assert_eq!(classes["country"], TableClass::Reference);
+    }
+
+    fn in_schema(schema: &str, table: &str) -> TableName {
+        (schema.to_owned(), table.to_owned())
+    }
+
+    #[test]
+    fn placements_take_keys_of_their_types() {
+        let ranges = vec![Range {
+            from: Some(0),
+            to: Some(60),
+            shard: ShardId(0),
+        }];
+        let by_day = Rule {
+            name: "by_day".to_owned(),
+            mapping: Mapping::Ranges {
+                of: KeyType::Date,
+                ranges,
+            },
+            default: None,
+        };
+        const DATE: u32 = 1082;
+        let both = schema(&[
+            ("diary", table(&[("day", DATE)])),
+            ("log", table(&[("day", INT8)])),
+            ("pair", table(&[("a", INT8), ("b", TEXT)])),
+        ]);
+        let by = |key: &str| TableRule::Sharded {
+            key: vec![key.to_owned()],
+            by: Some(RuleId(0)),
+        };
+        let pair = ["a", "b"].map(str::to_owned).to_vec();
+        let rules = BTreeMap::from([
+            (name("diary"), by("day")),
+            (name("log"), by("day")),
+            (
+                name("pair"),
+                TableRule::Sharded {
+                    key: pair,
+                    by: None,
+                },
+            ),
+        ]);
+        let declared = Declared {
+            tables: &rules,
+            schemas: &BTreeMap::new(),
+            placements: &[by_day],
+        };
+        let classified = classify(declared, &["a", "b"], &[Some(&both), Some(&both)], 1);
+        let class = |table: &str| {
+            let table = classified.catalog.table(Some("public"), table);
+            table.map(|table| table.class.clone())
+        };
+        let key = |columns: &[(&str, KeyType)], placement| {
+            let column = |(name, key_type): &(&str, KeyType)| KeyColumn {
+                name: (*name).to_owned(),
+                key_type: *key_type,
+            };
+            Some(TableClass::Sharded(ShardKey {
+                columns: columns.iter().map(column).collect(),
+                placement,
+            }))
+        };
+        let ranges = Placement::Ranges(RuleId(0));
+        assert_eq!(class("diary"), key(&[("day", KeyType::Date)], ranges));
+        let pair = [("a", KeyType::Int8), ("b", KeyType::Text)];
+        assert_eq!(class("pair"), key(&pair, Placement::Hash));
+        assert_eq!(class("log"), Some(TableClass::Undeclared));
+        let texts: Vec<_> = classified
+            .findings
+            .iter()
+            .map(|f| f.text.as_str())
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "Placement by_day has no default and no shard for keys from the least to \
+                 2000-01-01, from 2000-03-01 to the greatest: an INSERT of one is refused.",
+                "Table public.log cannot be sharded by column day on shard \"a\": placement by_day \
+                 has no bigint keys.",
+                "Table public.log cannot be sharded by column day on shard \"b\": placement by_day \
+                 has no bigint keys.",
+            ]
+        );
+    }
+
+    #[test]
+    fn schemas_live_on_their_shards() {
+        let mut both = schema(&[("orders", table(&[("id", INT8)]))]);
+        for (schema, name) in [("acme", "orders"), ("other", "orders"), ("acme", "users")] {
+            both.relations
+                .insert(in_schema(schema, name), table(&[("id", INT8)]));
+        }
+        let users = in_schema("acme", "users");
+        let declared = Declared {
+            tables: &BTreeMap::from([(users, TableRule::Reference)]),
+            schemas: &BTreeMap::from([
+                ("acme".to_owned(), ShardId(1)),
+                ("*".to_owned(), ShardId(0)),
+            ]),
+            placements: &[],
+        };
+        let classified = classify(declared, &["a", "b"], &[Some(&both), Some(&both)], 1);
+        let class = |schema, table| {
+            let table = classified.catalog.table(Some(schema), table);
+            table.map(|table| table.class.clone())
+        };
+        let on = |shard| Some(TableClass::Single(ShardId(shard)));
+        assert_eq!(class("acme", "orders"), on(1));
+        assert_eq!(class("other", "orders"), on(0));
+        assert_eq!(class("acme", "users"), Some(TableClass::Reference));
+        assert_eq!(class("public", "orders"), Some(TableClass::Undeclared));
+    }
+
+    #[test]
+    fn comments_declare_what_the_configuration_does_not() {
+        let commented = |comment: &str| Relation {
+            comment: Some(comment.to_owned()),
+            ..table(&[("id", INT8)])
+        };
+        let with = |third: &str| {
+            schema(&[
+                ("orders", commented("ringway: key=id")),
+                ("country", commented("ringway: reference")),
+                ("users", commented(third)),
+                ("wrong", commented("ringway: key")),
+            ])
+        };
+        let (a, b) = (with("ringway: reference"), with("ringway: key=id"));
+        let (classes, findings) = check(&[("country", by("id"))], &[Some(&a), Some(&b)]);
+        assert!(matches!(classes["orders"], TableClass::Sharded(_)));
+        assert!(matches!(classes["country"], TableClass::Sharded(_)));
+        assert_eq!(classes["users"], TableClass::Undeclared);
+        assert_eq!(classes["wrong"], TableClass::Undeclared);
+        let told = |text: &str| findings.iter().any(|finding| finding.contains(text));
+        assert!(
+            told("country tells another class than the configuration"),
+            "{findings:?}"
+        );
+        assert!(
+            told("comments on table public.users differ"),
+            "{findings:?}"
+        );
+        assert!(
+            told("wrong on shard \"a\" tells no class: \"key\" is not"),
+            "{findings:?}"
+        );
     }
 
     #[test]
@@ -697,7 +1016,12 @@ mod tests {
             }
         };
         let (a, b) = (shard(Volatility::Stable), shard(Volatility::Volatile));
-        let classified = classify(&BTreeMap::new(), &["a", "b"], &[Some(&a), Some(&b)], 7);
+        let declared = Declared {
+            tables: &BTreeMap::new(),
+            schemas: &BTreeMap::new(),
+            placements: &[],
+        };
+        let classified = classify(declared, &["a", "b"], &[Some(&a), Some(&b)], 7);
         let worst = classified.catalog.function("f").map(|f| f.volatility);
         assert_eq!(worst, Some(Volatility::Volatile));
         assert_eq!(classified.catalog.version, 7);
