@@ -23,6 +23,7 @@ mod listen;
 mod login;
 mod memory;
 mod overload;
+mod placements;
 mod pooling;
 mod replication;
 mod reuse;
