@@ -45,15 +45,15 @@ impl<'c> Clauses<'c> {
                 all(both.into_iter().flatten().collect())
             }
             Expr::BinaryOp {
-                left,
                 op: BinaryOperator::Or,
-                right,
+                ..
             } => {
-                let left = self.condition(left, sides, input)?;
-                Some(Condition::Any(vec![
-                    left,
-                    self.condition(right, sides, input)?,
-                ]))
+                let mut branches = Vec::new();
+                disjuncts(expr, &mut branches);
+                let branches = branches
+                    .into_iter()
+                    .map(|branch| self.condition(branch, sides, input));
+                branches.collect::<Option<Vec<_>>>().map(Condition::Any)
             }
             Expr::BinaryOp { left, op, right } => match op {
                 BinaryOperator::Eq => self.rows_equal(left, right, sides, input),
@@ -202,6 +202,22 @@ impl<'c> Clauses<'c> {
         let (column, key_type) = self.column(expr)?;
         let reference = self.columns[column].reference;
         sides.limits(reference).then_some((column, key_type))
+    }
+}
+
+/// The operands of a chain of OR, which sqlparser nests.
+fn disjuncts<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
+    match expr {
+        Expr::Nested(inner) => disjuncts(inner, found),
+        Expr::BinaryOp {
+            left,
+            op: BinaryOperator::Or,
+            right,
+        } => {
+            disjuncts(left, found);
+            disjuncts(right, found);
+        }
+        other => found.push(other),
     }
 }
 
