@@ -143,7 +143,6 @@ SELECT id FROM people WHERE false;
 SELECT id FROM people WHERE NULL;
 
 [combinations of comparisons, refused] refused
-SELECT id FROM people WHERE id IN ('1.0', 99999999999999999999);
 
 [comparisons that limit nothing]
 SELECT id, id = 5 FROM people;
@@ -227,7 +226,6 @@ SELECT p.id, o.id FROM people p FULL JOIN orders o ON o.person_id = p.id WHERE p
 SELECT p.id, o.id FROM people p FULL JOIN orders o ON o.person_id = p.id AND p.id = 4;
 SELECT person_id FROM orders FULL JOIN items USING (person_id) WHERE person_id = 4;
 SELECT person_id, count(*) FROM orders FULL JOIN items USING (person_id) GROUP BY person_id;
-SELECT o.id, i.sku FROM orders o JOIN items i ON (o.id, o.person_id) = (i.order_id, i.person_id);
 SELECT o.id, i.sku FROM orders o JOIN items i ON o.id = i.order_id;
 SELECT p.id, o.id, i.n FROM people p LEFT JOIN (orders o JOIN items i ON i.person_id = o.person_id AND o.person_id = 4) ON p.id = 4;
 SELECT a.id, b.id FROM people a JOIN people b ON a.id = b.id + 1;
@@ -1158,7 +1156,7 @@ SELECT * FROM visits WHERE day = date '2023-12-31' + 1;
 SELECT * FROM visits WHERE day = ANY('{2024-01-01,2023-12-31}');
 SELECT day, count(*), sum(n) FROM visits GROUP BY day;
 
-[dates of visits in order, ordered]
+[dates of visits in order, ordered] ordered
 SELECT * FROM visits WHERE day = '2024-01-01' ORDER BY n;
 SELECT n FROM visits ORDER BY n LIMIT 7;
 
@@ -1188,7 +1186,7 @@ SELECT DISTINCT tenant FROM parcels;
 SELECT * FROM parcels WHERE tenant = $1 AND code = $2;
 with: 3, c2
 
-[joins of keys of two columns on one of them, refused]
+[joins of keys of two columns on one of them, refused] refused
 SELECT a.weight, b.weight FROM parcels a JOIN parcels b ON a.tenant = b.tenant;
 
 [keys in a list]
@@ -1207,7 +1205,7 @@ SELECT country, count(*), max(staff) FROM branches GROUP BY country;
 SELECT a.name, b.name FROM branches a JOIN branches b ON a.country = b.country WHERE a.staff < 5;
 SELECT a.name, b.name FROM branches a JOIN branches b ON a.country = b.country WHERE b.country = 'SE';
 
-[tables of different placements, refused]
+[tables of different placements, refused] refused
 SELECT * FROM branches b JOIN words w ON w.word = b.country;
 SELECT * FROM readings r JOIN mid m ON m.id = r.sensor;
 
@@ -1222,8 +1220,6 @@ SELECT * FROM readings WHERE 20 <= sensor;
 SELECT * FROM readings WHERE sensor > 9 AND sensor < 20;
 SELECT * FROM readings WHERE sensor BETWEEN 8 AND 11;
 SELECT * FROM readings WHERE sensor BETWEEN 11 AND 8;
-SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC 11 AND 8;
-SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC (11) AND 8;
 SELECT * FROM readings WHERE sensor NOT BETWEEN 8 AND 11;
 SELECT * FROM readings WHERE sensor < 0 OR sensor >= 25;
 SELECT * FROM readings WHERE sensor < 2.5;
@@ -1239,7 +1235,7 @@ SELECT a.value, b.value FROM readings a JOIN readings b ON a.sensor = b.sensor A
 SELECT * FROM readings WHERE sensor BETWEEN $1 AND $2;
 with: 10, 12
 
-[keys in ranges in order, ordered]
+[keys in ranges in order, ordered] ordered
 SELECT sensor, at FROM readings WHERE sensor > 5 ORDER BY sensor, at LIMIT 20;
 
 [arrays of keys]
@@ -1281,7 +1277,7 @@ SELECT o.id FROM orders o NATURAL JOIN items i WHERE o.person_id = 4;
 SELECT * FROM orders NATURAL JOIN items;
 SELECT * FROM orders NATURAL JOIN items WHERE person_id = 4;
 
-[two tables that meet in an outer join's optional side, refused]
+[two tables that meet in an outer join's optional side, refused] refused
 SELECT p.id, m.id, t.v FROM (people p CROSS JOIN mid m) LEFT JOIN tiny t ON t.id = p.id AND t.id = m.id;
 
 [arithmetic on constants]
@@ -1292,3 +1288,11 @@ SELECT * FROM people WHERE id IN (1 + 1, 7);
 SELECT * FROM people WHERE id = 2000000000 + 2000000000;
 SELECT * FROM people WHERE id = 34 / 2;
 SELECT * FROM tiny WHERE id = -2147483648 - 1;
+
+[rows of keys and values that are numeric]
+SELECT o.id, i.sku FROM orders o JOIN items i ON (o.id, o.person_id) = (i.order_id, i.person_id);
+SELECT id FROM people WHERE id IN ('1.0', 99999999999999999999);
+
+[BETWEEN SYMMETRIC of keys in ranges, refused] refused
+SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC 11 AND 8;
+SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC (11) AND 8;
