@@ -122,16 +122,13 @@ impl KeySet {
         self
     }
 
-    /// The parameters that it is told by, from 0, some of them more than once.
-    pub fn params(&self) -> impl Iterator<Item = usize> {
-        let mut found = Vec::new();
-        self.clone().map(&mut |value| {
-            if let ValueRef::Param(index) = value {
-                found.push(index);
-            }
-            value
-        });
-        found.into_iter()
+    /// Is it told by a parameter, counted from 0, that satisfies `test`?
+    pub fn any_param(&self, test: impl Fn(usize) -> bool) -> bool {
+        let is_it = |value: &ValueRef| match value {
+            ValueRef::Param(index) => test(*index),
+            ValueRef::Literal { .. } | ValueRef::Text(_) | ValueRef::Null => false,
+        };
+        self.tables.iter().any(|table| table.limit.any(&is_it))
     }
 
     /// With each value changed by `change`.
@@ -147,6 +144,26 @@ impl KeySet {
 }
 
 impl Limit {
+    /// Does any value satisfy `test`? Computed ones hold literals only.
+    fn any(&self, test: &dyn Fn(&ValueRef) -> bool) -> bool {
+        let value = |value: &KeyValue| match value {
+            KeyValue::One(value) | KeyValue::Alike(value) | KeyValue::Elements(value) => {
+                test(value)
+            }
+            KeyValue::Computed(_) => false,
+        };
+        match self {
+            Self::Each(parts) | Self::Rows(parts) => {
+                parts.iter().any(|part| part.values.iter().any(value))
+            }
+            Self::Within(interval) => {
+                let mut bounds = interval.low.iter().chain(&interval.high);
+                bounds.any(|bound| test(&bound.value))
+            }
+            Self::AnyOf(limits) | Self::AllOf(limits) => limits.iter().any(|l| l.any(test)),
+        }
+    }
+
     fn map(self, change: &mut dyn FnMut(ValueRef) -> ValueRef) -> Self {
         match self {
             Self::Each(parts) => Self::Each(map_parts(parts, change)),

@@ -332,7 +332,7 @@ fn missing(name: &str) -> Error {
 
 /// A key that EXECUTE was given no argument for is left to the server's own error.
 fn check_given(keys: &KeySet, given: usize) -> Result<(), Error> {
-    match keys.params().any(|at| at >= given) {
+    match keys.any_param(|at| at >= given) {
         true => Err(Error::new(
             Fault::Client,
             "42601",
