@@ -43,6 +43,8 @@ pub(super) struct Clauses<'c> {
     typed: TypedParams,
     /// References that an outer join may leave out of a row.
     nullable: Vec<usize>,
+    /// References that may mean a CTE by a table's name: their columns may be of other types.
+    shadowed: Vec<usize>,
     /// False when a join is of a kind that cannot run shard by shard.
     splits: bool,
 }
@@ -68,6 +70,7 @@ impl<'c> Clauses<'c> {
             conditions: Vec::new(),
             typed: TypedParams::default(),
             nullable: Vec::new(),
+            shadowed: Vec::new(),
             splits: true,
         };
         let mut joins = Vec::new();
@@ -165,10 +168,14 @@ impl<'c> Clauses<'c> {
             } => {
                 self.add_joins(table_with_joins, input, joins);
             }
-            _ => self
-                .scope
-                .references
-                .push(Reference::of_factor(factor, input.catalog)),
+            _ => {
+                let reference = Reference::of_factor(factor, input.catalog);
+                let table = reference.table.map(|table| table.name.as_str());
+                if table.is_some_and(|name| input.source.may_define(name)) {
+                    self.shadowed.push(self.scope.references.len());
+                }
+                self.scope.references.push(reference);
+            }
         }
     }
 
@@ -290,7 +297,8 @@ impl<'c> Clauses<'c> {
 
     fn equate(&mut self, a: usize, b: usize, sides: &Sides) {
         let (one, other) = (&self.columns[a], &self.columns[b]);
-        if !one.key_type.hashes_like(other.key_type) {
+        let is_shadowed = |column: &Column| self.shadowed.contains(&column.reference);
+        if !one.key_type.hashes_like(other.key_type) || is_shadowed(one) || is_shadowed(other) {
             return;
         }
         match sides {
