@@ -45,6 +45,9 @@ pub(super) struct Clauses<'c> {
     nullable: Vec<usize>,
     /// References that may mean a CTE by a table's name: their columns may be of other types.
     shadowed: Vec<usize>,
+    /// Pairs (column, column of a shadowed reference) that are equal. Limits may pass that way only:
+    /// there they do not say which rows are asked for, as a CTE's own tables have limits of their own.
+    to_shadowed: Vec<(usize, usize)>,
     /// False when a join is of a kind that cannot run shard by shard.
     splits: bool,
 }
@@ -71,6 +74,7 @@ impl<'c> Clauses<'c> {
             typed: TypedParams::default(),
             nullable: Vec::new(),
             shadowed: Vec::new(),
+            to_shadowed: Vec::new(),
             splits: true,
         };
         let mut joins = Vec::new();
@@ -297,9 +301,15 @@ impl<'c> Clauses<'c> {
 
     fn equate(&mut self, a: usize, b: usize, sides: &Sides) {
         let (one, other) = (&self.columns[a], &self.columns[b]);
-        let is_shadowed = |column: &Column| self.shadowed.contains(&column.reference);
-        if !one.key_type.hashes_like(other.key_type) || is_shadowed(one) || is_shadowed(other) {
+        if !one.key_type.hashes_like(other.key_type) {
             return;
+        }
+        let is_shadowed = |column: &Column| self.shadowed.contains(&column.reference);
+        match (is_shadowed(one), is_shadowed(other)) {
+            (false, false) => {}
+            (false, true) => return self.to_shadowed.push((a, b)),
+            (true, false) => return self.to_shadowed.push((b, a)),
+            (true, true) => return,
         }
         match sides {
             Sides::Inner => self.equal.push((a, b)),
@@ -318,11 +328,8 @@ impl<'c> Clauses<'c> {
     /// The columns whose limits hold for `column` too: equal ones, and the kept ones that an
     /// optional one has to equal.
     fn sources(&self, column: usize) -> Vec<usize> {
-        let optional = self
-            .optional
-            .iter()
-            .map(|(kept, optional)| (*optional, *kept));
-        self.follow(column, optional)
+        let one_way = self.optional.iter().chain(&self.to_shadowed);
+        self.follow(column, one_way.map(|(from, to)| (*to, *from)))
     }
 
     /// The columns that equal `column` in every row that has both. An outer join says so of its
