@@ -5,6 +5,7 @@ pub mod classify;
 mod comments;
 mod hidden;
 mod load;
+mod setters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,9 +202,12 @@ fn source(cluster: &Cluster, shard: ShardId) -> Option<EndpointId> {
     snapshot.primary.or_else(|| {
         servers
             .find(|(_, server)| match server.standing {
-                Standing::Fresh | Standing::Lagging | Standing::Returning => true,
+                Standing::Fresh | Standing::Lagging | Standing::Returning | Standing::Ejected => {
+                    true
+                }
                 Standing::Unknown
                 | Standing::Down
+                | Standing::Silent
                 | Standing::Primary
                 | Standing::Fenced
                 | Standing::Foreign => false,
