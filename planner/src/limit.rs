@@ -88,6 +88,25 @@ pub struct Bound {
 }
 
 impl KeySet {
+    /// Is it one value of one hashed column, of a type whose values always tell a shard? Then no
+    /// execution runs on several.
+    pub fn is_one(&self) -> bool {
+        self.single_hashed()
+            .is_some_and(|(column, _)| match column.key_type {
+                KeyType::Int2
+                | KeyType::Int4
+                | KeyType::Int8
+                | KeyType::Text
+                | KeyType::Bpchar
+                | KeyType::Uuid => true,
+                KeyType::Date
+                | KeyType::Timestamp
+                | KeyType::Timestamptz
+                | KeyType::Numeric
+                | KeyType::Bytea => false,
+            })
+    }
+
     /// The value, where there is but one: most statements that have a key.
     pub(crate) fn single_hashed(&self) -> Option<(&KeyPart, &ValueRef)> {
         match self.tables.as_slice() {
