@@ -28,6 +28,7 @@ mod login;
 mod memory;
 mod moving;
 mod overload;
+mod placements;
 mod pooling;
 mod replication;
 mod reuse;

@@ -31,11 +31,12 @@ use self::functions::Conduct;
 pub use self::functions::{worse_access, worse_effect};
 pub use self::hidden::may_write;
 use self::parse::Source;
-use crate::catalog::{Catalog, KeyType};
+use crate::catalog::Catalog;
 use crate::lexer::Kind;
+use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::refusal::Refusal;
-use crate::route::{TextPiece, ValueRef};
+use crate::route::TextPiece;
 use crate::topology::ShardId;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -350,19 +351,6 @@ pub struct Scatter {
     pub merge: MergePlan,
     /// The text for the shards; `None` leaves it untouched.
     pub rewrite: Option<Vec<TextPiece>>,
-}
-
-/// The values of the sharding key that a statement is limited to: a union.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeySet {
-    pub key_type: KeyType,
-    /// `table.column`, for messages.
-    pub column: String,
-    /// NULL in WHERE matches nothing; in INSERT it is an error (23502).
-    pub insert: bool,
-    /// Values to insert that end with a space may be stored without it.
-    pub cuts_spaces: bool,
-    pub values: Vec<ValueRef>,
 }
 
 /// Options that change what a text means.

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::key::{self, Key};
 use crate::merge::MergePlan;
-use crate::plan::{KeySet, Many, Plan, Target};
+use crate::place;
+use crate::plan::{Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
 use crate::topology::{ShardSet, Topology};
@@ -92,7 +92,10 @@ pub fn route<'p>(
         Target::AnyShard => Ok(Route::direct(Shards::Any)),
         Target::OneShard(shard) => Ok(Route::direct(Shards::Exactly(ShardSet::one(*shard)))),
         Target::Keys { keys, many } => {
-            let shards = shards_of(keys, values, topology)?;
+            let Some(shards) = place::shards_of(keys, values, topology)? else {
+                let all = ShardSet::all(topology.shard_count());
+                return several(all, many, values);
+            };
             match shards.len() {
                 // No row can match, or the shard itself will reject the value: any one tells.
                 0 => Ok(Route::direct(Shards::Any)),
@@ -112,21 +115,6 @@ impl Route<'_> {
             execution: Execution::Direct,
         }
     }
-}
-
-/// The shards that own the keys at hand.
-fn shards_of(keys: &KeySet, values: Values<'_>, topology: &Topology) -> Result<ShardSet, Refusal> {
-    let mut shards = ShardSet::default();
-    if key::may_be_numeric(keys, values) {
-        return Err(key::unusable(keys));
-    }
-    for value in &keys.values {
-        match key::read(value, keys, values)? {
-            Key::Slot(slot) => shards.insert(topology.owner(slot)),
-            Key::Nowhere => {}
-        }
-    }
-    Ok(shards)
 }
 
 fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<Route<'p>, Refusal> {

@@ -65,6 +65,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
         ),
         functions: BTreeMap::new(),
         tables: BTreeMap::new(),
+        schemas: BTreeMap::new(),
     }
 }
 

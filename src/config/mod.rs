@@ -8,6 +8,7 @@ mod file;
 mod functions;
 pub mod hba;
 mod listen;
+mod placements;
 mod pool;
 mod reader;
 mod reads;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use planner::placement::RuleId;
 use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
@@ -175,6 +177,9 @@ pub struct Database {
     pub topology: Topology,
     /// Declared classes; `schema.table`.
     pub tables: BTreeMap<(String, String), TableRule>,
+    /// The shard of all tables of a schema that are not declared themselves; `*` is every schema but
+    /// public.
+    pub schemas: BTreeMap<String, ShardId>,
     /// What functions do, where their volatility does not tell.
     pub functions: BTreeMap<FunctionName, FunctionRule>,
 }
@@ -244,7 +249,12 @@ impl std::fmt::Display for Endpoint {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableRule {
-    Sharded { key: String },
+    Sharded {
+        /// Columns in order; never empty.
+        key: Vec<String>,
+        /// The rule of the topology that places keys; `None` is by hash.
+        by: Option<RuleId>,
+    },
     Reference,
     Single(ShardId),
 }
@@ -288,7 +298,9 @@ impl Database {
             (false, false) => true,
             (true, true) => {
                 let same = names(self) == names(other);
-                same && self.topology == other.topology && self.tables == other.tables
+                same && self.topology == other.topology
+                    && self.tables == other.tables
+                    && self.schemas == other.schemas
             }
             (true, false) | (false, true) => false,
         }
