@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ringway::demo::captive::{CaptiveCluster, Spec};
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
 
 use crate::support::{self, Ringway};
 
@@ -38,7 +39,34 @@ fn start(delay_ms: u32) -> CaptiveCluster {
     cluster
 }
 
-fn ringway(cluster: &CaptiveCluster, freshness: &str) -> Ringway {
+/// How Ringway is set up for a load.
+#[derive(Debug, Clone, Copy)]
+struct Setup {
+    freshness: &'static str,
+    pool_mode: &'static str,
+    transactions: &'static str,
+}
+
+impl Setup {
+    const PLAIN: Self = Self {
+        freshness: "session",
+        pool_mode: "transaction",
+        transactions: "primary",
+    };
+}
+
+fn ringway(cluster: &CaptiveCluster, setup: Setup) -> Ringway {
+    let Setup {
+        freshness,
+        pool_mode,
+        transactions,
+    } = setup;
+    // In session mode each client has a connection to the primary for itself.
+    let pool_size = if pool_mode == "session" {
+        CLIENTS + 2
+    } else {
+        8
+    };
     let shard = &cluster.shards[0];
     let mut servers = vec![shard.primary.port];
     servers.extend(shard.replicas.iter().map(|replica| replica.port));
@@ -49,9 +77,10 @@ fn ringway(cluster: &CaptiveCluster, freshness: &str) -> Ringway {
     Ringway::start(|port| {
         format!(
             "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
-             [databases.shop]\nservers = [{}]\npool_size = 8\n\
+             [databases.shop]\nservers = [{}]\npool_size = {pool_size}\n\
+             pool_mode = \"{pool_mode}\"\n\
              [databases.shop.reads]\nsplit = true\nmax_lag_ms = 60000\npoll_interval_ms = 20\n\
-             freshness = \"{freshness}\"\n",
+             freshness = \"{freshness}\"\ntransactions = \"{transactions}\"\n",
             servers.join(", ")
         )
     })
@@ -80,53 +109,83 @@ struct Session {
     id: i32,
     primary: i32,
     read: Statement,
+    write: Statement,
     /// What a read showed, and whether a replica answered it.
     newest: (i32, bool),
 }
 
 impl Session {
+    /// In one of five ways: a simple statement, a prepared one, a transaction in one text, a
+    /// transaction of several statements that reads before it writes, and a pipeline.
     async fn pair(&mut self, v: i32, seen: &Seen) {
-        let Self { client, id, .. } = self;
-        match v % 3 {
-            0 => {
-                let sql = format!("UPDATE t SET v = {v} WHERE id = {id}");
-                client.batch_execute(&sql).await.unwrap();
-            }
+        let id = self.id;
+        let update = format!("UPDATE t SET v = {v} WHERE id = {id}");
+        match v % 5 {
+            0 => self.client.batch_execute(&update).await.unwrap(),
             1 => {
-                let sql = "UPDATE t SET v = $1 WHERE id = $2";
-                client.execute(sql, &[&v, id]).await.unwrap();
+                let written = self.client.execute(&self.write, &[&v, &id]).await;
+                assert_eq!(written.unwrap(), 1);
+            }
+            2 => {
+                let sql = format!("BEGIN; {update}; COMMIT");
+                self.client.batch_execute(&sql).await.unwrap();
+            }
+            3 => {
+                self.client.batch_execute("BEGIN").await.unwrap();
+                self.read(v - 1, seen).await;
+                self.client.batch_execute(&update).await.unwrap();
+                self.read(v, seen).await;
+                self.client.batch_execute("COMMIT").await.unwrap();
             }
             _ => {
-                let sql = format!("BEGIN; UPDATE t SET v = {v} WHERE id = {id}; COMMIT");
-                client.batch_execute(&sql).await.unwrap();
+                let values: [&(dyn ToSql + Sync); 2] = [&v, &id];
+                let (written, row) = futures_util::join!(
+                    self.client.execute(&self.write, &values),
+                    self.client.query_one(&self.read, &values[1..]),
+                );
+                assert_eq!(written.unwrap(), 1);
+                self.judge(&row.unwrap(), v, seen);
             }
         }
         for _ in 0..2 {
-            let row = self
-                .client
-                .query_one(&self.read, &[&self.id])
-                .await
-                .unwrap();
-            let [own, shared, port] = [0, 1, 2].map(|at| row.get::<_, i32>(at));
-            seen.reads.fetch_add(1, Relaxed);
-            seen.stale.fetch_add(usize::from(own != v), Relaxed);
-            let on_replica = self.primary != port;
-            seen.on_replicas.fetch_add(usize::from(on_replica), Relaxed);
-            let may_be_ahead = self.newest.1 && !on_replica && shared + 2 >= self.newest.0;
-            match (shared < self.newest.0, may_be_ahead) {
-                (true, true) => seen.ahead_of_primary.fetch_add(1, Relaxed),
-                (true, false) => seen.backward.fetch_add(1, Relaxed),
-                (false, _) => {
-                    self.newest = (shared, on_replica);
-                    0
-                }
-            };
+            self.read(v, seen).await;
         }
+    }
+
+    async fn read(&mut self, v: i32, seen: &Seen) -> bool {
+        let row = self.client.query_one(&self.read, &[&self.id]).await;
+        self.judge(&row.unwrap(), v, seen)
+    }
+
+    /// Whether a replica has answered.
+    fn judge(&mut self, row: &Row, v: i32, seen: &Seen) -> bool {
+        let [own, shared, port] = [0, 1, 2].map(|at| row.get::<_, i32>(at));
+        let on_replica = self.primary != port;
+        seen.reads.fetch_add(1, Relaxed);
+        seen.stale.fetch_add(usize::from(own != v), Relaxed);
+        seen.on_replicas.fetch_add(usize::from(on_replica), Relaxed);
+        seen.judge(&mut self.newest, shared, on_replica);
+        on_replica
     }
 }
 
-async fn load(cluster: &CaptiveCluster, freshness: &str, pairs: i32) -> Seen {
-    let ringway = ringway(cluster, freshness);
+impl Seen {
+    /// `newest` is what the session saw before.
+    fn judge(&self, newest: &mut (i32, bool), value: i32, on_replica: bool) {
+        let may_be_ahead = newest.1 && !on_replica && value + 2 >= newest.0;
+        match (value < newest.0, may_be_ahead) {
+            (true, true) => self.ahead_of_primary.fetch_add(1, Relaxed),
+            (true, false) => self.backward.fetch_add(1, Relaxed),
+            (false, _) => {
+                *newest = (value, on_replica);
+                0
+            }
+        };
+    }
+}
+
+async fn load(cluster: &CaptiveCluster, setup: Setup, pairs: i32) -> Seen {
+    let ringway = ringway(cluster, setup);
     let url = format!("postgresql://ringway@127.0.0.1:{}/shop", ringway.port());
     let primary = i32::from(cluster.shards[0].primary.port);
     let seen = Arc::new(Seen::default());
@@ -139,11 +198,14 @@ async fn load(cluster: &CaptiveCluster, freshness: &str, pairs: i32) -> Seen {
              inet_server_port()"
         );
         let read = client.prepare(&sql).await.unwrap();
+        let sql = "UPDATE t SET v = $1 WHERE id = $2";
+        let write = client.prepare(sql).await.unwrap();
         let mut session = Session {
             client,
             id,
             primary,
             read,
+            write,
             newest: (0, false),
         };
         let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
@@ -153,13 +215,10 @@ async fn load(cluster: &CaptiveCluster, freshness: &str, pairs: i32) -> Seen {
                 if v % 8 == 0 {
                     // Long enough for a replica to be known to have caught up.
                     tokio::time::sleep(Duration::from_millis(60)).await;
-                    let row = session.client.query_one(&session.read, &[&id]).await;
-                    let row = row.unwrap();
-                    let [own, port] = [0, 2].map(|at| row.get::<_, i32>(at));
-                    seen.stale.fetch_add(usize::from(own != v), Relaxed);
+                    let on_replica = session.read(v, &seen).await;
                     seen.rested.fetch_add(1, Relaxed);
                     seen.rested_on_replicas
-                        .fetch_add(usize::from(port != primary), Relaxed);
+                        .fetch_add(usize::from(on_replica), Relaxed);
                 }
             }
             stop.fetch_sub(1, Relaxed);
@@ -183,7 +242,7 @@ async fn load(cluster: &CaptiveCluster, freshness: &str, pairs: i32) -> Seen {
         .exec("UPDATE t SET v = 0")
         .unwrap();
     cluster.wait_caught_up().unwrap();
-    eprintln!("freshness {freshness}: {seen:?}");
+    eprintln!("{pairs} pairs by {CLIENTS} clients, {setup:?}: {seen:?}");
     seen
 }
 
@@ -196,15 +255,23 @@ fn pairs() -> i32 {
     all / CLIENTS as i32
 }
 
-async fn holds_at(delay_ms: u32) {
+async fn holds_at(delay_ms: u32, setup: Setup) {
     let cluster = start(delay_ms);
-    let control = load(&cluster, "off", pairs().min(100)).await;
+    let off = Setup {
+        freshness: "off",
+        ..setup
+    };
+    let control = load(&cluster, off, pairs().min(100)).await;
     // With replicas that keep up, few reads go back in time even so.
     assert!(
         control.stale.load(Relaxed) > 0 && (delay_ms == 0 || control.backward.load(Relaxed) > 0),
         "the load shows nothing: {control:?}"
     );
-    let seen = load(&cluster, "session", pairs()).await;
+    check(&load(&cluster, setup, pairs()).await);
+}
+
+#[track_caller]
+fn check(seen: &Seen) {
     assert_eq!(seen.stale.load(Relaxed), 0, "{seen:?}");
     assert_eq!(seen.backward.load(Relaxed), 0, "{seen:?}");
     // Rare, and by the commits under way in that moment.
@@ -225,15 +292,155 @@ async fn holds_at(delay_ms: u32) {
 
 #[tokio::test]
 async fn no_read_is_stale_with_replicas_that_keep_up() {
-    holds_at(0).await;
+    holds_at(0, Setup::PLAIN).await;
 }
 
 #[tokio::test]
 async fn no_read_is_stale_with_a_replica_50_ms_behind() {
-    holds_at(50).await;
+    holds_at(50, Setup::PLAIN).await;
 }
 
 #[tokio::test]
 async fn no_read_is_stale_with_a_replica_2_s_behind() {
-    holds_at(2000).await;
+    holds_at(2000, Setup::PLAIN).await;
+}
+
+#[tokio::test]
+async fn no_read_is_stale_in_session_mode() {
+    let session = Setup {
+        pool_mode: "session",
+        ..Setup::PLAIN
+    };
+    holds_at(50, session).await;
+}
+
+#[tokio::test]
+async fn no_read_is_stale_in_transactions_that_move() {
+    let moving = Setup {
+        transactions: "replica_until_write",
+        ..Setup::PLAIN
+    };
+    holds_at(50, moving).await;
+}
+
+/// Two shards, each with a replica that replays late; every client has a row, and each read shows all
+/// rows of both shards.
+async fn merged_load(cluster: &CaptiveCluster, freshness: &str, pairs: i32) -> Seen {
+    let mut shards = String::new();
+    for (at, shard) in cluster.shards.iter().enumerate() {
+        let (primary, replica) = (shard.primary.port, shard.replicas[0].port);
+        shards.push_str(&format!(
+            "[[databases.shop.shards]]\nname = \"s{at}\"\n\
+             servers = [\"127.0.0.1:{primary}\", \"127.0.0.1:{replica}\"]\n"
+        ));
+    }
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\npool_size = 16\n\
+             [databases.shop.reads]\nsplit = true\nmax_lag_ms = 60000\npoll_interval_ms = 20\n\
+             freshness = \"{freshness}\"\n[databases.shop.tables]\nt = {{ key = \"id\" }}\n{shards}"
+        )
+    });
+    let primaries: Vec<_> = cluster
+        .shards
+        .iter()
+        .map(|shard| i32::from(shard.primary.port))
+        .collect();
+    let seen = Arc::new(Seen::default());
+    let mut tasks = JoinSet::new();
+    let url = format!("postgresql://ringway@127.0.0.1:{}/shop", ringway.port());
+    for id in 0..CLIENTS as i32 {
+        let client = support::client(&url).await;
+        let (seen, primaries) = (Arc::clone(&seen), primaries.clone());
+        tasks.spawn(async move {
+            let mut newest = vec![(0, false); CLIENTS];
+            let sql = "SELECT id, v, inet_server_port() FROM t ORDER BY id";
+            for v in 1..=pairs {
+                let update = format!("UPDATE t SET v = {v} WHERE id = {id}");
+                client.batch_execute(&update).await.unwrap();
+                let rested = v % 8 == 0;
+                if rested {
+                    tokio::time::sleep(Duration::from_millis(120)).await;
+                }
+                let rows = client.query(sql, &[]).await.unwrap();
+                assert_eq!(rows.len(), CLIENTS);
+                seen.reads.fetch_add(1, Relaxed);
+                for row in rows {
+                    let [of, value, port] = [0, 1, 2].map(|at| row.get::<_, i32>(at));
+                    let on_replica = !primaries.contains(&port);
+                    seen.stale
+                        .fetch_add(usize::from(of == id && value != v), Relaxed);
+                    seen.judge(&mut newest[of as usize], value, on_replica);
+                    if rested && of == id {
+                        seen.rested.fetch_add(1, Relaxed);
+                        seen.rested_on_replicas
+                            .fetch_add(usize::from(on_replica), Relaxed);
+                    }
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    drop(ringway);
+    for shard in &cluster.shards {
+        shard.primary.exec("UPDATE t SET v = 0").unwrap();
+    }
+    cluster.wait_caught_up().unwrap();
+    let seen = Arc::into_inner(seen).expect("all tasks have ended");
+    eprintln!("{pairs} merged reads by {CLIENTS} clients, freshness {freshness}: {seen:?}");
+    seen
+}
+
+#[tokio::test]
+async fn no_merged_read_is_stale_over_two_shards() {
+    let cluster = support::cluster(&Spec {
+        shards: 2,
+        replicas: 1,
+        ..Spec::default()
+    });
+    // The rows of each shard are those that Ringway sends there.
+    for shard in &cluster.shards {
+        shard
+            .primary
+            .exec("CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL)")
+            .unwrap();
+    }
+    cluster.wait_caught_up().unwrap();
+    for shard in &cluster.shards {
+        let late = &shard.replicas[0];
+        late.exec("ALTER SYSTEM SET recovery_min_apply_delay = 50")
+            .unwrap();
+        late.exec("SELECT pg_reload_conf()").unwrap();
+    }
+    fill(&cluster).await;
+    let control = merged_load(&cluster, "off", pairs().min(30)).await;
+    assert!(control.stale.load(Relaxed) > 0, "{control:?}");
+    check(&merged_load(&cluster, "session", pairs().min(300)).await);
+}
+
+/// A row for each client, on the shard that owns it.
+async fn fill(cluster: &CaptiveCluster) {
+    let mut shards = String::new();
+    for (at, shard) in cluster.shards.iter().enumerate() {
+        shards.push_str(&format!(
+            "[[databases.shop.shards]]\nname = \"s{at}\"\nservers = [\"127.0.0.1:{}\"]\n",
+            shard.primary.port
+        ));
+    }
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\n[databases.shop.tables]\nt = {{ key = \"id\" }}\n{shards}"
+        )
+    });
+    let url = format!("postgresql://ringway@127.0.0.1:{}/shop", ringway.port());
+    let client = support::client(&url).await;
+    for id in 0..CLIENTS {
+        let sql = format!("INSERT INTO t VALUES ({id}, 0)");
+        client.batch_execute(&sql).await.unwrap();
+    }
+    cluster.wait_caught_up().unwrap();
 }

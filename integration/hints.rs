@@ -318,6 +318,145 @@ async fn hints_hold_for_a_statement_a_transaction_or_a_time() {
     assert_eq!(code(&client, sql).await, "42704");
 }
 
+/// What would reach PostgreSQL, where it means nothing, is refused.
+#[tokio::test]
+async fn settings_of_ringway_among_other_statements_are_refused() {
+    let cluster = start(0);
+    let ringway = ringway(&cluster, "", "");
+    let client = connect(&ringway, "").await;
+    for sql in [
+        "SET ringway.route = 'primary'; SELECT 1",
+        "SELECT 1; SET LOCAL ringway.route = 'primary'",
+        "BEGIN; SET LOCAL ringway.route = 'primary'",
+        "SELECT 1; RESET ringway.route",
+        "SELECT 1; SHOW ringway.token",
+        "SELECT set_config('ringway.route', 'primary', false)",
+        "SELECT pg_catalog.set_config('Ringway.Route', 'primary', true)",
+        "SELECT 1; SELECT set_config('ringway.causal_key', 'a', false)",
+        "WITH x AS (SELECT set_config('ringway.route', 'primary', true)) SELECT FROM x",
+    ] {
+        assert_eq!(code(&client, sql).await, "0A000", "{sql}");
+        let _ = client.batch_execute("ROLLBACK").await;
+        if sql.starts_with("SELECT set") || sql.starts_with("SELECT pg") {
+            let error = client.query(sql, &[]).await.unwrap_err();
+            assert_eq!(error.code().unwrap().code(), "0A000", "prepared: {sql}");
+        }
+    }
+    let sql = "SELECT set_config($1, 'primary', false)";
+    let error = client.query(sql, &[&"ringway.route"]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "0A000", "as a parameter");
+    // Others are PostgreSQL's, as ever.
+    for sql in [
+        "SELECT set_config('app.x', 'y', true)",
+        "SET app.x = 'y'; SELECT 1",
+        "SELECT set_config('app.x', 'y', false)",
+    ] {
+        client.batch_execute(sql).await.expect(sql);
+    }
+    assert_eq!(show(&client, "app.x").await, "y");
+    assert_eq!(show(&client, "ringway.route").await, "auto");
+}
+
+#[tokio::test]
+async fn explain_route_tells_what_hints_say() {
+    let cluster = support::shop().await;
+    let ringway = Ringway::of_shop().await;
+    let client = ringway.client().await;
+    let explain = async |sql: &str| -> Vec<String> {
+        let rows = client.query(sql, &[]).await.expect(sql);
+        let lines = rows.iter().map(|row| row.get(0)).collect::<Vec<String>>();
+        let simple = support::psql(&ringway.url(), sql);
+        if show(&client, "ringway.route").await == "auto" {
+            assert_eq!(lines.join("\n"), simple, "{sql}");
+        }
+        lines
+    };
+    let has = |lines: &[String], line: &str| lines.iter().any(|other| other == line);
+    let select = "SELECT * FROM customers WHERE id = 1";
+    let lines = explain(&format!("EXPLAIN (ROUTE) {select}")).await;
+    assert!(has(&lines, "role: replica or primary"), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("hints:")));
+    for sql in [
+        format!("/* ringway: primary */ EXPLAIN (ROUTE) {select}"),
+        format!("EXPLAIN (ROUTE) /* ringway: primary */ {select}"),
+    ] {
+        let lines = explain(&sql).await;
+        assert!(has(&lines, "hints: primary"), "{lines:?}");
+        assert!(
+            has(&lines, "reason: a hint asks for the primary"),
+            "{lines:?}"
+        );
+    }
+    assert_eq!(cluster.shards.len(), 2);
+    let shard = "s2";
+    let sql = format!("EXPLAIN (ROUTE) /* ringway: shard={shard}, replica */ {select}");
+    let lines = explain(&sql).await;
+    assert!(has(&lines, &format!("shards: {shard}")), "{lines:?}");
+    for (hint, refusal) in [
+        ("primry", "refused: unknown ringway hint: primry"),
+        ("shard=no", "refused: shard \"no\" does not exist"),
+        (
+            "primary, replica",
+            "refused: conflicting ringway hints: primary, replica",
+        ),
+    ] {
+        let lines = explain(&format!("EXPLAIN (ROUTE) /* ringway: {hint} */ {select}")).await;
+        assert_eq!(lines[0], refusal);
+    }
+    client
+        .batch_execute("SET ringway.route = 'replica ttl=1h'")
+        .await
+        .unwrap();
+    let lines = explain("EXPLAIN (ROUTE) DELETE FROM customers WHERE id = 1").await;
+    assert!(
+        lines[0].starts_with("refused: the hint asks for a replica"),
+        "{lines:?}"
+    );
+    let lines = explain(&format!("EXPLAIN (ROUTE) {select}")).await;
+    assert!(has(&lines, "hints: replica"), "{lines:?}");
+}
+
+/// Each way to say it, in both protocols: wrong hints are errors and nothing runs.
+#[tokio::test]
+async fn wrong_hints_are_errors_in_all_doors() {
+    let cluster = start(0);
+    let ringway = ringway(&cluster, "", "");
+    let client = connect(&ringway, "").await;
+    for wrong in [
+        "primry",
+        "primary replica",
+        "primary max_lag=1s",
+        "max_lag=5",
+        "ttl=5s",
+        "after=x",
+        "shard=main shard=main",
+    ] {
+        let insert = format!("/* ringway: {wrong} */ INSERT INTO t VALUES (9, 9)");
+        assert_eq!(code(&client, &insert).await, "22023", "{insert}");
+        let error = client.execute(&insert, &[]).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "22023", "prepared: {insert}");
+        for set in ["SET", "SET LOCAL"] {
+            let sql = format!("{set} ringway.route = '{wrong}'");
+            assert_eq!(code(&client, &sql).await, "22023", "{sql}");
+            let error = client.execute(&sql, &[]).await.unwrap_err();
+            assert_eq!(error.code().unwrap().code(), "22023", "prepared: {sql}");
+        }
+        let escaped = wrong.replace(' ', "\\\\ ");
+        let port = ringway.port();
+        let url = format!(
+            "host=127.0.0.1 port={port} user=ringway dbname=shop options='-c ringway.route={escaped}'"
+        );
+        let error = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
+        let error = error.err().expect(wrong);
+        assert_eq!(error.code().expect(wrong).code(), "22023", "{url}");
+    }
+    let row = client
+        .query_one("SELECT count(*) FROM t", &[])
+        .await
+        .unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1, "nothing ran");
+}
+
 #[tokio::test]
 async fn a_key_names_the_shard_that_owns_it() {
     let cluster = support::shop().await;

@@ -365,7 +365,11 @@ fn a_new_application_name_needs_no_server() {
         assert!(frames.iter().any(tells), "{frames:?}");
         assert_eq!(ask(&mut wire, "SELECT 1"), "53300");
     }
-    // What the server makes of this one only it can tell.
+    // What the server makes of this one only it can tell, and who gave none has another.
+    assert_eq!(
+        answer(&Wire::login(ringway.port(), "ringway", "shop").1),
+        "53300"
+    );
     assert_eq!(answer(&login_as("ein M\u{e4}rchen").1), "53300");
     ask(&mut first, "COMMIT");
     let (mut last, _) = login_as("last");

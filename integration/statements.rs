@@ -284,3 +284,54 @@ fn clients_are_refused_what_is_too_much_and_only_that() {
     let own = prepare("own", &text(300, LARGE));
     assert_eq!(third.ask_pipeline(&own), "300 SELECT 1 I");
 }
+
+/// PostgreSQL refuses what was prepared before a table changed, and takes a new Parse of the text.
+#[test]
+fn a_new_parse_after_a_table_has_changed_is_a_new_statement() {
+    let cluster = support::cluster(&Spec::default());
+    let primary = &cluster.shards[0].primary;
+    let direct = Wire::login(primary.port, "ringway", "shop").0;
+    let describe = |name: &str| frame(b'D', format!("S{name}\0").as_bytes());
+    const SQL: &str = "SELECT * FROM changed";
+    let talk = |own: &mut Wire, next: &mut Wire, alter: &mut dyn FnMut(&mut Wire, &str)| {
+        let mut answers = Vec::new();
+        own.ask("DROP TABLE IF EXISTS changed");
+        own.ask("CREATE TABLE changed AS SELECT 1 AS a");
+        own.ask_pipeline(&close("old"));
+        own.ask("DEALLOCATE ALL");
+        next.ask("DEALLOCATE ALL");
+        answers.push(own.ask_pipeline(&prepare("old", SQL)));
+        answers.push(own.ask(&format!("PREPARE sql AS {SQL}")));
+        answers.push(own.ask("EXECUTE sql"));
+        alter(own, "ALTER TABLE changed ADD COLUMN b int DEFAULT 2");
+        // Somebody who never saw the table as it was.
+        answers.push(next.ask_pipeline(&[parse("new", SQL), describe("new")]));
+        answers.push(next.ask_pipeline(&run("new")));
+        answers.push(next.ask(&format!("PREPARE n AS {SQL}")));
+        answers.push(next.ask("EXECUTE n"));
+        // As drivers do: what is refused is closed and parsed again under another name.
+        answers.push(own.ask_pipeline(&run("old")));
+        answers.push(own.ask_pipeline(&[describe("old")]));
+        answers.push(own.ask("EXECUTE sql"));
+        answers.push(own.ask_pipeline(&[&close("old")[..], &prepare("again", SQL)].concat()));
+        answers.push(own.ask_pipeline(&run("again")));
+        answers.push(own.ask("DEALLOCATE sql"));
+        answers.push(own.ask(&format!("PREPARE sql AS {SQL}")));
+        answers.push(own.ask("EXECUTE sql"));
+        answers
+    };
+    let mut by_itself = |wire: &mut Wire, sql: &str| {
+        assert_eq!(wire.ask(sql), "ALTER TABLE I");
+    };
+    let mut other = Wire::login(primary.port, "ringway", "shop").0;
+    let expected = talk(&mut { direct }, &mut other, &mut by_itself);
+    assert!(expected.contains(&"0A000 I".to_owned()), "{expected:?}");
+    let ringway = start(&cluster, 1, "");
+    let (mut own, mut next) = (login(&ringway), login(&ringway));
+    assert_eq!(talk(&mut own, &mut next, &mut by_itself), expected);
+    // Changed where Ringway does not see it, each is told at most once.
+    let mut unseen = |_: &mut Wire, sql: &str| drop(primary.exec(sql).unwrap());
+    let answers = talk(&mut own, &mut next, &mut unseen);
+    let last = |answers: &[String]| answers[answers.len() - 5..].to_vec();
+    assert_eq!(last(&answers), last(&expected), "{answers:?}");
+}

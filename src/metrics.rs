@@ -66,10 +66,16 @@ table! {
     ROUTES = Counter "ringway_routes_total" &["database", "kind"], "Statements by how they were executed.";
     POLICIES = Counter "ringway_policy_total" &["database", "policy", "action"], "Statements on several shards that a policy warned of or denied.";
     READ_WAIT_SECONDS = Histogram "ringway_read_wait_seconds" DATABASE, "Wait of a read until a replica had what its session wrote or saw, or until the limit.";
+    MOVED_TRANSACTIONS = Counter "ringway_moved_transactions_total" DATABASE, "Transactions that read on a replica and went on at the primary (transactions = replica_until_write).";
     READ_SETTLES = Counter "ringway_read_settles_total" DATABASE, "Reads that waited to leave the server that their session had to stay with.";
     POSITION_SAMPLES = Counter "ringway_position_samples_total" DATABASE, "Answers of servers that were asked for their role and position in the WAL.";
     FENCES = Counter "ringway_fences_total" DATABASE, "Servers found to take writes beside their shard's primary.";
     READS = Counter "ringway_reads_total" &["database", "role", "reason"], "Reads by the role of the server that answered, and why it did.";
+    EJECTIONS = Counter "ringway_ejections_total" DATABASE, "Replicas taken out for a while because they were far worse than their siblings.";
+    RETRIES = Counter "ringway_retries_total" &["database", "reason"], "Statements sent to another server because the first had not begun to answer, by what became of that.";
+    HELD = Counter "ringway_held_total" DATABASE, "Statements that found their shard without a primary and waited for one.";
+    HOLDING = Gauge "ringway_holding_clients" DATABASE, "Clients that wait for a shard to have a primary now.";
+    HOLD_SECONDS = Histogram "ringway_hold_seconds" DATABASE, "Wait of a statement for its shard to have a primary.";
     PLAN_HITS = Counter "ringway_plan_cache_hits_total" DATABASE, "Statements whose plan was in the cache.";
     PLAN_MISSES = Counter "ringway_plan_cache_misses_total" DATABASE, "Statements that had to be planned.";
     PLAN_BYTES = Gauge "ringway_plan_cache_bytes" DATABASE, "Memory of the cached plans.";
@@ -225,6 +231,8 @@ pub enum ReadBy {
     FreshReplica,
     /// A replica, in a transaction that began on it.
     ReplicaTransaction,
+    /// A replica, in a transaction that has not written yet.
+    UntilWrite,
     /// The primary: reads are not split.
     SplitOff,
     /// The primary: the shard has no replicas.
@@ -251,6 +259,7 @@ impl Word for ReadBy {
     const ALL: &'static [Self] = &[
         Self::FreshReplica,
         Self::ReplicaTransaction,
+        Self::UntilWrite,
         Self::SplitOff,
         Self::NoReplica,
         Self::NoneEligible,
@@ -274,7 +283,8 @@ impl ReadBy {
         match self {
             Self::FreshReplica => "A replica was fresh enough.",
             Self::ReplicaTransaction => "The transaction began on a replica.",
-            Self::SplitOff => "Reads are not split, or the session keeps its server.",
+            Self::UntilWrite => "The transaction reads on a replica until it writes.",
+            Self::SplitOff => "Reads are not split.",
             Self::NoReplica => "The shard has no replicas.",
             Self::NoneEligible => "Every replica is down, behind max_lag or of another timeline.",
             Self::MarkUnresolved => "Where the session's last write ended is not known yet.",
@@ -292,6 +302,7 @@ impl ReadBy {
         match self {
             Self::FreshReplica => ("replica", "fresh_replica"),
             Self::ReplicaTransaction => ("replica", "transaction"),
+            Self::UntilWrite => ("replica", "until_write"),
             Self::SplitOff => ("primary", "split_off"),
             Self::NoReplica => ("primary", "no_replica"),
             Self::NoneEligible => ("primary", "none_eligible"),
@@ -302,6 +313,59 @@ impl ReadBy {
             Self::Transaction => ("primary", "transaction"),
             Self::Serializable => ("primary", "serializable"),
             Self::Hint => ("primary", "hint"),
+        }
+    }
+}
+
+/// Why a statement was sent to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The server is a standby and refused what turned out to write.
+    ReadOnly,
+    /// A standby cancelled it to go on with its recovery.
+    Conflict,
+    /// The server shut down, or was restarted.
+    ShutDown,
+    /// The connection was lost, and the server cannot be reached.
+    Lost,
+    /// Nothing had been sent yet.
+    Unsent,
+}
+
+impl Word for Retry {
+    const ALL: &'static [Self] = &[
+        Self::ReadOnly,
+        Self::Conflict,
+        Self::ShutDown,
+        Self::Lost,
+        Self::Unsent,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Retry {
+    /// The value of `reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read_only",
+            Self::Conflict => "recovery_conflict",
+            Self::ShutDown => "shut_down",
+            Self::Lost => "lost",
+            Self::Unsent => "unsent",
+        }
+    }
+
+    /// A sentence for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "The server was a standby, and the statement writes.",
+            Self::Conflict => "The replica cancelled it to go on with its recovery.",
+            Self::ShutDown => "The server shut down, or restarted after a crash.",
+            Self::Lost => "The connection was lost, and the server cannot be reached.",
+            Self::Unsent => "The server turned out to be gone before anything was sent.",
         }
     }
 }
@@ -328,10 +392,17 @@ pub struct DatabaseMetrics {
     pub routes: CounterBy<RouteKind>,
     pub policies: CounterBy<PolicyHit>,
     pub reads: CounterBy<ReadBy>,
+    pub moved_transactions: Counter,
     /// Reads that waited to leave the server that their session had to stay with.
     pub read_settles: Counter,
     pub position_samples: Counter,
     pub fences: Counter,
+    pub ejections: Counter,
+    pub retries: CounterBy<Retry>,
+    pub held: Counter,
+    pub holding: Gauge,
+    hold_micros: Total,
+    hold_seconds: Buckets,
     pub plan_cache_hits: Counter,
     pub plan_cache_misses: Counter,
     pub plan_cache_bytes: Gauge,
@@ -503,6 +574,10 @@ impl Metrics {
                 let counter = self.recorder.counter(&POLICIES, &[name, policy, action]);
                 counter.absolute(count);
             }
+            for (reason, count) in database.retries.counts() {
+                let counter = self.recorder.counter(&RETRIES, &[name, reason.name()]);
+                counter.absolute(count);
+            }
             for (by, count) in database.reads.counts() {
                 let (role, reason) = by.names();
                 let counter = self.recorder.counter(&READS, &[name, role, reason]);
@@ -518,6 +593,9 @@ impl Metrics {
         });
         write_histogram(&mut text, &READ_WAIT_SECONDS, &databases, |database| {
             (&database.read_wait_seconds, &database.read_wait_micros)
+        });
+        write_histogram(&mut text, &HOLD_SECONDS, &databases, |database| {
+            (&database.hold_seconds, &database.hold_micros)
         });
         text
     }
@@ -567,9 +645,16 @@ impl DatabaseMetrics {
             routes: CounterBy::default(),
             policies: CounterBy::default(),
             reads: CounterBy::default(),
+            moved_transactions: counter(&MOVED_TRANSACTIONS),
             read_settles: counter(&READ_SETTLES),
             position_samples: counter(&POSITION_SAMPLES),
             fences: counter(&FENCES),
+            ejections: counter(&EJECTIONS),
+            retries: CounterBy::default(),
+            held: counter(&HELD),
+            holding: gauge(&HOLDING),
+            hold_micros: Total::default(),
+            hold_seconds: Buckets::default(),
             plan_cache_hits: counter(&PLAN_HITS),
             plan_cache_misses: counter(&PLAN_MISSES),
             plan_cache_bytes: gauge(&PLAN_BYTES),
@@ -589,6 +674,12 @@ impl DatabaseMetrics {
     pub fn query_done(&self, elapsed: Duration) {
         self.query_micros.add_micros(elapsed);
         self.query_seconds.record(elapsed);
+    }
+
+    /// A statement has waited for its shard to have a primary, in vain or not.
+    pub fn hold_done(&self, elapsed: Duration) {
+        self.hold_micros.add_micros(elapsed);
+        self.hold_seconds.record(elapsed);
     }
 
     /// A transaction ended, `elapsed` after its first statement.

@@ -72,7 +72,9 @@ fn expect(byte: &u8) -> Expect {
         3 => Expect::Bind {
             called: (!show).then(|| (id, (*b"called").into())),
         },
-        4 => Expect::Describe,
+        4 => Expect::Describe {
+            of: (!show).then_some(id),
+        },
         5 => Expect::Execute,
         6 => Expect::Close {
             show,

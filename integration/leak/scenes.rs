@@ -14,7 +14,7 @@ enum On {
     Unsharded,
 }
 
-const SCENES: [Scene; 31] = [
+const SCENES: [Scene; 37] = [
     (Client::settings_are_its_own, On::Any),
     (Client::sets, On::Any),
     (Client::sets, On::Any),
@@ -46,6 +46,12 @@ const SCENES: [Scene; 31] = [
     (Client::reads_much, On::Any),
     (Client::writes_rows, On::Any),
     (Client::discards_all, On::Any),
+    (Client::ends_a_block_within_a_text, On::Unsharded),
+    (Client::chains, On::Unsharded),
+    (Client::creates_under_a_path_of_its_own, On::Unsharded),
+    (Client::prepares_in_another_time_zone, On::Unsharded),
+    (Client::alters_what_it_has_prepared, On::Unsharded),
+    (Client::speaks_latin1, On::Unsharded),
 ];
 
 /// All settings in one value.
@@ -86,6 +92,7 @@ impl Client {
         let value = match name {
             "work_mem" => format!("{}MB", self.rng.random_range(5..100)),
             "TimeZone" => self.one_of(&["Asia/Tokyo", "Europe/Paris"]).to_owned(),
+            "leak.token" => format!("{} é", self.text()),
             _ => self.text(),
         };
         (name, value)
@@ -588,6 +595,142 @@ impl Client {
         self.settings = self.base.clone();
         self.named.clear();
         self.left = Default::default();
+        self.settings_are_its_own()
+    }
+}
+
+/// What happens to settings where a session cannot see it at once.
+impl Client {
+    fn ends_a_block_within_a_text(&mut self) -> Step {
+        let (name, value) = self.choose_setting();
+        self.expect("BEGIN", "BEGIN T")?;
+        self.expect(&format!("SET {name} = '{value}'"), "SET T")?;
+        let cases = [
+            ("COMMIT; SELECT 1/0", "COMMIT 22012 I", true),
+            ("COMMIT; BEGIN; ROLLBACK", "COMMIT BEGIN ROLLBACK I", true),
+            ("COMMIT; SELECT 1", "COMMIT 1 SELECT 1 I", true),
+            ("ROLLBACK; SELECT 1", "ROLLBACK 1 SELECT 1 I", false),
+            ("ROLLBACK; SELECT 1/0", "ROLLBACK 22012 I", false),
+            ("ROLLBACK; BEGIN; COMMIT", "ROLLBACK BEGIN COMMIT I", false),
+        ];
+        let (text, answer, kept) = self.one_of(&cases);
+        self.send(text, false);
+        assert_eq!(digest(&self.answer()?), answer, "{text}");
+        if kept {
+            self.settings.insert(name, value);
+        }
+        self.settings_are_its_own()
+    }
+
+    fn chains(&mut self) -> Step {
+        let (name, value) = self.choose_setting();
+        self.expect("BEGIN", "BEGIN T")?;
+        self.expect(&format!("SET {name} = '{value}'"), "SET T")?;
+        let (verb, kept) = self.one_of(&[("COMMIT", true), ("ROLLBACK", false)]);
+        self.expect(&format!("{verb} AND CHAIN"), &format!("{verb} T"))?;
+        let (end, tag) = self.one_of(&[("COMMIT", "COMMIT I"), ("ROLLBACK", "ROLLBACK I")]);
+        self.expect(end, tag)?;
+        if kept {
+            self.settings.insert(name, value);
+        }
+        self.settings_are_its_own()
+    }
+
+    /// Nobody else finds a temporary table in the place of `rows`.
+    fn creates_under_a_path_of_its_own(&mut self) -> Step {
+        self.is_itself()?;
+        self.expect("SELECT count(*) FROM rows WHERE k = 0", "0 SELECT 1 I")?;
+        self.expect("BEGIN", "BEGIN T")?;
+        let set = "SELECT set_config('search_path', 'pg_temp', true)";
+        self.expect(set, "pg_temp SELECT 1 T")?;
+        self.expect("CREATE TABLE rows (k int, m text)", "CREATE TABLE T")?;
+        let sql = format!("INSERT INTO rows VALUES (0, '{}')", self.mark);
+        self.expect(&sql, "INSERT 0 1 T")?;
+        self.expect("COMMIT", "COMMIT I")?;
+        let expected = format!("{} SELECT 1 I", self.mark);
+        self.expect("SELECT m FROM rows WHERE k = 0", &expected)?;
+        self.expect("DROP TABLE pg_temp.rows", "DROP TABLE I")
+    }
+
+    /// A text that everybody has, read under settings that only this transaction has.
+    fn prepares_in_another_time_zone(&mut self) -> Step {
+        const SQL: &str = "SELECT extract(epoch FROM '2026-01-01'::timestamptz)::bigint";
+        let prepared = [
+            parse("leak_zone", SQL),
+            bind("", "leak_zone", &[]),
+            execute("", 0),
+            frame(b'C', b"Sleak_zone\0"),
+        ];
+        let epoch = |zone: &str| match zone {
+            "Asia/Tokyo" => "1767193200",
+            "Europe/Paris" => "1767222000",
+            _ => "1767225600",
+        };
+        let own = self.settings["TimeZone"].clone();
+        let expected = format!("{} SELECT 1 closed I", epoch(&own));
+        self.expect_pipeline(&prepared, &expected)?;
+        let zone = self.one_of(&["Asia/Tokyo", "Europe/Paris", "UTC"]);
+        match self.rng.random() {
+            true => {
+                self.expect("BEGIN", "BEGIN T")?;
+                let set = format!("SELECT set_config('TimeZone', '{zone}', true)");
+                self.expect(&set, &format!("{zone} SELECT 1 T"))?;
+            }
+            false => {
+                self.send(&format!("BEGIN; SET LOCAL TimeZone TO '{zone}'"), false);
+                assert_eq!(digest(&self.answer()?), "BEGIN SET T");
+            }
+        }
+        let there = format!("{} SELECT 1 closed T", epoch(zone));
+        self.expect_pipeline(&prepared, &there)?;
+        self.expect("COMMIT", "COMMIT I")?;
+        self.expect_pipeline(&prepared, &expected)
+    }
+
+    /// What is prepared after a table has changed has its new columns, wherever it runs.
+    fn alters_what_it_has_prepared(&mut self) -> Step {
+        self.is_itself()?;
+        let table = format!("leak_altered_{}", self.number);
+        let sql = format!("SELECT * FROM {table}");
+        let one = format!(
+            "CREATE TABLE IF NOT EXISTS {table} AS SELECT '{}' AS m",
+            self.mark
+        );
+        self.expect(&one, "SELECT 1 I")?;
+        let run = |name: &str| {
+            [
+                parse(name, &sql),
+                frame(b'D', format!("S{name}\0").as_bytes()),
+                bind("", name, &[]),
+                execute("", 0),
+                frame(b'C', format!("S{name}\0").as_bytes()),
+            ]
+        };
+        for _ in 0..4 {
+            let expected = format!("{} SELECT 1 closed I", self.mark);
+            self.expect_pipeline(&run("leak_before"), &expected)?;
+        }
+        let change = format!("ALTER TABLE {table} ALTER m TYPE int USING 7");
+        self.expect(&change, "ALTER TABLE I")?;
+        for _ in 0..4 {
+            self.expect_pipeline(&run("leak_after"), "7 SELECT 1 closed I")?;
+        }
+        self.expect(&format!("DROP TABLE {table}"), "DROP TABLE I")
+    }
+
+    /// What others set in other characters than ASCII passes over connections that speak LATIN1.
+    fn speaks_latin1(&mut self) -> Step {
+        self.settings_are_its_own()?;
+        let set = self.ask("SET client_encoding = 'LATIN1'")?;
+        if set == "0A000 I" {
+            // It has listened.
+            return Ok(());
+        }
+        assert_eq!(set, "SET I");
+        for _ in 0..3 {
+            self.expect("SELECT length(U&'\\00e9')", "1 SELECT 1 I")?;
+        }
+        self.expect("SET client_encoding = 'UTF8'", "SET I")?;
         self.settings_are_its_own()
     }
 }

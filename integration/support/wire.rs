@@ -216,6 +216,15 @@ impl Wire {
         Some(Frame { tag: head[0], body })
     }
 
+    /// All bytes up to the end of the connection.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.stream.read_to_end(&mut bytes) {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+            Ok(_) | Err(_) => bytes,
+        }
+    }
+
     /// The connection has ended as the protocol below has it end: over TLS with close_notify.
     pub fn ends_in_order(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0))

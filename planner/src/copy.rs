@@ -1,8 +1,10 @@
 //! COPY on several shards: how its data is cut into rows, and where the key is in them.
 
-use crate::plan::KeySet;
+use crate::limit::KeyPart;
+use crate::place;
+use crate::placement::Placement;
 use crate::refusal::Refusal;
-use crate::route::{self, Param, ValueRef, Values};
+use crate::route::{Param, ValueRef, Values};
 use crate::topology::{ShardId, Topology};
 
 /// COPY FROM STDIN.
@@ -23,9 +25,16 @@ pub enum Rows {
         position: usize,
         /// How many columns the data must have for that.
         columns: usize,
-        keys: KeySet,
+        key: Key,
         format: Format,
     },
+}
+
+/// What the data's rows are divided by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub column: KeyPart,
+    pub placement: Placement,
 }
 
 /// How the data is written.
@@ -61,9 +70,9 @@ pub enum Frame {
 /// it, `None` for NULL.
 ///
 /// # Errors
-/// What PostgreSQL would say of the value; that it does not tell the shard.
+/// What PostgreSQL would say of the value; that it does not tell the shard; 23514 when no shard takes it.
 pub fn owner(
-    keys: &KeySet,
+    key: &Key,
     value: Option<&[u8]>,
     binary: bool,
     topology: &Topology,
@@ -78,5 +87,11 @@ pub fn owner(
         pieces: &[],
         params: &[param],
     };
-    route::owner(&ValueRef::Param(0), keys, values, topology)
+    place::shard_of_row(
+        &ValueRef::Param(0),
+        &key.column,
+        key.placement,
+        values,
+        topology,
+    )
 }

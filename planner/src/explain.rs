@@ -2,6 +2,7 @@
 
 use crate::copy::Rows;
 use crate::merge::{Aggregate, AggregateFunction, Column, MergePlan, SortKey};
+use crate::placement::Placement;
 use crate::plan::{Access, Plan, SessionEffect, Target};
 use crate::refusal::Refusal;
 use crate::route::{Execution, Route, Shards, ValueRef};
@@ -25,7 +26,7 @@ pub fn explain(
             lines.push(format!("role: {}", role(plan.access)));
             execution(&route.execution, topology, &mut lines);
             match &plan.effect {
-                SessionEffect::None | SessionEffect::Releases => {}
+                SessionEffect::None | SessionEffect::Releases | SessionEffect::LocalSettings => {}
                 SessionEffect::Settings => {
                     lines.push("connection: asked for its settings, which follow the client".into())
                 }
@@ -37,6 +38,7 @@ pub fn explain(
                 }
                 SessionEffect::DiscardAll => lines.push("connection: emptied".into()),
             }
+            placements(plan, topology, &mut lines);
             lines.push(format!("reason: {}", plan.reason));
         }
         Err(refusal) => {
@@ -51,10 +53,24 @@ pub fn explain(
     lines
 }
 
+/// The rules that place keys which are not hashed.
+fn placements(plan: &Plan, topology: &Topology, lines: &mut Vec<String>) {
+    let Target::Keys { keys, .. } = &plan.target else {
+        return;
+    };
+    for table in &keys.tables {
+        let rule = match table.placement {
+            Placement::Hash => None,
+            Placement::Ranges(id) | Placement::List(id) => topology.rule(id),
+        };
+        lines.extend(rule.map(|rule| format!("placement: {} by {}", table.key, rule.name)));
+    }
+}
+
 /// True when a parameter is a key: without its value no shard is the right one yet.
 fn by_parameter(plan: &Plan) -> bool {
     match &plan.target {
-        Target::Keys { keys, .. } => keys.values.iter().any(|v| matches!(v, ValueRef::Param(_))),
+        Target::Keys { keys, .. } => keys.any_param(|_| true),
         Target::AnyShard | Target::OneShard(_) | Target::AllShards(_) | Target::Refused(_) => false,
     }
 }

@@ -52,6 +52,52 @@ pub(crate) fn tokens(sql: &str) -> Vec<Token> {
     found
 }
 
+/// Does the text itself ask when its transaction began? What views and functions ask is not seen.
+pub fn tells_transaction_time(sql: &str) -> bool {
+    const CALLED: [&str; 3] = ["age", "now", "transaction_timestamp"];
+    const WRITTEN: [&str; 5] = [
+        "current_date",
+        "current_time",
+        "current_timestamp",
+        "localtime",
+        "localtimestamp",
+    ];
+    /// As dates and timestamps read them.
+    const VALUES: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+    let tokens = tokens(sql);
+    tokens.iter().enumerate().any(|(at, token)| {
+        let text = sql.get(token.range.clone()).unwrap_or_default();
+        let is_one_of = |names: &[&str], text: &str| {
+            let mut names = names.iter();
+            names.any(|name| text.eq_ignore_ascii_case(name))
+        };
+        let is_called = tokens
+            .get(at + 1)
+            .is_some_and(|next| next.kind == Kind::Open);
+        match token.kind {
+            Kind::Word => is_one_of(&WRITTEN, text) || (is_called && is_one_of(&CALLED, text)),
+            Kind::QuotedIdentifier => is_called && is_one_of(&CALLED, text.trim_matches('"')),
+            // It may be one by its type, which is not read here.
+            Kind::String | Kind::OtherString => {
+                let value = text.split_once('\'').map_or(text, |(_, value)| value);
+                let value = value.trim_matches(|c: char| !c.is_ascii_alphabetic());
+                is_one_of(&VALUES, value)
+            }
+            Kind::Space
+            | Kind::Comment
+            | Kind::Param
+            | Kind::Integer
+            | Kind::Number
+            | Kind::Junk
+            | Kind::Semicolon
+            | Kind::Open
+            | Kind::Close
+            | Kind::Comma
+            | Kind::Other => false,
+        }
+    })
+}
+
 /// The first `count` tokens of `sql` as they are written, spaces and comments left out.
 pub fn leading_words(sql: &str, count: usize) -> Vec<&str> {
     let bytes = sql.as_bytes();

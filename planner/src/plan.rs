@@ -34,12 +34,13 @@ use self::functions::Conduct;
 pub use self::functions::{worse_access, worse_effect};
 pub use self::hidden::may_write;
 use self::parse::Source;
-use crate::catalog::{Catalog, KeyType};
+use crate::catalog::Catalog;
 use crate::copy::{CopyIn, Frame};
 use crate::lexer::Kind;
+use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::refusal::Refusal;
-use crate::route::{TextPiece, ValueRef};
+use crate::route::TextPiece;
 use crate::split::Split;
 use crate::topology::ShardId;
 
@@ -98,11 +99,50 @@ pub enum Statement {
     },
     /// Everything else: DO, CALL, LOCK, FETCH, EXPLAIN …
     Other,
-    /// Several statements in one simple query: those of them that a session must know of.
+    /// Several statements in one simple query: those of them that a session must know of, and those
+    /// that control transactions.
     Multiple(Vec<Statement>),
 }
 
 impl Statement {
+    /// Begins it or ends a transaction, or a part of one? AND CHAIN is not among them: it is
+    /// [`Statement::Other`] with [`SessionEffect::Settings`].
+    pub fn controls_transaction(&self) -> bool {
+        match self {
+            Self::Begin { .. }
+            | Self::Commit
+            | Self::Rollback
+            | Self::Savepoint(_)
+            | Self::TwoPhase => true,
+            Self::Empty
+            | Self::Query
+            | Self::Insert
+            | Self::Update
+            | Self::Delete
+            | Self::Ddl { .. }
+            | Self::Set(_)
+            | Self::Show(_)
+            | Self::Prepare(_)
+            | Self::Execute(_)
+            | Self::Deallocate(_)
+            | Self::Listen(_)
+            | Self::Unlisten(_)
+            | Self::Notify
+            | Self::CopyIn
+            | Self::CopyOut
+            | Self::ExplainRoute { .. }
+            | Self::Other
+            | Self::Multiple(_) => false,
+        }
+    }
+
+    pub fn savepoint(&self) -> Option<&Savepoint> {
+        if let Self::Savepoint(savepoint) = self {
+            return Some(savepoint);
+        }
+        None
+    }
+
     /// Does it put pg_temp into the search path? What is created after that may be temporary.
     fn makes_temporary(&self) -> bool {
         let Self::Set(set) = self else {
@@ -120,6 +160,8 @@ pub enum TransactionMode {
     Default,
     /// READ ONLY, at a level of isolation that a standby has.
     ReadOnly,
+    /// REPEATABLE READ, and nothing of what it may do: the session's default holds for that.
+    Snapshot,
     /// READ WRITE or SERIALIZABLE: on the primary.
     Primary,
 }
@@ -175,6 +217,18 @@ pub struct SetStatement {
     pub value: Option<String>,
 }
 
+impl SetStatement {
+    /// Does it say of the open transaction that it may write, which a standby refuses?
+    pub fn allows_writes(&self) -> bool {
+        let value = self.value.as_deref().unwrap_or_default();
+        match self.name.as_deref() {
+            Some("transaction") => value.to_ascii_lowercase().contains("write"),
+            Some("transaction_read_only") => true,
+            Some(_) | None => false,
+        }
+    }
+}
+
 /// May it run on a replica?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -193,6 +247,8 @@ pub enum SessionEffect {
     None,
     /// May take something away that pins: DROP, CLOSE, pg_advisory_unlock, DISCARD of a part.
     Releases,
+    /// Changes settings up to the end of its transaction, by a name that its text tells.
+    LocalSettings,
     /// Changes settings in a way that only the server can tell: ask it what they are.
     Settings,
     /// May leave state that no one will ask for (a user function, DO): reset the connection before reuse.
@@ -237,6 +293,18 @@ impl Pin {
             Self::Setting => "a setting whose name cannot be read may have been set",
             Self::Unread => "a prepared statement is too long to be sent to another server",
             Self::Unknown => "it may leave something that the session needs again",
+        }
+    }
+
+    /// May a statement that only reads depend on it?
+    pub fn concerns_reads(self) -> bool {
+        match self {
+            Self::Temporary | Self::Loaded | Self::Setting | Self::Unknown | Self::Unread => true,
+            Self::AdvisoryLock
+            | Self::HeldCursor
+            | Self::Prepared
+            | Self::Listen
+            | Self::Sequence => false,
         }
     }
 
@@ -292,19 +360,6 @@ pub struct Scatter {
     pub merge: MergePlan,
     /// The text for the shards; `None` leaves it untouched.
     pub rewrite: Option<Vec<TextPiece>>,
-}
-
-/// The values of the sharding key that a statement is limited to: a union.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeySet {
-    pub key_type: KeyType,
-    /// `table.column`, for messages.
-    pub column: String,
-    /// NULL in WHERE matches nothing; in INSERT it is an error (23502).
-    pub insert: bool,
-    /// Values to insert that end with a space may be stored without it.
-    pub cuts_spaces: bool,
-    pub values: Vec<ValueRef>,
 }
 
 /// Options that change what a text means.

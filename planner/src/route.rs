@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::copy::{self, CopyIn};
-use crate::key::{self, Key};
+use crate::limit::KeySet;
 use crate::merge::MergePlan;
-use crate::plan::{KeySet, Many, Plan, Target};
+use crate::place;
+use crate::plan::{Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
 use crate::split::{self, Part, Split};
-use crate::topology::{ShardId, ShardSet, Topology};
+use crate::topology::{ShardSet, Topology};
 
 /// Where a value is found when the statement runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +104,10 @@ pub fn route<'p>(
         Target::AnyShard => Ok(Route::direct(Shards::Any)),
         Target::OneShard(shard) => Ok(Route::direct(Shards::Exactly(ShardSet::one(*shard)))),
         Target::Keys { keys, many } => {
-            let shards = shards_of(keys, values, topology)?;
+            let Some(shards) = place::shards_of(keys, values, topology)? else {
+                let all = ShardSet::all(topology.shard_count());
+                return several(all, many, values);
+            };
             match shards.len() {
                 // No row can match, or the shard itself will reject the value: any one tells.
                 0 => Ok(Route::direct(Shards::Any)),
@@ -139,33 +143,6 @@ impl Route<'_> {
     }
 }
 
-/// The shards that own the keys at hand.
-fn shards_of(keys: &KeySet, values: Values<'_>, topology: &Topology) -> Result<ShardSet, Refusal> {
-    let mut shards = ShardSet::default();
-    if key::may_be_numeric(keys, values) {
-        return Err(key::unusable(keys));
-    }
-    for value in &keys.values {
-        if let Some(owner) = owner(value, keys, values, topology)? {
-            shards.insert(owner);
-        }
-    }
-    Ok(shards)
-}
-
-/// The shard of one key; `None` for one that no shard has.
-pub(crate) fn owner(
-    value: &ValueRef,
-    keys: &KeySet,
-    values: Values<'_>,
-    topology: &Topology,
-) -> Result<Option<ShardId>, Refusal> {
-    Ok(match key::read(value, keys, values)? {
-        Key::Slot(slot) => Some(topology.owner(slot)),
-        Key::Nowhere => None,
-    })
-}
-
 /// The parts of an INSERT: row by row, the keys are its own.
 fn parts(
     split: &Split,
@@ -173,10 +150,11 @@ fn parts(
     values: Values<'_>,
     topology: &Topology,
 ) -> Result<Vec<Part>, Refusal> {
-    split::parts(split, values, |row| match keys.values.get(row) {
-        Some(value) => owner(value, keys, values, topology),
-        None => Ok(None),
-    })
+    let owners = place::shards_of_rows(keys, values, topology)?;
+    match owners.len() == split.rows.len() {
+        true => Ok(split::parts(split, values, &owners)),
+        false => Err(split::no_keys()),
+    }
 }
 
 fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<Route<'p>, Refusal> {

@@ -41,21 +41,10 @@ pub(crate) fn no_keys() -> Refusal {
     )
 }
 
-/// The parts, in the order of the shards. `owner` tells the shard of a row; `None`: every shard rejects
-/// it alike.
-///
-/// # Errors
-/// Those of `owner`.
-pub(crate) fn parts(
-    split: &Split,
-    values: Values<'_>,
-    mut owner: impl FnMut(usize) -> Result<Option<ShardId>, Refusal>,
-) -> Result<Vec<Part>, Refusal> {
-    let mut rows: Vec<(usize, Option<ShardId>)> = Vec::with_capacity(split.rows.len());
-    for row in 0..split.rows.len() {
-        rows.push((row, owner(row)?));
-    }
-    let mut shards: Vec<ShardId> = rows.iter().filter_map(|(_, shard)| *shard).collect();
+/// The parts, in the order of the shards. `owners` are the shards of the rows; `None`: every shard
+/// rejects the row alike.
+pub(crate) fn parts(split: &Split, values: Values<'_>, owners: &[Option<ShardId>]) -> Vec<Part> {
+    let mut shards: Vec<ShardId> = owners.iter().copied().flatten().collect();
     shards.sort_unstable();
     shards.dedup();
     let places = at_hand(&split.rows, values);
@@ -65,9 +54,10 @@ pub(crate) fn parts(
     let mentioned = params_of(values.sql);
     let part = |(at, shard): (usize, ShardId)| {
         let is_its = |owner: Option<ShardId>| owner.map_or(at == 0, |owner| owner == shard);
-        let its: Vec<usize> = rows
+        let its: Vec<usize> = owners
             .iter()
-            .filter_map(|(row, owner)| is_its(*owner).then_some(*row))
+            .enumerate()
+            .filter_map(|(row, owner)| is_its(*owner).then_some(row))
             .collect();
         let mut sql = text(0..head).to_vec();
         for (at, row) in its.iter().enumerate() {
@@ -84,7 +74,7 @@ pub(crate) fn parts(
             rows: its,
         }
     };
-    Ok(shards.into_iter().enumerate().map(part).collect())
+    shards.into_iter().enumerate().map(part).collect()
 }
 
 /// Maps ascending places that count lifted pieces as one byte to those in the text at hand.
@@ -151,7 +141,7 @@ mod tests {
             params: &[],
         };
         let owners = [Some(ShardId(1)), None, Some(ShardId(0))];
-        let parts = parts(&split, values, |row| Ok(owners[row])).expect("no refusal");
+        let parts = parts(&split, values, &owners);
         let texts: Vec<_> = parts
             .iter()
             .map(|part| String::from_utf8_lossy(&part.sql).into_owned())

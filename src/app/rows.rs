@@ -331,6 +331,8 @@ impl Look {
                             Standing::Fresh
                             | Standing::Lagging
                             | Standing::Returning
+                            | Standing::Silent
+                            | Standing::Ejected
                             | Standing::Foreign => "replica",
                             Standing::Down if state.replayed.is_some() => "replica",
                             Standing::Down | Standing::Unknown => "unknown",
@@ -365,6 +367,15 @@ impl Look {
                     all,
                     meaning: by.meaning(),
                 }
+            }));
+            let retries = db.metrics.retries.counts();
+            rows.extend(retries.map(|(why, reads)| RoutingRow {
+                database: db.config.name.clone(),
+                role: "retry",
+                reason: why.name(),
+                reads,
+                all,
+                meaning: why.meaning(),
             }));
         }
         rows

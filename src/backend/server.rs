@@ -4,10 +4,11 @@
 //! read (the first `approved` bytes of the inbox) until they are written to it; those that
 //! answer a message of ours are taken out.
 
+pub mod kept;
 pub mod prepared;
 pub(super) mod replies;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use self::kept::Kept;
 use self::prepared::{PreparedLimits, PreparedSet};
 use super::mailbox::Mailbox;
 use crate::error::{Error, Fault};
 use crate::net::{Instant, TlsConnector};
-use crate::wire::conn::Conn;
+use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
 
@@ -30,6 +32,9 @@ pub type Settings = BTreeMap<String, String>;
 /// ParameterStatus names and values.
 pub type Parameters = BTreeMap<String, String>;
 
+/// What the names of statements on servers begin with.
+const SERVER_NAME: &str = "ringway_";
+
 /// Identifies a (text, parameter types) pair for the life of the process; the server-side
 /// name of the statement is made of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +42,12 @@ pub struct StatementId(pub u64);
 
 impl StatementId {
     pub fn server_name(self) -> Vec<u8> {
-        format!("ringway_{}", self.0).into_bytes()
+        format!("{SERVER_NAME}{}", self.0).into_bytes()
+    }
+
+    fn of_server_name(name: &[u8]) -> Option<Self> {
+        let number = name.strip_prefix(SERVER_NAME.as_bytes())?;
+        std::str::from_utf8(number).ok()?.parse().ok().map(Self)
     }
 }
 
@@ -97,7 +107,10 @@ pub enum Expect {
         show: bool,
         evicts: Option<(StatementId, usize)>,
     },
-    Describe,
+    /// `of`: of the statement with this id, which has a name.
+    Describe {
+        of: Option<StatementId>,
+    },
     Execute,
     /// Not a reply: bytes for the client when their turn comes.
     Inject(Bytes),
@@ -114,6 +127,8 @@ pub enum Progress {
     CopyIn,
     /// Nothing more is owed.
     Done,
+    /// Next comes an error after which another server may be asked ([`Server::keep`]).
+    Withheld,
 }
 
 /// Who and where a server connection is: what CancelRequest and SHOW SERVERS need.
@@ -149,6 +164,9 @@ pub struct Activity {
     pub close_needed: AtomicBool,
     /// Its statement is cancelled because it takes too long, and the client is to be told so.
     pub timed_out: AtomicBool,
+    /// It is no longer its shard's primary: nothing may be written there, not even in a transaction that
+    /// began before.
+    pub demoted: AtomicBool,
     /// CancelRequests on their way to it: whoever had it next would be hit by them.
     pub cancels: AtomicUsize,
 }
@@ -181,10 +199,14 @@ pub struct Server {
     pub parameters: Arc<Parameters>,
     /// Changes of them that the client has seen pass.
     pub shown: Vec<(String, String)>,
+    /// Notifications that came amid exchanges of our own: whole frames, for the client.
+    pub notified: BytesMut,
     /// What waits for the client whose messages this connection relays.
     pub mailbox: Option<Arc<Mailbox>>,
     /// Settings that a hidden SET applied here.
     pub applied: Arc<Settings>,
+    /// Whether transactions here are READ COMMITTED unless they say otherwise, once that was asked for.
+    pub reads_committed: Option<bool>,
     /// The text last parsed under the empty name.
     pub unnamed: Option<StatementId>,
     /// What EXECUTE ran last here, and the client's name for it.
@@ -206,6 +228,13 @@ pub struct Server {
     /// Statements the client asked to parse that an error kept from being made, and whether it was
     /// the error of that Parse.
     pub rejected: Vec<(StatementId, bool)>,
+    /// What was sent and may be sent to another server, while that is so.
+    pub kept: Kept,
+    /// The server said that it is a standby (`in_hot_standby`, from PostgreSQL 14 on). After a promotion it
+    /// says otherwise only with its next answer.
+    pub in_hot_standby: bool,
+    /// Named statements that the server refuses to run or describe as they are: tables have changed.
+    pub outdated: Vec<StatementId>,
     /// The last error the server reported since the last [`Server::begin_exchange`].
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
@@ -226,6 +255,9 @@ impl Server {
         parameters: Parameters,
         prepared: PreparedLimits,
     ) -> Self {
+        let in_hot_standby = parameters
+            .get("in_hot_standby")
+            .is_some_and(|on| on == "on");
         Self {
             conn,
             identity: Arc::new(identity),
@@ -233,8 +265,10 @@ impl Server {
             status: Status::Idle,
             parameters: Arc::new(parameters),
             shown: Vec::new(),
+            notified: BytesMut::new(),
             mailbox: None,
             applied: Arc::default(),
+            reads_committed: None,
             unnamed: None,
             executes: None,
             doubt: None,
@@ -244,6 +278,9 @@ impl Server {
             swallowed_sync: false,
             must_rebind: false,
             rejected: Vec::new(),
+            kept: Kept::default(),
+            in_hot_standby,
+            outdated: Vec::new(),
             error: None,
             tag: String::new(),
             prepared: PreparedSet::new(prepared),
@@ -275,11 +312,12 @@ impl Server {
     }
 
     /// While a session holds this connection and nothing is owed: passes on what the server says by
-    /// itself. `Err` when it is lost, with the server's own last words if it had any.
+    /// itself. Ready when it is lost, with the server's own last words if it had any. With
+    /// [`OUTBOX_HIGH`] bytes in `out` it is pending and not read: who writes them asks again.
     pub fn poll_unasked(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Error> {
         // In a pipeline replies may come without being asked for by Flush or Sync: errors above all.
         while !self.expect.is_empty() {
-            if !self.conn.outbox.is_empty() {
+            if !self.conn.outbox.is_empty() || out.len() >= OUTBOX_HIGH {
                 return Poll::Pending;
             }
             match ready!(self.conn.poll_fill(cx)) {
@@ -305,6 +343,9 @@ impl Server {
                 out.extend_from_slice(&self.conn.inbox[..header.len]);
                 self.conn.inbox.advance(header.len);
             }
+            if out.len() >= OUTBOX_HIGH {
+                return Poll::Pending;
+            }
             match ready!(self.conn.poll_fill(cx)) {
                 Ok(0) => return Poll::Ready(self.lost("the server closed it").fatal()),
                 Ok(_) => {}
@@ -326,9 +367,10 @@ impl Server {
         self.conn.inbox.is_empty()
     }
 
-    /// True when the first bytes of a frame went to the client but not yet the last.
+    /// True when the first bytes of a frame are the client's, and perhaps with it, but the last have
+    /// yet to come.
     pub fn is_mid_frame(&self) -> bool {
-        self.rest_of_frame > 0 || self.approved > 0
+        self.rest_of_frame > 0 && self.rest_is_shown
     }
 
     /// For whoever reads on without a look at the replies: how many bytes are left of the frame at
@@ -341,6 +383,7 @@ impl Server {
 
     pub fn begin_exchange(&mut self) {
         self.error = None;
+        self.forget_kept();
     }
 
     // ---- requests ----
@@ -446,7 +489,7 @@ impl Server {
                 | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { evicts: None, .. }
-                | Expect::Describe
+                | Expect::Describe { .. }
                 | Expect::Execute
                 | Expect::Inject(_)
                 | Expect::Fail(_) => {}
@@ -473,6 +516,13 @@ impl Server {
         self.prepared.clear();
         self.show_prepared();
         self.unnamed = None;
+    }
+
+    /// Of the statements under names of ours, only those with these `names` are left.
+    pub fn keep_prepared(&mut self, names: &HashSet<Bytes>) {
+        self.prepared
+            .retain(|id| names.contains(id.server_name().as_slice()));
+        self.show_prepared();
     }
 
     pub(super) fn show_prepared(&self) {
@@ -530,6 +580,9 @@ impl Server {
                 self.note_ready(HEADER..header.len)?;
             }
             b'S' => self.note_parameter(HEADER..header.len, false),
+            b'A' => self
+                .notified
+                .extend_from_slice(&self.conn.inbox[..header.len]),
             b'E' => {
                 let mut error = read_error(&self.conn.inbox[HEADER..header.len]);
                 self.identity.reword(&mut error);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::lsn::Lsn;
 use super::mark::{Home, Mark};
+use super::outliers::Tally;
 use super::shard::{EndpointId, FULL_WEIGHT, ServerView, ShardSnapshot, Standing};
 use crate::config::{Balance, PrimaryReads, ReadSettings};
 use crate::net::Instant;
@@ -20,6 +21,8 @@ pub struct Pick {
     pub home: Option<Home>,
     /// Another replica's turn has come, if it has what the session saw here.
     pub may_move: bool,
+    /// It was one of several, and the next choice is the next turn's.
+    pub took_turn: bool,
     /// When a replica was found to be as far as that takes.
     pub as_of: Option<Instant>,
 }
@@ -87,6 +90,8 @@ pub struct Load {
     pub reads: AtomicU32,
     /// How long a read takes, in microseconds: a moving average; 0 before the first.
     pub latency_us: AtomicU32,
+    /// For the search of outliers.
+    pub tally: Tally,
 }
 
 impl Load {
@@ -127,6 +132,11 @@ pub fn pick_read(
     tiebreak: Tiebreak,
 ) -> Option<Pick> {
     mark.resolve(&snapshot.samples);
+    if snapshot.is_blind()
+        && let Some(until) = snapshot.at.checked_sub(reads.blind)
+    {
+        mark.resolve_until(until);
+    }
     let Some(floor) = mark.floor() else {
         let reason = without_mark(snapshot).unwrap_or(ReadReason::MarkUnresolved);
         return or_primary(snapshot, reads, reason);
@@ -179,14 +189,32 @@ pub fn pick_read(
         let other = choose() != Some(home.endpoint);
         return Some(replica(snapshot, to(home.endpoint), other));
     }
-    match choose() {
+    // A session that has a replica chooses again when any of them would do. If it moved to whoever is
+    // known to be as far just then, the quickest would get more than its share.
+    let all_would_do = |home: &Home| {
+        let mut fresh = snapshot.servers.iter().filter(|server| {
+            server.standing == Standing::Fresh && near.is_none_or(|near| near(server))
+        });
+        is_by_load(reads.balance)
+            || home.generation != snapshot.generation
+            || fresh.all(|server| may_serve(server, floor.max(saw)))
+    };
+    if let Some(home) = home.filter(|home| !all_would_do(home)) {
+        return Some(replica(snapshot, home, false));
+    }
+    let took_turn = {
+        let servers = (0..).map(EndpointId).zip(&snapshot.servers);
+        servers.filter(|(id, server)| serves(*id, server)).count() > 1
+    };
+    let pick = match choose() {
         None => {
             let reason = without_mark(snapshot).unwrap_or(ReadReason::NotCaughtUp);
             or_primary(snapshot, reads, reason)
         }
         Some(id) if snapshot.primary == Some(id) => primary(snapshot, ReadReason::Share),
         Some(id) => Some(replica(snapshot, to(id), false)),
-    }
+    };
+    pick.map(|pick| Pick { took_turn, ..pick })
 }
 
 /// Whether a replica other than `home` is so near to the primary that a short wait may be of use.
@@ -202,13 +230,17 @@ pub fn is_another_near(snapshot: &ShardSnapshot, home: Option<EndpointId>, near:
 /// How long a session stays with its replica at least.
 const STAY: Duration = Duration::from_secs(1);
 
-/// Whether it is time to choose again, though the session could stay where it is.
-fn is_due(home: Home, snapshot: &ShardSnapshot, balance: Balance) -> bool {
-    let by_load = match balance {
+/// Does the choice go by what servers are busy with, and so change all the time?
+fn is_by_load(balance: Balance) -> bool {
+    match balance {
         Balance::LeastConnections | Balance::Latency => true,
         Balance::RoundRobin | Balance::Random | Balance::SourceHash => false,
-    };
-    (by_load || home.generation != snapshot.generation)
+    }
+}
+
+/// Whether it is time to choose again, though the session could stay where it is.
+fn is_due(home: Home, snapshot: &ShardSnapshot, balance: Balance) -> bool {
+    (is_by_load(balance) || home.generation != snapshot.generation)
         && snapshot.at.saturating_duration_since(home.chosen) >= STAY
 }
 
@@ -302,7 +334,10 @@ fn rendezvous(source: u64, id: EndpointId, weight: u32) -> u64 {
 }
 
 fn may_serve(server: &ServerView, floor: Lsn) -> bool {
-    server.standing == Standing::Fresh && server.replayed().is_some_and(|lsn| lsn >= floor)
+    // One that does not tell shows what is older than `blind`, which asks for no position.
+    let blind = server.is_blind().then(Lsn::default);
+    let reached = server.replayed().or(blind);
+    server.standing == Standing::Fresh && reached.is_some_and(|lsn| lsn >= floor)
 }
 
 /// Why no replica could serve even a session without a mark; `None` when one could.
@@ -325,6 +360,7 @@ fn replica(snapshot: &ShardSnapshot, home: Home, may_move: bool) -> Pick {
         reason: ReadReason::FreshReplica,
         home: Some(home),
         may_move,
+        took_turn: false,
         as_of: seen.map(|seen| seen.started),
     }
 }
@@ -347,6 +383,7 @@ pub fn primary(snapshot: &ShardSnapshot, reason: ReadReason) -> Option<Pick> {
         reason,
         home: None,
         may_move: false,
+        took_turn: false,
         as_of: None,
     })
 }
@@ -365,6 +402,7 @@ mod tests {
                 system_id: None,
                 timeline: None,
                 position,
+                is_blind: false,
             }),
             lag: None,
             lag_bytes: None,
@@ -526,6 +564,8 @@ mod tests {
             Standing::Fenced,
             Standing::Lagging,
             Standing::Returning,
+            Standing::Silent,
+            Standing::Ejected,
             Standing::Foreign,
         ] {
             let snapshot = shard(&[replica(standing, 10)]);
@@ -541,6 +581,36 @@ mod tests {
                 "{standing:?}"
             );
         }
+    }
+
+    #[test]
+    fn where_no_positions_are_told_time_has_to_do() {
+        let start = Instant::now();
+        let mut snapshot = shard(&[replica(Standing::Fresh, 0)]);
+        for server in &mut snapshot.servers {
+            let seen = server.seen.as_mut().expect("it was asked");
+            seen.is_blind = true;
+            if let Position::Replica { replayed } = &mut seen.position {
+                *replayed = None;
+            }
+        }
+        snapshot.at = start;
+        assert_eq!(
+            pick(&snapshot, &mut Mark::default(), 0),
+            (1, ReadReason::FreshReplica)
+        );
+        let mut mark = Mark::default();
+        mark.wrote(start);
+        snapshot.at = start + ReadSettings::default().blind - Duration::from_millis(1);
+        assert_eq!(
+            pick(&snapshot, &mut mark, 0),
+            (0, ReadReason::MarkUnresolved)
+        );
+        snapshot.at += Duration::from_millis(1);
+        assert_eq!(pick(&snapshot, &mut mark, 0), (1, ReadReason::FreshReplica));
+        // What a token asks for cannot be known to be there.
+        mark.at_least(Lsn::new(1));
+        assert_eq!(pick(&snapshot, &mut mark, 0), (0, ReadReason::NotCaughtUp));
     }
 
     #[test]

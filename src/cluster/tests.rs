@@ -66,6 +66,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
         ),
         functions: BTreeMap::new(),
         tables: BTreeMap::new(),
+        schemas: BTreeMap::new(),
     }
 }
 
@@ -93,6 +94,7 @@ fn observe(cluster: &Cluster, endpoint: EndpointId, position: Position) {
         system_id: Some(7),
         timeline: Some(1),
         position,
+        is_blind: false,
     };
     cluster.observed(SHARD, endpoint, seen);
 }

@@ -8,6 +8,7 @@ mod file;
 mod functions;
 pub mod hba;
 mod listen;
+mod placements;
 mod policy;
 mod pool;
 mod reader;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use planner::placement::RuleId;
 use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
@@ -35,7 +37,7 @@ pub use listen::{ListenAddress, MAX_PEER_ID};
 pub use policy::{Policies, Policy};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
 pub use reader::{ConfigErrors, Mistake};
-pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings};
+pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings, TransactionReads};
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
 
@@ -178,6 +180,9 @@ pub struct Database {
     pub topology: Topology,
     /// Declared classes; `schema.table`.
     pub tables: BTreeMap<(String, String), TableRule>,
+    /// The shard of all tables of a schema that are not declared themselves; `*` is every schema but
+    /// public.
+    pub schemas: BTreeMap<String, ShardId>,
     /// What functions do, where their volatility does not tell.
     pub functions: BTreeMap<FunctionName, FunctionRule>,
 }
@@ -247,7 +252,12 @@ impl std::fmt::Display for Endpoint {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableRule {
-    Sharded { key: String },
+    Sharded {
+        /// Columns in order; never empty.
+        key: Vec<String>,
+        /// The rule of the topology that places keys; `None` is by hash.
+        by: Option<RuleId>,
+    },
     Reference,
     Single(ShardId),
 }
@@ -291,7 +301,9 @@ impl Database {
             (false, false) => true,
             (true, true) => {
                 let same = names(self) == names(other);
-                same && self.topology == other.topology && self.tables == other.tables
+                same && self.topology == other.topology
+                    && self.tables == other.tables
+                    && self.schemas == other.schemas
             }
             (true, false) | (false, true) => false,
         }

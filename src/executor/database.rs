@@ -1,14 +1,16 @@
 //! One configured database as sessions use it: its cluster, pools, plans and statement names.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use planner::ShardId;
+use tokio::task::JoinSet;
 
 use super::listen::Hub;
 use super::plans::PlanCache;
 use super::pools::Pools;
+use super::roles;
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{self, Settings, StatementId};
 use crate::cluster::{Cluster, EndpointId, MonitorGuard, Standing};
@@ -33,6 +35,8 @@ pub struct Database {
     tls: Option<TlsConnector>,
     pub pools: Arc<Pools>,
     statements: Arc<Statements>,
+    /// How often clients have altered something, of which the catalog need not tell.
+    altered: Arc<AtomicU64>,
     welcomes: Arc<Mutex<Welcomes>>,
 }
 
@@ -77,16 +81,18 @@ impl Database {
                 })
                 .collect()
         };
+        let pools = Arc::new(Pools::new(&config, Arc::clone(ledger)));
         let watched = Watched {
             metrics: config.shards.iter().map(of_shard).collect(),
             _monitor: monitor,
+            _roles: roles::watch(&cluster, &pools),
         };
         let hits = handles.plan_cache_hits.clone();
         let misses = handles.plan_cache_misses.clone();
         Ok(Self {
             metrics: handles,
             watched: Arc::new(watched),
-            pools: Arc::new(Pools::new(&config, Arc::clone(ledger))),
+            pools,
             config,
             cluster,
             hub,
@@ -96,6 +102,7 @@ impl Database {
                 ids: Arc::clone(ids),
                 ..Statements::default()
             }),
+            altered: Arc::default(),
             welcomes: Arc::default(),
         })
     }
@@ -113,6 +120,7 @@ impl Database {
             tls: self.tls.clone(),
             pools: Arc::clone(&self.pools),
             statements: Arc::clone(&self.statements),
+            altered: Arc::clone(&self.altered),
             welcomes: Arc::clone(&self.welcomes),
         }
     }
@@ -141,12 +149,18 @@ impl Database {
     ///
     /// # Errors
     /// [`Denied::Gone`] once a reload has ended the pause; what is wrong with the servers when there
-    /// is no primary within `checkout_timeout`.
-    pub async fn primary_or_wait(&self, shard: ShardId, amid: Amid) -> Result<EndpointId, Denied> {
-        if amid == Amid::Nothing {
+    /// is no primary `failover_hold` after `since`. A pause does not count.
+    pub async fn primary_or_wait(
+        &self,
+        shard: ShardId,
+        amid: Amid,
+        since: &mut Instant,
+    ) -> Result<EndpointId, Denied> {
+        if amid == Amid::Nothing && self.pools.is_paused() {
             self.pools.until_lending().await?;
+            *since = Instant::now();
         }
-        let deadline = Instant::now() + self.config.pool.checkout_timeout;
+        let deadline = *since + self.config.pool.failover_hold;
         let primary = self.cluster.primary_or_wait(shard, deadline).await;
         primary.map_err(Denied::Error)
     }
@@ -170,9 +184,23 @@ impl Database {
 
     /// The id of a (text, types) pair; the same for all who hold it.
     ///
-    /// `context`: what else decides what the text means, see [`parse_context`].
-    pub fn statement(&self, sql: &[u8], types: &[u32], context: &Arc<str>) -> Arc<Statement> {
-        self.statements.intern(sql, types, context, None)
+    /// `context`: what else decides what the text means, see [`parse_context`]. `version` of the
+    /// catalog: what was parsed before a table changed is not what a new Parse asks for.
+    pub fn statement(
+        &self,
+        sql: &[u8],
+        types: &[u32],
+        context: &Arc<str>,
+        version: u64,
+    ) -> Arc<Statement> {
+        // Neither ever becomes less.
+        let sharing = Sharing::Named(version + self.altered.load(Relaxed));
+        self.statements.intern(sql, types, context, sharing)
+    }
+
+    /// A client has run what [`may_alter`].
+    pub fn note_altered(&self) {
+        self.altered.fetch_add(1, Relaxed);
     }
 
     /// A context that no other text is parsed under.
@@ -191,8 +219,11 @@ impl Database {
         version: Option<u64>,
     ) -> Arc<Statement> {
         match version {
-            Some(_) => self.statements.intern(sql, types, context, version),
-            None => self.statements.make(sql, types, context, None),
+            Some(version) => {
+                let sharing = Sharing::Unnamed(version);
+                self.statements.intern(sql, types, context, sharing)
+            }
+            None => self.statements.make(sql, types, context, Sharing::Nobody),
         }
     }
 
@@ -227,6 +258,14 @@ impl Database {
     }
 }
 
+/// May a statement that changes the schema change the columns of a table that there is? Not all of
+/// that is in the catalog.
+pub fn may_alter(sql: &[u8]) -> bool {
+    let text = std::str::from_utf8(sql).unwrap_or_default();
+    let word = planner::leading_words(text, 1).first().copied();
+    word.is_some_and(|word| word.eq_ignore_ascii_case("alter"))
+}
+
 /// What a server reported to earlier clients is so no more.
 impl Database {
     pub fn forget_welcomes(&self) {
@@ -242,6 +281,8 @@ struct Watched {
     metrics: Vec<Vec<Arc<ServerMetrics>>>,
     /// Stops the monitors with the last user of this database.
     _monitor: MonitorGuard,
+    /// Tells the pools of what the monitors find.
+    _roles: JoinSet<()>,
 }
 
 impl Drop for Watched {
@@ -262,12 +303,22 @@ pub struct Statement {
     /// That its Parse declared for its parameters.
     pub types: Box<[u32]>,
     pub context: Arc<str>,
-    /// Of the catalog, if it has no name and is to be reused.
-    version: Option<u64>,
+    sharing: Sharing,
+    /// A server has said that a table which it names has changed.
+    outdated: AtomicBool,
     /// How often clients parsed it without a name.
     parsed: AtomicU32,
     /// [`Statements::held`], of which it is a part.
     held: Arc<AtomicUsize>,
+}
+
+/// Whose statement it is too: theirs who parsed it under the same version of the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Sharing {
+    Nobody,
+    Named(u64),
+    /// It has no name and is to be reused.
+    Unnamed(u64),
 }
 
 /// Parsed this often without a name, a text is worth a name of ours.
@@ -280,6 +331,12 @@ const STATEMENT_BYTES: usize = 256;
 impl Statement {
     pub fn note_parsed(&self) {
         self.parsed.fetch_add(1, Relaxed);
+    }
+
+    /// Who parses the text from now on gets another statement. Those who have this one are told of
+    /// the change as PostgreSQL tells them, wherever it was parsed before.
+    pub fn outdate(&self) {
+        self.outdated.store(true, Relaxed);
     }
 
     pub fn is_worth_a_name(&self) -> bool {
@@ -297,7 +354,7 @@ impl Drop for Statement {
     }
 }
 
-/// Settings that do not change what a statement means once it is parsed.
+/// Settings of PostgreSQL's that do not change what a statement means once it is parsed.
 const MEANINGLESS: [&str; 10] = [
     "application_name",
     "client_encoding",
@@ -315,14 +372,21 @@ const MEANINGLESS: [&str; 10] = [
 /// Parse, by time zone, date style, search path and role: clients who differ in them must not
 /// share what one of them prepared.
 pub fn parse_context(settings: &Settings) -> Arc<str> {
-    let meaningful = settings
-        .iter()
-        .filter(|(name, _)| !MEANINGLESS.contains(&name.as_str()));
+    let meaningful = settings.iter().filter(|(name, _)| is_read_at_parse(name));
     meaningful
         .map(|(_, statement)| format!("{statement};"))
         .collect::<String>()
         .into()
 }
+
+/// As [`parse_context`] has made `context`, for texts with other characters than ASCII.
+pub fn encoded_context(context: &str, settings: &Settings) -> Arc<str> {
+    let encoding = settings.get(ENCODING).map_or("", String::as_str);
+    format!("{context}encoding {encoding}").into()
+}
+
+/// The setting under which characters other than ASCII are read at Parse.
+pub const ENCODING: &str = "client_encoding";
 
 /// May a setting of that name change what a text means? Those of users and extensions are read when
 /// statements run.
@@ -383,14 +447,15 @@ impl Statements {
         sql: &[u8],
         types: &[u32],
         context: &Arc<str>,
-        version: Option<u64>,
+        sharing: Sharing,
     ) -> Arc<Statement> {
         let statement = Statement {
             id: StatementId(self.ids.draw()),
             sql: sql.into(),
             types: types.into(),
             context: Arc::clone(context),
-            version,
+            sharing,
+            outdated: AtomicBool::new(false),
             parsed: AtomicU32::new(0),
             held: Arc::clone(&self.held),
         };
@@ -403,15 +468,16 @@ impl Statements {
         sql: &[u8],
         types: &[u32],
         context: &Arc<str>,
-        version: Option<u64>,
+        sharing: Sharing,
     ) -> Arc<Statement> {
-        let hash = self.hasher.hash_one((sql, types, context, version));
+        let hash = self.hasher.hash_one((sql, types, context, sharing));
         let Ok(mut known) = self.known.lock() else {
-            return self.make(sql, types, context, version);
+            return self.make(sql, types, context, sharing);
         };
         let is_it = |known: &Arc<Statement>| {
-            (&*known.sql, &*known.types, &known.context, known.version)
-                == (sql, types, context, version)
+            !known.outdated.load(Relaxed)
+                && (&*known.sql, &*known.types, &known.context, known.sharing)
+                    == (sql, types, context, sharing)
         };
         let found = known.by_hash.get(&hash).and_then(Weak::upgrade);
         if let Some(found) = found.filter(is_it) {
@@ -421,9 +487,9 @@ impl Statements {
         if known.by_hash.len() == known.by_hash.capacity() {
             known.by_hash.retain(|_, known| known.strong_count() > 0);
         }
-        let statement = self.make(sql, types, context, version);
+        let statement = self.make(sql, types, context, sharing);
         known.by_hash.insert(hash, Arc::downgrade(&statement));
-        if version.is_some() {
+        if matches!(sharing, Sharing::Unnamed(_)) {
             known.keep(&statement);
         }
         statement
@@ -434,27 +500,34 @@ impl Statements {
 mod tests {
     use super::*;
 
+    const NAMED: Sharing = Sharing::Named(1);
+
     #[test]
     fn equal_statements_are_one_and_only_those_in_use_take_memory() {
         let statements = Statements::default();
         let held = || statements.held.load(Relaxed);
         let context: Arc<str> = "".into();
-        let one = statements.intern(b"SELECT $1", &[23], &context, None);
+        let one = statements.intern(b"SELECT $1", &[23], &context, NAMED);
         let cost = held();
-        let same = statements.intern(b"SELECT $1", &[23], &"".into(), None);
+        let same = statements.intern(b"SELECT $1", &[23], &"".into(), NAMED);
         assert_eq!((same.id, held()), (one.id, cost));
         for other in [
-            statements.intern(b"SELECT $1", &[20], &context, None),
-            statements.intern(b"SELECT $2", &[23], &context, None),
-            statements.intern(b"SELECT $1", &[23], &"SET x = 1;".into(), None),
-            statements.make(b"SELECT $1", &[23], &context, None),
+            statements.intern(b"SELECT $1", &[20], &context, NAMED),
+            statements.intern(b"SELECT $2", &[23], &context, NAMED),
+            statements.intern(b"SELECT $1", &[23], &"SET x = 1;".into(), NAMED),
+            statements.make(b"SELECT $1", &[23], &context, NAMED),
+            statements.intern(b"SELECT $1", &[23], &context, Sharing::Named(2)),
         ] {
             assert_ne!(other.id, one.id);
         }
         assert_eq!(held(), cost, "the others are gone");
+        one.outdate();
+        let anew = statements.intern(b"SELECT $1", &[23], &context, NAMED);
+        assert_ne!(anew.id, one.id);
+        drop(anew);
         let text = vec![b'x'; 100_000];
         for n in 0..1000 {
-            statements.intern(&text, &[n], &context, None);
+            statements.intern(&text, &[n], &context, NAMED);
         }
         assert_eq!(held(), cost);
         assert!(statements.known.lock().unwrap().by_hash.len() < 20);
@@ -466,12 +539,12 @@ mod tests {
         let context: Arc<str> = "".into();
         let text = vec![b'x'; 100_000];
         for n in 0..200 {
-            statements.intern(&text, &[n], &context, Some(1));
+            statements.intern(&text, &[n], &context, Sharing::Unnamed(1));
             assert!(statements.held.load(Relaxed) <= KEPT_BYTES);
         }
-        let last = statements.intern(&text, &[199], &context, Some(1));
+        let last = statements.intern(&text, &[199], &context, Sharing::Unnamed(1));
         assert_eq!(Arc::strong_count(&last), 2, "kept");
-        let large = statements.intern(&vec![b'x'; 5 << 20], &[], &context, Some(1));
+        let large = statements.intern(&vec![b'x'; 5 << 20], &[], &context, Sharing::Unnamed(1));
         assert_eq!(Arc::strong_count(&large), 1, "not kept");
         assert_eq!(Arc::strong_count(&last), 2, "displaced by nobody");
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use planner::ShardId;
 use tokio::sync::Notify;
 
+use super::roles::Order;
 use crate::backend::connect::ConnectTarget;
 use crate::cluster::EndpointId;
 use crate::config::{self, ServerUser};
@@ -217,6 +218,18 @@ impl Pools {
                 return Err(Denied::Gone);
             }
             news.await;
+        }
+    }
+
+    /// A server has another role, is down, or is back.
+    pub(super) fn obey(&self, shard: ShardId, endpoint: EndpointId, order: Order) {
+        let all = self.all().into_iter();
+        for (_, _, pool) in all.filter(|(s, e, _)| (*s, *e) == (shard, endpoint)) {
+            match order {
+                Order::Demote => pool.demote(),
+                Order::Leave => pool.leave(),
+                Order::Return => pool.forget_failure(),
+            }
         }
     }
 

@@ -31,6 +31,9 @@ pub enum Broken {
     Client(Error),
     /// The server is; the client must be told.
     Server(Error),
+    /// The server is gone or has refused, and the client has seen nothing of an answer: what was kept
+    /// ([`Server::keep`]) may be sent to another. The server is in doubt, or owes the rest of its refusal.
+    Unanswered(Error),
 }
 
 /// How long to relay.
@@ -43,6 +46,7 @@ pub enum Until {
 }
 
 /// Relays replies, and `rest` bytes of a message of the client, whose head is in the server's outbox.
+/// `before_reply` is called before anything that the server said is written to the client.
 ///
 /// # Errors
 /// Which side broke. The server connection is in doubt then.
@@ -53,17 +57,59 @@ pub async fn relay(
     server: &mut Server,
     rest: usize,
     until: Until,
+    before_reply: &(dyn Fn() + Sync),
 ) -> Result<End, Broken> {
     let mut copy = CopyIn {
         rest_of_frame: rest,
         ended: false,
         until,
     };
-    let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy)).await;
+    let told = Told::before(client);
+    let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy, told, before_reply)).await;
+    let kept = server.kept.resend();
+    server.forget_kept();
     match end {
+        Err(Broken::Server(error)) if kept.allows(server) && told.nothing_since(client) => {
+            told.take_back(client, server);
+            Err(Broken::Unanswered(error))
+        }
         // The rest of that frame would be read as messages.
         Err(Broken::Server(error)) if copy.rest_of_frame > 0 => Err(Broken::Server(error.fatal())),
         end => end,
+    }
+}
+
+/// What a client had been sent, and was to be sent, before an exchange.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    sent: u64,
+    waiting: usize,
+}
+
+impl Told {
+    fn before(client: &Conn) -> Self {
+        Self {
+            sent: client.sent,
+            waiting: client.outbox.len(),
+        }
+    }
+
+    /// Of what was to be sent before, this much is left.
+    fn left(self, client: &Conn) -> Option<usize> {
+        let sent = usize::try_from(client.sent - self.sent).ok()?;
+        self.waiting.checked_sub(sent)
+    }
+
+    /// Nothing that came later has left for the client.
+    fn nothing_since(self, client: &Conn) -> bool {
+        self.left(client).is_some()
+    }
+
+    fn take_back(self, client: &mut Conn, server: &mut Server) {
+        client
+            .outbox
+            .truncate(self.left(client).unwrap_or_default());
+        server.drop_approved();
     }
 }
 
@@ -79,9 +125,21 @@ fn poll_relay(
     client: &mut Conn,
     server: &mut Server,
     copy: &mut CopyIn,
+    told: Told,
+    before_reply: &(dyn Fn() + Sync),
 ) -> Poll<Result<End, Broken>> {
     loop {
+        if !server.conn.inbox.is_empty() {
+            before_reply();
+        }
         let progress = server.scan(&mut client.outbox).map_err(Broken::Server)?;
+        if progress == Progress::Withheld {
+            if told.nothing_since(client) {
+                return Poll::Ready(Err(Broken::Server(server.withheld())));
+            }
+            server.forget_kept();
+            continue;
+        }
         let sent = server.conn.poll_drain(cx);
         if let Poll::Ready(Err(e)) = sent {
             // It may have said why before it closed: read that first.
@@ -235,4 +293,71 @@ pub fn closed() -> Error {
         "client closed the connection",
     )
     .fatal()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::{Bytes, BytesMut};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::backend::server::prepared::PreparedLimits;
+    use crate::backend::server::{Activity, Identity};
+    use crate::net::{Instant, Stream};
+    use crate::wire::write;
+
+    fn server(stream: UnixStream) -> Server {
+        let identity = Identity {
+            id: 1,
+            endpoint: crate::config::Endpoint {
+                host: "server".into(),
+                port: 5432,
+            },
+            user: "app".into(),
+            pid: 1,
+            cancel_key: Bytes::new(),
+            tls: None,
+            peer: None,
+            local: None,
+            connected_at: Instant::now(),
+            activity: Activity::default(),
+        };
+        let limits = PreparedLimits {
+            count: 2,
+            bytes: 1000,
+        };
+        let conn = Conn::new(Stream::Unix(stream), BytesMut::new());
+        Server::new(conn, identity, Default::default(), limits)
+    }
+
+    /// Who hears that a write is done must not be faster than those who have to know of it.
+    #[tokio::test]
+    async fn what_was_done_is_noted_before_the_client_hears_of_it() {
+        let (ours, client) = UnixStream::pair().unwrap();
+        let mut session = Conn::new(Stream::Unix(ours), BytesMut::new());
+        let (theirs, mut postgres) = UnixStream::pair().unwrap();
+        let mut server = server(theirs);
+        server.send_query(b"COMMIT", true);
+        let mut answer = BytesMut::new();
+        write::command_complete(&mut answer, "COMMIT");
+        write::ready(&mut answer, b'I');
+        postgres.write_all(&answer).await.unwrap();
+        let heard = Mutex::new(Vec::new());
+        let note = || {
+            let mut byte = [0];
+            let read = client.try_read(&mut byte);
+            heard.lock().unwrap().push(read.map_err(|e| e.kind()));
+        };
+        let end = relay(&mut session, &mut server, 0, Until::Settled, &note).await;
+        assert_eq!(end.unwrap(), End::Done);
+        // It was asked before the first byte, and then the answer was there.
+        let heard = heard.into_inner().unwrap();
+        assert_eq!(heard.first(), Some(&Err(io::ErrorKind::WouldBlock)));
+        let mut byte = [0];
+        client.readable().await.unwrap();
+        assert_eq!(client.try_read(&mut byte).unwrap(), 1);
+    }
 }

@@ -2,15 +2,17 @@
 //!
 //! BEGIN is answered at once and sent to a shard with the first statement that needs it, so a
 //! transaction occupies only the shards it touches. What ran on all enlisted shards before (BEGIN,
-//! SAVEPOINT, SET) is replayed on one that joins later.
+//! SAVEPOINT, SET) is replayed on one that joins later, where one can.
 
-use planner::plan::SetStatement;
+use planner::plan::{Savepoint, SetStatement};
 
 use crate::backend::server::Status;
 use crate::error::{Error, Fault};
 
-/// Texts remembered for shards that join later.
-const MAX_PRELUDE: usize = 10_000;
+/// Bytes of texts remembered for servers that join later.
+const MAX_PRELUDE: usize = 1 << 20;
+/// Charged for each text besides its length.
+const TEXT_BYTES: usize = 64;
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Block {
@@ -26,17 +28,81 @@ pub enum Block {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Begun {
     /// The texts a shard that joins must run first, BEGIN before all.
-    prelude: Vec<Vec<u8>>,
-    /// READ ONLY: a replica may join it.
-    read_only: bool,
+    prelude: Vec<Text>,
+    /// What they count for.
+    bytes: usize,
+    reads: Reads,
+}
+
+/// Where a block's reads may run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// On the primary, as everything else.
+    #[default]
+    Primary,
+    /// On a replica: the block is READ ONLY.
+    ReadOnly,
+    /// On a replica, until something needs the primary: then the block moves there.
+    UntilWrite,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    pub sql: Vec<u8>,
+    /// The savepoint that it makes.
+    defines: Option<String>,
+}
+
+impl Text {
+    fn charge(&self) -> usize {
+        TEXT_BYTES + self.sql.len()
+    }
+}
+
+impl Begun {
+    fn push(&mut self, sql: &[u8], defines: Option<String>) {
+        let text = Text {
+            sql: sql.to_vec(),
+            defines,
+        };
+        self.bytes += text.charge();
+        self.prelude.push(text);
+    }
+
+    /// A server that joins need not run what is undone, nor define what is gone.
+    fn follow(&mut self, sql: &[u8], savepoint: &Savepoint) {
+        let place = |name: &String| {
+            let is_it = |text: &Text| text.defines.as_ref() == Some(name);
+            self.prelude.iter().rposition(is_it)
+        };
+        match savepoint {
+            Savepoint::Define(name) => return self.push(sql, Some(name.clone())),
+            Savepoint::Release(name) => match place(name) {
+                Some(place) => {
+                    let mut at = 0..;
+                    self.prelude.retain(|text| {
+                        at.next().is_some_and(|at| at < place) || text.defines.is_none()
+                    });
+                }
+                None => return self.push(sql, None),
+            },
+            Savepoint::RollbackTo(name) => match place(name) {
+                Some(place) => self.prelude.truncate(place + 1),
+                None => return self.push(sql, None),
+            },
+        }
+        self.bytes = self.prelude.iter().map(Text::charge).sum();
+    }
 }
 
 impl Block {
-    pub fn begin(sql: &[u8], read_only: bool) -> Self {
-        Self::Open(Begun {
-            prelude: vec![sql.to_vec()],
-            read_only,
-        })
+    pub fn begin(sql: &[u8], reads: Reads) -> Self {
+        let mut begun = Begun {
+            reads,
+            ..Begun::default()
+        };
+        begun.push(sql, None);
+        Self::Open(begun)
     }
 
     pub fn is_none(&self) -> bool {
@@ -55,18 +121,34 @@ impl Block {
         }
     }
 
-    pub fn prelude(&self) -> &[Vec<u8>] {
+    pub fn prelude(&self) -> &[Text] {
         match self {
             Self::None => &[],
             Self::Open(begun) | Self::Failed(begun) => &begun.prelude,
         }
     }
 
-    /// Begun READ ONLY: a replica may answer what provably reads.
-    pub fn is_read_only(&self) -> bool {
+    /// Where it may read; outside of a block on the primary.
+    pub fn reads(&self) -> Reads {
         match self {
-            Self::None => false,
-            Self::Open(begun) | Self::Failed(begun) => begun.read_only,
+            Self::None => Reads::Primary,
+            Self::Open(begun) | Self::Failed(begun) => begun.reads,
+        }
+    }
+
+    /// A replica may answer what provably reads.
+    pub fn may_read_on_replica(&self) -> bool {
+        match self.reads() {
+            Reads::Primary => false,
+            Reads::ReadOnly | Reads::UntilWrite => true,
+        }
+    }
+
+    /// From now on everything of it runs on the primary.
+    pub fn stay_on_primary(&mut self) {
+        match self {
+            Self::None => {}
+            Self::Open(begun) | Self::Failed(begun) => begun.reads = Reads::Primary,
         }
     }
 
@@ -81,32 +163,48 @@ impl Block {
         let says = |word: &str| words.iter().any(|said| said.trim_matches(',') == word);
         match name.as_str() {
             "transaction" if says("write") || says("serializable") || says("snapshot") => {
-                begun.read_only = false;
+                begun.reads = Reads::Primary;
             }
-            "transaction" if says("only") => begun.read_only = !serializable,
+            "transaction" if says("only") && serializable => begun.reads = Reads::Primary,
+            "transaction" if says("only") => begun.reads = Reads::ReadOnly,
+            "transaction" if says("repeatable") && begun.reads == Reads::UntilWrite => {
+                begun.reads = Reads::Primary;
+            }
             "transaction" => {}
             // What these make of it is not read here.
-            "transaction_read_only" | "transaction_isolation" => begun.read_only = false,
+            "transaction_read_only" | "transaction_isolation" => begun.reads = Reads::Primary,
             _ => {}
         }
     }
 
-    /// Remembers a text that every shard of this block must have run.
+    /// Is there room to remember so many bytes of text?
     ///
     /// # Errors
-    /// 54000 when there are too many; each would have to be replayed on a shard that joins.
-    pub fn push(&mut self, sql: &[u8]) -> Result<(), Error> {
+    /// 54000 when there is not; each text would have to be replayed on a server that joins.
+    pub fn check_room(&self, bytes: usize) -> Result<(), Error> {
         match self {
-            Self::None => Ok(()),
-            Self::Open(begun) | Self::Failed(begun) if begun.prelude.len() < MAX_PRELUDE => {
-                begun.prelude.push(sql.to_vec());
-                Ok(())
-            }
-            Self::Open(_) | Self::Failed(_) => {
+            Self::Open(begun) | Self::Failed(begun)
+                if begun.bytes + TEXT_BYTES + bytes > MAX_PRELUDE =>
+            {
                 let message = "too many savepoints and settings in one transaction";
                 Err(Error::new(Fault::Client, "54000", message)
-                    .detail(format!("A transaction may have {MAX_PRELUDE} of them."))
-                    .hint("Commit more often."))
+                    .detail(format!(
+                        "A server that joins the transaction has to be told of them. \
+                         They may take {MAX_PRELUDE} bytes."
+                    ))
+                    .hint("Release savepoints, or commit more often."))
+            }
+            Self::None | Self::Open(_) | Self::Failed(_) => Ok(()),
+        }
+    }
+
+    /// Remembers a text that every server of this block has run, and what it did to a savepoint.
+    pub fn push(&mut self, sql: &[u8], savepoint: Option<&Savepoint>) {
+        match (self, savepoint) {
+            (Self::None, _) => {}
+            (Self::Open(begun) | Self::Failed(begun), None) => begun.push(sql, None),
+            (Self::Open(begun) | Self::Failed(begun), Some(savepoint)) => {
+                begun.follow(sql, savepoint);
             }
         }
     }
@@ -179,15 +277,55 @@ mod tests {
 
     #[test]
     fn follows_the_servers() {
-        let mut block = Block::begin(b"BEGIN", false);
+        let mut block = Block::begin(b"BEGIN", Reads::Primary);
         assert_eq!(block.status(), Status::InTransaction);
         block.observe(Status::Failed);
         assert!(block.is_failed());
-        assert_eq!(block.prelude(), [b"BEGIN".to_vec()]);
+        assert_eq!(texts(&block), ["BEGIN"]);
         block.observe(Status::InTransaction);
         assert!(!block.is_failed(), "ROLLBACK TO revives it");
         block.observe(Status::Idle);
         assert!(block.is_none());
+    }
+
+    fn texts(block: &Block) -> Vec<&str> {
+        let prelude = block.prelude().iter();
+        prelude
+            .map(|text| std::str::from_utf8(&text.sql).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn what_savepoints_make_moot_is_not_remembered() {
+        let mut block = Block::begin(b"BEGIN", Reads::Primary);
+        let name = |name: &str| name.to_owned();
+        let savepoint = |block: &mut Block, of: Savepoint| {
+            let sql = format!("{of:?}").replace('"', "");
+            block.push(sql.as_bytes(), Some(&of));
+        };
+        block.push(b"SET a", None);
+        savepoint(&mut block, Savepoint::Define(name("s")));
+        block.push(b"SET b", None);
+        savepoint(&mut block, Savepoint::Define(name("t")));
+        block.push(b"SET c", None);
+        savepoint(&mut block, Savepoint::Release(name("s")));
+        assert_eq!(texts(&block), ["BEGIN", "SET a", "SET b", "SET c"]);
+        savepoint(&mut block, Savepoint::Define(name("u")));
+        block.push(b"SET d", None);
+        savepoint(&mut block, Savepoint::RollbackTo(name("u")));
+        let left = ["BEGIN", "SET a", "SET b", "SET c", "Define(u)"];
+        assert_eq!(texts(&block), left);
+        // PostgreSQL itself says what is wrong with it.
+        savepoint(&mut block, Savepoint::Release(name("nothing")));
+        assert_eq!(texts(&block).last(), Some(&"Release(nothing)"));
+        for _ in 0..100_000 {
+            savepoint(&mut block, Savepoint::Define(name("v")));
+            savepoint(&mut block, Savepoint::Release(name("v")));
+        }
+        assert_eq!(block.prelude().len(), left.len() + 1);
+        assert!(block.check_room(1 << 19).is_ok());
+        block.push(&vec![b'x'; 1 << 19], None);
+        assert_eq!(block.check_room(1 << 19).unwrap_err().code, "54000");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What the open transaction changes in its session: kept if it commits, gone if it does not.
 
+use std::collections::BTreeSet;
+
 use planner::plan::{Savepoint, SetStatement};
 
 use crate::error::{Error, Fault};
 
-/// Changes remembered in one transaction.
+/// LISTEN and UNLISTEN remembered in one transaction.
 const MAX_CHANGES: usize = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,48 @@ pub(super) struct Changes {
     made: Vec<Change>,
     /// By name, how many changes had been made when it was defined.
     savepoints: Vec<(String, usize)>,
+    /// Names of all settings that were changed since the transaction began, also by what a savepoint
+    /// has undone; empty for RESET ALL.
+    names: BTreeSet<String>,
+    /// Part of the transaction began or ended where it was not seen: which of the changes hold is for
+    /// the servers to say.
+    lost_track: bool,
+    /// What the settings among them count for, see [`charge`].
+    bytes: usize,
+}
+
+/// What a SET counts for as long as it is remembered, in bytes.
+pub(super) fn charge(set: &SetStatement) -> usize {
+    const EACH: usize = 64;
+    let lengths = [&set.name, &set.value].map(|text| text.as_ref().map_or(0, String::len));
+    EACH + lengths.iter().sum::<usize>()
+}
+
+/// What a transaction has changed, once it is over.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub(super) made: Vec<Change>,
+    /// As [`Changes::names`].
+    pub(super) names: BTreeSet<String>,
+    pub(super) lost_track: bool,
+}
+
+impl Change {
+    fn setting(&self) -> Option<&SetStatement> {
+        match self {
+            Self::Set(set) | Self::Restored(set) => Some(set),
+            Self::Listen(_) | Self::Unlisten(_) => None,
+        }
+    }
+}
+
+impl Ended {
+    /// Of what it made, LISTEN.
+    pub(super) fn listens(self) -> Vec<Change> {
+        let mut made = self.made;
+        made.retain(|change| matches!(change, Change::Listen(_)));
+        made
+    }
 }
 
 impl Changes {
@@ -40,8 +84,39 @@ impl Changes {
         Ok(())
     }
 
+    /// A SET or RESET has succeeded; `restored` as in [`Change`]. It takes the place of an earlier one
+    /// of that name, unless a savepoint may bring that back. How much there is of them is checked
+    /// before they run.
+    pub(super) fn set(&mut self, set: SetStatement, restored: bool) {
+        self.names.insert(set.name.clone().unwrap_or_default());
+        let start = self.savepoints.last().map_or(0, |(_, start)| *start);
+        let earlier = |change: &Change| change.setting().is_some_and(|it| it.name == set.name);
+        if let Some(at) = self.made.iter().skip(start).position(earlier) {
+            let replaced = self.made.remove(start + at);
+            self.bytes -= replaced.setting().map_or(0, charge);
+        }
+        self.bytes += charge(&set);
+        self.made.push(match restored {
+            true => Change::Restored(set),
+            false => Change::Set(set),
+        });
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn lose_track(&mut self) {
+        self.lost_track = true;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.made.is_empty()
+    }
+
+    /// There is nothing to be done at the end of the transaction.
+    pub(super) fn are_none(&self) -> bool {
+        self.made.is_empty() && self.names.is_empty() && !self.lost_track
     }
 
     /// A statement about a savepoint has succeeded. Answers what it has undone for good.
@@ -57,6 +132,8 @@ impl Changes {
                 if let Some(place) = place(name) {
                     let mut undone = self.made.split_off(self.savepoints[place].1);
                     self.savepoints.truncate(place + 1);
+                    let settings = undone.iter().filter_map(Change::setting);
+                    self.bytes -= settings.map(charge).sum::<usize>();
                     undone.retain(|change| !self.made.contains(change));
                     return undone;
                 }
@@ -66,17 +143,53 @@ impl Changes {
     }
 
     /// At the end of the transaction.
-    pub(super) fn take(&mut self) -> Vec<Change> {
+    pub(super) fn take(&mut self) -> Ended {
         if !self.savepoints.is_empty() {
             self.savepoints = Vec::new();
         }
-        std::mem::take(&mut self.made)
+        self.bytes = 0;
+        Ended {
+            made: std::mem::take(&mut self.made),
+            names: std::mem::take(&mut self.names),
+            lost_track: std::mem::take(&mut self.lost_track),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn set(name: &str, value: &str) -> SetStatement {
+        SetStatement {
+            local: false,
+            name: Some(name.to_owned()),
+            value: Some(value.to_owned()),
+        }
+    }
+
+    #[test]
+    fn of_one_setting_only_what_a_savepoint_may_bring_back_is_kept() {
+        let mut changes = Changes::default();
+        for n in 0..100 {
+            changes.set(set("a", &n.to_string()), false);
+        }
+        changes.set(set("b", "1"), false);
+        changes.follow(&Savepoint::Define("s".to_owned()));
+        let before = changes.bytes();
+        for n in 100..200 {
+            changes.set(set("a", &n.to_string()), false);
+        }
+        let made = |changes: &Changes| -> Vec<_> {
+            let settings = changes.made.iter().filter_map(Change::setting);
+            settings.map(|set| set.value.clone().unwrap()).collect()
+        };
+        assert_eq!(made(&changes), ["99", "1", "199"]);
+        assert!(changes.bytes() > before);
+        changes.follow(&Savepoint::RollbackTo("s".to_owned()));
+        assert_eq!(made(&changes), ["99", "1"]);
+        assert_eq!(changes.bytes(), before);
+    }
 
     fn listen(channel: &str) -> Change {
         Change::Listen(channel.to_owned())
@@ -101,7 +214,19 @@ mod tests {
         changes.push(listen("1")).unwrap();
         let undone = changes.follow(&Savepoint::RollbackTo(a()));
         assert_eq!(undone, [listen("2")]);
-        assert_eq!(changes.take(), [listen("1")]);
-        assert!(changes.is_empty() && changes.savepoints.is_empty());
+        assert_eq!(changes.take().made, [listen("1")]);
+        assert!(changes.are_none() && changes.savepoints.is_empty());
+    }
+
+    #[test]
+    fn a_setting_is_known_by_name_though_a_savepoint_has_undone_it() {
+        let mut changes = Changes::default();
+        changes.follow(&Savepoint::Define("s".to_owned()));
+        changes.set(set("app.user", "me"), false);
+        changes.follow(&Savepoint::RollbackTo("s".to_owned()));
+        changes.lose_track();
+        let ended = changes.take();
+        assert!(ended.made.is_empty() && ended.lost_track);
+        assert_eq!(ended.names, BTreeSet::from(["app.user".to_owned()]));
     }
 }

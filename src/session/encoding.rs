@@ -64,9 +64,10 @@ pub(super) fn inexact(plan: &Plan) -> Plan {
         };
         effect = worse_effect(effect, more);
     }
-    let is_set = |part: &Statement| matches!(part, Statement::Set(_));
+    let is_needed =
+        |part: &Statement| matches!(part, Statement::Set(_)) || part.controls_transaction();
     Plan {
-        statement: Statement::Multiple(known.into_iter().filter(is_set).collect()),
+        statement: Statement::Multiple(known.into_iter().filter(is_needed).collect()),
         access: Access::Write,
         effect,
         target: Target::AnyShard,

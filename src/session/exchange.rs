@@ -6,18 +6,18 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use planner::ShardId;
-use planner::plan::{Access, Pin, Savepoint, SetStatement, TransactionMode};
+use planner::plan::{Access, Pin};
 
-use super::block::{Block, second_writer};
-use super::changes::Change;
-use super::settings::{apply_settings, keep_setting};
+use super::block::{Block, Reads, second_writer};
+use super::moving::is_serializable;
+use super::settings::apply_settings;
 use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
-use crate::backend::server::{Activity, Settings, Status};
-use crate::cluster::{EndpointId, Home, Pick, ReadReason};
+use crate::backend::server::kept::Resend;
+use crate::backend::server::{Activity, Status};
+use crate::cluster::{EndpointId, Home, Pick, ReadReason, Witness};
 use crate::config::PrimaryReads;
 use crate::error::{Error, Fault};
-use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::{self, Instant};
@@ -61,16 +61,20 @@ impl Session {
             return self.enlist(shard, access).await;
         };
         let lease = match self.pool(shard, endpoint).try_checkout() {
-            Some(lease) => lease,
+            Some(lease) => Ok(lease),
             None => {
                 self.info.set(ClientState::Waiting);
                 let pool = Arc::clone(self.pool(shard, endpoint));
-                match pool.checkout(Amid::Nothing).await {
-                    Ok(lease) => lease,
-                    Err(Denied::Gone) => return self.enlist(shard, access).await,
-                    Err(denied) => return Err(denied.into()),
-                }
+                pool.checkout(Amid::Nothing).await
             }
+        };
+        let lease = match self.db.usable(shard, endpoint, lease) {
+            Some(Ok(lease)) => lease,
+            // Another server is the primary, or another configuration is in force.
+            None | Some(Err(Denied::Gone | Denied::Moved)) => {
+                return self.enlist(shard, access).await;
+            }
+            Some(Err(denied)) => return Err(denied.into()),
         };
         if access == Access::Read {
             self.db.metrics.reads.increment(ReadBy::SplitOff);
@@ -87,14 +91,22 @@ impl Session {
 
     /// As [`Session::enlist`], for what neither reads nor writes.
     pub(super) async fn reach(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
-        let index = match self.held(shard, access) {
+        let mut index = match self.held(shard, access) {
             Some(index) => index,
             None => self.take(shard, access).await?,
         };
-        if !self.block.is_none() && !self.leases[index].in_block {
-            self.open_block(index).await?;
+        if self.block.is_none() || self.leases[index].in_block {
+            return Ok(index);
         }
-        Ok(index)
+        if self.block.reads() == Reads::UntilWrite {
+            index = Box::pin(self.check_moves(index)).await?;
+        }
+        self.open_block(index).await?;
+        self.leases[index].begins = true;
+        match self.block.reads() {
+            Reads::UntilWrite if self.leases[index].home.is_none() => Ok(self.moved_to(index)),
+            Reads::UntilWrite | Reads::ReadOnly | Reads::Primary => Ok(index),
+        }
     }
 
     /// The connection that [`Session::enlist`] would answer without waiting for anything.
@@ -111,6 +123,7 @@ impl Session {
 
     pub(super) fn note_access(&mut self, index: usize, access: Access) {
         let held = &mut self.leases[index];
+        held.used = true;
         held.wrote |= access == Access::Write;
         held.leaves_mark |= access != Access::Read;
         if self.makes_temporary && access == Access::Write {
@@ -143,7 +156,7 @@ impl Session {
 
     /// For what every server of this transaction can do.
     pub(super) fn any_access(&self) -> Access {
-        match self.block.is_read_only() {
+        match self.block.may_read_on_replica() {
             true => Access::Read,
             false => Access::Primary,
         }
@@ -151,9 +164,10 @@ impl Session {
 
     /// A connection held already: what this transaction uses, so that it sees its own writes.
     fn held(&self, shard: ShardId, access: Access) -> Option<usize> {
-        let here = |held: &&Enlisted| held.shard == shard;
         let may_be_replica =
-            access == Access::Read && (self.block.is_none() || self.block.is_read_only());
+            access == Access::Read && (self.block.is_none() || self.block.may_read_on_replica());
+        let here =
+            |held: &&Enlisted| held.shard == shard && !(may_be_replica && self.is_only_kept(held));
         let primary = self
             .leases
             .iter()
@@ -165,15 +179,34 @@ impl Session {
             .position(|held| std::ptr::eq(held, found))
     }
 
+    /// The primary's connection, not told of an open block yet.
+    pub(super) async fn reach_primary(&mut self, shard: ShardId) -> Result<usize, Error> {
+        match self.held(shard, Access::Primary) {
+            Some(index) => Ok(index),
+            None => self.take(shard, Access::Primary).await,
+        }
+    }
+
+    /// In session mode, a primary's connection that has no part in what is under way, and nothing left
+    /// on it that a read could depend on: what reads may go elsewhere.
+    fn is_only_kept(&self, held: &Enlisted) -> bool {
+        let idle = !held.in_block && !held.needs_sync && !held.lease.amid_pipeline && !held.used;
+        held.pinned == Some(Pinned::Mode) && idle && self.db.config.reads.split
+    }
+
     async fn take(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
-        if self.block.is_read_only() && access != Access::Read {
+        if self.block.may_read_on_replica() && access != Access::Read {
             Box::pin(self.check_may_move(shard)).await?;
         }
         self.info.set(ClientState::Waiting);
         let split = access == Access::Read && self.splits_reads();
         let (home, lease) = loop {
             match self.take_from(shard, split).await {
-                Ok(taken) => break taken,
+                Ok(Taken::Kept(index)) => {
+                    self.info.set(ClientState::Active);
+                    return Ok(index);
+                }
+                Ok(Taken::New(home, lease)) => break (home, lease),
                 Err(Denied::Gone) if self.leases.is_empty() => self.move_on()?,
                 Err(denied) => return Err(denied.into()),
             }
@@ -186,7 +219,9 @@ impl Session {
 
     fn enlisted(&self, shard: ShardId, home: Option<Home>, lease: Lease) -> Enlisted {
         self.note_use(&lease);
-        let session_mode = self.is_session_mode().then_some(Pinned::Mode);
+        // A replica is as good as another for a session, and goes back after each transaction.
+        let is_kept = self.is_session_mode() && home.is_none();
+        let session_mode = is_kept.then_some(Pinned::Mode);
         let mut held = Enlisted {
             shard,
             home,
@@ -195,9 +230,12 @@ impl Session {
             in_block: false,
             wrote: false,
             leaves_mark: false,
+            used: false,
             pinned: session_mode,
             may_release: false,
+            begins: false,
             ask_settings: false,
+            ask_prepared: false,
             needs_sync: false,
             ran_set: false,
         };
@@ -211,6 +249,7 @@ impl Session {
         held.load =
             (held.home).and_then(|home| self.db.cluster.count_read(held.shard, home.endpoint));
         held.lease.shown.clear();
+        held.lease.notified.clear();
         held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
         self.info.cancel.add(&held.lease.identity);
@@ -225,38 +264,18 @@ impl Session {
         index
     }
 
-    /// A transaction that reads on a replica goes on at the primary, unless it has a snapshot to keep.
-    ///
-    /// # Errors
-    /// 0A000 then.
-    async fn check_may_move(&mut self, shard: ShardId) -> Result<(), Error> {
-        let on_replica = |held: &Enlisted| held.shard == shard && held.home.is_some();
-        let Some(index) = self.leases.iter().position(on_replica) else {
-            return Ok(());
+    async fn take_from(&mut self, shard: ShardId, split: bool) -> Result<Taken, Denied> {
+        let kept = |held: &Enlisted| {
+            let by_mode = held.pinned.is_some_and(Pinned::is_by_mode);
+            by_mode && held.shard == shard && held.home.is_none()
         };
-        self.end_extended(index).await?;
-        let lease = &mut self.leases[index].lease;
-        let rows = lease.ask_hidden("SHOW transaction_isolation").await?;
-        let level = rows.first().and_then(|row| row.first()).cloned().flatten();
-        if level.is_some_and(|level| level.starts_with(b"read")) {
-            return Ok(());
-        }
-        Err(planner::Refusal::unsupported(
-            "this statement in a transaction that reads from a replica",
-            "It may do more than read data, and the primary has another snapshot.",
-            "Run it first in its transaction, or begin that with READ WRITE.",
-        )
-        .into())
-    }
-
-    async fn take_from(
-        &mut self,
-        shard: ShardId,
-        split: bool,
-    ) -> Result<(Option<Home>, Lease), Denied> {
-        match self.take_replica(shard, split).await? {
-            Some((home, lease)) => Ok((Some(home), lease)),
-            None => Ok((None, self.take_primary(shard).await?)),
+        let kept = self.leases.iter().position(kept);
+        match (self.take_replica(shard, split).await, kept) {
+            (Ok(Some((home, lease))), _) => Ok(Taken::New(Some(home), lease)),
+            // A session that keeps a connection goes on under the configuration that it began with.
+            (Ok(None) | Err(Denied::Gone), Some(index)) => Ok(Taken::Kept(index)),
+            (Ok(None), None) => Ok(Taken::New(None, self.take_primary(shard).await?)),
+            (Err(denied), _) => Err(denied),
         }
     }
 
@@ -295,29 +314,11 @@ impl Session {
         }
     }
 
-    /// Whether a transaction that begins with `mode` may read from a replica.
-    pub(super) fn begins_read_only(&self, mode: TransactionMode) -> bool {
-        let read_only = match mode {
-            TransactionMode::Default => is_read_only(&self.settings),
-            TransactionMode::ReadOnly => true,
-            TransactionMode::Primary => false,
-        };
-        read_only && !is_serializable(&self.settings)
-    }
-
-    /// Before a SET runs: SET TRANSACTION may say that this is a transaction for a replica, or is none.
-    pub(super) fn follow_set_transaction(&mut self, set: &SetStatement) {
-        if !self.block.is_none() && !self.leases.iter().any(|held| held.in_block) {
-            let serializable = is_serializable(&self.settings);
-            self.block.follow_set(set, serializable);
-        }
-    }
-
     /// Whether a read may go to a replica now; where it must not, counts why.
     fn splits_reads(&self) -> bool {
-        let reason = if !self.db.config.reads.split || self.is_session_mode() {
+        let reason = if !self.db.config.reads.split {
             ReadBy::SplitOff
-        } else if !self.block.is_none() && !self.block.is_read_only() {
+        } else if !self.block.is_none() && !self.block.may_read_on_replica() {
             ReadBy::Transaction
         } else if is_serializable(&self.settings) {
             ReadBy::Serializable
@@ -362,25 +363,29 @@ impl Session {
                 self.db.metrics.reads.increment(read_by(pick.reason));
                 return Ok(None);
             };
+            if self.avoid == Some(pick.endpoint) {
+                continue;
+            }
             match self.checkout(shard, pick.endpoint).await {
-                // It may have started again since it was looked at, and be further behind now.
-                Ok(lease)
-                    if !self.marks[usize::from(shard.0)].is_new()
-                        && pick
-                            .as_of
-                            .is_none_or(|as_of| lease.identity.connected_at > as_of) =>
-                {
-                    self.db.metrics.reads.increment(ReadBy::SeenNewer);
-                    return Ok(None);
-                }
                 Ok(lease) => {
-                    self.db.metrics.reads.increment(match self.block.is_none() {
-                        true => read_by(pick.reason),
-                        false => ReadBy::ReplicaTransaction,
+                    // It may have started again since it was looked at, and be further behind now.
+                    let connected_at = lease.identity.connected_at;
+                    let is_unproven = !self.marks[usize::from(shard.0)].is_new()
+                        && pick.as_of.is_none_or(|as_of| connected_at > as_of);
+                    let cluster = &self.db.cluster;
+                    if is_unproven && !Box::pin(cluster.confirm(shard, home, connected_at)).await {
+                        self.db.metrics.reads.increment(ReadBy::SeenNewer);
+                        return Ok(None);
+                    }
+                    self.db.metrics.reads.increment(match self.block.reads() {
+                        Reads::Primary => read_by(pick.reason),
+                        Reads::ReadOnly => ReadBy::ReplicaTransaction,
+                        Reads::UntilWrite => ReadBy::UntilWrite,
                     });
                     return Ok(Some((home, lease)));
                 }
                 Err(Denied::Gone) => return Err(Denied::Gone),
+                Err(Denied::Moved) => {}
                 Err(Denied::Error(error)) if error.fault == Fault::Server => {
                     self.db
                         .cluster
@@ -421,11 +426,14 @@ impl Session {
     }
 
     async fn take_primary(&mut self, shard: ShardId) -> Result<Lease, Denied> {
-        let endpoint = match self.db.cluster.primary(shard) {
-            Some(endpoint) => endpoint,
-            None => Box::pin(self.db.primary_or_wait(shard, self.amid())).await?,
-        };
-        self.checkout(shard, endpoint).await
+        if let Some(endpoint) = self.db.cluster.primary(shard) {
+            let lease = self.checkout(shard, endpoint).await;
+            if let Some(lease) = self.db.usable(shard, endpoint, lease) {
+                return lease;
+            }
+        }
+        let held = (self.db).lease_from_primary(shard, &self.user, self.amid());
+        Box::pin(held).await
     }
 
     fn amid(&self) -> Amid {
@@ -460,15 +468,15 @@ impl Session {
         let held = &mut leases[index];
         match block.prelude() {
             [] => return Err(begun_elsewhere()),
-            [begin] if PLAIN_BEGIN.contains(&begin.as_slice()) => {
-                held.lease.send_query(begin, false)
+            [begin] if PLAIN_BEGIN.contains(&begin.sql.as_slice()) => {
+                held.lease.send_query(&begin.sql, false)
             }
             texts => {
                 // Its SETs are on this connection too, from now on.
                 held.ran_set |= texts.len() > 1;
                 held.ask_settings |= held.ran_set && asks;
                 for text in texts {
-                    let text = String::from_utf8_lossy(text);
+                    let text = String::from_utf8_lossy(&text.sql);
                     held.lease.run_hidden(&text).await?;
                 }
             }
@@ -493,22 +501,53 @@ impl Session {
         until: Until,
     ) -> Result<End, Error> {
         let in_transaction = !self.block.is_none();
+        let resend = match (rest, until) {
+            (0, Until::Settled) => std::mem::take(&mut self.resend),
+            (_, Until::Settled | Until::Passed) => Resend::Never,
+        };
+        self.keep(index, resend);
         let held = &mut self.leases[index];
-        match relay(&mut self.client, &mut held.lease, rest, until).await {
-            Ok(end) => Ok(end),
-            Err(Broken::Client(error)) => {
-                self.abandon();
-                Err(error.fatal())
+        let broken = match held.is_demoted() {
+            true => self.demoted(index),
+            false => {
+                let key = self.wishes.causal_key.as_ref();
+                let cluster = &self.db.cluster;
+                let witness = cluster.witness(held.shard, held.home, held.leaves_mark, key);
+                let note = || witness.iter().for_each(Witness::note);
+                match relay(&mut self.client, &mut held.lease, rest, until, &note).await {
+                    Ok(end) => return Ok(end),
+                    Err(broken) => broken,
+                }
             }
-            Err(Broken::Server(error)) => {
+        };
+        match broken {
+            Broken::Unanswered(error) => Box::pin(self.send_again(index, error, resend)).await,
+            Broken::Client(_) | Broken::Server(_) => {
+                Err(self.broken(index, broken, in_transaction))
+            }
+        }
+    }
+
+    /// What an exchange that broke means for the client.
+    pub(super) fn broken(&mut self, index: usize, broken: Broken, in_transaction: bool) -> Error {
+        match broken {
+            Broken::Client(error) => {
+                self.abandon();
+                error.fatal()
+            }
+            Broken::Server(error) | Broken::Unanswered(error) => {
+                // What it said while it was sound is the client's.
+                self.leases[index]
+                    .lease
+                    .flush_approved(&mut self.client.outbox);
                 // A server that says why before it goes has said it to the client too.
                 let said_why = self.leases[index].lease.error.is_some();
                 let error = self.server_lost(index, error);
                 if said_why {
-                    return Err(Error::told().fatal());
+                    return Error::told().fatal();
                 }
                 // The client believes in a transaction that is gone.
-                Err(if in_transaction { error.fatal() } else { error })
+                if in_transaction { error.fatal() } else { error }
             }
         }
     }
@@ -517,9 +556,19 @@ impl Session {
     pub(super) fn server_lost(&mut self, index: usize, error: Error) -> Error {
         let mut held = self.remove(index);
         held.lease.doubt = Some("an exchange broke");
-        let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
+        if let Some(home) = held.home {
+            self.db.cluster.read_failed(held.shard, home.endpoint);
+        }
         tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
-        if unfinished { error.fatal() } else { error }
+        if held.lease.is_mid_frame() {
+            // Whatever was said now would be taken for the rest of that frame.
+            return Error::told().fatal();
+        }
+        if held.pinned.is_some() {
+            error.fatal()
+        } else {
+            error
+        }
     }
 
     /// Takes a connection out of this session's hands.
@@ -552,14 +601,20 @@ impl Session {
     }
 
     /// After every exchange: follows the transaction, and gives back what is not needed.
-    pub(super) async fn settle(&mut self, now: Instant) {
+    ///
+    /// # Errors
+    /// As [`Session::release`].
+    pub(super) async fn settle(&mut self, now: Instant) -> Result<(), Error> {
         self.observe_block();
         for index in 0..self.leases.len() {
             self.tell_parameters(index);
+            if !self.leases[index].lease.outdated.is_empty() {
+                self.forget_outdated(index);
+            }
         }
         self.info.in_block(!self.block.is_none());
         if !self.block.is_none() {
-            return;
+            return Ok(());
         }
         if let Some(start) = self.transaction_start.take() {
             self.db.metrics.transaction_done(now.duration_since(start));
@@ -568,9 +623,17 @@ impl Session {
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if let Some(load) = held.load.take() {
-                load.answered(now);
+                load.answered(now, !held.in_block);
+            }
+            if !std::mem::take(&mut held.used) && held.pinned == Some(Pinned::Mode) {
+                continue;
             }
             let (shard, home) = (held.shard, held.home);
+            if let (Some(home), Some(error)) = (home, &held.lease.error)
+                && error.is_of_server()
+            {
+                self.db.cluster.read_failed(shard, home.endpoint);
+            }
             let wrote = std::mem::take(&mut held.leaves_mark);
             self.leave_mark(shard, home, wrote, now);
         }
@@ -578,6 +641,10 @@ impl Session {
         self.batch.forget_portals();
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;
+        }
+        self.custom_settings.clear();
+        if self.leases.iter().any(|held| held.ask_prepared) {
+            Box::pin(self.ask_prepared()).await;
         }
         if !self.unread.is_empty() {
             Box::pin(self.drop_unread()).await;
@@ -592,7 +659,8 @@ impl Session {
             // It is told, and says nothing of what comes next.
             held.lease.error = None;
         }
-        self.release();
+        self.deliver_notified();
+        self.release()
     }
 
     /// What this session did on a server until now, later reads must not fall behind.
@@ -665,174 +733,47 @@ impl Session {
         }
     }
 
+    /// A connection that is kept for this session must not be used any more.
+    pub(super) fn has_lost_what_it_keeps(&self) -> bool {
+        self.leases
+            .iter()
+            .any(|held| held.pinned.is_some() && held.lease.doubt.is_some())
+    }
+
     /// Returns every connection that nothing keeps here.
-    pub(super) fn release(&mut self) {
+    ///
+    /// # Errors
+    /// FATAL 08006 when one that is kept is lost: what the client has there is gone.
+    pub(super) fn release(&mut self) -> Result<(), Error> {
         self.batch.active = None;
         if self.leases.is_empty() {
-            return;
-        }
-        self.info.cancel.clear();
-        let mut kept = 0;
-        while let Some(held) = self.leases.get(kept) {
-            if held.pinned.is_some() && held.lease.doubt.is_none() {
-                self.info.cancel.add(&held.lease.identity);
-                kept += 1;
-            } else {
-                let held = self.leases.remove(kept);
-                self.give_back(held);
-            }
-        }
-    }
-
-    /// A SET or RESET has succeeded on the servers this session holds. `restored`: they were given
-    /// what [`Session::base_of`] says.
-    pub(super) fn note_set(&mut self, set: &SetStatement, restored: bool) -> Result<(), Error> {
-        self.change_context(set);
-        if set.local {
             return Ok(());
         }
-        // What these make of a value depends on the value before, or cannot be written again.
-        let interval = set
-            .value
-            .as_deref()
-            .is_some_and(|v| v.to_ascii_lowercase().starts_with("interval"));
-        if interval || set.name.as_deref() == Some("datestyle") {
-            let ran = self.leases.iter_mut().filter(|held| held.ran_set);
-            ran.for_each(|held| held.ask_settings = true);
-        }
-        self.changes.push(match restored {
-            true => Change::Restored(set.clone()),
-            false => Change::Set(set.clone()),
-        })
-    }
-
-    /// What is parsed from here to the end of the transaction is parsed under this setting.
-    pub(super) fn change_context(&mut self, set: &SetStatement) {
-        const LONGEST: usize = 1024;
-        match (&set.name, &set.value) {
-            (Some(name), _) if !is_read_at_parse(name) => {}
-            (Some(name), Some(value)) if self.context.len() + value.len() < LONGEST => {
-                let context = format!("{};{name}={value}", self.context);
-                self.enter_context(context.into());
-                self.context_changed = true;
+        self.info.cancel.clear();
+        let mut lost = Ok(());
+        let mut kept = 0;
+        while let Some(held) = self.leases.get(kept) {
+            match (held.pinned, held.lease.doubt) {
+                (Some(_), None) => {
+                    self.info.cancel.add(&held.lease.identity);
+                    kept += 1;
+                    continue;
+                }
+                (Some(pinned), Some(doubt)) => lost = Err(kept_is_lost(pinned, doubt)),
+                (None, _) => {}
             }
-            (Some(_) | None, _) => self.leave_context(),
+            let held = self.leases.remove(kept);
+            self.give_back(held);
         }
+        lost
     }
+}
 
-    pub(super) fn enter_context(&mut self, context: Arc<str>) {
-        self.makes_temporary = context.to_ascii_lowercase().contains("pg_temp");
-        self.context = context;
-    }
-
-    /// What is parsed from here to the end of the transaction has a meaning of its own.
-    pub(super) fn leave_context(&mut self) {
-        self.context = self.db.own_context().into();
-        self.makes_temporary = true;
-        self.context_changed = true;
-    }
-
-    /// What was set after the savepoint is so no more.
-    pub(super) fn follow_context(&mut self, savepoint: &Savepoint) {
-        if self.context_changed && matches!(savepoint, Savepoint::RollbackTo(_)) {
-            self.leave_context();
-        }
-    }
-
-    fn restore_context(&mut self) {
-        if std::mem::take(&mut self.context_changed) {
-            self.enter_context(parse_context(&self.settings));
-        }
-    }
-
-    /// A statement about a savepoint has succeeded.
-    pub(super) fn note_savepoint(&mut self, savepoint: &Savepoint) {
-        self.follow_context(savepoint);
-        let undone = self.changes.follow(savepoint);
-        self.forget_listens(&undone);
-    }
-
-    /// At the end of a transaction: its changes become the session's, or vanish with it.
-    pub(super) fn keep_changes(&mut self) {
-        self.restore_context();
-        if self.changes.is_empty() {
-            return;
-        }
-        let changes = self.changes.take();
-        let mut ran = self
-            .leases
-            .iter()
-            .filter(|held| held.ran_set || held.in_block);
-        if ran.any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some()) {
-            self.forget_listens(&changes);
-            return;
-        }
-        self.keep_listens(&changes);
-        let is_set = |change: &Change| matches!(change, Change::Set(_) | Change::Restored(_));
-        if !changes.iter().any(is_set) {
-            return;
-        }
-        let mut settings = Settings::clone(&self.settings);
-        // What these servers have now: to them RESET means their own default.
-        let mut applied = settings.clone();
-        let no_base = Settings::default();
-        for change in &changes {
-            let (set, there) = match change {
-                Change::Set(set) => (set, &no_base),
-                Change::Restored(set) => (set, &self.base),
-                Change::Listen(_) | Change::Unlisten(_) => continue,
-            };
-            keep_setting(&mut settings, &self.base, set);
-            keep_setting(&mut applied, there, set);
-        }
-        let applied = Arc::new(applied);
-        self.settings = match settings == *applied {
-            true => Arc::clone(&applied),
-            false => Arc::new(settings),
-        };
-        self.enter_context(parse_context(&self.settings));
-        for held in self.leases.iter_mut().filter(|held| held.ran_set) {
-            held.lease.applied = Arc::clone(&applied);
-        }
-    }
-
-    /// The open transaction is undone.
-    pub(super) fn drop_changes(&mut self) {
-        self.restore_context();
-        let changes = self.changes.take();
-        self.forget_listens(&changes);
-    }
-
-    /// After RESET or DISCARD ALL, a server that stays with this client gets the settings of its
-    /// startup packet back. One that cannot is closed.
-    pub(super) async fn restore_settings(&mut self) {
-        if !self.block.is_none() {
-            return;
-        }
-        for held in &mut self.leases {
-            if apply_settings(&mut held.lease, &self.settings)
-                .await
-                .is_err()
-            {
-                held.lease
-                    .doubt
-                    .get_or_insert("it refused its client's settings");
-            }
-        }
-    }
-
-    /// DISCARD ALL has succeeded: everything is as at the start.
-    pub(super) fn discard_all(&mut self, index: usize) {
-        self.settings = Arc::new(self.base.clone());
-        self.enter_context(parse_context(&self.settings));
-        self.batch.forget_statements();
-        self.drop_changes();
-        self.unlisten_all();
-        self.unpin_discarded(index);
-        let lease = &mut self.leases[index].lease;
-        lease.forget_prepared();
-        lease.applied = Arc::default();
-    }
+/// A connection for a statement.
+enum Taken {
+    New(Option<Home>, Lease),
+    /// One that this session has already.
+    Kept(usize),
 }
 
 /// Returns when no cancel request is on its way any more, which has a limit of its own.
@@ -840,6 +781,21 @@ async fn arrived(activity: &Activity) {
     while activity.cancels.load(Relaxed) > 0 {
         net::sleep(CANCEL_LOOK).await;
     }
+}
+
+/// The session's state is gone with the server connection that had it.
+fn kept_is_lost(pinned: Pinned, doubt: &'static str) -> Error {
+    let kept = match pinned {
+        Pinned::Mode | Pinned::ModeWithState => "the pool's mode is session",
+        Pinned::By(pin) => pin.why(),
+    };
+    let message = "server connection that was kept for the session is lost";
+    Error::new(Fault::Server, "08006", message)
+        .detail(format!(
+            "It was kept because {kept}, and is closed because {doubt}."
+        ))
+        .hint("Connect again.")
+        .fatal()
 }
 
 /// A transaction whose BEGIN came within another text cannot be told to a second server.
@@ -850,24 +806,6 @@ fn begun_elsewhere() -> Error {
         "Send BEGIN by itself.",
     )
     .into()
-}
-
-/// A standby cannot run such transactions and refuses even to be told of the default.
-fn is_serializable(settings: &Settings) -> bool {
-    let default = settings.get("default_transaction_isolation");
-    default.is_some_and(|sql| sql.to_ascii_lowercase().contains("serializable"))
-}
-
-/// By the statement that sets it: SET, or set_config as PostgreSQL writes values.
-fn is_read_only(settings: &Settings) -> bool {
-    let default = settings.get("default_transaction_read_only");
-    default.is_some_and(|sql| {
-        let sql = sql.to_ascii_lowercase();
-        let words: Vec<_> = sql.split([' ', '=', ',', '\'', '(', ')']).collect();
-        words
-            .iter()
-            .any(|word| ["on", "true", "yes", "1"].contains(word))
-    })
 }
 
 fn read_by(reason: ReadReason) -> ReadBy {

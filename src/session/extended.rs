@@ -17,12 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use planner::ShardSet;
 use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
+use planner::{ShardId, ShardSet};
 
-use crate::backend::server::Expect;
+use crate::backend::server::kept::Resend;
+use crate::backend::server::{Expect, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::Job;
+use crate::executor::database::Statement as Text;
 use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
@@ -80,6 +82,12 @@ impl Batch {
         });
     }
 
+    /// The servers have taken all statements but those pending: none of them is undone any more.
+    fn forget_replaced(&mut self) {
+        let taken = self.fresh.len().saturating_sub(self.pending.len());
+        self.fresh.drain(..taken);
+    }
+
     /// DISCARD ALL and DEALLOCATE ALL drop protocol-level statements too.
     pub(super) fn forget_statements(&mut self) {
         // PostgreSQL keeps the one without a name.
@@ -130,6 +138,23 @@ impl Batch {
         self.statements.get(name).map(|prepared| &**prepared)
     }
 
+    /// The text of a statement that messages since the last Sync named.
+    pub(super) fn text_of(&self, id: StatementId) -> Option<&Text> {
+        let bound = self.portals.values().find_map(|portal| match portal {
+            Portal::Server { prepared, .. } if prepared.statement.id == id => Some(prepared),
+            Portal::Server { .. }
+            | Portal::Local(_)
+            | Portal::Scatter(_)
+            | Portal::Broadcast(_)
+            | Portal::Copy(_) => None,
+        });
+        let named = || {
+            let mut statements = self.statements.values();
+            statements.find(|prepared| prepared.statement.id == id)
+        };
+        bound.or_else(named).map(|prepared| &*prepared.statement)
+    }
+
     /// Notes a portal on the server of lease `index`.
     pub(super) fn bind_portal(&mut self, portal: &[u8], index: usize, prepared: Arc<Prepared>) {
         let lease = index;
@@ -139,6 +164,32 @@ impl Batch {
 
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
         self.statements.contains(name)
+    }
+
+    /// A Bind of the portal without a name takes the place of the one before, whatever comes of it.
+    fn forget_replaced_portal(&mut self, portal: &[u8]) {
+        if portal.is_empty() {
+            self.portals.remove(b"");
+        }
+    }
+
+    pub(super) fn has_portals_on(&self, index: usize) -> bool {
+        let is_there = |portal: &Portal| match portal {
+            Portal::Server { lease, .. } => *lease == index,
+            Portal::Scatter(portal) => portal.run.is_some(),
+            Portal::Local(_) | Portal::Broadcast(_) | Portal::Copy(_) => false,
+        };
+        self.portals.values().any(is_there)
+    }
+
+    /// The lease at `index`, on which there are no portals, is gone: those after it have moved up.
+    pub(super) fn forget_lease(&mut self, index: usize) {
+        for portal in self.portals.values_mut() {
+            match portal {
+                Portal::Server { lease, .. } => *lease -= usize::from(*lease > index),
+                Portal::Scatter(_) | Portal::Local(_) | Portal::Broadcast(_) | Portal::Copy(_) => {}
+            }
+        }
     }
 
     /// At the end of a transaction.
@@ -316,6 +367,8 @@ impl Session {
         self.info.requested(now);
         self.info.set(ClientState::Active);
         self.batch.start = Some(now);
+        // To parse and to describe is to read.
+        self.resend = Resend::Read;
     }
 
     /// Handles messages until one needs more than a server connection. Answers how many bytes they
@@ -345,7 +398,7 @@ impl Session {
                     access,
                     prepared,
                 }) => {
-                    let index = self.enlist_first(shard, access).await;
+                    let index = self.enlist_for(frame, shard, access).await;
                     index.and_then(|index| self.bind_at_once(index, frame, prepared))
                 }
                 step => step,
@@ -361,6 +414,18 @@ impl Session {
                 return (done, Ok(Halt::Crowded));
             }
         }
+    }
+
+    /// For a Bind.
+    async fn enlist_for(
+        &mut self,
+        bind: &[u8],
+        shard: ShardId,
+        access: Access,
+    ) -> Result<usize, Error> {
+        self.batch
+            .forget_replaced_portal(frontend::Bind::names(&bind[HEADER..])?.0);
+        self.enlist_first(shard, access).await
     }
 
     /// One message of those that may have to wait for servers.
@@ -422,11 +487,11 @@ impl Session {
         if let Err(earlier) = self.check_pending().await {
             error = earlier;
         }
+        if error.is_fatal() || self.has_lost_what_it_keeps() {
+            return Err(error.fatal());
+        }
         if error.is_told() {
             return Ok(());
-        }
-        if error.is_fatal() {
-            return Err(error);
         }
         self.batch.skipping = true;
         self.forget_pending();
@@ -444,7 +509,7 @@ impl Session {
                 held.lease.send_failure(frame.freeze());
                 self.batch.active = Some(index);
                 match self.fetch().await {
-                    Err(error) if !error.is_told() => Err(error),
+                    Err(error) if error.is_fatal() || !error.is_told() => Err(error),
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
@@ -497,6 +562,7 @@ impl Session {
             self.batch.skipping = true;
             return Err(Error::told());
         }
+        self.batch.forget_replaced();
         Ok(())
     }
 
@@ -571,7 +637,7 @@ impl Session {
         self.leases[active].lease.send_sync(false);
         self.fetch().await?;
         self.forget_rejected();
-        self.settle(Instant::now()).await;
+        self.settle(Instant::now()).await?;
         // What comes next is timed by itself.
         self.batch.start = None;
         Ok(())
@@ -665,8 +731,7 @@ impl Session {
                 self.ready();
             }
         }
-        self.after_sync(failed).await;
-        Ok(())
+        self.after_sync(failed).await
     }
 
     /// Where a Query has joined a pipeline whose transaction it has not ended: up to PostgreSQL 17 it
@@ -689,13 +754,16 @@ impl Session {
     /// then the Query is skipped like everything else up to Sync.
     pub(super) async fn end_batch(&mut self) -> Result<bool, Error> {
         if let Err(error) = self.before_query().await {
-            return match error.is_told() {
+            return match error.is_told() && !error.is_fatal() {
                 true => Ok(false),
                 false => self.fail_batch(error).await.map(|()| false),
             };
         }
         self.note_end_of_block();
         self.forget_rejected();
+        // The Query may end the transaction in which they were executed.
+        let done = std::mem::take(&mut self.batch.done);
+        self.note_done(done);
         if let Some(index) = self.joined_by_query() {
             // What was executed so far is one transaction with the Query.
             self.leases[index].needs_sync = false;
@@ -707,6 +775,10 @@ impl Session {
                 held.lease.send_sync(false);
                 held.lease.settle().await.map_err(Error::fatal)?;
             }
+        }
+        if self.block.is_none() {
+            // It has ended, whatever becomes of the Query.
+            self.keep_changes();
         }
         self.batch.active = None;
         Ok(true)
@@ -758,19 +830,13 @@ impl Session {
     fn note_done(&mut self, done: Vec<Done>) {
         for done in done {
             match done {
-                Done::Set(set, restored) => {
-                    if self.note_set(&set, restored).is_err() {
-                        self.leases
-                            .iter_mut()
-                            .for_each(|held| held.ask_settings = true);
-                    }
-                }
+                Done::Set(set, restored) => self.note_set(&set, restored),
                 Done::Savepoint(savepoint) => self.note_savepoint(&savepoint),
             }
         }
     }
 
-    async fn after_sync(&mut self, failed: bool) {
+    async fn after_sync(&mut self, failed: bool) -> Result<(), Error> {
         let failed = failed || self.leases.iter().any(|held| held.lease.error.is_some());
         let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
@@ -796,7 +862,7 @@ impl Session {
         }
         self.forget_rejected();
         let now = Instant::now();
-        self.settle(now).await;
+        self.settle(now).await?;
         if !self.leases.is_empty() {
             self.restore_settings().await;
         }
@@ -807,6 +873,7 @@ impl Session {
         if changed_schema && self.db.config.is_sharded() {
             Box::pin(self.db.cluster.reload_catalog()).await;
         }
+        Ok(())
     }
 }
 

@@ -320,7 +320,7 @@ pub fn causal_key(text: &str) -> Result<Option<Arc<str>>, Error> {
     }
 }
 
-fn leading_comment(sql: &[u8]) -> Option<&str> {
+pub(super) fn leading_comment(sql: &[u8]) -> Option<&str> {
     let sql = sql.trim_ascii_start();
     let comment = sql.strip_prefix(b"/*")?;
     let end = comment.windows(2).position(|w| w == b"*/")?;

@@ -61,7 +61,9 @@ impl Session {
                 self.info.requested(start);
                 self.transaction_start.get_or_insert(start);
                 self.info.set(ClientState::Active);
-                self.batch.drop_unnamed();
+                if header.tag == b'Q' {
+                    self.batch.drop_unnamed();
+                }
                 let result = self.large_query(header).await;
                 self.answer(result, start).await
             }

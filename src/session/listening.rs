@@ -78,6 +78,15 @@ impl Session {
         }
     }
 
+    /// Passes on what servers that listen for this client alone said amid exchanges of our own.
+    pub(super) fn deliver_notified(&mut self) {
+        for held in &mut self.leases {
+            if !held.lease.notified.is_empty() {
+                held.lease.deliver(&mut self.client.outbox);
+            }
+        }
+    }
+
     /// LISTEN, up to the commit. Returns once the server would tell.
     ///
     /// # Errors

@@ -1,13 +1,16 @@
 //! What a session answers by itself: settings in the `ringway.` namespace, EXPLAIN (ROUTE).
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use planner::plan::SetStatement;
+use planner::plan::{Access, SetStatement};
+use planner::route::{Execution, Shards};
 use planner::shape::Shape;
-use planner::{ShardId, Values, route};
+use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::Session;
-use super::hints::{self, Hints};
+use super::hints::{self, Hints, Role};
 use crate::cluster::{Lsn, Token};
 use crate::error::{Error, Fault};
 use crate::net::Instant;
@@ -147,21 +150,57 @@ impl Session {
         }
     }
 
-    /// The lines of EXPLAIN (ROUTE) for `sql`.
-    pub(super) fn explain_route(&self, sql: &str, types: &[u32]) -> Vec<String> {
+    /// The lines of EXPLAIN (ROUTE) for the part `inner` of `text`, with the hints that hold for it.
+    /// One in front of EXPLAIN counts where there is none in front of the statement.
+    pub(super) fn explain_route(&self, text: &str, inner: Range<usize>) -> Vec<String> {
+        let before = text.get(..inner.start).unwrap_or_default();
+        let sql = text.get(inner).unwrap_or_default();
         let mut shape = Shape::default();
         shape.scan(sql.as_bytes());
-        let plan = self
-            .db
-            .plans
-            .plan(sql, &shape, types, &self.db.cluster.catalog());
+        let catalog = self.db.cluster.catalog();
+        let mut plan = self.db.plans.plan(sql, &shape, &[], &catalog);
+        let hinted = before
+            .rfind("/*")
+            .and_then(|at| text.get(at..))
+            .filter(|from| hints::leading_comment(from.as_bytes()).is_some())
+            .unwrap_or(text);
+        let hints = match self.wishes.of_statement(hinted.as_bytes()) {
+            Ok(hints) => hints.unwrap_or_default(),
+            Err(error) => return refused(&error),
+        };
+        let place = hints.place.as_ref().map(|place| self.shard_of_place(place));
+        let role = (hints.role, plan.access);
         let values = Values {
             sql: sql.as_bytes(),
             pieces: &shape.pieces,
             params: &[],
         };
         let topology = &self.db.config.topology;
-        planner::explain::explain(&plan, route(&plan, values, topology).as_ref(), topology)
+        match role {
+            (Some(Role::Primary), Access::Read) => {
+                let plan = Arc::make_mut(&mut plan);
+                plan.access = Access::Primary;
+                plan.reason = "a hint asks for the primary".into();
+            }
+            (Some(Role::Replica), Access::Write | Access::Primary) => {
+                return refused(&hints::not_a_read());
+            }
+            (None | Some(Role::Primary | Role::Replica), _) => {}
+        }
+        let routed = match place {
+            None => route(&plan, values, topology),
+            Some(Ok(shard)) => Ok(Route {
+                shards: Shards::Exactly(ShardSet::one(shard)),
+                execution: Execution::Direct,
+            }),
+            Some(Err(error)) => return refused(&error),
+        };
+        let mut lines = planner::explain::explain(&plan, routed.as_ref(), topology);
+        let said = hints.to_string();
+        if !said.is_empty() {
+            lines.push(format!("hints: {said}"));
+        }
+        lines
     }
 
     /// Writes lines as PostgreSQL's EXPLAIN does.
@@ -189,6 +228,15 @@ pub(super) fn unrecognized(name: &str) -> Error {
 fn unchangeable(name: &str, what: &str) -> Error {
     let message = format!("parameter \"{name}\" cannot be {what}");
     Error::new(Fault::Client, "55P02", message)
+}
+
+/// As EXPLAIN (ROUTE) tells of what the planner refuses.
+fn refused(error: &Error) -> Vec<String> {
+    let mut lines = vec![format!("refused: {}", error.message)];
+    for (name, text) in [("detail", &error.detail), ("hint", &error.hint)] {
+        lines.extend(text.as_ref().map(|text| format!("{name}: {text}")));
+    }
+    lines
 }
 
 /// A value of SET without its quotes.

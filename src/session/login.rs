@@ -283,7 +283,7 @@ async fn welcome(
         let settings = net::timeout_at(deadline, settings).await;
         match settings.map_err(|_| kept_waiting(db.pools.is_paused(), limit))? {
             Ok((settings, parameters)) => break (settings, parameters, told),
-            Err(Denied::Error(error)) => return Err(error),
+            Err(denied @ (Denied::Error(_) | Denied::Moved)) => return Err(denied.into()),
             Err(Denied::Gone) => {
                 let now = shared.directory.load_full();
                 db = database(shared, &now, &packet, &secret).await?;
@@ -510,7 +510,8 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
     let assumed = settings::Assumptions::of(db, &catalog);
     let mut wanted = Settings::new();
     let mut told = Told::default();
-    for (name, value) in packet.parameters.iter().chain(&packet.options) {
+    // As in PostgreSQL, the packet's own parameters come after its command line.
+    for (name, value) in packet.options.iter().chain(&packet.parameters) {
         let name = name.to_ascii_lowercase();
         if local::is_ours(Some(&name)) {
             told.take(&name, value, &db.cluster)?;
@@ -545,7 +546,7 @@ async fn parameters(
     if let Some(known) = db.welcome(&user.name, &settings) {
         return Ok(known);
     }
-    let nameless = without_application_name(&settings, application).map(Arc::new);
+    let nameless = with_any_name(&settings, application).map(Arc::new);
     if let Some(nameless) = &nameless
         && let Some((_, parameters)) = db.welcome(&user.name, nameless)
     {
@@ -556,9 +557,8 @@ async fn parameters(
         return Ok((settings, parameters));
     }
     let shard = planner::ShardId(0);
-    let endpoint = db.primary_or_wait(shard, Amid::Nothing).await?;
-    let pool = db.pool(shard, endpoint, user);
-    let mut lease = pool.checkout(Amid::Nothing).await?;
+    let lease = db.lease_from_primary(shard, user, Amid::Nothing);
+    let mut lease = lease.await?;
     let applied = settings::apply_settings(&mut lease, &settings).await;
     applied.map_err(Denied::Error)?;
     let parameters = Arc::clone(&lease.parameters);
@@ -570,16 +570,17 @@ async fn parameters(
 
 const APPLICATION_NAME: &str = "application_name";
 
-/// The settings but for the name of the application, if a server reports that as it is: it replaces
-/// what is not printable ASCII, and cuts off what is longer than a name.
-fn without_application_name(settings: &Settings, application: &str) -> Option<Settings> {
+/// The settings with no matter what name of the application, if a server reports that as it is: it
+/// replaces what is not printable ASCII, and cuts off what is longer than a name.
+fn with_any_name(settings: &Settings, application: &str) -> Option<Settings> {
     const LONGEST: usize = 63;
     let printable = application.bytes().all(|byte| (32..127).contains(&byte));
     if !printable || application.len() > LONGEST {
         return None;
     }
     let mut others = settings.clone();
-    let set = others.remove(APPLICATION_NAME)?;
+    // No statement: a client without the setting has a key of its own.
+    let set = others.insert(APPLICATION_NAME.to_owned(), String::new())?;
     (set == state::set_config(APPLICATION_NAME, application)).then_some(others)
 }
 

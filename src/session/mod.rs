@@ -11,15 +11,18 @@ mod changes;
 mod encoding;
 mod exchange;
 mod extended;
+mod follow;
 pub mod hints;
 mod large;
 mod listening;
 mod local;
 pub mod login;
+mod moving;
 mod peers;
 mod policy;
 mod prepared;
 pub mod replication;
+mod retry;
 mod routed;
 mod settings;
 mod shared;
@@ -28,6 +31,7 @@ pub mod startup;
 mod state;
 mod writes;
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
@@ -41,14 +45,15 @@ use planner::ShardId;
 use planner::plan::Pin;
 use planner::shape::Shape;
 
+use crate::backend::server::kept::Resend;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
-use crate::executor::database::{Database, Parameters, Statement as Text, parse_context};
+use crate::executor::database::{Database, Parameters, Statement as Text};
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
-use crate::wire::conn::Conn;
+use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::{frame, frontend};
 
 pub use peers::cancel_here;
@@ -75,15 +80,18 @@ pub struct Session {
     settings: Arc<Settings>,
     /// Of these settings, those under which statements are parsed.
     context: Arc<str>,
-    /// The open transaction has changed it.
+    /// As above, for texts with other characters than ASCII: the client's encoding says what those are.
+    encoded_context: Arc<str>,
+    /// The open transaction has changed them.
     context_changed: bool,
     /// What is created may be temporary: pg_temp may be in the search path.
     makes_temporary: bool,
     /// What the client was told by ParameterStatus.
     told: Parameters,
     changes: changes::Changes,
-    /// Names of custom settings that a server has to be asked for.
-    custom_settings: Vec<String>,
+    /// Of the settings that the open transaction changes, the names to ask a server for: it does not
+    /// list custom ones. Only those with a dot are asked for.
+    custom_settings: BTreeSet<String>,
     /// The statement at hand sets one whose name cannot be told.
     names_unknown: bool,
     listening: Option<Box<listening::Listening>>,
@@ -101,6 +109,10 @@ pub struct Session {
     batch: extended::Batch,
     /// Prepared statements of which only one server has the text.
     unread: Vec<Arc<Text>>,
+    /// Whether what is sent next may be sent again.
+    resend: Resend,
+    /// A replica that has just failed, while another server is chosen.
+    avoid: Option<EndpointId>,
     wishes: hints::Wishes,
     /// Of the configuration this session knows.
     generation: u64,
@@ -138,12 +150,18 @@ struct Enlisted {
     wrote: bool,
     /// What it did must be seen by this session's later reads.
     leaves_mark: bool,
+    /// Something ran here since the transaction began.
+    used: bool,
     /// Why it stays with this client, once it must.
     pinned: Option<Pinned>,
     /// Something that pins may be gone at the end of this transaction.
     may_release: bool,
     /// Only the server can tell what settings it has after this transaction.
     ask_settings: bool,
+    /// It has been told of the block, and of nothing that ran in it.
+    begins: bool,
+    /// Only the server can tell what it has prepared after this transaction.
+    ask_prepared: bool,
     /// Extended-protocol messages were sent since the last Sync.
     needs_sync: bool,
     /// A SET or RESET of this transaction ran here.
@@ -155,7 +173,18 @@ struct Enlisted {
 enum Pinned {
     /// The pool's mode is session.
     Mode,
+    /// It is, and what was left on the server may be what reads depend on: they stay here.
+    ModeWithState,
     By(Pin),
+}
+
+impl Pinned {
+    fn is_by_mode(self) -> bool {
+        match self {
+            Self::Mode | Self::ModeWithState => true,
+            Self::By(_) => false,
+        }
+    }
 }
 
 /// What a login established.
@@ -190,13 +219,14 @@ impl Session {
             info,
             user: login.user,
             context: "".into(),
+            encoded_context: "".into(),
             context_changed: false,
             makes_temporary: false,
             base: Settings::clone(&login.settings),
             settings: login.settings,
             told: login.parameters,
             changes: changes::Changes::default(),
-            custom_settings: Vec::new(),
+            custom_settings: BTreeSet::new(),
             names_unknown: false,
             listening: None,
             block: block::Block::None,
@@ -208,12 +238,14 @@ impl Session {
             shape: Shape::default(),
             batch: extended::Batch::default(),
             unread: Vec::new(),
+            resend: Resend::Never,
+            avoid: None,
             wishes: login.told.wishes,
             generation,
             limits,
             mode: settings.mode,
         };
-        session.enter_context(parse_context(&session.settings));
+        session.enter_base_context();
         session.see_positions(&login.told.positions);
         session
     }
@@ -226,6 +258,10 @@ impl Session {
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
+            for held in &mut self.leases {
+                // Some of it may have been written.
+                held.lease.flush_approved(&mut self.client.outbox);
+            }
             let amid_row = self.leases.iter().any(|held| held.lease.is_mid_frame());
             // It may have ended at any point: what still runs for this client is cancelled.
             self.abandon();
@@ -384,14 +420,20 @@ impl Session {
             if between_transactions && self.shared.sends_away(info, cx) {
                 return Poll::Ready(Err(shared::shut_down()));
             }
-            for held in leases.iter_mut() {
-                if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
-                    return Poll::Ready(Err(error));
+            loop {
+                for held in leases.iter_mut() {
+                    if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
+                        return Poll::Ready(Err(error));
+                    }
+                    *skipping |= held.needs_sync && held.lease.error.is_some();
                 }
-                *skipping |= held.needs_sync && held.lease.error.is_some();
-            }
-            if let Poll::Ready(Err(_)) = client.poll_drain(cx) {
-                return Poll::Ready(Ok(false));
+                // A server whose client does not read is not read.
+                let crowded = client.outbox.len() >= OUTBOX_HIGH;
+                match client.poll_drain(cx) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(())) if crowded => {}
+                    Poll::Ready(Ok(())) | Poll::Pending => break,
+                }
             }
             client
                 .poll_fill(cx)
@@ -469,6 +511,8 @@ impl Session {
         let mut held = held;
         held.close_if_loaded();
         let mut lease = held.lease;
+        // Its session ended before it knew what is set and prepared there.
+        lease.tainted |= held.ask_settings || held.ran_set || held.ask_prepared;
         lease.mailbox = None;
         lease.executes = None;
         lease.conn.shrink(KEPT_POOLED);

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
+use planner::limit::KeySet;
 use planner::plan::{
     Access, ExecuteStatement, Pin, PrepareStatement, SessionEffect, Target, Within,
 };
-use planner::route::{Execution, Param, ValueRef};
+use planner::route::{Execution, Param};
 use planner::shape::Shape;
 use planner::{Constant, ShardId, Values, constant};
 
+use super::extended::asks_first;
 use super::{Prepared, Session, state};
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
@@ -271,10 +273,13 @@ impl Session {
     /// # Errors
     /// As [`Session::check_settings_named`]; 0A000 where several shards would have to hear of it.
     pub(super) fn check_executed(&mut self, executed: &Executed, sql: &str) -> Result<(), Error> {
-        if executed.effect != SessionEffect::Settings {
+        if !asks_first(&executed.effect) {
             return Ok(());
         }
-        if self.db.config.is_sharded() && !self.block.is_none() {
+        if executed.effect == SessionEffect::Settings
+            && self.db.config.is_sharded()
+            && !self.block.is_none()
+        {
             return Err(settings_on_shards());
         }
         let given: Vec<_> = executed
@@ -285,7 +290,11 @@ impl Session {
                 Constant::Null | Constant::Other => None,
             })
             .collect();
-        self.check_settings_named(&[(&executed.statement.sql, &given), (sql.as_bytes(), &[])])
+        let texts = [
+            (&*executed.statement.sql, &given[..]),
+            (sql.as_bytes(), &[]),
+        ];
+        self.check_settings_named(&executed.effect, &texts)
     }
 
     /// EXECUTE in the simple protocol.
@@ -330,9 +339,8 @@ fn missing(name: &str) -> Error {
 }
 
 /// A key that EXECUTE was given no argument for is left to the server's own error.
-fn check_given(keys: &planner::plan::KeySet, given: usize) -> Result<(), Error> {
-    let lacks = |value: &ValueRef| matches!(value, ValueRef::Param(at) if *at >= given);
-    match keys.values.iter().any(lacks) {
+fn check_given(keys: &KeySet, given: usize) -> Result<(), Error> {
+    match keys.any_param(|at| at >= given) {
         true => Err(Error::new(
             Fault::Client,
             "42601",

@@ -9,12 +9,15 @@ use planner::route::{Execution, Shards, ValueRef};
 use planner::shape::Piece;
 use planner::{Route, ShardId, ShardSet, Values, route};
 
+use super::block::Reads;
 use super::hints::Place;
+use super::retry::resend_of;
 use super::writes::{self, Way};
 use super::{Session, hints};
 use crate::backend::server::Server;
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{Combine, Job};
+use crate::executor::database::may_alter;
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run};
@@ -43,16 +46,18 @@ impl Session {
         if let Statement::Multiple(known) = &plan.statement {
             self.check_sets(known)?;
         }
-        if plan.effect == SessionEffect::Settings {
-            self.check_settings_named(&[(values.sql, &[])])?;
-            if self.db.config.is_sharded() && !self.block.is_none() {
-                // Every shard of the transaction has to hear of it.
-                Box::pin(self.on_all_enlisted(frame)).await?;
-                self.leases
-                    .iter_mut()
-                    .for_each(|held| held.ask_settings |= held.ran_set);
-                return Ok(());
-            }
+        self.check_settings_named(&plan.effect, &[(values.sql, &[])])?;
+        if plan.effect == SessionEffect::Settings
+            && self.db.config.is_sharded()
+            && !self.block.is_none()
+        {
+            // Every shard of the transaction has to hear of it.
+            Box::pin(self.on_all_enlisted(frame, None)).await?;
+            self.lose_track();
+            self.leases
+                .iter_mut()
+                .for_each(|held| held.ask_settings |= held.ran_set);
+            return Ok(());
         }
         if route.execution != Execution::Direct {
             let notices = self.policy_notices(plan, &route);
@@ -67,7 +72,12 @@ impl Session {
                 if plan.statement == Statement::Notify {
                     self.note_notify();
                 }
+                self.resend = resend_of(plan, access);
+                let alters = matches!(plan.statement, Statement::Ddl { .. }) && may_alter(sql);
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
+                if alters {
+                    self.db.note_altered();
+                }
                 let result = match (result, &plan.statement) {
                     (Ok(index), Statement::Multiple(known)) => {
                         self.follow_multiple(index, known, &plan.effect)
@@ -146,10 +156,21 @@ impl Session {
         }
         // What SHOW tells of a replica, transaction_read_only above all, is not true of the primary.
         let planned = match plan.statement {
-            Statement::Show(_) => self.any_access(),
+            Statement::Show(_) if self.block.reads() == Reads::ReadOnly => Access::Read,
+            Statement::Show(_) => Access::Primary,
             // Its cursors are where it reads, and its end.
-            Statement::Other if self.reads_on_replica() && is_about_transaction(values.sql) => {
+            Statement::Other
+                if self.block.reads() == Reads::ReadOnly
+                    && self.reads_on_replica()
+                    && is_about_transaction(values.sql) =>
+            {
                 Access::Read
+            }
+            _ if plan.access == Access::Read
+                && self.block.reads() == Reads::UntilWrite
+                && [values.sql, text].iter().any(|sql| keeps_to_primary(sql)) =>
+            {
+                Access::Primary
             }
             _ => plan.access,
         };
@@ -172,7 +193,7 @@ impl Session {
         Ok((access, routed))
     }
 
-    fn shard_of_place(&self, place: &Place) -> Result<ShardId, Error> {
+    pub(super) fn shard_of_place(&self, place: &Place) -> Result<ShardId, Error> {
         let topology = &self.db.config.topology;
         match place {
             Place::Shard(name) => {
@@ -191,7 +212,7 @@ impl Session {
 
     /// In a block that reads on a replica.
     pub(super) fn reads_on_replica(&self) -> bool {
-        self.block.is_read_only() && self.leases.iter().any(|held| held.home.is_some())
+        self.block.may_read_on_replica() && self.leases.iter().any(|held| held.home.is_some())
     }
 
     /// A text that could not be read may be no SQL at all: then PostgreSQL's own error says more
@@ -323,7 +344,7 @@ impl Session {
                 self.abandon();
                 return Err(error.fatal());
             }
-            Err(Broken::Server(error)) => error,
+            Err(Broken::Server(error) | Broken::Unanswered(error)) => error,
         };
         let mut lost = false;
         let mut busy: Vec<usize> = indexes.to_vec();
@@ -382,6 +403,15 @@ impl Session {
         let cap = self.limits.merge_memory_bytes;
         Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
     }
+}
+
+/// In a transaction that may go on at another server: a cursor would not go with it, and its time has
+/// to be one and the same.
+fn keeps_to_primary(sql: &[u8]) -> bool {
+    let text = std::str::from_utf8(sql).unwrap_or_default();
+    let first = planner::leading_words(text, 1).first().copied();
+    first.is_some_and(|word| word.eq_ignore_ascii_case("declare"))
+        || planner::tells_transaction_time(text)
 }
 
 /// Does it concern a cursor, or the transaction itself?

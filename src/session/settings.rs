@@ -9,6 +9,8 @@ use crate::backend::server::Settings;
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::pool::Lease;
+use crate::session::changes::charge;
+use crate::session::state::is_plain;
 
 /// What the planner has to assume of a session to be right.
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +129,17 @@ pub(super) fn keep_setting(settings: &mut Settings, base: &Settings, set: &SetSt
     }
 }
 
+/// Does the statement mean the same on another connection at another time? What DateStyle makes of a
+/// value depends on the value before, and an interval cannot be written again. What is not plain ASCII
+/// is read by the encoding and the `standard_conforming_strings` that are in force there.
+pub(super) fn may_be_repeated(set: &SetStatement) -> bool {
+    let value = set.value.as_deref().unwrap_or_default();
+    let interval = value
+        .get(..8)
+        .is_some_and(|start| start.eq_ignore_ascii_case("interval"));
+    !interval && set.name.as_deref() != Some("datestyle") && value.bytes().all(is_plain)
+}
+
 /// SET SESSION AUTHORIZATION ends SET ROLE.
 fn undo_role(settings: &mut Settings, name: &str) {
     if name == "session_authorization" {
@@ -198,6 +211,14 @@ fn settings_diff(from: &Settings, to: &Settings) -> String {
     sql
 }
 
+/// What one client's settings may take, in bytes.
+pub(super) const MAX_SETTINGS: usize = 1 << 20;
+
+/// What a setting of a session counts for.
+pub(super) fn setting_bytes(name: &str, sql: &str) -> usize {
+    64 + name.len() + sql.len()
+}
+
 /// In the order in which they have to be set.
 const WHO: [&str; 2] = ["session_authorization", "role"];
 
@@ -218,6 +239,26 @@ impl super::Session {
         }
     }
 
+    /// # Errors
+    /// 53400 for a SET that makes this session's settings too large to be carried along.
+    fn check_settings_room(&self, set: &SetStatement) -> Result<(), Error> {
+        if set.local || set.value.is_none() {
+            return Ok(());
+        }
+        let others = self.settings.iter();
+        let others = others.filter(|(name, _)| Some(*name) != set.name.as_ref());
+        let held: usize = others.map(|(name, sql)| setting_bytes(name, sql)).sum();
+        if held + self.changes.bytes() + charge(set) <= MAX_SETTINGS {
+            return Ok(());
+        }
+        let message = "settings of the session are too large";
+        Err(Error::new(Fault::Client, "53400", message)
+            .detail(format!(
+                "They follow the session from server to server, and may take {MAX_SETTINGS} bytes."
+            ))
+            .hint("Reset those that are not needed any more."))
+    }
+
     /// As [`check`], for a SET of this session.
     pub(super) fn check_set(&self, set: &SetStatement) -> Result<(), Error> {
         if set.name.as_deref() == Some("client_encoding") && self.listening.is_some() {
@@ -228,6 +269,7 @@ impl super::Session {
                 )
                 .hint("Use another connection."));
         }
+        self.check_settings_room(set)?;
         let catalog = self.db.cluster.catalog();
         match (&set.name, &set.value) {
             (Some(name), Some(value)) => check(name, value, Assumptions::of(&self.db, &catalog)),

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use planner::plan::{Access, Plan, SessionEffect, Statement, Target, TransactionMode};
+use planner::plan::{Access, Plan, Savepoint, SessionEffect, Statement, Target, TransactionMode};
 use planner::shape::Shape;
 use planner::{ShardId, Values};
 
 use super::block::{Block, aborted, opening_tag};
 use super::encoding::inexact;
 use super::extended::is_plain;
+use super::retry::resend_of;
 use super::{ClientState, Session, local, take_front};
 use crate::backend::server::Status;
+use crate::backend::server::kept::Resend;
 use crate::error::{Error, Fault};
 use crate::executor::relay::End;
 use crate::metrics::RouteKind;
@@ -49,6 +51,7 @@ impl Session {
         self.transaction_start.get_or_insert(start);
         self.info.set(ClientState::Active);
         self.batch.drop_unnamed();
+        self.resend = Resend::Never;
         // Taken out, so that the text can be read where it is.
         let mut input = std::mem::take(&mut self.client.inbox);
         let mut shape = std::mem::take(&mut self.shape);
@@ -77,6 +80,7 @@ impl Session {
         self.info.requested(start);
         self.info.set(ClientState::Active);
         self.transaction_start.get_or_insert(start);
+        self.resend = Resend::Never;
         let result = match self.db.config.is_sharded() {
             _ if self.block.is_failed() => match self.only_in_block() {
                 Some(index) => self.run_on(index, frame).await,
@@ -107,8 +111,8 @@ impl Session {
         start: Instant,
     ) -> Result<(), Error> {
         if let Err(error) = result {
-            if error.is_fatal() {
-                return Err(error);
+            if error.is_fatal() || self.has_lost_what_it_keeps() {
+                return Err(error.fatal());
             }
             if error.fault == Fault::Client {
                 self.join_block().await;
@@ -119,7 +123,7 @@ impl Session {
             self.ready();
         }
         let now = Instant::now();
-        self.settle(now).await;
+        self.settle(now).await?;
         self.restore_settings().await;
         self.count_statements(1, now.duration_since(start));
         Ok(())
@@ -201,6 +205,7 @@ impl Session {
             params: &[],
         };
         let (access, route) = self.decide(&plan, values, sql)?;
+        self.resend = resend_of(&plan, access);
         self.db.metrics.routes.increment(RouteKind::Direct);
         Ok(Query::Direct {
             shard: self.pick_shard(&route.shards),
@@ -212,7 +217,7 @@ impl Session {
     fn runs_directly(&self, plan: &Plan) -> bool {
         let one_shard = match &plan.target {
             Target::AnyShard | Target::OneShard(_) => true,
-            Target::Keys { keys, many: _ } => keys.values.len() == 1,
+            Target::Keys { keys, many: _ } => keys.is_one(),
             Target::AllShards(_) | Target::Refused(_) => false,
         };
         one_shard
@@ -279,9 +284,7 @@ impl Session {
             params: &[],
         };
         let (access, _) = self.decide(plan, values, values.sql)?;
-        if plan.effect == SessionEffect::Settings {
-            self.check_settings_named(&[(values.sql, &[])])?;
-        }
+        self.check_settings_named(&plan.effect, &[(values.sql, &[])])?;
         self.run_whole(frame, ShardId(0), access, &plan.effect)
             .await
             .map(drop)
@@ -292,6 +295,7 @@ impl Session {
         if self.db.config.is_sharded() {
             return Err(not_utf8());
         }
+        self.lose_track();
         self.run_whole(
             frame,
             ShardId(0),
@@ -316,7 +320,13 @@ impl Session {
             match self.only_in_block() {
                 // It may end the block before it does anything else.
                 Some(_) if matches!(plan.statement, Statement::Multiple(_)) => {}
-                Some(index) => return self.run_on(index, frame).await,
+                Some(index) => {
+                    if plan.effect == SessionEffect::Settings {
+                        // AND CHAIN ends the transaction.
+                        self.note_effect(index, &plan.effect);
+                    }
+                    return self.run_on(index, frame).await;
+                }
                 None => return Err(aborted()),
             }
         }
@@ -344,7 +354,7 @@ impl Session {
             }
             Statement::Savepoint(savepoint) => {
                 self.check_revivable()?;
-                if self.on_all_enlisted(frame).await? {
+                if self.on_all_enlisted(frame, Some(savepoint)).await? {
                     self.note_savepoint(savepoint);
                 }
                 Ok(())
@@ -359,15 +369,15 @@ impl Session {
             }
             Statement::Set(set) => {
                 self.check_set(set)?;
-                self.follow_set_transaction(set);
+                self.follow_set_transaction(set).await?;
                 if let Some(base) = self.base_of(set) {
                     // On a line of its own: the client's may end in a comment.
                     let sql = format!("{}\n;{base}", text_of(&frame).trim_end_matches(';'));
                     Box::pin(self.on_all_quietly(&sql)).await?;
-                    self.note_set(set, true)?;
+                    self.note_set(set, true);
                     self.complete(reset_tag(text_of(&frame)));
-                } else if self.on_all_enlisted(frame).await? {
-                    self.note_set(set, false)?;
+                } else if self.on_all_enlisted(frame, None).await? {
+                    self.note_set(set, false);
                 }
                 Ok(())
             }
@@ -424,8 +434,7 @@ impl Session {
             Statement::ExplainRoute { inner } => {
                 self.db.metrics.routes.increment(RouteKind::Local);
                 self.end_joined(None).await?;
-                let inner = text_of(&frame).get(inner.clone()).unwrap_or_default();
-                let lines = self.explain_route(inner, &[]);
+                let lines = self.explain_route(text_of(&frame), inner.clone());
                 self.write_explain(&lines, true);
                 self.ready();
                 Ok(())
@@ -456,6 +465,7 @@ impl Session {
         {
             mailbox.empty(&mut self.client.outbox);
         }
+        self.deliver_notified();
         let status = self.status().byte();
         write::ready(&mut self.client.outbox, status);
     }
@@ -471,6 +481,11 @@ impl Session {
         let index = self.enlist(shard, access).await?;
         self.end_joined(Some(index)).await?;
         self.admit(index, effect).await?;
+        if *effect == SessionEffect::DiscardAll && self.restores_base(index) {
+            Box::pin(self.discard_quietly(index)).await?;
+            self.complete("DISCARD ALL");
+            return Ok(index);
+        }
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();
         lease.send_frame(frame);
@@ -482,6 +497,13 @@ impl Session {
             self.discard_all(index);
         }
         Ok(index)
+    }
+
+    /// May DISCARD ALL be run for the client, which is to have its startup settings after it? Where it
+    /// is to fail, the server says so.
+    pub(super) fn restores_base(&self, index: usize) -> bool {
+        let amid = self.leases[index].lease.amid_pipeline;
+        !self.base.is_empty() && self.block.is_none() && !amid
     }
 
     async fn begin(&mut self, frame: BytesMut, mode: TransactionMode) -> Result<(), Error> {
@@ -498,7 +520,7 @@ impl Session {
             };
         }
         let text = text_of(&frame).trim().trim_end_matches(';');
-        self.block = Block::begin(text.as_bytes(), self.begins_read_only(mode));
+        self.block = Block::begin(text.as_bytes(), self.block_reads(mode));
         self.complete(opening_tag(text_of(&frame)));
         Ok(())
     }
@@ -605,8 +627,13 @@ impl Session {
 
     /// SAVEPOINT, SET and their kin: every enlisted shard runs them, and those that join later.
     /// False when it failed, as the client was told.
-    pub(super) async fn on_all_enlisted(&mut self, frame: BytesMut) -> Result<bool, Error> {
+    pub(super) async fn on_all_enlisted(
+        &mut self,
+        frame: BytesMut,
+        savepoint: Option<&Savepoint>,
+    ) -> Result<bool, Error> {
         let sql = text_of(&frame).to_owned();
+        self.check_prelude(sql.len())?;
         let first = self.first_enlisted().await?;
         self.end_joined(Some(first)).await?;
         self.run_on(first, frame).await?;
@@ -614,18 +641,34 @@ impl Session {
             return Ok(false);
         }
         // It has got its answer already.
-        self.on_others(first, &sql).await.map_err(Error::fatal)?;
+        let others = self.on_others(first, &sql, savepoint).await;
+        others.map_err(Error::fatal)?;
         Ok(true)
     }
 
     /// As [`Session::on_all_enlisted`], without the client seeing it.
     async fn on_all_quietly(&mut self, sql: &str) -> Result<(), Error> {
+        self.check_prelude(sql.len())?;
         let first = self.first_enlisted().await?;
         self.end_joined(None).await?;
         let lease = &mut self.leases[first].lease;
         lease.settle().await?;
         lease.run_hidden(sql).await?;
-        self.on_others(first, sql).await
+        self.on_others(first, sql, None).await
+    }
+
+    /// May another server join the open transaction, and have to be told what ran in it?
+    fn others_may_join(&self) -> bool {
+        self.db.config.is_sharded() || self.block.may_read_on_replica()
+    }
+
+    /// # Errors
+    /// As [`Block::check_room`], where others may join.
+    pub(super) fn check_prelude(&self, bytes: usize) -> Result<(), Error> {
+        match self.others_may_join() {
+            true => self.block.check_room(bytes),
+            false => Ok(()),
+        }
     }
 
     async fn first_enlisted(&mut self) -> Result<usize, Error> {
@@ -642,7 +685,12 @@ impl Session {
         Ok(first)
     }
 
-    pub(super) async fn on_others(&mut self, first: usize, sql: &str) -> Result<(), Error> {
+    pub(super) async fn on_others(
+        &mut self,
+        first: usize,
+        sql: &str,
+        savepoint: Option<&Savepoint>,
+    ) -> Result<(), Error> {
         for held in self
             .leases
             .iter_mut()
@@ -656,7 +704,9 @@ impl Session {
             held.ran_set = true;
         }
         self.leases[first].ran_set = true;
-        self.block.push(sql.as_bytes())?;
+        if self.others_may_join() {
+            self.block.push(sql.as_bytes(), savepoint);
+        }
         Ok(())
     }
 

@@ -3,24 +3,26 @@
 //! Both are found out by asking the server, only when a statement has made it necessary.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use planner::plan::{Pin, SessionEffect, Statement};
-use planner::{SettingName, settings_named};
+use planner::{SettingName, ShardId, settings_named};
 
 use super::changes::Change;
-use super::settings::TIMEOUTS;
+use super::local::is_ours;
+use super::settings::{MAX_SETTINGS, TIMEOUTS, setting_bytes};
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
-use crate::executor::database::{Statement as Prepared, is_read_at_parse, parse_context};
+use crate::executor::database::{ENCODING, Statement as Prepared, is_read_at_parse};
 use crate::wire::write;
 
 /// ParameterStatus that tells of the server and not of the session: two servers may differ in them
 /// while a client reads from both.
-const OF_THE_SERVER: [&str; 2] = ["in_hot_standby", "server_version"];
+const OF_THE_SERVER: [&str; 2] = ["in_hot_standby", VERSION];
+const VERSION: &str = "server_version";
 
 /// What is left on a connection of what can pin it, in words for SHOW CLIENTS.
 const WHAT_IS_LEFT: &str = "SELECT CASE \
@@ -117,11 +119,13 @@ impl Session {
     /// As [`Session::admit`], for what asks nothing of the server.
     pub(super) fn note_effect(&mut self, index: usize, effect: &SessionEffect) {
         match effect {
-            SessionEffect::None | SessionEffect::DiscardAll => {}
+            SessionEffect::None | SessionEffect::LocalSettings | SessionEffect::DiscardAll => {}
             SessionEffect::Releases => self.leases[index].may_release = true,
             SessionEffect::Settings => {
                 self.leases[index].ask_settings = true;
                 self.leases[index].ran_set = true;
+                // COMMIT AND CHAIN is among these.
+                self.lose_track();
                 if std::mem::take(&mut self.names_unknown) {
                     self.pin(index, Pin::Setting);
                 }
@@ -130,8 +134,17 @@ impl Session {
                 let held = &mut self.leases[index];
                 held.lease.tainted = true;
                 held.may_release = true;
+                if held.pinned == Some(Pinned::Mode) {
+                    held.pinned = Some(Pinned::ModeWithState);
+                }
             }
-            SessionEffect::Pin(pin) => self.pin(index, *pin),
+            SessionEffect::Pin(pin) => {
+                if *pin == Pin::Setting {
+                    // A text that nobody has read is among these.
+                    self.lose_track();
+                }
+                self.pin(index, *pin);
+            }
         }
     }
 
@@ -139,7 +152,11 @@ impl Session {
         let held = &mut self.leases[index];
         held.lease.tainted = true;
         match held.pinned {
-            Some(Pinned::Mode) => return,
+            Some(Pinned::Mode) if pin.concerns_reads() => {
+                held.pinned = Some(Pinned::ModeWithState);
+                return;
+            }
+            Some(Pinned::Mode | Pinned::ModeWithState) => return,
             Some(Pinned::By(by)) if !by.ends() => return,
             Some(Pinned::By(_)) => {}
             // The statement may fail, or the transaction take everything back.
@@ -179,10 +196,12 @@ impl Session {
     /// At the end of a transaction that changed settings in a way which only the server can tell.
     pub(super) async fn ask_settings(&mut self) {
         for index in 0..self.leases.len() {
-            if !std::mem::take(&mut self.leases[index].ask_settings) {
+            if !self.leases[index].ask_settings {
                 continue;
             }
             let asked = self.settings_of(index).await;
+            // Only now: one that is given back before is emptied.
+            self.leases[index].ask_settings = false;
             match asked {
                 Ok(found) => {
                     // What was reset is as in the startup packet again, once the server hears of it.
@@ -190,8 +209,8 @@ impl Session {
                     for (name, sql) in &self.base {
                         settings.entry(name.clone()).or_insert_with(|| sql.clone());
                     }
-                    self.enter_context(parse_context(&settings));
                     self.settings = Arc::new(settings);
+                    self.enter_base_context();
                     self.leases[index].lease.applied = Arc::new(found);
                 }
                 Err(error) => {
@@ -209,7 +228,6 @@ impl Session {
         let custom = custom.filter(|name| name.contains('.')).collect();
         let sql = settings_question(&self.user.name, &custom);
         let rows = ask(&mut self.leases[index].lease, &sql).await?;
-        self.custom_settings.clear();
         let mut values = Settings::new();
         for row in rows {
             let value = |at: usize| row.get(at).cloned().flatten();
@@ -231,15 +249,38 @@ impl Session {
             let sql = set_config(&name, &value);
             (name, sql)
         };
-        Ok(values.into_iter().map(statement).collect())
+        let found: Settings = values.into_iter().map(statement).collect();
+        let bytes: usize = found.iter().map(|(n, sql)| setting_bytes(n, sql)).sum();
+        match bytes > MAX_SETTINGS {
+            true => Err(Error::new(
+                Fault::Client,
+                "53400",
+                "its settings are too large",
+            )),
+            false => Ok(found),
+        }
     }
 
-    /// Before a statement that changes settings by set_config: notes which, for the server to be
-    /// asked. `texts` are its own, each with its parameters.
+    /// Before a statement with that effect: if it changes settings by set_config, notes which, for the
+    /// server to be asked. `texts` are its own, each with its parameters.
     ///
     /// # Errors
     /// As [`settings::check`] for those that Ringway relies on, where it relies on them.
-    pub(super) fn check_settings_named(&mut self, texts: &[Text<'_>]) -> Result<(), Error> {
+    pub(super) fn check_settings_named(
+        &mut self,
+        effect: &SessionEffect,
+        texts: &[Text<'_>],
+    ) -> Result<(), Error> {
+        let is_local = match effect {
+            SessionEffect::LocalSettings => true,
+            SessionEffect::Settings => false,
+            SessionEffect::None
+            | SessionEffect::Releases
+            | SessionEffect::Taint(_)
+            | SessionEffect::Pin(_)
+            | SessionEffect::DiscardAll => return Ok(()),
+        };
+        self.check_not_ours(texts)?;
         const RELIED_ON: [&str; 4] = [
             "search_path",
             "standard_conforming_strings",
@@ -257,6 +298,8 @@ impl Session {
                 .any(|name| is_read_at_parse(name))
         {
             self.leave_context();
+        } else if self.custom_settings.contains(ENCODING) {
+            self.leave_encoded_context();
         }
         let relied_on = |name: &String| RELIED_ON.contains(&name.as_str());
         let relied_on = self.custom_settings.iter().any(relied_on);
@@ -268,7 +311,37 @@ impl Session {
             )
             .into());
         }
-        self.names_unknown = !known;
+        // What ends with the transaction is nothing to be asked for.
+        self.names_unknown = !known && !is_local;
+        Ok(())
+    }
+
+    /// # Errors
+    /// 0A000 for set_config of a setting of Ringway's own, which PostgreSQL would keep for itself.
+    pub(super) fn check_not_ours(&self, texts: &[Text<'_>]) -> Result<(), Error> {
+        for (sql, params) in texts {
+            let names = self.readable(sql).and_then(|text| settings_named(&text));
+            let ours = names
+                .unwrap_or_default()
+                .into_iter()
+                .any(|name| match name {
+                    SettingName::Written(name) => is_ours(Some(&name)),
+                    SettingName::Param(at) => params
+                        .get(at)
+                        .copied()
+                        .flatten()
+                        .and_then(|name| std::str::from_utf8(name).ok())
+                        .is_some_and(|name| is_ours(Some(&name.to_lowercase()))),
+                });
+            if ours {
+                return Err(planner::Refusal::unsupported(
+                    "set_config of a ringway setting",
+                    "It is Ringway that has it, and the call is PostgreSQL's.",
+                    "Use SET ringway.… or SET LOCAL ringway.…, as a statement of its own.",
+                )
+                .into());
+            }
+        }
         Ok(())
     }
 
@@ -292,7 +365,9 @@ impl Session {
                     .map(|name| name.to_lowercase()),
             };
             match name {
-                Some(name) => self.custom_settings.push(name),
+                Some(name) => {
+                    self.custom_settings.insert(name);
+                }
                 None => return false,
             }
         }
@@ -305,9 +380,16 @@ impl Session {
     /// # Errors
     /// As [`Session::check_set`]; 0A000 where several shards would have to hear of it.
     pub(super) fn check_sets(&mut self, known: &[Statement]) -> Result<(), Error> {
+        let controls = known.iter().any(Statement::controls_transaction);
+        if controls {
+            self.lose_track();
+        }
         for part in known {
-            let Statement::Set(set) = part else {
-                continue;
+            let set = match part {
+                Statement::Set(set) if is_ours(set.name.as_deref()) => return Err(not_alone()),
+                Statement::Show(_) => return Err(not_alone()),
+                Statement::Set(set) => set,
+                _ => continue,
             };
             self.check_set(set)?;
             if self.db.config.is_sharded() && !self.block.is_none() {
@@ -318,11 +400,13 @@ impl Session {
                 )
                 .into());
             }
-            if let Some(name) = set.name.as_ref().filter(|name| name.contains('.'))
-                && !self.custom_settings.contains(name)
-            {
-                self.custom_settings.push(name.clone());
+            let is_read = |name: &String| is_read_at_parse(name) || name == ENCODING;
+            if controls && set.name.as_ref().is_none_or(is_read) {
+                // It may count for what is parsed in the transaction that is open after this text.
+                self.leave_context();
             }
+            let custom = set.name.as_ref().filter(|name| name.contains('.'));
+            self.custom_settings.extend(custom.cloned());
         }
         Ok(())
     }
@@ -339,24 +423,22 @@ impl Session {
             .iter()
             .any(|part| matches!(part, Statement::Deallocate(_)));
         if held.lease.error.is_some() {
-            if deallocates {
-                // It is not undone with the rest; who knows how far the text came.
-                held.lease
-                    .doubt
-                    .get_or_insert("DEALLOCATE in a text that failed");
-            }
+            // It is not undone with the rest; who knows how far the text came.
+            held.ask_prepared |= deallocates;
             return Ok(());
         }
         held.ran_set |= known.iter().any(|part| matches!(part, Statement::Set(_)));
         for part in known {
             match part {
                 Statement::Set(set) if *effect != SessionEffect::Settings => {
-                    self.note_set(set, false)?;
+                    self.note_set(set, false);
                 }
                 Statement::Deallocate(None) => {
                     self.batch.forget_statements();
                     self.leases[index].lease.forget_prepared();
                 }
+                // It may be a name of Ringway's.
+                Statement::Deallocate(Some(_)) => self.leases[index].ask_prepared = true,
                 Statement::Unlisten(channel) => {
                     self.changes.push(Change::Unlisten(channel.clone()))?;
                 }
@@ -364,6 +446,27 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Between transactions: what is left of the statements that were prepared under names of
+    /// Ringway's.
+    pub(super) async fn ask_prepared(&mut self) {
+        let held = self.leases.iter_mut().filter(|held| held.ask_prepared);
+        for held in held {
+            const NAMES: &str = "SELECT name FROM pg_catalog.pg_prepared_statements";
+            match ask(&mut held.lease, &format!("{UNLIMITED}{NAMES}")).await {
+                Ok(rows) => {
+                    let names = rows.into_iter().filter_map(|row| row.into_iter().next());
+                    let names: HashSet<Bytes> = names.flatten().collect();
+                    held.lease.keep_prepared(&names);
+                    held.ask_prepared = false;
+                }
+                Err(_) => {
+                    let doubt = "its prepared statements are not known";
+                    held.lease.doubt.get_or_insert(doubt);
+                }
+            }
+        }
     }
 
     /// Between transactions: lets connections go whose state is gone.
@@ -399,17 +502,22 @@ impl Session {
 
     /// DISCARD ALL took away what pinned, except a library.
     pub(super) fn unpin_discarded(&mut self, index: usize) {
-        if let Some(Pinned::By(pin)) = self.leases[index].pinned
-            && pin != Pin::Loaded
-        {
-            self.leases[index].pinned = None;
-            self.tell_pin(None);
+        match self.leases[index].pinned {
+            Some(Pinned::By(Pin::Loaded)) | Some(Pinned::Mode) | None => {}
+            Some(Pinned::ModeWithState) => self.leases[index].pinned = Some(Pinned::Mode),
+            Some(Pinned::By(_)) => {
+                self.leases[index].pinned = None;
+                self.tell_pin(None);
+            }
         }
     }
 
-    /// Tells the client of parameters that are not what it was told last; true if there are any.
+    /// Tells the client of parameters that are not what it was told last; true if there are any, or if
+    /// the primary that logins hear of is of another version now.
     pub(super) fn tell_parameters(&mut self, index: usize) -> bool {
-        let lease = &mut self.leases[index].lease;
+        let held = &mut self.leases[index];
+        let greets = held.shard == ShardId(0) && held.home.is_none();
+        let lease = &mut held.lease;
         if Arc::ptr_eq(&lease.parameters, &self.told) {
             return false;
         }
@@ -424,13 +532,20 @@ impl Session {
                 Arc::make_mut(&mut told).insert(name.clone(), value.clone());
             }
         }
+        let upgraded = match lease.parameters.get(VERSION) {
+            Some(version) if greets && told.get(VERSION) != Some(version) => {
+                // Not for this client, whose session began with another; but the next is told.
+                Arc::make_mut(&mut told).insert(VERSION.to_owned(), version.clone());
+                true
+            }
+            Some(_) | None => false,
+        };
         lease.parameters = Arc::clone(&told);
         self.told = told;
-        if news.is_empty() {
-            return false;
+        if !news.is_empty() {
+            self.emit(&news);
         }
-        self.emit(&news);
-        true
+        upgraded || !news.is_empty()
     }
 }
 
@@ -448,6 +563,16 @@ async fn ask(server: &mut Server, sql: &str) -> Result<Vec<Vec<Option<Bytes>>>, 
     answer
 }
 
+fn not_alone() -> Error {
+    planner::Refusal::unsupported(
+        "a ringway setting among other statements",
+        "The text runs whole on one server, which does not know it.",
+        "Send SET and SHOW of ringway settings by themselves, or use a comment: \
+         /* ringway: primary */ at the start of the text.",
+    )
+    .into()
+}
+
 fn not_read() -> Error {
     Error::new(Fault::Client, "22021", "a setting cannot be read")
 }
@@ -461,11 +586,15 @@ pub(super) fn set_config(name: &str, value: &str) -> String {
     )
 }
 
+/// Means the same in a string constant whatever is set.
+pub(super) fn is_plain(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte) && byte != b'\\'
+}
+
 /// A text as SQL that means the same under any `standard_conforming_strings` and
 /// `client_encoding`, both of which are the client's to set: a backslash, or a byte that another
 /// encoding takes for the first of two, must not reach a quote.
 pub(super) fn quoted(value: &str) -> String {
-    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'\\';
     if value.bytes().all(is_plain) {
         return format!("'{}'", value.replace('\'', "''"));
     }

@@ -113,7 +113,7 @@ impl Session {
                 };
                 Ok((indexes, tag))
             }
-            Err(Broken::Server(error)) => {
+            Err(Broken::Server(error) | Broken::Unanswered(error)) => {
                 participants.roll_back(0).await;
                 Err(error)
             }

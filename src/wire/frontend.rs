@@ -3,8 +3,9 @@
 use super::frame::{self, cstr, i16, i32, take, u8, u16};
 use crate::error::{Error, Fault};
 
-/// Limit PostgreSQL sets for messages that have no business being long (pqcomm.h).
-const SMALL_MESSAGE: usize = 10_000;
+/// Limit PostgreSQL sets for messages that have no business being long (`PQ_SMALL_MESSAGE_LIMIT`): what
+/// the length word says may be no more. The tag comes before that.
+const SMALL_MESSAGE: usize = 1 + 10_000;
 /// The largest frame PostgreSQL reads: its length word may say `MaxAllocSize - 1`.
 pub const LARGEST: usize = 0x3fff_ffff;
 
@@ -232,7 +233,8 @@ mod tests {
         assert!(check(b'Q', 100, 1000).is_ok());
         assert!(check(b'Q', 1001, 1000).is_err());
         assert!(check(b'T', 10, 1000).is_err());
-        assert!(check(b'E', 10_001, usize::MAX).is_err());
+        assert!(check(b'E', 10_001, usize::MAX).is_ok());
+        assert!(check(b'E', 10_002, usize::MAX).is_err());
     }
 
     #[test]

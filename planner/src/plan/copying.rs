@@ -2,16 +2,15 @@
 
 use super::parse::Source;
 use super::utility::{in_place_of, is_plain_name, other, token_text, top_level};
-use super::{refuse, unread};
-use crate::catalog::{Catalog, ColumnDefault, Table, TableClass};
-use crate::copy::{CopyIn, Format, Frame, Rows};
+use super::{dml, refuse, unread};
+use crate::catalog::{Catalog, ColumnDefault, Table, TableClass, TableColumn};
+use crate::copy::{CopyIn, Format, Frame, Key, Rows};
 use crate::lexer::Kind;
 use crate::merge::MergePlan;
 use crate::plan::{
-    Access, KeySet, Many, Plan, PlanOptions, SessionEffect, Statement, Target, inner as plan_inner,
+    Access, Many, Plan, PlanOptions, SessionEffect, Statement, Target, inner as plan_inner,
 };
 use crate::refusal::Refusal;
-use crate::route::ValueRef;
 
 pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
     let direction = top_level(source)
@@ -120,18 +119,18 @@ fn of_table(source: &Source<'_>, direction: usize, catalog: &Catalog, plan: Plan
         (TableClass::Undeclared, _) => Target::Refused(refuse::undeclared(&table.name)),
         (TableClass::Single(shard), _) => Target::OneShard(*shard),
         (TableClass::Reference, _) if read == Access::Read => Target::AnyShard,
-        (TableClass::Sharded { .. } | TableClass::Reference, Statement::CopyIn) => {
+        (TableClass::Sharded(_) | TableClass::Reference, Statement::CopyIn) => {
             match copied_in(source, direction, table, &columns) {
                 Ok(copy) => Target::AllShards(Many::CopyIn(Box::new(copy))),
                 Err(refusal) => Target::Refused(refusal),
             }
         }
-        (TableClass::Sharded { .. }, Statement::CopyOut) => match self::read(source, direction) {
+        (TableClass::Sharded(_), Statement::CopyOut) => match self::read(source, direction) {
             Ok(options) => Target::AllShards(Many::CopyOut(options.frame())),
             Err(refusal) => Target::Refused(refusal),
         },
         // A file or a program.
-        (TableClass::Sharded { .. } | TableClass::Reference, _) => {
+        (TableClass::Sharded(_) | TableClass::Reference, _) => {
             Target::Refused(refuse::copy_of_file(&table.name))
         }
     };
@@ -174,38 +173,37 @@ fn copied_in(
     columns: &Option<Vec<String>>,
 ) -> Result<CopyIn, Refusal> {
     let columns = columns.as_ref().ok_or_else(refuse::unreadable)?;
-    let lacks = |default: ColumnDefault, key: &str| {
-        let mut missing = table.columns.iter().filter(|column| {
-            column.default == default && column.name != key && !columns.contains(&column.name)
-        });
-        missing.next()
+    let lacks = |default: ColumnDefault| {
+        let is_missing = move |column: &&TableColumn| {
+            column.default == default && !columns.contains(&column.name)
+        };
+        table.columns.iter().filter(is_missing)
     };
     let options = read(source, direction)?;
     let rows = match &table.class {
-        TableClass::Sharded { key, key_type } => {
-            if let Some(column) = lacks(ColumnDefault::Sequence, key) {
+        TableClass::Sharded(key) => {
+            let mut lacking = lacks(ColumnDefault::Sequence);
+            if let Some(column) = lacking.find(|column| !key.has(&column.name)) {
                 return Err(refuse::sequence_default(&table.name, &column.name));
             }
-            let position = columns.iter().position(|column| column == key);
-            let position = position.ok_or_else(|| refuse::copy_without_key(key))?;
-            let column = table.columns.iter().find(|column| column.name == *key);
+            let [column] = key.columns.as_slice() else {
+                return Err(refuse::copy_by_several(&table.name, &key.name()));
+            };
+            let position = columns.iter().position(|name| *name == column.name);
+            let position = position.ok_or_else(|| refuse::copy_without_key(&column.name))?;
             Rows::ByKey {
                 position,
                 columns: columns.len(),
-                keys: KeySet {
-                    key_type: *key_type,
-                    column: format!("{}.{key}", table.name),
-                    insert: true,
-                    cuts_spaces: column.is_some_and(|column| column.cuts_spaces),
-                    values: vec![ValueRef::Param(0)],
+                key: Key {
+                    column: dml::inserted_part(table, column),
+                    placement: key.placement,
                 },
                 format: options.format()?,
             }
         }
         TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => {
-            let unequal =
-                lacks(ColumnDefault::Computed, "").or_else(|| lacks(ColumnDefault::Sequence, ""));
-            if let Some(column) = unequal {
+            let mut unequal = lacks(ColumnDefault::Computed).chain(lacks(ColumnDefault::Sequence));
+            if let Some(column) = unequal.next() {
                 return Err(refuse::computed_default(&table.name, &column.name));
             }
             if source.has("where") {

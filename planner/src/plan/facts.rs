@@ -250,6 +250,12 @@ impl Visitor for Walk<'_> {
             _ => {
                 self.facts.conduct.access = Access::Write;
                 self.facts.writes += 1;
+                if sets(statement) {
+                    self.facts.conduct.effect = functions::worse_effect(
+                        self.facts.conduct.effect.clone(),
+                        SessionEffect::Pin(plan::Pin::Setting),
+                    );
+                }
             }
         }
         ControlFlow::Continue(())
@@ -286,6 +292,17 @@ impl Visitor for Walk<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// UPDATE of `pg_settings` is SET, of any setting.
+fn sets(statement: &Statement) -> bool {
+    let Statement::Update(update) = statement else {
+        return false;
+    };
+    let TableFactor::Table { name, .. } = &update.table.relation else {
+        return false;
+    };
+    object_name(name).is_some_and(|(_, name)| name == "pg_settings")
 }
 
 /// `TABLE name` as a query: sqlparser keeps the name out of what it shows as relations.

@@ -44,9 +44,10 @@ pub fn worse_effect(a: SessionEffect, b: SessionEffect) -> SessionEffect {
         SessionEffect::None => 0,
         SessionEffect::Releases => 1,
         SessionEffect::DiscardAll => 2,
-        SessionEffect::Settings => 3,
-        SessionEffect::Taint(_) => 4,
-        SessionEffect::Pin(_) => 5,
+        SessionEffect::LocalSettings => 3,
+        SessionEffect::Settings => 4,
+        SessionEffect::Taint(_) => 5,
+        SessionEffect::Pin(_) => 6,
     };
     match (&a, &b) {
         // Both have to be seen to, which only the connection itself can.
@@ -138,7 +139,7 @@ fn by_name(name: &str, ends_with_transaction: bool, catalog: &Catalog) -> Option
     let conduct = match name {
         // On several shards each of them has to hear of it.
         "set_config" if ends_with_transaction && !catalog.is_sharded() => {
-            Conduct::new(Access::Primary, SessionEffect::None)
+            Conduct::new(Access::Primary, SessionEffect::LocalSettings)
         }
         "set_config" => Conduct::new(Access::Primary, SessionEffect::Settings),
         "currval" | "lastval" => Conduct::new(Access::Primary, SessionEffect::Pin(Pin::Sequence)),
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!(of("pg_advisory_unlock").effect, SessionEffect::Releases);
         assert_eq!(of("set_config").effect, SessionEffect::Settings);
         let ends = conduct("set_config", true, &catalog());
-        assert_eq!(ends.effect, SessionEffect::None);
+        assert_eq!(ends.effect, SessionEffect::LocalSettings);
         assert!(taints(&of("mine")) && of("mine").access == Access::Write);
         assert!(taints(&of("unheard_of")) && of("unheard_of").access == Access::Write);
     }

@@ -10,22 +10,24 @@ use sqlparser::ast::{
     Distinct, Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, visit_expressions,
 };
 
+use super::dml;
 use super::facts::{Facts, Input};
-use super::keys::{self, Clauses};
+use super::keys::Clauses;
 use super::query::{Decision, by_keys, refused};
 use super::refuse;
 use super::scope::object_name;
 use super::values::{self, TypedParams};
-use crate::catalog::{KeyType, Table, TableColumn};
-use crate::plan::{KeySet, Many, Target};
+use crate::catalog::{Keeps, ShardKey, Table};
+use crate::limit::{KeySet, KeyValue, Part};
+use crate::plan::{Many, Target};
 use crate::route::ValueRef;
 
-/// The table that is written, and the place of its key among the columns.
+/// The table that is written, and the places of its key's columns.
 pub(super) struct Into<'a> {
     pub(super) table: &'a Table,
-    pub(super) key: &'a str,
-    pub(super) key_type: KeyType,
-    pub(super) position: usize,
+    pub(super) key: &'a ShardKey,
+    /// In the order of the key.
+    pub(super) positions: Vec<usize>,
 }
 
 pub(super) fn target(
@@ -39,27 +41,19 @@ pub(super) fn target(
         return unproven();
     };
     let unseen = query.with.is_some() || facts.writes > 1 || select.into.is_some();
-    let Some(expr) = item_at(select, into.position).filter(|_| !unseen) else {
+    let items = into.positions.iter().map(|at| item_at(select, *at));
+    let items: Option<Vec<&Expr>> = items.collect();
+    let Some(items) = items.filter(|_| !unseen) else {
         return unproven();
     };
-    let constant = values::value(expr, into.key_type, &TypedParams::default(), input);
-    // NULL is an error only if there is a row.
-    let usable = |value: &ValueRef| select.distinct.is_none() && *value != ValueRef::Null;
-    if let Some(value) = constant.filter(usable) {
-        let keys = KeySet {
-            key_type: into.key_type,
-            column: format!("{}.{}", into.table.name, into.key),
-            insert: true,
-            cuts_spaces: cuts_spaces(into),
-            values: vec![value],
-        };
+    if let Some(keys) = constant_keys(into, select, &items, input) {
         return match with_pins(Some(keys), facts) {
             Some(keys) => by_keys(keys, Many::Refused(refuse::insert_select(&into.table.name))),
             None => unproven(),
         };
     }
     let clauses = Clauses::new(&select.from, select.selection.as_ref(), input);
-    if !clauses.is_key_of(expr, into.key_type) || cuts_spaces(into) {
+    if !clauses.has_key_of(&items, into.key) || !keeps_keys(into) {
         return unproven();
     }
     let pins = clauses.pins().len();
@@ -83,6 +77,27 @@ pub(super) fn target(
     }
 }
 
+/// The key of all rows, where each of its columns is a constant.
+fn constant_keys(
+    into: &Into<'_>,
+    select: &Select,
+    items: &[&Expr],
+    input: Input<'_>,
+) -> Option<KeySet> {
+    let mut parts = Vec::with_capacity(items.len());
+    for (column, expr) in into.key.columns.iter().zip(items) {
+        let column = dml::inserted_part(into.table, column);
+        let value = values::value(expr, column.key_type, &TypedParams::default(), input)?;
+        // NULL is an error only if there is a row.
+        if select.distinct.is_some() || value == ValueRef::Null {
+            return None;
+        }
+        let values = vec![KeyValue::One(value)];
+        parts.push(Part { column, values });
+    }
+    Some(dml::keys_of_rows(into.table, into.key, parts))
+}
+
 /// The union of `own` and the keys of all sharded tables that are read, if all are limited.
 fn with_pins(own: Option<KeySet>, facts: &Facts<'_>) -> Option<KeySet> {
     if facts.pins.len() + 1 != facts.sharded().count() {
@@ -93,7 +108,7 @@ fn with_pins(own: Option<KeySet>, facts: &Facts<'_>) -> Option<KeySet> {
         let keys = pin.keys.clone()?;
         joint = Some(match joint {
             None => keys,
-            Some(joint) => keys::union(joint, keys)?,
+            Some(joint) => joint.union(keys),
         });
     }
     joint
@@ -112,9 +127,10 @@ fn item_at(select: &Select, position: usize) -> Option<&Expr> {
     }
 }
 
-fn cuts_spaces(into: &Into<'_>) -> bool {
-    let is_key = |column: &&TableColumn| column.name == into.key;
-    (into.table.columns.iter().find(is_key)).is_some_and(|column| column.cuts_spaces)
+/// Does every column of the key keep the values that it gets?
+fn keeps_keys(into: &Into<'_>) -> bool {
+    let mut columns = into.key.columns.iter();
+    columns.all(|column| dml::inserted_part(into.table, column).insert == Some(Keeps::Same))
 }
 
 /// Do the rows of all shards follow each other to what one server would have made? Its key is

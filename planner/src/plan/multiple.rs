@@ -4,7 +4,7 @@ use super::keys;
 use super::parse::Source;
 use super::{functions, refuse};
 use crate::catalog::Catalog;
-use crate::plan::{Access, KeySet, Many, Pin, Plan, PlanOptions, SessionEffect, Statement, Target};
+use crate::plan::{Access, Many, Pin, Plan, PlanOptions, SessionEffect, Statement, Target};
 use crate::route::ValueRef;
 
 pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
@@ -30,13 +30,14 @@ pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<
             effect = functions::worse_effect(effect, SessionEffect::Pin(Pin::Temporary));
         }
         whole.access = functions::worse_access(whole.access, part.access);
-        if controls || is_session_s(&part.statement) {
+        let is_known = is_session_s(&part.statement) || part.statement.controls_transaction();
+        if controls || is_known {
             whole.access = functions::worse_access(whole.access, Access::Primary);
         }
         whole.effect = functions::worse_effect(whole.effect, effect);
         let target = in_whole(part.target, text, range.start, source);
         whole.target = both(whole.target, target);
-        known.extend(is_session_s(&part.statement).then_some(part.statement));
+        known.extend(is_known.then_some(part.statement));
     }
     Plan {
         statement: Statement::Multiple(known),
@@ -46,10 +47,30 @@ pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<
 
 /// Has a session to act on it, wherever it stands?
 fn is_session_s(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Set(_) | Statement::Deallocate(_) | Statement::Unlisten(_)
-    )
+    match statement {
+        Statement::Set(_) | Statement::Deallocate(_) | Statement::Unlisten(_) => true,
+        Statement::Show(name) => name.starts_with("ringway."),
+        Statement::Empty
+        | Statement::Query
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Ddl { .. }
+        | Statement::Begin { .. }
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Savepoint(_)
+        | Statement::TwoPhase
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Listen(_)
+        | Statement::Notify
+        | Statement::CopyIn
+        | Statement::CopyOut
+        | Statement::ExplainRoute { .. }
+        | Statement::Other
+        | Statement::Multiple(_) => false,
+    }
 }
 
 /// Begins it or ends a transaction or a part of one?
@@ -64,13 +85,12 @@ fn controls_transaction(text: &str) -> bool {
         "savepoint",
         "release",
     ];
-    let first = crate::leading_words(text, 1);
-    let is = |known: &&str| {
-        first
-            .first()
-            .is_some_and(|word| word.eq_ignore_ascii_case(known))
+    let words = crate::leading_words(text, 2);
+    let is = |at: usize, known: &str| {
+        let word = words.get(at);
+        word.is_some_and(|word| word.eq_ignore_ascii_case(known))
     };
-    WORDS.iter().any(is)
+    WORDS.iter().any(|known| is(0, known)) || (is(0, "prepare") && is(1, "transaction"))
 }
 
 /// What a statement leaves behind that the session does not see on its own. `controls`: some of
@@ -112,20 +132,16 @@ fn in_whole(target: Target, text: &str, start: usize, source: &Source<'_>) -> Ta
     let before = source
         .pieces
         .partition_point(|piece| piece.range.start < start);
-    let counted = |value: ValueRef| match value {
-        ValueRef::Literal { piece, negative } => ValueRef::Literal {
-            piece: piece + before,
-            negative,
-        },
-        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
-    };
     let keys = if source.pieces.is_empty() {
         keys::with_constants(keys, text)
     } else {
-        KeySet {
-            values: keys.values.into_iter().map(counted).collect(),
-            ..keys
-        }
+        keys.map(&mut |value| match value {
+            ValueRef::Literal { piece, negative } => ValueRef::Literal {
+                piece: piece + before,
+                negative,
+            },
+            ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
+        })
     };
     Target::Keys {
         keys,
@@ -142,7 +158,8 @@ fn both(first: Target, second: Target) -> Target {
         (Target::AnyShard, other) | (other, Target::AnyShard) => other,
         (Target::OneShard(a), Target::OneShard(b)) if a == b => Target::OneShard(a),
         (Target::Keys { keys: a, many }, Target::Keys { keys: b, many: _ }) => {
-            keys::union(a, b).map_or_else(refused, |keys| Target::Keys { keys, many })
+            let keys = a.union(b);
+            Target::Keys { keys, many }
         }
         (Target::OneShard(_), Target::OneShard(_) | Target::Keys { .. })
         | (Target::Keys { .. }, Target::OneShard(_)) => refused(),

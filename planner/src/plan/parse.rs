@@ -135,6 +135,27 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Could a WITH of the text define `name`? Then it may mean that, and no table.
+    pub(super) fn may_define(&self, name: &str) -> bool {
+        let is_name = |index: usize| self.name(index).as_deref() == Some(name);
+        let opens = |index: usize| self.tokens.get(index).is_some_and(|t| t.kind == Kind::Open);
+        let begins = |index: usize| {
+            index.checked_sub(1).is_some_and(|before| {
+                self.is(before, "with")
+                    || self.is(before, "recursive")
+                    || self.tokens[before].kind == Kind::Comma
+            })
+        };
+        let body = |index: usize| {
+            let after = index + 1;
+            self.is(index, "as")
+                && (opens(after) || self.is(after, "materialized") || self.is(after, "not"))
+        };
+        self.has("with")
+            && (0..self.tokens.len())
+                .any(|at| is_name(at) && begins(at) && (opens(at + 1) || body(at + 1)))
+    }
+
     /// Where the single statements stand in the text, without empty ones.
     pub(super) fn statements(&self) -> Vec<Range<usize>> {
         let mut boundary = Boundary::default();

@@ -163,6 +163,8 @@ fn transaction(source: &Source<'_>) -> Plan {
                 TransactionMode::Primary
             } else if says(&["read", "only"]) {
                 TransactionMode::ReadOnly
+            } else if says(&["repeatable"]) {
+                TransactionMode::Snapshot
             } else {
                 TransactionMode::Default
             };
@@ -221,10 +223,25 @@ fn set(source: &Source<'_>) -> Plan {
     }
     let (name, next) = setting_name(source, start);
     let assigned = source.is(next, "to") || token_text(source, next) == "=";
-    if name.is_empty() || !assigned {
+    if !is_whole(&name) && has_escapes(source) {
+        // A custom one would be found by its name only.
+        return pinned(Pin::Setting);
+    }
+    if !is_whole(&name) || !assigned {
         return unreadable_set();
     }
     set_value(source, local, name, next + 1)
+}
+
+/// Has each part of the name been read?
+fn is_whole(name: &str) -> bool {
+    !name.is_empty() && !name.ends_with('.')
+}
+
+/// `U&"…"` stands in it.
+fn has_escapes(source: &Source<'_>) -> bool {
+    let mut tokens = source.tokens.iter().enumerate();
+    tokens.any(|(at, token)| token.kind == Kind::QuotedIdentifier && source.name(at).is_none())
 }
 
 /// PostgreSQL itself says what is wrong with it; if it is nothing, the session must not lose it.
@@ -265,6 +282,9 @@ fn reset(source: &Source<'_>) -> Plan {
     } else {
         Some(setting_name(source, 1).0)
     };
+    if name.as_ref().is_some_and(|name| !is_whole(name)) {
+        return unreadable_set();
+    }
     session(Statement::Set(SetStatement {
         local: false,
         name,

@@ -82,6 +82,11 @@ impl PreparedSet {
         Some(known.bytes)
     }
 
+    pub fn retain(&mut self, is_left: impl Fn(StatementId) -> bool) {
+        self.known.retain(|id, _| is_left(*id));
+        self.bytes = self.known.values().map(|known| known.bytes).sum();
+    }
+
     pub fn clear(&mut self) {
         self.known.clear();
         self.kept.clear();

@@ -14,6 +14,8 @@ use crate::wire::write;
 /// Frames that are read as a whole are cut off here. Of longer errors the beginning is read, longer
 /// notices pass unread, anything else breaks the connection.
 const MAX_CONTROL_FRAME: usize = 1 << 20;
+/// SQLSTATE with which PostgreSQL refuses a prepared statement that would return other columns now.
+const OUTDATED: &str = "0A000";
 /// What is read of an error that is not read whole: its SQLSTATE is among the first fields.
 const ERROR_HEAD: usize = 8 * 1024;
 
@@ -83,7 +85,7 @@ impl Server {
                     | Expect::Bind { .. }
                     | Expect::Rebind
                     | Expect::Close { .. }
-                    | Expect::Describe
+                    | Expect::Describe { .. }
                     | Expect::Inject(_)
                     | Expect::Fail(_),
                 ) => {}
@@ -114,6 +116,9 @@ impl Server {
                     }
                     if pending.len() < header.len {
                         return Ok(Progress::Starved);
+                    }
+                    if tag == b'E' && self.withholds(&pending[HEADER..header.len]) {
+                        return Ok(Progress::Withheld);
                     }
                     self.control(tag, header.len, out)?;
                     if tag == b'G' {
@@ -150,7 +155,7 @@ impl Server {
                 | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { .. }
-                | Expect::Describe
+                | Expect::Describe { .. }
                 | Expect::Execute
                 | Expect::Fail(_) => return,
             };
@@ -185,14 +190,14 @@ impl Server {
         let tag = self.conn.inbox[self.approved];
         match self.expect.front() {
             Some(Expect::Ready { .. } | Expect::Execute) => {}
-            Some(Expect::Describe) if tag == b'T' || tag == b't' => {}
+            Some(Expect::Describe { .. }) if tag == b'T' || tag == b't' => {}
             Some(Expect::Parse { .. } | Expect::Bind { .. } | Expect::Rebind)
-            | Some(Expect::Close { .. } | Expect::Describe)
+            | Some(Expect::Close { .. } | Expect::Describe { .. })
             | Some(Expect::Inject(_) | Expect::Known(_) | Expect::Fail(_))
             | None => return Err(unexpected(tag)),
         }
         self.rest_is_shown = !self.hidden();
-        if tag == b'T' && self.expect.front() == Some(&Expect::Describe) {
+        if tag == b'T' && matches!(self.expect.front(), Some(Expect::Describe { .. })) {
             self.expect.pop_front();
         }
         self.rest_of_frame = len;
@@ -203,7 +208,15 @@ impl Server {
         let start = self.approved;
         let body = start + HEADER..start + len;
         let show = match tag {
-            b'N' | b'A' => !self.hidden(),
+            b'N' => !self.hidden(),
+            b'A' => {
+                let show = !self.hidden();
+                if !show {
+                    let frame = &self.conn.inbox[start..start + len];
+                    self.notified.extend_from_slice(frame);
+                }
+                show
+            }
             b'S' => {
                 let show = !self.hidden();
                 self.note_parameter(body, show);
@@ -212,6 +225,10 @@ impl Server {
             b'E' => return self.note_error(len, out),
             b'Z' => {
                 let show = self.note_ready(body)?;
+                if show && !self.notified.is_empty() {
+                    self.flush_approved(out);
+                    self.deliver(out);
+                }
                 if show && self.status == Status::Idle && self.has_mail() {
                     self.flush_approved(out);
                     if let Some(mailbox) = &self.mailbox {
@@ -238,7 +255,10 @@ impl Server {
                 };
                 show
             }
-            b'n' => self.finish(tag, &Expect::Describe)?,
+            b'n' => match self.expect.pop_front() {
+                Some(Expect::Describe { .. }) => true,
+                Some(_) | None => return Err(unexpected(tag)),
+            },
             other => return Err(unexpected(other)),
         };
         if show {
@@ -290,7 +310,7 @@ impl Server {
                 | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { .. }
-                | Expect::Describe
+                | Expect::Describe { .. }
                 | Expect::Inject(_)
                 | Expect::Fail(_),
             )
@@ -313,7 +333,7 @@ impl Server {
             Expect::Parse { .. }
             | Expect::Bind { .. }
             | Expect::Rebind
-            | Expect::Describe
+            | Expect::Describe { .. }
             | Expect::Execute
             | Expect::Close { .. }
             | Expect::Fail(_) => true,
@@ -335,6 +355,11 @@ impl Server {
         }
     }
 
+    /// Passes on the notifications that came amid exchanges of our own.
+    pub fn deliver(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(&std::mem::take(&mut self.notified));
+    }
+
     fn has_mail(&self) -> bool {
         self.mailbox
             .as_ref()
@@ -346,6 +371,9 @@ impl Server {
         if let (Some(name), Some(value)) = (frame::cstr(&mut bytes), frame::cstr(&mut bytes)) {
             let name = String::from_utf8_lossy(name).into_owned();
             let value = String::from_utf8_lossy(value).into_owned();
+            if name == "in_hot_standby" {
+                self.in_hot_standby = value == "on";
+            }
             if shown {
                 self.shown.push((name.clone(), value.clone()));
             }
@@ -372,6 +400,9 @@ impl Server {
         let renamed = self.renamed(frame);
         let mut error = read_error(renamed.as_deref().unwrap_or(&frame[HEADER..]));
         let is_ours = self.identity.reword(&mut error);
+        if error.code == OUTDATED {
+            self.note_outdated();
+        }
         let error = Box::new(error);
         self.error = Some(error.clone());
         self.copy_in = false;
@@ -392,7 +423,7 @@ impl Server {
                 | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { .. }
-                | Expect::Describe
+                | Expect::Describe { .. }
                 | Expect::Execute
                 | Expect::Known(_)
                 | Expect::Inject(_),
@@ -414,6 +445,26 @@ impl Server {
             self.conn.inbox.advance(len);
         }
         Ok(())
+    }
+
+    /// The error may be `cached plan must not change result type`, whatever the language.
+    fn note_outdated(&mut self) {
+        let executes = self.executes.as_ref().map(|(id, _)| *id);
+        let id = match self.expect.front() {
+            Some(Expect::Bind { called }) => called.as_ref().map(|(id, _)| *id),
+            Some(Expect::Describe { of }) => *of,
+            Some(Expect::Ready { .. } | Expect::Execute) => executes,
+            Some(
+                Expect::Parse { .. }
+                | Expect::Known(_)
+                | Expect::Rebind
+                | Expect::Close { .. }
+                | Expect::Inject(_)
+                | Expect::Fail(_),
+            )
+            | None => None,
+        };
+        self.outdated.extend(id);
     }
 
     /// The body of a whole ErrorResponse that names a statement by the name it has here, with the
@@ -465,7 +516,7 @@ impl Server {
                 | Expect::Bind { .. }
                 | Expect::Rebind
                 | Expect::Close { evicts: None, .. }
-                | Expect::Describe
+                | Expect::Describe { .. }
                 | Expect::Execute
                 | Expect::Inject(_)
                 | Expect::Fail(_) => {}

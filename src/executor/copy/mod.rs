@@ -319,7 +319,7 @@ impl<'c> CopyingIn<'c> {
 
     /// Who gets the row. What no shard can store goes to the first, which says why.
     fn participant(&self, row: &Row) -> Result<usize, Error> {
-        let Rows::ByKey { keys, format, .. } = &self.copy.rows else {
+        let Rows::ByKey { key, format, .. } = &self.copy.rows else {
             return Ok(0);
         };
         let value = match &row.field {
@@ -328,7 +328,7 @@ impl<'c> CopyingIn<'c> {
             Field::Value(value) => Some(value.as_slice()),
         };
         let binary = *format == planner::copy::Format::Binary;
-        let shard = match owner(keys, value, binary, self.topology) {
+        let shard = match owner(key, value, binary, self.topology) {
             Ok(shard) => shard,
             // The server's own words are better.
             Err(refusal) if refusal.code == "22P03" => None,
@@ -337,10 +337,8 @@ impl<'c> CopyingIn<'c> {
                 if let Some(value) = value
                     && !binary
                 {
-                    let column = keys
-                        .column
-                        .rsplit_once('.')
-                        .map_or("", |(_, column)| column);
+                    let name = &key.column.name;
+                    let column = name.rsplit_once('.').map_or("", |(_, column)| column);
                     let value = String::from_utf8_lossy(value);
                     context.push_str(&format!(", column {column}: \"{value}\""));
                 }

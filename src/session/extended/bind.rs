@@ -7,7 +7,7 @@ use planner::plan::{ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
-use super::{BroadcastPortal, CopyPortal, Local, Portal, Ran, ScatterPortal};
+use super::{BroadcastPortal, CopyPortal, Local, Portal, Ran, ScatterPortal, asks_first};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{Combine, Job};
@@ -16,6 +16,7 @@ use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
 use crate::session::prepared::Executed;
+use crate::session::retry::resend_of;
 use crate::session::writes::job_of_parts;
 use crate::session::{Enlisted, Known, Prepared, Session, local};
 use crate::wire::frame::HEADER;
@@ -27,6 +28,8 @@ impl Session {
         let body = &frame[HEADER..];
         let (portal, name, rest) = Bind::names(body)?;
         let prepared = self.prepared(name)?;
+        // Unless it runs on one server as it stands.
+        let resend = std::mem::take(&mut self.resend);
         let Prepared {
             plan,
             statement,
@@ -42,7 +45,7 @@ impl Session {
         let unread = *known == Known::Unread;
         // What cannot be read may end it: the server knows.
         let asks_server = unread && self.only_in_block().is_some();
-        if self.block.is_failed() && !ends_block && !asks_server {
+        if self.block.is_failed() && !ends_block && !asks_server && !may_chain(plan) {
             return Err(aborted());
         }
         if matches!(plan.statement, Statement::Begin { .. }) {
@@ -65,7 +68,8 @@ impl Session {
             self.batch.portals.insert(portal, Portal::Local(local));
             return Ok(());
         }
-        if let Some(index) = Box::pin(self.first_of_all(&plan.statement)).await? {
+        let bytes = statement.sql.len();
+        if let Some(index) = Box::pin(self.first_of_all(&plan.statement, bytes)).await? {
             self.name_portal(portal, Some(index))?;
             self.activate(index).await?;
             self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
@@ -74,12 +78,15 @@ impl Session {
         if let Statement::Multiple(known) = &plan.statement {
             self.check_sets(known)?;
         }
-        if plan.effect == SessionEffect::Settings {
+        if asks_first(&plan.effect) {
             let named = Bind::read(body)?;
-            self.check_settings_named(&[(&statement.sql, &named.values)])?;
-            if self.db.config.is_sharded() && !self.block.is_none() {
-                return Err(settings_on_shards());
-            }
+            self.check_settings_named(&plan.effect, &[(&statement.sql, &named.values)])?;
+        }
+        if plan.effect == SessionEffect::Settings
+            && self.db.config.is_sharded()
+            && !self.block.is_none()
+        {
+            return Err(settings_on_shards());
         }
         if plan.statement == Statement::Notify {
             self.note_notify();
@@ -164,6 +171,8 @@ impl Session {
                 self.check_transaction_control(&plan.statement, &statement.sql)?;
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
+                self.batch.forget_replaced_portal(portal);
+                self.resend = resend.max(resend_of(plan, access));
                 let index = self.enlist(shard, access).await?;
                 self.admit(index, &plan.effect).await?;
                 self.leases[index].ask_settings |= unread;
@@ -328,8 +337,8 @@ impl Session {
             }
             Statement::Show(name) if local::is_ours(Some(name)) => Some(Local::Show(name.clone())),
             Statement::ExplainRoute { inner } => {
-                let text = std::str::from_utf8(sql).ok()?.get(inner.clone())?;
-                Some(Local::Explain(self.explain_route(text, &[])))
+                let text = std::str::from_utf8(sql).ok()?;
+                Some(Local::Explain(self.explain_route(text, inner.clone())))
             }
             Statement::Prepare(prepare) => Some(Local::Prepare(prepare.clone(), sql.into())),
             Statement::Deallocate(name) => {
@@ -363,14 +372,22 @@ impl Session {
     }
 
     /// SAVEPOINT, SET and COMMIT concern every enlisted server. The one that answers the client: the
-    /// others hear of it when it is executed.
-    async fn first_of_all(&mut self, statement: &Statement) -> Result<Option<usize>, Error> {
+    /// others hear of it when it is executed. `bytes` of text.
+    async fn first_of_all(
+        &mut self,
+        statement: &Statement,
+        bytes: usize,
+    ) -> Result<Option<usize>, Error> {
         match statement {
             Statement::Set(set) => {
                 self.check_set(set)?;
-                self.follow_set_transaction(set);
+                self.check_prelude(bytes)?;
+                self.follow_set_transaction(set).await?;
             }
-            Statement::Savepoint(_) => self.check_revivable()?,
+            Statement::Savepoint(_) => {
+                self.check_prelude(bytes)?;
+                self.check_revivable()?;
+            }
             Statement::Commit | Statement::Rollback => {}
             Statement::Begin { .. }
             | Statement::Empty
@@ -402,6 +419,11 @@ impl Session {
         }
         self.reach(shard, self.any_access()).await.map(Some)
     }
+}
+
+/// It may be COMMIT AND CHAIN, which ends a block that failed and begins another.
+pub(super) fn may_chain(plan: &planner::Plan) -> bool {
+    plan.statement == Statement::Other && plan.effect == SessionEffect::Settings
 }
 
 /// Is it told of the open transaction, or was it sent a part of this pipeline?

@@ -6,13 +6,15 @@ use bytes::BytesMut;
 use planner::ShardId;
 use planner::plan::{Many, SessionEffect, Statement, Target, TransactionMode};
 
+use super::bind::may_chain;
 use super::{BroadcastPortal, CopyPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
+use crate::executor::database::may_alter;
 use crate::executor::merge::Merger;
 use crate::executor::relay::{Broken, closed};
 use crate::executor::scatter::{Pause, Request, Run};
-use crate::session::block::{Block, opening_tag};
+use crate::session::block::{Block, Reads, opening_tag};
 use crate::session::{Enlisted, Session, local, routed};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::frontend::{Execute, Named};
@@ -64,7 +66,7 @@ impl Session {
 
     async fn describe_on(&mut self, index: usize, frame: &[u8]) -> Result<(), Error> {
         self.activate(index).await?;
-        self.pass_on(index, frame, Expect::Describe);
+        self.pass_on(index, frame, Expect::Describe { of: None });
         Ok(())
     }
 
@@ -144,8 +146,9 @@ impl Session {
                 let statement = &prepared.plan.statement;
                 let takes_data = *statement == Statement::CopyIn || prepared.is_unread();
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
-                let revives =
-                    matches!(statement, Statement::Savepoint(_)) && self.block.is_failed();
+                let may_revive =
+                    matches!(statement, Statement::Savepoint(_)) || may_chain(&prepared.plan);
+                let revives = may_revive && self.block.is_failed();
                 if ends_block && self.taking_part() > 1 {
                     // More of them than when it was bound.
                     let commit = *statement == Statement::Commit;
@@ -154,7 +157,7 @@ impl Session {
                     return self.execute_local(name).await;
                 }
                 let concerns_all = matches!(statement, Statement::Set(_) | Statement::Savepoint(_));
-                let concerns_all = concerns_all.then(|| Arc::clone(&prepared.statement));
+                let concerns_all = concerns_all.then(|| Arc::clone(prepared));
                 let discards = prepared.plan.effect == SessionEffect::DiscardAll;
                 let base = match statement {
                     Statement::Set(set) if !self.block.is_none() => self.base_of(set),
@@ -171,19 +174,37 @@ impl Session {
                         self.follow_context(&savepoint);
                         self.batch.done.push(Done::Savepoint(savepoint));
                     }
-                    Statement::Ddl { .. } => self.batch.changed_schema = true,
+                    Statement::Ddl { .. } => {
+                        if may_alter(&prepared.statement.sql) {
+                            self.db.note_altered();
+                        }
+                        self.batch.changed_schema = true;
+                    }
                     _ => {}
                 }
                 self.batch.discarded |= discards;
+                if discards && !self.base.is_empty() && self.block.is_none() {
+                    self.fetch().await?;
+                    let alone = !self.leases[index].wrote && self.batch.done.is_empty();
+                    if alone {
+                        self.end_extended(index).await?;
+                        Box::pin(self.discard_quietly(index)).await?;
+                        let mut done = BytesMut::new();
+                        write::command_complete(&mut done, "DISCARD ALL");
+                        self.emit(&done);
+                        return Ok(());
+                    }
+                }
                 self.activate(index).await?;
                 self.pass_on(index, frame, Expect::Execute);
-                if let Some(text) = concerns_all {
+                if let Some(prepared) = concerns_all {
                     if self.db.config.is_sharded() && !self.block.is_none() {
                         // What fails is nothing for the others.
                         self.fetch().await?;
                     }
-                    let text = String::from_utf8_lossy(&text.sql);
-                    self.on_others(index, &text).await?;
+                    let text = String::from_utf8_lossy(&prepared.statement.sql);
+                    let savepoint = prepared.plan.statement.savepoint();
+                    self.on_others(index, &text, savepoint).await?;
                 }
                 if let Some(base) = base {
                     self.fetch().await?;
@@ -345,11 +366,15 @@ impl Session {
 
     /// BEGIN: what this pipeline has begun becomes a part of the block.
     async fn begin_amid(&mut self, sql: &str, mode: TransactionMode) -> Result<(), Error> {
-        let read_only = self.begins_read_only(mode);
+        let reads = match self.block_reads(mode) {
+            // Whether it could move is not known of what has begun.
+            Reads::UntilWrite if self.leases.iter().any(|held| held.needs_sync) => Reads::Primary,
+            reads => reads,
+        };
         let mut begun = false;
         for held in self.leases.iter_mut().filter(|held| held.needs_sync) {
             // A replica refuses some modes. It is asked no more in such a block.
-            let text = if held.home.is_some() && !read_only {
+            let text = if held.home.is_some() && reads == Reads::Primary {
                 "BEGIN READ ONLY"
             } else {
                 sql
@@ -360,7 +385,7 @@ impl Session {
             held.in_block = true;
             begun = true;
         }
-        self.block = Block::begin(sql.as_bytes(), read_only);
+        self.block = Block::begin(sql.as_bytes(), reads);
         Ok(())
     }
 

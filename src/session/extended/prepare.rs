@@ -52,7 +52,7 @@ impl Session {
                 && known.version == self.db.cluster.catalog_version()
                 && *known.statement.sql == *parse.sql
                 && *known.statement.types == *parse.types
-                && *known.statement.context == *self.context
+                && self.is_in_context(&known.statement)
         })
     }
 
@@ -105,9 +105,11 @@ impl Session {
             b"" => {
                 let version = reusable.then_some(catalog.version);
                 self.db
-                    .unnamed_statement(sql, types, &self.context, version)
+                    .unnamed_statement(sql, types, self.context_of(sql), version)
             }
-            _ => self.db.statement(sql, types, &self.context),
+            _ => self
+                .db
+                .statement(sql, types, self.context_of(sql), catalog.version),
         };
         Ok(Prepared {
             statement,
@@ -143,12 +145,17 @@ impl Session {
             };
         }
         let renew = found.version != self.db.cluster.catalog_version()
-            || *found.statement.context != *self.context;
+            || !self.is_in_context(&found.statement);
         if !renew {
             return Ok(Arc::clone(found));
         }
         let statement = Arc::clone(&found.statement);
-        let renewed = Arc::new(self.prepare(name, &statement.sql, &statement.types)?);
+        let mut renewed = self.prepare(name, &statement.sql, &statement.types)?;
+        if !name.is_empty() && self.is_in_context(&statement) {
+            // What it returns is what it was when the client had it parsed, or an error.
+            renewed.statement = statement;
+        }
+        let renewed = Arc::new(renewed);
         // As many bytes as before.
         self.batch.statements.insert(name, Arc::clone(&renewed));
         Ok(renewed)
@@ -236,6 +243,16 @@ impl Session {
         }
     }
 
+    /// Statements of which a server has said that their tables have changed.
+    pub(in crate::session) fn forget_outdated(&mut self, index: usize) {
+        let outdated = std::mem::take(&mut self.leases[index].lease.outdated);
+        for prepared in self.batch.statements.values_mut() {
+            if outdated.contains(&prepared.statement.id) {
+                prepared.statement.outdate();
+            }
+        }
+    }
+
     /// Statements that no server was asked about before an error came were never made.
     pub(super) fn forget_pending(&mut self) {
         for _ in self.batch.pending.drain(..) {
@@ -286,7 +303,8 @@ impl Session {
         let server_name = prepared.server_name();
         let lease = &mut self.leases[index].lease;
         write::describe(&mut lease.conn.outbox, b'S', &server_name);
-        lease.expect.push_back(Expect::Describe);
+        let of = (!name.is_empty()).then_some(sql.id);
+        lease.expect.push_back(Expect::Describe { of });
         Ok(())
     }
 
@@ -307,7 +325,9 @@ impl Session {
         let id = self.db.unnamed_statement(text, &[], &self.context, None).id;
         let server = self.parse_execute(lease, &executed, id);
         write::describe(&mut server.conn.outbox, b'S', b"");
-        server.expect.push_back(Expect::Describe);
+        server.expect.push_back(Expect::Describe {
+            of: Some(executed.statement.id),
+        });
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::backend::server::Expect;
 use crate::error::Error;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
+use crate::session::retry::resend_of;
 use crate::session::{Prepared, Session};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, Bind, Execute, Parse};
@@ -47,7 +48,7 @@ impl Session {
             b'B' => self.step_bind(frame),
             b'D' => match frontend::Named::read(body, "DESCRIBE")? {
                 frontend::Named::Portal(name) => {
-                    Ok(self.step_portal(name, frame, Expect::Describe, |_| true))
+                    Ok(self.step_portal(name, frame, Expect::Describe { of: None }, |_| true))
                 }
                 frontend::Named::Statement(_) => Ok(Step::Waits),
             },
@@ -152,13 +153,18 @@ impl Session {
         let Some((shard, access)) = self.direct(body, &prepared)? else {
             return Ok(Step::Waits);
         };
+        let resend = self.resend.max(resend_of(&prepared.plan, access));
         match (self.at_hand(shard, access), self.batch.active) {
-            (None, None) => Ok(Step::Enlist {
-                shard,
-                access,
-                prepared,
-            }),
+            (None, None) => {
+                self.resend = resend;
+                Ok(Step::Enlist {
+                    shard,
+                    access,
+                    prepared,
+                })
+            }
             (Some(index), active) if active.is_none_or(|active| active == index) => {
+                self.resend = resend;
                 self.note_access(index, access);
                 self.bind_at_once(index, frame, prepared)
             }
@@ -232,11 +238,11 @@ impl Session {
     }
 }
 
-/// Has something to be settled with the server before such a statement may run?
+/// Has something to be settled, or its values to be read, before such a statement may run?
 pub(in crate::session) fn asks_first(effect: &SessionEffect) -> bool {
     matches!(
         effect,
-        SessionEffect::Settings | SessionEffect::Pin(Pin::Sequence)
+        SessionEffect::Settings | SessionEffect::LocalSettings | SessionEffect::Pin(Pin::Sequence)
     )
 }
 
