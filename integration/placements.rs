@@ -6,6 +6,8 @@ use std::process::Command;
 
 use ringway::demo::captive::{CaptiveCluster, Spec};
 
+use crate::sharded_copy::{copy_in, outcome};
+use crate::support::wire::Wire;
 use crate::support::{self, Ringway};
 
 /// On both shards.
@@ -69,7 +71,7 @@ fn on_shards(cluster: &CaptiveCluster, sql: &str) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_are_where_their_placement_says() {
     let (cluster, ringway) = tokio::task::spawn_blocking(start).await.unwrap();
     let client = support::client(&format!(
@@ -136,6 +138,8 @@ async fn rows_are_where_their_placement_says() {
     }
     let spread = on_shards(&cluster, "SELECT count(*) > 0 FROM parcels");
     assert_eq!(spread, ["t", "t"]);
+    rows_of_one_insert_go_apart(&cluster, &client).await;
+    tokio::task::block_in_place(|| data_of_one_copy_go_apart(&cluster, ringway.port()));
 
     let route = |sql: &'static str| {
         let client = &client;
@@ -174,6 +178,76 @@ async fn rows_are_where_their_placement_says() {
         .unwrap();
     let told = route("SELECT * FROM parcels WHERE tenant = 1").await;
     assert!(told.contains("parcels.tenant is limited"), "{told}");
+}
+
+async fn rows_of_one_insert_go_apart(cluster: &CaptiveCluster, client: &tokio_postgres::Client) {
+    let sql = "INSERT INTO diary VALUES ('2024-02-02', 'a'), ('2026-02-02', 'b') RETURNING note";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let notes: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(notes, ["a", "b"], "in the order of VALUES");
+    let sql = "INSERT INTO branches VALUES ($1, 'Aarhus'), ('NO2', 'none')";
+    let error = client.execute(sql, &[&"DK"]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "23514");
+    let sql =
+        "INSERT INTO diary VALUES ('2024-03-03', 'c'), ('2026-03-03', 'd'), ('3/3/2026', 'e')";
+    let error = client.execute(sql, &[]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "0A000");
+    let notes = on_shards(
+        cluster,
+        "SELECT string_agg(note, ',' ORDER BY day) FROM diary",
+    );
+    assert_eq!(notes, ["a,last", "first,b"], "nothing of what was refused");
+    // Each is found by its whole key, so each is where it belongs.
+    let rows: Vec<String> = (0..20).map(|id| format!("({id}, 'many{id}')")).collect();
+    let sql = format!(
+        "INSERT INTO parcels (tenant, code) VALUES {}",
+        rows.join(", ")
+    );
+    assert_eq!(client.execute(&sql, &[]).await.unwrap(), 20);
+    let many = on_shards(
+        cluster,
+        "SELECT count(*) > 0 FROM parcels WHERE code ~ 'many'",
+    );
+    assert_eq!(many, ["t", "t"]);
+    for id in 0..20_i64 {
+        let sql = "SELECT 1 FROM parcels WHERE tenant = $1 AND code = $2";
+        let rows = client.query(sql, &[&id, &format!("many{id}")]).await;
+        assert_eq!(rows.unwrap().len(), 1, "parcel {id}");
+    }
+}
+
+fn data_of_one_copy_go_apart(cluster: &CaptiveCluster, port: u16) {
+    let (mut wire, _) = Wire::login(port, "ringway", "shop");
+    for (sql, data, expected) in [
+        (
+            "COPY diary FROM STDIN",
+            "2024-04-04\tf\n2026-04-04\tg\n",
+            "COPY 2",
+        ),
+        (
+            "COPY diary FROM STDIN",
+            "2024-05-05\th\n5/5/2026\ti\n",
+            "0A000",
+        ),
+        (
+            "COPY diary FROM STDIN",
+            "2024-05-05\th\n2028-05-05\ti\n",
+            "23514",
+        ),
+        ("COPY parcels FROM STDIN", "1\tx\n", "0A000"),
+    ] {
+        let told = outcome(&copy_in(&mut wire, sql, data.as_bytes(), 7));
+        assert!(told.contains(expected), "{data}: {told}");
+    }
+    let notes = on_shards(
+        cluster,
+        "SELECT string_agg(note, ',' ORDER BY day) FROM diary",
+    );
+    assert_eq!(
+        notes,
+        ["a,f,last", "first,b,g"],
+        "nothing of what was refused"
+    );
 }
 
 #[tokio::test]

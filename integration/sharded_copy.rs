@@ -75,7 +75,7 @@ impl World {
 
 /// Sends a COPY FROM STDIN with its data in pieces of `size`; answers the frames from its beginning to
 /// ReadyForQuery.
-fn copy_in(wire: &mut Wire, sql: &str, data: &[u8], size: usize) -> Vec<Frame> {
+pub fn copy_in(wire: &mut Wire, sql: &str, data: &[u8], size: usize) -> Vec<Frame> {
     wire.query(sql);
     let first = wire.read().expect("an answer");
     if first.tag != b'G' {
@@ -95,7 +95,7 @@ fn copy_in(wire: &mut Wire, sql: &str, data: &[u8], size: usize) -> Vec<Frame> {
 }
 
 /// Command tag, or SQLSTATE, message and context.
-fn outcome(frames: &[Frame]) -> String {
+pub fn outcome(frames: &[Frame]) -> String {
     for frame in frames {
         match frame.tag {
             b'C' => return String::from_utf8_lossy(&frame.body).into_owned(),

@@ -7,6 +7,7 @@
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY>
 
 mod bind;
+mod bound;
 mod names;
 mod portal;
 mod prepare;
@@ -14,25 +15,23 @@ mod reuse;
 mod step;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
-use planner::{ShardId, ShardSet};
+use planner::ShardId;
+use planner::plan::{Access, Savepoint, SetStatement};
 
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Expect, StatementId};
 use crate::error::{Error, Fault};
-use crate::executor::broadcast::Job;
 use crate::executor::database::Statement as Text;
-use crate::executor::merge::Merger;
 use crate::executor::relay::End;
-use crate::executor::scatter::Run;
 use crate::net::Instant;
 use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Parse;
 use crate::wire::{frontend, write};
+pub(super) use bound::Local;
+use bound::{BroadcastPortal, CopyPortal, Portal, Ran, ScatterPortal};
 use names::Names;
 use step::Step;
 pub(super) use step::{asks_first, is_plain};
@@ -230,100 +229,11 @@ impl names::Charge for Arc<Prepared> {
     }
 }
 
-impl names::Charge for Portal {
-    /// They end with their transaction.
-    fn charge(&self, _: &[u8]) -> usize {
-        0
-    }
-}
-
-enum Portal {
-    /// Lives on the server of this lease.
-    Server {
-        lease: usize,
-        prepared: Arc<Prepared>,
-    },
-    Local(Local),
-    Scatter(Box<ScatterPortal>),
-    Broadcast(Box<BroadcastPortal>),
-    Copy(Box<CopyPortal>),
-}
-
 /// An executed statement that changes the session if its transaction commits.
 enum Done {
     /// As [`Session::note_set`] takes it.
     Set(SetStatement, bool),
     Savepoint(Savepoint),
-}
-
-/// What the session answers by itself.
-pub(super) enum Local {
-    Empty,
-    Begin {
-        sql: Vec<u8>,
-        mode: TransactionMode,
-    },
-    End {
-        commit: bool,
-    },
-    Set(SetStatement),
-    Show(String),
-    Explain(Vec<String>),
-    Prepare(PrepareStatement, Box<[u8]>),
-    Deallocate(Option<String>),
-    Listen(String),
-    Unlisten(Option<String>),
-    /// Executed. What returns rows has no more of them and says so with this tag; all else cannot
-    /// be run twice.
-    Ran(Option<String>),
-}
-
-struct ScatterPortal {
-    sql: Vec<u8>,
-    types: Vec<u32>,
-    bind_rest: Vec<u8>,
-    shards: ShardSet,
-    /// Until the run starts.
-    merger: Option<Merger>,
-    run: Option<(Run, Vec<usize>)>,
-    columns: BytesMut,
-    access: Access,
-    max_lag: Option<Duration>,
-    /// Its shards were needed for something else before its last row.
-    interrupted: bool,
-}
-
-struct BroadcastPortal {
-    plan: Arc<planner::Plan>,
-    sql: Vec<u8>,
-    types: Vec<u32>,
-    result_formats: Vec<i16>,
-    shards: ShardSet,
-    job: Job,
-    ran: Ran,
-}
-
-/// COPY on several shards.
-struct CopyPortal {
-    plan: Arc<planner::Plan>,
-    sql: Vec<u8>,
-    shards: ShardSet,
-    access: Access,
-    /// How the data are framed on their way out; `None` is FROM STDIN.
-    out: Option<planner::copy::Frame>,
-    ran: bool,
-}
-
-/// What is left of a statement that ran whole at its first Execute.
-enum Ran {
-    NotYet,
-    /// It returns rows: those not fetched yet, and the command tag before their number.
-    Rows {
-        rows: BytesMut,
-        verb: String,
-    },
-    /// It cannot be run twice.
-    Once,
 }
 
 impl Session {
