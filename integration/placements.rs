@@ -71,7 +71,7 @@ fn on_shards(cluster: &CaptiveCluster, sql: &str) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn rows_are_where_their_placement_says() {
     let (cluster, ringway) = tokio::task::spawn_blocking(start).await.unwrap();
     let client = support::client(&format!(
@@ -139,7 +139,6 @@ async fn rows_are_where_their_placement_says() {
     let spread = on_shards(&cluster, "SELECT count(*) > 0 FROM parcels");
     assert_eq!(spread, ["t", "t"]);
     rows_of_one_insert_go_apart(&cluster, &client).await;
-    tokio::task::block_in_place(|| data_of_one_copy_go_apart(&cluster, ringway.port()));
 
     let route = |sql: &'static str| {
         let client = &client;
@@ -178,6 +177,9 @@ async fn rows_are_where_their_placement_says() {
         .unwrap();
     let told = route("SELECT * FROM parcels WHERE tenant = 1").await;
     assert!(told.contains("parcels.tenant is limited"), "{told}");
+    let port = ringway.port();
+    let copied = move || data_of_one_copy_go_apart(&cluster, port);
+    tokio::task::spawn_blocking(copied).await.unwrap();
 }
 
 async fn rows_of_one_insert_go_apart(cluster: &CaptiveCluster, client: &tokio_postgres::Client) {
