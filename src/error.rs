@@ -14,6 +14,9 @@ pub struct Error {
     pub message: Cow<'static, str>,
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
+    /// Where in PostgreSQL's work it happened: the line of a COPY, say.
+    /// Boxed, as few errors have one and all are returned by value.
+    pub context: Option<Box<Cow<'static, str>>>,
     pub fault: Fault,
 }
 
@@ -53,6 +56,7 @@ impl Error {
             message: message.into(),
             detail: None,
             hint: None,
+            context: None,
             fault,
         }
     }
@@ -92,6 +96,11 @@ impl Error {
         self
     }
 
+    pub fn context(mut self, context: impl Into<Cow<'static, str>>) -> Self {
+        self.context = Some(Box::new(context.into()));
+        self
+    }
+
     pub fn is_fatal(&self) -> bool {
         self.severity == Severity::Fatal
     }
@@ -114,6 +123,9 @@ impl Error {
         }
         if let Some(hint) = &self.hint {
             fields.push((b'H', hint));
+        }
+        if let Some(context) = &self.context {
+            fields.push((b'W', context));
         }
         let length: usize = 4 + 1 + fields.iter().map(|(_, v)| v.len() + 2).sum::<usize>();
         out.put_u8(b'E');

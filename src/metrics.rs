@@ -64,6 +64,7 @@ table! {
     QUERY_SECONDS = Histogram "ringway_query_seconds" DATABASE, "From a statement's arrival to the end of its answer, the wait for a server included.";
     CHECKOUT_SECONDS = Histogram "ringway_checkout_wait_seconds" DATABASE, "Wait for a server connection.";
     ROUTES = Counter "ringway_routes_total" &["database", "kind"], "Statements by how they were executed.";
+    POLICIES = Counter "ringway_policy_total" &["database", "policy", "action"], "Statements on several shards that a policy warned of or denied.";
     READ_WAIT_SECONDS = Histogram "ringway_read_wait_seconds" DATABASE, "Wait of a read until a replica had what its session wrote or saw, or until the limit.";
     MOVED_TRANSACTIONS = Counter "ringway_moved_transactions_total" DATABASE, "Transactions that read on a replica and went on at the primary (transactions = replica_until_write).";
     READ_SETTLES = Counter "ringway_read_settles_total" DATABASE, "Reads that waited to leave the server that their session had to stay with.";
@@ -139,6 +140,46 @@ impl<W: Word> CounterBy<W> {
     pub fn counts(&self) -> impl Iterator<Item = (W, u64)> + '_ {
         let totals = self.totals.iter().map(Total::get);
         W::ALL.iter().copied().zip(totals)
+    }
+}
+
+/// What a policy did to a statement on several shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyHit {
+    ReadWarned,
+    ReadDenied,
+    WriteWarned,
+    WriteDenied,
+    MissingKeyWarned,
+    MissingKeyDenied,
+}
+
+impl Word for PolicyHit {
+    const ALL: &'static [Self] = &[
+        Self::ReadWarned,
+        Self::ReadDenied,
+        Self::WriteWarned,
+        Self::WriteDenied,
+        Self::MissingKeyWarned,
+        Self::MissingKeyDenied,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl PolicyHit {
+    /// The key of the configuration, and what was done.
+    pub fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ReadWarned => ("scatter_reads", "warn"),
+            Self::ReadDenied => ("scatter_reads", "deny"),
+            Self::WriteWarned => ("scatter_writes", "warn"),
+            Self::WriteDenied => ("scatter_writes", "deny"),
+            Self::MissingKeyWarned => ("missing_key", "warn"),
+            Self::MissingKeyDenied => ("missing_key", "deny"),
+        }
     }
 }
 
@@ -349,9 +390,10 @@ pub struct DatabaseMetrics {
     pub server_parses: Total,
     pub binds: Total,
     pub routes: CounterBy<RouteKind>,
+    pub policies: CounterBy<PolicyHit>,
     pub reads: CounterBy<ReadBy>,
-    /// Reads that waited to leave the server that their session had to stay with.
     pub moved_transactions: Counter,
+    /// Reads that waited to leave the server that their session had to stay with.
     pub read_settles: Counter,
     pub position_samples: Counter,
     pub fences: Counter,
@@ -527,6 +569,11 @@ impl Metrics {
                 let counter = self.recorder.counter(&ROUTES, &[name, kind.name()]);
                 counter.absolute(count);
             }
+            for (hit, count) in database.policies.counts() {
+                let (policy, action) = hit.names();
+                let counter = self.recorder.counter(&POLICIES, &[name, policy, action]);
+                counter.absolute(count);
+            }
             for (reason, count) in database.retries.counts() {
                 let counter = self.recorder.counter(&RETRIES, &[name, reason.name()]);
                 counter.absolute(count);
@@ -596,6 +643,7 @@ impl DatabaseMetrics {
             server_parses: Total::default(),
             binds: Total::default(),
             routes: CounterBy::default(),
+            policies: CounterBy::default(),
             reads: CounterBy::default(),
             moved_transactions: counter(&MOVED_TRANSACTIONS),
             read_settles: counter(&READ_SETTLES),

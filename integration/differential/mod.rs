@@ -25,24 +25,75 @@ fn file(name: &str) -> String {
 
 const SHARDS: usize = 2;
 
-/// Sharded tables with their keys and what gives the key's 64-bit partition hash.
-const SHARDED: [(&str, &str, Hash); 9] = [
-    ("people", "id", Hash::Integer),
-    ("orders", "person_id", Hash::Integer),
-    ("items", "person_id", Hash::Integer),
-    ("tiny", "id", Hash::Integer),
-    ("mid", "id", Hash::Integer),
-    ("words", "word", Hash::Text),
-    ("nicks", "nick", Hash::Text),
-    ("tokens", "id", Hash::Uuid),
-    ("\"Mixed Case\"", "\"Key\"", Hash::Integer),
+/// Sharded tables with their keys, as the configuration writes them, and where their rows are.
+const SHARDED: [(&str, &str, Placed); 14] = [
+    ("people", "'id'", Placed::Hashed(Hash::Integer)),
+    ("orders", "'person_id'", Placed::Hashed(Hash::Integer)),
+    ("items", "'person_id'", Placed::Hashed(Hash::Integer)),
+    ("tiny", "'id'", Placed::Hashed(Hash::Integer)),
+    ("mid", "'id'", Placed::Hashed(Hash::Integer)),
+    ("words", "'word'", Placed::Hashed(Hash::Text)),
+    ("nicks", "'nick'", Placed::Hashed(Hash::Text)),
+    ("tokens", "'id'", Placed::Hashed(Hash::Uuid)),
+    ("\"Mixed Case\"", "'\"Key\"'", Placed::Hashed(Hash::Integer)),
+    ("prices", "'price'", Placed::Hashed(Hash::Numeric)),
+    ("visits", "'day'", Placed::Hashed(Hash::Date)),
+    ("parcels", "['tenant', 'code']", Placed::Hashed(Hash::Pair)),
+    (
+        "branches",
+        "'country', by = 'by_country'",
+        Placed::On(["country <> 'DK'", "country = 'DK'"]),
+    ),
+    (
+        "readings",
+        "'sensor', by = 'by_sensor'",
+        Placed::On([
+            "sensor < 10 OR sensor >= 20",
+            "sensor >= 10 AND sensor < 20",
+        ]),
+    ),
 ];
+
+/// The rules of `branches` and `readings`; sensors from 30 on have no shard.
+const PLACEMENTS: &str =
+    "by_country = { list = { s0 = ['NO', 'SE'], s1 = ['DK'] }, default = 's0' }
+by_sensor = { ranges = [
+  { to = 10, shard = 's0' },
+  { from = 10, to = 20, shard = 's1' },
+  { from = 20, to = 30, shard = 's0' },
+] }
+";
+
+/// What gives a row its shard.
+#[derive(Debug, Clone, Copy)]
+enum Placed {
+    Hashed(Hash),
+    /// By shard, the condition of its rows.
+    On([&'static str; SHARDS]),
+}
+
+impl Placed {
+    /// The condition of rows that do not belong on `shard`.
+    fn stranger(self, key: &str, shard: usize) -> String {
+        match self {
+            Self::Hashed(hash) => {
+                let slot = hash.slot(key.trim_matches('\''));
+                format!("{slot} NOT IN (SELECT slot FROM placement.owned)")
+            }
+            Self::On(conditions) => format!("NOT ({})", conditions[shard]),
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Hash {
     Integer,
     Text,
     Uuid,
+    Numeric,
+    Date,
+    /// The key of `parcels`.
+    Pair,
 }
 
 impl Hash {
@@ -53,6 +104,17 @@ impl Hash {
             Self::Integer => format!("hashint8extended({key}::bigint, {SEED})"),
             Self::Text => format!("hashtextextended({key}::text COLLATE \"C\", {SEED})"),
             Self::Uuid => format!("uuid_hash_extended({key}, {SEED})"),
+            Self::Numeric => format!("hash_numeric_extended({key}, {SEED})"),
+            Self::Date => format!("hashint4extended({key} - date '2000-01-01', {SEED})"),
+            Self::Pair => {
+                // hash_combine64, as far as its last 14 bits need it.
+                let first = format!("hashint8extended(tenant, {SEED})");
+                let first = format!("((({first} & 2097151) + 370915) & 2097151)");
+                let second = format!("hashtextextended(code COLLATE \"C\", {SEED})");
+                return format!(
+                    "(({first} & 16383) # ((({second} & 16383) + 10467 + ({first} >> 7)) & 16383))"
+                );
+            }
         };
         format!("((({hash} & 16383) + 10467) & 16383)")
     }
@@ -127,7 +189,7 @@ impl World {
         let mut all = Vec::new();
         for (at, ShardServers { primary, .. }) in self.shards.shards.iter().enumerate() {
             all.extend(rows(primary, database, &sharded));
-            let strangers = primary.exec_in(database, &count_of_strangers()).unwrap();
+            let strangers = primary.exec_in(database, &count_of_strangers(at)).unwrap();
             if strangers != "0" {
                 found.push(format!("{strangers} rows on shard {at} belong elsewhere"));
             }
@@ -161,15 +223,18 @@ fn rows(server: &Server, database: &str, tables: &[&str]) -> Vec<String> {
     answer.lines().map(str::to_owned).collect()
 }
 
-/// Counts a shard's rows whose slots it does not own.
-fn count_of_strangers() -> String {
-    let slots: Vec<String> = SHARDED
+/// Counts a shard's rows that belong elsewhere.
+fn count_of_strangers(shard: usize) -> String {
+    let strangers: Vec<String> = SHARDED
         .iter()
-        .map(|(table, key, hash)| format!("SELECT {} AS slot FROM {table}", hash.slot(key)))
+        .map(|(table, key, placed)| {
+            let stranger = placed.stranger(key, shard);
+            format!("SELECT 1 FROM {table} WHERE {stranger}")
+        })
         .collect();
     format!(
-        "SELECT count(*) FROM ({}) AS rows WHERE slot NOT IN (SELECT slot FROM placement.owned)",
-        slots.join(" UNION ALL ")
+        "SELECT count(*) FROM ({}) AS rows",
+        strangers.join(" UNION ALL ")
     )
 }
 
@@ -192,12 +257,9 @@ fn strangers(shard: usize) -> String {
         "CREATE SCHEMA placement;
          CREATE TABLE placement.owned AS SELECT unnest('{{{owned}}}'::bigint[]) AS slot;"
     );
-    for (table, key, hash) in SHARDED {
-        let slot = hash.slot(key);
-        let _ = write!(
-            sql,
-            "DELETE FROM {table} WHERE {slot} NOT IN (SELECT slot FROM placement.owned);"
-        );
+    for (table, key, placed) in SHARDED {
+        let stranger = placed.stranger(key, shard);
+        let _ = write!(sql, "DELETE FROM {table} WHERE {stranger};");
     }
     sql
 }
@@ -209,10 +271,11 @@ fn config(shards: &CaptiveCluster, port: u16) -> String {
         let database = name(protocol);
         let _ = writeln!(
             toml,
-            "[databases.{database}]\nserver_user = \"ringway\"\n[databases.{database}.tables]"
+            "[databases.{database}]\nserver_user = \"ringway\"\n\
+             [databases.{database}.placements]\n{PLACEMENTS}[databases.{database}.tables]"
         );
         for (table, key, _) in SHARDED {
-            let _ = writeln!(toml, "'{table}' = {{ key = '{key}' }}");
+            let _ = writeln!(toml, "'{table}' = {{ key = {key} }}");
         }
         let _ = writeln!(
             toml,

@@ -111,3 +111,22 @@ CREATE FUNCTION count_people() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT cou
 CREATE FUNCTION count_people_volatile() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM people';
 CREATE FUNCTION double(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';
 CREATE FUNCTION public.bool_or(integer, integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT $1 | $2';
+
+CREATE TABLE prices (price numeric(10, 3) PRIMARY KEY, name text COLLATE "C", n integer);
+INSERT INTO prices SELECT g / 4.0, 'p' || g % 5, g % 3 FROM generate_series(-12, 40) AS g;
+INSERT INTO prices VALUES ('NaN', 'none', 1), (1000000.5, 'dear', 2);
+
+CREATE TABLE visits (day date, page text COLLATE "C", n integer, PRIMARY KEY (day, page));
+INSERT INTO visits SELECT date '2023-12-20' + g / 2, 'page' || g % 3, g FROM generate_series(0, 59) AS g;
+
+CREATE TABLE parcels (tenant bigint, code text COLLATE "C", weight integer, PRIMARY KEY (tenant, code));
+INSERT INTO parcels SELECT g % 6, 'c' || g / 6, g FROM generate_series(0, 47) AS g;
+
+CREATE TABLE branches (country varchar(2) COLLATE "C", name text COLLATE "C", staff integer);
+INSERT INTO branches
+SELECT (ARRAY['NO', 'SE', 'DK', 'FI', 'IS'])[1 + g % 5], 'b' || g, g FROM generate_series(0, 29) AS g;
+
+CREATE TABLE readings (sensor integer, at timestamp, value numeric);
+INSERT INTO readings
+SELECT g % 35 - 5, timestamp '2024-01-01' + g * interval '1 hour', CASE WHEN g % 7 = 0 THEN NULL ELSE g / 10.0 END
+  FROM generate_series(0, 104) AS g;

@@ -53,24 +53,23 @@ INSERT INTO "Mixed Case" (key, "Key") VALUES (101, 6);
 INSERT INTO "Mixed Case" VALUES (104, 1, 'x', 2);
 
 [INSERT of one row, refused] refused
-INSERT INTO people (id) VALUES (- -106);
 INSERT INTO people (id) VALUES (110.0);
 INSERT INTO people (id) VALUES (110.5);
 INSERT INTO people (id) VALUES (1e2);
-INSERT INTO people (id) VALUES (100 + 12);
 INSERT INTO people (id) VALUES (DEFAULT);
 INSERT INTO people (name) VALUES ('no key');
 INSERT INTO people DEFAULT VALUES;
-INSERT INTO people (id) VALUES ($1 + 1);
-with: 126
 INSERT INTO people (id, name) OVERRIDING USER VALUE VALUES (129, 'x');
 INSERT INTO numbered (id, v) OVERRIDING USER VALUE VALUES (6, 'x');
 INSERT INTO numbered (v) VALUES ('x');
 INSERT INTO people (id, age) VALUES (130, (SELECT max(age) FROM people));
 INSERT INTO people (id, age) VALUES (131, (SELECT age FROM people WHERE id = 131));
-INSERT INTO people (id, age) SELECT 133, 4;
 INSERT INTO people (id, age) TABLE tiny;
 INSERT INTO people (id, age) SELECT id + 1000, v FROM tiny WHERE id = 3;
+INSERT INTO people (id, age) SELECT person_id + 20000, qty FROM orders;
+INSERT INTO people (id, age) SELECT id, v FROM tiny LIMIT 2;
+INSERT INTO people (id, age) SELECT max(id) + 1, 4 FROM people;
+INSERT INTO nicks SELECT word, n FROM words;
 INSERT INTO people (id, age) VALUES (134, 1) ORDER BY 1 LIMIT 1;
 INSERT INTO people (id, tags[1]) VALUES (135, 'x');
 INSERT INTO people_view (id, name) VALUES (136, 'x');
@@ -92,6 +91,8 @@ INSERT INTO people (id, age) VALUES ($1, $1);
 with: 124
 INSERT INTO people (age, id) VALUES ($1, $1);
 with: 125
+INSERT INTO people (id, age, name) VALUES (6220, $1, 'a'), (6221, 1, $1), (6222, 2, $1), (6223, 3, $1);
+with: 5
 
 [INSERT of several rows]
 INSERT INTO people (id, age) VALUES (201, 1), (201, 2);
@@ -103,11 +104,90 @@ INSERT INTO orders (person_id, id) VALUES (4, 9011), (4);
 INSERT INTO orders VALUES (9014, 6, 1.005, 2), (9015, 6, 1.5, 3) RETURNING total, qty * 2;
 
 [INSERT of several rows, refused] refused
-INSERT INTO people (id, age) VALUES (202, 1), (203, 2), (204, 3), (205, 4);
 INSERT INTO orders (id, person_id) VALUES (9006, 4), (9007, DEFAULT);
-INSERT INTO orders (id, person_id) VALUES (9012, 4), (9013, 5) RETURNING id;
+INSERT INTO people (id, age) WITH x AS (SELECT 1) VALUES (6208, 1), (6209, 2), (6210, 3), (6211, 4);
+INSERT INTO people (id, age) VALUES (6212, 1), (6213, (SELECT max(age) FROM people)), (6214, 1), (6215, 1);
+INSERT INTO people (id, age) VALUES (6216, 1), (6217, 2), (6218, 3), (6219, 4) ON CONFLICT (id) DO UPDATE SET id = 1;
 INSERT INTO orders (id, person_id) SELECT * FROM (VALUES (9016, 4)) v;
+
+[INSERT of rows of several shards] ordered
+INSERT INTO people (id, age) VALUES (6001, 1), (6002, 2), (6003, 3), (6004, 4), (6005, 5), (6006, 6);
+INSERT INTO people (id, age) VALUES (6011, 1), (6012, 2), (6013, 3), (6014, 4), (6015, 5) RETURNING id, age + 1, name;
+INSERT INTO people (age, id) VALUES (1, 6021), (2, '6022'), (3, 6023::int), (4, CAST('6024' AS bigint)) RETURNING *;
+INSERT INTO people (id, age, name) VALUES (6031, DEFAULT, 'x''y'), (6032, 1, ')'), (6033, 2, E'\t('), (6034, 3, $$,($$) RETURNING id, age, name;
+INSERT INTO people (id, age, name) VALUES ($1, 1, $2), ($3, 2, $4), ($5, 3, $6), ($7, 4, 'it') RETURNING id, age, name;
+with: 6041, a, 6042, b, 6043, c, 6044
+INSERT INTO people (id, age) VALUES ($1, $5), ($2, $5), ($3, $5), ($4, $5) RETURNING id, age;
+with: 6051, 6052, 6053, 6054, 77
+INSERT INTO people (id, age) VALUES (6061, 1 + 1), (6062, (SELECT count(*) FROM countries)), (6063, abs(-3)), (6064, NULL) RETURNING id, age;
+INSERT INTO people (id, name) /* ( */ VALUES -- a, (b
+ (6071, 'a') /* between ) */ , -- (
+ (6072, 'b'),
+ (6073, 'c'), (6074 -- )
+ , 'd') -- after
+ RETURNING id, name;
+INSERT INTO people (id, age) VALUES (6081, 1), (6082, 2), (6083, 3), (6001, 4) RETURNING id;
+SELECT count(*) FROM people WHERE id BETWEEN 6081 AND 6083;
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, 'x'), (6093, 2), (6094, 3);
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, 1, 1), (6093, 2), (6094, 3);
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, generate_series(1, 2)), (6093, 2), (6094, 3);
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, nosuch), (6093, 2), (6094, 3);
+INSERT INTO people (id, nosuch) VALUES (6091, 1), (6092, 1), (6093, 2), (6094, 3);
+INSERT INTO people (id, age) VALUES (6091, 1), (6092, 1), (6093, 2), (6094, 1 / 0);
+INSERT INTO people (id) VALUES (6091), (6092), (6093), (NULL);
+SELECT count(*) FROM people WHERE id BETWEEN 6091 AND 6094;
+INSERT INTO people (id, age) VALUES (6101, 1), (6102, 1), (6103, 1), (6104, 1), (6001, 90) ON CONFLICT DO NOTHING;
+INSERT INTO people (id, age) VALUES (6101, 9), (6102, 8), (6103, 7), (6105, 6) ON CONFLICT (id) DO UPDATE SET age = excluded.age + people.age RETURNING id, age;
+INSERT INTO people (id, age) VALUES (6101, 9), (6102, 8), (6103, 7), (6101, 6) ON CONFLICT (id) DO UPDATE SET age = excluded.age;
+INSERT INTO people AS p (id, age) VALUES (6101, 9), (6102, 8), (6103, 7), (6104, 6) ON CONFLICT (id) DO UPDATE SET age = $1 WHERE p.age > $2 RETURNING p.id, p.age, $3::text;
+with: 100, 0, text
+INSERT INTO words (word, n) VALUES ('several', 1), ('words', 2), ('of', 3), ('many', 4), ('shards', 5) RETURNING word;
+INSERT INTO tokens (id, owner) VALUES ('c0eebc99-9c0b-4ef8-bb6d-000000000001', 1), ('c0eebc99-9c0b-4ef8-bb6d-000000000002', 1), ('c0eebc99-9c0b-4ef8-bb6d-000000000003', 1), ('C0EEBC999C0B4EF8BB6D000000000004', 1) RETURNING id;
+INSERT INTO orders (id, person_id) VALUES (9201, 1), (9202, 2), (9203, 3), (9204, 4), (9205, 1), (9206, 2) RETURNING person_id, id;
+INSERT INTO numbered VALUES (6001, 'a'), (6002, 'b'), (6003, 'c'), (6004, 'd');
+
+[INSERT of rows of several shards, where fewer are returned than given]
+INSERT INTO people (id, age) VALUES (6111, 1), (6001, 2), (6112, 3), (6113, 4), (6114, 5) ON CONFLICT DO NOTHING RETURNING id, age;
+INSERT INTO people (id, age) VALUES (6111, 1), (6112, 3), (6113, 4), (6114, 5) ON CONFLICT (id) DO UPDATE SET age = 6 WHERE people.id > 6112 RETURNING id;
+
+[INSERT of rows of several shards in a transaction] maybe
+BEGIN;
+INSERT INTO people (id, age) VALUES (6121, 1), (6122, 2), (6123, 3), (6124, 4);
+COMMIT;
+SELECT count(*) FROM people WHERE id BETWEEN 6121 AND 6124;
+
+[INSERT from a query]
 INSERT INTO orders (id, person_id) SELECT id, person_id FROM items WHERE person_id = 4;
+INSERT INTO orders (id, person_id) SELECT DISTINCT order_id + 9400, person_id FROM items WHERE person_id = 4;
+INSERT INTO people (id, age) SELECT 133, 4;
+INSERT INTO people (id, age) SELECT 7001, count(*) FROM countries;
+INSERT INTO people (id, name) SELECT '7002', name FROM countries WHERE code = 'no' RETURNING id, name;
+INSERT INTO people (id, age) SELECT $1, 4;
+with: 7003
+INSERT INTO items (order_id, person_id, n) SELECT id, person_id, 7100 FROM orders;
+INSERT INTO items (order_id, person_id, n) SELECT o.id, p.id, 7101 FROM orders o JOIN people p ON p.id = o.person_id WHERE p.age > 0 RETURNING order_id, n;
+INSERT INTO items (order_id, person_id, n) SELECT max(id), person_id, 7102 FROM orders GROUP BY person_id HAVING count(*) > 1;
+INSERT INTO items (person_id, n) SELECT DISTINCT person_id, 7103 FROM orders WHERE qty > $1 ORDER BY 1;
+with: 1
+INSERT INTO items (order_id, person_id, n) SELECT id, person_id, 7104 FROM orders WHERE person_id = 4 ORDER BY id LIMIT 2;
+INSERT INTO people (id, name) SELECT person_id, 'dup' FROM orders;
+INSERT INTO people (id, name) SELECT DISTINCT person_id, 'dup' FROM orders WHERE person_id IS NOT NULL ON CONFLICT (id) DO UPDATE SET name = excluded.name || people.age;
+INSERT INTO tiny SELECT id, age FROM people WHERE id BETWEEN 7001 AND 7003;
+
+[UPDATE and DELETE with RETURNING over shards]
+UPDATE people SET age = age + 1 WHERE age > 3 RETURNING id, age;
+UPDATE people SET name = 'r' WHERE id IN (6001, 6002, 6003, 6004) RETURNING *;
+UPDATE people p SET name = 'joined' FROM orders o WHERE o.person_id = p.id AND o.id > 9200 RETURNING p.id, o.id;
+UPDATE people SET name = c.name FROM countries c WHERE c.person_id = people.id RETURNING people.id, c.code, (SELECT count(*) FROM countries);
+UPDATE people SET age = $1 WHERE age = $2 RETURNING id, $3::int + age;
+with: 41, 5, 1
+UPDATE people SET age = 1 / (id - 6003) WHERE id > 6000 RETURNING id;
+SELECT count(*) FROM people WHERE age = 0;
+UPDATE people SET age = 1 WHERE false RETURNING id;
+DELETE FROM people WHERE id BETWEEN 6001 AND 6014 RETURNING id, name, age;
+DELETE FROM people p USING orders o WHERE o.person_id = p.id AND o.id = 9203 RETURNING o.id;
+DELETE FROM people WHERE id = ANY (ARRAY[6101, 6102, 6103]) RETURNING *;
+DELETE FROM people USING countries c WHERE c.person_id = people.id AND people.id > 6000 RETURNING c.code;
 
 [ON CONFLICT]
 INSERT INTO people (id, age) VALUES (1, 50) ON CONFLICT DO NOTHING;
@@ -248,6 +328,92 @@ INSERT INTO countries (code, area, made) SELECT name, id, '2020-01-01' FROM peop
 INSERT INTO countries (code, made) SELECT code || '3', made FROM countries LIMIT 1;
 INSERT INTO stray VALUES (2, 'b');
 
+[COPY from the client]
+COPY people (id, name, age) FROM STDIN;
+8001	text	1
+8002	\N	\N
+8003	a\tb\\c	3
+8004	\x41\102	4
+\N8005	x	5
+\.
+COPY people (id, name, age) FROM STDIN;
+8001	text	1
+8002	\N	\N
+8003	a\tb\\c	3
+8004	\x41\102	4
+\x38005	x	5
+8006	y\
+z	6
+\.
+COPY people (age, id) FROM STDIN WITH (FORMAT text, DELIMITER '|', NULL 'none');
+1|8011
+none|8012
+3| 8013
+4|8014
+\.
+COPY people (id, name) FROM STDIN WITH (FORMAT csv, HEADER);
+id,"na
+me"
+8021,"a ""quoted"", b"
+8022,
+8023,""
+8024,"two
+lines"
+\.
+COPY people (id, name) FROM STDIN DELIMITER ';' NULL AS 'x' CSV HEADER QUOTE AS '''' ESCAPE E'\\';
+id;name
+8031;'a\';b'
+8032;x
+8033;'x'
+8034;"
+\.
+COPY people (id, age) FROM STDIN WHERE age > 2;
+8041	1
+8042	2
+8043	3
+8044	4
+\.
+COPY words (word, n) FROM STDIN;
+copied one	1
+copied two	2
+copied three	3
+kopiert fünf	5
+\.
+COPY tokens (id, owner) FROM STDIN (FORMAT csv);
+d0eebc99-9c0b-4ef8-bb6d-000000000001,1
+{D0EEBC99-9c0b-4ef8-bb6d-000000000002},2
+d0eebc999c0b4ef8bb6d000000000003,3
+\.
+COPY orders (id, person_id) FROM STDIN;
+9301	1
+9302	2
+9303	3
+9304	4
+\.
+COPY countries (code, name, made) FROM STDIN;
+c1	Copied	2020-01-01
+c2	\N	2020-01-02
+\.
+COPY people (id, age) FROM STDIN;
+\.
+
+[COPY to the client]
+COPY people TO STDOUT;
+COPY people (id, name) TO STDOUT (FORMAT csv, HEADER);
+COPY people (id, name) TO STDOUT CSV HEADER FORCE QUOTE name;
+COPY people (id, name) TO STDOUT WITH DELIMITER '|' NULL 'none';
+COPY (SELECT id, name FROM people WHERE id > 8000) TO STDOUT;
+COPY (SELECT p.id, o.id FROM people p JOIN orders o ON o.person_id = p.id) TO STDOUT (FORMAT csv, HEADER true);
+COPY (SELECT id FROM people WHERE id IN (1, 2, 3, 4, 5)) TO STDOUT;
+COPY countries TO STDOUT;
+COPY people (nosuch) TO STDOUT;
+COPY (SELECT 1 / (id - 8001) FROM people WHERE id > 8000) TO STDOUT;
+
+[COPY in a transaction]
+BEGIN;
+COPY people (id) TO STDOUT;
+COMMIT;
+
 [writes inside WITH, MERGE and others]
 WITH made AS (INSERT INTO notes VALUES (300, 1, 'w') RETURNING id) SELECT id FROM made;
 MERGE INTO notes n USING (VALUES (3)) v (id) ON n.id = v.id WHEN MATCHED THEN UPDATE SET what = 'merged';
@@ -288,9 +454,25 @@ CREATE TABLE copied AS SELECT * FROM people;
 CREATE TABLE copied AS TABLE countries;
 CREATE TEMPORARY TABLE temporary_one (id int);
 DO $$ BEGIN DELETE FROM people; END $$;
-COPY people (id) FROM STDIN;
-500
+COPY people (id) FROM '/nosuch';
+COPY people TO '/nosuch';
+COPY people (name) FROM STDIN;
+x
 \.
+COPY people (id, name) FROM STDIN (FORMAT csv, FORCE_NULL (name));
+8900,x
+\.
+COPY people (id, name) FROM STDIN ENCODING 'latin1';
+8901	x
+\.
+COPY numbered (v) FROM STDIN;
+x
+\.
+COPY countries (code, name) FROM STDIN;
+q1	no default
+\.
+COPY (SELECT max(id) FROM people) TO STDOUT;
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT;
 
 [a transaction that stays in one shard]
 BEGIN;
@@ -340,3 +522,60 @@ SELECT 1 / 0;
 SELECT 1;
 COMMIT;
 SELECT 1;
+
+[rows by numeric and by date]
+INSERT INTO prices (price, name) VALUES (77.125, 'new');
+INSERT INTO prices (price, name) VALUES ('78.50', 'new');
+INSERT INTO prices VALUES (7.9e1, 'new', 1);
+UPDATE prices SET n = 9 WHERE price = 77.1250;
+UPDATE prices SET n = n + 1 WHERE price IN (1, 2);
+DELETE FROM prices WHERE price = 78.5;
+INSERT INTO visits VALUES ('2025-05-05', 'new', 1);
+INSERT INTO visits VALUES (date '2025-05-06', 'new', 1);
+UPDATE visits SET n = -1 WHERE day = '2025-05-05';
+DELETE FROM visits WHERE day BETWEEN '2023-12-24' AND '2023-12-25';
+INSERT INTO visits (page, day) VALUES ($1, $2);
+with: p, 2025-05-07
+
+[values that may not be kept as they are, refused] refused
+INSERT INTO prices (price, name) VALUES (1.00005, 'rounded');
+INSERT INTO visits VALUES ('5/5/2025', 'new', 1);
+INSERT INTO visits VALUES ('tomorrow', 'new', 1);
+INSERT INTO visits VALUES (current_date, 'new', 1);
+
+[rows by two columns]
+INSERT INTO parcels VALUES (9, 'x', 1);
+INSERT INTO parcels (code, tenant) VALUES ('y', 9);
+UPDATE parcels SET weight = 2 WHERE tenant = 9 AND code = 'x';
+UPDATE parcels SET weight = weight + 1 WHERE (tenant, code) IN ((1, 'c1'), (2, 'c2'));
+UPDATE parcels SET weight = 0 WHERE tenant = 3;
+DELETE FROM parcels WHERE (tenant, code) = (9, 'y');
+INSERT INTO parcels VALUES (9, 'x', 3) ON CONFLICT (tenant, code) DO UPDATE SET weight = 30;
+INSERT INTO parcels (tenant, code) VALUES (NULL, 'a');
+
+[a column of a key that is set, refused] refused
+UPDATE parcels SET tenant = 1 WHERE tenant = 9 AND code = 'x';
+UPDATE parcels SET code = 'z' WHERE tenant = 9 AND code = 'x';
+INSERT INTO parcels (tenant) VALUES (1);
+
+[rows in a list and in ranges]
+INSERT INTO branches VALUES ('DK', 'new', 1);
+INSERT INTO branches VALUES ('FI', 'new', 1), ('NO', 'new', 2);
+UPDATE branches SET staff = 0 WHERE country = 'SE';
+UPDATE branches SET staff = staff + 1 WHERE staff > 10;
+DELETE FROM branches WHERE country = 'IS' AND staff < 10;
+INSERT INTO readings VALUES (9, '2025-01-01', 1);
+INSERT INTO readings VALUES (10, '2025-01-01', 1), (19, '2025-01-01', 2);
+UPDATE readings SET value = -1 WHERE sensor BETWEEN 8 AND 11;
+UPDATE readings SET value = -2 WHERE sensor < 0;
+DELETE FROM readings WHERE sensor > 27;
+DELETE FROM readings WHERE sensor > 5 AND sensor < 5;
+
+[keys that are computed]
+INSERT INTO people (id) VALUES (300 + 12);
+INSERT INTO people (id) VALUES (-(-313));
+INSERT INTO people (id) VALUES (- -106);
+
+[keys that are computed from parameters, maybe] maybe
+INSERT INTO people (id) VALUES ($1 + 1);
+with: 126

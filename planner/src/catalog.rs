@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::merge::Collation;
+use crate::placement::Placement;
 use crate::topology::ShardId;
 
 /// One database as it was when the catalog was loaded.
@@ -73,14 +74,54 @@ pub enum RelationKind {
 /// Where a table's rows live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableClass {
-    /// Rows are spread by the hash of `key`.
-    Sharded { key: String, key_type: KeyType },
+    /// Rows are spread by their key.
+    Sharded(ShardKey),
     /// The same rows on every shard.
     Reference,
     /// All rows on one shard.
     Single(ShardId),
     /// Found on several shards and declared nowhere: refused by name.
     Undeclared,
+}
+
+/// What a sharded table is sharded by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardKey {
+    /// In the order of the key; never empty, and one alone unless they are hashed.
+    pub columns: Vec<KeyColumn>,
+    pub placement: Placement,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyColumn {
+    pub name: String,
+    pub key_type: KeyType,
+}
+
+impl ShardKey {
+    /// Are rows with equal keys, one of each table, on one shard?
+    pub fn is_colocated_with(&self, other: &Self) -> bool {
+        let mut pairs = self.columns.iter().zip(&other.columns);
+        self.placement == other.placement
+            && self.columns.len() == other.columns.len()
+            && pairs.all(|(one, other)| one.key_type.hashes_like(other.key_type))
+    }
+
+    /// The column, or `(one, other)`.
+    pub fn name(&self) -> String {
+        match self.columns.as_slice() {
+            [only] => only.name.clone(),
+            columns => {
+                let names: Vec<_> = columns.iter().map(|column| &*column.name).collect();
+                format!("({})", names.join(", "))
+            }
+        }
+    }
+
+    /// Is this column one of the key's?
+    pub fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|part| part.name == column)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,7 +131,14 @@ pub enum KeyType {
     Int8,
     /// text and varchar.
     Text,
+    /// char(n), in which blanks at the end do not count.
+    Bpchar,
     Uuid,
+    Date,
+    Timestamp,
+    Timestamptz,
+    Numeric,
+    Bytea,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,9 +149,19 @@ pub struct TableColumn {
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,
-    /// varchar(n), which cuts spaces beyond n off without a word, so that a key is not stored as
-    /// it was sent.
-    pub cuts_spaces: bool,
+    pub keeps: Keeps,
+}
+
+/// How a column keeps a value that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    Same,
+    /// varchar(n), which cuts spaces beyond n off without a word.
+    WithoutSpaces,
+    /// numeric(p, s) and timestamp(s), which round to `scale` digits after the point.
+    Rounded {
+        scale: i32,
+    },
 }
 
 /// What a column gets that an INSERT leaves out.

@@ -1,10 +1,12 @@
 //! The lines that EXPLAIN (ROUTE) answers with.
 
+use crate::copy::Rows;
 use crate::merge::{Aggregate, AggregateFunction, Column, MergePlan, SortKey};
+use crate::placement::Placement;
 use crate::plan::{Access, Plan, SessionEffect, Target};
 use crate::refusal::Refusal;
 use crate::route::{Execution, Route, Shards, ValueRef};
-use crate::topology::{ShardId, Topology};
+use crate::topology::{ShardId, ShardSet, Topology};
 
 /// Tells where a statement goes and why, one fact per line, `name: value`. `route` is what
 /// [`crate::route`] made of `plan` for the values at hand.
@@ -22,7 +24,7 @@ pub fn explain(
             };
             lines.push(format!("shards: {where_to}"));
             lines.push(format!("role: {}", role(plan.access)));
-            execution(&route.execution, &mut lines);
+            execution(&route.execution, topology, &mut lines);
             match &plan.effect {
                 SessionEffect::None | SessionEffect::Releases | SessionEffect::LocalSettings => {}
                 SessionEffect::Settings => {
@@ -36,6 +38,7 @@ pub fn explain(
                 }
                 SessionEffect::DiscardAll => lines.push("connection: emptied".into()),
             }
+            placements(plan, topology, &mut lines);
             lines.push(format!("reason: {}", plan.reason));
         }
         Err(refusal) => {
@@ -50,10 +53,24 @@ pub fn explain(
     lines
 }
 
+/// The rules that place keys which are not hashed.
+fn placements(plan: &Plan, topology: &Topology, lines: &mut Vec<String>) {
+    let Target::Keys { keys, .. } = &plan.target else {
+        return;
+    };
+    for table in &keys.tables {
+        let rule = match table.placement {
+            Placement::Hash => None,
+            Placement::Ranges(id) | Placement::List(id) => topology.rule(id),
+        };
+        lines.extend(rule.map(|rule| format!("placement: {} by {}", table.key, rule.name)));
+    }
+}
+
 /// True when a parameter is a key: without its value no shard is the right one yet.
 fn by_parameter(plan: &Plan) -> bool {
     match &plan.target {
-        Target::Keys { keys, .. } => keys.values.iter().any(|v| matches!(v, ValueRef::Param(_))),
+        Target::Keys { keys, .. } => keys.any_param(|_| true),
         Target::AnyShard | Target::OneShard(_) | Target::AllShards(_) | Target::Refused(_) => false,
     }
 }
@@ -81,7 +98,7 @@ fn role(access: Access) -> &'static str {
     }
 }
 
-fn execution(execution: &Execution<'_>, lines: &mut Vec<String>) {
+fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) {
     match execution {
         Execution::Direct => lines.push("execution: as it is".into()),
         Execution::Merge { merge, sql } => {
@@ -94,6 +111,27 @@ fn execution(execution: &Execution<'_>, lines: &mut Vec<String>) {
         }
         Execution::SumTags => {
             lines.push("execution: as it is on each, row counts are added".into())
+        }
+        Execution::Split { split, parts } => {
+            lines.extend(parts.iter().map(|part| {
+                let rows: Vec<_> = part.rows.iter().map(|row| (row + 1).to_string()).collect();
+                let name = shards(&Shards::Exactly(ShardSet::one(part.shard)), topology);
+                format!("rows of {name}: {}", rows.join(", "))
+            }));
+            let then = match split.returns {
+                true => "row counts are added, returned rows come in the order of the rows given",
+                false => "row counts are added",
+            };
+            lines.push(format!(
+                "execution: each shard runs it with its own rows, {then}"
+            ));
+        }
+        Execution::CopyIn(copy) => lines.push(match copy.rows {
+            Rows::All => "execution: every shard gets all rows".into(),
+            Rows::ByKey { .. } => "execution: each shard gets the rows with its keys".into(),
+        }),
+        Execution::CopyOut(_) => {
+            lines.push("execution: as it is on each, their rows follow each other".into());
         }
         Execution::SameAnswer => {
             lines.push("execution: as it is on each, the first answer is the answer".into());

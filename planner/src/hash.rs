@@ -1,36 +1,69 @@
 //! PostgreSQL's partition hash: key -> slot, as `satisfies_hash_partition(…, 16384, slot, key)` has it.
 //!
 //! The functions are those of PostgreSQL's `src/common/hashfn.c` (Bob Jenkins' lookup3 with a
-//! 64-bit seed) and `hashint8extended`, `hashtextextended`, `uuid_hash_extended`, which have not
-//! changed since PostgreSQL 11: stored partitions depend on them.
+//! 64-bit seed) and `hashint8extended`, `hashtextextended`, `uuid_hash_extended`,
+//! `hash_numeric_extended`, which have not changed since PostgreSQL 11: stored partitions depend on
+//! them.
+
+use crate::key::{Digits, Numeric};
 
 /// `HASH_PARTITION_SEED` of PostgreSQL's `catalog/partition.h`.
 const PARTITION_SEED: u64 = 0x7A5B_2236_7996_DCFD;
 
-/// What `hash_combine64(0, h)` adds to `h`.
-const COMBINE: u64 = 0x49A0_F4DD_15E5_A8E3;
-
 /// Slot of a `smallint`, `integer` or `bigint` key (PostgreSQL hashes them alike).
 pub fn slot_of_int(key: i64) -> u16 {
-    let low = key as u32;
-    let high = (key >> 32) as u32;
-    // Folds the halves so that a value hashes alike in all three widths.
-    let folded = low ^ if key >= 0 { high } else { !high };
-    slot(hash_uint32(folded, PARTITION_SEED))
+    slot_of([hash_int(key)])
 }
 
 /// Slot of a `text` or `varchar` key (its bytes; deterministic collations only).
 pub fn slot_of_text(key: &[u8]) -> u16 {
-    slot(hash_bytes(key, PARTITION_SEED))
+    slot_of([hash_text(key)])
 }
 
 /// Slot of a `uuid` key.
 pub fn slot_of_uuid(key: [u8; 16]) -> u16 {
-    slot(hash_bytes(&key, PARTITION_SEED))
+    slot_of([hash_text(&key)])
 }
 
-fn slot(hash: u64) -> u16 {
-    (hash.wrapping_add(COMBINE) & 0x3FFF) as u16
+/// Slot of a row, from the hash of each of its key's columns in order.
+pub(crate) fn slot_of(hashes: impl IntoIterator<Item = u64>) -> u16 {
+    let row = hashes.into_iter().fold(0, hash_combine64);
+    (row & 0x3FFF) as u16
+}
+
+/// `hash_combine64`.
+fn hash_combine64(a: u64, b: u64) -> u64 {
+    a ^ b
+        .wrapping_add(0x49A0_F4DD_15E5_A8E3)
+        .wrapping_add(a << 54)
+        .wrapping_add(a >> 7)
+}
+
+/// Hash of an integer of any width; also of a date's days and a timestamp's microseconds.
+pub(crate) fn hash_int(key: i64) -> u64 {
+    let low = key as u32;
+    let high = (key >> 32) as u32;
+    // Folds the halves so that a value hashes alike in all three widths.
+    let folded = low ^ if key >= 0 { high } else { !high };
+    hash_uint32(folded, PARTITION_SEED)
+}
+
+/// Hash of the bytes of a text, a `bytea` or a `uuid`.
+pub(crate) fn hash_text(key: &[u8]) -> u64 {
+    hash_bytes(key, PARTITION_SEED)
+}
+
+/// `hash_numeric_extended`.
+pub(crate) fn hash_numeric(key: &Numeric) -> u64 {
+    match key {
+        Numeric::Special => PARTITION_SEED,
+        Numeric::Finite(Digits { groups, .. }) if groups.is_empty() => PARTITION_SEED - 1,
+        Numeric::Finite(Digits { groups, weight, .. }) => {
+            // PostgreSQL hashes its digits as they lie in memory.
+            let bytes: Vec<u8> = groups.iter().flat_map(|g| g.to_le_bytes()).collect();
+            hash_text(&bytes) ^ i64::from(*weight) as u64
+        }
+    }
 }
 
 /// The three words of lookup3's internal state.

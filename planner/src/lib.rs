@@ -5,20 +5,25 @@
 //! It never panics, whatever the text.
 
 pub mod catalog;
+pub mod copy;
 pub mod explain;
 pub mod hash;
 mod key;
 mod lexer;
+pub mod limit;
 pub mod merge;
+mod place;
+pub mod placement;
 pub mod plan;
 pub mod refusal;
 pub mod ring;
 pub mod route;
 pub mod shape;
+pub mod split;
 pub mod topology;
 
 pub use catalog::Catalog;
-pub use key::shard_of_key;
+pub use key::{shard_of_key, slot_of_row};
 pub use lexer::{leading_words, tells_transaction_time};
 pub use plan::prepared::{Constant, constant};
 pub use plan::settings::{SettingName, settings_named};

@@ -3,10 +3,12 @@
 //! A plan is made once per shape and catalog version and cached; see [`crate::route`]
 //! for what is decided per execution.
 
+mod copying;
 mod dml;
 mod facts;
 mod functions;
 mod hidden;
+mod insert_query;
 mod keys;
 mod layout;
 mod multiple;
@@ -14,6 +16,7 @@ mod parse;
 pub mod prepared;
 mod query;
 mod refuse;
+mod rows;
 mod scatter;
 mod scope;
 pub mod settings;
@@ -31,11 +34,14 @@ use self::functions::Conduct;
 pub use self::functions::{worse_access, worse_effect};
 pub use self::hidden::may_write;
 use self::parse::Source;
-use crate::catalog::{Catalog, KeyType};
+use crate::catalog::Catalog;
+use crate::copy::{CopyIn, Frame};
 use crate::lexer::Kind;
+use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::refusal::Refusal;
-use crate::route::{TextPiece, ValueRef};
+use crate::route::TextPiece;
+use crate::split::Split;
 use crate::topology::ShardId;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -337,8 +343,12 @@ pub enum Target {
 pub enum Many {
     /// Run the rewritten text on each and merge the answers.
     Merge(Box<Scatter>),
-    /// Run the same text on each, add up the command tags (UPDATE, DELETE).
+    /// Run the same text on each, add up the command tags, return all rows (UPDATE, DELETE).
     SumTags,
+    /// Each shard runs the INSERT with its own rows.
+    Split(Box<Split>),
+    CopyIn(Box<CopyIn>),
+    CopyOut(Frame),
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
     SameAnswer,
     Refused(Refusal),
@@ -350,19 +360,6 @@ pub struct Scatter {
     pub merge: MergePlan,
     /// The text for the shards; `None` leaves it untouched.
     pub rewrite: Option<Vec<TextPiece>>,
-}
-
-/// The values of the sharding key that a statement is limited to: a union.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeySet {
-    pub key_type: KeyType,
-    /// `table.column`, for messages.
-    pub column: String,
-    /// NULL in WHERE matches nothing; in INSERT it is an error (23502).
-    pub insert: bool,
-    /// Values to insert that end with a space may be stored without it.
-    pub cuts_spaces: bool,
-    pub values: Vec<ValueRef>,
 }
 
 /// Options that change what a text means.

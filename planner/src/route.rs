@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::key::{self, Key};
+use crate::copy::{self, CopyIn};
+use crate::limit::KeySet;
 use crate::merge::MergePlan;
-use crate::plan::{KeySet, Many, Plan, Target};
+use crate::place;
+use crate::plan::{Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
+use crate::split::{self, Part, Split};
 use crate::topology::{ShardSet, Topology};
 
 /// Where a value is found when the statement runs.
@@ -78,6 +81,15 @@ pub enum Execution<'p> {
         sql: Cow<'p, [u8]>,
     },
     SumTags,
+    /// Each shard runs its part.
+    Split {
+        split: &'p Split,
+        parts: Vec<Part>,
+    },
+    /// Each shard runs the text, and gets its rows of the client's data.
+    CopyIn(&'p CopyIn),
+    /// Each shard runs the text; their data follow each other.
+    CopyOut(copy::Frame),
     SameAnswer,
 }
 
@@ -92,12 +104,29 @@ pub fn route<'p>(
         Target::AnyShard => Ok(Route::direct(Shards::Any)),
         Target::OneShard(shard) => Ok(Route::direct(Shards::Exactly(ShardSet::one(*shard)))),
         Target::Keys { keys, many } => {
-            let shards = shards_of(keys, values, topology)?;
+            let Some(shards) = place::shards_of(keys, values, topology)? else {
+                let all = ShardSet::all(topology.shard_count());
+                return several(all, many, values);
+            };
             match shards.len() {
                 // No row can match, or the shard itself will reject the value: any one tells.
                 0 => Ok(Route::direct(Shards::Any)),
                 1 => Ok(Route::direct(Shards::Exactly(shards))),
-                _ => several(shards, many, values),
+                _ => match many {
+                    Many::Split(split) => Ok(Route {
+                        shards: Shards::Exactly(shards),
+                        execution: Execution::Split {
+                            split,
+                            parts: parts(split, keys, values, topology)?,
+                        },
+                    }),
+                    Many::Merge(_)
+                    | Many::SumTags
+                    | Many::SameAnswer
+                    | Many::CopyIn(_)
+                    | Many::CopyOut(_)
+                    | Many::Refused(_) => several(shards, many, values),
+                },
             }
         }
         Target::AllShards(many) => several(ShardSet::all(topology.shard_count()), many, values),
@@ -114,19 +143,18 @@ impl Route<'_> {
     }
 }
 
-/// The shards that own the keys at hand.
-fn shards_of(keys: &KeySet, values: Values<'_>, topology: &Topology) -> Result<ShardSet, Refusal> {
-    let mut shards = ShardSet::default();
-    if key::may_be_numeric(keys, values) {
-        return Err(key::unusable(keys));
+/// The parts of an INSERT: row by row, the keys are its own.
+fn parts(
+    split: &Split,
+    keys: &KeySet,
+    values: Values<'_>,
+    topology: &Topology,
+) -> Result<Vec<Part>, Refusal> {
+    let owners = place::shards_of_rows(keys, values, topology)?;
+    match owners.len() == split.rows.len() {
+        true => Ok(split::parts(split, values, &owners)),
+        false => Err(split::no_keys()),
     }
-    for value in &keys.values {
-        match key::read(value, keys, values)? {
-            Key::Slot(slot) => shards.insert(topology.owner(slot)),
-            Key::Nowhere => {}
-        }
-    }
-    Ok(shards)
 }
 
 fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<Route<'p>, Refusal> {
@@ -140,6 +168,10 @@ fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<R
         },
         Many::SumTags => Execution::SumTags,
         Many::SameAnswer => Execution::SameAnswer,
+        Many::CopyIn(copy) => Execution::CopyIn(copy),
+        Many::CopyOut(frame) => Execution::CopyOut(*frame),
+        // Without keys there is nothing to split by.
+        Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),
     };
     Ok(Route {

@@ -1,5 +1,8 @@
-//! Which shard owns which slot.
+//! Which shard owns which slot, and which keys go by other rules.
 
+use crate::hash;
+use crate::key::Datum;
+use crate::placement::{Placement, Rule, RuleId};
 use crate::ring::{self, SLOTS};
 
 /// A shard's position in the database's configuration, from 0.
@@ -40,6 +43,12 @@ impl ShardSet {
         )
     }
 
+    pub fn extend(&mut self, other: &Self) {
+        for shard in &other.0 {
+            self.insert(*shard);
+        }
+    }
+
     pub fn as_slice(&self) -> &[ShardId] {
         &self.0
     }
@@ -62,11 +71,12 @@ pub struct ShardWeight {
     pub weight: u32,
 }
 
-/// The slot table of one database, fixed for one configuration version.
+/// The slot table and the rules of one database, fixed for one configuration version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     shards: Vec<ShardWeight>,
     slots: Box<[ShardId]>,
+    rules: Vec<Rule>,
 }
 
 impl Topology {
@@ -79,7 +89,25 @@ impl Topology {
                 *owner = *shard;
             }
         }
-        Self { shards, slots }
+        Self {
+            shards,
+            slots,
+            rules: Vec::new(),
+        }
+    }
+
+    /// With the rules for keys that are not hashed.
+    pub fn with_rules(self, rules: Vec<Rule>) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// By [`RuleId`].
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    pub(crate) fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.rules.get(usize::from(id.0))
     }
 
     pub fn shards(&self) -> &[ShardWeight] {
@@ -93,6 +121,17 @@ impl Topology {
     /// The shard that owns `slot`; `slot` must be below [`SLOTS`].
     pub fn owner(&self, slot: u16) -> ShardId {
         self.slots[slot as usize % SLOTS]
+    }
+
+    /// The shard of a row by its key; `None` when its rule names none.
+    pub(crate) fn owner_of(&self, placement: Placement, key: &[&Datum<'_>]) -> Option<ShardId> {
+        match placement {
+            Placement::Hash => {
+                let slot = hash::slot_of(key.iter().map(|datum| datum.hash()));
+                Some(self.owner(slot))
+            }
+            Placement::Ranges(rule) | Placement::List(rule) => self.rule(rule)?.owner(key.first()?),
+        }
     }
 
     /// How many slots each shard owns, by shard id.

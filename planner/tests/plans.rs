@@ -6,6 +6,7 @@ use datadriven::{TestCase, walk_exclusive};
 use planner::Catalog;
 use planner::catalog::{Function, Table, Volatility};
 use planner::explain::explain;
+use planner::limit::{Bound, KeyValue, Limit, Part, TableLimit};
 use planner::plan::{Access, Plan, PlanOptions, SessionEffect, Target, plan};
 use planner::route::{Param, Values, route};
 use planner::shape::Shape;
@@ -64,6 +65,7 @@ fn answer(case: &mut TestCase) -> String {
         .try_take_args("params")
         .expect("params")
         .unwrap_or_default();
+    let texts: Vec<String> = texts.into_iter().map(array).collect();
     let params: Vec<Param<'_>> = texts
         .iter()
         .enumerate()
@@ -96,6 +98,14 @@ fn answer(case: &mut TestCase) -> String {
     lines.join("\n") + "\n"
 }
 
+/// `array_1_2` stands for `{1,2}`, which the format has no place for.
+fn array(param: String) -> String {
+    match param.strip_prefix("array_") {
+        Some(elements) => format!("{{{}}}", elements.replace('_', ",")),
+        None => param,
+    }
+}
+
 /// Statement, access, effect and target in one line.
 fn head(plan: &Plan) -> String {
     let effect = match plan.effect {
@@ -110,11 +120,61 @@ fn head(plan: &Plan) -> String {
     let target = match &plan.target {
         Target::AnyShard => "any".to_owned(),
         Target::OneShard(shard) => format!("one {}", shard.0),
-        Target::Keys { keys, .. } => format!("keys {} {:?}", keys.column, keys.values),
+        Target::Keys { keys, .. } => {
+            let table = |table: &TableLimit| format!("{} {}", table.key, limit(&table.limit));
+            let tables: Vec<_> = keys.tables.iter().map(table).collect();
+            format!("keys {}", tables.join(", "))
+        }
         Target::AllShards(_) => "all".to_owned(),
         Target::Refused(_) => "refused".to_owned(),
     };
     format!("{:?} {:?}{effect} -> {target}", plan.statement, plan.access)
+}
+
+fn limit(of: &Limit) -> String {
+    let all = |limits: &[Limit], between: &str| {
+        let limits: Vec<_> = limits.iter().map(limit).collect();
+        format!("({})", limits.join(between))
+    };
+    let parts = |parts: &[Part], between: &str| {
+        let values: Vec<_> = parts.iter().map(|part| values(&part.values)).collect();
+        values.join(between)
+    };
+    match of {
+        Limit::Each(columns) => parts(columns, " x "),
+        Limit::Rows(columns) => format!("rows {}", parts(columns, " + ")),
+        Limit::Within(interval) => {
+            let bound = |bound: &Option<Bound>, inclusive, exclusive| match bound {
+                None => "open".to_owned(),
+                Some(Bound {
+                    value,
+                    inclusive: true,
+                }) => format!("{inclusive} {value:?}"),
+                Some(Bound {
+                    value,
+                    inclusive: false,
+                }) => format!("{exclusive} {value:?}"),
+            };
+            let (low, high) = (
+                bound(&interval.low, ">=", ">"),
+                bound(&interval.high, "<=", "<"),
+            );
+            format!("{low} .. {high}")
+        }
+        Limit::AnyOf(limits) => all(limits, " or "),
+        Limit::AllOf(limits) => all(limits, " and "),
+    }
+}
+
+fn values(of: &[KeyValue]) -> String {
+    let value = |value: &KeyValue| match value {
+        KeyValue::One(value) => format!("{value:?}"),
+        KeyValue::Alike(value) => format!("alike {value:?}"),
+        KeyValue::Elements(value) => format!("elements of {value:?}"),
+        KeyValue::Computed(computed) => format!("{computed:?}"),
+    };
+    let values: Vec<_> = of.iter().map(value).collect();
+    format!("[{}]", values.join(", "))
 }
 
 /// The shop on one shard, with every function of PostgreSQL 15 instead of the few of [`catalog`],

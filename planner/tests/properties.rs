@@ -6,7 +6,7 @@ use planner::hash::{slot_of_int, slot_of_text};
 use planner::plan::{Access, PlanOptions, Statement, Target, plan};
 use planner::route::{Shards, Values, route};
 use planner::shape::{PieceKind, Shape};
-use planner::{ShardId, ShardSet};
+use planner::{Catalog, ShardId, ShardSet, Topology};
 use proptest::prelude::*;
 
 mod support;
@@ -111,19 +111,30 @@ fn tokens() -> impl Strategy<Value = String> {
     prop::collection::vec(token, 0..24).prop_map(|tokens| tokens.join(" "))
 }
 
-fn route_of(sql: &str, shards: usize) -> Option<BTreeSet<ShardId>> {
-    let catalog = support::catalog(shards);
-    let planned = plan(sql, &catalog, PlanOptions::default());
+/// The shop on three shards.
+struct Shop {
+    catalog: Catalog,
+    topology: Topology,
+}
+
+impl Shop {
+    fn new() -> Self {
+        Self {
+            catalog: support::catalog(3),
+            topology: support::topology(3),
+        }
+    }
+}
+
+fn route_of(sql: &str, shop: &Shop) -> Option<BTreeSet<ShardId>> {
+    let planned = plan(sql, &shop.catalog, PlanOptions::default());
     let shape = shape(sql);
     let values = Values {
         sql: sql.as_bytes(),
         pieces: &shape.pieces,
         params: &[],
     };
-    match route(&planned, values, &support::topology(shards))
-        .ok()?
-        .shards
-    {
+    match route(&planned, values, &shop.topology).ok()?.shards {
         Shards::Any => Some(BTreeSet::new()),
         Shards::Exactly(set) => Some(set.as_slice().iter().copied().collect()),
     }
@@ -215,74 +226,254 @@ proptest! {
 
     /// Brute force: whichever row satisfies the condition, its shard is asked.
     #[test]
-    fn chosen_shards_hold_every_matching_row(condition in condition()) {
-        let sql = format!("SELECT id FROM customers WHERE {}", condition.sql());
-        let Some(chosen) = route_of(&sql, 3) else { return Ok(()) };
-        let topology = support::topology(3);
-        for id in 0..8 {
-            for city in 0..2 {
-                if condition.holds(id, city) {
-                    let shard = topology.owner(slot_of_int(id));
-                    prop_assert!(chosen.contains(&shard), "{sql}: row ({id}, {city}) is on {shard:?}, not in {chosen:?}");
-                }
-            }
-        }
+    fn chosen_shards_hold_every_matching_row(
+        table in prop::sample::select(TABLES.to_vec()),
+        condition in condition(8, 1),
+    ) {
+        let rows: Vec<_> = (0..8).flat_map(|key| (0..2).map(move |other| [key, 0, other])).collect();
+        holds_every_row(&table, &condition, &rows)?;
+    }
+
+    #[test]
+    fn chosen_shards_hold_every_matching_row_of_two_columns(condition in condition(3, 3)) {
+        let rows: Vec<_> = (0..18).map(|n| [n % 3, n / 3 % 3, n / 9]).collect();
+        holds_every_row(&PARCELS, &condition, &rows)?;
     }
 }
 
-/// A WHERE clause over customers(id, city).
+/// A table, its key column, a further column of the key or none, and literals in ascending order.
+#[derive(Debug, Clone)]
+struct Tested {
+    name: &'static str,
+    key: &'static str,
+    keys: [&'static str; 8],
+    second: Option<&'static str>,
+    /// A column beside the key, and its literals.
+    other: (&'static str, [&'static str; 2]),
+}
+
+const fn tested(
+    name: &'static str,
+    key: &'static str,
+    keys: [&'static str; 8],
+    other: &'static str,
+) -> Tested {
+    Tested {
+        name,
+        key,
+        keys,
+        second: None,
+        other: (other, ["'0'", "'1'"]),
+    }
+}
+
+const NUMBERS: [&str; 8] = ["-5", "50", "99", "100", "150", "200", "299", "500"];
+const DAYS: [&str; 8] = [
+    "'-infinity'",
+    "'1999-12-31'",
+    "'2023-12-31'",
+    "'2024-01-01'",
+    "'2024-06-01'",
+    "'2025-01-01'",
+    "'2026-11-28'",
+    "'infinity'",
+];
+const TEXTS: [&str; 8] = ["''", "'DK'", "'FI'", "'NO'", "'SE'", "'a''b'", "'b'", "'c'"];
+const TABLES: [Tested; 8] = [
+    tested("customers", "id", NUMBERS, "city"),
+    tested("users", "name", TEXTS, "age"),
+    tested("readings", "sensor", NUMBERS, "value"),
+    tested("diary", "day", DAYS, "note"),
+    tested("branches", "country", TEXTS, "name"),
+    tested("letters", "country", TEXTS, "body"),
+    tested("visits", "day", DAYS, "page"),
+    tested(
+        "prices",
+        "price",
+        ["-5", "-0.5", "0.00", "0.25", "1", "1.50", "2e1", "1000000"],
+        "name",
+    ),
+];
+const PARCELS: Tested = Tested {
+    second: Some("code"),
+    ..tested("parcels", "tenant", NUMBERS, "weight")
+};
+
+/// Rows are positions of literals: key, second column of the key, other column.
+fn holds_every_row(
+    table: &Tested,
+    condition: &Condition,
+    rows: &[[usize; 3]],
+) -> Result<(), TestCaseError> {
+    let shop = Shop::new();
+    let sql = format!(
+        "SELECT * FROM {} WHERE {}",
+        table.name,
+        condition.sql(table)
+    );
+    let Some(chosen) = route_of(&sql, &shop) else {
+        return Ok(());
+    };
+    for row in rows.iter().filter(|row| condition.holds(row)) {
+        let [key, second, _] = *row;
+        let (columns, values) = match table.second {
+            None => (table.key.to_owned(), table.keys[key].to_owned()),
+            Some(column) => (
+                format!("{}, {column}", table.key),
+                format!("{}, {}", table.keys[key], TEXTS[second]),
+            ),
+        };
+        // The shard that takes the row, if any does.
+        let insert = format!("INSERT INTO {} ({columns}) VALUES ({values})", table.name);
+        let Some(owner) = route_of(&insert, &shop) else {
+            continue;
+        };
+        prop_assert_eq!(owner.len(), 1, "{}", insert);
+        prop_assert!(
+            owner.is_subset(&chosen),
+            "{}: {} is on {:?}, not in {:?}",
+            sql,
+            values,
+            owner,
+            chosen
+        );
+    }
+    Ok(())
+}
+
+/// A WHERE clause over the columns of a [`Tested`] table.
 #[derive(Debug, Clone)]
 enum Condition {
-    Id(i64),
-    IdIn(Vec<i64>),
-    City(i64),
+    Is(usize),
+    In(Vec<usize>),
+    Any(Vec<usize>),
+    Alike(usize),
+    Below(usize),
+    AtMost(usize),
+    Above(usize),
+    Between(usize, usize),
+    Second(usize),
+    Row(usize, usize),
+    Rows(Vec<(usize, usize)>),
+    Other(usize),
     And(Box<Condition>, Box<Condition>),
     Or(Box<Condition>, Box<Condition>),
     Not(Box<Condition>),
 }
 
-fn condition() -> impl Strategy<Value = Condition> {
-    let leaf = prop_oneof![
-        (0..8i64).prop_map(Condition::Id),
-        prop::collection::vec(0..8i64, 1..4).prop_map(Condition::IdIn),
-        (0..2i64).prop_map(Condition::City),
+fn condition(keys: usize, seconds: usize) -> impl Strategy<Value = Condition> {
+    let (key, second) = (0..keys, 0..seconds);
+    let some = || prop::collection::vec(0..keys, 1..4);
+    let row = (key.clone(), second.clone());
+    let of_key = prop_oneof![
+        4 => key.clone().prop_map(Condition::Is),
+        2 => some().prop_map(Condition::In),
+        2 => some().prop_map(Condition::Any),
+        1 => key.clone().prop_map(Condition::Alike),
+        1 => key.clone().prop_map(Condition::Below),
+        1 => key.clone().prop_map(Condition::AtMost),
+        1 => key.clone().prop_map(Condition::Above),
+        2 => (key.clone(), key).prop_map(|(low, high)| Condition::Between(low, high)),
+        2 => (0..2usize).prop_map(Condition::Other),
     ];
+    let of_row = prop_oneof![
+        second.prop_map(Condition::Second),
+        row.clone()
+            .prop_map(|(key, second)| Condition::Row(key, second)),
+        prop::collection::vec(row, 1..4).prop_map(Condition::Rows),
+    ];
+    let leaf = match seconds {
+        1 => of_key.boxed(),
+        _ => prop_oneof![of_key, of_row].boxed(),
+    };
     leaf.prop_recursive(4, 12, 2, |inner| {
         let pair = (inner.clone(), inner.clone());
         prop_oneof![
-            pair.clone()
+            3 => pair.clone()
                 .prop_map(|(a, b)| Condition::And(a.into(), b.into())),
-            pair.prop_map(|(a, b)| Condition::Or(a.into(), b.into())),
-            inner.prop_map(|a| Condition::Not(a.into())),
+            3 => pair.prop_map(|(a, b)| Condition::Or(a.into(), b.into())),
+            1 => inner.prop_map(|a| Condition::Not(a.into())),
         ]
     })
 }
 
 impl Condition {
-    fn sql(&self) -> String {
+    fn sql(&self, table: &Tested) -> String {
+        let name = table.key;
+        let key = |at: &usize| table.keys[*at];
+        let row = |(at, second): &(usize, usize)| format!("({}, {})", key(at), TEXTS[*second]);
+        let second = table.second.unwrap_or(name);
         match self {
-            Self::Id(id) => format!("id = {id}"),
-            Self::IdIn(ids) => {
-                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-                format!("'x' <> '' AND customers.id IN ({})", ids.join(", "))
+            Self::Is(at) => format!("{} = {name}", key(at)),
+            Self::In(all) => {
+                let all: Vec<_> = all.iter().map(key).collect();
+                format!(
+                    "'x' <> '' AND {}.{name} IN ({})",
+                    table.name,
+                    all.join(", ")
+                )
             }
-            Self::City(city) => format!("city = '{city}'"),
-            Self::And(a, b) => format!("({}) AND ({})", a.sql(), b.sql()),
-            Self::Or(a, b) => format!("({}) OR ({})", a.sql(), b.sql()),
-            Self::Not(a) => format!("NOT ({})", a.sql()),
+            Self::Any(all) => {
+                let quoted = |at| key(at).trim_matches('\'').replace("''", "'");
+                let all: Vec<_> = all.iter().map(|at| format!("\"{}\"", quoted(at))).collect();
+                format!(
+                    "{name} = ANY ('{{{}}}')",
+                    all.join(", ").replace('\'', "''")
+                )
+            }
+            Self::Alike(at) => format!("{name} IS NOT DISTINCT FROM {}", key(at)),
+            Self::Below(at) => format!("{name} < {}", key(at)),
+            Self::AtMost(at) => format!("{} >= {name}", key(at)),
+            Self::Above(at) => format!("{name} > {}", key(at)),
+            Self::Between(low, high) => {
+                format!("{name} BETWEEN {} AND {}", key(low), key(high))
+            }
+            Self::Second(at) => format!("{second} = {}", TEXTS[*at]),
+            Self::Row(at, other) => format!("({name}, {second}) = {}", row(&(*at, *other))),
+            Self::Rows(rows) => {
+                let rows: Vec<_> = rows.iter().map(row).collect();
+                format!("({name}, {second}) IN ({})", rows.join(", "))
+            }
+            Self::Other(at) => format!("{} = {}", table.other.0, table.other.1[*at]),
+            Self::And(a, b) => format!("({}) AND ({})", a.sql(table), b.sql(table)),
+            Self::Or(a, b) => format!("({}) OR ({})", a.sql(table), b.sql(table)),
+            Self::Not(a) => format!("NOT ({})", a.sql(table)),
         }
     }
 
-    fn holds(&self, id: i64, city: i64) -> bool {
+    fn holds(&self, row: &[usize; 3]) -> bool {
+        let [key, second, other] = *row;
         match self {
-            Self::Id(wanted) => id == *wanted,
-            Self::IdIn(ids) => ids.contains(&id),
-            Self::City(wanted) => city == *wanted,
-            Self::And(a, b) => a.holds(id, city) && b.holds(id, city),
-            Self::Or(a, b) => a.holds(id, city) || b.holds(id, city),
-            Self::Not(a) => !a.holds(id, city),
+            Self::Is(at) | Self::Alike(at) => key == *at,
+            Self::In(all) | Self::Any(all) => all.contains(&key),
+            Self::Below(at) => key < *at,
+            Self::AtMost(at) => key <= *at,
+            Self::Above(at) => key > *at,
+            Self::Between(low, high) => (*low..=*high).contains(&key),
+            Self::Second(at) => second == *at,
+            Self::Row(at, and) => (key, second) == (*at, *and),
+            Self::Rows(rows) => rows.contains(&(key, second)),
+            Self::Other(at) => other == *at,
+            Self::And(a, b) => a.holds(row) && b.holds(row),
+            Self::Or(a, b) => a.holds(row) || b.holds(row),
+            Self::Not(a) => !a.holds(row),
         }
     }
+}
+
+/// By rows, where the ring's own test counts slots.
+#[test]
+fn a_fourth_shard_takes_a_quarter_of_a_million_keys() {
+    let (three, four) = (support::topology(3), support::topology(4));
+    let mut moved = 0;
+    for key in 0..1_000_000 {
+        let slot = slot_of_int(key);
+        if three.owner(slot) != four.owner(slot) {
+            assert_eq!(four.owner(slot), ShardId(3), "key {key}");
+            moved += 1;
+        }
+    }
+    assert!((230_000..=270_000).contains(&moved), "{moved} keys moved");
 }
 
 /// Statements that would need a deep tree are planned without one.
@@ -330,6 +521,6 @@ fn long_chains_do_not_exhaust_the_stack() {
 #[test]
 fn text_keys_find_their_shard() {
     let owner = support::topology(3).owner(slot_of_text("it's".as_bytes()));
-    let chosen = route_of("SELECT * FROM users WHERE name = 'it''s'", 3);
+    let chosen = route_of("SELECT * FROM users WHERE name = 'it''s'", &Shop::new());
     assert_eq!(chosen, Some(BTreeSet::from([owner])));
 }

@@ -645,5 +645,6 @@ pub fn read_error(body: &[u8]) -> Error {
     let mut error = Error::new(Fault::Server, code, text(b'M').unwrap_or_default());
     error.detail = text(b'D').map(Into::into);
     error.hint = text(b'H').map(Into::into);
+    error.context = text(b'W').map(|context| Box::new(context.into()));
     error
 }

@@ -27,6 +27,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
         port: 5432,
     };
     Database {
+        policies: crate::config::Policies::default(),
         name: "shop".to_owned(),
         pool: PoolSettings {
             reuse_unnamed: false,
@@ -65,6 +66,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
         ),
         functions: BTreeMap::new(),
         tables: BTreeMap::new(),
+        schemas: BTreeMap::new(),
     }
 }
 

@@ -10,12 +10,12 @@ use planner::{ShardId, Topology};
 
 use super::auth;
 use super::file::{SecretKeys, SecretSource, Sources, certificates, private_key};
-use super::reader::{Section, did_you_mean};
+use super::reader::{Mistakes, Place, Section, did_you_mean};
 use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
     Shard, StoredSecret, TlsMode, User, WILDCARD,
 };
-use super::{functions, pool, reads, tables};
+use super::{functions, placements, policy, pool, reads, tables};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -72,7 +72,9 @@ pub(super) fn read(
     let server_certificate = server_certificate(section, sources, server_tls);
     let shards = shards(name, section);
     let overrides = slot_overrides(section, &shards);
-    let tables = tables::read(section, &shards);
+    let rules = placements::read(section, &shards);
+    let tables = tables::read(section, &shards, &rules);
+    let schemas = tables::schemas(section, &shards);
     if monitor_user.is_none() && !section.has("server_user") && !section.has("monitor_user") {
         require_monitor(section, &reads, &shards);
     }
@@ -99,9 +101,11 @@ pub(super) fn read(
         server_ca,
         server_certificate,
         reads,
+        policies: policy::read(section),
         shards,
-        topology: Topology::new(weights, &overrides),
+        topology: Topology::new(weights, &overrides).with_rules(rules),
         tables,
+        schemas,
         functions: functions::read(section),
     })
 }
@@ -405,7 +409,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
 fn slot_overrides(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Vec<(u16, ShardId)> {
     let mut owners: BTreeMap<u16, ShardId> = BTreeMap::new();
     for entry in section.sections("slot_overrides").unwrap_or_default() {
-        let shard = known_shard(&entry, shards);
+        let shard = named_shard(&entry, "shard", shards);
         if !entry.has("slots") {
             let remedy = "write slots = \"0-99\" or a list of such ranges";
             entry.mistake("slots", "no slots", remedy);
@@ -445,16 +449,28 @@ fn slot_range(text: &str) -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
-pub(super) fn known_shard(
+/// The shard that `key` names, which has to be written.
+pub(super) fn named_shard(
     section: &Section<'_>,
+    key: &'static str,
     shards: &[(Shard, ShardWeight)],
 ) -> Option<ShardId> {
-    let Some(name) = section.string("shard") else {
-        if !section.has("shard") {
-            section.mistake("shard", "no shard", "write the name of one");
+    let Some(name) = section.string(key) else {
+        if !section.has(key) {
+            section.mistake(key, "no shard", "write the name of one");
         }
         return None;
     };
+    shard_named(section.mistakes(), &section.place_of(key), name, shards)
+}
+
+/// The shard called `name`; there being none is a mistake at `place`.
+pub(super) fn shard_named(
+    mistakes: &Mistakes<'_>,
+    place: &Place,
+    name: &str,
+    shards: &[(Shard, ShardWeight)],
+) -> Option<ShardId> {
     let known = shards.iter().find(|(shard, _)| shard.name == name);
     if known.is_none() {
         let names = shards.iter().map(|(shard, _)| shard.name.as_str());
@@ -464,7 +480,7 @@ pub(super) fn known_shard(
         } else {
             likely
         };
-        section.mistake("shard", format!("there is no shard \"{name}\""), remedy);
+        mistakes.add(place, format!("there is no shard \"{name}\""), remedy);
     }
     known.map(|(shard, _)| shard.id)
 }

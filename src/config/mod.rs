@@ -8,6 +8,8 @@ mod file;
 mod functions;
 pub mod hba;
 mod listen;
+mod placements;
+mod policy;
 mod pool;
 mod reader;
 mod reads;
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use planner::placement::RuleId;
 use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
@@ -31,6 +34,7 @@ pub use file::{Env, SourceFile, load, parse};
 pub use functions::{FunctionName, FunctionRule};
 pub use hba::Method;
 pub use listen::{ListenAddress, MAX_PEER_ID};
+pub use policy::{Policies, Policy};
 pub use pool::{PoolMode, PoolSettings, Timeouts, UserLimits};
 pub use reader::{ConfigErrors, Mistake};
 pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings, TransactionReads};
@@ -170,11 +174,15 @@ pub struct Database {
     /// Of these files' bytes: another certificate under the same name is a change.
     pub server_tls_digest: u64,
     pub reads: ReadSettings,
+    pub policies: Policies,
     /// At least one.
     pub shards: Vec<Shard>,
     pub topology: Topology,
     /// Declared classes; `schema.table`.
     pub tables: BTreeMap<(String, String), TableRule>,
+    /// The shard of all tables of a schema that are not declared themselves; `*` is every schema but
+    /// public.
+    pub schemas: BTreeMap<String, ShardId>,
     /// What functions do, where their volatility does not tell.
     pub functions: BTreeMap<FunctionName, FunctionRule>,
 }
@@ -244,7 +252,12 @@ impl std::fmt::Display for Endpoint {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableRule {
-    Sharded { key: String },
+    Sharded {
+        /// Columns in order; never empty.
+        key: Vec<String>,
+        /// The rule of the topology that places keys; `None` is by hash.
+        by: Option<RuleId>,
+    },
     Reference,
     Single(ShardId),
 }
@@ -288,7 +301,9 @@ impl Database {
             (false, false) => true,
             (true, true) => {
                 let same = names(self) == names(other);
-                same && self.topology == other.topology && self.tables == other.tables
+                same && self.topology == other.topology
+                    && self.tables == other.tables
+                    && self.schemas == other.schemas
             }
             (true, false) | (false, true) => false,
         }

@@ -260,6 +260,11 @@ impl<'a> Section<'a> {
         Some((self.place.key(key, name.span()), value.get_ref()))
     }
 
+    /// What `key` is, whatever its type.
+    pub(super) fn value(&self, key: &'static str) -> Option<&'a DeValue<'a>> {
+        self.get(key).map(|(_, value)| value)
+    }
+
     fn wrong_type(&self, place: &Place, wanted: &str, found: &DeValue<'_>) {
         self.mistakes.add(
             place,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     AuthQuery, AuthSettings, ClientCertificate, Config, DEFAULT_AUTH_QUERY, Database, General,
-    LogFormat, PoolSettings, ReadSettings, ServerUser, Timeouts, TlsMode, UserLimits,
+    LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser, Timeouts, TlsMode,
+    UserLimits,
 };
 
 /// One setting.
@@ -213,6 +214,20 @@ fn database_settings(database: &Database) -> Vec<Entry> {
         unset("server_ca", ca),
         unset("server_certificate", file(|own| &own.certificate)),
         unset("server_key", file(|own| &own.key)),
+    ]);
+    let Policies {
+        scatter_reads,
+        scatter_writes,
+        missing_key,
+    } = database.policies;
+    entries.extend([
+        setting("scatter_reads", scatter_reads.name(), Policy::Allow.name()),
+        setting(
+            "scatter_writes",
+            scatter_writes.name(),
+            Policy::Allow.name(),
+        ),
+        setting("missing_key", missing_key.name(), Policy::Allow.name()),
     ]);
     entries.extend(auth_query(database.auth_query.as_ref()));
     for shard in &database.shards {

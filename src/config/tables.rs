@@ -1,18 +1,21 @@
-//! `[databases.NAME.tables]`: which class each table is in.
+//! `[databases.NAME.tables]` and `[databases.NAME.schemas]`: which class each table is in.
 
 use std::collections::BTreeMap;
 
+use planner::ShardId;
+use planner::placement::{Rule, RuleId};
 use planner::topology::ShardWeight;
 use toml::de::DeValue;
 
-use super::database::known_shard;
-use super::reader::{Entry, Section};
+use super::database::{named_shard, shard_named};
+use super::reader::{Entry, Section, did_you_mean};
 use super::{Shard, TableRule};
 
 /// Reads the declared classes, by (schema, table).
 pub(super) fn read(
     section: &Section<'_>,
     shards: &[(Shard, ShardWeight)],
+    placements: &[Rule],
 ) -> BTreeMap<(String, String), TableRule> {
     let entries = section.entries("tables").unwrap_or_default();
     if section.has("servers") && !entries.is_empty() {
@@ -32,7 +35,7 @@ pub(super) fn read(
             continue;
         };
         let place = entry.place.clone();
-        let Some(rule) = table_rule(section, entry, shards) else {
+        let Some(rule) = table_rule(section, entry, shards, placements) else {
             continue;
         };
         if tables.insert(name, rule).is_some() {
@@ -50,13 +53,14 @@ fn table_rule(
     database: &Section<'_>,
     entry: Entry<'_>,
     shards: &[(Shard, ShardWeight)],
+    placements: &[Rule],
 ) -> Option<TableRule> {
     let mistakes = database.mistakes();
     match entry.value {
         DeValue::String(word) if word == "reference" => Some(TableRule::Reference),
         DeValue::Table(_) => {
             let section = database.as_section(entry.place, entry.value)?;
-            keyed_rule(&section, shards)
+            keyed_rule(&section, shards, placements)
         }
         DeValue::String(word) => {
             mistakes.add(
@@ -77,18 +81,31 @@ fn table_rule(
     }
 }
 
-fn keyed_rule(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Option<TableRule> {
+fn keyed_rule(
+    section: &Section<'_>,
+    shards: &[(Shard, ShardWeight)],
+    placements: &[Rule],
+) -> Option<TableRule> {
     match (section.has("key"), section.has("shard")) {
         (true, false) => {
-            let written = section.string("key")?;
-            let key = identifiers(written).and_then(|parts| <[String; 1]>::try_from(parts).ok());
-            if key.is_none() {
-                let what = format!("\"{written}\" is not a column's name");
-                section.mistake("key", what, "write one column");
+            let key = key_columns(section);
+            let by = section.has("by").then(|| placement(section, placements));
+            if key.as_ref().is_some_and(|key| key.len() > 1) && by.is_some() {
+                let what = "a key of several columns can only be hashed";
+                section.mistake("by", what, "leave it out, or name one column");
             }
-            key.map(|[key]| TableRule::Sharded { key })
+            match (key?, by) {
+                (key, None) => Some(TableRule::Sharded { key, by: None }),
+                (key, Some(by)) => Some(TableRule::Sharded { key, by: Some(by?) }),
+            }
         }
-        (false, true) => known_shard(section, shards).map(TableRule::Single),
+        (false, true) => {
+            if section.has("by") {
+                let what = "only the rows of a key are placed by a rule";
+                section.mistake("by", what, "leave it out, or write a key");
+            }
+            named_shard(section, "shard", shards).map(TableRule::Single)
+        }
         (true, true) => {
             section.mistake("shard", "key and shard are both given", RULE_EXAMPLE);
             None
@@ -99,6 +116,70 @@ fn keyed_rule(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Option<
             None
         }
     }
+}
+
+/// The columns of a key, in order.
+fn key_columns(section: &Section<'_>) -> Option<Vec<String>> {
+    let mut columns = Vec::new();
+    for (place, written) in section.strings("key")? {
+        let column = identifiers(written).and_then(|parts| <[String; 1]>::try_from(parts).ok());
+        match column {
+            Some([column]) if columns.contains(&column) => {
+                let what = format!("column \"{column}\" is in the key twice");
+                section.mistakes().add(&place, what, "keep one");
+            }
+            Some([column]) => columns.push(column),
+            None => {
+                let what = format!("\"{written}\" is not a column's name");
+                let remedy = "write one column, or a list of columns";
+                section.mistakes().add(&place, what, remedy);
+            }
+        }
+    }
+    (!columns.is_empty()).then_some(columns)
+}
+
+fn placement(section: &Section<'_>, placements: &[Rule]) -> Option<RuleId> {
+    let name = section.string("by")?;
+    let at = placements.iter().position(|rule| rule.name == name);
+    if at.is_none() {
+        let names = placements.iter().map(|rule| rule.name.as_str());
+        let mut remedy = did_you_mean(name, names);
+        if remedy.is_empty() {
+            remedy = format!("write [databases.NAME.placements.{name}]");
+        }
+        section.mistake("by", format!("there is no placement \"{name}\""), remedy);
+    }
+    at.and_then(|at| u16::try_from(at).ok()).map(RuleId)
+}
+
+/// Reads the schemas that are on one shard each.
+pub(super) fn schemas(
+    section: &Section<'_>,
+    shards: &[(Shard, ShardWeight)],
+) -> BTreeMap<String, ShardId> {
+    let mut schemas = BTreeMap::new();
+    for entry in section.entries("schemas").unwrap_or_default() {
+        let parts = match entry.name {
+            "*" => Some(vec!["*".to_owned()]),
+            written => identifiers(written),
+        };
+        let name = parts.and_then(|parts| <[String; 1]>::try_from(parts).ok());
+        let (Some([name]), Some(shard)) = (name, entry.value.as_str()) else {
+            let remedy = "write tenant = \"s1\", or \"*\" = \"s1\" for every schema but public";
+            let what = "not a schema and its shard";
+            section.mistakes().add(&entry.place, what, remedy);
+            continue;
+        };
+        let Some(shard) = shard_named(section.mistakes(), &entry.place, shard, shards) else {
+            continue;
+        };
+        if schemas.insert(name, shard).is_some() {
+            let what = "the schema is declared twice";
+            section.mistakes().add(&entry.place, what, "keep one");
+        }
+    }
+    schemas
 }
 
 /// (schema, table); without a schema, `public`.

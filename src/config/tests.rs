@@ -71,7 +71,8 @@ fn example_shards() {
     assert_eq!(
         rule("orders"),
         &TableRule::Sharded {
-            key: "customer_id".into()
+            key: vec!["customer_id".to_owned()],
+            by: None,
         }
     );
     assert_eq!(rule("countries"), &TableRule::Reference);

@@ -1,20 +1,114 @@
-//! The same statement on several shards, one after the other in their order: writes that meet
-//! each other meet on the first shard, so they cannot deadlock across shards.
+//! One statement, or its parts, on several shards: what each is sent, and one answer of theirs.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use planner::merge::MergePlan;
 
+use super::merge::Merger;
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
+use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
 
-/// Answers held back until every shard agreed are cut off here.
+/// Answers held back until every shard agreed are cut off here, each.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// One shard's whole answer.
+/// What the shards are sent, each as frames that end in one ReadyForQuery.
+#[derive(Debug, Clone)]
+pub enum Requests {
+    Same(Bytes),
+    /// By participant.
+    Each(Vec<Bytes>),
+}
+
+impl Requests {
+    pub fn of(&self, participant: usize) -> &[u8] {
+        match self {
+            Self::Same(request) => request,
+            Self::Each(requests) => &requests[participant],
+        }
+    }
+}
+
+/// How the shards' answers become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Combine {
+    /// All are alike.
+    First,
+    /// Row counts are added, rows follow each other.
+    Sum,
+    /// As [`Combine::Sum`]; by participant, which rows of the whole each was given. Where every shard
+    /// returned as many, they come in that order.
+    Rows(Vec<Vec<usize>>),
+}
+
+impl Combine {
+    /// May rows of these answers follow each other?
+    ///
+    /// # Errors
+    /// 0A000 when the shards return other columns.
+    pub fn check(&self, answers: &[Answer]) -> Result<(), Error> {
+        match self {
+            Self::First => return Ok(()),
+            Self::Sum | Self::Rows(_) => {}
+        }
+        let mut merger = Merger::new(&MergePlan::default(), answers.len(), None, 0, usize::MAX);
+        for (at, answer) in answers.iter().enumerate() {
+            if answer.columns.first() == Some(&b'T') {
+                merger.row_description(at, &answer.columns[HEADER..])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A statement on several shards.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub requests: Requests,
+    pub combine: Combine,
+}
+
+impl Job {
+    /// The same Query on each.
+    pub fn same(sql: &[u8], combine: Combine) -> Self {
+        let mut request = BytesMut::new();
+        write::query(&mut request, sql);
+        Self {
+            requests: Requests::Same(request.freeze()),
+            combine,
+        }
+    }
+
+    /// The same on each in the extended protocol: text, parameter types, and the Bind message after
+    /// its names.
+    pub fn bound((sql, types, bind_rest): (&[u8], &[u32], &[u8]), combine: Combine) -> Self {
+        let mut request = BytesMut::new();
+        extended(&mut request, sql, types, bind_rest);
+        Self {
+            requests: Requests::Same(request.freeze()),
+            combine,
+        }
+    }
+}
+
+/// Appends what runs `sql` in the extended protocol. `bind_rest`: the Bind message after its names.
+pub fn extended(out: &mut BytesMut, sql: &[u8], types: &[u32], bind_rest: &[u8]) {
+    write::parse(out, b"", sql, types);
+    write::bind(out, b"", b"", bind_rest);
+    write::describe(out, b'P', b"");
+    write::execute(out, b"", 0);
+    out.extend_from_slice(write::SYNC);
+}
+
+/// One shard's whole answer, or that of all.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// Frames from the description to the last row, notices included, for the client.
+    /// RowDescription or NoData, if it came.
+    pub columns: BytesMut,
+    /// DataRow frames.
     pub rows: BytesMut,
+    /// NoticeResponse frames.
+    pub notices: BytesMut,
     /// Command tag.
     pub tag: String,
 }
@@ -32,7 +126,9 @@ pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
     loop {
         while let Some((tag, body)) = server.next_frame()? {
             match tag {
-                b'T' | b'D' | b'n' | b'N' => append(&mut answer.rows, tag, &body)?,
+                b'T' | b'n' => append(&mut answer.columns, tag, &body)?,
+                b'D' => append(&mut answer.rows, tag, &body)?,
+                b'N' => append(&mut answer.notices, tag, &body)?,
                 b'C' => answer.tag = text(&body),
                 b'Z' => {
                     return match server.error.take() {
@@ -77,16 +173,63 @@ fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(body.strip_suffix(b"\0").unwrap_or(body)).into_owned()
 }
 
-/// Adds up the counts of command tags such as `UPDATE 3`.
-pub fn sum_tags(answers: &[Answer]) -> String {
-    let Some(first) = answers.first() else {
-        return String::new();
+/// One answer of those of all participants.
+pub fn combine(mut answers: Vec<Answer>, how: &Combine) -> Answer {
+    let tag = match how {
+        Combine::First => return answers.into_iter().next().unwrap_or_default(),
+        Combine::Sum | Combine::Rows(_) => {
+            sum_tags(answers.iter().map(|answer| answer.tag.as_str()))
+        }
     };
-    let (verb, _) = first.tag.rsplit_once(' ').unwrap_or((&first.tag, ""));
-    let counts = answers
-        .iter()
-        .filter_map(|a| a.tag.rsplit_once(' ')?.1.parse::<u64>().ok());
-    format!("{verb} {}", counts.sum::<u64>())
+    let mut whole = Answer {
+        tag,
+        ..Answer::default()
+    };
+    if let Some(first) = answers.first_mut() {
+        whole.columns = std::mem::take(&mut first.columns);
+    }
+    for answer in &mut answers {
+        whole.notices.unsplit(std::mem::take(&mut answer.notices));
+    }
+    let by_shard = answers.into_iter().map(|answer| answer.rows.freeze());
+    let by_shard: Vec<Bytes> = by_shard.collect();
+    let ordered = match how {
+        Combine::Rows(given) => in_order(&by_shard, given),
+        Combine::First | Combine::Sum => None,
+    };
+    for rows in ordered.unwrap_or(by_shard) {
+        whole.rows.extend_from_slice(&rows);
+    }
+    whole
+}
+
+/// The rows of all in the order in which they were given; `None` when a shard returned fewer or more
+/// than it was given, so that nothing tells which are which.
+fn in_order(by_shard: &[Bytes], given: &[Vec<usize>]) -> Option<Vec<Bytes>> {
+    let mut placed = Vec::new();
+    for (rows, given) in by_shard.iter().zip(given) {
+        let mut rows = rows.clone();
+        for row in given {
+            let header = frame::peek(&rows).ok()??;
+            placed.push((*row, rows.split_to(header.len)));
+        }
+        if !rows.is_empty() {
+            return None;
+        }
+    }
+    placed.sort_unstable_by_key(|(row, _)| *row);
+    Some(placed.into_iter().map(|(_, frame)| frame).collect())
+}
+
+/// Adds up the counts of command tags such as `UPDATE 3`.
+pub fn sum_tags<'t>(tags: impl Iterator<Item = &'t str>) -> String {
+    let mut whole: Option<(&str, u64)> = None;
+    for tag in tags {
+        let (verb, count) = tag.rsplit_once(' ').unwrap_or((tag, ""));
+        let count = count.parse::<u64>().unwrap_or(0);
+        whole = Some(whole.map_or((verb, count), |(verb, sum)| (verb, sum + count)));
+    }
+    whole.map_or_else(String::new, |(verb, sum)| format!("{verb} {sum}"))
 }
 
 #[cfg(test)]
@@ -95,14 +238,34 @@ mod tests {
 
     #[test]
     fn tags_add_up() {
-        let answer = |tag: &str| Answer {
-            tag: tag.into(),
-            ..Answer::default()
+        let sum = |tags: &[&str]| sum_tags(tags.iter().copied());
+        assert_eq!(sum(&["UPDATE 3", "UPDATE 4"]), "UPDATE 7");
+        assert_eq!(sum(&["INSERT 0 1", "INSERT 0 2"]), "INSERT 0 3");
+        assert_eq!(sum(&["DELETE 0"]), "DELETE 0");
+    }
+
+    #[test]
+    fn rows_come_in_the_order_given_if_all_came() {
+        let answer = |rows: &[&str]| {
+            let mut answer = Answer {
+                tag: format!("INSERT 0 {}", rows.len()),
+                ..Answer::default()
+            };
+            for row in rows {
+                write::text_row(&mut answer.rows, &[Some(row)]);
+            }
+            answer
         };
-        assert_eq!(
-            sum_tags(&[answer("UPDATE 3"), answer("UPDATE 4")]),
-            "UPDATE 7"
-        );
-        assert_eq!(sum_tags(&[answer("DELETE 0")]), "DELETE 0");
+        let combined = |answers: Vec<Answer>| {
+            let how = Combine::Rows(vec![vec![1, 2], vec![0, 3]]);
+            let whole = combine(answers, &how);
+            let text = String::from_utf8_lossy(&whole.rows).into_owned();
+            let letters = text.chars().filter(|char| char.is_ascii_lowercase());
+            (letters.collect::<String>(), whole.tag)
+        };
+        let all = vec![answer(&["b", "c"]), answer(&["a", "d"])];
+        assert_eq!(combined(all), ("abcd".to_owned(), "INSERT 0 4".to_owned()));
+        let fewer = vec![answer(&["c"]), answer(&["a", "d"])];
+        assert_eq!(combined(fewer), ("cad".to_owned(), "INSERT 0 3".to_owned()));
     }
 }

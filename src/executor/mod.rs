@@ -1,9 +1,11 @@
 //! Runs a route: on one shard, on several with a merge, on all.
 
 pub mod broadcast;
+pub mod copy;
 pub mod database;
 pub mod listen;
 pub mod merge;
+pub mod participants;
 pub mod plans;
 pub mod pools;
 mod primary;

@@ -7,6 +7,7 @@
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY>
 
 mod bind;
+mod bound;
 mod names;
 mod portal;
 mod prepare;
@@ -14,24 +15,23 @@ mod reuse;
 mod step;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
-use planner::{ShardId, ShardSet};
+use planner::ShardId;
+use planner::plan::{Access, Savepoint, SetStatement};
 
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Expect, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
-use crate::executor::merge::Merger;
 use crate::executor::relay::End;
-use crate::executor::scatter::Run;
 use crate::net::Instant;
 use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Parse;
 use crate::wire::{frontend, write};
+pub(super) use bound::Local;
+use bound::{BroadcastPortal, CopyPortal, Portal, Ran, ScatterPortal};
 use names::Names;
 use step::Step;
 pub(super) use step::{asks_first, is_plain};
@@ -144,7 +144,8 @@ impl Batch {
             Portal::Server { .. }
             | Portal::Local(_)
             | Portal::Scatter(_)
-            | Portal::Broadcast(_) => None,
+            | Portal::Broadcast(_)
+            | Portal::Copy(_) => None,
         });
         let named = || {
             let mut statements = self.statements.values();
@@ -175,7 +176,7 @@ impl Batch {
         let is_there = |portal: &Portal| match portal {
             Portal::Server { lease, .. } => *lease == index,
             Portal::Scatter(portal) => portal.run.is_some(),
-            Portal::Local(_) | Portal::Broadcast(_) => false,
+            Portal::Local(_) | Portal::Broadcast(_) | Portal::Copy(_) => false,
         };
         self.portals.values().any(is_there)
     }
@@ -185,7 +186,7 @@ impl Batch {
         for portal in self.portals.values_mut() {
             match portal {
                 Portal::Server { lease, .. } => *lease -= usize::from(*lease > index),
-                Portal::Scatter(_) | Portal::Local(_) | Portal::Broadcast(_) => {}
+                Portal::Scatter(_) | Portal::Local(_) | Portal::Broadcast(_) | Portal::Copy(_) => {}
             }
         }
     }
@@ -228,89 +229,11 @@ impl names::Charge for Arc<Prepared> {
     }
 }
 
-impl names::Charge for Portal {
-    /// They end with their transaction.
-    fn charge(&self, _: &[u8]) -> usize {
-        0
-    }
-}
-
-enum Portal {
-    /// Lives on the server of this lease.
-    Server {
-        lease: usize,
-        prepared: Arc<Prepared>,
-    },
-    Local(Local),
-    Scatter(Box<ScatterPortal>),
-    Broadcast(Box<BroadcastPortal>),
-}
-
 /// An executed statement that changes the session if its transaction commits.
 enum Done {
     /// As [`Session::note_set`] takes it.
     Set(SetStatement, bool),
     Savepoint(Savepoint),
-}
-
-/// What the session answers by itself.
-pub(super) enum Local {
-    Empty,
-    Begin {
-        sql: Vec<u8>,
-        mode: TransactionMode,
-    },
-    End {
-        commit: bool,
-    },
-    Set(SetStatement),
-    Show(String),
-    Explain(Vec<String>),
-    Prepare(PrepareStatement, Box<[u8]>),
-    Deallocate(Option<String>),
-    Listen(String),
-    Unlisten(Option<String>),
-    /// Executed. What returns rows has no more of them and says so with this tag; all else cannot
-    /// be run twice.
-    Ran(Option<String>),
-}
-
-struct ScatterPortal {
-    sql: Vec<u8>,
-    types: Vec<u32>,
-    bind_rest: Vec<u8>,
-    shards: ShardSet,
-    /// Until the run starts.
-    merger: Option<Merger>,
-    run: Option<(Run, Vec<usize>)>,
-    columns: BytesMut,
-    access: Access,
-    max_lag: Option<Duration>,
-    /// Its shards were needed for something else before its last row.
-    interrupted: bool,
-}
-
-struct BroadcastPortal {
-    plan: Arc<planner::Plan>,
-    sql: Vec<u8>,
-    types: Vec<u32>,
-    bind_rest: Vec<u8>,
-    result_formats: Vec<i16>,
-    shards: ShardSet,
-    sum: bool,
-    ran: Ran,
-}
-
-/// What is left of a statement that ran whole at its first Execute.
-enum Ran {
-    NotYet,
-    /// It returns rows: those not fetched yet, and the command tag before their number.
-    Rows {
-        rows: BytesMut,
-        verb: String,
-    },
-    /// It cannot be run twice.
-    Once,
 }
 
 impl Session {
@@ -586,7 +509,7 @@ impl Session {
                     self.batch.portals.remove(name);
                     self.emit(write::CLOSE_COMPLETE);
                 }
-                Some(Portal::Local(_) | Portal::Broadcast(_)) | None => {
+                Some(Portal::Local(_) | Portal::Broadcast(_) | Portal::Copy(_)) | None => {
                     self.emit(write::CLOSE_COMPLETE)
                 }
             },

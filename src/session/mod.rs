@@ -19,6 +19,7 @@ mod local;
 pub mod login;
 mod moving;
 mod peers;
+mod policy;
 mod prepared;
 pub mod replication;
 mod retry;
@@ -28,6 +29,7 @@ mod shared;
 mod simple;
 pub mod startup;
 mod state;
+mod writes;
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
+use planner::limit::KeySet;
 use planner::plan::{
     Access, ExecuteStatement, Pin, PrepareStatement, SessionEffect, Target, Within,
 };
-use planner::route::{Execution, Param, ValueRef};
+use planner::route::{Execution, Param};
 use planner::shape::Shape;
 use planner::{Constant, ShardId, Values, constant};
 
@@ -338,9 +339,8 @@ fn missing(name: &str) -> Error {
 }
 
 /// A key that EXECUTE was given no argument for is left to the server's own error.
-fn check_given(keys: &planner::plan::KeySet, given: usize) -> Result<(), Error> {
-    let lacks = |value: &ValueRef| matches!(value, ValueRef::Param(at) if *at >= given);
-    match keys.values.iter().any(lacks) {
+fn check_given(keys: &KeySet, given: usize) -> Result<(), Error> {
+    match keys.any_param(|at| at >= given) {
         true => Err(Error::new(
             Fault::Client,
             "42601",

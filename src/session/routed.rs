@@ -9,13 +9,14 @@ use planner::route::{Execution, Shards, ValueRef};
 use planner::shape::Piece;
 use planner::{Route, ShardId, ShardSet, Values, route};
 
-use super::block::{Reads, second_writer};
+use super::block::Reads;
 use super::hints::Place;
 use super::retry::resend_of;
+use super::writes::{self, Way};
 use super::{Session, hints};
 use crate::backend::server::Server;
 use crate::error::{Error, Fault};
-use crate::executor::broadcast::{self, Answer};
+use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::may_alter;
 use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
@@ -58,6 +59,10 @@ impl Session {
                 .for_each(|held| held.ask_settings |= held.ran_set);
             return Ok(());
         }
+        if route.execution != Execution::Direct {
+            let notices = self.policy_notices(plan, &route);
+            self.client.outbox.extend_from_slice(&notices);
+        }
         let routes = &self.db.metrics.routes;
         match route.execution {
             Execution::Direct => {
@@ -90,18 +95,25 @@ impl Session {
                 let shards = self.shard_set(&route.shards);
                 Box::pin(self.merged_simple(merge, &sql, &shards, access, values)).await
             }
-            Execution::SumTags | Execution::SameAnswer => {
-                routes.increment(RouteKind::Broadcast);
-                self.end_joined(None).await?;
-                let sum = matches!(route.execution, Execution::SumTags);
-                let shards = self.shard_set(&route.shards);
-                let mut request = BytesMut::new();
-                write::query(&mut request, values.sql);
-                let answer = Box::pin(self.broadcast(plan, &request, &shards, sum)).await?;
-                self.client.outbox.extend_from_slice(&answer.rows);
-                write::command_complete(&mut self.client.outbox, &answer.tag);
-                self.ready();
-                Ok(())
+            Execution::SumTags => {
+                let job = Job::same(sql, Combine::Sum);
+                Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
+            }
+            Execution::SameAnswer => {
+                let job = Job::same(sql, Combine::First);
+                Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
+            }
+            Execution::CopyIn(copy) => {
+                let way = Way::In(copy);
+                Box::pin(self.copy_simple(plan, way, &route.shards, access, sql)).await
+            }
+            Execution::CopyOut(frame) => {
+                let way = Way::Out(frame);
+                Box::pin(self.copy_simple(plan, way, &route.shards, access, sql)).await
+            }
+            Execution::Split { split, parts } => {
+                let job = writes::job_of_parts(split, &parts, sql, &[], None);
+                Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
         }
     }
@@ -124,9 +136,13 @@ impl Session {
         let place = hints.as_deref().and_then(|hints| hints.place.as_ref());
         let topology = &self.db.config.topology;
         let routed = match place {
-            None => route(plan, values, topology).inspect_err(|_| {
-                self.db.metrics.routes.increment(RouteKind::Refused);
-            })?,
+            None => {
+                let refused = |_: &Error| self.db.metrics.routes.increment(RouteKind::Refused);
+                let routed = route(plan, values, topology).map_err(Error::from);
+                let routed = routed.inspect_err(refused)?;
+                self.check_policy(plan, &routed).inspect_err(refused)?;
+                routed
+            }
             Some(place) => Route {
                 shards: Shards::Exactly(ShardSet::one(self.shard_of_place(place)?)),
                 execution: Execution::Direct,
@@ -387,62 +403,6 @@ impl Session {
         let cap = self.limits.merge_memory_bytes;
         Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
     }
-
-    /// Runs one request on all `shards`, each in a transaction of its own, committed when all
-    /// have succeeded.
-    pub(super) async fn broadcast(
-        &mut self,
-        plan: &Plan,
-        request: &[u8],
-        shards: &ShardSet,
-        sum: bool,
-    ) -> Result<Answer, Error> {
-        if !self.block.is_none() {
-            return Err(self.not_in_block(shards));
-        }
-        let transactional = plan.statement
-            != (Statement::Ddl {
-                transactional: false,
-            });
-        let mut indexes = Vec::new();
-        for shard in shards.as_slice() {
-            let index = self.enlist(*shard, Access::Primary).await?;
-            self.admit(index, &plan.effect).await?;
-            indexes.push(index);
-        }
-        let mut servers = pick(&mut self.leases, &indexes);
-        let result = run_on_each(&mut servers, request, transactional).await;
-        if matches!(plan.statement, Statement::Ddl { .. }) {
-            Box::pin(self.db.cluster.reload_catalog()).await;
-        }
-        let mut answers = result?;
-        if let SessionEffect::DiscardAll = plan.effect {
-            indexes.iter().for_each(|i| self.discard_all(*i));
-        }
-        let tag = if sum {
-            broadcast::sum_tags(&answers)
-        } else {
-            answers[0].tag.clone()
-        };
-        Ok(Answer {
-            rows: std::mem::take(&mut answers[0].rows),
-            tag,
-        })
-    }
-
-    fn not_in_block(&self, shards: &ShardSet) -> Error {
-        let names: Vec<_> = shards
-            .as_slice()
-            .iter()
-            .map(|s| self.shard_name(*s))
-            .collect();
-        match names.as_slice() {
-            [first, second, ..] => second_writer(first, second)
-                .detail("The statement runs on several shards, and there is no atomic commit over them yet.")
-                .hint("Run it outside a transaction block, or once per shard by its key."),
-            _ => second_writer("", ""),
-        }
-    }
 }
 
 /// In a transaction that may go on at another server: a cursor would not go with it, and its time has
@@ -476,82 +436,6 @@ pub(super) fn pick<'a>(
         }
     }
     slots.into_iter().flatten().collect()
-}
-
-async fn run_on_each(
-    servers: &mut [&mut Server],
-    request: &[u8],
-    transactional: bool,
-) -> Result<Vec<Answer>, Error> {
-    let mut answers = Vec::with_capacity(servers.len());
-    let mut failure = None;
-    for server in servers.iter_mut() {
-        if transactional && let Err(error) = server.run_hidden("BEGIN").await {
-            failure = Some(error);
-            break;
-        }
-        match broadcast::ask(server, request).await {
-            Ok(answer) => answers.push(answer),
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
-        }
-    }
-    if let Some(error) = failure {
-        return Err(if transactional {
-            roll_back(servers).await;
-            error
-        } else {
-            partial(error, servers, answers.len())
-        });
-    }
-    if transactional {
-        for done in 0..servers.len() {
-            if let Err(error) = servers[done].run_hidden("COMMIT").await {
-                roll_back(&mut servers[done..]).await;
-                return Err(if done == 0 {
-                    error
-                } else {
-                    partial(error, servers, done)
-                });
-            }
-        }
-    }
-    Ok(answers)
-}
-
-async fn roll_back(servers: &mut [&mut Server]) {
-    for server in servers {
-        if server.status != crate::backend::server::Status::Idle
-            && server.run_hidden("ROLLBACK").await.is_err()
-        {
-            server.doubt.get_or_insert("it failed to roll back");
-        }
-    }
-}
-
-/// Says what stands where after a statement took effect on some shards only.
-fn partial(error: Error, servers: &[&mut Server], done: usize) -> Error {
-    let names = |servers: &[&mut Server]| {
-        servers
-            .iter()
-            .map(|s| s.identity.endpoint.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let detail = format!(
-        "It took effect on {}; it failed on {}; it did not take effect after that.",
-        if done == 0 {
-            "no shard".to_owned()
-        } else {
-            names(&servers[..done])
-        },
-        names(&servers[done..=done]),
-    );
-    error
-        .detail(detail)
-        .hint("Repeat the statement where it failed, or undo it where it took effect.")
 }
 
 /// Reads what a server that reported an error still owes.

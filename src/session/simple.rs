@@ -217,7 +217,7 @@ impl Session {
     fn runs_directly(&self, plan: &Plan) -> bool {
         let one_shard = match &plan.target {
             Target::AnyShard | Target::OneShard(_) => true,
-            Target::Keys { keys, many: _ } => keys.values.len() == 1,
+            Target::Keys { keys, many: _ } => keys.is_one(),
             Target::AllShards(_) | Target::Refused(_) => false,
         };
         one_shard
@@ -726,7 +726,7 @@ impl Session {
         self.relay(index).await.map(|_| ())
     }
 
-    fn complete(&mut self, tag: &str) {
+    pub(super) fn complete(&mut self, tag: &str) {
         self.db.metrics.routes.increment(RouteKind::Local);
         write::command_complete(&mut self.client.outbox, tag);
         for index in 0..self.leases.len() {

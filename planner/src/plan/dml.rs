@@ -2,18 +2,20 @@
 
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, OnConflictAction,
-    OnInsert, SelectItem, SetExpr, TableFactor, TableObject, TableWithJoins, Update,
-    UpdateTableFromKind,
+    OnInsert, SetExpr, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
 };
 
 use super::facts::{Facts, Input};
+use super::insert_query::{self, Into};
 use super::keys::Clauses;
 use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
 use super::refuse;
+use super::rows;
 use super::scope::{folded, object_name};
 use super::values::{self, TypedParams};
-use crate::catalog::{ColumnDefault, KeyType, Table, TableClass, TableColumn};
-use crate::plan::{KeySet, Many, Target};
+use crate::catalog::{ColumnDefault, Keeps, KeyColumn, ShardKey, Table, TableClass, TableColumn};
+use crate::limit::{KeyPart, KeySet, Limit, Part, TableLimit};
+use crate::plan::{Many, Target};
 
 /// What holds for all three: `Some` when the decision is made.
 fn before_keys(table: Option<&Table>, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
@@ -37,7 +39,7 @@ fn before_keys(table: Option<&Table>, facts: &Facts<'_>, input: Input<'_>) -> Op
             Some(refused(refuse::write_joins(&table.name)))
         }
         TableClass::Single(_) => Some(unsharded_tables(facts)),
-        TableClass::Sharded { .. } => on_sharded(table, facts),
+        TableClass::Sharded(_) => on_sharded(table, facts),
         TableClass::Undeclared => Some(refused(refuse::undeclared(&table.name))),
     }
 }
@@ -110,20 +112,40 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
     let Some(table) = table else {
         return refused(refuse::write_target());
     };
-    let TableClass::Sharded { key, key_type } = &table.class else {
+    let TableClass::Sharded(key) = &table.class else {
         return refused(refuse::write_target());
     };
     if let Some(OnInsert::OnConflict(conflict)) = &insert.on
         && let OnConflictAction::DoUpdate(update) = &conflict.action
-        && sets(&update.assignments, key)
+        && let Some(column) = set_of(&update.assignments, key)
     {
-        return refused(refuse::update_of_key(key));
+        return refused(refuse::update_of_key(column));
+    }
+    if let Some(query) = &insert.source
+        && !matches!(query.body.as_ref(), SetExpr::Values(_))
+    {
+        let positions = match key_positions(insert, table, key) {
+            Ok(positions) => positions,
+            Err(refusal) => return refused(refusal),
+        };
+        let into = Into {
+            table,
+            key,
+            positions,
+        };
+        return insert_query::target(&into, query, facts, input);
     }
     if facts.sharded().count() > 1 {
         return refused(refuse::insert_select(&table.name));
     }
-    match inserted_keys(insert, table, key, *key_type, input) {
-        Ok(keys) => by_keys(keys, Many::Refused(refuse::insert_many_shards())),
+    match inserted_keys(insert, table, key, input) {
+        Ok(keys) => {
+            let many = rows::split(insert, facts, input);
+            by_keys(
+                keys,
+                many.map_or_else(Many::Refused, |split| Many::Split(Box::new(split))),
+            )
+        }
         Err(refusal) => refused(refusal),
     }
 }
@@ -132,8 +154,8 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
 fn unequal_default(insert: &Insert, table: &Table) -> Option<crate::Refusal> {
     let is_unequal = |column: &&TableColumn| match &table.class {
         // The key's own absence is told apart.
-        TableClass::Sharded { key, .. } => {
-            column.default == ColumnDefault::Sequence && column.name != *key
+        TableClass::Sharded(key) => {
+            column.default == ColumnDefault::Sequence && !key.has(&column.name)
         }
         TableClass::Reference => column.default != ColumnDefault::Constant,
         TableClass::Single(_) | TableClass::Undeclared => false,
@@ -144,7 +166,7 @@ fn unequal_default(insert: &Insert, table: &Table) -> Option<crate::Refusal> {
         .filter(is_unequal)
         .find(|column| !is_given(insert, table, column))?;
     Some(match table.class {
-        TableClass::Sharded { .. } => refuse::sequence_default(&table.name, &column.name),
+        TableClass::Sharded(_) => refuse::sequence_default(&table.name, &column.name),
         TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => {
             refuse::computed_default(&table.name, &column.name)
         }
@@ -181,36 +203,67 @@ fn is_default(value: &Expr) -> bool {
     }
 }
 
-fn inserted_keys(
+/// Where the key's columns stand among those of the INSERT.
+fn key_positions(
     insert: &Insert,
     table: &Table,
-    key: &str,
-    key_type: KeyType,
-    input: Input<'_>,
-) -> Result<KeySet, crate::Refusal> {
-    let needs_key = |why: &str| refuse::insert_needs_key(key, why);
+    key: &ShardKey,
+) -> Result<Vec<usize>, crate::Refusal> {
+    let needs_key = |why: &str| refuse::insert_needs_key(&key.name(), why);
+    let plain = |column: &ObjectName| {
+        let name = object_name(column).filter(|(of, _)| of.is_none());
+        name.map(|(_, name)| name)
+    };
     let names: Option<Vec<String>> = match insert.columns.as_slice() {
         [] => Some(
             table
                 .columns
                 .iter()
-                .map(|column| column.name.clone())
+                .map(|known| known.name.clone())
                 .collect(),
         ),
-        columns => columns
-            .iter()
-            .map(|column| {
-                object_name(column)
-                    .filter(|(of, _)| of.is_none())
-                    .map(|(_, name)| name)
-            })
-            .collect(),
+        columns => columns.iter().map(plain).collect(),
     };
     let names = names.ok_or_else(|| needs_key("Its column list holds more than plain names"))?;
-    let position = names
-        .iter()
-        .position(|name| name == key)
-        .ok_or_else(|| needs_key("The key is not among its columns"))?;
+    let position = |column: &KeyColumn| names.iter().position(|name| *name == column.name);
+    let positions: Option<Vec<usize>> = key.columns.iter().map(position).collect();
+    positions.ok_or_else(|| needs_key("The key is not among its columns"))
+}
+
+/// How a column of the key reads values that are inserted.
+pub(super) fn inserted_part(table: &Table, column: &KeyColumn) -> KeyPart {
+    let kept = table.columns.iter().find(|known| known.name == column.name);
+    KeyPart {
+        key_type: column.key_type,
+        name: format!("{}.{}", table.name, column.name),
+        insert: Some(kept.map_or(Keeps::Same, |column| column.keeps)),
+    }
+}
+
+/// Rows to insert, by their values of the key's columns.
+pub(super) fn keys_of_rows(table: &Table, key: &ShardKey, parts: Vec<Part>) -> KeySet {
+    let limit = match parts.len() {
+        1 => Limit::Each(parts),
+        _ => Limit::Rows(parts),
+    };
+    let limit = TableLimit {
+        key: format!("{}.{}", table.name, key.name()),
+        placement: key.placement,
+        limit,
+    };
+    KeySet {
+        tables: vec![limit],
+    }
+}
+
+fn inserted_keys(
+    insert: &Insert,
+    table: &Table,
+    key: &ShardKey,
+    input: Input<'_>,
+) -> Result<KeySet, crate::Refusal> {
+    let needs_key = |why: &str| refuse::insert_needs_key(&key.name(), why);
+    let positions = key_positions(insert, table, key)?;
     let Some(source) = &insert.source else {
         return Err(needs_key("DEFAULT VALUES are computed on the shard"));
     };
@@ -220,31 +273,27 @@ fn inserted_keys(
     if source.order_by.is_some() || source.limit_clause.is_some() || source.fetch.is_some() {
         return Err(refuse::insert_select(&table.name));
     }
-    let mut values = Vec::with_capacity(rows.rows.len());
-    for row in &rows.rows {
-        let expr = row
-            .content
-            .get(position)
-            .ok_or_else(|| needs_key("A row has fewer values than there are columns"))?;
-        let value =
-            values::value(expr, key_type, &TypedParams::default(), input).ok_or_else(|| {
-                needs_key(&format!(
-                    "It is neither a constant nor a parameter of type {}",
-                    key_type.sql_name()
-                ))
-            })?;
-        values.push(value);
+    let mut parts = Vec::with_capacity(positions.len());
+    for (column, position) in key.columns.iter().zip(positions) {
+        let column = inserted_part(table, column);
+        let mut values = Vec::with_capacity(rows.rows.len());
+        for row in &rows.rows {
+            let expr = row
+                .content
+                .get(position)
+                .ok_or_else(|| needs_key("A row has fewer values than there are columns"))?;
+            let value = values::key_value(expr, column.key_type, &TypedParams::default(), input)
+                .ok_or_else(|| {
+                    needs_key(&format!(
+                        "It is neither a constant nor a parameter of type {}",
+                        column.key_type.sql_name()
+                    ))
+                })?;
+            values.push(value);
+        }
+        parts.push(Part { column, values });
     }
-    Ok(KeySet {
-        key_type,
-        column: format!("{}.{key}", table.name),
-        insert: true,
-        cuts_spaces: table
-            .columns
-            .iter()
-            .any(|column| column.name == key && column.cuts_spaces),
-        values,
-    })
+    Ok(keys_of_rows(table, key, parts))
 }
 
 pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> Decision {
@@ -255,10 +304,10 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
     let Some(table) = table else {
         return refused(refuse::write_target());
     };
-    if let TableClass::Sharded { key, .. } = &table.class
-        && sets(&update.assignments, key)
+    if let TableClass::Sharded(key) = &table.class
+        && let Some(column) = set_of(&update.assignments, key)
     {
-        return refused(refuse::update_of_key(key));
+        return refused(refuse::update_of_key(column));
     }
     let mut from = vec![update.table.clone()];
     match &update.from {
@@ -272,7 +321,7 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
         from,
         selection: update.selection.as_ref(),
     };
-    by_rows(&writes, update.returning.as_deref(), facts, input)
+    by_rows(&writes, facts, input)
 }
 
 pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> Decision {
@@ -294,7 +343,7 @@ pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> De
         from,
         selection: delete.selection.as_ref(),
     };
-    by_rows(&writes, delete.returning.as_deref(), facts, input)
+    by_rows(&writes, facts, input)
 }
 
 /// The rows that an UPDATE or DELETE of a sharded table touches.
@@ -313,12 +362,7 @@ fn written<'a>(item: &TableWithJoins, input: Input<'a>) -> Option<&'a Table> {
     }
 }
 
-fn by_rows(
-    write: &Write<'_>,
-    returning: Option<&[SelectItem]>,
-    facts: &Facts<'_>,
-    input: Input<'_>,
-) -> Decision {
+fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     let clauses = Clauses::new(&write.from, write.selection, input);
     let mut pins = clauses.pins();
     // Rows of one shard must meet rows of that shard only: all sharded tables joined by key.
@@ -329,8 +373,6 @@ fn by_rows(
         && !facts.system_tables;
     let many = if !apart {
         Many::Refused(refuse::write_joins(&write.table.name))
-    } else if returning.is_some() {
-        Many::Refused(refuse::returning_many_shards())
     } else {
         Many::SumTags
     };
@@ -343,6 +385,12 @@ fn by_rows(
             "no value of the sharding key is given".into(),
         ),
     }
+}
+
+/// The column of the key that one of the assignments sets.
+fn set_of<'k>(assignments: &[Assignment], key: &'k ShardKey) -> Option<&'k str> {
+    let mut names = key.columns.iter().map(|column| column.name.as_str());
+    names.find(|name| sets(assignments, name))
 }
 
 /// Does one of the assignments set `column`?

@@ -4,39 +4,59 @@
 //! and for the side of an outer join that may be missing, those of its ON. What is not
 //! understood limits nothing.
 
+mod conditions;
+
+use std::ops::Range;
+
 use sqlparser::ast::{
     BinaryOperator, Expr, Join, JoinConstraint, JoinOperator, Select, TableFactor, TableWithJoins,
 };
 
+use self::conditions::{Condition, Key};
 use super::facts::Input;
 use super::parse::Source;
 use super::scope::{Reference, Scope, object_name};
-use super::values::{TypedParams, value, width};
-use crate::plan::KeySet;
+use super::values::TypedParams;
+use crate::catalog::{KeyType, ShardKey};
+use crate::limit::{KeySet, TableLimit};
+use crate::merge::Collation;
 use crate::route::ValueRef;
 
 /// What is known of one sharded table reference.
 #[derive(Debug, Clone)]
 pub(super) struct Pin {
-    /// The values that its key is limited to, if any are known.
+    /// The keys that its rows are limited to, if any are known.
     pub(super) keys: Option<KeySet>,
 }
 
 /// A FROM clause with its WHERE.
 pub(super) struct Clauses<'c> {
     pub(super) scope: Scope<'c>,
-    /// By reference: the values of its key, before joins carry them over.
-    values: Vec<Option<Vec<ValueRef>>>,
-    /// Pairs of references whose keys are equal in every row.
+    /// Columns that are compared: those of keys, and those that carry values to them.
+    columns: Vec<Column>,
+    /// Pairs of columns that are equal in every row.
     equal: Vec<(usize, usize)>,
-    /// Pairs (kept, optional) of an outer join whose ON says that the keys are equal.
+    /// Pairs (kept, optional) of columns that an outer join's ON says to be equal.
     optional: Vec<(usize, usize)>,
+    conditions: Vec<Condition>,
     /// Parameters that meet columns, with the columns' types.
     typed: TypedParams,
     /// References that an outer join may leave out of a row.
     nullable: Vec<usize>,
+    /// References that may mean a CTE by a table's name: their columns may be of other types.
+    shadowed: Vec<usize>,
+    /// Pairs (column, column of a shadowed reference) that are equal. Limits may pass that way only:
+    /// there they do not say which rows are asked for, as a CTE's own tables have limits of their own.
+    to_shadowed: Vec<(usize, usize)>,
     /// False when a join is of a kind that cannot run shard by shard.
     splits: bool,
+}
+
+/// A column whose values can be those of a key.
+struct Column {
+    reference: usize,
+    name: String,
+    key_type: KeyType,
 }
 
 pub(super) fn pins_of_select(select: &Select, input: Input<'_>) -> Vec<Pin> {
@@ -47,33 +67,39 @@ impl<'c> Clauses<'c> {
     pub(super) fn new(from: &[TableWithJoins], selection: Option<&Expr>, input: Input<'c>) -> Self {
         let mut clauses = Self {
             scope: Scope::default(),
-            values: Vec::new(),
+            columns: Vec::new(),
             equal: Vec::new(),
             optional: Vec::new(),
+            conditions: Vec::new(),
             typed: TypedParams::default(),
             nullable: Vec::new(),
+            shadowed: Vec::new(),
+            to_shadowed: Vec::new(),
             splits: true,
         };
-        let mut conditions = Vec::new();
+        let mut joins = Vec::new();
         for item in from {
-            clauses.add_joins(item, input, &mut conditions);
+            clauses.add_joins(item, input, &mut joins);
         }
-        clauses.values.resize(clauses.scope.references.len(), None);
         // Only now every name can be resolved.
-        let on = conditions.iter().filter_map(|condition| match condition {
-            Condition::On(_, on) => Some(*on),
-            Condition::Using(..) => None,
+        let on = joins.iter().filter_map(|join| match join {
+            Joined::On(_, on) => Some(*on),
+            Joined::Using(..) => None,
         });
         for expr in on.chain(selection) {
             clauses.typed.collect(expr, &clauses.scope);
         }
-        for condition in conditions {
-            clauses.apply(condition, input);
+        for join in joins {
+            match join {
+                Joined::On(sides, on) => clauses.limit(on, &sides, input),
+                Joined::Using(sides, column, left, right) => {
+                    clauses.equate_named(&column, left, right, &sides);
+                }
+            }
         }
         if let Some(selection) = selection {
             clauses.limit(selection, &Sides::Inner, input);
         }
-        clauses.carry_over();
         clauses
     }
 
@@ -81,16 +107,16 @@ impl<'c> Clauses<'c> {
         &mut self,
         item: &'e TableWithJoins,
         input: Input<'c>,
-        conditions: &mut Vec<Condition<'e>>,
+        joins: &mut Vec<Joined<'e>>,
     ) {
         let start = self.scope.references.len();
-        self.add_factor(&item.relation, input, conditions);
+        self.add_factor(&item.relation, input, joins);
         for join in &item.joins {
             let middle = self.scope.references.len();
-            self.add_factor(&join.relation, input, conditions);
+            self.add_factor(&join.relation, input, joins);
             let end = self.scope.references.len();
             let (sides, constraint) = sides(join, start, middle, end);
-            let any = |mut range: std::ops::Range<usize>| range.any(|r| self.is_sharded(r));
+            let any = |mut range: Range<usize>| range.any(|r| self.is_sharded(r));
             let splits = match &sides {
                 Sides::Inner => true,
                 // Rows made up for a missing side would be made up on every shard.
@@ -98,28 +124,37 @@ impl<'c> Clauses<'c> {
                 Sides::Neither => !any(start..end),
             };
             self.splits &= splits;
+            let columns = match constraint {
+                Some(JoinConstraint::On(on)) => {
+                    joins.push(Joined::On(sides.clone(), on));
+                    Vec::new()
+                }
+                Some(JoinConstraint::Using(columns)) => columns
+                    .iter()
+                    .filter_map(|column| match object_name(column) {
+                        Some((None, name)) => Some(name),
+                        Some((Some(_), _)) | None => None,
+                    })
+                    .collect(),
+                Some(JoinConstraint::Natural) => self.common_columns(start..middle, middle..end),
+                Some(JoinConstraint::None) | None => Vec::new(),
+            };
+            for name in columns {
+                // A name that was merged before may stand for either column.
+                let merged = self.scope.merged.contains(&name);
+                self.scope.merged.push(name.clone());
+                let left = (start..middle).find(|r| self.has_column(*r, &name));
+                let right = (middle..end).find(|r| self.has_column(*r, &name));
+                if let (Some(left), Some(right)) = (left, right)
+                    && !(merged && [left, right].iter().any(|r| self.nullable.contains(r)))
+                {
+                    joins.push(Joined::Using(sides.clone(), name, left, right));
+                }
+            }
             match &sides {
                 Sides::Inner => {}
                 Sides::Optional { optional, .. } => self.nullable.extend(optional.clone()),
                 Sides::Neither => self.nullable.extend(start..end),
-            }
-            match constraint {
-                Some(JoinConstraint::On(on)) => conditions.push(Condition::On(sides, on)),
-                Some(JoinConstraint::Using(columns)) => {
-                    for column in columns {
-                        if let Some((None, name)) = object_name(column) {
-                            self.scope.merged.push(name.clone());
-                            conditions.push(Condition::Using(
-                                sides.clone(),
-                                name,
-                                start,
-                                middle,
-                                end,
-                            ));
-                        }
-                    }
-                }
-                Some(JoinConstraint::Natural | JoinConstraint::None) | None => {}
             }
         }
     }
@@ -128,19 +163,23 @@ impl<'c> Clauses<'c> {
         &mut self,
         factor: &'e TableFactor,
         input: Input<'c>,
-        conditions: &mut Vec<Condition<'e>>,
+        joins: &mut Vec<Joined<'e>>,
     ) {
         match factor {
             TableFactor::NestedJoin {
                 table_with_joins,
                 alias: None,
             } => {
-                self.add_joins(table_with_joins, input, conditions);
+                self.add_joins(table_with_joins, input, joins);
             }
-            _ => self
-                .scope
-                .references
-                .push(Reference::of_factor(factor, input.catalog)),
+            _ => {
+                let reference = Reference::of_factor(factor, input.catalog);
+                let table = reference.table.map(|table| table.name.as_str());
+                if table.is_some_and(|name| input.source.may_define(name)) {
+                    self.shadowed.push(self.scope.references.len());
+                }
+                self.scope.references.push(reference);
+            }
         }
     }
 
@@ -148,22 +187,23 @@ impl<'c> Clauses<'c> {
         self.scope.references[reference].is_sharded()
     }
 
-    fn apply(&mut self, condition: Condition<'_>, input: Input<'c>) {
-        match condition {
-            Condition::On(sides, on) => self.limit(on, &sides, input),
-            Condition::Using(sides, column, start, middle, end) => {
-                let has = |reference: &usize| {
-                    self.scope.references[*reference]
-                        .key()
-                        .is_some_and(|key| key.name == column)
-                };
-                let left = (start..middle).find(has);
-                let right = (middle..end).find(has);
-                if let (Some(left), Some(right)) = (left, right) {
-                    self.equate(left, right, &sides);
+    fn has_column(&self, reference: usize, name: &str) -> bool {
+        let table = self.scope.references[reference].table;
+        table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))
+    }
+
+    /// The columns that NATURAL compares, as far as they are known.
+    fn common_columns(&self, left: Range<usize>, right: Range<usize>) -> Vec<String> {
+        let mut names = Vec::new();
+        for table in right.filter_map(|r| self.scope.references[r].table) {
+            for column in &table.columns {
+                let is_left = left.clone().any(|r| self.has_column(r, &column.name));
+                if is_left && !names.contains(&column.name) {
+                    names.push(column.name.clone());
                 }
             }
         }
+        names
     }
 
     /// Takes what the conjuncts of `expr` say.
@@ -183,122 +223,101 @@ impl<'c> Clauses<'c> {
                 op: BinaryOperator::Eq,
                 right,
             } => {
-                if let (Some(a), Some(b)) =
-                    (self.scope.key_column(left), self.scope.key_column(right))
+                if let (Expr::Tuple(left), Expr::Tuple(right)) =
+                    (without_parentheses(left), without_parentheses(right))
+                    && left.len() == right.len()
                 {
-                    self.equate(a, b, sides);
+                    for (left, right) in left.iter().zip(right) {
+                        self.limit_equal(left, right, sides, input);
+                    }
                 } else {
-                    self.take_values(expr, sides, input);
+                    self.limit_equal(left, right, sides, input);
                 }
             }
-            _ => self.take_values(expr, sides, input),
+            _ => self.take(expr, sides, input),
         }
     }
 
-    fn take_values(&mut self, expr: &Expr, sides: &Sides, input: Input<'c>) {
-        let Some((reference, values)) = self.values_of(expr, input) else {
-            return;
-        };
-        let counts = match sides {
-            Sides::Inner => true,
-            Sides::Optional { optional, .. } => optional.contains(&reference),
-            Sides::Neither => false,
-        };
-        let known = &mut self.values[reference];
-        // Either set would do; the smaller one asks fewer shards.
-        if counts
-            && known
-                .as_ref()
-                .is_none_or(|known| known.len() > values.len())
-        {
-            *known = Some(values);
+    fn limit_equal(&mut self, left: &Expr, right: &Expr, sides: &Sides, input: Input<'c>) {
+        let (a, b) = (self.column(left), self.column(right));
+        if let (Some((a, _)), Some((b, _))) = (a, b) {
+            self.equate(a, b, sides);
+        } else if let Some(condition) = self.equality(left, right, sides, input) {
+            self.conditions.push(condition);
         }
     }
 
-    /// The reference that `expr` limits, and the values of its key for which `expr` can be true.
-    fn values_of(&self, expr: &Expr, input: Input<'c>) -> Option<(usize, Vec<ValueRef>)> {
-        match expr {
-            Expr::Nested(inner) => self.values_of(inner, input),
-            Expr::BinaryOp {
-                left,
-                op: BinaryOperator::Eq,
-                right,
-            } => {
-                let (reference, other) = match self.scope.key_column(left) {
-                    Some(reference) => (reference, right),
-                    None => (self.scope.key_column(right)?, left),
-                };
-                Some((reference, vec![self.value(reference, other, input)?]))
-            }
-            Expr::InList {
-                expr,
-                list,
-                negated: false,
-            } => {
-                let reference = self.scope.key_column(expr)?;
-                self.values_in(reference, list, input)
-            }
-            Expr::AnyOp {
-                left,
-                compare_op: BinaryOperator::Eq,
-                right,
-                ..
-            } => {
-                let reference = self.scope.key_column(left)?;
-                match without_parentheses(right) {
-                    Expr::Array(array) => self.values_in(reference, &array.elem, input),
-                    _ => None,
-                }
-            }
-            Expr::BinaryOp {
-                left,
-                op: BinaryOperator::Or,
-                right,
-            } => {
-                let (a, mut values) = self.values_of(left, input)?;
-                let (b, more) = self.values_of(right, input)?;
-                values.extend(more);
-                (a == b).then_some((a, values))
-            }
-            Expr::BinaryOp {
-                left,
-                op: BinaryOperator::And,
-                right,
-            } => self
-                .values_of(left, input)
-                .or_else(|| self.values_of(right, input)),
-            _ => None,
+    fn take(&mut self, expr: &Expr, sides: &Sides, input: Input<'c>) {
+        if let Some(condition) = self.condition(expr, sides, input) {
+            self.conditions.push(condition);
         }
     }
 
-    fn values_in(
-        &self,
-        reference: usize,
-        list: &[Expr],
-        input: Input<'c>,
-    ) -> Option<(usize, Vec<ValueRef>)> {
-        let values: Option<Vec<_>> = list
-            .iter()
-            .map(|item| self.value(reference, item, input))
-            .collect();
-        Some((reference, values?))
+    /// The column that `expr` is, or is cast from in a way that keeps what is equal, and the type
+    /// that it is compared in.
+    fn column(&mut self, expr: &Expr) -> Option<(usize, KeyType)> {
+        if let Some((inner, data_type)) = super::values::cast(expr) {
+            let (column, from) = self.column(inner)?;
+            return super::values::widens(from, data_type).map(|to| (column, to));
+        }
+        if let Expr::Nested(inner) = expr {
+            return self.column(inner);
+        }
+        let (reference, name) = self.scope.column(expr)?;
+        let column = self.column_named(reference, &name)?;
+        Some((column, self.columns[column].key_type))
     }
 
-    fn value(&self, reference: usize, expr: &Expr, input: Input<'c>) -> Option<ValueRef> {
-        let key_type = self.scope.references[reference].key()?.key_type;
-        value(expr, key_type, &self.typed, input)
+    /// `None` for a type that no key has, and for text whose equal values differ in bytes.
+    fn column_named(&mut self, reference: usize, name: &str) -> Option<usize> {
+        let is_it = |column: &Column| column.reference == reference && column.name == name;
+        if let Some(known) = self.columns.iter().position(is_it) {
+            return Some(known);
+        }
+        let table = self.scope.references[reference].table?;
+        let column = table.columns.iter().find(|column| column.name == name)?;
+        let key_type = KeyType::of_oid(column.type_oid)?;
+        match column.collation {
+            Collation::Bytewise | Collation::Other => {}
+            Collation::Unknown => return None,
+        }
+        self.columns.push(Column {
+            reference,
+            name: name.to_owned(),
+            key_type,
+        });
+        Some(self.columns.len() - 1)
+    }
+
+    fn equate_named(&mut self, name: &str, left: usize, right: usize, sides: &Sides) {
+        let (left, right) = (
+            self.column_named(left, name),
+            self.column_named(right, name),
+        );
+        if let (Some(left), Some(right)) = (left, right) {
+            self.equate(left, right, sides);
+        }
     }
 
     fn equate(&mut self, a: usize, b: usize, sides: &Sides) {
-        if !self.colocated(a, b) {
+        let (one, other) = (&self.columns[a], &self.columns[b]);
+        if !one.key_type.hashes_like(other.key_type) {
             return;
+        }
+        let is_shadowed = |column: &Column| self.shadowed.contains(&column.reference);
+        match (is_shadowed(one), is_shadowed(other)) {
+            (false, false) => {}
+            (false, true) => return self.to_shadowed.push((a, b)),
+            (true, false) => return self.to_shadowed.push((b, a)),
+            (true, true) => return,
         }
         match sides {
             Sides::Inner => self.equal.push((a, b)),
             Sides::Optional { kept, optional } => {
-                if kept.contains(&a) && optional.contains(&b) {
+                let (one, other) = (one.reference, other.reference);
+                if kept.contains(&one) && optional.contains(&other) {
                     self.optional.push((a, b));
-                } else if kept.contains(&b) && optional.contains(&a) {
+                } else if kept.contains(&other) && optional.contains(&one) {
                     self.optional.push((b, a));
                 }
             }
@@ -306,53 +325,86 @@ impl<'c> Clauses<'c> {
         }
     }
 
-    /// Do equal keys of both live on one shard?
-    fn colocated(&self, a: usize, b: usize) -> bool {
-        let key_type =
-            |reference: usize| self.scope.references[reference].key().map(|k| k.key_type);
-        match (key_type(a), key_type(b)) {
-            (Some(a), Some(b)) => a == b || (a.is_integer() && b.is_integer()),
-            (Some(_) | None, _) => false,
-        }
+    /// The columns whose limits hold for `column` too: equal ones, and the kept ones that an
+    /// optional one has to equal.
+    fn sources(&self, column: usize) -> Vec<usize> {
+        let one_way = self.optional.iter().chain(&self.to_shadowed);
+        self.follow(column, one_way.map(|(from, to)| (*to, *from)))
     }
 
-    fn carry_over(&mut self) {
-        let both_ways = self.equal.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
-        let edges: Vec<_> = both_ways.chain(self.optional.iter().copied()).collect();
-        // Each round carries at least one value over, or it is the last.
-        loop {
-            let mut carried = false;
-            for (from, to) in &edges {
-                if self.values[*to].is_none() && self.values[*from].is_some() {
-                    self.values[*to] = self.values[*from].clone();
-                    carried = true;
+    /// The columns that equal `column` in every row that has both. An outer join says so of its
+    /// optional side only: two kept columns that meet in an optional one may differ.
+    fn reached(&self, column: usize) -> Vec<usize> {
+        self.follow(column, self.optional.iter().copied())
+    }
+
+    fn follow(
+        &self,
+        column: usize,
+        one_way: impl Iterator<Item = (usize, usize)> + Clone,
+    ) -> Vec<usize> {
+        let mut reached = vec![column];
+        let mut next = 0;
+        while let Some(here) = reached.get(next).copied() {
+            let both_ways = self.equal.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
+            for (from, to) in both_ways.chain(one_way.clone()) {
+                if from == here && !reached.contains(&to) {
+                    reached.push(to);
                 }
             }
-            if !carried {
-                break;
-            }
+            next += 1;
         }
+        reached
+    }
+
+    /// By column of a reference's key, its column here; `None` when it is compared with nothing.
+    fn key_columns(&self, reference: usize) -> Vec<Option<usize>> {
+        let Some(key) = self.scope.references[reference].key() else {
+            return Vec::new();
+        };
+        let place = |name: &str| {
+            self.columns
+                .iter()
+                .position(|column| column.reference == reference && column.name == name)
+        };
+        key.columns.iter().map(|part| place(&part.name)).collect()
     }
 
     pub(super) fn pins(&self) -> Vec<Pin> {
+        let names: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let table = self.scope.references[column.reference].table;
+                let table = table.map_or("", |table| table.name.as_str());
+                format!("{table}.{}", column.name)
+            })
+            .collect();
         let sharded = (0..self.scope.references.len()).filter(|r| self.is_sharded(*r));
         sharded
             .map(|reference| Pin {
-                keys: self.keys(reference),
+                keys: self.keys(reference, &names),
             })
             .collect()
     }
 
-    pub(super) fn keys(&self, reference: usize) -> Option<KeySet> {
-        let values = self.values[reference].clone()?;
+    fn keys(&self, reference: usize, names: &[String]) -> Option<KeySet> {
+        let columns = self.key_columns(reference).into_iter();
+        let sources = columns.map(|column| column.map_or_else(Vec::new, |c| self.sources(c)));
         let reference = &self.scope.references[reference];
         let (table, key) = (reference.table?, reference.key()?);
+        let known = Key {
+            key,
+            sources: sources.collect(),
+            names,
+        };
+        let limit = TableLimit {
+            key: format!("{}.{}", table.name, key.name()),
+            placement: key.placement,
+            limit: known.limit(&self.conditions)?,
+        };
         Some(KeySet {
-            key_type: key.key_type,
-            column: format!("{}.{}", table.name, key.name),
-            insert: false,
-            cuts_spaces: false,
-            values,
+            tables: vec![limit],
         })
     }
 
@@ -364,46 +416,66 @@ impl<'c> Clauses<'c> {
             .is_some_and(|reference| !self.nullable.contains(&reference))
     }
 
+    /// Are these the columns, in their order, of a sharding key that no outer join makes NULL, of a
+    /// table whose rows are on the shards that equal values of `key` belong to?
+    pub(super) fn has_key_of(&self, exprs: &[&Expr], key: &ShardKey) -> bool {
+        let columns = exprs.iter().map(|expr| self.scope.column(expr));
+        let Some(columns) = columns.collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let Some((reference, _)) = columns.first() else {
+            return false;
+        };
+        let is_key = self.scope.references[*reference].key().is_some_and(|own| {
+            let names = own.columns.iter().map(|column| &column.name);
+            own.is_colocated_with(key) && columns.iter().map(|(_, name)| name).eq(names)
+        });
+        is_key
+            && columns.iter().all(|(of, _)| of == reference)
+            && !self.nullable.contains(reference)
+            && !self.shadowed.contains(reference)
+    }
+
     /// Is there a sharded table that no outer join leaves out?
     pub(super) fn always_has_key(&self) -> bool {
         (0..self.scope.references.len())
             .any(|reference| self.is_sharded(reference) && !self.nullable.contains(&reference))
     }
 
-    /// True when every row of the join comes from rows of one shard: all sharded references are
-    /// joined on their keys.
+    /// True when every row of the join comes from rows of one shard: from one sharded reference all
+    /// others are reached over equal keys.
     pub(super) fn is_colocated(&self) -> bool {
         let sharded: Vec<_> = (0..self.scope.references.len())
             .filter(|r| self.is_sharded(*r))
             .collect();
-        let Some(first) = sharded.first() else {
+        let reaches_all = |from: &usize| {
+            sharded
+                .iter()
+                .all(|other| from == other || self.reaches(*from, *other))
+        };
+        self.splits && sharded.iter().any(reaches_all)
+    }
+
+    /// Do rows of `other` live beside those of `from` that they are joined with?
+    fn reaches(&self, from: usize, other: usize) -> bool {
+        let references = &self.scope.references;
+        let (Some(one), Some(two)) = (references[from].key(), references[other].key()) else {
             return false;
         };
-        let mut reached = vec![*first];
-        let mut next = 0;
-        while next < reached.len() {
-            let here = reached[next];
-            for (a, b) in self.equal.iter().chain(&self.optional) {
-                for other in [(*a, *b), (*b, *a)]
-                    .iter()
-                    .filter(|(from, _)| *from == here)
-                {
-                    if !reached.contains(&other.1) {
-                        reached.push(other.1);
-                    }
-                }
-            }
-            next += 1;
-        }
-        self.splits && sharded.iter().all(|reference| reached.contains(reference))
+        let (here, there) = (self.key_columns(from), self.key_columns(other));
+        one.is_colocated_with(two)
+            && here.iter().zip(&there).all(|pair| match pair {
+                (Some(here), Some(there)) => self.reached(*here).contains(there),
+                (Some(_) | None, _) => false,
+            })
     }
 }
 
 /// A join's condition, kept until all names of FROM are known.
-enum Condition<'e> {
+enum Joined<'e> {
     On(Sides, &'e Expr),
-    /// Column, start of the left side, start and end of the right side.
-    Using(Sides, String, usize, usize, usize),
+    /// Column, left and right reference.
+    Using(Sides, String, usize, usize),
 }
 
 /// For which references a condition holds in every row that matters.
@@ -411,10 +483,21 @@ enum Condition<'e> {
 enum Sides {
     Inner,
     Optional {
-        kept: std::ops::Range<usize>,
-        optional: std::ops::Range<usize>,
+        kept: Range<usize>,
+        optional: Range<usize>,
     },
     Neither,
+}
+
+impl Sides {
+    /// Does a condition limit the rows of `reference`?
+    fn limits(&self, reference: usize) -> bool {
+        match self {
+            Self::Inner => true,
+            Self::Optional { optional, .. } => optional.contains(&reference),
+            Self::Neither => false,
+        }
+    }
 }
 
 fn sides(join: &Join, start: usize, middle: usize, end: usize) -> (Sides, Option<&JoinConstraint>) {
@@ -447,39 +530,11 @@ pub(super) fn without_parentheses(expr: &Expr) -> &Expr {
     }
 }
 
-/// The keys of both, if one hash serves both.
-pub(super) fn union(first: KeySet, second: KeySet) -> Option<KeySet> {
-    let both_integers = first.key_type.is_integer() && second.key_type.is_integer();
-    if first.key_type != second.key_type && !both_integers {
-        return None;
-    }
-    let (mut whole, mut second) = (first, second);
-    if whole.insert != second.insert {
-        // NULL in WHERE matches nothing; beside an INSERT it must not look like one to insert.
-        for keys in [&mut whole, &mut second] {
-            let insert = keys.insert;
-            keys.values
-                .retain(|value| insert || *value != ValueRef::Null);
-        }
-    }
-    whole.insert |= second.insert;
-    whole.cuts_spaces |= second.cuts_spaces;
-    // What is too large for the narrower type is PostgreSQL's to reject.
-    if width(second.key_type) > width(whole.key_type) {
-        whole.key_type = second.key_type;
-    }
-    // The usual case: a join carried the same values over.
-    if whole.values != second.values {
-        whole.values.append(&mut second.values);
-    }
-    Some(whole)
-}
-
 /// Puts the literals of `inner` in place of references to its pieces: nothing is lifted from the
 /// outer text, so they belong to its shape.
 pub(super) fn with_constants(keys: KeySet, inner: &str) -> KeySet {
     let source = Source::new(inner);
-    let constant = |value: ValueRef| match value {
+    keys.map(&mut |value| match value {
         ValueRef::Literal { piece, negative } => {
             let text = source
                 .pieces
@@ -493,9 +548,5 @@ pub(super) fn with_constants(keys: KeySet, inner: &str) -> KeySet {
             ValueRef::Text(if negative { format!("-{text}") } else { text })
         }
         ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
-    };
-    KeySet {
-        values: keys.values.into_iter().map(constant).collect(),
-        ..keys
-    }
+    })
 }

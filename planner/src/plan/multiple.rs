@@ -4,7 +4,7 @@ use super::keys;
 use super::parse::Source;
 use super::{functions, refuse};
 use crate::catalog::Catalog;
-use crate::plan::{Access, KeySet, Many, Pin, Plan, PlanOptions, SessionEffect, Statement, Target};
+use crate::plan::{Access, Many, Pin, Plan, PlanOptions, SessionEffect, Statement, Target};
 use crate::route::ValueRef;
 
 pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
@@ -132,20 +132,16 @@ fn in_whole(target: Target, text: &str, start: usize, source: &Source<'_>) -> Ta
     let before = source
         .pieces
         .partition_point(|piece| piece.range.start < start);
-    let counted = |value: ValueRef| match value {
-        ValueRef::Literal { piece, negative } => ValueRef::Literal {
-            piece: piece + before,
-            negative,
-        },
-        ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
-    };
     let keys = if source.pieces.is_empty() {
         keys::with_constants(keys, text)
     } else {
-        KeySet {
-            values: keys.values.into_iter().map(counted).collect(),
-            ..keys
-        }
+        keys.map(&mut |value| match value {
+            ValueRef::Literal { piece, negative } => ValueRef::Literal {
+                piece: piece + before,
+                negative,
+            },
+            ValueRef::Param(_) | ValueRef::Text(_) | ValueRef::Null => value,
+        })
     };
     Target::Keys {
         keys,
@@ -162,7 +158,8 @@ fn both(first: Target, second: Target) -> Target {
         (Target::AnyShard, other) | (other, Target::AnyShard) => other,
         (Target::OneShard(a), Target::OneShard(b)) if a == b => Target::OneShard(a),
         (Target::Keys { keys: a, many }, Target::Keys { keys: b, many: _ }) => {
-            keys::union(a, b).map_or_else(refused, |keys| Target::Keys { keys, many })
+            let keys = a.union(b);
+            Target::Keys { keys, many }
         }
         (Target::OneShard(_), Target::OneShard(_) | Target::Keys { .. })
         | (Target::Keys { .. }, Target::OneShard(_)) => refused(),

@@ -135,6 +135,27 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Could a WITH of the text define `name`? Then it may mean that, and no table.
+    pub(super) fn may_define(&self, name: &str) -> bool {
+        let is_name = |index: usize| self.name(index).as_deref() == Some(name);
+        let opens = |index: usize| self.tokens.get(index).is_some_and(|t| t.kind == Kind::Open);
+        let begins = |index: usize| {
+            index.checked_sub(1).is_some_and(|before| {
+                self.is(before, "with")
+                    || self.is(before, "recursive")
+                    || self.tokens[before].kind == Kind::Comma
+            })
+        };
+        let body = |index: usize| {
+            let after = index + 1;
+            self.is(index, "as")
+                && (opens(after) || self.is(after, "materialized") || self.is(after, "not"))
+        };
+        self.has("with")
+            && (0..self.tokens.len())
+                .any(|at| is_name(at) && begins(at) && (opens(at + 1) || body(at + 1)))
+    }
+
     /// Where the single statements stand in the text, without empty ones.
     pub(super) fn statements(&self) -> Vec<Range<usize>> {
         let mut boundary = Boundary::default();
@@ -167,6 +188,19 @@ impl<'a> Source<'a> {
             .iter()
             .take_while(|piece| piece.range.start < offset);
         offset - before.map(|piece| piece.range.len() - 1).sum::<usize>()
+    }
+
+    /// As [`Source::shape_offset`], of many ascending offsets.
+    pub(super) fn shape_offsets(&self, offsets: &[usize]) -> Vec<usize> {
+        let mut pieces = self.pieces.iter().peekable();
+        let mut lifted = 0;
+        let map = |offset: &usize| {
+            while let Some(piece) = pieces.next_if(|piece| piece.range.start < *offset) {
+                lifted += piece.range.len() - 1;
+            }
+            *offset - lifted
+        };
+        offsets.iter().map(map).collect()
     }
 
     /// How often `$n` stands in the text, `n` from 0.

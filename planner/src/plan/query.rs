@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use sqlparser::ast::{Query, SetExpr};
 
 use super::facts::{Facts, Input};
-use super::keys::{self, Clauses, Pin};
+use super::keys::{Clauses, Pin};
 use super::{refuse, scatter};
-use crate::plan::{Access, KeySet, Many, Target};
+use crate::limit::KeySet;
+use crate::plan::{Access, Many, Target};
 use crate::topology::ShardId;
 
 pub(super) type Decision = (Target, Cow<'static, str>);
@@ -105,7 +106,8 @@ pub(super) fn whole_in_one_shard(facts: &Facts<'_>) -> Decision {
 }
 
 pub(super) fn by_keys(keys: KeySet, many: Many) -> Decision {
-    let reason = format!("{} is limited to given values", keys.column);
+    let key = keys.tables.first().map_or("", |table| &table.key);
+    let reason = format!("{key} is limited to given values");
     (Target::Keys { keys, many }, reason.into())
 }
 
@@ -120,7 +122,7 @@ pub(super) fn joint_keys(pins: &[Pin], facts: &Facts<'_>) -> Option<KeySet> {
         let keys = pin.keys.clone()?;
         joint = match joint {
             None => Some(keys),
-            Some(joint) => Some(keys::union(joint, keys)?),
+            Some(joint) => Some(joint.union(keys)),
         };
     }
     joint

@@ -80,9 +80,17 @@ pub(super) fn insert_needs_key(column: &str, why: &str) -> Refusal {
 
 pub(super) fn insert_many_shards() -> Refusal {
     Refusal::unsupported(
-        "INSERT of rows of several shards is not supported",
-        "It would have to be applied on all of them or on none.",
+        "this INSERT of rows of several shards is not supported",
+        "It is more than a list of rows, and cannot be divided into one for each shard.",
         "Send one INSERT for each row or for the rows of each shard.",
+    )
+}
+
+pub(super) fn insert_untyped(param: usize) -> Refusal {
+    Refusal::unsupported(
+        format!("parameter ${param} stands in several places of an INSERT for several shards"),
+        "Its type is taken from the first of them, and a shard may not get that one.",
+        "Declare its type in Parse, or give each place a parameter of its own.",
     )
 }
 
@@ -99,14 +107,6 @@ pub(super) fn update_of_key(column: &str) -> Refusal {
         format!("sharding key {column} cannot be updated"),
         "The row would have to move to another shard.",
         "DELETE the row and INSERT it with the new key.",
-    )
-}
-
-pub(super) fn returning_many_shards() -> Refusal {
-    Refusal::unsupported(
-        "RETURNING over several shards is not supported",
-        "The statement is not limited to one value of the sharding key.",
-        "Leave RETURNING out, or compare the sharding key with a constant.",
     )
 }
 
@@ -160,19 +160,35 @@ pub(super) fn sequence_on_sharded(table: &str) -> Refusal {
     )
 }
 
-pub(super) fn copy_sharded(table: &str) -> Refusal {
+pub(super) fn copy_of_file(table: &str) -> Refusal {
     Refusal::unsupported(
-        format!("COPY of sharded table \"{table}\" is not supported"),
-        "Rows of several shards pass through one COPY.",
-        "Use INSERT or SELECT.",
+        format!("COPY of \"{table}\" with a file or a program of the server is not supported"),
+        "Its rows are on several servers, and each has files of its own.",
+        "Use COPY … FROM STDIN or TO STDOUT; psql's \\copy does.",
     )
 }
 
-pub(super) fn copy_into_reference(table: &str) -> Refusal {
+pub(super) fn copy_option(option: &str) -> Refusal {
     Refusal::unsupported(
-        format!("COPY into reference table \"{table}\" is not supported"),
-        "The rows would have to go to every shard.",
-        "Use INSERT, which goes to every shard.",
+        format!("option {option} of COPY over several shards is not supported"),
+        "The data is divided by its rows' keys, and how this option is to be read is not known.",
+        "Leave the option out, or write it as PostgreSQL's manual does, in parentheses.",
+    )
+}
+
+pub(super) fn copy_by_several(table: &str, key: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("COPY into table \"{table}\" with sharding key {key} is not supported"),
+        "The data is divided by one column, and the key has several.",
+        "Send INSERT with VALUES, of many rows each.",
+    )
+}
+
+pub(super) fn copy_without_key(column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("COPY does not tell the value of sharding key {column}"),
+        "The key is not among its columns.",
+        format!("Give {column} in each row."),
     )
 }
 

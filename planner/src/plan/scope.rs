@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor};
 
-use crate::catalog::{Catalog, KeyType, Table, TableClass};
+use crate::catalog::{Catalog, ShardKey, Table, TableClass};
 
 /// A name folded as PostgreSQL folds it: lower case unless quoted, cut off at 63 bytes.
 pub(super) fn folded(ident: &Ident) -> String {
@@ -52,13 +52,6 @@ pub(super) struct Reference<'c> {
     pub(super) table: Option<&'c Table>,
 }
 
-/// The sharding key column of a reference.
-#[derive(Clone, Copy)]
-pub(super) struct KeyColumn<'c> {
-    pub(super) name: &'c str,
-    pub(super) key_type: KeyType,
-}
-
 impl<'c> Reference<'c> {
     pub(super) fn new(name: &ObjectName, alias: Option<&TableAlias>, catalog: &'c Catalog) -> Self {
         let (schema, table) = object_name(name).unwrap_or_default();
@@ -87,12 +80,9 @@ impl<'c> Reference<'c> {
         }
     }
 
-    pub(super) fn key(&self) -> Option<KeyColumn<'c>> {
+    pub(super) fn key(&self) -> Option<&'c ShardKey> {
         match &self.table?.class {
-            TableClass::Sharded { key, key_type } => Some(KeyColumn {
-                name: key,
-                key_type: *key_type,
-            }),
+            TableClass::Sharded(key) => Some(key),
             TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => None,
         }
     }
@@ -152,9 +142,12 @@ impl Scope<'_> {
         named.next().is_none().then(|| (index, folded(column)))
     }
 
-    /// The reference whose sharding key `expr` is.
+    /// The reference whose whole sharding key `expr` is.
     pub(super) fn key_column(&self, expr: &Expr) -> Option<usize> {
         let (index, column) = self.column(expr)?;
-        (self.references[index].key()?.name == column).then_some(index)
+        match self.references[index].key()?.columns.as_slice() {
+            [only] if only.name == column => Some(index),
+            _ => None,
+        }
     }
 }

@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 
 use super::parse::Source;
-use super::{functions, keys, prepared, refuse, unread};
-use crate::catalog::{Catalog, TableClass};
+use super::{copying, functions, keys, prepared, refuse, unread};
+use crate::catalog::Catalog;
 use crate::lexer::Kind;
 use crate::plan::{
     Access, Many, Pin, Plan, PlanOptions, Savepoint, SessionEffect, SetStatement, Statement,
@@ -58,7 +58,7 @@ pub(super) fn plan(
         "fetch" | "move" => primary("a cursor lives in its transaction"),
         "close" => effect(SessionEffect::Releases, "a cursor lives in its transaction"),
         "lock" => lock(source, catalog),
-        "copy" => copy(source, catalog, options),
+        "copy" => copying::plan(source, catalog, options),
         "explain" => explain(source, catalog, options),
         "do" => unknown_code("DO runs code that is not known here", catalog),
         "call" => unknown_code("CALL runs a procedure that is not known here", catalog),
@@ -110,7 +110,11 @@ fn two_phase() -> Plan {
     }
 }
 
-fn other(access: Access, effect: SessionEffect, reason: impl Into<Cow<'static, str>>) -> Plan {
+pub(super) fn other(
+    access: Access,
+    effect: SessionEffect,
+    reason: impl Into<Cow<'static, str>>,
+) -> Plan {
     Plan {
         statement: Statement::Other,
         access,
@@ -310,7 +314,7 @@ fn setting_name(source: &Source<'_>, start: usize) -> (String, usize) {
     (name, at)
 }
 
-fn token_text<'a>(source: &Source<'a>, index: usize) -> &'a str {
+pub(super) fn token_text<'a>(source: &Source<'a>, index: usize) -> &'a str {
     source
         .tokens
         .get(index)
@@ -339,7 +343,12 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
 }
 
 /// `plan`, run where the statement `inner` runs; only in one shard.
-fn in_place_of(plan: Plan, inner: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
+pub(super) fn in_place_of(
+    plan: Plan,
+    inner: &str,
+    catalog: &Catalog,
+    options: PlanOptions<'_>,
+) -> Plan {
     let planned = plan_inner(inner, catalog, options);
     let access = functions::worse_access(plan.access, planned.access);
     let effect = functions::worse_effect(plan.effect, planned.effect);
@@ -376,103 +385,15 @@ fn lock(source: &Source<'_>, catalog: &Catalog) -> Plan {
     }
 }
 
-fn copy(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let direction = top_level(source)
-        .into_iter()
-        .find(|at| source.is(*at, "from") || source.is(*at, "to"))
-        .unwrap_or(source.tokens.len());
-    let reads_in = source.is(direction, "from");
-    let statement = if source.is(direction + 1, "stdin") {
-        Statement::CopyIn
-    } else if source.is(direction + 1, "stdout") {
-        Statement::CopyOut
-    } else {
-        Statement::Other
-    };
-    let to_client = source.is(direction + 1, "stdout") || source.is(direction + 1, "stdin");
-    let access = if reads_in || !to_client {
-        // A file on the server, or a program there.
-        Access::Write
-    } else {
-        Access::Primary
-    };
-    let plan = Plan {
-        statement,
-        ..other(access, SessionEffect::None, "COPY of one place")
-    };
-    let before_direction = direction
-        .checked_sub(1)
-        .and_then(|at| source.tokens.get(at));
-    match (source.tokens.get(1), before_direction) {
-        (Some(open), Some(close))
-            if open.kind == Kind::Open
-                && close.kind == Kind::Close
-                && open.range.end <= close.range.start =>
-        {
-            let inner = &source.sql[open.range.end..close.range.start];
-            in_place_of(
-                Plan {
-                    access: if to_client { Access::Read } else { plan.access },
-                    ..plan
-                },
-                inner,
-                catalog,
-                options,
-            )
-        }
-        _ => copy_table(source, catalog, plan, reads_in),
-    }
-}
-
-fn copy_table(source: &Source<'_>, catalog: &Catalog, plan: Plan, reads_in: bool) -> Plan {
-    let at = 1 + usize::from(source.is(1, "binary"));
-    let Some(table) = unread::named_table(source, catalog, at) else {
-        if is_plain_name(source, at) {
-            return Plan {
-                reason: "PostgreSQL itself tells of the table that is not there".into(),
-                ..plan
-            };
-        }
-        let target = unread::target(source, catalog, plan.access, refuse::unreadable);
-        return Plan { target, ..plan };
-    };
-    // Out of a known table, to the client: it only reads.
-    let read = match plan.access {
-        Access::Primary => Access::Read,
-        Access::Read | Access::Write => plan.access,
-    };
-    let (access, target) = match &table.class {
-        TableClass::Sharded { .. } => (
-            plan.access,
-            Target::Refused(refuse::copy_sharded(&table.name)),
-        ),
-        TableClass::Undeclared => (
-            plan.access,
-            Target::Refused(refuse::undeclared(&table.name)),
-        ),
-        TableClass::Reference if reads_in => (
-            plan.access,
-            Target::Refused(refuse::copy_into_reference(&table.name)),
-        ),
-        TableClass::Reference => (read, Target::AnyShard),
-        TableClass::Single(shard) => (read, Target::OneShard(*shard)),
-    };
-    Plan {
-        access,
-        target,
-        ..plan
-    }
-}
-
 /// Is it a name, or two with a dot between? With a database in front it may be any table's.
-fn is_plain_name(source: &Source<'_>, at: usize) -> bool {
+pub(super) fn is_plain_name(source: &Source<'_>, at: usize) -> bool {
     let dotted = |at: usize| token_text(source, at) == ".";
     source.name(at).is_some()
         && (!dotted(at + 1) || source.name(at + 2).is_some() && !dotted(at + 3))
 }
 
 /// Indices of the tokens outside parentheses.
-fn top_level(source: &Source<'_>) -> Vec<usize> {
+pub(super) fn top_level(source: &Source<'_>) -> Vec<usize> {
     let mut depth = 0_usize;
     let mut found = Vec::new();
     for (index, token) in source.tokens.iter().enumerate() {

@@ -3,15 +3,16 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, UnaryOperator, Value, ValueWithSpan,
-    visit_expressions,
+    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo,
+    UnaryOperator, Value, ValueWithSpan, visit_expressions,
 };
 
 use super::facts::Input;
 use super::parse::param_index;
 use super::scope::Scope;
 use crate::catalog::KeyType;
-use crate::key::oid;
+use crate::key::{accepts_array, oid};
+use crate::limit::{Computed, KeyValue};
 use crate::route::ValueRef;
 use crate::shape::PieceKind;
 
@@ -29,11 +30,11 @@ pub(super) fn value(
         Expr::UnaryOp {
             op: UnaryOperator::Plus,
             expr,
-        } if key_type.is_integer() => number(expr, key_type, false, typed, input),
+        } if has_numbers(key_type) => number(expr, key_type, false, typed, input),
         Expr::UnaryOp {
             op: UnaryOperator::Minus,
             expr,
-        } if key_type.is_integer() => number(expr, key_type, true, typed, input),
+        } if has_numbers(key_type) => number(expr, key_type, true, typed, input),
         Expr::Cast {
             kind: CastKind::Cast | CastKind::DoubleColon,
             expr,
@@ -42,6 +43,101 @@ pub(super) fn value(
         } => holds(key_type, data_type).then(|| value(expr, key_type, typed, input))?,
         Expr::TypedString(literal) => holds(key_type, &literal.data_type)
             .then(|| constant_value(&literal.value, key_type, typed, input))?,
+        _ => None,
+    }
+}
+
+/// [`value`], or arithmetic on integers that comes to one.
+pub(super) fn key_value(
+    expr: &Expr,
+    key_type: KeyType,
+    typed: &TypedParams,
+    input: Input<'_>,
+) -> Option<KeyValue> {
+    if let Some(value) = value(expr, key_type, typed, input) {
+        return Some(KeyValue::One(value));
+    }
+    let computed = key_type.is_integer().then(|| computed(expr, input))??;
+    Some(KeyValue::Computed(Box::new(computed)))
+}
+
+fn computed(expr: &Expr, input: Input<'_>) -> Option<Computed> {
+    let operand = |expr: &Expr| computed(expr, input).map(Box::new);
+    match expr {
+        Expr::Nested(inner) => computed(inner, input),
+        Expr::Value(constant) if matches!(constant.value, Value::Number(..)) => {
+            let typed = TypedParams::default();
+            let literal = constant_value(constant, KeyType::Int8, &typed, input)?;
+            Some(Computed::Literal(literal))
+        }
+        Expr::UnaryOp { op, expr } => match op {
+            UnaryOperator::Plus => computed(expr, input),
+            UnaryOperator::Minus => Some(Computed::Negated(operand(expr)?)),
+            _ => None,
+        },
+        Expr::BinaryOp { left, op, right } => match op {
+            BinaryOperator::Plus => Some(Computed::Sum(operand(left)?, operand(right)?)),
+            BinaryOperator::Minus => Some(Computed::Difference(operand(left)?, operand(right)?)),
+            BinaryOperator::Multiply => Some(Computed::Product(operand(left)?, operand(right)?)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What a cast is of, and to which type.
+pub(super) fn cast(expr: &Expr) -> Option<(&Expr, &DataType)> {
+    match expr {
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type,
+            format: None,
+        } => Some((expr, data_type)),
+        _ => None,
+    }
+}
+
+/// The type that a column of type `from` is compared in after a cast, if values that were equal stay
+/// so and no others become equal.
+pub(super) fn widens(from: KeyType, data_type: &DataType) -> Option<KeyType> {
+    let to = cast_type(data_type)?;
+    let widens = to == from || (to.is_integer() && from.is_integer() && width(to) >= width(from));
+    widens.then_some(to)
+}
+
+/// `expr` as an array whose elements are values of a key of `key_type`.
+pub(super) fn array(expr: &Expr, key_type: KeyType, input: Input<'_>) -> Option<ValueRef> {
+    match expr {
+        Expr::Nested(inner) => array(inner, key_type, input),
+        Expr::Cast { .. } => {
+            let (inner, data_type) = cast(expr)?;
+            let DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) = data_type else {
+                return None;
+            };
+            holds(key_type, element).then(|| array(inner, key_type, input))?
+        }
+        Expr::Value(constant) => match &constant.value {
+            Value::Null => Some(ValueRef::Null),
+            Value::Placeholder(name) => {
+                let index = param_index(name)?;
+                let declared = input.options.param_types.get(index).copied().unwrap_or(0);
+                let sure = match declared {
+                    0 | oid::UNKNOWN => input.source.uses_of_param(index) == 1,
+                    declared => accepts_array(key_type, declared),
+                };
+                sure.then_some(ValueRef::Param(index))
+            }
+            Value::SingleQuotedString(_) => {
+                let offset = input.parsed.offset(constant.span.start)?;
+                let (piece, kind) = input.source.piece_at(offset)?;
+                (kind == PieceKind::String).then_some(ValueRef::Literal {
+                    piece,
+                    negative: false,
+                })
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -88,9 +184,10 @@ fn constant_value(
             let offset = input.parsed.offset(constant.span.start)?;
             let (piece, kind) = input.source.piece_at(offset)?;
             let usable = match kind {
-                PieceKind::Integer => key_type.is_integer(),
+                PieceKind::Integer => has_numbers(key_type),
+                PieceKind::Number => key_type == KeyType::Numeric,
                 PieceKind::String => true,
-                PieceKind::Number | PieceKind::OtherString | PieceKind::Comment => false,
+                PieceKind::OtherString | PieceKind::Comment => false,
             };
             usable.then_some(ValueRef::Literal {
                 piece,
@@ -116,7 +213,7 @@ fn param(name: &str, key_type: KeyType, typed: &TypedParams, input: Input<'_>) -
     sure.then_some(ValueRef::Param(index))
 }
 
-/// Where parameters stand beside `=` with a column on the other side: (parameter, type of column).
+/// Where parameters are compared with a column on the other side: (parameter, type of column).
 #[derive(Default)]
 pub(super) struct TypedParams(Vec<(usize, u32)>);
 
@@ -130,7 +227,12 @@ impl TypedParams {
             }
             Expr::BinaryOp {
                 left,
-                op: BinaryOperator::Eq,
+                op:
+                    BinaryOperator::Eq
+                    | BinaryOperator::Lt
+                    | BinaryOperator::LtEq
+                    | BinaryOperator::Gt
+                    | BinaryOperator::GtEq,
                 right,
             } => {
                 found.extend(column_and_param(left, right, scope));
@@ -147,7 +249,8 @@ impl TypedParams {
     /// How often parameter `index` meets a column whose type is as good as `key_type`.
     fn uses(&self, index: usize, key_type: KeyType) -> usize {
         let fits = |(param, type_oid): &&(usize, u32)| {
-            *param == index && *type_oid != 0 && key_type.accepts(*type_oid)
+            *param == index
+                && KeyType::of_oid(*type_oid).is_some_and(|met| key_type.hashes_like(met))
         };
         self.0.iter().filter(fits).count()
     }
@@ -166,20 +269,44 @@ fn column_and_param(column: &Expr, param: &Expr, scope: &Scope<'_>) -> Option<(u
     }
 }
 
+/// Are numbers without quotes values of the type?
+fn has_numbers(key_type: KeyType) -> bool {
+    key_type.is_integer() || key_type == KeyType::Numeric
+}
+
 /// May a value be cast to `data_type` on its way to a key of `key_type` and stay what it is?
 fn holds(key_type: KeyType, data_type: &DataType) -> bool {
-    let bytes = match data_type {
-        DataType::SmallInt(None) | DataType::Int2(None) => 2,
-        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => 4,
-        DataType::BigInt(None) | DataType::Int8(None) => 8,
-        DataType::Text => return key_type == KeyType::Text,
-        DataType::Varchar(None) | DataType::CharacterVarying(None) => {
-            return key_type == KeyType::Text;
+    match cast_type(data_type) {
+        Some(KeyType::Text) => matches!(key_type, KeyType::Text | KeyType::Bpchar),
+        Some(to) if to.is_integer() => key_type.is_integer() && width(to) <= width(key_type),
+        Some(to) => to == key_type,
+        None => false,
+    }
+}
+
+/// The type that a cast names, if the cast does not cut or round.
+fn cast_type(data_type: &DataType) -> Option<KeyType> {
+    match data_type {
+        DataType::SmallInt(None) | DataType::Int2(None) => Some(KeyType::Int2),
+        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => Some(KeyType::Int4),
+        DataType::BigInt(None) | DataType::Int8(None) => Some(KeyType::Int8),
+        DataType::Text | DataType::Varchar(None) | DataType::CharacterVarying(None) => {
+            Some(KeyType::Text)
         }
-        DataType::Uuid => return key_type == KeyType::Uuid,
-        _ => return false,
-    };
-    key_type.is_integer() && bytes <= width(key_type)
+        DataType::Uuid => Some(KeyType::Uuid),
+        DataType::Date => Some(KeyType::Date),
+        DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            Some(KeyType::Timestamp)
+        }
+        DataType::Timestamp(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
+            Some(KeyType::Timestamptz)
+        }
+        DataType::Numeric(ExactNumberInfo::None)
+        | DataType::Decimal(ExactNumberInfo::None)
+        | DataType::Dec(ExactNumberInfo::None) => Some(KeyType::Numeric),
+        DataType::Bytea => Some(KeyType::Bytea),
+        _ => None,
+    }
 }
 
 /// Bytes of an integer type.
@@ -188,6 +315,13 @@ pub(super) fn width(key_type: KeyType) -> u8 {
         KeyType::Int2 => 2,
         KeyType::Int4 => 4,
         KeyType::Int8 => 8,
-        KeyType::Text | KeyType::Uuid => 0,
+        KeyType::Text
+        | KeyType::Bpchar
+        | KeyType::Uuid
+        | KeyType::Date
+        | KeyType::Timestamp
+        | KeyType::Timestamptz
+        | KeyType::Numeric
+        | KeyType::Bytea => 0,
     }
 }

@@ -1,9 +1,11 @@
 //! A small shop on three shards, as the tests see it.
 
 use planner::catalog::{
-    ColumnDefault, Function, KeyType, RelationKind, Table, TableClass, TableColumn, Volatility,
+    ColumnDefault, Function, Keeps, KeyColumn, KeyType, RelationKind, ShardKey, Table, TableClass,
+    TableColumn, Volatility,
 };
 use planner::merge::Collation;
+use planner::placement::{Mapping, Placement, Range, Rule, RuleId};
 use planner::topology::ShardWeight;
 use planner::{Catalog, ShardId, Topology};
 
@@ -12,8 +14,12 @@ const INT8: u32 = 20;
 const TEXT: u32 = 25;
 const UUID: u32 = 2950;
 const NUMERIC: u32 = 1700;
+const BPCHAR: u32 = 1042;
+const DATE: u32 = 1082;
+const TIMESTAMPTZ: u32 = 1184;
+const BYTEA: u32 = 17;
 
-/// Columns as `name type, …`; the first is NOT NULL.
+/// Columns as `name type, …`; the first is NOT NULL. `numeric2` is numeric(10, 2).
 fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Table {
     let column = |(index, column): (usize, &str)| {
         let (name, type_name) = column.trim().split_once(' ').expect("name and type");
@@ -22,7 +28,11 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             "int8" => INT8,
             "text" => TEXT,
             "uuid" => UUID,
-            "numeric" => NUMERIC,
+            "numeric" | "numeric2" => NUMERIC,
+            "bpchar" => BPCHAR,
+            "date" => DATE,
+            "timestamptz" => TIMESTAMPTZ,
+            "bytea" => BYTEA,
             other => panic!("unknown type {other}"),
         };
         let collation = if type_name == "text" {
@@ -36,7 +46,10 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             collation,
             not_null: index == 0,
             default: default_of(name),
-            cuts_spaces: false,
+            keeps: match type_name {
+                "numeric2" => Keeps::Rounded { scale: 2 },
+                _ => Keeps::Same,
+            },
         }
     };
     Table {
@@ -58,10 +71,18 @@ fn default_of(column: &str) -> ColumnDefault {
 }
 
 fn sharded(key: &str, key_type: KeyType) -> TableClass {
-    TableClass::Sharded {
-        key: key.into(),
-        key_type,
-    }
+    by(&[(key, key_type)], Placement::Hash)
+}
+
+fn by(columns: &[(&str, KeyType)], placement: Placement) -> TableClass {
+    let column = |(name, key_type): &(&str, KeyType)| KeyColumn {
+        name: (*name).into(),
+        key_type: *key_type,
+    };
+    TableClass::Sharded(ShardKey {
+        columns: columns.iter().map(column).collect(),
+        placement,
+    })
 }
 
 /// The shop's catalog for `shards` shards.
@@ -148,6 +169,75 @@ pub fn catalog(shards: usize) -> Catalog {
         plain,
         "code text, made text",
     );
+    for (name, key, key_type, columns) in [
+        ("visits", "day", KeyType::Date, "day date, page text"),
+        (
+            "events",
+            "at",
+            KeyType::Timestamptz,
+            "at timestamptz, what text",
+        ),
+        (
+            "prices",
+            "price",
+            KeyType::Numeric,
+            "price numeric2, name text",
+        ),
+        ("codes", "code", KeyType::Bpchar, "code bpchar, name text"),
+        ("blobs", "hash", KeyType::Bytea, "hash bytea, size int8"),
+    ] {
+        add(name, sharded(key, key_type), plain, columns);
+    }
+    add(
+        "parcels",
+        by(
+            &[("tenant", KeyType::Int8), ("code", KeyType::Text)],
+            Placement::Hash,
+        ),
+        plain,
+        "tenant int8, code text, weight int4",
+    );
+    add(
+        "scans",
+        by(
+            &[("tenant", KeyType::Int4), ("parcel", KeyType::Text)],
+            Placement::Hash,
+        ),
+        plain,
+        "tenant int4, parcel text, place text",
+    );
+    let ranges = |key, key_type, rule| by(&[(key, key_type)], Placement::Ranges(RuleId(rule)));
+    let list = |key, key_type, rule| by(&[(key, key_type)], Placement::List(RuleId(rule)));
+    add(
+        "readings",
+        ranges("sensor", KeyType::Int8, 0),
+        plain,
+        "sensor int8, value numeric",
+    );
+    add(
+        "sensors",
+        ranges("id", KeyType::Int4, 0),
+        plain,
+        "id int4, name text",
+    );
+    add(
+        "diary",
+        ranges("day", KeyType::Date, 1),
+        plain,
+        "day date, note text",
+    );
+    add(
+        "branches",
+        list("country", KeyType::Text, 2),
+        plain,
+        "country text, name text",
+    );
+    add(
+        "letters",
+        list("country", KeyType::Text, 3),
+        plain,
+        "country text, body text",
+    );
     add("stray", TableClass::Undeclared, plain, "id int8");
     add(
         "order_view",
@@ -218,5 +308,59 @@ pub fn topology(shards: usize) -> Topology {
             weight: 1,
         })
         .collect();
-    Topology::new(shards, &[])
+    Topology::new(shards, &[]).with_rules(rules())
+}
+
+/// On three shards, what [`catalog`] places without a hash.
+fn rules() -> Vec<Rule> {
+    let range = |from, to, shard| Range {
+        from,
+        to,
+        shard: ShardId(shard),
+    };
+    let rule = |name: &str, mapping, default: Option<u16>| Rule {
+        name: name.into(),
+        mapping,
+        default: default.map(ShardId),
+    };
+    let list = |countries: &[(&str, u16)]| {
+        let entry = |(name, shard): &(&str, u16)| (name.as_bytes().to_vec(), ShardId(*shard));
+        Mapping::Texts(countries.iter().map(entry).collect())
+    };
+    let numbers = vec![
+        range(None, Some(100), 0),
+        range(Some(100), Some(200), 1),
+        range(Some(200), Some(300), 0),
+        range(Some(400), None, 2),
+    ];
+    // Up to 2024, 2024, from 2025 on: days since 2000.
+    let days = vec![
+        range(None, Some(8766), 0),
+        range(Some(8766), Some(9132), 1),
+        range(Some(9132), None, 2),
+    ];
+    vec![
+        rule(
+            "by_sensor",
+            Mapping::Ranges {
+                of: KeyType::Int8,
+                ranges: numbers,
+            },
+            None,
+        ),
+        rule(
+            "by_year",
+            Mapping::Ranges {
+                of: KeyType::Date,
+                ranges: days,
+            },
+            None,
+        ),
+        rule(
+            "by_country",
+            list(&[("NO", 0), ("SE", 0), ("DK", 1)]),
+            Some(2),
+        ),
+        rule("by_office", list(&[("NO", 1), ("SE", 2)]), None),
+    ]
 }

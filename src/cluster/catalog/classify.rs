@@ -4,13 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::catalog::{
-    ColumnDefault, Function, KeyType, RelationKind, Suspects, Table, TableClass, TableColumn,
+    ColumnDefault, Function, Keeps, KeyColumn, KeyType, RelationKind, ShardKey, Suspects, Table,
+    TableClass, TableColumn,
 };
 use planner::merge::Collation;
+use planner::placement::{Placement, Rule, RuleId};
 use planner::{Catalog, ShardId};
 
-use super::{Finding, FindingKind};
+use super::{Finding, FindingKind, checks, comments};
 use crate::config::TableRule;
+
+/// OID of varchar in pg_type.dat.
+const VARCHAR: u32 = 1043;
 
 /// (schema, name).
 pub type TableName = (String, String);
@@ -35,6 +40,17 @@ pub struct Relation {
     pub partition_of: Option<TableName>,
     /// In attribute order.
     pub columns: Vec<Column>,
+    /// By name.
+    pub unique: Vec<Unique>,
+    pub comment: Option<String>,
+}
+
+/// A unique index, and what it is over; an expression has no column's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    pub name: String,
+    pub columns: Vec<String>,
+    pub primary: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,16 +70,25 @@ pub struct Classified {
     pub findings: Vec<Finding>,
 }
 
+/// What the configuration says of tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared<'a> {
+    pub tables: &'a BTreeMap<TableName, TableRule>,
+    /// The shards of whole schemas; `*` is every one but public.
+    pub schemas: &'a BTreeMap<String, ShardId>,
+    pub placements: &'a [Rule],
+}
+
 /// Builds the catalog. `shards` has the shards' names; in `schemas`, `None` is a shard that could
 /// not be read yet. Both are by shard id.
 pub fn classify(
-    rules: &BTreeMap<TableName, TableRule>,
+    declared: Declared<'_>,
     shards: &[&str],
     schemas: &[Option<&ShardSchema>],
     version: u64,
 ) -> Classified {
     let classifier = Classifier {
-        rules,
+        declared,
         shards,
         schemas,
     };
@@ -79,6 +104,7 @@ pub fn classify(
         catalog.suspects.merge(&schema.suspects);
     }
     findings.extend(classifier.unknown_functions());
+    findings.extend(classifier.gaps());
     for name in classifier.names() {
         let (table, found) = classifier.table(name);
         findings.extend(found);
@@ -90,7 +116,7 @@ pub fn classify(
 }
 
 struct Classifier<'a> {
-    rules: &'a BTreeMap<TableName, TableRule>,
+    declared: Declared<'a>,
     shards: &'a [&'a str],
     schemas: &'a [Option<&'a ShardSchema>],
 }
@@ -101,7 +127,7 @@ impl<'a> Classifier<'a> {
         let existing = self.schemas.iter().flatten();
         existing
             .flat_map(|schema| schema.relations.keys())
-            .chain(self.rules.keys())
+            .chain(self.declared.tables.keys())
             .collect()
     }
 
@@ -159,17 +185,22 @@ impl<'a> Classifier<'a> {
         let Some((_, first)) = copies.first() else {
             return (None, self.declared_but_missing(name));
         };
-        let (class, found) = match self.rule(name, first) {
+        let (rule, mut found) = self.rule(name, first);
+        let (class, about) = match rule {
             None => self.undeclared(name, &copies),
             Some(TableRule::Single(shard)) => {
-                let found = self.check_single(name, *shard, &copies);
-                (TableClass::Single(*shard), found)
+                let found = self.check_single(name, shard, &copies);
+                (TableClass::Single(shard), found)
             }
             Some(TableRule::Reference) => {
                 (TableClass::Reference, self.check_everywhere(name, &copies))
             }
-            Some(TableRule::Sharded { key }) => self.sharded(name, key, &copies),
+            Some(TableRule::Sharded { key, by }) => self.sharded(name, &key, by, &copies),
         };
+        found.extend(about);
+        if self.schemas.len() > 1 {
+            found.extend(checks::of_table(name, first, &class));
+        }
         let class = match self.schemas.len() {
             // One shard holds everything, whatever is declared.
             1 => TableClass::Single(ShardId(0)),
@@ -178,22 +209,105 @@ impl<'a> Classifier<'a> {
         (Some(planner_table(name, first, class)), found)
     }
 
-    /// The rule for a relation: its own, else that of the partitioned table above it.
-    fn rule(&self, name: &TableName, relation: &'a Relation) -> Option<&'a TableRule> {
-        if let Some(rule) = self.rules.get(name) {
-            return Some(rule);
+    /// The rule for a relation: its own, else that of the partitioned table above it, else that of
+    /// its schema; and what is wrong with what a comment says.
+    fn rule(&self, name: &TableName, relation: &'a Relation) -> (Option<TableRule>, Vec<Finding>) {
+        let (own, found) = self.own_rule(name);
+        if own.is_some() {
+            return (own, found);
         }
         let mut parent = relation.partition_of.as_ref();
         // Partitions nest a few levels at most; the bound guards against a server's nonsense.
         for _ in 0..64 {
-            let name = parent?;
-            if let Some(rule) = self.rules.get(name) {
-                return Some(rule);
+            let Some(name) = parent else { break };
+            let (rule, _) = self.own_rule(name);
+            if rule.is_some() {
+                return (rule, found);
             }
-            let (_, relation) = *self.copies(name).first()?;
-            parent = relation.partition_of.as_ref();
+            let copies = self.copies(name);
+            parent = copies
+                .first()
+                .and_then(|(_, relation)| relation.partition_of.as_ref());
         }
-        None
+        let schemas = self.declared.schemas;
+        let others = schemas.get("*").filter(|_| name.0 != "public");
+        let shard = schemas.get(&name.0).or(others);
+        (shard.map(|shard| TableRule::Single(*shard)), found)
+    }
+
+    /// What is declared for a table itself: by the configuration, else by comments that agree.
+    fn own_rule(&self, name: &TableName) -> (Option<TableRule>, Vec<Finding>) {
+        let configured = self.declared.tables.get(name);
+        let comments: Vec<_> = self
+            .copies(name)
+            .into_iter()
+            .map(|(shard, relation)| {
+                let comment = relation.comment.as_deref().unwrap_or_default();
+                let rule = comments::rule(comment, self.shards, self.declared.placements);
+                (shard, rule)
+            })
+            .collect();
+        let wrong = comments.iter().find_map(|(shard, rule)| match rule {
+            Some(Err(why)) => Some((shard, why)),
+            Some(Ok(_)) | None => None,
+        });
+        if let Some((shard, why)) = wrong {
+            let text = format!(
+                "The comment on table {} on shard \"{}\" tells no class: {why}.",
+                dotted(name),
+                self.shard_name(*shard)
+            );
+            return (configured.cloned(), vec![mistake(text)]);
+        }
+        let mut rules = comments
+            .iter()
+            .map(|(_, rule)| rule.as_ref().and_then(|r| r.as_ref().ok()));
+        let first = rules.next().flatten();
+        if rules.any(|other| other != first) {
+            let text = format!(
+                "The comments on table {} differ between shards in its class.",
+                dotted(name)
+            );
+            return (configured.cloned(), vec![mistake(text)]);
+        }
+        match (configured, first) {
+            (Some(rule), Some(comment)) if rule != comment => {
+                let text = format!(
+                    "The comment on table {} tells another class than the configuration, which \
+                     holds.",
+                    dotted(name)
+                );
+                (Some(rule.clone()), vec![notice(text)])
+            }
+            (rule, comment) => (rule.or(comment).cloned(), Vec::new()),
+        }
+    }
+
+    /// Keys that a rule of ranges leaves without a shard.
+    fn gaps(&self) -> Vec<Finding> {
+        let gaps = |rule: &Rule| {
+            let end = |end: Option<i64>, open: &str| match end {
+                Some(value) => rule.written(value),
+                None => open.to_owned(),
+            };
+            let gap = |(from, to): (Option<i64>, Option<i64>)| {
+                format!(
+                    "from {} to {}",
+                    end(from, "the least"),
+                    end(to, "the greatest")
+                )
+            };
+            let gaps: Vec<_> = rule.gaps().into_iter().map(gap).collect();
+            (!gaps.is_empty()).then(|| {
+                notice(format!(
+                    "Placement {} has no default and no shard for keys {}: an INSERT of one is \
+                     refused.",
+                    rule.name,
+                    gaps.join(", ")
+                ))
+            })
+        };
+        self.declared.placements.iter().filter_map(gaps).collect()
     }
 
     fn declared_but_missing(&self, name: &TableName) -> Vec<Finding> {
@@ -281,17 +395,25 @@ impl<'a> Classifier<'a> {
     fn sharded(
         &self,
         name: &TableName,
-        key: &str,
+        key: &[String],
+        by: Option<RuleId>,
         copies: &[(ShardId, &Relation)],
     ) -> (TableClass, Vec<Finding>) {
         let mut found = self.check_everywhere(name, copies);
-        let mut types = Vec::new();
+        let mut keys = Vec::new();
         for (shard, relation) in copies {
-            match key_type(relation, key) {
-                Ok(key_type) => types.push(key_type),
-                Err(why) => {
+            let read = key
+                .iter()
+                .map(|column| Ok((column, key_type(relation, column)?)));
+            let read: Result<Vec<_>, (&String, String)> = read
+                .zip(key)
+                .map(|(read, column)| read.map_err(|why: String| (column, why)))
+                .collect();
+            match read.and_then(|types| self.placed(types, by)) {
+                Ok(shard_key) => keys.push(shard_key),
+                Err((column, why)) => {
                     let text = format!(
-                        "Table {} cannot be sharded by column {key} on shard \"{}\": {why}.",
+                        "Table {} cannot be sharded by column {column} on shard \"{}\": {why}.",
                         dotted(name),
                         self.shard_name(*shard)
                     );
@@ -300,15 +422,46 @@ impl<'a> Classifier<'a> {
             }
         }
         let agreed =
-            types.len() == copies.len() && types.iter().all(|other| Some(other) == types.first());
-        let class = match types.first() {
-            Some(key_type) if agreed => TableClass::Sharded {
-                key: key.to_owned(),
-                key_type: *key_type,
-            },
+            keys.len() == copies.len() && keys.iter().all(|other| Some(other) == keys.first());
+        let class = match keys.into_iter().next() {
+            Some(key) if agreed => TableClass::Sharded(key),
             Some(_) | None => TableClass::Undeclared,
         };
         (class, found)
+    }
+
+    /// The key of these columns, placed by hash or by a rule.
+    ///
+    /// # Errors
+    /// The column that the rule cannot place, and why, as the end of a sentence.
+    fn placed<'k>(
+        &self,
+        columns: Vec<(&'k String, KeyType)>,
+        by: Option<RuleId>,
+    ) -> Result<ShardKey, (&'k String, String)> {
+        let mut placement = Placement::Hash;
+        if let Some(id) = by {
+            let rule = self.declared.placements.get(usize::from(id.0));
+            for (column, key_type) in &columns {
+                let name = key_type.sql_name();
+                match rule {
+                    Some(rule) if rule.takes(*key_type) => placement = rule.placement(id),
+                    Some(rule) => {
+                        let why = format!("placement {} has no {name} keys", rule.name);
+                        return Err((*column, why));
+                    }
+                    None => return Err((*column, "its placement is not known".to_owned())),
+                }
+            }
+        }
+        let column = |(name, key_type): (&String, KeyType)| KeyColumn {
+            name: name.clone(),
+            key_type,
+        };
+        Ok(ShardKey {
+            columns: columns.into_iter().map(column).collect(),
+            placement,
+        })
     }
 }
 
@@ -319,8 +472,7 @@ pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableC
         collation: column.collation,
         not_null: column.not_null,
         default: column.default,
-        // pg_type.dat has this OID; a domain over varchar does not show its length.
-        cuts_spaces: column.type_oid == 1043 && column.type_name != "character varying",
+        keeps: keeps(column),
     };
     Table {
         schema: name.0.clone(),
@@ -331,6 +483,47 @@ pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableC
     }
 }
 
+/// How a column keeps what is sent.
+fn keeps(column: &Column) -> Keeps {
+    match KeyType::of_oid(column.type_oid) {
+        // A domain over varchar does not show its length.
+        Some(KeyType::Text)
+            if column.type_oid == VARCHAR && column.type_name != "character varying" =>
+        {
+            Keeps::WithoutSpaces
+        }
+        Some(_) | None => rounding(column).unwrap_or(Keeps::Same),
+    }
+}
+
+/// To how many digits a numeric or timestamp column rounds. `None` is a domain, which does not show it.
+fn rounding(column: &Column) -> Option<Keeps> {
+    let name = match KeyType::of_oid(column.type_oid) {
+        Some(KeyType::Numeric) => "numeric",
+        Some(KeyType::Timestamp | KeyType::Timestamptz) => "timestamp",
+        Some(
+            KeyType::Int2
+            | KeyType::Int4
+            | KeyType::Int8
+            | KeyType::Text
+            | KeyType::Bpchar
+            | KeyType::Uuid
+            | KeyType::Date
+            | KeyType::Bytea,
+        )
+        | None => return Some(Keeps::Same),
+    };
+    let modifier = column.type_name.strip_prefix(name)?;
+    let Some(modifier) = modifier.strip_prefix('(') else {
+        let zone = [" without time zone", " with time zone", ""];
+        return zone.contains(&modifier).then_some(Keeps::Same);
+    };
+    let (numbers, _) = modifier.split_once(')')?;
+    let (_, scale) = numbers.rsplit_once(',').unwrap_or(("", numbers));
+    let scale = scale.parse().ok()?;
+    Some(Keeps::Rounded { scale })
+}
+
 /// The type of a sharding key, or why the column cannot be one, as the end of a sentence.
 fn key_type(relation: &Relation, key: &str) -> Result<KeyType, String> {
     if relation.kind != RelationKind::Table {
@@ -339,20 +532,17 @@ fn key_type(relation: &Relation, key: &str) -> Result<KeyType, String> {
     let Some(column) = relation.columns.iter().find(|column| column.name == key) else {
         return Err("it has no such column".to_owned());
     };
-    // pg_type.dat has these OIDs; they are the same in every PostgreSQL.
-    let key_type = match column.type_oid {
-        21 => KeyType::Int2,
-        23 => KeyType::Int4,
-        20 => KeyType::Int8,
-        25 | 1043 => KeyType::Text,
-        2950 => KeyType::Uuid,
-        _ => {
-            return Err(format!(
-                "type {} is not smallint, integer, bigint, text, varchar or uuid",
-                column.type_name
-            ));
-        }
+    let Some(key_type) = KeyType::of_oid(column.type_oid) else {
+        return Err(format!(
+            "type {} is not smallint, integer, bigint, text, varchar, char, uuid, date, timestamp, \
+             timestamptz, numeric or bytea",
+            column.type_name
+        ));
     };
+    if rounding(column).is_none() {
+        let what = format!("domain {} may round what is stored", column.type_name);
+        return Err(what);
+    }
     match column.collation {
         Collation::Bytewise | Collation::Other => Ok(key_type),
         Collation::Unknown => {
@@ -371,11 +561,25 @@ fn difference(one: &Relation, other: &Relation) -> Option<String> {
         return Some(format!("{here} columns against {there}"));
     }
     let mut pairs = one.columns.iter().zip(&other.columns);
-    let (here, there) = pairs.find(|(here, there)| describe(here) != describe(there))?;
+    let differs = |(here, there): &(&Column, &Column)| describe(here) != describe(there);
+    if let Some((here, there)) = pairs.find(differs) {
+        return Some(format!(
+            "column {} against {}",
+            describe(here),
+            describe(there)
+        ));
+    }
+    let lacks = |unique: &&Unique, in_other: &Relation| {
+        let mut others = in_other.unique.iter();
+        !others.any(|other| other.columns == unique.columns && other.primary == unique.primary)
+    };
+    let here = one.unique.iter().find(|unique| lacks(unique, other));
+    let there = other.unique.iter().find(|unique| lacks(unique, one));
+    let unique = here.or(there)?;
     Some(format!(
-        "column {} against {}",
-        describe(here),
-        describe(there)
+        "only one has a unique index over ({}), {}",
+        unique.columns.join(", "),
+        unique.name
     ))
 }
 
@@ -395,225 +599,14 @@ fn mistake(text: String) -> Finding {
     Finding { kind, text }
 }
 
-fn notice(text: String) -> Finding {
+pub(super) fn notice(text: String) -> Finding {
     let kind = FindingKind::Notice;
     Finding { kind, text }
 }
 
-fn dotted(name: &TableName) -> String {
+pub(super) fn dotted(name: &TableName) -> String {
     format!("{}.{}", name.0, name.1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use planner::catalog::Volatility;
-
-    const INT8: u32 = 20;
-    const TEXT: u32 = 25;
-
-    fn name(table: &str) -> TableName {
-        ("public".to_owned(), table.to_owned())
-    }
-
-    fn column(name: &str, type_oid: u32) -> Column {
-        Column {
-            name: name.to_owned(),
-            type_name: format!("type_{type_oid}"),
-            type_oid,
-            collation: Collation::Bytewise,
-            not_null: false,
-            default: ColumnDefault::Constant,
-        }
-    }
-
-    fn table(columns: &[(&str, u32)]) -> Relation {
-        Relation {
-            kind: RelationKind::Table,
-            partition_of: None,
-            columns: columns
-                .iter()
-                .map(|(name, oid)| column(name, *oid))
-                .collect(),
-        }
-    }
-
-    fn schema(relations: &[(&str, Relation)]) -> ShardSchema {
-        let relations = relations.iter().cloned();
-        ShardSchema {
-            search_path: vec!["public".to_owned()],
-            relations: relations
-                .map(|(table, relation)| (name(table), relation))
-                .collect(),
-            ..ShardSchema::default()
-        }
-    }
-
-    fn by(key: &str) -> TableRule {
-        TableRule::Sharded {
-            key: key.to_owned(),
-        }
-    }
-
-    /// The classes of all tables and the findings' texts.
-    fn check(
-        rules: &[(&str, TableRule)],
-        schemas: &[Option<&ShardSchema>],
-    ) -> (BTreeMap<String, TableClass>, Vec<String>) {
-        let rules = rules.iter().cloned();
-        let rules = rules.map(|(table, rule)| (name(table), rule)).collect();
-        let classified = classify(&rules, &["a", "b"], schemas, 1);
-        let tables = classified.catalog.tables();
-        let classes = tables.map(|t| (t.name.clone(), t.class.clone())).collect();
-        let texts = classified.findings.into_iter().map(|f| f.text).collect();
-        (classes, texts)
-    }
-
-    #[test]
-    fn declared_tables_have_their_class_on_every_shard() {
-        let both = schema(&[
-            ("orders", table(&[("id", INT8), ("note", TEXT)])),
-            ("users", table(&[("name", TEXT)])),
-            ("country", table(&[("code", TEXT)])),
-        ]);
-        let rules = [
-            ("orders", by("id")),
-            ("users", by("name")),
-            ("country", TableRule::Reference),
-        ];
-        let (classes, findings) = check(&rules, &[Some(&both), Some(&both)]);
-        assert_eq!(findings, Vec::<String>::new());
-        let sharded = |key: &str, key_type| TableClass::Sharded {
-            key: key.to_owned(),
-            key_type,
-        };
-        assert_eq!(classes["orders"], sharded("id", KeyType::Int8));
-        assert_eq!(classes["users"], sharded("name", KeyType::Text));
-        assert_eq!(classes["country"], TableClass::Reference);
-    }
-
-    #[test]
-    fn an_undeclared_table_is_single_only_where_no_other_shard_can_have_it() {
-        let a = schema(&[("both", table(&[])), ("a_only", table(&[]))]);
-        let b = schema(&[("both", table(&[])), ("b_only", table(&[]))]);
-        let (classes, findings) = check(&[], &[Some(&a), Some(&b)]);
-        assert_eq!(classes["a_only"], TableClass::Single(ShardId(0)));
-        assert_eq!(classes["b_only"], TableClass::Single(ShardId(1)));
-        assert_eq!(classes["both"], TableClass::Undeclared);
-        assert_eq!(findings.len(), 1, "{findings:?}");
-
-        let (classes, _) = check(&[], &[Some(&a), None]);
-        assert_eq!(classes["a_only"], TableClass::Undeclared);
-    }
-
-    #[test]
-    fn with_one_shard_everything_is_single() {
-        let only = schema(&[("orders", table(&[("id", INT8)])), ("log", table(&[]))]);
-        let (classes, findings) = check(&[("orders", by("id"))], &[Some(&only)]);
-        assert_eq!(findings, Vec::<String>::new());
-        for class in classes.values() {
-            assert_eq!(*class, TableClass::Single(ShardId(0)));
-        }
-    }
-
-    #[test]
-    fn partitions_inherit_the_class_of_the_table_above() {
-        let child = |parent: &str| Relation {
-            partition_of: Some(name(parent)),
-            ..table(&[("id", INT8)])
-        };
-        let both = schema(&[
-            ("orders", table(&[("id", INT8)])),
-            ("orders_2026", child("orders")),
-            ("orders_2026_11", child("orders_2026")),
-            ("lost", child("lost")),
-        ]);
-        let (classes, _) = check(&[("orders", by("id"))], &[Some(&both), Some(&both)]);
-        assert_eq!(classes["orders_2026"], classes["orders"]);
-        assert_eq!(classes["orders_2026_11"], classes["orders"]);
-        assert_eq!(classes["lost"], TableClass::Undeclared);
-    }
-
-    #[test]
-    fn a_key_that_cannot_shard_leaves_the_table_undeclared_and_says_why() {
-        let mut nondeterministic = table(&[("id", TEXT)]);
-        nondeterministic.columns[0].collation = Collation::Unknown;
-        let cases = [
-            (table(&[("id", 1700)]), "type type_1700 is not"),
-            (table(&[("other", INT8)]), "no such column"),
-            (nondeterministic, "nondeterministic"),
-        ];
-        for (relation, why) in cases {
-            let both = schema(&[("orders", relation)]);
-            let (classes, findings) = check(&[("orders", by("id"))], &[Some(&both), Some(&both)]);
-            assert_eq!(classes["orders"], TableClass::Undeclared, "{why}");
-            assert_eq!(findings.len(), 2, "{findings:?}");
-            assert!(findings[0].contains(why), "{findings:?}");
-        }
-    }
-
-    #[test]
-    fn shards_that_disagree_are_reported_all_at_once() {
-        let a = schema(&[
-            ("orders", table(&[("id", INT8)])),
-            ("country", table(&[("code", TEXT)])),
-            ("half", table(&[])),
-        ]);
-        let b = schema(&[
-            ("orders", table(&[("id", 23)])),
-            ("country", table(&[("code", TEXT), ("name", TEXT)])),
-        ]);
-        let rules = [
-            ("orders", by("id")),
-            ("country", TableRule::Reference),
-            ("gone", TableRule::Reference),
-            ("half", TableRule::Single(ShardId(1))),
-        ];
-        let (classes, findings) = check(&rules, &[Some(&a), Some(&b)]);
-        assert_eq!(classes["orders"], TableClass::Undeclared);
-        let expected = [
-            "Table public.country differs between shards \"a\" and \"b\": 1 columns against 2.",
-            "Table public.gone is declared but exists on no shard.",
-            "Table public.half is declared to live on shard \"b\" but does not exist there.",
-            "Table public.half is declared to live on shard \"b\" but exists on others too: rows \
-             there are not seen.",
-            "Table public.orders differs between shards \"a\" and \"b\": column id type_20 against \
-             id type_23.",
-        ];
-        assert_eq!(findings, expected);
-    }
-
-    #[test]
-    fn a_listed_function_that_no_shard_has_is_a_mistake() {
-        let unknown = |names: &[&str]| ShardSchema {
-            unknown_functions: names.iter().map(ToString::to_string).collect(),
-            ..schema(&[])
-        };
-        let (a, b) = (unknown(&["f", "g"]), unknown(&["g"]));
-        let expected = ["Function g is listed in functions but exists on no shard."];
-        assert_eq!(check(&[], &[Some(&a), Some(&b)]).1, expected);
-        assert!(check(&[], &[Some(&a), None]).1.is_empty());
-    }
-
-    #[test]
-    fn a_function_is_as_unsafe_as_its_worst_shard() {
-        let shard = |volatility| {
-            let function = Function {
-                volatility,
-                may_write: volatility == Volatility::Volatile,
-                user_defined: true,
-                is_aggregate: false,
-                may_read_tables: false,
-            };
-            ShardSchema {
-                functions: BTreeMap::from([("f".to_owned(), function)]),
-                ..schema(&[])
-            }
-        };
-        let (a, b) = (shard(Volatility::Stable), shard(Volatility::Volatile));
-        let classified = classify(&BTreeMap::new(), &["a", "b"], &[Some(&a), Some(&b)], 7);
-        let worst = classified.catalog.function("f").map(|f| f.volatility);
-        assert_eq!(worst, Some(Volatility::Volatile));
-        assert_eq!(classified.catalog.version, 7);
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use planner::merge::Collation;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::Loaded;
-use super::classify::{Column, Relation, ShardSchema, TableName};
+use super::classify::{Column, Relation, ShardSchema, TableName, Unique};
 use super::hidden::{Callee, Definitions, Text, settle};
 use super::setters::{Body, may_set_unseen};
 use crate::cluster::control::{ControlPool, Failure};
@@ -30,6 +30,11 @@ SELECT concat_ws(' ', current_schemas(false)::text,
     WHERE a.attnum > 0 AND c.relpersistence <> 't'
       AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_inherits),
+  (SELECT concat(count(*), ':', sum(i.xmin::text::bigint))
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    WHERE i.indisunique AND c.oid >= 16384 AND c.relpersistence <> 't'),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_description
+    WHERE classoid = 'pg_class'::regclass AND objsubid = 0 AND objoid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_rewrite WHERE oid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_policy),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_operator WHERE oid >= 16384),
@@ -42,7 +47,8 @@ SELECT concat_ws(' ', current_schemas(false)::text,
 /// A declared partition names its parent; the child of plain inheritance does not.
 const RELATIONS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
-       parent_schema.nspname::text, parent.relname::text
+       parent_schema.nspname::text, parent.relname::text,
+       CASE WHEN c.relkind IN ('r', 'p') THEN obj_description(c.oid, 'pg_class') END
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
@@ -69,6 +75,16 @@ SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttyp
    AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
  ORDER BY a.attrelid, a.attnum";
+
+/// Unique indexes with the columns that they are over, in order; an expression is `()`.
+const UNIQUE: &str = "
+SELECT i.indrelid, x.relname::text, i.indisprimary,
+       ARRAY(SELECT COALESCE(a.attname::text, '()')
+               FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
+               LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+              WHERE k.place <= i.indnkeyatts ORDER BY k.place)
+  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
+ WHERE i.indisunique AND c.oid >= 16384 AND c.relpersistence <> 't' ORDER BY x.relname";
 
 const DOMAINS: &str = "SELECT oid, typbasetype FROM pg_type WHERE typtype = 'd'";
 
@@ -269,6 +285,15 @@ async fn relations(
     transaction: &Transaction<'_>,
 ) -> Result<BTreeMap<TableName, Relation>, Failure> {
     let mut columns = columns(transaction).await?;
+    let mut unique: HashMap<u32, Vec<Unique>> = HashMap::new();
+    for row in transaction.query(UNIQUE, &[]).await? {
+        let index = Unique {
+            name: row.try_get(1)?,
+            primary: row.try_get(2)?,
+            columns: row.try_get(3)?,
+        };
+        unique.entry(row.try_get(0)?).or_default().push(index);
+    }
     let mut relations = BTreeMap::new();
     for row in transaction.query(RELATIONS, &[]).await? {
         let oid: u32 = row.try_get(0)?;
@@ -277,6 +302,8 @@ async fn relations(
             kind: relation_kind(row.try_get(3)?)?,
             partition_of: parent.0.zip(parent.1),
             columns: columns.remove(&oid).unwrap_or_default(),
+            unique: unique.remove(&oid).unwrap_or_default(),
+            comment: row.try_get(6)?,
         };
         relations.insert((row.try_get(1)?, row.try_get(2)?), relation);
     }

@@ -1,6 +1,8 @@
 //! The planner's catalog, loaded from the servers and kept up to date.
 
+mod checks;
 pub mod classify;
+mod comments;
 mod hidden;
 mod load;
 mod setters;
@@ -16,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::cluster::control::Failure;
 use crate::cluster::shard::{EndpointId, Standing};
 use crate::net::timeout;
-use classify::{ShardSchema, classify};
+use classify::{Declared, ShardSchema, classify};
 
 /// Something that is not as the configuration has it, for people to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +136,12 @@ impl CatalogRoom {
                 .map(|slot| slot.as_ref().map(|loaded| &loaded.schema))
                 .collect();
             let version = self.catalog.load().version + 1;
-            let classified = classify(&config.tables, &names, &shards, version);
+            let declared = Declared {
+                tables: &config.tables,
+                schemas: &config.schemas,
+                placements: config.topology.rules(),
+            };
+            let classified = classify(declared, &names, &shards, version);
             findings.extend(classified.findings);
             self.catalog.store(Arc::new(classified.catalog));
             schemas.unpublished = false;

@@ -7,15 +7,17 @@ use planner::plan::{ExecuteStatement, SessionEffect, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
-use super::{BroadcastPortal, Local, Portal, Ran, ScatterPortal, asks_first};
+use super::{BroadcastPortal, CopyPortal, Local, Portal, Ran, ScatterPortal, asks_first};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
+use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::Statement as Text;
 use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
 use crate::session::prepared::Executed;
 use crate::session::retry::resend_of;
+use crate::session::writes::job_of_parts;
 use crate::session::{Enlisted, Known, Prepared, Session, local};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Bind;
@@ -117,17 +119,41 @@ impl Session {
                     let shards = self.shard_set(&route.shards).len();
                     Some(self.merger(merge, shards, values)).transpose()
                 }
-                Execution::Direct | Execution::SumTags | Execution::SameAnswer => Ok(None),
+                Execution::Direct
+                | Execution::SumTags
+                | Execution::Split { .. }
+                | Execution::CopyIn(_)
+                | Execution::CopyOut(_)
+                | Execution::SameAnswer => Ok(None),
             },
             Err(_) => Ok(None),
         };
+        let mut notices = BytesMut::new();
         let (access, shards, execution) = match decided {
             Ok((access, route)) => {
+                if route.execution != Execution::Direct {
+                    notices = self.policy_notices(plan, &route);
+                }
                 let execution = match route.execution {
                     Execution::Direct => Kind::Direct,
                     Execution::Merge { merge, sql } => Kind::Merge(merge.hidden, sql.into_owned()),
-                    Execution::SumTags => Kind::Broadcast { sum: true },
-                    Execution::SameAnswer => Kind::Broadcast { sum: false },
+                    Execution::SumTags => Kind::Broadcast(Job::bound(
+                        (&statement.sql, &statement.types, rest),
+                        Combine::Sum,
+                    )),
+                    Execution::Split { split, parts } => Kind::Broadcast(job_of_parts(
+                        split,
+                        &parts,
+                        &statement.sql,
+                        &statement.types,
+                        Some(&bind),
+                    )),
+                    Execution::CopyIn(_) => Kind::Copy(None),
+                    Execution::CopyOut(frame) => Kind::Copy(Some(frame)),
+                    Execution::SameAnswer => Kind::Broadcast(Job::bound(
+                        (&statement.sql, &statement.types, rest),
+                        Combine::First,
+                    )),
                 };
                 (access, route.shards, execution)
             }
@@ -170,22 +196,33 @@ impl Session {
                     interrupted: false,
                 }))
             }
-            Kind::Broadcast { sum } => {
+            Kind::Copy(out) => {
+                self.db.metrics.routes.increment(RouteKind::Broadcast);
+                Portal::Copy(Box::new(CopyPortal {
+                    plan: Arc::clone(plan),
+                    sql: statement.sql.to_vec(),
+                    shards: self.shard_set(&shards),
+                    access,
+                    out,
+                    ran: false,
+                }))
+            }
+            Kind::Broadcast(job) => {
                 self.db.metrics.routes.increment(RouteKind::Broadcast);
                 Portal::Broadcast(Box::new(BroadcastPortal {
                     plan: Arc::clone(plan),
                     sql: statement.sql.to_vec(),
                     types: statement.types.to_vec(),
-                    bind_rest: rest.to_vec(),
                     result_formats: bind.result_formats.clone(),
                     shards: self.shard_set(&shards),
-                    sum,
+                    job,
                     ran: Ran::NotYet,
                 }))
             }
         };
         self.complete_pending(name).await?;
         self.name_portal(portal, None)?;
+        self.emit(&notices);
         self.emit(write::BIND_COMPLETE);
         self.batch.portals.insert(portal, made);
         Ok(())
@@ -261,7 +298,9 @@ impl Session {
     ) -> Result<(), Error> {
         let taken = match self.batch.portals.get(name) {
             Some(Portal::Server { lease, .. }) => Some(*lease) != on,
-            Some(Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_)) => true,
+            Some(
+                Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_) | Portal::Copy(_),
+            ) => true,
             None => false,
         };
         if name.is_empty() || !taken {
@@ -416,7 +455,9 @@ fn settings_on_shards() -> Error {
 enum Kind {
     Direct,
     Merge(usize, Vec<u8>),
-    Broadcast { sum: bool },
+    Broadcast(Job),
+    /// How the data are framed on their way out; `None` is FROM STDIN.
+    Copy(Option<planner::copy::Frame>),
 }
 
 /// Bind's part after the names, with result formats that cover the hidden columns.

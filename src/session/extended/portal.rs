@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use planner::ShardId;
-use planner::plan::{SessionEffect, Statement, TransactionMode};
+use planner::plan::{Many, SessionEffect, Statement, Target, TransactionMode};
 
 use super::bind::may_chain;
-use super::{BroadcastPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
+use super::{BroadcastPortal, CopyPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
-use crate::executor::broadcast::Answer;
 use crate::executor::database::may_alter;
 use crate::executor::merge::Merger;
 use crate::executor::relay::{Broken, closed};
@@ -43,6 +42,10 @@ impl Session {
                 self.batch.portals.insert(name, Portal::Scatter(portal));
                 started?;
                 self.emit(&columns);
+                Ok(())
+            }
+            Some(Portal::Copy(_)) => {
+                self.emit(write::NO_DATA);
                 Ok(())
             }
             Some(Portal::Broadcast(portal)) => {
@@ -233,7 +236,49 @@ impl Session {
             Some(Portal::Local(_)) => self.execute_local(name).await,
             Some(Portal::Scatter(_)) => Box::pin(self.execute_scatter(name, max_rows)).await,
             Some(Portal::Broadcast(_)) => Box::pin(self.execute_broadcast(name, max_rows)).await,
+            Some(Portal::Copy(_)) => Box::pin(self.execute_copy(name)).await,
         }
+    }
+
+    async fn execute_copy(&mut self, name: &[u8]) -> Result<(), Error> {
+        let Some(Portal::Copy(portal)) = self.batch.portals.get_mut(name) else {
+            return Err(no_portal(name));
+        };
+        if std::mem::replace(&mut portal.ran, true) {
+            return Err(cannot_run(name));
+        }
+        let CopyPortal {
+            plan,
+            sql,
+            shards,
+            access,
+            out,
+            ran: _,
+        } = &**portal;
+        let (plan, sql, shards) = (Arc::clone(plan), sql.clone(), shards.clone());
+        let (access, out) = (*access, *out);
+        self.fetch().await?;
+        let tag = match (out, &plan.target) {
+            (Some(frame), _) => {
+                self.check_settings_elsewhere(None)?;
+                self.copy_out(frame, &shards, access, &sql).await?
+            }
+            (None, Target::AllShards(Many::CopyIn(copy))) => {
+                self.end_pipeline().await?;
+                let (indexes, tag) = self.copy_in(&plan, copy, &shards, &sql).await?;
+                match self.check_sync_follows(name).await {
+                    Ok(()) => self.commit_on(&indexes).await?,
+                    Err(error) => {
+                        self.roll_back_on(&indexes).await;
+                        return Err(error);
+                    }
+                }
+                tag
+            }
+            (None, _) => return Err(no_portal(name)),
+        };
+        write::command_complete(&mut self.client.outbox, &tag);
+        Ok(())
     }
 
     pub(super) async fn execute_local(&mut self, name: &[u8]) -> Result<(), Error> {
@@ -463,7 +508,10 @@ impl Session {
     }
 
     /// Ends the implicit transactions of servers that a merge is about to use on its own.
-    pub(super) async fn sync_quietly(&mut self, indexes: &[usize]) -> Result<(), Error> {
+    pub(in crate::session) async fn sync_quietly(
+        &mut self,
+        indexes: &[usize],
+    ) -> Result<(), Error> {
         for index in indexes {
             let held = &mut self.leases[*index];
             if std::mem::take(&mut held.needs_sync) {
@@ -641,45 +689,35 @@ impl Session {
 
     /// Runs it whole, as PostgreSQL does what changes rows. What returns none is answered here.
     async fn run_broadcast(&mut self, portal: &mut BroadcastPortal) -> Result<(), Error> {
-        let mut request = BytesMut::new();
-        write::parse(&mut request, b"", &portal.sql, &portal.types);
-        write::bind(&mut request, b"", b"", &portal.bind_rest);
-        write::describe(&mut request, b'P', b"");
-        write::execute(&mut request, b"", 0);
-        request.extend_from_slice(write::SYNC);
+        self.end_pipeline().await?;
+        let answer = self
+            .broadcast(&portal.plan, &portal.job, &portal.shards)
+            .await?;
+        self.client.outbox.extend_from_slice(&answer.notices);
+        portal.ran = match answer.columns.first() {
+            Some(b'T') => Ran::Rows {
+                rows: answer.rows,
+                verb: answer
+                    .tag
+                    .trim_end_matches(|c: char| c.is_ascii_digit())
+                    .to_owned(),
+            },
+            Some(_) | None => {
+                write::command_complete(&mut self.client.outbox, &answer.tag);
+                Ran::Once
+            }
+        };
+        Ok(())
+    }
+
+    /// Before what commits on several shards by itself.
+    async fn end_pipeline(&mut self) -> Result<(), Error> {
         if self.leases.iter().any(|held| held.needs_sync && held.wrote) {
             return Err(self.not_one_transaction());
         }
         self.check_settings_elsewhere(None)?;
         let all: Vec<usize> = (0..self.leases.len()).collect();
-        self.sync_quietly(&all).await?;
-        let Answer { mut rows, tag } = self
-            .broadcast(&portal.plan, &request, &portal.shards, portal.sum)
-            .await?;
-        let mut fetched = BytesMut::new();
-        let mut returns = false;
-        while let Some(header) = frame::peek(&rows)? {
-            let frame = rows.split_to(header.len);
-            match header.tag {
-                b'D' => fetched.extend_from_slice(&frame),
-                b'T' => returns = true,
-                b'n' => {}
-                _ => self.client.outbox.extend_from_slice(&frame),
-            }
-        }
-        portal.ran = match returns {
-            true => Ran::Rows {
-                rows: fetched,
-                verb: tag
-                    .trim_end_matches(|c: char| c.is_ascii_digit())
-                    .to_owned(),
-            },
-            false => {
-                write::command_complete(&mut self.client.outbox, &tag);
-                Ran::Once
-            }
-        };
-        Ok(())
+        self.sync_quietly(&all).await
     }
 
     pub(super) fn not_one_transaction(&self) -> Error {

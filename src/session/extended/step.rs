@@ -105,7 +105,8 @@ impl Session {
                 Portal::Server { .. }
                 | Portal::Local(_)
                 | Portal::Scatter(_)
-                | Portal::Broadcast(_),
+                | Portal::Broadcast(_)
+                | Portal::Copy(_),
             )
             | None => Step::Waits,
         }
@@ -206,7 +207,12 @@ impl Session {
         let (access, route) = self.decide(plan, values, &statement.sql)?;
         Ok(match route.execution {
             Execution::Direct => Some((self.pick_shard(&route.shards), access)),
-            Execution::Merge { .. } | Execution::SumTags | Execution::SameAnswer => None,
+            Execution::Merge { .. }
+            | Execution::SumTags
+            | Execution::Split { .. }
+            | Execution::CopyIn(_)
+            | Execution::CopyOut(_)
+            | Execution::SameAnswer => None,
         })
     }
 

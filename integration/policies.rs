@@ -1,0 +1,94 @@
+//! Policies on statements that run on several shards.
+
+use crate::sharded_copy::World;
+use crate::support::wire::{Frame, Wire, unnamed};
+
+/// Messages of notices, and code or command tag.
+fn outcome(frames: &[Frame]) -> String {
+    let said = frames.iter().filter_map(|frame| match frame.tag {
+        b'N' => frame.fields().remove(&'M'),
+        b'E' => Some(frame.code()),
+        b'C' => Some(
+            String::from_utf8_lossy(&frame.body)
+                .trim_end_matches('\0')
+                .to_owned(),
+        ),
+        _ => None,
+    });
+    said.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn statements_on_several_shards_are_warned_of_or_denied() {
+    let world = World::start_with("scatter_reads = \"warn\"\nscatter_writes = \"deny\"");
+    let (mut wire, _) = Wire::login(world.ringway.port(), "ringway", "shop");
+    let warned = "statement runs on several shards, which scatter_reads warns of";
+    for (sql, wanted) in [
+        (
+            "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
+            "INSERT 0 4".to_owned(),
+        ),
+        ("SELECT * FROM t WHERE id = 1", "SELECT 1".to_owned()),
+        ("SELECT * FROM t", format!("{warned}; SELECT 4")),
+        ("SELECT count(*) FROM t", format!("{warned}; SELECT 1")),
+        ("UPDATE t SET n = 5 WHERE id = 1", "UPDATE 1".to_owned()),
+        ("UPDATE t SET n = 6", "0A000".to_owned()),
+        ("DELETE FROM t WHERE n = 5", "0A000".to_owned()),
+        ("UPDATE r SET w = 'x'", "UPDATE 0".to_owned()),
+        ("CREATE INDEX ON t (n)", "CREATE INDEX".to_owned()),
+        (
+            "SELECT count(*) FROM t WHERE n = 6 AND id = 2",
+            "SELECT 1".to_owned(),
+        ),
+    ] {
+        wire.query(sql);
+        assert_eq!(outcome(&wire.read_to_ready()), wanted, "{sql}");
+    }
+    let mut messages = unnamed("SELECT * FROM t");
+    messages.extend(b"S\0\0\0\x04");
+    wire.send_bytes(&messages);
+    let wanted = format!("{warned}; SELECT 4");
+    assert_eq!(outcome(&wire.read_to_ready()), wanted, "extended");
+}
+
+#[test]
+fn what_runs_shard_by_shard_tells_how_far_it_got() {
+    let world = World::start_with("");
+    let (mut wire, _) = Wire::login(world.ringway.port(), "ringway", "shop");
+    wire.query("CREATE INDEX CONCURRENTLY i ON t (n)");
+    let done = |at: usize| format!("CREATE INDEX is done on shard \"s{}\", {at} of 2", at - 1);
+    let wanted = format!("{}; {}; CREATE INDEX", done(1), done(2));
+    assert_eq!(outcome(&wire.read_to_ready()), wanted);
+    world.on_shard(1, "CREATE INDEX j ON t (w)");
+    wire.query("CREATE INDEX CONCURRENTLY j ON t (n)");
+    let frames = wire.read_to_ready();
+    assert_eq!(outcome(&frames), format!("{}; 42P07", done(1)));
+    let error = frames.iter().find(|frame| frame.tag == b'E');
+    let detail = error
+        .map(|error| error.fields()[&'D'].clone())
+        .unwrap_or_default();
+    assert!(
+        detail.starts_with("It took effect on 127.0.0.1:"),
+        "{detail}"
+    );
+    assert!(detail.contains(" It failed on 127.0.0.1:"), "{detail}");
+}
+
+#[test]
+fn a_missing_key_is_a_policy_of_its_own() {
+    let world = World::start_with("missing_key = \"deny\"");
+    let (mut wire, _) = Wire::login(world.ringway.port(), "ringway", "shop");
+    for (sql, wanted) in [
+        (
+            "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
+            "INSERT 0 4",
+        ),
+        ("SELECT * FROM t WHERE id IN (1, 2, 3, 4)", "SELECT 4"),
+        ("SELECT * FROM t", "0A000"),
+        ("UPDATE t SET n = 5", "0A000"),
+        ("UPDATE t SET n = 5 WHERE id IN (1, 2, 3, 4)", "UPDATE 4"),
+    ] {
+        wire.query(sql);
+        assert_eq!(outcome(&wire.read_to_ready()), wanted, "{sql}");
+    }
+}

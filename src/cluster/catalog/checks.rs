@@ -1,0 +1,121 @@
+//! What the schema of a table keeps from working over shards: for people to read. Pure.
+
+use planner::catalog::{ColumnDefault, RelationKind, TableClass};
+
+use super::Finding;
+use super::classify::{Relation, TableName, Unique, dotted, notice};
+
+/// About one table of a sharded database.
+pub(super) fn of_table(name: &TableName, relation: &Relation, class: &TableClass) -> Vec<Finding> {
+    // A partition is as the table above it.
+    if relation.kind != RelationKind::Table || relation.partition_of.is_some() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    match class {
+        TableClass::Sharded(_) | TableClass::Reference => {
+            if !relation.unique.iter().any(|unique| unique.primary) {
+                let text = format!(
+                    "Table {} has no primary key: its rows cannot be told apart when they have to \
+                     move or to be compared.",
+                    dotted(name)
+                );
+                found.push(notice(text));
+            }
+        }
+        TableClass::Single(_) | TableClass::Undeclared => return Vec::new(),
+    }
+    if let TableClass::Sharded(key) = class {
+        let lacks = |unique: &&Unique| {
+            let mut parts = key.columns.iter();
+            !parts.all(|part| unique.columns.contains(&part.name))
+        };
+        for unique in relation.unique.iter().filter(lacks) {
+            found.push(notice(format!(
+                "Index {} of table {} is unique on each shard and not over all of them: sharding \
+                 key {} is not in it.",
+                unique.name,
+                dotted(name),
+                key.name()
+            )));
+        }
+        let sequence =
+            |column: &&super::classify::Column| column.default == ColumnDefault::Sequence;
+        for column in relation.columns.iter().filter(sequence) {
+            found.push(notice(format!(
+                "Column {} of table {} has a sequence for its default, and each shard has its own: \
+                 an INSERT has to give a value. gen_random_uuid() can be the default of a uuid.",
+                column.name,
+                dotted(name)
+            )));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::classify::Column;
+    use super::*;
+    use planner::catalog::{KeyColumn, KeyType, ShardKey};
+    use planner::merge::Collation;
+    use planner::placement::Placement;
+
+    fn unique(name: &str, columns: &[&str], primary: bool) -> Unique {
+        Unique {
+            name: name.to_owned(),
+            columns: columns.iter().map(ToString::to_string).collect(),
+            primary,
+        }
+    }
+
+    fn found(unique: Vec<Unique>, default: ColumnDefault) -> Vec<String> {
+        let column = Column {
+            name: "id".to_owned(),
+            type_name: "bigint".to_owned(),
+            type_oid: 20,
+            collation: Collation::Bytewise,
+            not_null: true,
+            default,
+        };
+        let relation = Relation {
+            kind: RelationKind::Table,
+            partition_of: None,
+            columns: vec![column],
+            unique,
+            comment: None,
+        };
+        let key = |name: &str| KeyColumn {
+            name: name.to_owned(),
+            key_type: KeyType::Int8,
+        };
+        let class = TableClass::Sharded(ShardKey {
+            columns: vec![key("tenant"), key("code")],
+            placement: Placement::Hash,
+        });
+        let name = ("public".to_owned(), "orders".to_owned());
+        let found = of_table(&name, &relation, &class);
+        found.into_iter().map(|finding| finding.text).collect()
+    }
+
+    #[test]
+    fn what_shards_cannot_enforce_is_told() {
+        let whole = unique("orders_pkey", &["id", "code", "tenant"], true);
+        assert!(found(vec![whole.clone()], ColumnDefault::Constant).is_empty());
+        let part = unique("orders_code_key", &["code"], false);
+        let told = found(vec![whole, part.clone()], ColumnDefault::Sequence);
+        assert_eq!(
+            told,
+            [
+                "Index orders_code_key of table public.orders is unique on each shard and not over \
+                 all of them: sharding key (tenant, code) is not in it.",
+                "Column id of table public.orders has a sequence for its default, and each shard \
+                 has its own: an INSERT has to give a value. gen_random_uuid() can be the default \
+                 of a uuid.",
+            ]
+        );
+        let told = found(vec![part], ColumnDefault::Computed);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("has no primary key"), "{told:?}");
+    }
+}

@@ -1,0 +1,103 @@
+//! What Bind makes of a statement, until it has run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use planner::ShardSet;
+use planner::plan::{Access, PrepareStatement, SetStatement, TransactionMode};
+
+use super::names;
+use crate::executor::broadcast::Job;
+use crate::executor::merge::Merger;
+use crate::executor::scatter::Run;
+use crate::session::Prepared;
+
+pub(super) enum Portal {
+    /// Lives on the server of this lease.
+    Server {
+        lease: usize,
+        prepared: Arc<Prepared>,
+    },
+    Local(Local),
+    Scatter(Box<ScatterPortal>),
+    Broadcast(Box<BroadcastPortal>),
+    Copy(Box<CopyPortal>),
+}
+
+/// What the session answers by itself.
+pub(in crate::session) enum Local {
+    Empty,
+    Begin {
+        sql: Vec<u8>,
+        mode: TransactionMode,
+    },
+    End {
+        commit: bool,
+    },
+    Set(SetStatement),
+    Show(String),
+    Explain(Vec<String>),
+    Prepare(PrepareStatement, Box<[u8]>),
+    Deallocate(Option<String>),
+    Listen(String),
+    Unlisten(Option<String>),
+    /// Executed. What returns rows has no more of them and says so with this tag; all else cannot
+    /// be run twice.
+    Ran(Option<String>),
+}
+
+pub(super) struct ScatterPortal {
+    pub(super) sql: Vec<u8>,
+    pub(super) types: Vec<u32>,
+    pub(super) bind_rest: Vec<u8>,
+    pub(super) shards: ShardSet,
+    /// Until the run starts.
+    pub(super) merger: Option<Merger>,
+    pub(super) run: Option<(Run, Vec<usize>)>,
+    pub(super) columns: BytesMut,
+    pub(super) access: Access,
+    pub(super) max_lag: Option<Duration>,
+    /// Its shards were needed for something else before its last row.
+    pub(super) interrupted: bool,
+}
+
+pub(super) struct BroadcastPortal {
+    pub(super) plan: Arc<planner::Plan>,
+    pub(super) sql: Vec<u8>,
+    pub(super) types: Vec<u32>,
+    pub(super) result_formats: Vec<i16>,
+    pub(super) shards: ShardSet,
+    pub(super) job: Job,
+    pub(super) ran: Ran,
+}
+
+/// COPY on several shards.
+pub(super) struct CopyPortal {
+    pub(super) plan: Arc<planner::Plan>,
+    pub(super) sql: Vec<u8>,
+    pub(super) shards: ShardSet,
+    pub(super) access: Access,
+    /// How the data are framed on their way out; `None` is FROM STDIN.
+    pub(super) out: Option<planner::copy::Frame>,
+    pub(super) ran: bool,
+}
+
+/// What is left of a statement that ran whole at its first Execute.
+pub(super) enum Ran {
+    NotYet,
+    /// It returns rows: those not fetched yet, and the command tag before their number.
+    Rows {
+        rows: BytesMut,
+        verb: String,
+    },
+    /// It cannot be run twice.
+    Once,
+}
+
+impl names::Charge for Portal {
+    /// They end with their transaction.
+    fn charge(&self, _: &[u8]) -> usize {
+        0
+    }
+}

@@ -1,0 +1,323 @@
+//! Statements that write on several shards: what each shard is sent, and one answer of theirs.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use planner::copy::{CopyIn, Frame, Rows};
+use planner::plan::{Access, Plan, SessionEffect, Statement};
+use planner::route::Shards;
+use planner::split::{Part, Split};
+use planner::{ShardId, ShardSet};
+
+use super::Session;
+use super::block::second_writer;
+use super::routed::pick;
+use crate::backend::server::Server;
+use crate::error::Error;
+use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
+use crate::executor::copy::{self, CopyingIn};
+use crate::executor::participants::Participants;
+use crate::executor::relay::Broken;
+use crate::metrics::RouteKind;
+use crate::wire::conn::Conn;
+use crate::wire::frontend::Bind;
+use crate::wire::write;
+
+/// OID of type text.
+const TEXT: u32 = 25;
+
+impl Session {
+    /// In the simple protocol.
+    pub(super) async fn broadcast_simple(
+        &mut self,
+        plan: &Plan,
+        job: Job,
+        shards: &Shards,
+    ) -> Result<(), Error> {
+        self.db.metrics.routes.increment(RouteKind::Broadcast);
+        self.end_joined(None).await?;
+        let shards = self.shard_set(shards);
+        let answer = self.broadcast(plan, &job, &shards).await?;
+        let out = &mut self.client.outbox;
+        out.extend_from_slice(&answer.notices);
+        if answer.columns[..] != *write::NO_DATA {
+            out.extend_from_slice(&answer.columns);
+        }
+        out.extend_from_slice(&answer.rows);
+        write::command_complete(out, &answer.tag);
+        self.ready();
+        Ok(())
+    }
+
+    /// Runs a job on all `shards`, each in a transaction of its own, committed when all have
+    /// succeeded.
+    ///
+    /// # Errors
+    /// 0A000 in a transaction block; a shard's error or loss.
+    pub(super) async fn broadcast(
+        &mut self,
+        plan: &Plan,
+        job: &Job,
+        shards: &ShardSet,
+    ) -> Result<Answer, Error> {
+        let indexes = self.enlist_for_write(plan, shards).await?;
+        let names: Vec<String> = shards
+            .as_slice()
+            .iter()
+            .map(|shard| self.shard_name(*shard).to_owned())
+            .collect();
+        let mut servers = pick(&mut self.leases, &indexes);
+        let mut participants = Participants::new(&mut servers);
+        let result = match plan.statement {
+            Statement::Ddl {
+                transactional: false,
+            } => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
+            _ => participants.run(job).await,
+        };
+        if matches!(plan.statement, Statement::Ddl { .. }) {
+            Box::pin(self.db.cluster.reload_catalog()).await;
+        }
+        let answers = result?;
+        if let SessionEffect::DiscardAll = plan.effect {
+            indexes.iter().for_each(|i| self.discard_all(*i));
+        }
+        Ok(combine(answers, &job.combine))
+    }
+
+    /// COPY FROM STDIN, up to the commit: answers who takes part, and the command tag. The client's data
+    /// come through its connection meanwhile.
+    ///
+    /// # Errors
+    /// What the data or a server have wrong: nothing is kept then.
+    pub(super) async fn copy_in(
+        &mut self,
+        plan: &Plan,
+        copy: &CopyIn,
+        shards: &ShardSet,
+        sql: &[u8],
+    ) -> Result<(Vec<usize>, String), Error> {
+        let indexes = self.enlist_for_write(plan, shards).await?;
+        let topology = &self.db.config.topology;
+        let max_row = self.limits.max_message_bytes;
+        let mut servers = pick(&mut self.leases, &indexes);
+        let has_mark = servers.iter().all(|server| csv_has_mark(server));
+        let mut participants = Participants::new(&mut servers);
+        participants.begin().await?;
+        let mut copying = CopyingIn::new(copy, shards.as_slice(), topology, max_row, has_mark);
+        let result = copying
+            .run(&mut self.client, participants.servers(), sql)
+            .await;
+        match result {
+            Ok(tags) => {
+                let tag = match copy.rows {
+                    Rows::All => tags.into_iter().next().unwrap_or_default(),
+                    Rows::ByKey { .. } => broadcast::sum_tags(tags.iter().map(String::as_str)),
+                };
+                Ok((indexes, tag))
+            }
+            Err(Broken::Server(error) | Broken::Unanswered(error)) => {
+                participants.roll_back(0).await;
+                Err(error)
+            }
+            Err(Broken::Client(error)) => {
+                self.abandon();
+                Err(error.fatal())
+            }
+        }
+    }
+
+    /// Commits what [`Session::copy_in`] has begun.
+    ///
+    /// # Errors
+    /// A server's, with what stands where.
+    pub(super) async fn commit_on(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        let mut servers = pick(&mut self.leases, indexes);
+        Participants::new(&mut servers).commit().await
+    }
+
+    /// Takes back what [`Session::copy_in`] has begun.
+    pub(super) async fn roll_back_on(&mut self, indexes: &[usize]) {
+        let mut servers = pick(&mut self.leases, indexes);
+        Participants::new(&mut servers).roll_back(0).await;
+    }
+
+    /// COPY TO STDOUT, up to the command tag.
+    ///
+    /// # Errors
+    /// A server's error or loss; rows may have gone to the client before.
+    pub(super) async fn copy_out(
+        &mut self,
+        frame: Frame,
+        shards: &ShardSet,
+        access: Access,
+        sql: &[u8],
+    ) -> Result<String, Error> {
+        let indexes = self.enlist_for_read(shards, access).await?;
+        self.sync_quietly(&indexes).await?;
+        let max_row = self.limits.max_message_bytes;
+        let mut servers = pick(&mut self.leases, &indexes);
+        let result = copy::copy_out(&mut self.client, &mut servers, sql, frame, max_row).await;
+        let count = match result {
+            Ok(count) => count,
+            Err(broken) => {
+                self.end_scatter(&indexes, Err(broken)).await?;
+                0
+            }
+        };
+        Ok(format!("COPY {count}"))
+    }
+
+    /// A COPY in the simple protocol.
+    pub(super) async fn copy_simple(
+        &mut self,
+        plan: &Plan,
+        way: Way<'_>,
+        shards: &Shards,
+        access: Access,
+        sql: &[u8],
+    ) -> Result<(), Error> {
+        self.db.metrics.routes.increment(RouteKind::Broadcast);
+        self.end_joined(None).await?;
+        let shards = self.shard_set(shards);
+        let tag = match way {
+            Way::In(copy) => {
+                let (indexes, tag) = self.copy_in(plan, copy, &shards, sql).await?;
+                self.commit_on(&indexes).await?;
+                tag
+            }
+            Way::Out(frame) => self.copy_out(frame, &shards, access, sql).await?,
+        };
+        self.complete(&tag);
+        Ok(())
+    }
+
+    /// Connections to all `shards`, taken in their order, for a statement that writes on each.
+    pub(super) async fn enlist_for_write(
+        &mut self,
+        plan: &Plan,
+        shards: &ShardSet,
+    ) -> Result<Vec<usize>, Error> {
+        if !self.block.is_none() {
+            return Err(self.not_in_block(shards.as_slice()));
+        }
+        let mut indexes = Vec::with_capacity(shards.len());
+        for shard in shards.as_slice() {
+            let index = self.enlist(*shard, Access::Primary).await?;
+            self.admit(index, &plan.effect).await?;
+            indexes.push(index);
+        }
+        Ok(indexes)
+    }
+
+    fn not_in_block(&self, shards: &[ShardId]) -> Error {
+        let names: Vec<_> = shards.iter().map(|s| self.shard_name(*s)).collect();
+        match names.as_slice() {
+            [first, second, ..] => second_writer(first, second)
+                .detail("The statement runs on several shards, and there is no atomic commit over them yet.")
+                .hint("Run it outside a transaction block, or once per shard by its key."),
+            _ => second_writer("", ""),
+        }
+    }
+}
+
+/// What cannot be in a transaction and may take long: the client hears of each shard that is done.
+async fn shard_by_shard(
+    participants: &mut Participants<'_, '_>,
+    job: &Job,
+    names: &[String],
+    client: &mut Conn,
+) -> Result<Vec<Answer>, Error> {
+    let mut answers = Vec::with_capacity(names.len());
+    for (at, name) in names.iter().enumerate() {
+        let answer = participants.run_apart(at, &job.requests).await?;
+        let message = format!(
+            "{} is done on shard \"{name}\", {} of {}",
+            answer.tag,
+            at + 1,
+            names.len()
+        );
+        write::notice(&mut client.outbox, "NOTICE", "00000", &message, "");
+        // A client that is gone does not keep the rest from being done.
+        let _ = client.drain().await;
+        answers.push(answer);
+    }
+    Ok(answers)
+}
+
+/// Which way the data of a COPY go.
+pub(super) enum Way<'p> {
+    In(&'p CopyIn),
+    Out(Frame),
+}
+
+/// Does `\.` on a line of its own end CSV? Up to PostgreSQL 17 it does.
+fn csv_has_mark(server: &Server) -> bool {
+    let version = server.parameters.get("server_version");
+    let major = version.and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next());
+    major
+        .and_then(|major| major.parse().ok())
+        .is_some_and(|major: u32| major < 18)
+}
+
+/// An INSERT in parts. `types` and `bind` are the client's, where it uses the extended protocol.
+pub(super) fn job_of_parts(
+    split: &Split,
+    parts: &[Part],
+    whole: &[u8],
+    types: &[u32],
+    bind: Option<&Bind<'_>>,
+) -> Job {
+    let request = |(at, part): (usize, &Part)| {
+        let mut out = BytesMut::new();
+        if at == 0 && split.check_whole {
+            write::parse(&mut out, b"", whole, types);
+        }
+        let types = types_of_part(types, part);
+        broadcast::extended(&mut out, &part.sql, &types, &rest_of_part(bind, part));
+        out.freeze()
+    };
+    Job {
+        requests: Requests::Each(parts.iter().enumerate().map(request).collect()),
+        combine: Combine::Rows(parts.iter().map(|part| part.rows.clone()).collect()),
+    }
+}
+
+/// A parameter that a part does not mention still needs a type.
+fn types_of_part(types: &[u32], part: &Part) -> Vec<u32> {
+    let mut types = types.to_vec();
+    if let Some(last) = part.absent.last()
+        && *last >= types.len()
+    {
+        types.resize(last + 1, 0);
+    }
+    for param in &part.absent {
+        if types[*param] == 0 {
+            types[*param] = TEXT;
+        }
+    }
+    types
+}
+
+/// Bind's part after the names, with NULL for parameters that the part does not mention.
+fn rest_of_part(bind: Option<&Bind<'_>>, part: &Part) -> Bytes {
+    let Some(bind) = bind else {
+        // No formats, no values, all results as text.
+        return Bytes::from_static(&[0; 6]);
+    };
+    let mut out = BytesMut::with_capacity(bind.rest.len());
+    let formats = |out: &mut BytesMut, formats: &[i16]| {
+        out.put_u16(formats.len() as u16);
+        formats.iter().for_each(|format| out.put_i16(*format));
+    };
+    formats(&mut out, &bind.formats);
+    out.put_u16(bind.values.len() as u16);
+    for (param, value) in bind.values.iter().enumerate() {
+        match value.filter(|_| part.absent.binary_search(&param).is_err()) {
+            Some(value) => {
+                out.put_u32(value.len() as u32);
+                out.put_slice(value);
+            }
+            None => out.put_i32(-1),
+        }
+    }
+    formats(&mut out, &bind.result_formats);
+    out.freeze()
+}
