@@ -13,6 +13,7 @@ mod differential;
 mod encodings;
 mod faults;
 mod fresh;
+mod gather;
 mod handover;
 mod hints;
 mod isolation;

@@ -6,6 +6,7 @@
 mod dml;
 mod facts;
 mod functions;
+mod gather;
 mod hidden;
 mod keys;
 mod layout;
@@ -32,6 +33,7 @@ pub use self::functions::{worse_access, worse_effect};
 pub use self::hidden::may_write;
 use self::parse::Source;
 use crate::catalog::{Catalog, KeyType};
+use crate::gather::Gather;
 use crate::lexer::Kind;
 use crate::merge::MergePlan;
 use crate::refusal::Refusal;
@@ -265,6 +267,8 @@ pub enum Target {
 pub enum Many {
     /// Run the rewritten text on each and merge the answers.
     Merge(Box<Scatter>),
+    /// Gather the rows in one place and run the text over them.
+    Gather(Box<Gather>),
     /// Run the same text on each, add up the command tags (UPDATE, DELETE).
     SumTags,
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
@@ -278,6 +282,11 @@ pub struct Scatter {
     pub merge: MergePlan,
     /// The text for the shards; `None` leaves it untouched.
     pub rewrite: Option<Vec<TextPiece>>,
+    /// What to do where a column turns out to be of a type, or in a collation, that is not merged;
+    /// `None` when the planner knows that all are, or nothing else would do.
+    pub otherwise: Option<Box<Gather>>,
+    /// A column has to be compared or added up whose type is known only to the shards.
+    pub doubtful: bool,
 }
 
 /// The values of the sharding key that a statement is limited to: a union.

@@ -75,9 +75,14 @@ impl Run {
             server.unnamed = None;
             server.expect.push_back(Expect::Ready { show: false });
         }
+        Self::started(merger, servers.len())
+    }
+
+    /// Of a request that so many servers were sent already: extended messages up to Sync.
+    pub fn started(merger: Merger, servers: usize) -> Self {
         Self {
             merger,
-            shards: vec![Shard::Starting; servers.len()],
+            shards: vec![Shard::Starting; servers],
             columns: None,
         }
     }
@@ -235,7 +240,7 @@ impl Run {
 }
 
 /// While shards are awaited, the client's leaving ends the run.
-fn poll_gone<T>(cx: &mut Context<'_>, client: &mut Conn) -> Poll<Result<T, Broken>> {
+pub(super) fn poll_gone<T>(cx: &mut Context<'_>, client: &mut Conn) -> Poll<Result<T, Broken>> {
     const READ_AHEAD: usize = 8 * 1024;
     while client.inbox.len() < READ_AHEAD {
         match client.poll_fill(cx) {

@@ -22,10 +22,10 @@ use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, Transacti
 
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
-use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
 use crate::net::Instant;
+use crate::session::scattered::Scattered;
 use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Parse;
@@ -216,12 +216,9 @@ pub(super) enum Local {
 }
 
 struct ScatterPortal {
-    sql: Vec<u8>,
-    types: Vec<u32>,
-    bind_rest: Vec<u8>,
     shards: ShardSet,
     /// Until the run starts.
-    merger: Option<Merger>,
+    waiting: Option<Box<Scattered>>,
     run: Option<(Run, Vec<usize>)>,
     columns: BytesMut,
     access: Access,

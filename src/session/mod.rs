@@ -20,6 +20,7 @@ mod peers;
 mod prepared;
 pub mod replication;
 mod routed;
+mod scattered;
 mod settings;
 mod shared;
 mod simple;

@@ -364,6 +364,11 @@ impl<'c> Clauses<'c> {
             .is_some_and(|reference| !self.nullable.contains(&reference))
     }
 
+    /// Does every row of the join hold a row of this reference?
+    pub(super) fn is_kept(&self, reference: usize) -> bool {
+        !self.nullable.contains(&reference)
+    }
+
     /// Is there a sharded table that no outer join leaves out?
     pub(super) fn always_has_key(&self) -> bool {
         (0..self.scope.references.len())

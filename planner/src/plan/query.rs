@@ -6,8 +6,9 @@ use sqlparser::ast::{Query, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{self, Clauses, Pin};
-use super::{refuse, scatter};
+use super::{gather, refuse, scatter};
 use crate::plan::{Access, KeySet, Many, Target};
+use crate::refusal::Refusal;
 use crate::topology::ShardId;
 
 pub(super) type Decision = (Target, Cow<'static, str>);
@@ -20,7 +21,10 @@ pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Deci
         return refused(refuse::write_inside());
     }
     if !facts.has_sharded() {
-        return unsharded_tables(facts);
+        return match unsharded_tables(facts) {
+            (Target::Refused(refusal), _) => gathered(query, None, refusal, facts, input),
+            decision => decision,
+        };
     }
     if let Some(table) = facts.unknown.first() {
         return refused(refuse::unknown_with_sharded(table));
@@ -30,9 +34,34 @@ pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Deci
             .sharded()
             .next()
             .map_or("", |table| table.name.as_str());
-        return refused(refuse::single_tables_apart(&single.name, sharded));
+        let refusal = refuse::single_tables_apart(&single.name, sharded);
+        return gathered(query, None, refusal, facts, input);
     }
-    simple(query, facts, input).unwrap_or_else(|| whole_in_one_shard(facts))
+    simple(query, facts, input).unwrap_or_else(|| {
+        let refusal = refuse::not_one_shard("a query of this kind");
+        let keys = joint_keys(&facts.pins, facts);
+        gathered(query, keys, refusal, facts, input)
+    })
+}
+
+/// A query that nothing else answers: over gathered rows, or refused.
+fn gathered(
+    query: &Query,
+    keys: Option<KeySet>,
+    refusal: Refusal,
+    facts: &Facts<'_>,
+    input: Input<'_>,
+) -> Decision {
+    let gather = gather::plan(query, facts, refusal, input);
+    let many = gather.map_or_else(Many::Refused, |gather| Many::Gather(Box::new(gather)));
+    match (keys, many) {
+        (Some(keys), many) => by_keys(keys, many),
+        (None, Many::Refused(refusal)) => refused(refusal),
+        (None, many) => (
+            Target::AllShards(many),
+            "no one shard has all its rows, so they are gathered".into(),
+        ),
+    }
 }
 
 pub(super) fn refused(refusal: crate::Refusal) -> Decision {
@@ -84,24 +113,24 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     } else {
         scatter::plan(query, select, &clauses, facts.volatile, input)
     };
-    let many = merged.map_or_else(Many::Refused, |scatter| Many::Merge(Box::new(scatter)));
-    Some(match (joint_keys(&pins, facts), many) {
-        (Some(keys), many) => by_keys(keys, many),
-        (None, Many::Refused(refusal)) => refused(refusal),
-        (None, many) => (
+    let keys = joint_keys(&pins, facts);
+    let mut scatter = match merged {
+        Ok(scatter) => scatter,
+        Err(refusal) => return Some(gathered(query, keys, refusal, facts, input)),
+    };
+    if scatter.doubtful {
+        let refusal = refuse::not_one_shard("a query of this kind");
+        let gather = gather::plan(query, facts, refusal, input);
+        scatter.otherwise = gather.ok().map(Box::new);
+    }
+    let many = Many::Merge(Box::new(scatter));
+    Some(match keys {
+        Some(keys) => by_keys(keys, many),
+        None => (
             Target::AllShards(many),
             "no value of the sharding key is given".into(),
         ),
     })
-}
-
-/// Any query: allowed if one shard holds all rows that it can touch.
-pub(super) fn whole_in_one_shard(facts: &Facts<'_>) -> Decision {
-    let refusal = refuse::not_one_shard("a query of this kind");
-    match joint_keys(&facts.pins, facts) {
-        Some(keys) => by_keys(keys, Many::Refused(refusal)),
-        None => refused(refusal),
-    }
 }
 
 pub(super) fn by_keys(keys: KeySet, many: Many) -> Decision {
