@@ -1,6 +1,7 @@
 //! LISTEN and NOTIFY over a pool of two server connections.
 
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use ringway::demo::captive::{CaptiveCluster, Spec};
 
@@ -15,8 +16,13 @@ fn login(ringway: &Ringway) -> Wire {
 }
 
 fn start() -> (CaptiveCluster, Ringway) {
+    start_with("")
+}
+
+/// `database` is more lines of that section.
+fn start_with(database: &str) -> (CaptiveCluster, Ringway) {
     let cluster = support::cluster(&Spec::default());
-    let ringway = pooler(&cluster, "");
+    let ringway = pooler(&cluster, database);
     (cluster, ringway)
 }
 
@@ -213,6 +219,28 @@ fn a_lost_connection_is_made_again_and_told_of() {
     sender.ask("NOTIFY other, 'after'");
     assert_eq!(notification(&own.read().unwrap()), "bell after");
     assert_eq!(notification(&own.read().unwrap()), "other after");
+}
+
+#[test]
+fn who_listens_while_there_is_no_server_waits_for_one_attempt() {
+    let (cluster, ringway) = start_with("connect_timeout_ms = 500\n");
+    let mut clients: Vec<_> = (0..20).map(|_| login(&ringway)).collect();
+    let pid = cluster.shards[0].primary.pid().unwrap().to_string();
+    // It accepts connections and says nothing.
+    let stopped = Command::new("kill").args(["-STOP", &pid]).status();
+    assert!(stopped.unwrap().success());
+    let start = Instant::now();
+    for client in &mut clients {
+        client.query("LISTEN bell");
+    }
+    for client in &mut clients {
+        assert_eq!(tags(&client.read_to_ready()), "EZ");
+    }
+    let took = start.elapsed();
+    let resumed = Command::new("kill").args(["-CONT", &pid]).status();
+    assert!(resumed.unwrap().success());
+    // One after the other they take ten seconds.
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[test]

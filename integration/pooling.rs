@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringway::demo::captive::{CaptiveCluster, Spec};
+use ringway::demo::captive::{CaptiveCluster, Signal, Spec};
 
-use crate::support::wire::{Frame, Wire, bind, digest, execute, parse, unnamed};
+use crate::support::wire::{Frame, Wire, bind, cancel_request, digest, execute, parse, unnamed};
 use crate::support::{self, Ringway, psql, wait_until};
 
 /// Longer than anything here takes.
@@ -239,6 +239,52 @@ fn a_query_that_takes_too_long_is_cancelled_in_our_words() {
     }
 }
 
+/// A server that waits for its client hears no cancel request.
+#[test]
+fn a_query_that_cannot_be_cancelled_ends_its_session() {
+    let cluster = support::cluster(&Spec::default());
+    cluster.shards[0]
+        .primary
+        .exec("CREATE TABLE t (v text)")
+        .unwrap();
+    let ringway = of_database(&cluster, "pool_size = 1\nquery_timeout_ms = 200\n");
+    for stalls in [
+        "COPY t FROM STDIN",
+        "SELECT repeat('x', 1000) FROM generate_series(1, 100000)",
+    ] {
+        let mut wire = login(&ringway, "ringway");
+        wire.query(stalls);
+        let mut next = login(&ringway, "ringway");
+        // In the queue, until the place is free.
+        assert_eq!(ask(&mut next, "SELECT 'next'"), "next", "{stalls}");
+        let clients = cell(
+            &ringway,
+            "DATABASES",
+            &["shop"],
+            "current_client_connections",
+        );
+        assert_eq!(clients, "1", "{stalls}");
+    }
+}
+
+/// A client whose host is gone is found out.
+#[test]
+fn clients_are_probed() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "");
+    let _client = login(&ringway, "ringway");
+    // Of `local remote state queues timer:…`, state 01 is established and timer 2 is keepalive.
+    let ours = format!(":{:04X}", ringway.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let timers: Vec<_> = sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields[1].ends_with(&ours) && fields[3] == "01")
+        .map(|fields| fields[5][..2].to_owned())
+        .collect();
+    assert_eq!(timers, ["02"], "{sockets}");
+}
+
 /// Logins and cancel requests take that long from now on.
 fn delay_logins(cluster: &CaptiveCluster, seconds: u32) {
     let primary = &cluster.shards[0].primary;
@@ -266,6 +312,64 @@ fn a_late_cancel_spares_the_next_statement_of_the_same_client() {
         assert_eq!(ask(&mut wire, "SELECT pg_sleep(0.3)"), "");
     }
     assert_eq!(ask(&mut wire, "COMMIT"), "");
+}
+
+#[test]
+fn a_cancel_request_that_a_server_did_not_take_hits_nobody_else() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "login_timeout_s = 1", "", "pool_size = 1\n");
+    let (mut wire, greeting) = Wire::login(ringway.port(), "ringway", "shop");
+    let mut next = login(&ringway, "ringway");
+    assert_eq!(ask(&mut wire, "SELECT 'ready'"), "ready");
+    delay_logins(&cluster, 3);
+    wire.query("SELECT pg_sleep(2)");
+    // Given up after one second; the server reads it after three.
+    Wire::connect(ringway.port()).send_untagged(&cancel_request(&greeting));
+    next.query("SELECT 'unharmed' FROM pg_sleep(2)");
+    assert_eq!(answer(&wire.read_to_ready()), "");
+    assert_eq!(answer(&next.read_to_ready()), "unharmed");
+}
+
+/// As PgBouncer's: scripts send them.
+#[test]
+fn signals_pause_and_resume() {
+    let cluster = support::cluster(&Spec::default());
+    let mut ringway = of_database(&cluster, "");
+    for (signal, paused) in [(Signal::Usr1, "1"), (Signal::Usr2, "0")] {
+        ringway.proxy.signal(signal);
+        wait_until(LIMIT, "the order to be obeyed", || {
+            cell(&ringway, "DATABASES", &["shop"], "paused") == paused
+        });
+    }
+    assert_eq!(ask(&mut login(&ringway, "ringway"), "SELECT 1"), "1");
+}
+
+#[test]
+fn a_new_application_name_needs_no_server() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = of_database(&cluster, "pool_size = 1\ncheckout_timeout_ms = 300\n");
+    let login_as = |name: &str| {
+        let mut wire = Wire::connect(ringway.port());
+        let who = [("user", "ringway"), ("database", "shop")];
+        wire.send_startup(196_608, &[who[0], who[1], ("application_name", name)]);
+        let frames = wire.read_to_ready();
+        (wire, frames)
+    };
+    let (mut first, _) = login_as("first");
+    ask(&mut first, "BEGIN");
+    assert_eq!(ask(&mut first, "SHOW application_name"), "first");
+    for name in ["second", "third one"] {
+        let (mut wire, frames) = login_as(name);
+        let told = format!("application_name\0{name}\0");
+        let tells = |frame: &Frame| frame.tag == b'S' && frame.body == told.as_bytes();
+        assert!(frames.iter().any(tells), "{frames:?}");
+        assert_eq!(ask(&mut wire, "SELECT 1"), "53300");
+    }
+    // What the server makes of this one only it can tell.
+    assert_eq!(answer(&login_as("ein M\u{e4}rchen").1), "53300");
+    ask(&mut first, "COMMIT");
+    let (mut last, _) = login_as("last");
+    assert_eq!(ask(&mut last, "SHOW application_name"), "last");
 }
 
 #[test]

@@ -34,6 +34,8 @@ fn start(cluster: &CaptiveCluster) -> Ringway {
         "[databases.shop]\nservers = [\"127.0.0.1:{server}\"]\n\
          [databases.replication]\ndbname = \"shop\"\nservers = [\"127.0.0.1:{server}\"]\n\
          pool_mode = \"session\"\n\
+         [databases.one]\ndbname = \"shop\"\nservers = [\"127.0.0.1:{server}\"]\n\
+         pool_mode = \"session\"\nmax_db_connections = 1\n\
          [databases.two]\n\
          [[databases.two.shards]]\nname = \"a\"\nservers = [\"127.0.0.1:{server}\"]\n\
          dbname = \"shop\"\n\
@@ -124,6 +126,18 @@ fn postgresqls_programs_replicate_through_ringway() {
     primary
         .wait_for("SELECT count(*) FROM pg_stat_replication", "0", LIMIT)
         .unwrap();
+
+    // Those count against the caps as well.
+    let mut only = Wire::login(ringway.port(), "ringway", "one").0;
+    assert_eq!(only.ask("SELECT 1"), "1 SELECT 1 I");
+    let slot = program(&cluster, "pg_recvlogical")
+        .args(["-d", &url(&ringway, "one"), "--slot", "refused"])
+        .args(["--create-slot", "-P", "test_decoding"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&slot.stderr);
+    assert!(stderr.contains("too many server connections"), "{stderr}");
+    drop(only);
 
     let slot = program(&cluster, "pg_recvlogical")
         .args(["-d", "replication", "-h", "127.0.0.1", "-U", "ringway"])

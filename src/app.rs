@@ -30,7 +30,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::admin::Shutdown;
+use crate::admin::{Order, Shutdown};
 use crate::config::{self, Config, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, StatementIds};
@@ -70,6 +70,13 @@ pub fn serve(path: &Path, config: Config, take_over: Option<&str>) -> Result<(),
     runtime.block_on(control(path.to_owned(), config, passed, predecessor))
 }
 
+/// Does what a signal orders; nobody waits for an answer.
+async fn order(shared: Arc<Shared>, order: Order) {
+    if let Err(error) = keeper::obey(&shared, &order).await {
+        tracing::warn!(%error, "order by signal failed");
+    }
+}
+
 /// The process to take over from; its sockets join those that systemd passed.
 fn find_predecessor(
     config: &Config,
@@ -105,6 +112,10 @@ async fn control(
         on_signal(SignalKind::terminate())?,
         on_signal(SignalKind::interrupt())?,
         on_signal(SignalKind::hangup())?,
+    );
+    let (mut pause, mut resume) = (
+        on_signal(SignalKind::user_defined1())?,
+        on_signal(SignalKind::user_defined2())?,
     );
     let mut watch = Watch::new(config.files.clone());
     let metrics = Arc::new(Metrics::new());
@@ -158,6 +169,14 @@ async fn control(
                 let _: Result<(), ()> = gone.send(());
                 tracing::info!("another process has taken over");
                 break Shutdown::WhenServersAreFree;
+            }
+            _ = pause.recv() => {
+                tokio::spawn(order(Arc::clone(&shared), Order::Pause(None)));
+                continue;
+            }
+            _ = resume.recv() => {
+                tokio::spawn(order(Arc::clone(&shared), Order::Resume(None)));
+                continue;
             }
             () = &mut feeding => {
                 systemd::watchdog();

@@ -28,9 +28,19 @@ pub enum Stream {
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
-/// A server that says nothing for this long is probed, so that a dead host is noticed.
+/// A peer that says nothing for this long is probed, so that a dead host is noticed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What holds for every TCP connection: small messages go at once, and a peer that is gone without a
+/// word is noticed.
+fn set_options(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+}
 
 impl Stream {
     /// Connects to a server; a host that starts with `/` is a directory of a Unix socket.
@@ -44,11 +54,7 @@ impl Stream {
     /// Connects over TCP, trying every address that `host` resolves to.
     pub async fn connect_tcp(host: &str, port: u16) -> io::Result<Self> {
         let tcp = TcpStream::connect((host, port)).await?;
-        tcp.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL);
-        SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
+        set_options(&tcp)?;
         Ok(Self::Tcp(tcp))
     }
 

@@ -24,6 +24,12 @@ const TEND: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
 /// How often WAIT_CLOSE looks.
 const CLOSE_LOOK: Duration = Duration::from_millis(20);
+/// How often a statement that is over its time is cancelled: a request that comes too early, or while
+/// the server waits for its client, has no effect.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+/// How long a cancelled statement may take to end before its session is ended instead: its server may
+/// be out of reach, or wait for a client that neither reads nor sends.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs for as long as the process.
 pub async fn keep(shared: Arc<Shared>) {
@@ -90,8 +96,8 @@ struct Seen {
     request: Duration,
     /// Since when it is in this state with this request, as far as was seen.
     since: Instant,
-    /// This request was cancelled already.
-    cancelled: bool,
+    /// When this request was cancelled last.
+    cancelled: Option<Instant>,
 }
 
 impl Watch {
@@ -124,9 +130,11 @@ impl Watch {
             let mut seen = Seen::of(&client, before.get(&client.pid), now);
             match over(&client, &seen, &timeouts, now) {
                 Some(Over::Session(verdict)) => client.end(verdict),
-                Some(Over::Statement) if !seen.cancelled => {
+                Some(Over::Statement) if seen.may_cancel(now) => {
                     let limit = directory.config.general.login_timeout;
-                    seen.cancelled = cancel_statement(&client, seen.request, limit);
+                    if cancel_statement(&client, seen.request, limit) {
+                        seen.cancelled = Some(now);
+                    }
                 }
                 Some(Over::Statement) | None => {}
             }
@@ -160,8 +168,13 @@ impl Seen {
             state,
             request,
             since,
-            cancelled: before.is_some_and(|before| before.cancelled),
+            cancelled: before.and_then(|before| before.cancelled),
         }
+    }
+
+    fn may_cancel(&self, now: Instant) -> bool {
+        self.cancelled
+            .is_none_or(|last| now.duration_since(last) >= CANCEL_AGAIN)
     }
 }
 
@@ -196,6 +209,9 @@ fn over(client: &ClientInfo, seen: &Seen, timeouts: &Timeouts, now: Instant) -> 
         ClientState::IdleInTransaction if passed(timeouts.idle_transaction, seen.since) => {
             Some(Over::Session(Verdict::IdleInTransaction))
         }
+        ClientState::Active if passed(with_grace(timeouts.query), seen.since) => {
+            Some(Over::Session(Verdict::QueryTimeout))
+        }
         ClientState::Active if passed(timeouts.query, seen.since) => Some(Over::Statement),
         ClientState::LoggingIn
         | ClientState::Idle
@@ -207,16 +223,23 @@ fn over(client: &ClientInfo, seen: &Seen, timeouts: &Timeouts, now: Instant) -> 
     }
 }
 
+fn with_grace(limit: Option<Duration>) -> Option<Duration> {
+    limit.map(|limit| limit.saturating_add(CANCEL_GRACE))
+}
+
 /// Cancels on every server that works for the client. Until the requests have arrived, none of
 /// these connections is given to another client. False when there is nothing to cancel: no server
-/// works for it yet, or its `request` has ended.
+/// works for it yet, its `request` has ended, or a request is still on its way.
 fn cancel_statement(client: &ClientInfo, request: Duration, limit: Duration) -> bool {
     let cancelling = client.cancel.cancelling();
     // See `Session::await_cancels`.
     fence(SeqCst);
     // In this order, the other way round than they are set.
     let is_over = client.state() != ClientState::Active || client.last_request() != request;
-    if is_over || cancelling.0.is_empty() {
+    let mut counts = cancelling.0.iter().map(|server| &server.activity.cancels);
+    // Its own is counted.
+    let under_way = counts.any(|count| count.load(Relaxed) > 1);
+    if is_over || under_way || cancelling.0.is_empty() {
         return false;
     }
     for server in &cancelling.0 {

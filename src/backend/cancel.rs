@@ -25,17 +25,33 @@ const CANCEL_REQUEST: (u16, u16) = (1234, 5678);
 /// request on, which it tells by closing the connection; whether it had any effect is not told.
 ///
 /// # Errors
-/// 08001 or 08006 when the server cannot be reached within `timeout`.
+/// 08001 or 08006 when the server cannot be reached within `timeout`. One that was sent and not taken
+/// may still be read later, so the connection that it is meant for is not given to another client.
+///
+/// Cancel safety: as with such an error.
 pub async fn cancel(server: &Identity, timeout: Duration) -> Result<()> {
     let endpoint = &server.endpoint;
     let request = async {
         let stream = dial(endpoint, server.tls.as_ref()).await?;
-        let sent = send(stream, CANCEL_REQUEST, server.pid, &server.cancel_key).await;
-        sent.map_err(|error| lost(endpoint, &error))
+        let unsure = Unsure(server);
+        send(stream, CANCEL_REQUEST, server.pid, &server.cancel_key)
+            .await
+            .map_err(|error| lost(endpoint, &error))?;
+        std::mem::forget(unsure);
+        Ok(())
     };
     match net::timeout(timeout, request).await {
         Ok(result) => result,
         Err(_) => Err(unreachable(endpoint, &"the server did not answer in time")),
+    }
+}
+
+/// A request is under way to the server; dropped before it was taken, that is never known.
+struct Unsure<'a>(&'a Identity);
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        self.0.activity.close_needed.store(true, Relaxed);
     }
 }
 

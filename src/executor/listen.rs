@@ -272,7 +272,9 @@ impl Task {
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
-                    Some(request) => self.take(request).await,
+                    Some(request) => if let Err(error) = self.take(request).await {
+                        self.refuse_waiting(&mut requests, &error).await;
+                    },
                     None => return,
                 },
                 frame = next(&mut self.link) => match frame {
@@ -290,7 +292,29 @@ impl Task {
         }
     }
 
-    async fn take(&mut self, request: Request) {
+    /// Who asked while no connection could be made need not wait for attempts of their own, one
+    /// after the other.
+    async fn refuse_waiting(
+        &mut self,
+        requests: &mut mpsc::UnboundedReceiver<Request>,
+        error: &Error,
+    ) {
+        while let Ok(request) = requests.try_recv() {
+            match request {
+                Request::Listen(_, answer) => {
+                    let _ = answer.send(Err(error.clone()));
+                }
+                // These make none.
+                Request::Unlisten(_) | Request::Fence(_) => {
+                    let _ = self.take(request).await;
+                }
+            }
+        }
+    }
+
+    /// # Errors
+    /// There is no connection and none could be made; who asked was told.
+    async fn take(&mut self, request: Request) -> Result<(), Error> {
         match request {
             Request::Listen(channel, answer) => match self.connected().await {
                 Ok(link) => {
@@ -298,7 +322,8 @@ impl Task {
                     link.ask(&sql, Owed::Listen(channel, answer));
                 }
                 Err(error) => {
-                    let _ = answer.send(Err(error));
+                    let _ = answer.send(Err(error.clone()));
+                    return Err(error);
                 }
             },
             Request::Unlisten(channel) => {
@@ -317,6 +342,7 @@ impl Task {
                 }
             },
         }
+        Ok(())
     }
 
     /// The connection, made if there is none.

@@ -13,7 +13,7 @@ use crate::cluster::EndpointId;
 use crate::config::{self, ServerUser};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
 use crate::net::Instant;
-use crate::pool::cap::{Cap, Ledger};
+use crate::pool::cap::{Cap, Ledger, Share};
 use crate::pool::{Denied, Pool};
 
 /// One server of the database and the user who logs in there.
@@ -218,6 +218,13 @@ impl Pools {
     /// Connections that are to be closed and still open.
     pub fn closing(&self) -> usize {
         self.each().map(|pool| pool.closing()).sum()
+    }
+
+    /// What a connection that belongs to no pool takes from the caps of its user and its server; `None`
+    /// when one is full and nothing under it is idle.
+    pub fn shares(&self, shard: ShardId, endpoint: EndpointId, user: &str) -> Option<[Share; 2]> {
+        let of_server = &self.caps[usize::from(shard.0)][usize::from(endpoint.0)];
+        Some([self.ledger.user(user).share()?, of_server.share()?])
     }
 
     /// (connections to one server, its cap), for SHOW DATABASES.

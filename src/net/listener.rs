@@ -87,7 +87,8 @@ impl Stream {
         match accepted {
             Accepted::Tcp(stream) => {
                 let stream = TcpStream::from_std(stream)?;
-                let _ = stream.set_nodelay(true);
+                // A client that has left already is noticed by the first read.
+                let _ = super::set_options(&stream);
                 Ok(Self::Tcp(stream))
             }
             Accepted::Unix(stream) => UnixStream::from_std(stream).map(Self::Unix),

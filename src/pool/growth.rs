@@ -1,7 +1,7 @@
 //! How many connections a pool has: opening them, closing them, keeping some ready.
 //!
 //! Every connection, also one that is being opened, is counted in `State::total` and in the pool's
-//! caps, and a free one has its place in the semaphore. A connection that is opened belongs to
+//! caps, and a free one has its place in the [`super::line::Line`]. A connection that is opened belongs to
 //! nobody: when it is there, it goes to whoever is first in the queue.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,9 +9,9 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
-use super::{Counted, Held, Phase, Pool, Share, State};
+use super::line::Place;
+use super::{Amid, Counted, Held, Phase, Pool, Share, State};
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::prepared::PreparedLimits;
 use crate::backend::server::{Activity, Identity, Server};
@@ -65,10 +65,8 @@ impl Pool {
             0 => state.settings.size,
             _ => state.settings.size + state.settings.reserve_size,
         };
-        // What lies in bb8 while somebody waits is on its way to who waits.
-        let coming = state.booked + state.opening + self.connections.state().idle_connections;
-        self.waiting_in(state.phase) > coming as usize
-            && state.total + state.booked < most
+        state.total + state.booked < most
+            && self.waiting_in(state.phase) > (state.booked + state.opening) as usize
             && state.may_open()
     }
 
@@ -76,27 +74,9 @@ impl Pool {
     fn waiting_in(&self, phase: Phase) -> usize {
         match phase {
             Phase::Open => self.waiting(),
-            Phase::Paused | Phase::Retired => self.amid.load(Relaxed),
+            Phase::Paused | Phase::Retired => self.line.waiting_amid(),
             Phase::Gone => 0,
         }
-    }
-
-    /// Where the connections are that nobody uses in this phase.
-    fn places_in(&self, phase: Phase) -> &Semaphore {
-        match phase {
-            Phase::Open => &self.places,
-            Phase::Paused | Phase::Retired | Phase::Gone => &self.amid_places,
-        }
-    }
-
-    /// Why it is no use to wait: the last login failed, and there is no connection that could come
-    /// back.
-    pub(super) fn hopeless(&self) -> Option<Error> {
-        let state = self.state();
-        if state.total > 0 || state.may_log_in() {
-            return None;
-        }
-        state.failure.as_ref().map(|(_, error)| error.clone())
     }
 
     /// Starts to open one connection if one is `wanted`. False when it is not, or when a cap has no
@@ -213,7 +193,7 @@ impl Pool {
             });
         }
         if self.connections.add(held).is_ok() {
-            self.places_in(phase).add_permits(1);
+            self.line.add(1, phase.serves());
         }
         // PAUSE may have come meanwhile, or RESUME, and not have seen it.
         if self.state().phase != phase {
@@ -238,7 +218,8 @@ impl Pool {
         };
         // Who waits for that may have begun before a reload took this pool out of use.
         if total == 0 {
-            self.news.notify_waiters();
+            self.line.call_all();
+            self.last_closed.notify_waiters();
         }
     }
 
@@ -250,13 +231,12 @@ impl Pool {
             // Nobody may think that there are none while they are here.
             let state = self.state();
             let mut idle = Vec::new();
-            let any_place = || {
-                let place = self.places.try_acquire();
-                place.or_else(|_| self.amid_places.try_acquire())
-            };
-            while let Ok(place) = any_place() {
-                place.forget();
-                match self.connections.get_owned().now_or_never() {
+            while let Some(place) = self.line.take(Amid::Transaction) {
+                let connection = match place {
+                    Place::Warm(connection) => Some(Ok(connection)),
+                    Place::Idle(_) => self.connections.get_owned().now_or_never(),
+                };
+                match connection {
                     Some(Ok(connection)) => idle.push(connection),
                     Some(Err(_)) | None => break,
                 }
@@ -271,7 +251,7 @@ impl Pool {
                     kept += 1;
                 }
             }
-            self.places_in(state.phase).add_permits(kept);
+            self.line.add(kept, state.phase.serves());
         }
         closing.len()
     }
@@ -399,13 +379,14 @@ impl Pool {
             let mut state = self.state();
             state.phase = next(state.phase);
         }
-        self.news.notify_waiters();
+        self.line.call_all();
+        self.last_closed.notify_waiters();
     }
 
     /// Waits until no connection is open, as happens in a pause.
     pub async fn all_closed(&self) {
         loop {
-            let mut news = std::pin::pin!(self.news.notified());
+            let mut news = std::pin::pin!(self.last_closed.notified());
             news.as_mut().enable();
             if self.state().total == 0 {
                 return;
@@ -427,12 +408,31 @@ impl Pool {
             self.mark(surplus - idle);
         }
         // Those who wait have other deadlines now, and perhaps room.
-        self.news.notify_waiters();
+        self.line.call_all();
         self.grow();
     }
 }
 
+impl Phase {
+    /// Whom what is free is for.
+    fn serves(self) -> Amid {
+        match self {
+            Self::Open => Amid::Nothing,
+            Self::Paused | Self::Retired | Self::Gone => Amid::Transaction,
+        }
+    }
+}
+
 impl State {
+    /// Why it is no use to wait: the last login failed, and there is no connection that could come
+    /// back.
+    pub(super) fn hopeless(&self) -> Option<Error> {
+        if self.total > 0 || self.may_log_in() {
+            return None;
+        }
+        self.failure.as_ref().map(|(_, error)| error.clone())
+    }
+
     fn may_open(&self) -> bool {
         self.booked + self.opening < LOGINS_AT_ONCE && self.may_log_in()
     }

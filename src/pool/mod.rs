@@ -1,30 +1,33 @@
 //! Server connections of one (server, database, user): bb8 behind a fair queue.
 //!
-//! bb8 keeps the connections that nobody uses; a FIFO semaphore in front of it has a place for each
-//! of them, so a newcomer never overtakes and nobody waits inside bb8. Connections are opened by
+//! bb8 keeps the connections that nobody uses; the [`Line`] in front of it knows how many they are,
+//! and who waits, so a newcomer never overtakes and nobody waits inside bb8. Connections are opened by
 //! [`Pool::grow`] when somebody waits, within the limits, and looked after by [`Pool::tend`].
 
 pub mod cap;
 mod growth;
+mod line;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use futures_util::FutureExt;
+use tokio::sync::Notify;
 
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{Identity, Server};
 use crate::config::{PoolSettings, ServerSecret};
 use crate::error::{Error, Fault};
 use crate::metrics::{DatabaseMetrics, ServerMetrics};
-use crate::net::{Instant, sleep_until};
+use crate::net::Instant;
 use cap::{Cap, Share};
 use growth::Opened;
+use line::{Call, Line, Place, Seat};
 
 /// Which server connections are interchangeable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,21 +83,14 @@ pub struct Pool {
     target: ConnectTarget,
     metrics: Arc<DatabaseMetrics>,
     server: Arc<ServerMetrics>,
-    /// As many as bb8 has idle connections, but for those of `amid_places`.
-    places: Semaphore,
-    /// Connections that were opened while only those amid a transaction are served.
-    amid_places: Semaphore,
-    /// Sessions waiting for a place now.
-    waiting: AtomicUsize,
-    /// Of these, those amid a transaction.
-    amid: AtomicUsize,
-    /// Of these, those who have waited for so long that the reserve is for them.
+    /// Those who wait, and what is free.
+    line: Line,
+    /// Of those who wait, those who have done so for so long that the reserve is for them.
     overdue: AtomicUsize,
     connections: bb8::Pool<Manager>,
     state: Mutex<State>,
-    /// For those who wait: a login failed, or the pool was paused or resumed; and for those who
-    /// wait for the last connection to close.
-    news: Notify,
+    /// For those who wait for the last connection to close.
+    last_closed: Notify,
     open: Mutex<Vec<Opened>>,
     /// Of its user, and of its database on this server.
     caps: Arc<[Arc<Cap>]>,
@@ -160,52 +156,55 @@ impl From<Denied> for Error {
     }
 }
 
+type Connection = bb8::PooledConnection<'static, Manager>;
+
 /// A server connection lent to one session. Dropping it gives it back; one in doubt is closed.
 pub struct Lease {
-    connection: bb8::PooledConnection<'static, Manager>,
-    /// After the connection: whoever gets the place must find it.
-    place: Place,
+    /// `None` only while it is dropped.
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
 }
+
+impl Lease {
+    fn new(pool: &Arc<Pool>, connection: Connection) -> Self {
+        Self {
+            connection: Some(connection),
+            pool: Arc::clone(pool),
+        }
+    }
+}
+
+const HELD: &str = "a lease has its connection until it is dropped";
 
 impl Deref for Lease {
     type Target = Server;
     fn deref(&self) -> &Server {
-        &self.connection.server
+        &self.connection.as_ref().expect(HELD).server
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Server {
-        &mut self.connection.server
+        &mut self.connection.as_mut().expect(HELD).server
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let pool = &self.place.pool;
-        let server = &mut self.connection.server;
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        let server = &mut connection.server;
         if !server.is_clean() || server.tainted {
             server.doubt.get_or_insert("it was not left clean");
         } else if server.identity.activity.close_needed.load(Relaxed) {
             server.doubt = Some("it was to be closed");
-        } else if pool.caps.iter().any(|cap| cap.wants_room(pool)) {
+        } else if self.pool.caps.iter().any(|cap| cap.wants_room(&self.pool)) {
             server.doubt = Some("another pool needs the room");
         }
-        self.place.is_kept = server.doubt.is_none();
-    }
-}
-
-/// The right to one connection of the pool.
-struct Place {
-    pool: Arc<Pool>,
-    /// False once the connection is gone.
-    is_kept: bool,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.is_kept {
-            self.pool.places.add_permits(1);
+        match server.doubt {
+            None => self.pool.line.give(connection),
+            Some(_) => drop(connection),
         }
     }
 }
@@ -262,10 +261,7 @@ impl Pool {
             target,
             metrics,
             server,
-            places: Semaphore::new(0),
-            amid_places: Semaphore::new(0),
-            waiting: AtomicUsize::new(0),
-            amid: AtomicUsize::new(0),
+            line: Line::default(),
             overdue: AtomicUsize::new(0),
             connections,
             state: Mutex::new(State {
@@ -276,7 +272,7 @@ impl Pool {
                 booked: 0,
                 failure: None,
             }),
-            news: Notify::new(),
+            last_closed: Notify::new(),
             open: Mutex::default(),
             caps: caps.into(),
             used: AtomicBool::new(false),
@@ -292,6 +288,18 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A connection, if one is free: then nobody waits.
+    pub fn try_checkout(self: &Arc<Self>) -> Option<Lease> {
+        while let Some(place) = self.line.take(Amid::Nothing) {
+            let lease = self.lend(place).ok()?;
+            if lease.is_some() {
+                self.metrics.checkout_done(Duration::ZERO);
+                return lease;
+            }
+        }
+        None
+    }
+
     /// A connection, in order of asking.
     ///
     /// # Errors
@@ -301,69 +309,61 @@ impl Pool {
     /// Cancel safety: dropping the future gives up the place in the queue and loses nothing.
     pub async fn checkout(self: &Arc<Self>, amid: Amid) -> Result<Lease, Denied> {
         loop {
-            match self.places.try_acquire() {
+            let place = match Seat::or_place(self, amid) {
                 Ok(place) => {
-                    place.forget();
                     self.metrics.checkout_done(Duration::ZERO);
+                    place
                 }
-                Err(_) => Box::pin(self.wait_for_place(amid)).await?,
-            }
-            let place = Place {
-                pool: Arc::clone(self),
-                is_kept: true,
+                Err(seat) => self.wait(amid, seat).await?,
             };
-            let connection = self.connections.get_owned().await;
-            let mut lease = Lease {
-                connection: connection.map_err(|_| Denied::Error(lost_place()))?,
-                place,
-            };
-            if !lease.is_stale() {
+            if let Some(lease) = self.lend(place).map_err(Denied::Error)? {
                 return Ok(lease);
             }
-            lease.doubt = Some("it was closed while idle");
         }
     }
 
-    /// Takes a place out of the semaphore; the caller owns it then.
-    async fn wait_for_place(&self, amid: Amid) -> Result<(), Denied> {
-        let mut start = Instant::now();
-        let asked = start;
+    /// The connection of a place; `None` if it was closed while it was idle.
+    fn lend(self: &Arc<Self>, place: Place) -> Result<Option<Lease>, Error> {
+        let connection = match place {
+            Place::Warm(connection) => connection,
+            Place::Idle(_) => match self.connections.get_owned().now_or_never() {
+                Some(Ok(connection)) => connection,
+                Some(Err(_)) | None => return Err(lost_place()),
+            },
+        };
+        let mut lease = Lease::new(self, connection);
+        if lease.is_stale() {
+            lease.doubt = Some("it was closed while idle");
+            return Ok(None);
+        }
+        Ok(Some(lease))
+    }
+
+    /// Waits for its turn.
+    async fn wait(&self, amid: Amid, mut seat: Seat<'_>) -> Result<Place, Denied> {
+        let asked = Instant::now();
+        let (mut start, mut now) = (asked, asked);
         self.used.store(true, Relaxed);
-        let is_amid = amid == Amid::Transaction;
-        let _waiting = Waiting::new(&self.waiting);
-        let _amid = is_amid.then(|| Waiting::new(&self.amid));
         let mut overdue = None;
-        let mut place = pin!(async {
-            tokio::select! {
-                biased;
-                place = self.places.acquire() => place,
-                place = self.amid_places.acquire(), if is_amid => place,
-            }
-        });
         loop {
-            let mut news = pin!(self.news.notified());
-            news.as_mut().enable();
-            let until = match self.wait_until(start, amid, &mut overdue) {
+            let until = match self.wait_until(start, now, amid, &mut overdue) {
                 Wait::Over(denied) => return Err(denied),
                 Wait::Until(until) => Some(until),
                 // Time stands still in a pause.
                 Wait::Paused => None,
             };
-            tokio::select! {
-                biased;
-                place = &mut place => {
-                    place.map_err(|_| Denied::Error(lost_place()))?.forget();
-                    self.metrics.checkout_done(asked.elapsed());
-                    return Ok(());
+            seat.look_at(until);
+            let call = poll_fn(|cx| seat.poll_call(cx)).await;
+            now = Instant::now();
+            match call {
+                Call::Served(place) => {
+                    self.metrics.checkout_done(now.duration_since(asked));
+                    return Ok(place);
                 }
-                () = news => {
-                    if until.is_none() {
-                        start = Instant::now();
-                    }
-                }
-                () = sleep_until(until.unwrap_or(start)), if until.is_some() => {
+                Call::Look if until.is_none() => start = now,
+                Call::Look => {
                     let timeout = self.settings().checkout_timeout;
-                    if start.elapsed() >= timeout {
+                    if now.duration_since(start) >= timeout {
                         return Err(Denied::Error(self.timed_out(timeout)));
                     }
                 }
@@ -371,35 +371,41 @@ impl Pool {
         }
     }
 
-    /// Has connections opened for one who has waited since `start`, and tells until when to wait.
+    /// Has connections opened for one who has waited from `start` to `now`, and tells until when to
+    /// wait.
     fn wait_until<'p>(
         &'p self,
         start: Instant,
+        now: Instant,
         amid: Amid,
         overdue: &mut Option<Waiting<'p>>,
     ) -> Wait {
-        let (settings, waited) = {
-            let state = self.state();
-            match (state.phase, amid) {
-                (Phase::Open, _) | (Phase::Paused | Phase::Retired, Amid::Transaction) => {}
-                (Phase::Paused, Amid::Nothing) => return Wait::Paused,
-                (Phase::Retired, Amid::Nothing) | (Phase::Gone, _) => {
-                    return Wait::Over(Denied::Gone);
-                }
+        let state = self.state();
+        match (state.phase, amid) {
+            (Phase::Open, _) | (Phase::Paused | Phase::Retired, Amid::Transaction) => {}
+            (Phase::Paused, Amid::Nothing) => return Wait::Paused,
+            (Phase::Retired, Amid::Nothing) | (Phase::Gone, _) => {
+                return Wait::Over(Denied::Gone);
             }
-            (state.settings.clone(), start.elapsed())
-        };
-        if settings.reserve_size > 0 && waited >= settings.reserve_timeout {
+        }
+        let settings = &state.settings;
+        let checkout_at = start + settings.checkout_timeout;
+        let reserve_at = (settings.reserve_size > 0).then(|| start + settings.reserve_timeout);
+        if reserve_at.is_some_and(|at| at <= now) {
             overdue.get_or_insert_with(|| Waiting::new(&self.overdue));
         }
         // In this order: time passes, and who hears of no failure has to find the server asked again.
-        if let Some(error) = self.hopeless() {
+        if let Some(error) = state.hopeless() {
             return Wait::Over(Denied::Error(error));
         }
-        self.grow();
-        Wait::Until(match settings.reserve_size > 0 && overdue.is_none() {
-            true => start + settings.reserve_timeout.min(settings.checkout_timeout),
-            false => start + settings.checkout_timeout,
+        let is_full = state.total + state.booked >= settings.size + settings.reserve_size;
+        drop(state);
+        if !is_full {
+            self.grow();
+        }
+        Wait::Until(match reserve_at {
+            Some(at) if overdue.is_none() => at.min(checkout_at),
+            Some(_) | None => checkout_at,
         })
     }
 
@@ -433,12 +439,12 @@ impl Pool {
     }
 
     fn idle(&self) -> usize {
-        self.places.available_permits() + self.amid_places.available_permits()
+        self.line.free()
     }
 
     /// Sessions waiting for a connection now.
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Relaxed)
+        self.line.waiting()
     }
 
     /// What it goes by now.
@@ -461,7 +467,7 @@ enum Wait {
     Over(Denied),
 }
 
-/// Counts a waiter for as long as it lives, however its future ends.
+/// Counts one who waits for as long as it lives, however its future ends.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU32;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
@@ -556,4 +557,59 @@ async fn a_connection_replaced_in_a_full_cap_costs_no_other_pool_one() {
     let (_, lease) = served.recv().await.unwrap();
     assert_eq!((one.usage(), other.usage()), ((1, 0, 0), (0, 1, 0)));
     drop(lease);
+}
+
+#[tokio::test]
+async fn who_leaves_when_its_turn_has_come_leaves_it_to_the_next() {
+    let fake = Fake::start(1_000).await;
+    let pool = fake.uncapped(sized(1));
+    let held = lease(&pool).await;
+    let mut first = Box::pin(pool.checkout(Amid::Nothing));
+    let mut second = Box::pin(pool.checkout(Amid::Nothing));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    drop(held);
+    // The first has it and does not know yet: nobody may take it from the queue.
+    assert!(pool.try_checkout().is_none());
+    assert_eq!((pool.usage(), pool.waiting()), ((1, 0, 0), 1));
+    drop(first);
+    let lease = timeout(LIMIT, second).await.expect("in time");
+    drop(lease.unwrap_or_else(|error| panic!("{error:?}")));
+    assert_eq!((pool.usage(), pool.waiting()), ((0, 1, 0), 0));
+    assert_eq!(fake.logins.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn everybody_in_line_has_a_time_limit() {
+    let fake = Fake::start(1_000).await;
+    let pool = fake.uncapped(PoolSettings {
+        checkout_timeout: SHORT,
+        ..sized(1)
+    });
+    let held = timeout(LIMIT, async {
+        loop {
+            if let Ok(lease) = pool.checkout(Amid::Nothing).await {
+                return lease;
+            }
+        }
+    });
+    let held = held.await.expect("in time");
+    for _ in 0..2 {
+        let start = Instant::now();
+        let waiters: [_; 3] = std::array::from_fn(|_| pool.checkout(Amid::Nothing));
+        let [first, second, third] = waiters;
+        let all = async { tokio::join!(first, second, third) };
+        let (first, second, third) = timeout(LIMIT, all).await.expect("in time");
+        for denied in [first, second, third] {
+            assert_eq!(Error::from(denied.err().unwrap()).code, "53300");
+        }
+        assert!(start.elapsed() >= SHORT);
+    }
+    // A longer one for who waits already, and for who comes then.
+    let mut waits = Box::pin(pool.checkout(Amid::Nothing));
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    pool.apply(sized(1));
+    drop(held);
+    drop(timeout(LIMIT, waits).await.expect("in time"));
+    assert_eq!(pool.waiting(), 0);
 }

@@ -241,7 +241,8 @@ async fn welcome(
     let (settings, parameters, told) = loop {
         wait_for_catalog(&db).await?;
         let (settings, told) = startup_settings(&packet, &db)?;
-        match parameters(&db, &user, Arc::new(settings)).await {
+        let application = &registration.info.application;
+        match parameters(&db, &user, Arc::new(settings), application).await {
             Ok((settings, parameters)) => break (settings, parameters, told),
             Err(Denied::Error(error)) => return Err(error),
             Err(Denied::Gone) => {
@@ -466,14 +467,26 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
     Ok((wanted, told))
 }
 
-/// What a server reports for these settings: asked once, then remembered.
+/// What a server reports for these settings: asked once, then remembered. A client that differs from
+/// an earlier one in the name of its application only needs no server.
 async fn parameters(
     db: &Database,
     user: &ServerUser,
     settings: Arc<Settings>,
+    application: &str,
 ) -> Result<(Arc<Settings>, Parameters), Denied> {
     if let Some(known) = db.welcome(&user.name, &settings) {
         return Ok(known);
+    }
+    let nameless = without_application_name(&settings, application).map(Arc::new);
+    if let Some(nameless) = &nameless
+        && let Some((_, parameters)) = db.welcome(&user.name, nameless)
+    {
+        let mut parameters = server::Parameters::clone(&parameters);
+        parameters.insert(APPLICATION_NAME.to_owned(), application.to_owned());
+        let parameters = Arc::new(parameters);
+        db.remember_welcome(&user.name, &settings, &parameters);
+        return Ok((settings, parameters));
     }
     let shard = planner::ShardId(0);
     let endpoint = db.primary_or_wait(shard, Amid::Nothing).await?;
@@ -482,8 +495,25 @@ async fn parameters(
     let applied = settings::apply_settings(&mut lease, &settings).await;
     applied.map_err(Denied::Error)?;
     let parameters = Arc::clone(&lease.parameters);
-    db.remember_welcome(&user.name, &settings, &parameters);
+    for settings in [Some(&settings), nameless.as_ref()].into_iter().flatten() {
+        db.remember_welcome(&user.name, settings, &parameters);
+    }
     Ok((settings, parameters))
+}
+
+const APPLICATION_NAME: &str = "application_name";
+
+/// The settings but for the name of the application, if a server reports that as it is: it replaces
+/// what is not printable ASCII, and cuts off what is longer than a name.
+fn without_application_name(settings: &Settings, application: &str) -> Option<Settings> {
+    const LONGEST: usize = 63;
+    let printable = application.bytes().all(|byte| (32..127).contains(&byte));
+    if !printable || application.len() > LONGEST {
+        return None;
+    }
+    let mut others = settings.clone();
+    let set = others.remove(APPLICATION_NAME)?;
+    (set == state::set_config(APPLICATION_NAME, application)).then_some(others)
 }
 
 fn admin_parameters() -> server::Parameters {

@@ -18,6 +18,7 @@ use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::net::{Instant, Stream};
+use crate::pool::cap::Share;
 use crate::wire::conn::Conn;
 use crate::wire::startup::{Replication, StartupPacket};
 
@@ -30,11 +31,14 @@ pub struct Relay {
     server: Conn,
     db: Arc<Database>,
     info: Arc<ClientInfo>,
+    /// Counts the connection against the caps of its user and its server.
+    _shares: [Share; 2],
 }
 
 /// A connection to a walsender that waits for its first command.
 pub(super) struct Walsender {
     conn: Conn,
+    shares: [Share; 2],
     identity: Arc<Identity>,
     /// What it reports, for the client's welcome.
     pub(super) parameters: Vec<(String, String)>,
@@ -65,6 +69,8 @@ pub(super) async fn connect(
         client_encoding: None,
         connect_timeout: db.config.pool.connect_timeout,
     };
+    let shares = db.pools.shares(shard, endpoint, &user.name);
+    let shares = shares.ok_or_else(|| caps_are_full(&user.name))?;
     let options = options(packet);
     let mut parameters = vec![("replication", replication.value())];
     parameters.extend(packet.parameters.iter().map(|(n, v)| (&n[..], &v[..])));
@@ -90,9 +96,21 @@ pub(super) async fn connect(
     };
     Ok(Walsender {
         conn: Conn::new(connected.stream, connected.leftover),
+        shares,
         identity: Arc::new(identity),
         parameters: connected.parameters,
     })
+}
+
+/// It is not waited for: who replicates keeps its connection for long.
+fn caps_are_full(user: &str) -> Error {
+    let message = "too many server connections for another replication connection";
+    Error::new(Fault::Operator, "53300", message)
+        .detail(format!(
+            "User \"{user}\" or the database has as many as max_user_connections or \
+             max_db_connections allows, and none is idle."
+        ))
+        .hint("Raise the limit, or try again later.")
 }
 
 fn may_replicate(db: &Database, mode: PoolMode) -> Result<(), Error> {
@@ -150,6 +168,7 @@ impl Relay {
             server: server.conn,
             db,
             info,
+            _shares: server.shares,
         }
     }
 

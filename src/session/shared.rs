@@ -223,6 +223,8 @@ pub enum Verdict {
     ClientIdle,
     IdleInTransaction,
     TransactionTimeout,
+    /// The statement was cancelled and did not end.
+    QueryTimeout,
     DatabaseGone,
 }
 
@@ -234,6 +236,7 @@ impl Verdict {
             2 => Some(Self::ClientIdle),
             3 => Some(Self::IdleInTransaction),
             4 => Some(Self::TransactionTimeout),
+            5 => Some(Self::QueryTimeout),
             _ => Some(Self::DatabaseGone),
         }
     }
@@ -241,7 +244,7 @@ impl Verdict {
     /// It ends the session whatever it does.
     fn is_final(self) -> bool {
         match self {
-            Self::Killed | Self::TransactionTimeout => true,
+            Self::Killed | Self::TransactionTimeout | Self::QueryTimeout => true,
             Self::ClientIdle | Self::IdleInTransaction | Self::DatabaseGone => false,
         }
     }
@@ -275,6 +278,7 @@ impl Verdict {
             Self::TransactionTimeout => {
                 ("25P04", "terminating connection due to transaction timeout")
             }
+            Self::QueryTimeout => ("57014", "terminating connection due to query timeout"),
             Self::DatabaseGone => (
                 "57P01",
                 "terminating connection due to configuration change",

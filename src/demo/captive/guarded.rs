@@ -45,6 +45,8 @@ pub enum Signal {
     Kill,
     Quit,
     Term,
+    Usr1,
+    Usr2,
 }
 
 impl Signal {
@@ -56,6 +58,8 @@ impl Signal {
             Self::Kill => "KILL",
             Self::Quit => "QUIT",
             Self::Term => "TERM",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
         }
     }
 }
