@@ -26,12 +26,13 @@ fn file(name: &str) -> String {
 const SHARDS: usize = 2;
 
 /// Sharded tables with their keys and what gives the key's 64-bit partition hash.
-const SHARDED: [(&str, &str, Hash); 9] = [
+const SHARDED: [(&str, &str, Hash); 10] = [
     ("people", "id", Hash::Integer),
     ("orders", "person_id", Hash::Integer),
     ("items", "person_id", Hash::Integer),
     ("tiny", "id", Hash::Integer),
     ("mid", "id", Hash::Integer),
+    ("plots", "id", Hash::Integer),
     ("words", "word", Hash::Text),
     ("nicks", "nick", Hash::Text),
     ("tokens", "id", Hash::Uuid),

@@ -216,6 +216,16 @@ SELECT p.id, g FROM people p, generate_series(1, 2) g WHERE p.id = 3;
 SELECT p.id, t FROM people p CROSS JOIN LATERAL unnest(p.tags) t WHERE p.id = 2;
 
 [joins, gathered]
+SELECT j.id FROM (people p JOIN mid m USING (id)) AS j WHERE j::text LIKE '%v1%';
+SELECT j::text FROM (people p JOIN mid m ON p.id = m.people_id) AS j;
+SELECT length(x::text) FROM (SELECT p.* FROM people p JOIN mid m ON p.id = m.people_id) x;
+SELECT p.v, p.id FROM mid p JOIN (SELECT id AS other FROM people p WHERE p.age > 0) q ON q.other = p.people_id;
+SELECT a.id, b.id FROM plots a JOIN plots b ON a.id = b.f;
+SELECT a.* FROM plots a JOIN mid m ON m.people_id = a.id;
+SELECT a::text, b.spots[2], array_lower(a.spots, 1), (a.both_).a FROM plots a JOIN plots b ON a.id = b.f;
+SELECT pg_typeof(a.f)::text, pg_typeof(a.both_)::text, pg_typeof(a)::text, a.f + 1 FROM plots a JOIN plots b ON a.id = b.f;
+SELECT f, count(*), max(title), array_agg(spots[2] ORDER BY id) FROM plots GROUP BY f HAVING count(*) > 1;
+SELECT title, string_agg(id::text, ',' ORDER BY id DESC) FILTER (WHERE f > 1) FROM plots GROUP BY title;
 SELECT p::text, o::text FROM people p JOIN orders o ON o.id = p.id WHERE p.id < 20;
 SELECT p.*, o.* FROM people p JOIN orders o ON o.id = p.id;
 SELECT row_to_json(p) FROM people p JOIN mid m ON m.people_id = p.id;
@@ -342,6 +352,50 @@ WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 5) SE
 WITH c AS MATERIALIZED (SELECT * FROM people WHERE id = 7) SELECT id FROM c;
 WITH public AS (SELECT 1) SELECT id FROM public.people WHERE id = 3;
 WITH x (id) AS (VALUES (1), (2)) SELECT p.id FROM people p JOIN x ON x.id = p.id WHERE p.id = 1;
+
+[subqueries and windows within one key]
+SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id AND o.total > 3);
+SELECT id FROM people p WHERE NOT EXISTS (SELECT FROM orders o JOIN items i USING (person_id) WHERE p.id = o.person_id);
+SELECT age, count(*), sum(id) FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id) GROUP BY age;
+SELECT p.id, (SELECT o.note FROM orders o WHERE o.person_id = p.id ORDER BY o.total DESC NULLS LAST, o.id LIMIT 1) FROM people p;
+SELECT p.id, (SELECT sum(o.total) FROM orders o WHERE o.person_id = p.id) FROM people p;
+SELECT p.id, (SELECT sum(p.age)) FROM people p GROUP BY p.id;
+SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id AND EXISTS (SELECT FROM items i WHERE i.person_id = o.person_id AND i.order_id = o.id));
+SELECT id FROM people WHERE id IN (SELECT person_id FROM orders WHERE total > 3) AND age > 0;
+SELECT id FROM people WHERE id IN (SELECT person_id FROM orders) OR age > 0;
+SELECT id FROM people WHERE id NOT IN (SELECT person_id FROM orders);
+SELECT id FROM people WHERE (id IN (SELECT person_id FROM orders)) IS NOT TRUE;
+SELECT t.id FROM tiny t WHERE t.id IN (SELECT person_id FROM orders);
+SELECT t.id FROM tiny t WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = t.id);
+SELECT m.id FROM mid m WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = m.people_id);
+SELECT id FROM people p WHERE EXISTS (SELECT FROM orders p WHERE p.person_id = p.id);
+SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o LEFT JOIN items i ON i.person_id = o.person_id WHERE i.person_id = p.id);
+SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id LIMIT 0);
+SELECT id FROM people p WHERE id IN (SELECT person_id FROM orders ORDER BY total DESC, id LIMIT 5);
+SELECT id FROM people p WHERE id IN (SELECT max(person_id) FROM orders);
+SELECT id FROM people p WHERE id = ANY (SELECT person_id FROM orders);
+SELECT id FROM people p WHERE id = (SELECT min(o.person_id) FROM orders o WHERE o.person_id = p.id);
+SELECT p.id FROM people p LEFT JOIN orders o ON o.person_id = p.id WHERE NOT EXISTS (SELECT FROM items i WHERE i.person_id = o.person_id);
+SELECT id, person_id, rank() OVER (PARTITION BY person_id ORDER BY total NULLS FIRST, id) FROM orders;
+SELECT id, sum(total) OVER (PARTITION BY qty, person_id) FROM orders;
+SELECT id, sum(total) OVER (PARTITION BY person_id), count(*) OVER () FROM orders;
+SELECT DISTINCT person_id, count(*) OVER (PARTITION BY person_id) FROM orders;
+SELECT DISTINCT count(*) OVER (PARTITION BY person_id) FROM orders;
+SELECT person_id, count(*), rank() OVER (PARTITION BY person_id ORDER BY count(*)) FROM orders GROUP BY person_id, qty;
+SELECT o.id, row_number() OVER (PARTITION BY p.id ORDER BY o.id) FROM people p LEFT JOIN orders o ON o.person_id = p.id;
+SELECT o.id, row_number() OVER (PARTITION BY o.person_id ORDER BY p.id) FROM people p LEFT JOIN orders o ON o.person_id = p.id WHERE o.id IS NULL;
+SELECT id FROM people WHERE age > 0 UNION ALL SELECT person_id FROM orders WHERE qty = 1;
+SELECT id, city FROM people UNION ALL (SELECT person_id, note FROM orders UNION ALL SELECT id, v FROM mid);
+SELECT id FROM people UNION ALL SELECT person_id FROM countries;
+SELECT id FROM people WHERE id = 1 UNION ALL SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id);
+SELECT NULL, id FROM people UNION ALL SELECT 'x', id FROM mid;
+SELECT count(*) FROM people UNION ALL SELECT count(*) FROM orders;
+SELECT DISTINCT age FROM people UNION ALL SELECT DISTINCT qty FROM orders;
+
+[windows within one key, in order] ordered
+SELECT id, person_id, row_number() OVER (PARTITION BY person_id ORDER BY id DESC) AS n FROM orders ORDER BY n, id LIMIT 9;
+SELECT id FROM orders ORDER BY sum(total) OVER (PARTITION BY person_id) DESC NULLS LAST, id LIMIT 9 OFFSET 2;
+SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id) ORDER BY age NULLS FIRST, id LIMIT 6 OFFSET 1;
 
 [WITH, gathered]
 WITH x AS (SELECT * FROM people) SELECT * FROM x WHERE id = 3;
@@ -496,6 +550,22 @@ SELECT code FROM countries ORDER BY code;
 SELECT id FROM people WHERE id = 3 FOR UPDATE;
 
 [ORDER BY, rows in order, gathered] ordered
+SELECT id, city AS c FROM people WHERE age > 0 AND id < 25 ORDER BY c DESC, 1 LIMIT 4 OFFSET 2;
+SELECT * FROM people ORDER BY city, id LIMIT 3;
+SELECT id, unnest(tags) AS t FROM people ORDER BY city, id, t LIMIT 3;
+SELECT *, age FROM people ORDER BY 2, city, id LIMIT 3;
+SELECT age, * FROM people ORDER BY 1, 4, 2 LIMIT 3;
+SELECT -id AS city FROM people ORDER BY city, people.city LIMIT 3;
+SELECT id FROM people ORDER BY city, id LIMIT NULL OFFSET 38;
+SELECT id FROM people ORDER BY city, id LIMIT 3 OFFSET NULL;
+SELECT id FROM people ORDER BY city, id LIMIT -1;
+SELECT id FROM people ORDER BY city, id LIMIT 2 OFFSET -1;
+SELECT id FROM people ORDER BY city, id LIMIT 9223372036854775807 OFFSET 1;
+SELECT id, city FROM people ORDER BY city, id LIMIT $1 OFFSET $2;
+with: 4, 3
+SELECT id, city FROM people WHERE city > $1 ORDER BY upper(city) DESC, id LIMIT $2;
+with: a, 4
+SELECT id, feel FROM people WHERE age IN (0, 1) ORDER BY feel DESC NULLS LAST, id FETCH NEXT 4 ROWS ONLY;
 SELECT city, id FROM people ORDER BY city, id;
 SELECT city, id FROM people ORDER BY city DESC NULLS LAST, id LIMIT 7 OFFSET 3;
 SELECT city, count(*), min(city), max(note) FROM people JOIN orders ON person_id = people.id GROUP BY city ORDER BY city DESC;
@@ -1187,3 +1257,43 @@ SELECT id FROM people WHERE name = $1 AND id = $2;
 with: bob1, 17
 SELECT sum(age) FROM people WHERE id = ANY ($1) OR id = $2;
 with: {1,2,3}, 4
+
+[peers' wrong answers: the first key found decides (PgDog)]
+SELECT name FROM people WHERE id = 1 UNION SELECT name FROM people WHERE id = 2;
+SELECT id, CASE WHEN id = 5 THEN 'five' END FROM people;
+SELECT count(*) FILTER (WHERE id = 5), count(*) FROM people;
+SELECT p.id, o.id FROM people p LEFT JOIN orders o ON o.person_id = p.id AND o.person_id = 5;
+SELECT p.id, o.id FROM people p, orders o WHERE p.id = 1 AND o.person_id = 2;
+SELECT id FROM people WHERE id IN (1, 2, 3, 4, 5, 6);
+
+[peers' wrong answers: cut off and put in order per shard (PgDog)] ordered
+SELECT id FROM people ORDER BY id OFFSET 40;
+SELECT name FROM people ORDER BY id DESC LIMIT 4;
+SELECT id FROM people ORDER BY id % 5, id LIMIT 6;
+SELECT id FROM people ORDER BY age DESC NULLS LAST, id LIMIT 6;
+SELECT city, id FROM people ORDER BY city, id LIMIT 9;
+SELECT id FROM people ORDER BY id LIMIT 1 + 2 OFFSET 4 - 2;
+SELECT age + 1, count(*) FROM people GROUP BY age + 1 ORDER BY 1 NULLS FIRST;
+SELECT age FROM people GROUP BY age HAVING count(*) > 7 ORDER BY age;
+SELECT id, row_number() OVER (ORDER BY id) FROM people ORDER BY id LIMIT 5;
+SELECT count(*) FROM (SELECT id FROM people LIMIT 5) x;
+SELECT round(stddev(age), 10), round(variance(age), 10) FROM people;
+
+[peers' wrong answers: DISTINCT, outer joins, constants (ShardingSphere, Vitess, Citus)] ordered
+SELECT DISTINCT age FROM people ORDER BY age;
+SELECT DISTINCT city FROM people ORDER BY city;
+SELECT count(*) FROM (SELECT DISTINCT city FROM people) x;
+SELECT city, count(*) FROM people GROUP BY city ORDER BY city;
+SELECT DISTINCT ON (age) age, id FROM people ORDER BY age, id;
+SELECT c.code, p.id FROM countries c LEFT JOIN people p ON c.person_id = p.id ORDER BY c.code COLLATE "C", p.id;
+SELECT c.code, count(p.id) FROM people p RIGHT JOIN countries c ON c.person_id = p.id GROUP BY c.code ORDER BY c.code COLLATE "C";
+SELECT c.code, p.id FROM countries c FULL JOIN people p ON c.person_id = p.id WHERE p.id IS NULL OR c.code IS NOT NULL ORDER BY c.code, p.id;
+SELECT id FROM people WHERE id = 1 OR true ORDER BY id;
+SELECT id FROM people WHERE id = 1 OR 1 = 1 ORDER BY id;
+SELECT avg(age), sum(age) FROM people;
+SELECT avg(total) FROM orders WHERE person_id > 100;
+SELECT p.age, o.qty, count(*) FROM people p LEFT JOIN orders o ON o.qty = p.age GROUP BY p.age, o.qty ORDER BY 1, 2;
+SELECT id, (SELECT count(*) FROM orders o WHERE o.qty = p.age) FROM people p ORDER BY id;
+SELECT age, sum(count(*)) OVER (ORDER BY age) FROM people GROUP BY age ORDER BY age;
+SELECT age, ok, count(*) FROM people GROUP BY CUBE (age, ok) ORDER BY grouping(age, ok), age, ok;
+WITH RECURSIVE t AS (SELECT id, 1 AS n FROM people WHERE id = 1 UNION ALL SELECT p.id, n + 1 FROM people p JOIN t ON p.id = t.id + 3) SELECT count(*), max(n) FROM t;

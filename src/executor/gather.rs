@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use planner::gather::Ask;
-
 use planner::merge::MergePlan;
 
 use super::describe::{self, Described};
@@ -297,13 +296,16 @@ pub fn finish(
         .map(|rows| rows.elements.len())
         .sum::<usize>();
     const REST: usize = 1 << 20;
-    if size > LARGEST - REST {
+    let count = values.values.len() + gathered.0.len();
+    if size > LARGEST - REST || count > usize::from(u16::MAX) {
         return Err(Error::new(
             Fault::Client,
             "54000",
-            "a query over several shards gathers more rows than a server takes in one message",
+            "a query over several shards gathers more than a server takes in one message",
         )
-        .detail(format!("They are {size} bytes."))
+        .detail(format!(
+            "It has {count} parameters and arrays of rows, {size} bytes."
+        ))
         .hint("Use a narrower WHERE, or compare the sharding key with a constant."));
     }
     server.begin_exchange();
@@ -311,9 +313,8 @@ pub fn finish(
     let out = &mut server.conn.outbox;
     // The rows' own types are written in the text.
     write::parse(out, b"", sql, types);
-    let given = values.values.len();
     let mut formats = values.formats.clone();
-    formats.resize(given + gathered.0.len(), 1);
+    formats.resize(count, 1);
     write::frame(out, b'B', |out| {
         out.put_slice(&[0, 0]);
         put_formats(out, &formats);
@@ -347,4 +348,75 @@ fn put_array(out: &mut BytesMut, rows: Rows) {
     out.put_i32((4 * header.len() + rows.elements.len()) as i32);
     header.iter().for_each(|word| out.put_i32(*word));
     out.put_slice(&rows.elements);
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::ShardId;
+
+    use super::*;
+
+    fn ask(columns: &[usize]) -> Ask {
+        Ask {
+            shard: ShardId(0),
+            sql: b"SELECT x, $12 FROM y".to_vec(),
+            columns: columns.to_vec(),
+        }
+    }
+
+    fn gathering(sources: usize, cap: usize) -> Gathering {
+        Gathering {
+            rows: std::iter::repeat_with(Rows::default)
+                .take(sources)
+                .collect(),
+            ready: vec![],
+            memory: Memory::new(cap),
+        }
+    }
+
+    #[test]
+    fn parameters_are_found_by_their_whole_number() {
+        let sql = ask(&[0]).sql;
+        assert!(mentioned(&sql, 12));
+        assert!(!mentioned(&sql, 1) && !mentioned(&sql, 2));
+    }
+
+    #[test]
+    fn rows_become_the_elements_of_arrays() {
+        let mut gathering = gathering(3, 1000);
+        let row = [0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 2, 7, 8];
+        gathering.take_row(&row, &ask(&[2, 1])).unwrap();
+        gathering.take_row(&row, &ask(&[2, 1])).unwrap();
+        let arrays = gathering.rows.into_iter().map(|rows| {
+            let mut out = BytesMut::new();
+            put_array(&mut out, rows);
+            out.to_vec()
+        });
+        let arrays: Vec<_> = arrays.collect();
+        let words = |words: &[i32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_be_bytes()).collect()
+        };
+        let empty = words(&[12, 0, 0, 0]);
+        let elements = [0, 0, 0, 2, 7, 8, 0, 0, 0, 2, 7, 8];
+        let two = [&words(&[32, 1, 0, 0, 2, 1])[..], &elements].concat();
+        assert_eq!(arrays, [empty.clone(), two, empty]);
+    }
+
+    #[test]
+    fn rows_that_lie_or_are_too_many_are_refused() {
+        let row = [0, 1, 0, 0, 0, 4, 1, 2, 3, 4];
+        let code = |body: &[u8], columns: &[usize], cap| {
+            let taken = gathering(1, cap).take_row(body, &ask(columns));
+            taken.map_err(|error| error.code.into_owned())
+        };
+        assert_eq!(code(&row, &[0], 8), Ok(()));
+        assert_eq!(code(&row, &[0], 7), Err("53200".to_owned()));
+        for end in 0..row.len() {
+            assert_eq!(code(&row[..end], &[0], 8), Err("08P01".to_owned()), "{end}");
+        }
+        assert_eq!(code(&row, &[0, 0], 8), Err("08P01".to_owned()));
+        assert_eq!(code(&row, &[1], 8), Err("08P01".to_owned()));
+        let long = [0, 1, 0x7f, 0xff, 0xff, 0xff];
+        assert_eq!(code(&long, &[0], 8), Err("08P01".to_owned()));
+    }
 }

@@ -16,6 +16,7 @@ use crate::error::{Error, Fault};
 use crate::executor::describe::describe;
 use crate::executor::gather;
 use crate::executor::merge::{Merger, columns_frame, shard_formats};
+use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run};
 use crate::metrics::RouteKind;
 use crate::wire::frontend::Bind;
@@ -34,10 +35,8 @@ pub(super) struct Query<'a> {
 /// What is needed to run it, owned: a portal may start later.
 pub(super) struct Scattered {
     way: Way,
+    /// Declared parameter types.
     types: Vec<u32>,
-    /// The client's text and values, where rows may be gathered.
-    given: Option<Box<Given>>,
-    result_formats: Vec<i16>,
 }
 
 enum Way {
@@ -47,12 +46,15 @@ enum Way {
         /// Bind's part after the names, with result formats that cover the hidden columns; `None`
         /// in the simple protocol.
         bind_rest: Option<Vec<u8>>,
-        otherwise: Option<Box<Gathering>>,
+        /// What to do where the rows' types are not merged.
+        otherwise: Option<Box<Gather>>,
     },
-    Gather(Box<Gathering>),
+    Gather(Box<Gather>),
 }
 
-struct Given {
+struct Gather {
+    gathering: Gathering,
+    /// The client's text and values.
     sql: Vec<u8>,
     values: gather::Values,
     protocol: Protocol,
@@ -82,27 +84,28 @@ impl Scattered {
     }
 }
 
-impl Given {
-    fn new(query: &Query<'_>) -> Self {
-        let empty = gather::Values::default();
-        Self {
+impl Gather {
+    fn new(gathering: Gathering, query: &Query<'_>) -> Box<Self> {
+        let of_bind = |bind: &Bind<'_>| gather::Values {
+            formats: (0..bind.values.len())
+                .map(|at| i16::from(bind.is_binary(at)))
+                .collect(),
+            values: bind
+                .values
+                .iter()
+                .map(|value| value.map(Bytes::copy_from_slice))
+                .collect(),
+            result_formats: bind.result_formats.clone(),
+        };
+        Box::new(Self {
+            gathering,
             sql: query.sql.to_vec(),
-            values: query.bind.map_or(empty, |bind| gather::Values {
-                formats: (0..bind.values.len())
-                    .map(|at| i16::from(bind.is_binary(at)))
-                    .collect(),
-                values: bind
-                    .values
-                    .iter()
-                    .map(|value| value.map(Bytes::copy_from_slice))
-                    .collect(),
-                result_formats: bind.result_formats.clone(),
-            }),
+            values: query.bind.map(of_bind).unwrap_or_default(),
             protocol: match query.bind {
                 Some(_) => Protocol::Extended,
                 None => Protocol::Simple,
             },
-        }
+        })
     }
 }
 
@@ -126,9 +129,9 @@ impl Session {
                 merger: Box::new(self.merger(merge, shards, query.values)?),
                 sql: sql.into_owned(),
                 bind_rest: query.bind.map(|bind| rest_with_formats(bind, merge.hidden)),
-                otherwise,
+                otherwise: otherwise.map(|gathering| Gather::new(*gathering, query)),
             },
-            Execution::Gather(gathering) => Way::Gather(gathering),
+            Execution::Gather(gathering) => Way::Gather(Gather::new(*gathering, query)),
             Execution::Direct | Execution::SumTags | Execution::SameAnswer => {
                 return Err(Error::new(
                     Fault::Ringway,
@@ -137,17 +140,9 @@ impl Session {
                 ));
             }
         };
-        let may_gather = match &way {
-            Way::Merge { otherwise, .. } => otherwise.is_some(),
-            Way::Gather(_) => true,
-        };
         Ok(Scattered {
             way,
             types: query.types.to_vec(),
-            given: may_gather.then(|| Box::new(Given::new(query))),
-            result_formats: query
-                .bind
-                .map_or(vec![], |bind| bind.result_formats.clone()),
         })
     }
 
@@ -164,43 +159,28 @@ impl Session {
     ) -> Result<Started, Error> {
         let indexes = self.enlist_for_read(shards, access).await?;
         self.sync_quietly(&indexes).await?;
-        let Scattered {
-            way,
-            types,
-            given,
-            result_formats,
-        } = scattered;
-        let (merger, sql, bind_rest) = match (way, given) {
-            (Way::Gather(gathering), Some(given)) => {
-                let started = self.start_gathered(&gathering, &given, &types, shards, indexes);
+        let Scattered { way, types } = scattered;
+        let (merger, sql, bind_rest) = match way {
+            Way::Gather(gather) => {
+                let started = self.start_gathered(&gather, &types, shards, indexes);
                 return Box::pin(started).await;
             }
-            (
-                Way::Merge {
-                    merger,
-                    sql,
-                    bind_rest,
-                    otherwise,
-                },
-                given,
-            ) => {
-                if let (Some(gathering), Some(given)) = (otherwise, given)
+            Way::Merge {
+                merger,
+                sql,
+                bind_rest,
+                otherwise,
+            } => {
+                if let Some(gather) = otherwise
                     && !self
-                        .merges(&merger, &sql, &types, &result_formats, indexes[0])
+                        .merges(&merger, &sql, &types, &gather, indexes[0])
                         .await?
                 {
                     self.db.metrics.routes.increment(RouteKind::Gather);
-                    let started = self.start_gathered(&gathering, &given, &types, shards, indexes);
+                    let started = self.start_gathered(&gather, &types, shards, indexes);
                     return Box::pin(started).await;
                 }
                 (merger, sql, bind_rest)
-            }
-            (Way::Gather(_), None) => {
-                return Err(Error::new(
-                    Fault::Ringway,
-                    "XX000",
-                    "nothing to gather with",
-                ));
             }
         };
         let request = match &bind_rest {
@@ -230,14 +210,15 @@ impl Session {
         merger: &Merger,
         sql: &[u8],
         types: &[u32],
-        formats: &[i16],
+        gather: &Gather,
         index: usize,
     ) -> Result<bool, Error> {
         let server = &mut self.leases[index].lease;
-        let Some(described) = describe(server, sql, types).await? else {
+        let described = describe(server, sql, types).await;
+        let Some(described) = self.or_lost(index, described).await? else {
             return Ok(true);
         };
-        match merger.check(&described.columns, formats) {
+        match merger.check(&described.columns, &gather.values.result_formats) {
             Ok(()) => Ok(true),
             Err(error) if error.code == "0A000" => Ok(false),
             Err(error) => Err(error),
@@ -246,12 +227,12 @@ impl Session {
 
     async fn start_gathered(
         &mut self,
-        gathering: &Gathering,
-        given: &Given,
+        given: &Gather,
         types: &[u32],
         shards: &ShardSet,
         indexes: Vec<usize>,
     ) -> Result<Started, Error> {
+        let gathering = &given.gathering;
         let place = self.finishing_shard(gathering, shards);
         let index_of = |shard: ShardId| {
             let at = shards.as_slice().iter().position(|known| *known == shard);
@@ -260,7 +241,8 @@ impl Session {
         let lacking = || Error::new(Fault::Ringway, "XX000", "a shard was not enlisted");
         let finishing = index_of(place).ok_or_else(lacking)?;
         let server = &mut self.leases[finishing].lease;
-        let described = gather::describe_both(server, &given.sql, &gathering.finish, types).await?;
+        let described = gather::describe_both(server, &given.sql, &gathering.finish, types).await;
+        let described = self.or_lost(finishing, described).await?;
         if described.types.len() != given.values.values.len() {
             return Err(self
                 .values_missing(given, described.types.len(), finishing)
@@ -305,6 +287,18 @@ impl Session {
         })
     }
 
+    /// Gives up a server that was lost while it was asked something.
+    async fn or_lost<T>(&mut self, index: usize, asked: Result<T, Error>) -> Result<T, Error> {
+        match asked {
+            Err(error) if self.leases[index].lease.doubt.is_some() => {
+                let broken = Err(Broken::Server(error.clone()));
+                self.end_scatter(&[index], broken).await?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
     /// Where the text runs: any shard will do that has what is not gathered. Sessions spread.
     fn finishing_shard(&self, gathering: &Gathering, shards: &ShardSet) -> ShardId {
         let all = shards.as_slice();
@@ -314,7 +308,7 @@ impl Session {
     }
 
     /// What PostgreSQL says when the parameters of a text are not those that came with it.
-    async fn values_missing(&mut self, given: &Given, wanted: usize, index: usize) -> Error {
+    async fn values_missing(&mut self, given: &Gather, wanted: usize, index: usize) -> Error {
         match given.protocol {
             Protocol::Simple => {
                 let text = String::from_utf8_lossy(&given.sql);

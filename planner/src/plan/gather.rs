@@ -26,9 +26,6 @@ use crate::refusal::Refusal;
 use crate::route::TextPiece;
 use crate::topology::ShardId;
 
-/// The first OID that types of users have (`FirstNormalObjectId`).
-const FIRST_USER_TYPE: u32 = 16384;
-
 /// # Errors
 /// What keeps the rows from being gathered; `refusal` when only the general reason is known.
 pub(super) fn plan(
@@ -142,6 +139,8 @@ impl Visitor for Walk<'_> {
                 self.take_table(name, alias.as_ref());
             }
             TableFactor::Table { args: None, .. } => self.unclear = true,
+            // Its alias means rows with all columns of the joined tables.
+            TableFactor::NestedJoin { alias: Some(_), .. } => self.whole_rows = true,
             _ => {}
         }
         ControlFlow::Continue(())
@@ -342,8 +341,7 @@ impl<'a> Walk<'a> {
     fn gather(mut self) -> Gather {
         self.references
             .sort_by_key(|reference| reference.tokens.start);
-        let aliases: HashSet<String> = self.references.iter().map(Reference::name).collect();
-        self.whole_rows |= self.mentions_row(&aliases);
+        self.whole_rows |= self.mentions_row();
         let mentioned: HashSet<String> = (0..self.input.source.tokens.len())
             .filter_map(|token| self.input.source.name(token))
             .collect();
@@ -386,9 +384,7 @@ impl<'a> Walk<'a> {
         let alias = quoted(&reference.name());
         let all = self.whole_rows || reference.renamed;
         let columns = table.columns.iter().map(|column| {
-            // A domain may refuse NULL.
-            let needed =
-                all || column.type_oid >= FIRST_USER_TYPE || mentioned.contains(&column.name);
+            let needed = all || column.is_domain || mentioned.contains(&column.name);
             match needed {
                 true => format!("{alias}.{}", quoted(&column.name)),
                 false => "NULL".to_owned(),
@@ -419,15 +415,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Is one of these names used other than before a dot and a column, outside of FROM?
-    fn mentions_row(&self, aliases: &HashSet<String>) -> bool {
+    /// Is the name of a reference used other than before a dot and a column of it, outside of FROM?
+    fn mentions_row(&self) -> bool {
         let source = self.input.source;
-        let columns: HashSet<&str> = self
-            .references
-            .iter()
-            .flat_map(|reference| reference.table.columns.iter())
-            .map(|column| column.name.as_str())
-            .collect();
         let text = |token: usize| {
             source
                 .tokens
@@ -435,14 +425,21 @@ impl<'a> Walk<'a> {
                 .map_or("", |token| source.text(token))
         };
         (0..source.tokens.len()).any(|token| {
-            let is_alias = source
-                .name(token)
-                .is_some_and(|name| aliases.contains(&name));
-            if !is_alias || self.stands_in_from(token) {
+            let Some(name) = source.name(token) else {
+                return false;
+            };
+            let mut named = self
+                .references
+                .iter()
+                .filter(|r| r.name() == name)
+                .peekable();
+            if named.peek().is_none() || self.stands_in_from(token) {
                 return false;
             }
-            let column = source.name(token + 2);
-            text(token + 1) != "." || !column.is_some_and(|name| columns.contains(name.as_str()))
+            let column = source.name(token + 2).filter(|_| text(token + 1) == ".");
+            !column.is_some_and(|column| {
+                named.all(|r| r.table.columns.iter().any(|known| known.name == column))
+            })
         })
     }
 
