@@ -369,6 +369,18 @@ impl<'c> Clauses<'c> {
         !self.nullable.contains(&reference)
     }
 
+    /// Is `expr` a key here, `theirs` one of `other`, and do equal ones live on one shard?
+    pub(super) fn has_key_like(&self, expr: &Expr, other: &Clauses<'_>, theirs: &Expr) -> bool {
+        let of = |clauses: &Clauses<'_>, expr: &Expr| {
+            let reference = clauses.scope.key_column(expr)?;
+            Some(clauses.scope.references[reference].key()?.key_type)
+        };
+        match (of(self, expr), of(other, theirs)) {
+            (Some(a), Some(b)) => a == b || (a.is_integer() && b.is_integer()),
+            (None, _) | (_, None) => false,
+        }
+    }
+
     /// Is there a sharded table that no outer join leaves out?
     pub(super) fn always_has_key(&self) -> bool {
         (0..self.scope.references.len())

@@ -6,8 +6,9 @@ use sqlparser::ast::{Query, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{self, Clauses, Pin};
-use super::{gather, refuse, scatter};
-use crate::plan::{Access, KeySet, Many, Target};
+use super::{colocated, gather, refuse, scatter};
+use crate::merge::MergePlan;
+use crate::plan::{Access, KeySet, Many, Scatter, Target};
 use crate::refusal::Refusal;
 use crate::topology::ShardId;
 
@@ -99,11 +100,16 @@ pub(super) fn unsharded_tables(facts: &Facts<'_>) -> Decision {
 /// mentioned anywhere else than in its own FROM.
 fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
     let SetExpr::Select(select) = query.body.as_ref() else {
-        return None;
+        return union_all(query, facts, input);
     };
     let clauses = Clauses::new(&select.from, select.selection.as_ref(), input);
     let pins = clauses.pins();
-    if query.with.is_some() || pins.len() != facts.sharded().count() {
+    if query.with.is_some() || pins.is_empty() {
+        return None;
+    }
+    let elsewhere = facts.sharded().count().checked_sub(pins.len())?;
+    let tied = elsewhere > 0;
+    if tied && colocated::subqueries(Some(query), select, &clauses, input) != Some(elsewhere) {
         return None;
     }
     let merged = if facts.conduct.access != Access::Read || facts.sequences {
@@ -113,7 +119,7 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     } else {
         scatter::plan(query, select, &clauses, facts.volatile, input)
     };
-    let keys = joint_keys(&pins, facts);
+    let keys = union_of_keys(&pins);
     let mut scatter = match merged {
         Ok(scatter) => scatter,
         Err(refusal) => return Some(gathered(query, keys, refusal, facts, input)),
@@ -126,10 +132,36 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     let many = Many::Merge(Box::new(scatter));
     Some(match keys {
         Some(keys) => by_keys(keys, many),
+        None if tied => (
+            Target::AllShards(many),
+            "each subquery has the key of its outer row, so a shard has all its rows".into(),
+        ),
         None => (
             Target::AllShards(many),
             "no value of the sharding key is given".into(),
         ),
+    })
+}
+
+/// UNION ALL whose rows are each made on one shard, in no order.
+fn union_all(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
+    let reads = facts.conduct.access == Access::Read && !facts.sequences;
+    let sound = reads && !facts.table_functions && !facts.system_tables;
+    let whole = colocated::is_body_alone(query)
+        && colocated::union_all(&query.body, input) == Some(facts.sharded().count());
+    // One shard may have all that keys of different tables ask for.
+    let keyed = joint_keys(&facts.pins, facts).is_some();
+    (sound && whole && !keyed).then(|| {
+        let scatter = Scatter {
+            merge: MergePlan::default(),
+            rewrite: None,
+            otherwise: None,
+            doubtful: false,
+        };
+        (
+            Target::AllShards(Many::Merge(Box::new(scatter))),
+            "each row of each part is made of rows of one shard".into(),
+        )
     })
 }
 
@@ -144,6 +176,11 @@ pub(super) fn joint_keys(pins: &[Pin], facts: &Facts<'_>) -> Option<KeySet> {
     if pins.len() != facts.sharded().count() {
         return None;
     }
+    union_of_keys(pins)
+}
+
+/// The keys that all of `pins` are limited to.
+fn union_of_keys(pins: &[Pin]) -> Option<KeySet> {
     let mut joint: Option<KeySet> = None;
     for pin in pins {
         let keys = pin.keys.clone()?;

@@ -4,11 +4,14 @@ mod grouped;
 mod rows;
 mod types;
 
+pub(super) use self::grouped::is_aggregate;
+
 use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::{
     Distinct, Expr, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectNamePart,
-    OrderByExpr, OrderByKind, OrderBySort, Query, Select, SelectItem, Value, visit_expressions,
+    OrderByExpr, OrderByKind, OrderBySort, Query, Select, SelectItem, Value, WindowType,
+    visit_expressions,
 };
 
 use super::facts::Input;
@@ -79,13 +82,13 @@ pub(super) fn plan(
     if group.iter().any(|expr| shards.is_unclear(expr)) {
         return Err(refuse::not_grouped());
     }
-    if shards.uses_window() {
-        return Err(refuse::not_one_shard("a window function"));
-    }
     let whole_groups = group
         .iter()
         .any(|expr| clauses.is_key(shards.group_expr(expr)));
     let grouped = !group.is_empty() || select.having.is_some() || shards.uses_aggregate();
+    if shards.uses_window_across() || (shards.uses_window() && grouped && !whole_groups) {
+        return Err(refuse::not_one_shard("a window function"));
+    }
     match &select.distinct {
         Some(Distinct::On(_)) => Err(refuse::not_one_shard("DISTINCT ON")),
         Some(Distinct::Distinct) if shards.selects_key() => shards.rows(&bounds),
@@ -396,6 +399,23 @@ impl<'a> Shards<'a> {
 
     fn uses_window(&self) -> bool {
         self.any_expr(&|expr| matches!(expr, Expr::Function(function) if function.over.is_some()))
+    }
+
+    /// Is there a window that is not within one value of the key?
+    fn uses_window_across(&self) -> bool {
+        self.any_expr(&|expr| match expr {
+            Expr::Function(function) => match &function.over {
+                Some(WindowType::WindowSpec(window)) => {
+                    let keyed = window.partition_by.iter().any(|by| self.clauses.is_key(by));
+                    !keyed || window.window_name.is_some()
+                }
+                Some(WindowType::NamedWindow(_)) => true,
+                None => false,
+            },
+            // Windows inside have scopes of their own.
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => self.uses_window(),
+            _ => false,
+        })
     }
 
     fn uses_aggregate(&self) -> bool {

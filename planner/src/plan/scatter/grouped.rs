@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::route::TextPiece;
 
 /// Is `expr` itself a call of an aggregate function?
-pub(super) fn is_aggregate(expr: &Expr, catalog: &Catalog) -> bool {
+pub(in crate::plan) fn is_aggregate(expr: &Expr, catalog: &Catalog) -> bool {
     let Expr::Function(function) = expr else {
         return false;
     };
