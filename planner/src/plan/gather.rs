@@ -9,8 +9,8 @@ use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint,
-    JoinOperator, ObjectName, Query, Select, SelectItem, TableAlias, TableFactor, TableWithJoins,
-    Visit, Visitor, visit_expressions,
+    JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor,
+    TableWithJoins, Visit, Visitor, visit_expressions,
 };
 
 use super::facts::{Facts, Input};
@@ -18,6 +18,7 @@ use super::functions;
 use super::keys::Clauses;
 use super::layout;
 use super::refuse;
+use super::scatter;
 use super::scope::{folded, object_name};
 use crate::catalog::{Table, TableClass};
 use crate::gather::{Gather, Source};
@@ -44,6 +45,7 @@ pub(super) fn plan(
     let mut walk = Walk {
         input,
         at,
+        unfiltered: false,
         references: Vec::new(),
         filters: Vec::new(),
         ctes: HashSet::new(),
@@ -64,7 +66,17 @@ pub(super) fn plan(
     if walk.unclear || hidden || walk.mentions != all || walk.references.is_empty() {
         return Err(refusal);
     }
-    Ok(walk.gather())
+    let one = walk.references.len() == 1 && !walk.unfiltered;
+    let mut gather = walk.gather();
+    if let ([source], SetExpr::Select(select), true) =
+        (gather.sources.as_mut_slice(), query.body.as_ref(), one)
+        && query.with.is_none()
+    {
+        let clauses = Clauses::new(&select.from, select.selection.as_ref(), input);
+        let first = scatter::first_rows(query, select, &clauses, facts.volatile, input);
+        source.from.extend(first.into_iter().flatten());
+    }
+    Ok(gather)
 }
 
 /// A mention of a table whose rows are gathered.
@@ -84,6 +96,8 @@ struct Walk<'a> {
     /// Single tables are read where they are on this shard.
     at: Option<ShardId>,
     references: Vec<Reference<'a>>,
+    /// The conjuncts of some SELECT are not all among the filters.
+    unfiltered: bool,
     /// By the first token of a reference: conjuncts that it must satisfy, as ranges of tokens.
     filters: Vec<(usize, Vec<Range<usize>>)>,
     ctes: HashSet<String>,
@@ -266,6 +280,7 @@ impl<'a> Walk<'a> {
     /// nothing else.
     fn take_filters(&mut self, select: &Select) {
         let Some(conjuncts) = self.conjuncts(select) else {
+            self.unfiltered |= select.selection.is_some();
             return;
         };
         let clauses = Clauses::new(&select.from, select.selection.as_ref(), self.input);
@@ -289,6 +304,7 @@ impl<'a> Walk<'a> {
                 .filter(|(_, expr)| self.speaks_of(expr, reference, &clauses))
                 .map(|(range, _)| range.clone())
                 .collect();
+            self.unfiltered |= own.len() < conjuncts.len();
             self.filters.push((tokens.start, own));
         }
     }

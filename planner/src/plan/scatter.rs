@@ -1,9 +1,11 @@
 //! A SELECT over several shards: what each shard runs, and how the answers become one.
 
+mod first;
 mod grouped;
 mod rows;
 mod types;
 
+pub(super) use self::first::first_rows;
 pub(super) use self::grouped::is_aggregate;
 
 use std::ops::{ControlFlow, Range};
