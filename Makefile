@@ -11,7 +11,8 @@ demo: deps
 	cargo build --release --bin ringway
 	cargo run --quiet --release --bin ringway -- demo
 
-test: deps
+test:
+	@scripts/install-deps --test
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@# The planner is pure: it builds where there is no operating system.

@@ -151,11 +151,16 @@ async fn a_pinned_client_shows_why() {
 #[tokio::test]
 async fn who_is_no_admin_is_refused() {
     let ringway = Ringway::of_shop().await;
-    let url = format!("postgresql://raw@127.0.0.1:{}/ringway", ringway.port());
-    let error = tokio_postgres::connect(&url, NoTls).await.err().unwrap();
-    assert_eq!(error.code().map(|code| code.code()), Some("42501"));
-    let detail = error.as_db_error().and_then(|error| error.detail());
-    assert_eq!(detail, Some("User \"raw\" is not in admin_users."));
+    for name in ["ringway", "pgbouncer"] {
+        let url = format!("postgresql://raw@127.0.0.1:{}/{name}", ringway.port());
+        let error = tokio_postgres::connect(&url, NoTls).await.err().unwrap();
+        assert_eq!(error.code().map(|code| code.code()), Some("42501"));
+        let detail = error.as_db_error().and_then(|error| error.detail());
+        assert_eq!(detail, Some("User \"raw\" is not in admin_users."));
+    }
+    // What asks a PgBouncer finds its tables.
+    let url = admin_url(&ringway).replace("/ringway", "/pgbouncer");
+    assert!(!show(&client(&url).await, "DATABASES").await.is_empty());
 }
 
 #[tokio::test]

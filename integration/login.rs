@@ -9,6 +9,7 @@ use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, KeyP
 use ringway::demo::captive::{Auth, CaptiveCluster, Signal, Spec};
 use tempfile::TempDir;
 
+use crate::support::wire::{Wire, digest, frame};
 use crate::support::{self, Ringway};
 
 /// One server that asks for passwords. Shared by the tests of this file and of `cve`, each of which
@@ -634,4 +635,51 @@ fn the_wildcards_users_are_at_home_nowhere_else() {
     ] {
         check(port, parameters, expected);
     }
+}
+
+#[test]
+fn tls_ends_with_a_close_notify_however_a_session_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let tls = support::certificate(directory.path());
+    let cluster = support::cluster(&Spec::default());
+    let server = cluster.shards[0].primary.port;
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
+             [tls]\ncertificate = \"{}\"\nprivate_key = \"{}\"\n\
+             [users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\nservers = [\"127.0.0.1:{server}\"]\n",
+            tls.certificate.display(),
+            tls.private_key.display(),
+        )
+    });
+    let login = |database: &str| {
+        let mut wire = Wire::connect(ringway.port()).encrypted(&tls.certificate);
+        let packet = [("user", "ringway"), ("database", database)];
+        wire.send_startup(196_608, &packet);
+        assert_eq!(digest(&wire.read_to_ready()), "I");
+        wire
+    };
+    for database in ["shop", "ringway"] {
+        let mut leaves = login(database);
+        leaves.send(b'X', b"");
+        assert!(leaves.ends_in_order(), "{database}: Terminate");
+        // More than is read before the error is told.
+        for unread in [0, 20_000] {
+            let mut errs = login(database);
+            errs.send_bytes(&[&frame(b'?', b"")[..], &vec![b'x'; unread]].concat());
+            let error = errs.read().map(|error| error.code());
+            assert_eq!(error.as_deref(), Some("08P01"), "{database}");
+            assert!(errs.ends_in_order(), "{database}: protocol error");
+        }
+    }
+    let mut killed = login("shop");
+    assert_eq!(killed.ask("SELECT 1"), "1 SELECT 1 I");
+    let mut admin = login("ringway");
+    admin.query("KILL shop");
+    assert_eq!(
+        killed.read().map(|error| error.code()),
+        Some("57P01".to_owned())
+    );
+    assert!(killed.ends_in_order(), "KILL");
 }

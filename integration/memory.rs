@@ -5,7 +5,7 @@ use std::path::Path;
 use ringway::demo::captive::Spec;
 
 use crate::sessions::pooler;
-use crate::support::wire::{Wire, digest, execute, frame, parse};
+use crate::support::wire::{Wire, bind, digest, execute, frame, parse};
 use crate::support::{self, Ringway};
 
 /// What one client's data may add to the process's peak, in KiB. 300 MB pass.
@@ -173,11 +173,27 @@ fn large_messages_pass_in_constant_memory_in_either_direction() {
     wire.send(b'S', b"");
     assert_eq!(digest(&wire.read_to_ready()), "26000 I");
     grown("skipped Bind");
-    // A Parse has to be kept, so it is refused; the connection lives.
-    send_large(&mut wire, b'P', b"\0SELECT '", 70 * MB, b"'\0\0\0");
+    // Without a name and with one, refused and skipped ones among them.
+    let text = b"\0SELECT length('";
+    send_large(&mut wire, b'P', text, 200 * MB, b"')\0\0\0");
+    wire.send_bytes(&[bind("", "", &[]), execute("", 0)].concat());
     wire.send(b'S', b"");
-    assert_eq!(digest(&wire.read_to_ready()), "54000 I");
-    grown("Parse");
+    assert_eq!(digest(&wire.read_to_ready()), "200000000 SELECT 1 I");
+    grown("unnamed Parse");
+    let named = [b"long", &text[..]].concat();
+    send_large(&mut wire, b'P', &named, 200 * MB, b"')\0\0\0");
+    wire.send(b'S', b"");
+    assert_eq!(digest(&wire.read_to_ready()), "I");
+    send_large(&mut wire, b'P', &named, 70 * MB, b"')\0\0\0");
+    send_large(&mut wire, b'P', text, 70 * MB, b"')\0\0\0");
+    wire.send(b'S', b"");
+    assert_eq!(digest(&wire.read_to_ready()), "42P05 I");
+    for _ in 0..2 {
+        let again = wire.ask_pipeline(&[bind("", "long", &[]), execute("", 0)]);
+        assert_eq!(again, "200000000 SELECT 1 I");
+    }
+    grown("named Parse");
+    assert_eq!(wire.ask("DISCARD ALL"), "DISCARD ALL I");
     wire.query("COPY t FROM STDIN");
     assert_eq!(wire.read().map(|frame| frame.tag), Some(b'G'));
     send_large(&mut wire, b'd', b"", 300 * MB, b"\n");
@@ -226,7 +242,7 @@ fn a_client_that_dies_amid_a_large_message_harms_nobody() {
     let ringway = pooler(&cluster, "");
     let (mut neighbour, _) = Wire::login(ringway.port(), "ringway", "shop");
     let lengths = "SELECT length($1::text)";
-    for statement in ["bind", "query", "call"] {
+    for statement in ["bind", "query", "call", "parse"] {
         let (mut wire, _) = Wire::login(ringway.port(), "ringway", "shop");
         wire.send_bytes(&parse("s", lengths));
         wire.send(b'S', b"");
@@ -234,6 +250,7 @@ fn a_client_that_dies_amid_a_large_message_harms_nobody() {
         let (tag, head) = match statement {
             "bind" => (b'B', bind_head("s", 300 * MB)),
             "query" => (b'Q', b"SELECT '".to_vec()),
+            "parse" => (b'P', b"name\0SELECT '".to_vec()),
             _ => (b'F', 720u32.to_be_bytes().to_vec()),
         };
         // The frame says 300 MB and brings 10.

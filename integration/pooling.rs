@@ -546,6 +546,64 @@ fn who_waits_in_a_pause_goes_to_the_servers_of_a_reload() {
     }
 }
 
+/// A transaction that began on servers of an earlier configuration goes on there, and is waited for.
+#[test]
+fn what_a_reload_let_go_is_seen_until_it_is_closed() {
+    let (old, new) = (
+        support::cluster(&Spec::default()),
+        support::cluster(&Spec::default()),
+    );
+    let port = |cluster: &CaptiveCluster| cluster.shards[0].primary.port.to_string();
+    let ringway = of_database(&old, "pool_size = 4\n");
+    let second = format!(
+        "[databases.second]\nservers = [\"127.0.0.1:{}\"]\ndbname = \"postgres\"\n\
+         monitor_user = \"ringway\"\n",
+        port(&old)
+    );
+    reload(&ringway, |text| text + &second);
+    let mut amid = login(&ringway, "ringway");
+    let (mut gone, _) = Wire::login(ringway.port(), "ringway", "second");
+    for wire in [&mut amid, &mut gone] {
+        ask(wire, "BEGIN");
+        assert_eq!(ask(wire, "SELECT current_setting('port')"), port(&old));
+    }
+    reload(&ringway, |text| {
+        let text = text.replace(&second, "");
+        text.replace(&port(&old), &port(&new))
+    });
+    let mut next = login(&ringway, "ringway");
+    assert_eq!(ask(&mut next, "SELECT current_setting('port')"), port(&new));
+    for database in ["shop", "second"] {
+        let key = ["S", "ringway", database, "none", "active"];
+        assert_eq!(cell(&ringway, "SERVERS", &key, "close_needed"), "1");
+        assert_eq!(cell(&ringway, "SERVERS", &key, "port"), port(&old));
+        assert_eq!(cell(&ringway, "POOLS", &[database], "sv_active"), "1");
+    }
+    let order = |order: &'static str| {
+        let url = admin_url(&ringway);
+        std::thread::spawn(move || psql(&url, order))
+    };
+    let [of_shop, of_all] = ["WAIT_CLOSE shop", "WAIT_CLOSE"].map(order);
+    let pause = order("PAUSE shop");
+    wait_until(LIMIT, "the pause", || {
+        cell(&ringway, "DATABASES", &["shop"], "paused") == "1"
+    });
+    // Longer than any of them looks for the first time.
+    assert_eq!(ask(&mut amid, "SELECT pg_sleep(0.3)"), "");
+    let orders = [&of_shop, &of_all, &pause];
+    assert!(orders.iter().all(|order| !order.is_finished()));
+    ask(&mut amid, "COMMIT");
+    of_shop.join().unwrap();
+    pause.join().unwrap();
+    assert_eq!(ask(&mut gone, "SELECT pg_sleep(0.3)"), "");
+    assert!(!of_all.is_finished());
+    ask(&mut gone, "COMMIT");
+    of_all.join().unwrap();
+    assert_eq!(admin(&ringway, "SHOW SERVERS"), "");
+    admin(&ringway, "RESUME shop");
+    assert_eq!(ask(&mut amid, "SELECT current_setting('port')"), port(&new));
+}
+
 #[test]
 fn a_wildcard_takes_any_name_that_the_server_has() {
     let cluster = support::cluster(&Spec::default());
@@ -601,10 +659,43 @@ fn who_asks_for_a_database_keeps_to_caps_and_pauses() {
     admin(&ringway, "PAUSE");
     let mut waits = Wire::connect(ringway.port());
     waits.send_startup(196_608, &[("user", "ringway"), ("database", "nowhere")]);
-    let frames = waits.read_to_ready();
-    assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    assert_paused(&waits.read_to_ready());
     admin(&ringway, "RESUME");
     assert_eq!(turned_away(&ringway, "ringway", "nowhere").code(), "3D000");
+}
+
+/// A login that nothing came of in a pause.
+fn assert_paused(frames: &[Frame]) {
+    let error = frames.last().unwrap().fields();
+    let error: Vec<_> = "SCMH".chars().map(|field| error[&field].as_str()).collect();
+    assert_eq!(error[..3], ["FATAL", "57P03", "the database is paused"]);
+    assert!(error[3].contains("RESUME"), "{error:?}");
+}
+
+#[test]
+fn a_login_with_new_settings_is_told_that_a_pause_lasts_too_long() {
+    let cluster = support::cluster(&Spec::default());
+    let ringway = pooler(&cluster, "login_timeout_s = 1\n", "", "");
+    let mut before = login(&ringway, "ringway");
+    admin(&ringway, "PAUSE shop");
+    // With what is known already, and with something new.
+    let mut known = login(&ringway, "ringway");
+    let mut new = Wire::connect(ringway.port());
+    let packet = [
+        ("user", "ringway"),
+        ("database", "shop"),
+        ("work_mem", "5MB"),
+    ];
+    new.send_startup(196_608, &packet);
+    assert_paused(&new.read_to_ready());
+    // It ends when the pause does, if that is soon enough.
+    let mut new = Wire::connect(ringway.port());
+    new.send_startup(196_608, &packet);
+    admin(&ringway, "RESUME shop");
+    assert_eq!(digest(&new.read_to_ready()), "I");
+    for wire in [&mut before, &mut known, &mut new] {
+        assert_eq!(ask(wire, "SELECT 1"), "1");
+    }
 }
 
 #[test]

@@ -18,7 +18,15 @@ fn login(ringway: &Ringway) -> Wire {
 /// With one server connection for everybody, so that each client's next statement meets what the
 /// others left.
 fn narrow() -> (CaptiveCluster, Ringway) {
+    narrow_with(&[])
+}
+
+/// As [`narrow`], with a schema that is there before anybody looks at it.
+fn narrow_with(schema: &[&str]) -> (CaptiveCluster, Ringway) {
     let cluster = support::cluster(&Spec::default());
+    for sql in schema {
+        cluster.shards[0].primary.exec(sql).unwrap();
+    }
     let server = cluster.shards[0].primary.port;
     let ringway = Ringway::start(|port| {
         format!(
@@ -64,9 +72,9 @@ pub fn pinned(ringway: &Ringway) -> Vec<String> {
     let rows = frames.iter().filter(|frame| frame.tag == b'D');
     let reasons = rows.map(|row| {
         let text = String::from_utf8_lossy(&row.body).into_owned();
-        ["advisory", "temporary", "WITH HOLD", "LOAD", "PREPARE in"]
-            .into_iter()
-            .find(|why| text.contains(why))
+        let known = ["advisory", "temporary", "WITH HOLD", "LOAD", "PREPARE in"];
+        let known = known.into_iter().chain(["too long", "cannot be read"]);
+        known.into_iter().find(|why| text.contains(why))
     });
     reasons.flatten().map(str::to_owned).collect()
 }
@@ -568,5 +576,49 @@ fn discard_all_keeps_the_unnamed_statement_as_postgresql_does() {
             wire.ask_pipeline(&[bind("", "n", &[]), execute("", 0)]),
             "26000 I"
         );
+    }
+}
+
+#[test]
+fn a_setting_that_a_function_makes_reaches_nobody_else() {
+    let (_cluster, ringway) = narrow_with(&[
+        "CREATE TABLE written (v int)",
+        "CREATE TABLE defaulted (v int, w int)",
+        "CREATE FUNCTION sets() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM set_config('work_mem', '9MB', false); RETURN 1; END $$",
+        "CREATE FUNCTION sets_stably() RETURNS int STABLE LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM set_config('work_mem', '9MB', false); RETURN 1; END $$",
+        "CREATE FUNCTION sets_as_trigger() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM set_config('work_mem', '9MB', false); RETURN NEW; END $$",
+        "CREATE PROCEDURE sets_by_call() LANGUAGE plpgsql AS \
+         $$ BEGIN SET work_mem = '9MB'; END $$",
+        "CREATE VIEW setting AS SELECT sets()",
+        "CREATE TRIGGER sets BEFORE INSERT ON written \
+         FOR EACH ROW EXECUTE FUNCTION sets_as_trigger()",
+        "ALTER TABLE defaulted ALTER w SET DEFAULT sets()",
+    ]);
+    let (mut one, mut other) = (login(&ringway), login(&ringway));
+    for sql in [
+        "SELECT sets()",
+        "SELECT sets_stably()",
+        "SELECT * FROM setting",
+        "DO $$ BEGIN SET work_mem = '9MB'; END $$",
+        "CALL sets_by_call()",
+        "INSERT INTO written VALUES (1)",
+        "COPY written FROM PROGRAM 'echo 1'",
+        "INSERT INTO defaulted VALUES (1)",
+        "INSERT INTO defaulted SELECT * FROM setting",
+    ] {
+        for extended in [false, true] {
+            let answer = match extended {
+                true => one.ask_extended(&[sql]),
+                false => one.ask(sql),
+            };
+            assert!(
+                answer.ends_with(" I") && !answer.starts_with("42"),
+                "{sql}: {answer}"
+            );
+            assert_eq!(other.ask("SHOW work_mem"), "4MB SHOW I", "{sql}");
+        }
     }
 }

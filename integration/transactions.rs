@@ -225,6 +225,70 @@ fn a_pipeline_is_one_transaction() {
 }
 
 #[test]
+fn what_runs_on_all_shards_is_the_last_of_its_pipeline() {
+    let two = Two::start("last", "");
+    let mut wire = two.login();
+    let all = two.sql("UPDATE $t SET v = v + 1");
+    for after in ["SELECT 1/0", READ_B, "SET work_mem = '7MB'", "COMMIT"] {
+        let answer = two.ask_extended(&mut wire, &[&all, after]);
+        assert_eq!(answer, "0A000 I", "{after}");
+    }
+    // An answer that is asked for before Sync says nothing of what comes.
+    wire.send_bytes(&[unnamed(&all), frame(b'H', b"")].concat());
+    assert_eq!(wire.read().map(|frame| frame.tag), Some(b'1'));
+    wire.send(b'S', b"");
+    assert_eq!(digest(&wire.read_to_ready()), "0A000 I");
+    two.assert_untouched();
+    // After reads, and with what cannot fail before Sync, which may come later.
+    let answer = two.ask_extended(&mut wire, &[READ_B, &all]);
+    assert_eq!(answer, "0 SELECT 1 UPDATE 8 I");
+    wire.send_bytes(&unnamed(&all));
+    let mut other = two.login();
+    assert_eq!(other.ask("SELECT 1"), "1 SELECT 1 I");
+    wire.send_bytes(&frame(b'C', b"P\0"));
+    wire.send(b'S', b"");
+    assert_eq!(digest(&wire.read_to_ready()), "UPDATE 8 closed I");
+    assert_eq!(two.ask(&mut wire, READ_B), "2 SELECT 1 I");
+    // One who leaves instead has changed nothing.
+    wire.send_bytes(&unnamed(&all));
+    wire.finish_sending();
+    while wire.read().is_some() {}
+    assert_eq!(two.ask(&mut other, READ_B), "2 SELECT 1 I");
+}
+
+#[test]
+fn a_setting_of_a_pipeline_is_for_its_own_shard_up_to_sync() {
+    let two = Two::start("setting", "");
+    let mut wire = two.login();
+    let shown = |key: &str| format!("SELECT current_setting('work_mem') FROM $t WHERE k = {key}");
+    let [on_a, on_b] = ["$a", "$b"].map(shown);
+    let all = "SELECT count(*) FROM $t WHERE current_setting('work_mem') = '4MB'";
+    for set in [
+        "SET work_mem = '7MB'",
+        "SELECT set_config('work_mem', '7MB', false) FROM $t WHERE k = $a",
+    ] {
+        let tag = match set.starts_with("SET") {
+            true => "SET",
+            false => "7MB SELECT 1",
+        };
+        let answer = two.ask_extended(&mut wire, &[&on_a, set, &on_a]);
+        assert_eq!(answer, format!("4MB SELECT 1 {tag} 7MB SELECT 1 I"));
+        assert_eq!(two.ask_extended(&mut wire, &[&on_b]), "7MB SELECT 1 I");
+        assert_eq!(wire.ask("RESET work_mem"), "RESET I");
+        for elsewhere in [&on_b, all, "UPDATE $t SET v = 5"] {
+            let answer = two.ask_extended(&mut wire, &[&on_a, set, elsewhere]);
+            assert_eq!(answer, format!("4MB SELECT 1 {tag} 0A000 I"), "{elsewhere}");
+            // It is undone with the rest of the pipeline.
+            assert_eq!(wire.ask("SHOW work_mem"), "4MB SHOW I", "{elsewhere}");
+        }
+    }
+    two.assert_untouched();
+    let block = ["BEGIN", "SET work_mem = '7MB'", &on_b, &on_a, "ROLLBACK"];
+    let answer = two.ask_extended(&mut wire, &block);
+    assert_eq!(answer, "BEGIN SET 7MB SELECT 1 7MB SELECT 1 ROLLBACK I");
+}
+
+#[test]
 fn a_commit_after_an_error_of_the_same_pipeline_is_skipped() {
     let two = Two::start("skipped_commit", "");
     let mut wire = two.login();

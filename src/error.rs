@@ -71,6 +71,12 @@ impl Error {
         self.code == TOLD
     }
 
+    /// It speaks of the server, not of what it was asked: internal errors, broken files, I/O.
+    /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+    pub fn is_of_server(&self) -> bool {
+        self.code.starts_with("XX") || self.code == "58030"
+    }
+
     pub fn fatal(mut self) -> Self {
         self.severity = Severity::Fatal;
         self

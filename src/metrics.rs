@@ -69,6 +69,11 @@ table! {
     POSITION_SAMPLES = Counter "ringway_position_samples_total" DATABASE, "Answers of servers that were asked for their role and position in the WAL.";
     FENCES = Counter "ringway_fences_total" DATABASE, "Servers found to take writes beside their shard's primary.";
     READS = Counter "ringway_reads_total" &["database", "role", "reason"], "Reads by the role of the server that answered, and why it did.";
+    EJECTIONS = Counter "ringway_ejections_total" DATABASE, "Replicas taken out for a while because they were far worse than their siblings.";
+    RETRIES = Counter "ringway_retries_total" &["database", "reason"], "Statements sent to another server because the first had not begun to answer, by what became of that.";
+    HELD = Counter "ringway_held_total" DATABASE, "Statements that found their shard without a primary and waited for one.";
+    HOLDING = Gauge "ringway_holding_clients" DATABASE, "Clients that wait for a shard to have a primary now.";
+    HOLD_SECONDS = Histogram "ringway_hold_seconds" DATABASE, "Wait of a statement for its shard to have a primary.";
     PLAN_HITS = Counter "ringway_plan_cache_hits_total" DATABASE, "Statements whose plan was in the cache.";
     PLAN_MISSES = Counter "ringway_plan_cache_misses_total" DATABASE, "Statements that had to be planned.";
     PLAN_BYTES = Gauge "ringway_plan_cache_bytes" DATABASE, "Memory of the cached plans.";
@@ -269,6 +274,59 @@ impl ReadBy {
     }
 }
 
+/// Why a statement was sent to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The server is a standby and refused what turned out to write.
+    ReadOnly,
+    /// A standby cancelled it to go on with its recovery.
+    Conflict,
+    /// The server shut down, or was restarted.
+    ShutDown,
+    /// The connection was lost, and the server cannot be reached.
+    Lost,
+    /// Nothing had been sent yet.
+    Unsent,
+}
+
+impl Word for Retry {
+    const ALL: &'static [Self] = &[
+        Self::ReadOnly,
+        Self::Conflict,
+        Self::ShutDown,
+        Self::Lost,
+        Self::Unsent,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Retry {
+    /// The value of `reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read_only",
+            Self::Conflict => "recovery_conflict",
+            Self::ShutDown => "shut_down",
+            Self::Lost => "lost",
+            Self::Unsent => "unsent",
+        }
+    }
+
+    /// A sentence for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "The server was a standby, and the statement writes.",
+            Self::Conflict => "The replica cancelled it to go on with its recovery.",
+            Self::ShutDown => "The server shut down, or restarted after a crash.",
+            Self::Lost => "The connection was lost, and the server cannot be reached.",
+            Self::Unsent => "The server turned out to be gone before anything was sent.",
+        }
+    }
+}
+
 /// The process's metrics.
 pub struct Metrics {
     recorder: PrometheusRecorder,
@@ -294,13 +352,17 @@ pub struct DatabaseMetrics {
     pub read_settles: Counter,
     pub position_samples: Counter,
     pub fences: Counter,
+    pub ejections: Counter,
+    pub retries: CounterBy<Retry>,
+    pub held: Counter,
+    pub holding: Gauge,
+    hold_micros: Total,
+    hold_seconds: Buckets,
     pub plan_cache_hits: Counter,
     pub plan_cache_misses: Counter,
     pub plan_cache_bytes: Gauge,
     pub statement_bytes: Gauge,
     transactions: Total,
-    queries: Total,
-    checkouts: Total,
     transaction_micros: Total,
     query_micros: Total,
     wait_micros: Total,
@@ -462,6 +524,10 @@ impl Metrics {
                 let counter = self.recorder.counter(&ROUTES, &[name, kind.name()]);
                 counter.absolute(count);
             }
+            for (reason, count) in database.retries.counts() {
+                let counter = self.recorder.counter(&RETRIES, &[name, reason.name()]);
+                counter.absolute(count);
+            }
             for (by, count) in database.reads.counts() {
                 let (role, reason) = by.names();
                 let counter = self.recorder.counter(&READS, &[name, role, reason]);
@@ -477,6 +543,9 @@ impl Metrics {
         });
         write_histogram(&mut text, &READ_WAIT_SECONDS, &databases, |database| {
             (&database.read_wait_seconds, &database.read_wait_micros)
+        });
+        write_histogram(&mut text, &HOLD_SECONDS, &databases, |database| {
+            (&database.hold_seconds, &database.hold_micros)
         });
         text
     }
@@ -528,13 +597,17 @@ impl DatabaseMetrics {
             read_settles: counter(&READ_SETTLES),
             position_samples: counter(&POSITION_SAMPLES),
             fences: counter(&FENCES),
+            ejections: counter(&EJECTIONS),
+            retries: CounterBy::default(),
+            held: counter(&HELD),
+            holding: gauge(&HOLDING),
+            hold_micros: Total::default(),
+            hold_seconds: Buckets::default(),
             plan_cache_hits: counter(&PLAN_HITS),
             plan_cache_misses: counter(&PLAN_MISSES),
             plan_cache_bytes: gauge(&PLAN_BYTES),
             statement_bytes: gauge(&STATEMENT_BYTES),
             transactions: Total::default(),
-            queries: Total::default(),
-            checkouts: Total::default(),
             transaction_micros: Total::default(),
             query_micros: Total::default(),
             wait_micros: Total::default(),
@@ -547,9 +620,14 @@ impl DatabaseMetrics {
 
     /// A statement was answered, `elapsed` after it arrived.
     pub fn query_done(&self, elapsed: Duration) {
-        self.queries.add(1);
         self.query_micros.add_micros(elapsed);
         self.query_seconds.record(elapsed);
+    }
+
+    /// A statement has waited for its shard to have a primary, in vain or not.
+    pub fn hold_done(&self, elapsed: Duration) {
+        self.hold_micros.add_micros(elapsed);
+        self.hold_seconds.record(elapsed);
     }
 
     /// A transaction ended, `elapsed` after its first statement.
@@ -560,8 +638,9 @@ impl DatabaseMetrics {
 
     /// A client got a server connection after it had waited for it.
     pub fn checkout_done(&self, waited: Duration) {
-        self.checkouts.add(1);
-        self.wait_micros.add_micros(waited);
+        if waited > Duration::ZERO {
+            self.wait_micros.add_micros(waited);
+        }
         self.checkout_seconds.record(waited);
     }
 
@@ -573,9 +652,9 @@ impl DatabaseMetrics {
 
     pub fn totals(&self) -> Totals {
         Totals {
-            checkouts: self.checkouts.get(),
+            checkouts: self.checkout_seconds.count(),
             transactions: self.transactions.get(),
-            queries: self.queries.get(),
+            queries: self.query_seconds.count(),
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
             transaction_micros: self.transaction_micros.get(),

@@ -18,7 +18,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-pub use tokio::time::{Instant, sleep, sleep_until, timeout};
+pub use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// A byte stream to a client or a server, plain or TLS.
 pub enum Stream {

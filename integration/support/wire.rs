@@ -216,6 +216,11 @@ impl Wire {
         Some(Frame { tag: head[0], body })
     }
 
+    /// The connection has ended as the protocol below has it end: over TLS with close_notify.
+    pub fn ends_in_order(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+
     /// Frames up to and with ReadyForQuery, or to the end of the connection.
     pub fn read_to_ready(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();

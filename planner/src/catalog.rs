@@ -35,6 +35,8 @@ pub struct Suspects {
     /// Foreign tables, and tables with such parts: what reading them does, and how old the answer
     /// is, only another server knows.
     pub foreign: HashSet<String>,
+    /// A write may change settings: by a trigger, a default, a check.
+    pub writes_set: bool,
 }
 
 impl Suspects {
@@ -45,6 +47,7 @@ impl Suspects {
         self.operators.extend(other.operators.iter().cloned());
         self.casts |= other.casts;
         self.foreign.extend(other.foreign.iter().cloned());
+        self.writes_set |= other.writes_set;
     }
 }
 

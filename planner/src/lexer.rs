@@ -90,15 +90,37 @@ pub(crate) fn next(sql: &[u8], at: usize) -> (Kind, usize) {
     }
 }
 
+/// Where the first token at or after `at` begins that is no space, no operator of one byte, and no word
+/// but those that `stops` says and those of one letter, which may belong to a string.
+#[inline]
+pub(crate) fn skip_plain(sql: &[u8], mut at: usize, stops: impl Fn(&[u8]) -> bool) -> usize {
+    while at < sql.len() {
+        if starts_word(sql[at]) {
+            let end = run(sql, at + 1, continues_word);
+            if end == at + 1 || stops(&sql[at..end]) {
+                return at;
+            }
+            at = end;
+        } else if is(sql[at], SPACE | ALONE) {
+            at += 1;
+        } else {
+            return at;
+        }
+    }
+    at
+}
+
 /// The byte at `at`, or 0 behind the end: PostgreSQL's text never holds a 0.
 fn byte(sql: &[u8], at: usize) -> u8 {
     sql.get(at).copied().unwrap_or(0)
 }
 
-fn run(sql: &[u8], at: usize, keep: impl Fn(u8) -> bool) -> usize {
-    let rest = sql.get(at..).unwrap_or_default();
-    let length = rest.iter().position(|byte| !keep(*byte));
-    at + length.unwrap_or(rest.len())
+#[inline]
+fn run(sql: &[u8], mut at: usize, keep: impl Fn(u8) -> bool) -> usize {
+    while at < sql.len() && keep(sql[at]) {
+        at += 1;
+    }
+    at
 }
 
 /// What bytes may be, one bit each: a look at a table costs less than several comparisons.
@@ -116,6 +138,12 @@ const CLASSES: [u8; 256] = {
         if b.is_ascii_digit() || b == b'$' {
             classes[byte] |= CONTINUES_WORD;
         }
+        if matches!(
+            b,
+            b',' | b'=' | b'<' | b'>' | b'+' | b'*' | b'%' | b'|' | b'[' | b']' | b':'
+        ) {
+            classes[byte] |= ALONE;
+        }
         byte += 1;
     }
     classes
@@ -123,6 +151,8 @@ const CLASSES: [u8; 256] = {
 const SPACE: u8 = 1;
 const STARTS_WORD: u8 = 2;
 const CONTINUES_WORD: u8 = 4;
+/// A token of its own whatever follows, that neither opens, closes nor ends anything.
+const ALONE: u8 = 8;
 
 fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
@@ -144,11 +174,18 @@ fn continues_word(byte: u8) -> bool {
     is(byte, CONTINUES_WORD)
 }
 
+#[inline]
 fn word(sql: &[u8], at: usize) -> (Kind, usize) {
     let end = run(sql, at + 1, continues_word);
-    if end != at + 1 {
-        return (Kind::Word, end);
+    match end - at {
+        1 => letter(sql, at),
+        _ => (Kind::Word, end),
     }
+}
+
+/// A word of one letter, which may belong to a string behind it.
+fn letter(sql: &[u8], at: usize) -> (Kind, usize) {
+    let end = at + 1;
     match (sql[at] | 0x20, byte(sql, end)) {
         (b'e', b'\'') => (
             Kind::OtherString,
@@ -348,6 +385,12 @@ impl Boundary {
             | Kind::Other => {}
         }
         false
+    }
+
+    /// Whether words mean something to it now.
+    #[inline]
+    pub(crate) fn sees_words(&self) -> bool {
+        self.head != Head::Other
     }
 
     fn word(&mut self, text: &[u8]) {

@@ -213,8 +213,11 @@ pub enum Pin {
     Loaded,
     /// currval, lastval.
     Sequence,
-    /// set_config of a setting whose name is not written out.
+    /// set_config of a setting whose name is not written out, or whatever a text does that is too
+    /// long to be read.
     Setting,
+    /// A prepared statement whose text is too long to be kept.
+    Unread,
     /// The statement cannot be read.
     Unknown,
 }
@@ -229,7 +232,8 @@ impl Pin {
             Self::Listen => "LISTEN in one text with other statements",
             Self::Loaded => "LOAD changes the server process",
             Self::Sequence => "it asks what a sequence gave to this session",
-            Self::Setting => "set_config of a setting whose name is not written out",
+            Self::Setting => "a setting whose name cannot be read may have been set",
+            Self::Unread => "a prepared statement is too long to be sent to another server",
             Self::Unknown => "it may leave something that the session needs again",
         }
     }
@@ -242,6 +246,7 @@ impl Pin {
             | Self::HeldCursor
             | Self::Prepared
             | Self::Listen
+            | Self::Unread
             | Self::Unknown => true,
             Self::Loaded | Self::Sequence | Self::Setting => false,
         }
@@ -333,6 +338,7 @@ pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
             .unwrap_or_else(|| optimizable(&source, catalog, options))
     };
     let planned = guarded(planned, &source, catalog, options);
+    let planned = cleaned_up_after(planned, catalog);
     if catalog.is_sharded() {
         planned
     } else {
@@ -375,6 +381,44 @@ fn guarded(plan: Plan, source: &Source<'_>, catalog: &Catalog, options: PlanOpti
         access: conduct.access,
         effect: worse_effect(plan.effect, conduct.effect),
         reason: reason.into(),
+        ..plan
+    }
+}
+
+/// A write of a database where writes may change settings unseen.
+fn cleaned_up_after(plan: Plan, catalog: &Catalog) -> Plan {
+    let writes = match &plan.statement {
+        Statement::Query
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Ddl { .. }
+        | Statement::CopyIn
+        | Statement::Other
+        | Statement::Multiple(_) => plan.access == Access::Write,
+        Statement::Empty
+        | Statement::Begin { .. }
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Savepoint(_)
+        | Statement::TwoPhase
+        | Statement::Set(_)
+        | Statement::Show(_)
+        | Statement::CopyOut
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::Listen(_)
+        | Statement::Unlisten(_)
+        | Statement::Notify
+        | Statement::ExplainRoute { .. } => false,
+    };
+    if !catalog.suspects.writes_set || !writes || plan.effect == SessionEffect::DiscardAll {
+        return plan;
+    }
+    let left = SessionEffect::Taint("a trigger or the like may have changed a setting");
+    Plan {
+        effect: worse_effect(plan.effect, left),
         ..plan
     }
 }

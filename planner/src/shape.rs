@@ -102,6 +102,14 @@ impl Shape {
         // What is neither lifted nor copied yet begins here.
         let mut rest = 0;
         while at < sql.len() {
+            // Most of a text: it is not lifted, and nothing that follows depends on it.
+            if statement != Lifting::Undecided && !boundary.sees_words() && !ordinals.expects_word()
+            {
+                at = lexer::skip_plain(sql, at, Ordinals::may_open);
+                if at == sql.len() {
+                    break;
+                }
+            }
             let (kind, end) = lexer::next(sql, at);
             let text = &sql[at..end];
             if boundary.ends(kind, text) {
@@ -247,6 +255,16 @@ impl Ordinals {
             | Kind::Comma
             | Kind::Other => {}
         }
+    }
+
+    /// Whether any word may mean something to it now.
+    fn expects_word(&self) -> bool {
+        self.opening || self.list.is_some()
+    }
+
+    /// Whether a word may mean something to one that expects none.
+    fn may_open(word: &[u8]) -> bool {
+        word.len() == b"order".len() && matches!(word[0] | 0x20, b'o' | b'g')
     }
 
     fn word(&mut self, text: &[u8]) {

@@ -5,7 +5,7 @@ use super::table::{Cell, Column, Row, int8, text};
 #[derive(Debug, Clone)]
 pub struct RoutingRow {
     pub database: String,
-    /// Of the server that answered.
+    /// Of the server that answered; `retry` for those that had been sent to another before.
     pub role: &'static str,
     pub reason: &'static str,
     /// Since the process started.

@@ -150,6 +150,9 @@ async fn servers(db: &Database, fallback: Option<&ServerUser>) -> Vec<Finding> {
         let found = standing(&state, db.cluster.is_watched());
         let is_usable = found.kind != Kind::Mistake;
         findings.push(found);
+        if state.is_blind && db.config.reads.split {
+            findings.push(blind(&state));
+        }
         let Some(user) = user.filter(|_| is_usable) else {
             continue;
         };
@@ -192,7 +195,7 @@ fn standing(state: &ReplicaState, is_watched: bool) -> Finding {
         },
         Standing::Primary => Finding::fine(format!("{server} is the primary")),
         Standing::Fresh => Finding::fine(format!("{server} is a replica, {lag}")),
-        Standing::Lagging | Standing::Returning => Finding {
+        Standing::Lagging | Standing::Returning | Standing::Silent | Standing::Ejected => Finding {
             kind: Kind::Notice,
             text: format!("{server} is a replica that may not serve reads, {lag}"),
         },
@@ -207,6 +210,18 @@ fn standing(state: &ReplicaState, is_watched: bool) -> Finding {
         Standing::Foreign => Finding::mistake(format!(
             "{server} is a replica of another system or timeline than the shard's primary"
         )),
+    }
+}
+
+fn blind(state: &ReplicaState) -> Finding {
+    let text = format!(
+        "server {} does not tell its position in the WAL: max_lag_ms means nothing there, and after a \
+         write a session reads from the primary for blind_ms",
+        state.endpoint
+    );
+    Finding {
+        kind: Kind::Notice,
+        text,
     }
 }
 

@@ -69,6 +69,7 @@ fn tend(directory: &Directory, now: Instant) {
         warm(&db);
         db.pools.tend(now);
     }
+    directory.ledger.retired.tend(now);
     if let Some(wildcard) = &directory.wildcard {
         wildcard.forget_idle();
     }
@@ -280,8 +281,13 @@ pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
         Order::Pause(name) => {
             let databases = pause(shared, name.as_deref())?;
             for db in &databases {
+                let closed = async {
+                    db.pools.all_closed().await;
+                    // Of the servers that it had before a reload too.
+                    until_retired(shared, Some(&db.config.name)).await;
+                };
                 tokio::select! {
-                    () = db.pools.all_closed() => {}
+                    () = closed => {}
                     // Another admin resumed it.
                     () = until(|| !db.pools.is_paused()) => {}
                 }
@@ -322,6 +328,7 @@ pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
         Order::WaitClose(name) => {
             let databases = named(shared, name.as_deref())?;
             until(|| databases.iter().all(|db| db.pools.closing() == 0)).await;
+            until_retired(shared, name.as_deref()).await;
             Ok(())
         }
         Order::Suspend => Err(Error::new(
@@ -382,6 +389,13 @@ fn named(shared: &Shared, name: Option<&str>) -> Result<Vec<Arc<Database>>, Erro
                 .hint("SHOW DATABASES lists them."),
         ),
     }
+}
+
+/// Waits for the connections that a reload let go: of a database, or all, those of databases that
+/// are gone included.
+async fn until_retired(shared: &Shared, database: Option<&str>) {
+    let ledger = Arc::clone(&shared.directory.load().ledger);
+    until(|| ledger.retired.is_closed(database)).await;
 }
 
 async fn until(is_so: impl Fn() -> bool) {

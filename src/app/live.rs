@@ -110,7 +110,7 @@ impl Live {
             error.write_to(&mut conn.outbox);
         }
         // One that does not read its last answers loses them.
-        let _ = net::timeout(FAREWELL, conn.drain()).await;
+        let _ = net::timeout(FAREWELL, conn.close()).await;
     }
 }
 

@@ -16,6 +16,7 @@ use crate::cluster::{EndpointId, Standing};
 use crate::config::{self, PoolMode, Shard};
 use crate::executor::database::Database;
 use crate::net::Instant;
+use crate::pool::Pool;
 use crate::session::{ClientInfo, ClientState, Directory, replication};
 
 /// The table as it is now.
@@ -157,32 +158,44 @@ impl Look {
         served
     }
 
+    /// Every pool and the name of its database, those that a reload let go included.
+    fn all_pools(&self) -> Vec<(String, Arc<Pool>)> {
+        let mut all = Vec::new();
+        for db in self.by_name() {
+            let pools = db.pools.all().into_iter();
+            all.extend(pools.map(|(_, _, pool)| (db.config.name.clone(), pool)));
+        }
+        all.extend(self.directory.ledger.retired.pools());
+        all
+    }
+
     fn servers(&self) -> Vec<ServerRow> {
         let served = self.served();
         let mut rows = Vec::new();
-        for db in self.by_name() {
-            for (_, _, pool) in db.pools.all() {
-                let servers = pool.servers();
-                rows.extend(servers.iter().map(|server| {
-                    let client = served.get(&server.id).copied();
-                    self.server(&db, server, client)
-                }));
-            }
+        for (database, pool) in self.all_pools() {
+            let servers = pool.servers();
+            rows.extend(servers.iter().map(|server| {
+                let client = served.get(&server.id).copied();
+                self.server(&database, server, client)
+            }));
         }
         for client in &self.clients {
-            let db = self.directory.databases.get(&client.database);
-            let Some(db) = db.filter(|_| self.pinned(client) == Some(replication::PINNED)) else {
+            if self.pinned(client) != Some(replication::PINNED) {
                 continue;
-            };
+            }
             // In no pool.
             let servers = client.cancel.servers();
-            rows.extend(servers.iter().map(|one| self.server(db, one, Some(client))));
+            rows.extend(
+                servers
+                    .iter()
+                    .map(|one| self.server(&client.database, one, Some(client))),
+            );
         }
         rows.sort_by_key(|row| (row.connection.connected_at, row.connection.id));
         rows
     }
 
-    fn server(&self, db: &Database, server: &Identity, client: Option<&ClientInfo>) -> ServerRow {
+    fn server(&self, database: &str, server: &Identity, client: Option<&ClientInfo>) -> ServerRow {
         let used = Duration::from_micros(server.activity.last_used_us.load(Relaxed));
         let address = server.peer.map(|peer| peer.ip().to_string());
         let state = if client.is_some() {
@@ -195,7 +208,7 @@ impl Look {
         ServerRow {
             connection: Connection {
                 user: server.user.clone(),
-                database: db.config.name.clone(),
+                database: database.to_owned(),
                 address: address.unwrap_or_else(|| server.endpoint.host.clone()),
                 port: server.peer.map_or(0, |peer| peer.port()),
                 local_address: ip(server.local),
@@ -250,20 +263,26 @@ impl Look {
 
     fn pools(&self) -> Vec<PoolRow> {
         let mut rows = BTreeMap::new();
-        for db in self.by_name() {
-            for (_, _, pool) in db.pools.all() {
-                let (in_use, idle, opening) = pool.usage();
-                let servers = pool.servers();
-                let resetting = servers
-                    .iter()
-                    .filter(|s| s.activity.resetting.load(Relaxed));
-                let resetting = resetting.count();
-                let row = self.pool_row(&mut rows, &db, &pool.key.user);
-                row.servers_login += opening as usize;
-                row.servers_active += (in_use as usize).saturating_sub(resetting);
-                row.servers_resetting += resetting;
-                row.servers_idle += idle as usize;
-            }
+        for (database, pool) in self.all_pools() {
+            let (in_use, idle, opening) = pool.usage();
+            let servers = pool.servers();
+            let resetting = servers
+                .iter()
+                .filter(|s| s.activity.resetting.load(Relaxed));
+            let resetting = resetting.count();
+            let row = match self.directory.database(&database) {
+                Some(db) => self.pool_row(&mut rows, &db, &pool.key.user),
+                // Let go with its database.
+                None if pool.usage() == (0, 0, 0) => continue,
+                None => {
+                    let mode = pool.settings().mode;
+                    pool_row(&mut rows, &database, &pool.key.user, mode)
+                }
+            };
+            row.servers_login += opening as usize;
+            row.servers_active += (in_use as usize).saturating_sub(resetting);
+            row.servers_resetting += resetting;
+            row.servers_idle += idle as usize;
         }
         for client in self.logged_in() {
             let Some(db) = self.directory.database(&client.database) else {
@@ -293,21 +312,7 @@ impl Look {
         db: &Database,
         user: &str,
     ) -> &'r mut PoolRow {
-        let database = &db.config.name;
-        let key = (database.clone(), user.to_owned());
-        rows.entry(key).or_insert_with(|| PoolRow {
-            database: database.clone(),
-            user: user.to_owned(),
-            clients_active: 0,
-            clients_waiting: 0,
-            cancels: 0,
-            servers_active: 0,
-            servers_idle: 0,
-            servers_resetting: 0,
-            servers_login: 0,
-            max_wait: Duration::ZERO,
-            mode: self.mode(user, db),
-        })
+        pool_row(rows, &db.config.name, user, self.mode(user, db))
     }
 
     fn replicas(&self) -> Vec<ReplicaRow> {
@@ -326,6 +331,8 @@ impl Look {
                             Standing::Fresh
                             | Standing::Lagging
                             | Standing::Returning
+                            | Standing::Silent
+                            | Standing::Ejected
                             | Standing::Foreign => "replica",
                             Standing::Down if state.replayed.is_some() => "replica",
                             Standing::Down | Standing::Unknown => "unknown",
@@ -360,6 +367,15 @@ impl Look {
                     all,
                     meaning: by.meaning(),
                 }
+            }));
+            let retries = db.metrics.retries.counts();
+            rows.extend(retries.map(|(why, reads)| RoutingRow {
+                database: db.config.name.clone(),
+                role: "retry",
+                reason: why.name(),
+                reads,
+                all,
+                meaning: why.meaning(),
             }));
         }
         rows
@@ -448,6 +464,28 @@ impl Look {
             pools: pools.len(),
         }
     }
+}
+
+fn pool_row<'r>(
+    rows: &'r mut BTreeMap<(String, String), PoolRow>,
+    database: &str,
+    user: &str,
+    mode: PoolMode,
+) -> &'r mut PoolRow {
+    let key = (database.to_owned(), user.to_owned());
+    rows.entry(key).or_insert_with(|| PoolRow {
+        database: database.to_owned(),
+        user: user.to_owned(),
+        clients_active: 0,
+        clients_waiting: 0,
+        cancels: 0,
+        servers_active: 0,
+        servers_idle: 0,
+        servers_resetting: 0,
+        servers_login: 0,
+        max_wait: Duration::ZERO,
+        mode,
+    })
 }
 
 /// Server connections in use and idle, of all servers of a shard.

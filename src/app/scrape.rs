@@ -69,6 +69,8 @@ fn set_servers(db: &Database) {
             | Standing::Fresh
             | Standing::Lagging
             | Standing::Returning
+            | Standing::Silent
+            | Standing::Ejected
             | Standing::Foreign => (1.0, 0.0),
         };
         metrics.up.set(up);

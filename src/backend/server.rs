@@ -4,6 +4,7 @@
 //! read (the first `approved` bytes of the inbox) until they are written to it; those that
 //! answer a message of ours are taken out.
 
+pub mod kept;
 pub mod prepared;
 pub(super) mod replies;
 
@@ -16,6 +17,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use self::kept::Kept;
 use self::prepared::{PreparedLimits, PreparedSet};
 use super::mailbox::Mailbox;
 use crate::error::{Error, Fault};
@@ -30,6 +32,9 @@ pub type Settings = BTreeMap<String, String>;
 /// ParameterStatus names and values.
 pub type Parameters = BTreeMap<String, String>;
 
+/// What the names of statements on servers begin with.
+const SERVER_NAME: &str = "ringway_";
+
 /// Identifies a (text, parameter types) pair for the life of the process; the server-side
 /// name of the statement is made of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +42,12 @@ pub struct StatementId(pub u64);
 
 impl StatementId {
     pub fn server_name(self) -> Vec<u8> {
-        format!("ringway_{}", self.0).into_bytes()
+        format!("{SERVER_NAME}{}", self.0).into_bytes()
+    }
+
+    fn of_server_name(name: &[u8]) -> Option<Self> {
+        let number = name.strip_prefix(SERVER_NAME.as_bytes())?;
+        std::str::from_utf8(number).ok()?.parse().ok().map(Self)
     }
 }
 
@@ -114,6 +124,8 @@ pub enum Progress {
     CopyIn,
     /// Nothing more is owed.
     Done,
+    /// Next comes an error after which another server may be asked ([`Server::keep`]).
+    Withheld,
 }
 
 /// Who and where a server connection is: what CancelRequest and SHOW SERVERS need.
@@ -149,6 +161,9 @@ pub struct Activity {
     pub close_needed: AtomicBool,
     /// Its statement is cancelled because it takes too long, and the client is to be told so.
     pub timed_out: AtomicBool,
+    /// It is no longer its shard's primary: nothing may be written there, not even in a transaction that
+    /// began before.
+    pub demoted: AtomicBool,
     /// CancelRequests on their way to it: whoever had it next would be hit by them.
     pub cancels: AtomicUsize,
 }
@@ -206,6 +221,11 @@ pub struct Server {
     /// Statements the client asked to parse that an error kept from being made, and whether it was
     /// the error of that Parse.
     pub rejected: Vec<(StatementId, bool)>,
+    /// What was sent and may be sent to another server, while that is so.
+    pub kept: Kept,
+    /// The server said that it is a standby (`in_hot_standby`, from PostgreSQL 14 on). After a promotion it
+    /// says otherwise only with its next answer.
+    pub in_hot_standby: bool,
     /// The last error the server reported since the last [`Server::begin_exchange`].
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
@@ -226,6 +246,9 @@ impl Server {
         parameters: Parameters,
         prepared: PreparedLimits,
     ) -> Self {
+        let in_hot_standby = parameters
+            .get("in_hot_standby")
+            .is_some_and(|on| on == "on");
         Self {
             conn,
             identity: Arc::new(identity),
@@ -244,6 +267,8 @@ impl Server {
             swallowed_sync: false,
             must_rebind: false,
             rejected: Vec::new(),
+            kept: Kept::default(),
+            in_hot_standby,
             error: None,
             tag: String::new(),
             prepared: PreparedSet::new(prepared),
@@ -267,11 +292,10 @@ impl Server {
     /// True when the server said something, or closed, while nothing was owed. Costs no system
     /// call unless there is something to read.
     pub fn is_stale(&mut self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self.conn.poll_fill(&mut cx) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(0) | Err(_)) => true,
-            Poll::Ready(Ok(_)) => !self.only_parameters(),
+        match self.conn.fill_now() {
+            None => false,
+            Some(Ok(0) | Err(_)) => true,
+            Some(Ok(_)) => !self.only_parameters(),
         }
     }
 
@@ -342,6 +366,7 @@ impl Server {
 
     pub fn begin_exchange(&mut self) {
         self.error = None;
+        self.forget_kept();
     }
 
     // ---- requests ----
@@ -354,6 +379,13 @@ impl Server {
         } else {
             self.conn.outbox.unsplit(frame);
         }
+        self.expect.push_back(Expect::Ready { show: true });
+    }
+
+    /// As [`Server::send_frame`], of a frame that lies among others.
+    pub fn send_whole(&mut self, frame: &[u8]) {
+        self.unnamed = None;
+        self.conn.outbox.extend_from_slice(frame);
         self.expect.push_back(Expect::Ready { show: true });
     }
 
@@ -393,6 +425,17 @@ impl Server {
             named: Some(sql.len()),
         });
         self.prepared.insert(id, sql.len());
+        self.show_prepared();
+    }
+
+    /// A Parse whose text passes as it comes has begun, under the server's own name for it.
+    pub fn note_unread(&mut self, id: StatementId) {
+        self.expect.push_back(Expect::Parse {
+            show: true,
+            id,
+            named: Some(0),
+        });
+        self.prepared.keep(id);
         self.show_prepared();
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::lsn::Lsn;
 use super::mark::{Home, Mark};
+use super::outliers::Tally;
 use super::shard::{EndpointId, FULL_WEIGHT, ServerView, ShardSnapshot, Standing};
 use crate::config::{Balance, PrimaryReads, ReadSettings};
 use crate::net::Instant;
@@ -87,6 +88,8 @@ pub struct Load {
     pub reads: AtomicU32,
     /// How long a read takes, in microseconds: a moving average; 0 before the first.
     pub latency_us: AtomicU32,
+    /// For the search of outliers.
+    pub tally: Tally,
 }
 
 impl Load {
@@ -127,6 +130,11 @@ pub fn pick_read(
     tiebreak: Tiebreak,
 ) -> Option<Pick> {
     mark.resolve(&snapshot.samples);
+    if snapshot.is_blind()
+        && let Some(until) = snapshot.at.checked_sub(reads.blind)
+    {
+        mark.resolve_until(until);
+    }
     let Some(floor) = mark.floor() else {
         let reason = without_mark(snapshot).unwrap_or(ReadReason::MarkUnresolved);
         return or_primary(snapshot, reads, reason);
@@ -302,7 +310,10 @@ fn rendezvous(source: u64, id: EndpointId, weight: u32) -> u64 {
 }
 
 fn may_serve(server: &ServerView, floor: Lsn) -> bool {
-    server.standing == Standing::Fresh && server.replayed().is_some_and(|lsn| lsn >= floor)
+    // One that does not tell shows what is older than `blind`, which asks for no position.
+    let blind = server.is_blind().then(Lsn::default);
+    let reached = server.replayed().or(blind);
+    server.standing == Standing::Fresh && reached.is_some_and(|lsn| lsn >= floor)
 }
 
 /// Why no replica could serve even a session without a mark; `None` when one could.
@@ -365,6 +376,7 @@ mod tests {
                 system_id: None,
                 timeline: None,
                 position,
+                is_blind: false,
             }),
             lag: None,
             lag_bytes: None,
@@ -526,6 +538,8 @@ mod tests {
             Standing::Fenced,
             Standing::Lagging,
             Standing::Returning,
+            Standing::Silent,
+            Standing::Ejected,
             Standing::Foreign,
         ] {
             let snapshot = shard(&[replica(standing, 10)]);
@@ -541,6 +555,36 @@ mod tests {
                 "{standing:?}"
             );
         }
+    }
+
+    #[test]
+    fn where_no_positions_are_told_time_has_to_do() {
+        let start = Instant::now();
+        let mut snapshot = shard(&[replica(Standing::Fresh, 0)]);
+        for server in &mut snapshot.servers {
+            let seen = server.seen.as_mut().expect("it was asked");
+            seen.is_blind = true;
+            if let Position::Replica { replayed } = &mut seen.position {
+                *replayed = None;
+            }
+        }
+        snapshot.at = start;
+        assert_eq!(
+            pick(&snapshot, &mut Mark::default(), 0),
+            (1, ReadReason::FreshReplica)
+        );
+        let mut mark = Mark::default();
+        mark.wrote(start);
+        snapshot.at = start + ReadSettings::default().blind - Duration::from_millis(1);
+        assert_eq!(
+            pick(&snapshot, &mut mark, 0),
+            (0, ReadReason::MarkUnresolved)
+        );
+        snapshot.at += Duration::from_millis(1);
+        assert_eq!(pick(&snapshot, &mut mark, 0), (1, ReadReason::FreshReplica));
+        // What a token asks for cannot be known to be there.
+        mark.at_least(Lsn::new(1));
+        assert_eq!(pick(&snapshot, &mut mark, 0), (0, ReadReason::NotCaughtUp));
     }
 
     #[test]

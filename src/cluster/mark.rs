@@ -165,6 +165,20 @@ impl Mark {
         }
     }
 
+    /// What was written and seen until then every replica is taken to have. What was seen on the primary
+    /// since its last write the session may lose sight of: it would stay there as long as it reads.
+    pub(super) fn resolve_until(&mut self, until: Instant) {
+        if let Some(at) = self.wrote.filter(|at| *at <= until) {
+            self.covered = Some(at);
+            self.wrote = None;
+        }
+        if let Some(seen) = &mut self.read
+            && (seen.at <= until || seen.home.is_none() && self.wrote.is_none())
+        {
+            seen.bound.get_or_insert_default();
+        }
+    }
+
     /// Whether it may wait now for nothing but what it saw; if so, it will not soon again.
     pub fn waits(&mut self, now: Instant) -> bool {
         let patient = |waited: Instant| now.saturating_duration_since(waited) >= PATIENCE;

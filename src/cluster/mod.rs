@@ -11,10 +11,13 @@ pub mod catalog;
 mod causal;
 pub mod control;
 pub mod history;
+mod hold;
 pub mod lsn;
 pub mod mark;
 mod monitor;
+pub mod outliers;
 mod poll;
+mod probe;
 pub mod shard;
 #[cfg(test)]
 mod tests;
@@ -33,6 +36,7 @@ pub use catalog::{Finding, FindingKind};
 pub use lsn::Lsn;
 pub use mark::{Home, Mark};
 pub use monitor::MonitorGuard;
+pub use probe::Presence;
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 pub use token::Token;
 
@@ -45,6 +49,8 @@ use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
 use causal::CausalKeys;
 use control::ControlPool;
+use hold::Hold;
+use probe::Probe;
 use shard::{Demands, Observation, ServerView, ShardRecord};
 
 /// What is known of one configured database. Shared over all workers.
@@ -68,10 +74,15 @@ pub struct ReadGuard {
 }
 
 impl ReadGuard {
-    /// The read was answered at `now`.
-    pub fn answered(&self, now: Instant) {
+    /// The read was answered at `now`; `alone`: no pause of a client's is in that time.
+    pub fn answered(&self, now: Instant, alone: bool) {
         let took = now.saturating_duration_since(self.started).as_micros();
-        self.load().took(u32::try_from(took).unwrap_or(u32::MAX));
+        let took = u32::try_from(took).unwrap_or(u32::MAX);
+        let load = self.load();
+        load.took(took);
+        if alone {
+            load.tally.took(took);
+        }
     }
 
     fn load(&self) -> &Load {
@@ -90,6 +101,9 @@ impl Drop for ReadGuard {
 /// that, a session that reads without a pause would stay on one server for ever.
 pub const SETTLE: Duration = Duration::from_millis(20);
 
+/// One of so many reads is timed, where the choice of a server does not ask for more.
+const TIMED: usize = 8;
+
 /// One shard's record, which the monitor writes, and its published snapshot.
 struct ShardState {
     record: Mutex<ShardRecord>,
@@ -103,6 +117,7 @@ struct ShardState {
     /// Turns taken by reads over the replicas.
     turn: AtomicUsize,
     writes: ArcSwap<LastWrite>,
+    hold: Hold,
 }
 
 /// When the last write of any session ended. A database that a reload makes anew goes on with that
@@ -137,6 +152,7 @@ struct ServerAccess {
     control: ControlPool,
     /// Cuts the monitor's pause short.
     hasten: Notify,
+    probe: Probe,
 }
 
 /// One server for SHOW REPLICAS and metrics.
@@ -157,6 +173,8 @@ pub struct ReplicaState {
     pub zone: Option<String>,
     /// How often it was down.
     pub incarnation: u32,
+    /// It tells its role and nothing of its position in the WAL.
+    pub is_blind: bool,
     /// Why the server is down.
     pub error: Option<String>,
 }
@@ -291,6 +309,34 @@ impl Cluster {
         self.catalog.refresh(self).await;
     }
 
+    /// Told of every observation of the shard's servers.
+    pub fn news(&self, shard: ShardId) -> watch::Receiver<()> {
+        self.shard(shard).published.subscribe()
+    }
+
+    /// What the shard's servers may be used for now, by endpoint.
+    pub fn standings(&self, shard: ShardId) -> Vec<Standing> {
+        let snapshot = self.shard(shard).snapshot.load();
+        snapshot
+            .servers
+            .iter()
+            .map(|server| server.standing)
+            .collect()
+    }
+
+    /// Somebody waits for the shard to have a primary.
+    fn is_held(&self, shard: ShardId) -> bool {
+        self.shard(shard).hold.is_held()
+    }
+
+    /// When `endpoint` was asked whether it is the primary, and said so; `None` when it is not.
+    pub fn primary_as_of(&self, shard: ShardId, endpoint: EndpointId) -> Option<Instant> {
+        let snapshot = self.shard(shard).snapshot.load();
+        let primary = snapshot.primary.filter(|primary| *primary == endpoint)?;
+        let seen = snapshot.servers[usize::from(primary.0)].seen?;
+        Some(seen.started)
+    }
+
     /// The shard's primary, if one is known and up.
     pub fn primary(&self, shard: ShardId) -> Option<EndpointId> {
         self.shard(shard).snapshot.load().primary
@@ -322,11 +368,20 @@ impl Cluster {
     }
 
     /// Counts a read on a replica until the guard is dropped; `None` when nobody asks how many there
-    /// are.
+    /// are, and it is none of those that are timed in the search of outliers.
     pub fn count_read(self: &Arc<Self>, shard: ShardId, endpoint: EndpointId) -> Option<ReadGuard> {
+        let turn = self.shard(shard).turn.load(Ordering::Relaxed);
         match self.database.reads.balance {
-            Balance::RoundRobin | Balance::Random | Balance::SourceHash => return None,
-            Balance::LeastConnections | Balance::Latency => {}
+            Balance::RoundRobin | Balance::Random | Balance::SourceHash
+                if !turn.is_multiple_of(TIMED) =>
+            {
+                return None;
+            }
+            Balance::RoundRobin
+            | Balance::Random
+            | Balance::SourceHash
+            | Balance::LeastConnections
+            | Balance::Latency => {}
         }
         let guard = ReadGuard {
             cluster: Arc::clone(self),
@@ -416,29 +471,6 @@ impl Cluster {
         picked
     }
 
-    /// The shard's primary, waiting for one until `deadline`.
-    ///
-    /// Errors: 57P03 (cannot_connect_now), naming the shard and what is wrong with its servers.
-    ///
-    /// Cancel safety: yes.
-    pub async fn primary_or_wait(
-        &self,
-        shard: ShardId,
-        deadline: Instant,
-    ) -> Result<EndpointId, Error> {
-        let mut published = self.shard(shard).published.subscribe();
-        loop {
-            if let Some(primary) = self.primary(shard) {
-                return Ok(primary);
-            }
-            self.hasten(shard);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !matches!(timeout(left, published.changed()).await, Ok(Ok(()))) {
-                return Err(self.no_primary(shard));
-            }
-        }
-    }
-
     /// The address of a server; `endpoint` must be of that shard.
     pub fn endpoint(&self, shard: ShardId, endpoint: EndpointId) -> &Endpoint {
         &self.database.shards[usize::from(shard.0)].endpoints[usize::from(endpoint.0)]
@@ -449,6 +481,26 @@ impl Cluster {
     pub fn checkout_failed(&self, shard: ShardId, endpoint: EndpointId, reason: String) {
         self.failed(shard, endpoint, reason);
         self.hasten(shard);
+    }
+
+    /// A read on a replica has failed for a reason that lies with the server.
+    pub fn read_failed(&self, shard: ShardId, endpoint: EndpointId) {
+        self.shard(shard).loads[usize::from(endpoint.0)]
+            .tally
+            .failed();
+    }
+
+    /// A poll of a server is sent.
+    fn ask(&self, shard: ShardId, endpoint: EndpointId) {
+        self.shard(shard).record().ask(endpoint, Instant::now());
+    }
+
+    /// Looks for outliers among the replicas.
+    fn weigh(&self) {
+        for (shard, state) in self.database.shards.iter().zip(&self.shards) {
+            let windows: Vec<_> = state.loads.iter().map(|load| load.tally.take()).collect();
+            self.update(shard.id, |record, now| record.weigh(now, &windows));
+        }
     }
 
     /// Every server of the database.
@@ -518,6 +570,9 @@ impl Cluster {
         let before = state.snapshot.swap(Arc::clone(&snapshot));
         drop(record);
         state.published.send_replace(());
+        if snapshot.primary.is_some() && snapshot.primary != before.primary {
+            state.hold.elected.notify_waiters();
+        }
         self.log_changes(shard, &before, &snapshot);
     }
 
@@ -525,17 +580,35 @@ impl Cluster {
         let config = &self.database.shards[usize::from(shard.0)];
         let servers = config.endpoints.iter().zip(&before.servers);
         for ((endpoint, before), after) in servers.zip(&after.servers) {
+            if after.is_blind() && !before.is_blind() {
+                let (database, shard) = (&self.database.name, &config.name);
+                tracing::warn!(
+                    database, shard, %endpoint,
+                    "server does not tell its position in the WAL: how far replicas are behind is not known, \
+                     and after a write a session reads from the primary for blind_ms"
+                );
+            }
             if before.standing != after.standing {
                 log_change(&self.database.name, &config.name, endpoint, before, after);
                 if after.standing == Standing::Fenced {
                     self.metrics.fences.increment(1);
                 }
+                if after.standing == Standing::Ejected {
+                    self.metrics.ejections.increment(1);
+                }
             }
         }
     }
 
+    /// Which of the shard's servers has this address.
+    pub fn endpoint_id(&self, shard: ShardId, endpoint: &Endpoint) -> Option<EndpointId> {
+        let endpoints = &self.database.shards[usize::from(shard.0)].endpoints;
+        let at = endpoints.iter().position(|other| other == endpoint)?;
+        u16::try_from(at).ok().map(EndpointId)
+    }
+
     /// Has the shard's servers asked sooner than their turn.
-    fn hasten(&self, shard: ShardId) {
+    pub fn hasten(&self, shard: ShardId) {
         for server in &self.shard(shard).servers {
             server.hasten.notify_one();
         }
@@ -561,17 +634,20 @@ impl ShardState {
             poll_interval: reads.poll_interval,
             return_after: reads.return_after,
             slow_start: reads.slow_start,
+            outliers: outliers::Limits::of(reads),
             servers: shard.endpoints.iter().map(server).collect(),
         });
         let access = |endpoint| ServerAccess {
             control: control::pool(database, &shard.dbname, endpoint, user, tls.clone()),
             hasten: Notify::new(),
+            probe: Probe::default(),
         };
         Self {
             snapshot: ArcSwap::from_pointee(record.snapshot(Instant::now())),
             loads: shard.endpoints.iter().map(|_| Load::default()).collect(),
             turn: AtomicUsize::new(0),
             writes: ArcSwap::new(LastWrite::now()),
+            hold: Hold::default(),
             record: Mutex::new(record),
             published: watch::Sender::new(()),
             servers: shard.endpoints.iter().map(access).collect(),
@@ -599,6 +675,7 @@ impl ReplicaState {
             weight: f64::from(view.weight) / f64::from(shard::FULL_WEIGHT),
             zone: reads.zones.get(endpoint).cloned(),
             incarnation: view.incarnation,
+            is_blind: view.is_blind(),
             error: view.error.clone(),
         }
     }
@@ -619,8 +696,15 @@ fn log_change(
         | Standing::Primary
         | Standing::Fresh
         | Standing::Lagging
-        | Standing::Returning => {
+        | Standing::Returning
+        | Standing::Silent => {
             tracing::info!(database, shard, %endpoint, from, to, lag_ms, "server changed standing");
+        }
+        Standing::Ejected => {
+            tracing::warn!(
+                database, shard, %endpoint,
+                "replica is far slower than its siblings or fails more often; it is not used for a while"
+            );
         }
         Standing::Down => {
             tracing::warn!(database, shard, %endpoint, from, error, "server is down");

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::Cluster;
 use super::control::Failure;
 use super::lsn::Lsn;
+use super::outliers;
 use super::poll::Link;
 use super::shard::{EndpointId, Observation, Position};
 use crate::net::{Instant, Stream, sleep, timeout};
@@ -41,6 +42,9 @@ pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
             tasks.spawn(watch_server(Arc::clone(cluster), shard, endpoint));
         }
     }
+    if cluster.database.reads.split && outliers::Limits::of(&cluster.database.reads).is_some() {
+        tasks.spawn(watch_outliers(Arc::clone(cluster)));
+    }
     if cluster.is_watched() {
         tasks.spawn(watch_catalog(Arc::clone(cluster)));
     }
@@ -61,6 +65,7 @@ async fn watch_server(cluster: Arc<Cluster>, shard: ShardId, endpoint: EndpointI
         if cluster.is_down(shard, endpoint) {
             link = None;
         }
+        cluster.ask(shard, endpoint);
         let (shortest, pause) = match poll(&cluster, shard, endpoint, &mut link).await {
             Ok(seen) => {
                 cluster.observed(shard, endpoint, seen);
@@ -69,9 +74,13 @@ async fn watch_server(cluster: Arc<Cluster>, shard: ShardId, endpoint: EndpointI
             Err(failure) => {
                 link = None;
                 cluster.failed(shard, endpoint, failure.to_string());
-                let retry = (interval * 10).min(LONGEST_RETRY).max(interval);
+                let retry = (interval * 4).min(LONGEST_RETRY).max(interval);
                 (SHORTEST_RETRY, retry)
             }
+        };
+        let pause = match cluster.is_held(shard) {
+            true => pause.min(SHORTEST_RETRY),
+            false => pause,
         };
         let shortest = shortest.min(pause);
         sleep(shortest).await;
@@ -122,7 +131,15 @@ async fn reach(
         position: Position::Primary {
             inserted: Lsn::new(0),
         },
+        is_blind: false,
     })
+}
+
+async fn watch_outliers(cluster: Arc<Cluster>) {
+    loop {
+        sleep(outliers::WINDOW).await;
+        cluster.weigh();
+    }
 }
 
 async fn watch_catalog(cluster: Arc<Cluster>) {

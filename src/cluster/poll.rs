@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Statement};
 
@@ -28,6 +29,9 @@ const POLL: &str = "SELECT r.is_replica, \
        COALESCE((SELECT received_tli FROM pg_stat_wal_receiver), {control}) END \
      FROM (SELECT pg_is_in_recovery() AS is_replica) r";
 
+/// Where WAL positions cannot be had: Aurora has none, and a role may lack the privilege.
+const BLIND_POLL: &str = "SELECT pg_is_in_recovery()";
+
 const CONTROL_TIMELINE: &str = "(SELECT timeline_id FROM pg_control_checkpoint())";
 
 /// A kept connection to one server.
@@ -36,6 +40,7 @@ pub struct Link {
     poll: Statement,
     wal: WalLayout,
     system_id: Option<i64>,
+    is_blind: bool,
 }
 
 impl Link {
@@ -68,13 +73,30 @@ impl Link {
             Some(_) => CONTROL_TIMELINE,
             None => "NULL",
         };
-        let poll = client.prepare(&POLL.replace("{control}", control)).await?;
+        let sql = POLL.replace("{control}", control);
+        let poll = match Self::try_poll(&client, &sql).await {
+            Ok(poll) => Some(poll),
+            Err(error) if denies(&error) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let is_blind = poll.is_none();
+        let poll = match poll {
+            Some(poll) => poll,
+            None => client.prepare(BLIND_POLL).await?,
+        };
         Ok(Self {
             client,
             poll,
             wal,
             system_id,
+            is_blind,
         })
+    }
+
+    /// Whether a function may be called is found out when it is.
+    async fn try_poll(client: &Client, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let poll = client.prepare(sql).await?;
+        client.query_one(&poll, &[]).await.map(|_| poll)
     }
 
     /// One observation. Errors: the server failed or did not answer within `limit`; the link is of
@@ -85,6 +107,20 @@ impl Link {
             .await
             .map_err(|_| Failure::Slow("the server's answer", limit))??;
         let is_replica: bool = row.try_get(0)?;
+        if self.is_blind {
+            return Ok(Observation {
+                started,
+                system_id: self.system_id,
+                timeline: None,
+                position: match is_replica {
+                    true => Position::Replica { replayed: None },
+                    false => Position::Primary {
+                        inserted: Lsn::default(),
+                    },
+                },
+                is_blind: true,
+            });
+        }
         let lsn: Option<PgLsn> = row.try_get(1)?;
         let lsn = lsn.map(|lsn| Lsn::new(lsn.into()));
         let (position, timeline) = if is_replica {
@@ -103,8 +139,19 @@ impl Link {
             system_id: self.system_id,
             timeline,
             position,
+            is_blind: false,
         })
     }
+}
+
+/// The server has no such function, or does not let this role call it.
+fn denies(error: &tokio_postgres::Error) -> bool {
+    let codes = [
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::FEATURE_NOT_SUPPORTED,
+    ];
+    error.code().is_some_and(|code| codes.contains(code))
 }
 
 fn positive(size: i64) -> Result<u64, Failure> {

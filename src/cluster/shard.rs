@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::history::{History, Sample};
 use super::lsn::Lsn;
+use super::outliers;
 use crate::net::Instant;
 
 /// A server's position in its shard's configuration, from 0.
@@ -21,6 +22,8 @@ pub struct Observation {
     /// `None` on a replica that does not tell which timeline it follows.
     pub timeline: Option<u32>,
     pub position: Position,
+    /// It tells its role and nothing of its position in the WAL.
+    pub is_blind: bool,
 }
 
 /// The role that a server has taken and how far its log goes.
@@ -48,12 +51,17 @@ pub enum Standing {
     Lagging,
     /// A replica that was down and has not answered often enough since.
     Returning,
+    /// A replica that owes an answer while others have given theirs: it gets no reads until it answers or
+    /// counts as down.
+    Silent,
+    /// A replica that is far slower than its siblings, or fails far more often: out for a while.
+    Ejected,
     /// A replica of another cluster or another timeline than the primary's.
     Foreign,
 }
 
 impl Standing {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Unknown,
         Self::Down,
         Self::Primary,
@@ -61,6 +69,8 @@ impl Standing {
         Self::Fresh,
         Self::Lagging,
         Self::Returning,
+        Self::Silent,
+        Self::Ejected,
         Self::Foreign,
     ];
 
@@ -74,6 +84,8 @@ impl Standing {
             Self::Fresh => "fresh",
             Self::Lagging => "lagging",
             Self::Returning => "returning",
+            Self::Silent => "silent",
+            Self::Ejected => "ejected",
             Self::Foreign => "foreign",
         }
     }
@@ -102,6 +114,15 @@ pub struct ServerView {
 /// What a weight of 1 counts as, so that a slow start has steps below it.
 pub const FULL_WEIGHT: u32 = 1000;
 
+impl ShardSnapshot {
+    /// Whose primary does not tell how far it is; without a primary, any server.
+    pub fn is_blind(&self) -> bool {
+        let primary = self.primary.map(|id| usize::from(id.0));
+        let mut servers = self.servers.iter().enumerate();
+        servers.any(|(at, server)| server.is_blind() && primary.is_none_or(|id| id == at))
+    }
+}
+
 impl ServerView {
     /// How far a replica has replayed.
     pub fn replayed(&self) -> Option<Lsn> {
@@ -109,6 +130,11 @@ impl ServerView {
             Position::Replica { replayed } => replayed,
             Position::Primary { .. } => None,
         }
+    }
+
+    /// It does not tell how far it is.
+    pub fn is_blind(&self) -> bool {
+        self.seen.is_some_and(|seen| seen.is_blind)
     }
 }
 
@@ -155,6 +181,9 @@ struct Server {
     fenced: bool,
     /// Polls that succeeded since it was last down.
     answered: u32,
+    /// When the poll was sent that it has not answered yet.
+    asked: Option<Instant>,
+    conduct: outliers::Conduct,
     /// Found behind `max_lag`: it has to come nearer than that to serve again.
     lagged: bool,
     /// See [`ServerView::incarnation`].
@@ -197,6 +226,7 @@ impl Server {
         };
         self.health = Health::Up;
         self.seen = Some(seen);
+        self.asked = None;
     }
 }
 
@@ -211,6 +241,8 @@ pub struct Demands {
     pub return_after: u32,
     /// How long a replica that serves again takes to get its whole share.
     pub slow_start: Duration,
+    /// What makes an outlier; `None`: nobody is ejected.
+    pub outliers: Option<outliers::Limits>,
     /// Weight of each server, and whether it is near.
     pub servers: Vec<(u32, bool)>,
 }
@@ -218,6 +250,10 @@ pub struct Demands {
 /// The part of `max_lag` that a replica must come back under, and the share of its weight that one
 /// begins with.
 const RETURN_LAG: f64 = 0.8;
+/// How long a poll may take while others are answered, at least, and in intervals between two polls. With
+/// the interval until it is sent, and the one until another is answered, that makes 200 ms by default.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: u32 = 2;
 const SLOW_START: f64 = 0.1;
 
 /// Everything known of one shard; changed by one observation at a time.
@@ -245,6 +281,8 @@ impl ShardRecord {
             fenced: false,
             // One that was never down is trusted at once.
             answered: demands.return_after,
+            asked: None,
+            conduct: outliers::Conduct::default(),
             lagged: false,
             incarnation: 0,
             returned: None,
@@ -295,7 +333,9 @@ impl ShardRecord {
             }
         }
         self.elect();
-        if let (true, Position::Primary { inserted }) = (self.primary == Some(id), seen.position) {
+        if let (true, false, Position::Primary { inserted }) =
+            (self.primary == Some(id), seen.is_blind, seen.position)
+        {
             self.history.push(seen.started, inserted);
         }
     }
@@ -309,7 +349,29 @@ impl ShardRecord {
             server.incarnation = server.incarnation.wrapping_add(1);
         }
         server.health = Health::Down { since: now, error };
+        server.asked = None;
         self.elect();
+    }
+
+    /// A poll is sent.
+    pub fn ask(&mut self, id: EndpointId, now: Instant) {
+        if let Some(server) = self.servers.get_mut(usize::from(id.0)) {
+            server.asked = Some(now);
+        }
+    }
+
+    /// Takes in what was counted of each server since the last time.
+    pub fn weigh(&mut self, now: Instant, windows: &[outliers::Window]) {
+        let Some(limits) = self.demands.outliers else {
+            return;
+        };
+        let serving: Vec<_> = self.servers.iter().map(|server| server.serves).collect();
+        let mut conducts: Vec<_> = self.servers.iter().map(|server| server.conduct).collect();
+        outliers::weigh(&mut conducts, windows, &serving, now, &limits);
+        for (server, conduct) in self.servers.iter_mut().zip(conducts) {
+            server.ever_left |= conduct.is_ejected(now);
+            server.conduct = conduct;
+        }
     }
 
     /// Settles the lineage and the primary. The history of another primary or timeline is dropped:
@@ -414,7 +476,7 @@ impl ShardRecord {
         let (standing, error) = match &self.servers[at].health {
             Health::Unpolled => (Standing::Unknown, None),
             Health::Down { error, .. } => (Standing::Down, Some(error.clone())),
-            Health::Up => (self.standing(id, &self.servers[at], lag), None),
+            Health::Up => (self.standing(id, &self.servers[at], lag, now), None),
         };
         let server = &mut self.servers[at];
         // Before the primary was asked nobody's lag is known.
@@ -440,7 +502,13 @@ impl ShardRecord {
         }
     }
 
-    fn standing(&self, id: EndpointId, server: &Server, lag: Option<Duration>) -> Standing {
+    fn standing(
+        &self,
+        id: EndpointId,
+        server: &Server,
+        lag: Option<Duration>,
+        now: Instant,
+    ) -> Standing {
         let Some(seen) = server.seen else {
             return Standing::Unknown;
         };
@@ -449,13 +517,27 @@ impl ShardRecord {
             Position::Primary { .. } => Standing::Fenced,
             Position::Replica { .. } => match self.lineage {
                 Some(lineage) if !belongs(lineage, &seen) => Standing::Foreign,
-                Some(_) | None if !self.is_near_enough(server, lag) => Standing::Lagging,
+                Some(_) | None if !seen.is_blind && !self.is_near_enough(server, lag) => {
+                    Standing::Lagging
+                }
                 Some(_) | None if server.answered < self.demands.return_after => {
                     Standing::Returning
                 }
+                Some(_) | None if self.is_silent(server) => Standing::Silent,
+                Some(_) | None if server.conduct.is_ejected(now) => Standing::Ejected,
                 Some(_) | None => Standing::Fresh,
             },
         }
+    }
+
+    /// Whether it owes an answer, while others have answered what they were asked much later: when it is
+    /// this process that was held up, they have not.
+    fn is_silent(&self, server: &Server) -> bool {
+        let patience = (self.demands.poll_interval * PATIENCE).max(SHORTEST_PATIENCE);
+        let newest = self.servers.iter().filter_map(Server::up);
+        let newest = newest.map(|seen| seen.started).max();
+        let late = |asked: Instant| newest.is_some_and(|newest| newest > asked + patience);
+        server.asked.is_some_and(late)
     }
 
     fn is_near_enough(&self, server: &Server, lag: Option<Duration>) -> bool {
@@ -516,6 +598,7 @@ mod tests {
             system_id: Some(7),
             timeline: Some(timeline),
             position,
+            is_blind: false,
         }
     }
 
@@ -535,6 +618,7 @@ mod tests {
             poll_interval: INTERVAL,
             return_after: 1,
             slow_start: ms(1000),
+            outliers: None,
             servers: vec![(1, true); 2],
         })
     }
@@ -584,6 +668,36 @@ mod tests {
             t + ms(1001),
             [Standing::Primary, Standing::Fresh],
         );
+    }
+
+    #[test]
+    fn a_replica_that_owes_an_answer_is_silent_while_others_answer() {
+        let (mut record, t) = (record(), Instant::now());
+        record.observe(ONE, primary(t, 1, 100));
+        record.observe(TWO, replica(t, 1, 100));
+        record.ask(TWO, t + ms(50));
+        record.ask(ONE, t + ms(50));
+        // Nobody answers: it may be us.
+        check(
+            &mut record,
+            t + ms(900),
+            [Standing::Primary, Standing::Fresh],
+        );
+        record.observe(ONE, primary(t + ms(50), 1, 100));
+        check(
+            &mut record,
+            t + ms(901),
+            [Standing::Primary, Standing::Fresh],
+        );
+        record.observe(ONE, primary(t + ms(176), 1, 100));
+        check(
+            &mut record,
+            t + ms(177),
+            [Standing::Primary, Standing::Silent],
+        );
+        record.observe(TWO, replica(t + ms(50), 1, 100));
+        let view = record.snapshot(t + ms(178)).servers[1].clone();
+        assert_eq!((view.standing, view.weight), (Standing::Fresh, FULL_WEIGHT));
     }
 
     #[test]

@@ -92,6 +92,7 @@ fn observe(cluster: &Cluster, endpoint: EndpointId, position: Position) {
         system_id: Some(7),
         timeline: Some(1),
         position,
+        is_blind: false,
     };
     cluster.observed(SHARD, endpoint, seen);
 }

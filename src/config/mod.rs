@@ -39,6 +39,8 @@ pub use show::{Entry, diff_needs_restart, entries};
 
 /// The name under which clients reach the admin database.
 pub const ADMIN_DATABASE: &str = "ringway";
+/// What PgBouncer calls it: exporters and scripts ask for that. A configured database goes before.
+pub const PGBOUNCER_DATABASE: &str = "pgbouncer";
 /// The section of databases that have no section of their own.
 pub const WILDCARD: &str = "*";
 /// How often the one server of a wildcard's database is looked at, at most.

@@ -36,6 +36,8 @@ pub struct PoolSettings {
     pub reserve_size: u32,
     pub reserve_timeout: Duration,
     pub checkout_timeout: Duration,
+    /// How long a statement that needs a primary waits while its shard has none; zero refuses it at once.
+    pub failover_hold: Duration,
     pub connect_timeout: Duration,
     /// After a failed login, how long until the next try.
     pub login_retry: Duration,
@@ -69,6 +71,7 @@ impl Default for PoolSettings {
             reserve_size: 0,
             reserve_timeout: Duration::from_secs(5),
             checkout_timeout: Duration::from_secs(10),
+            failover_hold: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             login_retry: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(600),
@@ -164,6 +167,9 @@ pub(super) fn settings(section: &Section<'_>) -> PoolSettings {
         checkout_timeout: section
             .millis("checkout_timeout_ms")
             .unwrap_or(default.checkout_timeout),
+        failover_hold: section
+            .millis_or_zero("failover_hold_ms")
+            .unwrap_or(default.failover_hold),
         connect_timeout: section
             .millis("connect_timeout_ms")
             .unwrap_or(default.connect_timeout),

@@ -25,8 +25,20 @@ pub struct ReadSettings {
     pub primary: PrimaryReads,
     /// Good answers in a row after which a server that was down serves again.
     pub return_after: u32,
+    /// A read goes to another server when the first is lost before it has begun to answer.
+    pub retry: bool,
     /// How long a replica that comes back takes to get its whole share.
     pub slow_start: Duration,
+    /// How long after its own write a session reads from the primary, where servers do not tell their
+    /// position in the WAL.
+    pub blind: Duration,
+    /// How long a replica is not used that is far worse than its siblings, the first time; zero: it is.
+    pub eject: Duration,
+    /// How often the median of its siblings that is.
+    pub outlier_factor: u32,
+    /// Of the time of a read, and of failures in a second: what is less is no outlier.
+    pub outlier_latency: Duration,
+    pub outlier_failures: u32,
     /// How long a causal key that is not used is remembered at least, while there is room.
     pub causal_ttl: Duration,
     /// Shares of servers; who is not named has 1.
@@ -85,7 +97,13 @@ impl Default for ReadSettings {
             balance: Balance::RoundRobin,
             primary: PrimaryReads::WhenOut,
             return_after: 3,
+            retry: true,
             slow_start: Duration::from_secs(1),
+            blind: Duration::from_secs(1),
+            eject: Duration::from_secs(5),
+            outlier_factor: 4,
+            outlier_latency: Duration::from_millis(20),
+            outlier_failures: 5,
             causal_ttl: Duration::from_secs(60),
             weights: BTreeMap::new(),
             zones: BTreeMap::new(),
@@ -182,9 +200,21 @@ pub(super) fn read(section: &Section<'_>) -> ReadSettings {
         return_after: section
             .integer("return_after", 1..=100)
             .unwrap_or(default.return_after),
+        retry: section.boolean("retry").unwrap_or(default.retry),
         slow_start: section
             .millis_or_zero("slow_start_ms")
             .unwrap_or(default.slow_start),
+        blind: section.millis("blind_ms").unwrap_or(default.blind),
+        eject: section.millis_or_zero("eject_ms").unwrap_or(default.eject),
+        outlier_factor: section
+            .integer("outlier_factor", 2..=1000)
+            .unwrap_or(default.outlier_factor),
+        outlier_latency: section
+            .millis("outlier_latency_ms")
+            .unwrap_or(default.outlier_latency),
+        outlier_failures: section
+            .integer("outlier_failures", 1..=100_000)
+            .unwrap_or(default.outlier_failures),
         causal_ttl: section
             .millis("causal_ttl_ms")
             .unwrap_or(default.causal_ttl),

@@ -250,6 +250,7 @@ fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
             now.checkout_timeout,
             default.checkout_timeout,
         ),
+        millis("failover_hold_ms", now.failover_hold, default.failover_hold),
         millis(
             "connect_timeout_ms",
             now.connect_timeout,
@@ -364,7 +365,25 @@ fn read_settings(now: &ReadSettings, default: &ReadSettings) -> Vec<Entry> {
             default.primary.name(),
         ),
         setting("reads.return_after", now.return_after, default.return_after),
+        setting("reads.retry", now.retry, default.retry),
         millis("reads.slow_start_ms", now.slow_start, default.slow_start),
+        millis("reads.blind_ms", now.blind, default.blind),
+        millis("reads.eject_ms", now.eject, default.eject),
+        setting(
+            "reads.outlier_factor",
+            now.outlier_factor,
+            default.outlier_factor,
+        ),
+        millis(
+            "reads.outlier_latency_ms",
+            now.outlier_latency,
+            default.outlier_latency,
+        ),
+        setting(
+            "reads.outlier_failures",
+            now.outlier_failures,
+            default.outlier_failures,
+        ),
         millis("reads.causal_ttl_ms", now.causal_ttl, default.causal_ttl),
         setting("reads.zone", now.zone.as_deref().unwrap_or(""), ""),
     ]

@@ -217,7 +217,7 @@ fn unknown_keys_name_the_likely_one() {
         &[
             "line 4: databases.shop.server: unknown key; did you mean `servers`?",
             "line 6: databases.shop.reads.spilt: unknown key; did you mean `split`?",
-            "line 6: databases.shop.reads.zzz: unknown key; known here: balance, causal_ttl_ms, freshness, max_lag_ms, max_wait_ms, poll_interval_ms, primary_reads, return_after, slow_start_ms, split, weights, zone, zones",
+            "line 6: databases.shop.reads.zzz: unknown key; known here: balance, blind_ms, causal_ttl_ms, eject_ms, freshness, max_lag_ms, max_wait_ms, outlier_factor, outlier_failures, outlier_latency_ms, poll_interval_ms, primary_reads, retry, return_after, slow_start_ms, split, weights, zone, zones",
             "line 7: user: unknown key; did you mean `users`?",
         ],
     );

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use planner::ShardId;
+use tokio::task::JoinSet;
 
 use super::listen::Hub;
 use super::plans::PlanCache;
 use super::pools::Pools;
+use super::roles;
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{self, Settings, StatementId};
 use crate::cluster::{Cluster, EndpointId, MonitorGuard, Standing};
@@ -77,16 +79,18 @@ impl Database {
                 })
                 .collect()
         };
+        let pools = Arc::new(Pools::new(&config, Arc::clone(ledger)));
         let watched = Watched {
             metrics: config.shards.iter().map(of_shard).collect(),
             _monitor: monitor,
+            _roles: roles::watch(&cluster, &pools),
         };
         let hits = handles.plan_cache_hits.clone();
         let misses = handles.plan_cache_misses.clone();
         Ok(Self {
             metrics: handles,
             watched: Arc::new(watched),
-            pools: Arc::new(Pools::new(&config, Arc::clone(ledger))),
+            pools,
             config,
             cluster,
             hub,
@@ -141,12 +145,18 @@ impl Database {
     ///
     /// # Errors
     /// [`Denied::Gone`] once a reload has ended the pause; what is wrong with the servers when there
-    /// is no primary within `checkout_timeout`.
-    pub async fn primary_or_wait(&self, shard: ShardId, amid: Amid) -> Result<EndpointId, Denied> {
-        if amid == Amid::Nothing {
+    /// is no primary `failover_hold` after `since`. A pause does not count.
+    pub async fn primary_or_wait(
+        &self,
+        shard: ShardId,
+        amid: Amid,
+        since: &mut Instant,
+    ) -> Result<EndpointId, Denied> {
+        if amid == Amid::Nothing && self.pools.is_paused() {
             self.pools.until_lending().await?;
+            *since = Instant::now();
         }
-        let deadline = Instant::now() + self.config.pool.checkout_timeout;
+        let deadline = *since + self.config.pool.failover_hold;
         let primary = self.cluster.primary_or_wait(shard, deadline).await;
         primary.map_err(Denied::Error)
     }
@@ -242,6 +252,8 @@ struct Watched {
     metrics: Vec<Vec<Arc<ServerMetrics>>>,
     /// Stops the monitors with the last user of this database.
     _monitor: MonitorGuard,
+    /// Tells the pools of what the monitors find.
+    _roles: JoinSet<()>,
 }
 
 impl Drop for Watched {

@@ -8,5 +8,7 @@ pub mod listen;
 pub mod merge;
 pub mod plans;
 pub mod pools;
+mod primary;
 pub mod relay;
+mod roles;
 pub mod scatter;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use planner::ShardId;
 use tokio::sync::Notify;
 
+use super::roles::Order;
 use crate::backend::connect::ConnectTarget;
 use crate::cluster::EndpointId;
 use crate::config::{self, ServerUser};
@@ -20,6 +21,8 @@ use crate::pool::{Denied, Pool};
 pub type Key = (ShardId, EndpointId, String);
 
 pub struct Pools {
+    /// Of the database, as clients call it.
+    name: String,
     pools: Mutex<HashMap<Key, Arc<Pool>>>,
     /// `max_db_connections` of each server, by shard and endpoint.
     caps: Vec<Vec<Arc<Cap>>>,
@@ -43,6 +46,7 @@ impl Pools {
         let of_shard =
             |shard: &config::Shard| shard.endpoints.iter().map(|_| Cap::new(limit)).collect();
         Self {
+            name: config.name.clone(),
             pools: Mutex::default(),
             caps: config.shards.iter().map(of_shard).collect(),
             ledger,
@@ -74,7 +78,7 @@ impl Pools {
             return Arc::clone(pool);
         }
         if let Some(old) = old {
-            old.retire();
+            self.ledger.retired.retire(&self.name, old);
         }
         let of_server = &self.caps[usize::from(key.0.0)][usize::from(key.1.0)];
         let pool = Pool::new(
@@ -88,7 +92,7 @@ impl Pools {
             pool.pause();
         }
         if self.retired.load(Relaxed) {
-            pool.retire();
+            self.ledger.retired.retire(&self.name, &pool);
         }
         pools.insert(key, Arc::clone(&pool));
         pool
@@ -177,7 +181,7 @@ impl Pools {
         was_paused
     }
 
-    /// Waits until no connection is open, as happens in a pause.
+    /// Waits until none of its connections is open, as happens in a pause.
     pub async fn all_closed(&self) {
         for pool in self.each() {
             pool.all_closed().await;
@@ -193,7 +197,9 @@ impl Pools {
     pub fn retire(&self) {
         let pools = self.lock();
         self.retired.store(true, Relaxed);
-        pools.values().for_each(|pool| pool.retire());
+        for pool in pools.values() {
+            self.ledger.retired.retire(&self.name, pool);
+        }
         self.news.notify_waiters();
     }
 
@@ -212,6 +218,18 @@ impl Pools {
                 return Err(Denied::Gone);
             }
             news.await;
+        }
+    }
+
+    /// A server has another role, is down, or is back.
+    pub(super) fn obey(&self, shard: ShardId, endpoint: EndpointId, order: Order) {
+        let all = self.all().into_iter();
+        for (_, _, pool) in all.filter(|(s, e, _)| (*s, *e) == (shard, endpoint)) {
+            match order {
+                Order::Demote => pool.demote(),
+                Order::Leave => pool.leave(),
+                Order::Return => pool.forget_failure(),
+            }
         }
     }
 

@@ -31,6 +31,9 @@ pub enum Broken {
     Client(Error),
     /// The server is; the client must be told.
     Server(Error),
+    /// The server is gone or has refused, and the client has seen nothing of an answer: what was kept
+    /// ([`Server::keep`]) may be sent to another. The server is in doubt, or owes the rest of its refusal.
+    Unanswered(Error),
 }
 
 /// How long to relay.
@@ -59,11 +62,52 @@ pub async fn relay(
         ended: false,
         until,
     };
-    let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy)).await;
+    let told = Told::before(client);
+    let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy, told)).await;
+    let kept = server.kept.resend();
+    server.forget_kept();
     match end {
+        Err(Broken::Server(error)) if kept.allows(server) && told.nothing_since(client) => {
+            told.take_back(client, server);
+            Err(Broken::Unanswered(error))
+        }
         // The rest of that frame would be read as messages.
         Err(Broken::Server(error)) if copy.rest_of_frame > 0 => Err(Broken::Server(error.fatal())),
         end => end,
+    }
+}
+
+/// What a client had been sent, and was to be sent, before an exchange.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    sent: u64,
+    waiting: usize,
+}
+
+impl Told {
+    fn before(client: &Conn) -> Self {
+        Self {
+            sent: client.sent,
+            waiting: client.outbox.len(),
+        }
+    }
+
+    /// Of what was to be sent before, this much is left.
+    fn left(self, client: &Conn) -> Option<usize> {
+        let sent = usize::try_from(client.sent - self.sent).ok()?;
+        self.waiting.checked_sub(sent)
+    }
+
+    /// Nothing that came later has left for the client.
+    fn nothing_since(self, client: &Conn) -> bool {
+        self.left(client).is_some()
+    }
+
+    fn take_back(self, client: &mut Conn, server: &mut Server) {
+        client
+            .outbox
+            .truncate(self.left(client).unwrap_or_default());
+        server.drop_approved();
     }
 }
 
@@ -79,9 +123,17 @@ fn poll_relay(
     client: &mut Conn,
     server: &mut Server,
     copy: &mut CopyIn,
+    told: Told,
 ) -> Poll<Result<End, Broken>> {
     loop {
         let progress = server.scan(&mut client.outbox).map_err(Broken::Server)?;
+        if progress == Progress::Withheld {
+            if told.nothing_since(client) {
+                return Poll::Ready(Err(Broken::Server(server.withheld())));
+            }
+            server.forget_kept();
+            continue;
+        }
         let sent = server.conn.poll_drain(cx);
         if let Poll::Ready(Err(e)) = sent {
             // It may have said why before it closed: read that first.

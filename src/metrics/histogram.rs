@@ -19,8 +19,15 @@ pub struct Buckets([AtomicU64; BOUNDS_US.len() + 1]);
 impl Buckets {
     pub fn record(&self, elapsed: Duration) {
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_US.partition_point(|bound| *bound < micros);
+        // The first are met far more often than the last.
+        let bucket = BOUNDS_US.iter().position(|bound| *bound >= micros);
+        let bucket = bucket.unwrap_or(BOUNDS_US.len());
         self.0[bucket].fetch_add(1, Relaxed);
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|bucket| bucket.load(Relaxed)).sum()
     }
 
     /// Appends the samples of one series in Prometheus' text format; `labels` as between braces.

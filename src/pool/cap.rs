@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::Pool;
+use super::retired::Retired;
 use crate::config::{PoolSettings, User, UserLimits};
 use crate::net::Instant;
 
@@ -179,9 +180,11 @@ impl Drop for Share {
     }
 }
 
-/// What the configuration says of users, and the caps over all databases. One per process.
+/// What the configuration says of users, and what there is over all databases: caps, and pools that
+/// are no database's any more. One per process.
 #[derive(Default)]
 pub struct Ledger {
+    pub retired: Retired,
     rules: ArcSwap<Rules>,
     users: Mutex<HashMap<String, Arc<Cap>>>,
 }

@@ -383,6 +383,30 @@ impl Pool {
         self.last_closed.notify_waiters();
     }
 
+    /// The server is down, or is to be used no more as it was: idle connections are closed, others when
+    /// they come back, and those who wait are sent elsewhere.
+    pub fn leave(&self) {
+        self.state().departures += 1;
+        self.reconnect();
+        self.line.call_all();
+    }
+
+    /// As [`Pool::leave`], for one that is no primary any more: nothing is to be written there, not even in
+    /// transactions that are open.
+    pub fn demote(&self) {
+        for identity in self.servers() {
+            identity.activity.demoted.store(true, Relaxed);
+        }
+        self.leave();
+    }
+
+    /// The server is there again: what a login found before says nothing any more.
+    pub fn forget_failure(&self) {
+        if self.state().failure.take().is_some() {
+            self.line.call_all();
+        }
+    }
+
     /// Waits until no connection is open, as happens in a pause.
     pub async fn all_closed(&self) {
         loop {

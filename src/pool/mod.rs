@@ -7,6 +7,7 @@
 pub mod cap;
 mod growth;
 mod line;
+pub mod retired;
 #[cfg(test)]
 mod tests;
 
@@ -110,6 +111,8 @@ struct State {
     /// About to be opened: the caps are being asked for room.
     booked: u32,
     failure: Option<(Instant, Error)>,
+    /// How often those who waited were sent elsewhere.
+    departures: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +141,8 @@ pub enum Amid {
 pub enum Denied {
     /// The pool has been retired. Nothing was sent: the session may ask the pool that is there now.
     Gone,
+    /// The server has another role now, or is down. Nothing was sent: the session may ask another.
+    Moved,
     Error(Error),
 }
 
@@ -145,6 +150,13 @@ impl From<Denied> for Error {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Error(error) => error,
+            Denied::Moved => Self::new(
+                Fault::Server,
+                "57P03",
+                "the server has gone while the statement waited for a connection",
+            )
+            .detail("The statement was not sent to it.")
+            .hint("Try again."),
             Denied::Gone => Self::new(
                 Fault::Operator,
                 "57P03",
@@ -271,6 +283,7 @@ impl Pool {
                 opening: 0,
                 booked: 0,
                 failure: None,
+                departures: 0,
             }),
             last_closed: Notify::new(),
             open: Mutex::default(),
@@ -344,8 +357,12 @@ impl Pool {
         let asked = Instant::now();
         let (mut start, mut now) = (asked, asked);
         self.used.store(true, Relaxed);
+        let departures = self.state().departures;
         let mut overdue = None;
         loop {
+            if self.state().departures != departures {
+                return Err(Denied::Moved);
+            }
             let until = match self.wait_until(start, now, amid, &mut overdue) {
                 Wait::Over(denied) => return Err(denied),
                 Wait::Until(until) => Some(until),

@@ -13,6 +13,7 @@ use super::changes::Change;
 use super::settings::{apply_settings, keep_setting};
 use super::{ClientState, Enlisted, Pinned, Session};
 use crate::backend::cancel;
+use crate::backend::server::kept::Resend;
 use crate::backend::server::{Activity, Settings, Status};
 use crate::cluster::{EndpointId, Home, Pick, ReadReason};
 use crate::config::PrimaryReads;
@@ -21,7 +22,7 @@ use crate::executor::database::{is_read_at_parse, parse_context};
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::{self, Instant};
-use crate::pool::{Amid, Denied, Lease};
+use crate::pool::{Amid, Denied, Lease, Pool};
 
 /// How often a session looks whether a cancel request has arrived.
 const CANCEL_LOOK: Duration = Duration::from_millis(1);
@@ -46,6 +47,49 @@ impl Session {
         Ok(index)
     }
 
+    /// As [`Session::enlist`]. Short cuts for the first statement of a session that holds nothing, where
+    /// it goes to the primary.
+    pub(super) async fn enlist_first(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+    ) -> Result<usize, Error> {
+        let splits = access == Access::Read && self.db.config.reads.split;
+        if splits || !self.leases.is_empty() || !self.block.is_none() || self.batch.suspended {
+            return self.enlist(shard, access).await;
+        }
+        let Some(endpoint) = self.db.cluster.primary(shard) else {
+            return self.enlist(shard, access).await;
+        };
+        let lease = match self.pool(shard, endpoint).try_checkout() {
+            Some(lease) => Ok(lease),
+            None => {
+                self.info.set(ClientState::Waiting);
+                let pool = Arc::clone(self.pool(shard, endpoint));
+                pool.checkout(Amid::Nothing).await
+            }
+        };
+        let lease = match self.db.usable(shard, endpoint, lease) {
+            Some(Ok(lease)) => lease,
+            // Another server is the primary, or another configuration is in force.
+            None | Some(Err(Denied::Gone | Denied::Moved)) => {
+                return self.enlist(shard, access).await;
+            }
+            Some(Err(denied)) => return Err(denied.into()),
+        };
+        if access == Access::Read {
+            self.db.metrics.reads.increment(ReadBy::SplitOff);
+        }
+        self.info.set(ClientState::Active);
+        let mut held = self.enlisted(shard, None, lease);
+        if !Arc::ptr_eq(&held.lease.applied, &self.settings) {
+            Box::pin(apply_settings(&mut held.lease, &self.settings)).await?;
+        }
+        let index = self.adopt(held);
+        self.note_access(index, access);
+        Ok(index)
+    }
+
     /// As [`Session::enlist`], for what neither reads nor writes.
     pub(super) async fn reach(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
         let index = match self.held(shard, access) {
@@ -54,6 +98,7 @@ impl Session {
         };
         if !self.block.is_none() && !self.leases[index].in_block {
             self.open_block(index).await?;
+            self.leases[index].begins = true;
         }
         Ok(index)
     }
@@ -140,6 +185,12 @@ impl Session {
             }
         };
         self.info.set(ClientState::Active);
+        let mut held = self.enlisted(shard, home, lease);
+        apply_settings(&mut held.lease, &self.settings).await?;
+        Ok(self.adopt(held))
+    }
+
+    fn enlisted(&self, shard: ShardId, home: Option<Home>, lease: Lease) -> Enlisted {
         self.note_use(&lease);
         let session_mode = self.is_session_mode().then_some(Pinned::Mode);
         let mut held = Enlisted {
@@ -152,25 +203,33 @@ impl Session {
             leaves_mark: false,
             pinned: session_mode,
             may_release: false,
+            begins: false,
             ask_settings: false,
             needs_sync: false,
             ran_set: false,
         };
         // What stays with a client must not be found by the next, however the session ends.
         held.lease.tainted |= held.pinned.is_some();
-        apply_settings(&mut held.lease, &self.settings).await?;
-        held.load = home.and_then(|home| self.db.cluster.count_read(shard, home.endpoint));
+        held
+    }
+
+    /// Makes a connection with the client's settings one of the session's.
+    fn adopt(&mut self, mut held: Enlisted) -> usize {
+        held.load =
+            (held.home).and_then(|home| self.db.cluster.count_read(held.shard, home.endpoint));
         held.lease.shown.clear();
         held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
         self.info.cancel.add(&held.lease.identity);
+        // Nearly always it is the only one: no room for more is kept while idle.
+        self.leases.reserve_exact(1);
         self.leases.push(held);
         let index = self.leases.len() - 1;
         if self.tell_parameters(index) {
             // With the client's own settings in force only the server's can have changed.
             self.db.forget_welcomes();
         }
-        Ok(index)
+        index
     }
 
     /// A transaction that reads on a replica goes on at the primary, unless it has a snapshot to keep.
@@ -310,6 +369,9 @@ impl Session {
                 self.db.metrics.reads.increment(read_by(pick.reason));
                 return Ok(None);
             };
+            if self.avoid == Some(pick.endpoint) {
+                continue;
+            }
             match self.checkout(shard, pick.endpoint).await {
                 // It may have started again since it was looked at, and be further behind now.
                 Ok(lease)
@@ -329,6 +391,7 @@ impl Session {
                     return Ok(Some((home, lease)));
                 }
                 Err(Denied::Gone) => return Err(Denied::Gone),
+                Err(Denied::Moved) => {}
                 Err(Denied::Error(error)) if error.fault == Fault::Server => {
                     self.db
                         .cluster
@@ -369,11 +432,14 @@ impl Session {
     }
 
     async fn take_primary(&mut self, shard: ShardId) -> Result<Lease, Denied> {
-        let endpoint = match self.db.cluster.primary(shard) {
-            Some(endpoint) => endpoint,
-            None => Box::pin(self.db.primary_or_wait(shard, self.amid())).await?,
-        };
-        self.checkout(shard, endpoint).await
+        if let Some(endpoint) = self.db.cluster.primary(shard) {
+            let lease = self.checkout(shard, endpoint).await;
+            if let Some(lease) = self.db.usable(shard, endpoint, lease) {
+                return lease;
+            }
+        }
+        let held = (self.db).lease_from_primary(shard, &self.user, self.amid());
+        Box::pin(held).await
     }
 
     fn amid(&self) -> Amid {
@@ -384,19 +450,21 @@ impl Session {
     }
 
     async fn checkout(&mut self, shard: ShardId, endpoint: EndpointId) -> Result<Lease, Denied> {
-        let known = self
-            .pools
-            .iter()
-            .find(|(s, e, _)| (*s, *e) == (shard, endpoint));
-        let pool = match known {
-            Some((_, _, pool)) => Arc::clone(pool),
+        let pool = Arc::clone(self.pool(shard, endpoint));
+        pool.checkout(self.amid()).await
+    }
+
+    fn pool(&mut self, shard: ShardId, endpoint: EndpointId) -> &Arc<Pool> {
+        let is_it = |(s, e, _): &(ShardId, EndpointId, _)| (*s, *e) == (shard, endpoint);
+        let at = match self.pools.iter().position(is_it) {
+            Some(at) => at,
             None => {
                 let pool = self.db.pool(shard, endpoint, &self.user);
-                self.pools.push((shard, endpoint, Arc::clone(&pool)));
-                pool
+                self.pools.push((shard, endpoint, pool));
+                self.pools.len() - 1
             }
         };
-        pool.checkout(self.amid()).await
+        &self.pools[at].2
     }
 
     /// Tells a server of the open block: everything that ran on all enlisted shards so far.
@@ -439,22 +507,43 @@ impl Session {
         until: Until,
     ) -> Result<End, Error> {
         let in_transaction = !self.block.is_none();
+        let resend = match (rest, until) {
+            (0, Until::Settled) => std::mem::take(&mut self.resend),
+            (_, Until::Settled | Until::Passed) => Resend::Never,
+        };
+        self.keep(index, resend);
         let held = &mut self.leases[index];
-        match relay(&mut self.client, &mut held.lease, rest, until).await {
-            Ok(end) => Ok(end),
-            Err(Broken::Client(error)) => {
-                self.abandon();
-                Err(error.fatal())
+        let broken = match held.is_demoted() {
+            true => self.demoted(index),
+            false => match relay(&mut self.client, &mut held.lease, rest, until).await {
+                Ok(end) => return Ok(end),
+                Err(broken) => broken,
+            },
+        };
+        match broken {
+            Broken::Unanswered(error) => Box::pin(self.send_again(index, error, resend)).await,
+            Broken::Client(_) | Broken::Server(_) => {
+                Err(self.broken(index, broken, in_transaction))
             }
-            Err(Broken::Server(error)) => {
+        }
+    }
+
+    /// What an exchange that broke means for the client.
+    pub(super) fn broken(&mut self, index: usize, broken: Broken, in_transaction: bool) -> Error {
+        match broken {
+            Broken::Client(error) => {
+                self.abandon();
+                error.fatal()
+            }
+            Broken::Server(error) | Broken::Unanswered(error) => {
                 // A server that says why before it goes has said it to the client too.
                 let said_why = self.leases[index].lease.error.is_some();
                 let error = self.server_lost(index, error);
                 if said_why {
-                    return Err(Error::told().fatal());
+                    return Error::told().fatal();
                 }
                 // The client believes in a transaction that is gone.
-                Err(if in_transaction { error.fatal() } else { error })
+                if in_transaction { error.fatal() } else { error }
             }
         }
     }
@@ -463,6 +552,9 @@ impl Session {
     pub(super) fn server_lost(&mut self, index: usize, error: Error) -> Error {
         let mut held = self.remove(index);
         held.lease.doubt = Some("an exchange broke");
+        if let Some(home) = held.home {
+            self.db.cluster.read_failed(held.shard, home.endpoint);
+        }
         let unfinished = held.lease.is_mid_frame() || held.pinned.is_some();
         tracing::warn!(server = %held.lease.identity.endpoint, %error, "server connection lost");
         if unfinished { error.fatal() } else { error }
@@ -514,15 +606,24 @@ impl Session {
         for index in 0..self.leases.len() {
             let held = &mut self.leases[index];
             if let Some(load) = held.load.take() {
-                load.answered(now);
+                load.answered(now, !held.in_block);
             }
             let (shard, home) = (held.shard, held.home);
+            if let (Some(home), Some(error)) = (home, &held.lease.error)
+                && error.is_of_server()
+            {
+                self.db.cluster.read_failed(shard, home.endpoint);
+            }
             let wrote = std::mem::take(&mut held.leaves_mark);
             self.leave_mark(shard, home, wrote, now);
         }
         self.keep_changes();
+        self.batch.forget_portals();
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;
+        }
+        if !self.unread.is_empty() {
+            Box::pin(self.drop_unread()).await;
         }
         if self.leases.iter().any(|held| held.may_release) {
             Box::pin(self.look_for_state()).await;
@@ -534,7 +635,6 @@ impl Session {
             // It is told, and says nothing of what comes next.
             held.lease.error = None;
         }
-        self.batch.forget_portals();
         self.release();
     }
 
@@ -615,11 +715,13 @@ impl Session {
             return;
         }
         self.info.cancel.clear();
-        for held in std::mem::take(&mut self.leases) {
+        let mut kept = 0;
+        while let Some(held) = self.leases.get(kept) {
             if held.pinned.is_some() && held.lease.doubt.is_none() {
                 self.info.cancel.add(&held.lease.identity);
-                self.leases.push(held);
+                kept += 1;
             } else {
+                let held = self.leases.remove(kept);
                 self.give_back(held);
             }
         }

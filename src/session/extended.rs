@@ -20,8 +20,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardSet;
 use planner::plan::{Access, PrepareStatement, Savepoint, SetStatement, TransactionMode};
 
-use crate::backend::server::Expect;
+use crate::backend::server::kept::Resend;
+use crate::backend::server::{Expect, StatementId};
 use crate::error::{Error, Fault};
+use crate::executor::database::Statement as Text;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
 use crate::net::Instant;
@@ -32,7 +34,7 @@ use crate::wire::frontend::Parse;
 use crate::wire::{frontend, write};
 use names::Names;
 use step::Step;
-pub(super) use step::asks_first;
+pub(super) use step::{asks_first, is_plain};
 
 /// Messages for a server above this are sent before more are read.
 const PIPELINE_HIGH: usize = 64 * 1024;
@@ -95,6 +97,16 @@ impl Batch {
         self.statements.remove(name).is_some()
     }
 
+    /// A server is being sent its Parse. An error may undo it.
+    pub(super) fn parse_unread(&mut self, name: &[u8], statement: Prepared) {
+        let before = Before::Other(self.statements.remove(name));
+        self.statements.insert(name, Arc::new(statement));
+        self.fresh.push(Fresh {
+            name: name.to_vec(),
+            before,
+        });
+    }
+
     /// What had the name before is forgotten.
     pub(super) fn add_statement(&mut self, name: &[u8], statement: Prepared) {
         self.statements.insert(name, Arc::new(statement));
@@ -117,6 +129,22 @@ impl Batch {
 
     pub(super) fn statement(&self, name: &[u8]) -> Option<&Prepared> {
         self.statements.get(name).map(|prepared| &**prepared)
+    }
+
+    /// The text of a statement that messages since the last Sync named.
+    pub(super) fn text_of(&self, id: StatementId) -> Option<&Text> {
+        let bound = self.portals.values().find_map(|portal| match portal {
+            Portal::Server { prepared, .. } if prepared.statement.id == id => Some(prepared),
+            Portal::Server { .. }
+            | Portal::Local(_)
+            | Portal::Scatter(_)
+            | Portal::Broadcast(_) => None,
+        });
+        let named = || {
+            let mut statements = self.statements.values();
+            statements.find(|prepared| prepared.statement.id == id)
+        };
+        bound.or_else(named).map(|prepared| &*prepared.statement)
     }
 
     /// Notes a portal on the server of lease `index`.
@@ -291,6 +319,8 @@ impl Session {
         self.info.requested(now);
         self.info.set(ClientState::Active);
         self.batch.start = Some(now);
+        // To parse and to describe is to read.
+        self.resend = Resend::Read;
     }
 
     /// Handles messages until one needs more than a server connection. Answers how many bytes they
@@ -319,10 +349,10 @@ impl Session {
                     shard,
                     access,
                     prepared,
-                }) => match self.enlist(shard, access).await {
-                    Ok(index) => self.bind_at_once(index, frame, prepared),
-                    Err(error) => Err(error),
-                },
+                }) => {
+                    let index = self.enlist_first(shard, access).await;
+                    index.and_then(|index| self.bind_at_once(index, frame, prepared))
+                }
                 step => step,
             };
             match step {
@@ -434,6 +464,7 @@ impl Session {
     /// Makes `index` the server that replies come from.
     pub(super) async fn activate(&mut self, index: usize) -> Result<(), Error> {
         if self.batch.active != Some(index) {
+            self.check_settings_elsewhere(Some(self.leases[index].shard))?;
             self.fetch().await?;
             self.batch.active = Some(index);
         }

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Buf, BufMut};
-use planner::plan::{Access, Pin, SessionEffect, Statement, Target};
+use planner::plan::{Access, Pin, Plan, SessionEffect, Statement, Target};
 use planner::{ShardId, Values};
 
 use super::block::aborted;
 use super::extended::asks_first;
-use super::{ClientState, Session};
+use super::{ClientState, Known, Prepared, Session};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::relay::{End, Until, closed};
 use crate::metrics::RouteKind;
 use crate::net::Instant;
-use crate::wire::frame::{HEADER, Header};
+use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend::Bind;
 use crate::wire::write;
 
@@ -35,7 +35,11 @@ impl Session {
             || match header.tag {
                 b'd' => true,
                 b'F' => too_large || !self.db.config.is_sharded(),
-                // Not before its names are here.
+                // Not before their names are here.
+                b'P' => {
+                    let head = self.client.inbox.get(HEADER..).unwrap_or_default();
+                    too_large && (memchr::memchr(0, head).is_some() || head.len() > SHORT)
+                }
                 b'B' => self.large_bind_passes() || too_large && self.client.inbox.len() > SHORT,
                 _ => too_large,
             }
@@ -62,9 +66,10 @@ impl Session {
                 self.answer(result, start).await
             }
             _ => {
-                let result = match header.tag == b'B' && self.large_bind_passes() {
-                    true => self.large_bind(header).await,
-                    false => {
+                let result = match header.tag {
+                    b'B' if self.large_bind_passes() => self.large_bind(header).await,
+                    b'P' if !self.db.config.is_sharded() => self.large_parse(header).await,
+                    _ => {
                         self.refuse(header, too_large(header.len, &self.limits))
                             .await
                     }
@@ -113,6 +118,114 @@ impl Session {
         {
             End::Done => Ok(()),
             End::NeedsClient => Err(Error::protocol("COPY ended without its reply").fatal()),
+        }
+    }
+
+    /// A Parse goes to the primary unread, under a name of ours also where it has none, so that no
+    /// text of ours drops it. The connection stays with the client as long as it may be used.
+    async fn large_parse(&mut self, header: Header) -> Result<(), Error> {
+        match self.batch.is_between() {
+            true => self.begin_batch(),
+            false => self.info.set(ClientState::Active),
+        }
+        let mut body = self.client.inbox.get(HEADER..).unwrap_or_default();
+        let name = match frame::cstr(&mut body) {
+            Some(name) => name.to_vec(),
+            None => {
+                let error = too_large(header.len, &self.limits);
+                return self.refuse(header, error).await;
+            }
+        };
+        let read = HEADER + name.len() + 1;
+        let (index, prepared) = match self.server_of_parse(&name).await {
+            Ok(parsed) => parsed,
+            Err(error) => return self.refuse(header, error).await,
+        };
+        self.db.metrics.client_parses.add(1);
+        self.db.metrics.server_parses.add(1);
+        self.pin(index, Pin::Unread);
+        let id = prepared.statement.id;
+        self.unread.push(Arc::clone(&prepared.statement));
+        self.batch.parse_unread(&name, prepared);
+        let server_name = id.server_name();
+        let rest = header.len - read;
+        let lease = &mut self.leases[index].lease;
+        let out = &mut lease.conn.outbox;
+        out.put_u8(b'P');
+        out.put_u32((4 + server_name.len() + 1 + rest) as u32);
+        write::cstr(out, &server_name);
+        lease.note_unread(id);
+        self.client.inbox.advance(read);
+        self.relay_message(index, rest, Until::Passed).await?;
+        if self.leases[index].lease.error.is_some() {
+            self.batch.skipping = true;
+        }
+        Ok(())
+    }
+
+    async fn server_of_parse(&mut self, name: &[u8]) -> Result<(usize, Prepared), Error> {
+        self.check_pending().await?;
+        self.check_new_name(name)?;
+        let prepared = self.unread(name);
+        self.check_prepared_bytes(name, &prepared)?;
+        let index = self.server_of_unread().await?;
+        self.activate(index).await?;
+        if self.batch.rebind.is_some() {
+            self.fetch().await?;
+        }
+        Ok((index, prepared))
+    }
+
+    /// The server of every statement that was not read.
+    ///
+    /// # Errors
+    /// As [`Session::enlist`]; 25P02 in a failed block that no server knows of.
+    pub(super) async fn server_of_unread(&mut self) -> Result<usize, Error> {
+        match self.block.is_failed() {
+            // The text may be what ends it.
+            true => self.only_in_block().ok_or_else(aborted),
+            false => self.enlist(ShardId(0), Access::Write).await,
+        }
+    }
+
+    fn unread(&self, name: &[u8]) -> Prepared {
+        let plan = Plan {
+            // Whatever they may be, they are not to be split.
+            statement: Statement::Multiple(Vec::new()),
+            access: Access::Write,
+            effect: SessionEffect::Pin(Pin::Setting),
+            target: Target::OneShard(ShardId(0)),
+            reason: "it is too long to be read, so the primary runs it".into(),
+        };
+        Prepared {
+            statement: self.db.unnamed_statement(b"", &[], &self.context, None),
+            plan: Arc::new(plan),
+            pieces: Arc::default(),
+            version: 0,
+            name: name.into(),
+            known: Known::Unread,
+        }
+    }
+
+    /// Between transactions: statements that no name stands for any more go from their server too.
+    pub(super) async fn drop_unread(&mut self) {
+        for text in std::mem::take(&mut self.unread) {
+            let held = self.leases.len();
+            let is_there = |index: &usize| self.leases[*index].lease.has_prepared(text.id);
+            let Some(index) = (0..held).find(is_there) else {
+                continue;
+            };
+            if Arc::strong_count(&text) > 1 {
+                self.unread.push(text);
+                continue;
+            }
+            let held = &mut self.leases[index];
+            held.may_release = true;
+            held.lease.send_close(text.id);
+            held.lease.send_sync(false);
+            if let Err(error) = held.lease.settle().await {
+                tracing::warn!(%error, "a server was lost while it closed a statement");
+            }
         }
     }
 
@@ -166,10 +279,8 @@ impl Session {
         let prepared = self.prepared(&name)?;
         self.note_effect(index, &prepared.plan.effect);
         self.ensure_parsed(index, &name);
-        let server_name = match name.is_empty() {
-            true => Vec::new(),
-            false => prepared.statement.id.server_name(),
-        };
+        self.leases[index].ask_settings |= prepared.is_unread();
+        let server_name = prepared.server_name();
         let rest = header.len - read;
         let lease = &mut self.leases[index].lease;
         let length = 4 + portal.len() + 1 + server_name.len() + 1 + rest;
@@ -179,7 +290,7 @@ impl Session {
         write::cstr(out, &portal);
         write::cstr(out, &server_name);
         let named = || (prepared.statement.id, Arc::clone(&prepared.name));
-        let called = (!name.is_empty()).then(named);
+        let called = (!server_name.is_empty()).then(named);
         lease.expect.push_back(Expect::Bind { called });
         self.client.inbox.advance(read);
         self.batch.bind_portal(&portal, index, prepared);

@@ -9,10 +9,10 @@ use bytes::BytesMut;
 use super::peers::{self, Sender};
 use super::replication::{self, Relay};
 use super::shared::{Directory, Newcomer, Registration, Shared};
-use super::{Login, Session, auth, hints::Told, local, settings, startup, state};
+use super::{FAREWELL, Login, Session, auth, hints::Told, local, settings, startup, state};
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{self, Settings};
-use crate::config::{ADMIN_DATABASE, ServerSecret, ServerUser};
+use crate::config::{ADMIN_DATABASE, PGBOUNCER_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
 use crate::net::{self, Instant, Stream};
@@ -20,7 +20,7 @@ use crate::pool::cap::Share;
 use crate::pool::{Amid, Denied};
 use crate::wire::conn::Conn;
 use crate::wire::startup::{
-    Opening, Replication, StartupPacket, TlsOffer, open, refuse, too_many_clients,
+    Opening, Replication, StartupPacket, TlsOffer, open, refuse_with, too_many_clients,
 };
 
 /// Handshakes of TLS under way, above which a full process does without: they cost the most of a
@@ -47,8 +47,10 @@ pub enum Arrival {
 /// Cancel safety: dropping the future closes the connection.
 pub async fn arrive(stream: Stream, shared: &Arc<Shared>) -> Arrival {
     let directory = shared.directory.load_full();
-    let limit = directory.config.general.login_timeout;
-    match net::timeout(limit, log_in(stream, shared, &directory)).await {
+    let deadline = Instant::now() + directory.config.general.login_timeout;
+    let arrival = log_in(stream, shared, &directory, deadline);
+    // Later than the waits that end with a word to the client.
+    match net::timeout_at(deadline + FAREWELL, arrival).await {
         Ok(arrival) => arrival,
         Err(_) => {
             shared.metrics.login_failures.increment(1);
@@ -57,7 +59,12 @@ pub async fn arrive(stream: Stream, shared: &Arc<Shared>) -> Arrival {
     }
 }
 
-async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>) -> Arrival {
+async fn log_in(
+    stream: Stream,
+    shared: &Arc<Shared>,
+    directory: &Arc<Directory>,
+    deadline: Instant,
+) -> Arrival {
     let required = directory
         .config
         .tls
@@ -69,13 +76,18 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
         required,
         crowded,
     });
-    let (mut stream, buf, packet) = match open(stream, offer).await {
-        Err(error) => {
+    let (mut stream, buf, packet) = match net::timeout_at(deadline, open(stream, offer)).await {
+        // As PostgreSQL, which has no answer to who says nothing.
+        Err(_) => {
+            shared.metrics.login_failures.increment(1);
+            return Arrival::Over;
+        }
+        Ok(Err(error)) => {
             shared.metrics.login_failures.increment(1);
             tracing::debug!(%error, "connection refused");
             return Arrival::Over;
         }
-        Ok((
+        Ok(Ok((
             mut stream,
             _,
             Opening::Cancel {
@@ -83,7 +95,7 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
                 key,
                 forwarded,
             },
-        )) => {
+        ))) => {
             let sender = match forwarded {
                 true => Sender::Peer,
                 false => Sender::Client,
@@ -93,9 +105,21 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
             return Arrival::Over;
         }
-        Ok((stream, buf, Opening::Session(packet))) => (stream, buf, packet),
+        Ok(Ok((stream, buf, Opening::Session(packet)))) => (stream, buf, packet),
     };
-    match welcome(&mut stream, buf, packet, shared, directory).await {
+    // What the client has yet to be told, should its login fail now.
+    let mut out = BytesMut::new();
+    match welcome(
+        &mut stream,
+        buf,
+        &mut out,
+        packet,
+        shared,
+        directory,
+        deadline,
+    )
+    .await
+    {
         Ok(Welcomed::Admin {
             inbox,
             registration,
@@ -140,7 +164,8 @@ async fn log_in(stream: Stream, shared: &Arc<Shared>, directory: &Arc<Directory>
             if error.fault != Fault::Client && is_told {
                 tracing::warn!(%error, "login failed");
             }
-            refuse(&mut stream, &error.fatal()).await;
+            error.fatal().write_to(&mut out);
+            refuse_with(&mut stream, &out).await;
             Arrival::Over
         }
     }
@@ -175,10 +200,16 @@ enum Welcomed {
 async fn welcome(
     stream: &mut Stream,
     mut buf: BytesMut,
-    packet: StartupPacket,
+    out: &mut BytesMut,
+    mut packet: StartupPacket,
     shared: &Arc<Shared>,
     directory: &Directory,
+    deadline: Instant,
 ) -> Result<Welcomed, Error> {
+    let of_that_name = directory.config.databases.contains_key(PGBOUNCER_DATABASE);
+    if packet.database == PGBOUNCER_DATABASE && !of_that_name {
+        packet.database = ADMIN_DATABASE.to_owned();
+    }
     let key_len = startup::cancel_key_len(packet.minor());
     let mut registration = shared.register(newcomer(stream, &packet), key_len);
     if shared.client_count() > directory.config.general.max_clients {
@@ -189,8 +220,10 @@ async fn welcome(
         database: &packet.database,
         is_replication: packet.replication == Some(Replication::Physical),
     };
-    let secret = auth::authenticate(stream, &mut buf, who, &directory.authenticators).await?;
-    let mut out = BytesMut::new();
+    let authenticators = &directory.authenticators;
+    let secret = auth::authenticate(stream, &mut buf, out, who, authenticators);
+    let secret = net::timeout_at(deadline, secret).await;
+    let secret = secret.map_err(|_| auth_timed_out())??;
     if packet.database == ADMIN_DATABASE {
         if packet.replication.is_some() {
             let message = "the database \"ringway\" has nothing to replicate";
@@ -205,18 +238,22 @@ async fn welcome(
             .detail(format!("User \"{}\" is not in admin_users.", packet.user)));
         }
         startup::write_welcome(
-            &mut out,
+            out,
             &admin_parameters(),
             registration.info.pid,
             &registration.info.key,
         );
-        send(stream, &out).await?;
+        send(stream, out).await?;
         return Ok(Welcomed::Admin {
             inbox: buf,
             registration,
         });
     }
-    let db = database(shared, directory, &packet, &secret).await?;
+    // What needs a server may have to wait for one.
+    let limit = directory.config.general.login_timeout;
+    let db = database(shared, directory, &packet, &secret);
+    let db = net::timeout_at(deadline, db).await;
+    let db = db.map_err(|_| kept_waiting(shared.paused.load(Relaxed), limit))??;
     registration.admit(directory, &db)?;
     if db.config.server_user.is_none() {
         shared.learn(&db.config.name, &packet.user, secret.clone());
@@ -227,8 +264,8 @@ async fn welcome(
         let mut server = replication::connect(&db, &user, mode, &packet, replication).await?;
         let parameters = std::mem::take(&mut server.parameters).into_iter().collect();
         let info = &registration.info;
-        startup::write_welcome(&mut out, &parameters, info.pid, &info.key);
-        send(stream, &out).await?;
+        startup::write_welcome(out, &parameters, info.pid, &info.key);
+        send(stream, out).await?;
         db.metrics.client_connections.increment(1);
         return Ok(Welcomed::Replication {
             inbox: buf,
@@ -242,9 +279,11 @@ async fn welcome(
         wait_for_catalog(&db).await?;
         let (settings, told) = startup_settings(&packet, &db)?;
         let application = &registration.info.application;
-        match parameters(&db, &user, Arc::new(settings), application).await {
+        let settings = parameters(&db, &user, Arc::new(settings), application);
+        let settings = net::timeout_at(deadline, settings).await;
+        match settings.map_err(|_| kept_waiting(db.pools.is_paused(), limit))? {
             Ok((settings, parameters)) => break (settings, parameters, told),
-            Err(Denied::Error(error)) => return Err(error),
+            Err(denied @ (Denied::Error(_) | Denied::Moved)) => return Err(denied.into()),
             Err(Denied::Gone) => {
                 let now = shared.directory.load_full();
                 db = database(shared, &now, &packet, &secret).await?;
@@ -253,12 +292,12 @@ async fn welcome(
         }
     };
     startup::write_welcome(
-        &mut out,
+        out,
         &parameters,
         registration.info.pid,
         &registration.info.key,
     );
-    send(stream, &out).await?;
+    send(stream, out).await?;
     db.metrics.client_connections.increment(1);
     Ok(Welcomed::User {
         inbox: buf,
@@ -269,6 +308,34 @@ async fn welcome(
         told,
         registration,
     })
+}
+
+/// As PostgreSQL words it.
+fn auth_timed_out() -> Error {
+    let message = "canceling authentication due to timeout";
+    Error::new(Fault::Client, "57014", message)
+}
+
+/// A login that no server answered within `login_timeout_s`.
+fn kept_waiting(is_paused: bool, limit: Duration) -> Error {
+    let waited = limit.as_secs();
+    let (message, hint) = match is_paused {
+        true => (
+            "the database is paused",
+            "Try again after RESUME in the admin database, or with a user and settings that others \
+             have had.",
+        ),
+        false => (
+            "no server was ready for a new client in time",
+            "Try again, or look at SHOW POOLS and SHOW REPLICAS in the admin database.",
+        ),
+    };
+    Error::new(Fault::Operator, "57P03", message)
+        .detail(format!(
+            "A server has to be asked what its settings are for this user and startup packet; the \
+             client has waited for one for {waited} seconds (login_timeout_s)."
+        ))
+        .hint(hint)
 }
 
 /// The database that the client asks for, as the wildcard has it if nothing else does.
@@ -489,9 +556,8 @@ async fn parameters(
         return Ok((settings, parameters));
     }
     let shard = planner::ShardId(0);
-    let endpoint = db.primary_or_wait(shard, Amid::Nothing).await?;
-    let pool = db.pool(shard, endpoint, user);
-    let mut lease = pool.checkout(Amid::Nothing).await?;
+    let lease = db.lease_from_primary(shard, user, Amid::Nothing);
+    let mut lease = lease.await?;
     let applied = settings::apply_settings(&mut lease, &settings).await;
     applied.map_err(Denied::Error)?;
     let parameters = Arc::clone(&lease.parameters);

@@ -19,6 +19,7 @@ pub mod login;
 mod peers;
 mod prepared;
 pub mod replication;
+mod retry;
 mod routed;
 mod scattered;
 mod settings;
@@ -40,11 +41,12 @@ use planner::ShardId;
 use planner::plan::Pin;
 use planner::shape::Shape;
 
+use crate::backend::server::kept::Resend;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
-use crate::executor::database::{Database, Parameters, parse_context};
+use crate::executor::database::{Database, Parameters, Statement as Text, parse_context};
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
 use crate::wire::conn::Conn;
@@ -98,6 +100,12 @@ pub struct Session {
     pools: Vec<(ShardId, EndpointId, Arc<Pool>)>,
     shape: Shape,
     batch: extended::Batch,
+    /// Prepared statements of which only one server has the text.
+    unread: Vec<Arc<Text>>,
+    /// Whether what is sent next may be sent again.
+    resend: Resend,
+    /// A replica that has just failed, while another server is chosen.
+    avoid: Option<EndpointId>,
     wishes: hints::Wishes,
     /// Of the configuration this session knows.
     generation: u64,
@@ -141,6 +149,8 @@ struct Enlisted {
     may_release: bool,
     /// Only the server can tell what settings it has after this transaction.
     ask_settings: bool,
+    /// It has been told of the block, and of nothing that ran in it.
+    begins: bool,
     /// Extended-protocol messages were sent since the last Sync.
     needs_sync: bool,
     /// A SET or RESET of this transaction ran here.
@@ -204,6 +214,9 @@ impl Session {
             pools: Vec::new(),
             shape: Shape::default(),
             batch: extended::Batch::default(),
+            unread: Vec::new(),
+            resend: Resend::Never,
+            avoid: None,
             wishes: login.told.wishes,
             generation,
             limits,
@@ -228,9 +241,12 @@ impl Session {
             if !error.is_told() && !amid_row {
                 error.write_to(&mut self.client.outbox);
             }
-            let _ = Box::pin(net::timeout(FAREWELL, self.client.drain())).await;
         }
         self.leave();
+        if self.client.must_be_closed() {
+            let _ = Box::pin(net::timeout(FAREWELL, self.client.close())).await;
+            self.count_bytes();
+        }
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
@@ -252,16 +268,20 @@ impl Session {
                 self.check_block_closed()?;
                 continue;
             }
-            let frame = take_front(&mut self.client.inbox, header.len);
             match header.tag {
                 // After an error in the extended protocol, everything up to Sync is ignored.
-                b'Q' | b'F' if self.batch.skipping => {}
-                b'Q' | b'F' if self.is_amid_batch() && !Box::pin(self.end_batch()).await? => {}
-                b'Q' => self.simple(frame).await?,
-                b'F' => self.function_call(frame).await?,
+                b'Q' | b'F' if self.batch.skipping => self.client.inbox.advance(header.len),
+                b'Q' | b'F' if self.is_amid_batch() => {
+                    Box::pin(self.end_batch_before(header)).await?;
+                }
+                b'Q' => self.simple(header.len).await?,
+                b'F' => {
+                    let frame = take_front(&mut self.client.inbox, header.len);
+                    Box::pin(self.function_call(frame)).await?;
+                }
                 b'X' => return Ok(()),
                 // Leftovers of a COPY that failed: PostgreSQL ignores them too.
-                b'd' | b'c' | b'f' => {}
+                b'd' | b'c' | b'f' => self.client.inbox.advance(header.len),
                 tag => {
                     return Err(Error::protocol(format!(
                         "unexpected message type \"{}\"",
@@ -272,6 +292,21 @@ impl Session {
             self.check_block_closed()?;
         }
         Ok(())
+    }
+
+    /// The message in front of the inbox ends what extended messages have begun, and runs then.
+    async fn end_batch_before(&mut self, header: frame::Header) -> Result<(), Error> {
+        // Nothing else may take it for its own meanwhile.
+        let mut frame = take_front(&mut self.client.inbox, header.len);
+        if !self.end_batch().await? {
+            return Ok(());
+        }
+        if header.tag == b'F' {
+            return self.function_call(frame).await;
+        }
+        frame.unsplit(std::mem::take(&mut self.client.inbox));
+        self.client.inbox = frame;
+        self.simple(header.len).await
     }
 
     /// Between transactions, a changed configuration comes into force for this session.
@@ -383,8 +418,9 @@ impl Session {
     /// over the client's connection. Statements of one pipeline share its time evenly.
     fn count_statements(&mut self, statements: u32, elapsed: Duration) {
         let metrics = &self.db.metrics;
-        for _ in 0..statements {
-            metrics.query_done(elapsed / statements);
+        match statements {
+            1 => metrics.query_done(elapsed),
+            _ => (0..statements).for_each(|_| metrics.query_done(elapsed / statements)),
         }
         self.count_bytes();
     }
@@ -510,15 +546,39 @@ fn take_front(inbox: &mut BytesMut, len: usize) -> BytesMut {
 /// A prepared statement as the client knows it.
 #[derive(Clone)]
 struct Prepared {
-    statement: Arc<crate::executor::database::Statement>,
+    statement: Arc<Text>,
     plan: Arc<planner::Plan>,
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,
     /// As the client sent it; empty for the unnamed one.
     name: Arc<[u8]>,
-    /// Without a name: the server's statement may serve again, see [`extended::reuse`].
-    reusable: bool,
+    known: Known,
+}
+
+/// What is known of a prepared statement here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Its text, which any server can be sent.
+    Text,
+    /// And without a name: the server's statement may serve again, see [`extended::reuse`].
+    Reusable,
+    /// Nothing: its text was too long. Only the server that it passed to can run it, see [`large`].
+    Unread,
+}
+
+impl Prepared {
+    fn is_unread(&self) -> bool {
+        self.known == Known::Unread
+    }
+
+    /// What servers call it.
+    fn server_name(&self) -> Vec<u8> {
+        match self.name.is_empty() && !self.is_unread() {
+            true => Vec::new(),
+            false => self.statement.id.server_name(),
+        }
+    }
 }
 
 /// Of a client's address without its port: all clients of one machine are the same source.

@@ -11,13 +11,14 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
+use super::FAREWELL;
 use super::shared::{ClientInfo, ClientState};
 use crate::backend::connect::{ConnectTarget, connect_with};
 use crate::backend::server::{Activity, Identity};
 use crate::config::{PoolMode, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
-use crate::net::{Instant, Stream};
+use crate::net::{self, Instant, Stream};
 use crate::pool::cap::Share;
 use crate::wire::conn::Conn;
 use crate::wire::startup::{Replication, StartupPacket};
@@ -188,6 +189,7 @@ impl Relay {
         // One who is killed is not told: the bytes may be amid a message.
         let _ = self.info.unless_ended(pin!(pass)).await;
         self.info.cancel.clear();
+        let _ = net::timeout(FAREWELL, self.client.close()).await;
         let metrics = &self.db.metrics;
         metrics.received_bytes.add(self.client.received);
         metrics.sent_bytes.add(self.client.sent);

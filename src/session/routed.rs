@@ -8,6 +8,7 @@ use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::block::second_writer;
 use super::hints::Place;
+use super::retry::resend_of;
 use super::scattered::{Query, Scattered, Started};
 use super::{Session, hints};
 use crate::backend::server::Server;
@@ -59,6 +60,7 @@ impl Session {
                 if plan.statement == Statement::Notify {
                     self.note_notify();
                 }
+                self.resend = resend_of(plan, access);
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
                 let result = match (result, &plan.statement) {
                     (Ok(index), Statement::Multiple(known)) => {
@@ -306,7 +308,7 @@ impl Session {
                 self.abandon();
                 return Err(error.fatal());
             }
-            Err(Broken::Server(error)) => error,
+            Err(Broken::Server(error) | Broken::Unanswered(error)) => error,
         };
         let mut lost = false;
         let mut busy: Vec<usize> = indexes.to_vec();

@@ -1,16 +1,20 @@
 //! The simple query protocol.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use planner::plan::{Access, Plan, SessionEffect, Statement, TransactionMode};
+use bytes::{Buf, Bytes, BytesMut};
+use planner::plan::{Access, Plan, SessionEffect, Statement, Target, TransactionMode};
 use planner::shape::Shape;
 use planner::{ShardId, Values};
 
 use super::block::{Block, aborted, opening_tag};
 use super::encoding::inexact;
-use super::{ClientState, Session, local};
+use super::extended::is_plain;
+use super::retry::resend_of;
+use super::{ClientState, Session, local, take_front};
 use crate::backend::server::Status;
+use crate::backend::server::kept::Resend;
 use crate::error::{Error, Fault};
 use crate::executor::relay::End;
 use crate::metrics::RouteKind;
@@ -18,18 +22,55 @@ use crate::net::Instant;
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
 
+/// What a Query turns out to be.
+enum Query {
+    /// It goes to one shard as it is, and leaves nothing behind but its effect on rows.
+    Direct {
+        shard: ShardId,
+        access: Access,
+    },
+    Planned(Arc<Plan>),
+    /// Not UTF-8: of the plan only the kind is known.
+    Inexact(Arc<Plan>),
+    /// In an encoding that only PostgreSQL can read.
+    Undecodable,
+}
+
+fn without_reply() -> Error {
+    Error::protocol("COPY ended without its reply").fatal()
+}
+
 impl Session {
-    /// One Query frame, answered up to ReadyForQuery.
+    /// One Query frame, the first `len` bytes of the inbox, answered up to ReadyForQuery.
     ///
     /// # Errors
     /// FATAL ones only: others are answered here.
-    pub(super) async fn simple(&mut self, frame: BytesMut) -> Result<(), Error> {
+    pub(super) async fn simple(&mut self, len: usize) -> Result<(), Error> {
         let start = Instant::now();
         self.info.requested(start);
         self.transaction_start.get_or_insert(start);
         self.info.set(ClientState::Active);
         self.batch.drop_unnamed();
-        let result = self.simple_statement(frame).await;
+        self.resend = Resend::Never;
+        // Taken out, so that the text can be read where it is.
+        let mut input = std::mem::take(&mut self.client.inbox);
+        let mut shape = std::mem::take(&mut self.shape);
+        let result = match self.recognize(&input[..len], &mut shape) {
+            Ok(Query::Direct { shard, access }) => {
+                self.shape = shape;
+                self.run_direct(input, len, shard, access).await
+            }
+            other => {
+                let frame = take_front(&mut input, len);
+                self.client.inbox = input;
+                let result = match other {
+                    Ok(query) => self.run_query(frame, query, &shape).await,
+                    Err(error) => Err(error),
+                };
+                self.shape = shape;
+                result
+            }
+        };
         self.answer(result, start).await
     }
 
@@ -39,6 +80,7 @@ impl Session {
         self.info.requested(start);
         self.info.set(ClientState::Active);
         self.transaction_start.get_or_insert(start);
+        self.resend = Resend::Never;
         let result = match self.db.config.is_sharded() {
             _ if self.block.is_failed() => match self.only_in_block() {
                 Some(index) => self.run_on(index, frame).await,
@@ -140,26 +182,97 @@ impl Session {
         knowing.next().filter(|_| knowing.next().is_none())
     }
 
-    async fn simple_statement(&mut self, frame: BytesMut) -> Result<(), Error> {
+    /// What is to be done for a Query. For most nothing but [`Session::run_direct`], which is told
+    /// here without a wait.
+    fn recognize(&mut self, frame: &[u8], shape: &mut Shape) -> Result<Query, Error> {
         let sql = frontend::query(&frame[HEADER..])?;
-        let mut shape = std::mem::take(&mut self.shape);
-        let text = self.readable(sql);
-        let plan = text.as_deref().map(|text| {
-            shape.scan(text.as_bytes());
-            let catalog = self.db.cluster.catalog();
-            self.db.plans.plan(text, &shape, &[], &catalog)
-        });
-        let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
-        let result = match plan {
-            Some(plan) if exact => self.planned(frame, &shape, plan).await,
-            Some(plan) if is_its_rows_alone(&plan.statement) => {
+        let text = match self.readable(sql) {
+            Some(text) => text,
+            None => return Ok(Query::Undecodable),
+        };
+        shape.scan(text.as_bytes());
+        let catalog = self.db.cluster.catalog();
+        let plan = self.db.plans.plan(&text, shape, &[], &catalog);
+        if let Cow::Owned(_) = text {
+            return Ok(Query::Inexact(plan));
+        }
+        if !self.runs_directly(&plan) {
+            return Ok(Query::Planned(plan));
+        }
+        let values = Values {
+            sql,
+            pieces: &shape.pieces,
+            params: &[],
+        };
+        let (access, route) = self.decide(&plan, values, sql)?;
+        self.resend = resend_of(&plan, access);
+        self.db.metrics.routes.increment(RouteKind::Direct);
+        Ok(Query::Direct {
+            shard: self.pick_shard(&route.shards),
+            access,
+        })
+    }
+
+    /// Its route is direct whatever its values are, and no other part of the session has to know of it.
+    fn runs_directly(&self, plan: &Plan) -> bool {
+        let one_shard = match &plan.target {
+            Target::AnyShard | Target::OneShard(_) => true,
+            Target::Keys { keys, many: _ } => keys.values.len() == 1,
+            Target::AllShards(_) | Target::Refused(_) => false,
+        };
+        one_shard
+            && is_plain(&plan.statement)
+            && plan.effect == SessionEffect::None
+            && !self.block.is_failed()
+            && self.amid_transaction().is_none()
+    }
+
+    /// Runs the first `len` bytes of `input` on one shard and relays the answer.
+    async fn run_direct(
+        &mut self,
+        mut input: BytesMut,
+        len: usize,
+        shard: ShardId,
+        access: Access,
+    ) -> Result<(), Error> {
+        let index = match self.at_hand(shard, access) {
+            Some(index) => {
+                self.note_access(index, access);
+                Ok(index)
+            }
+            None => self.enlist_first(shard, access).await,
+        };
+        if let Ok(index) = index {
+            let lease = &mut self.leases[index].lease;
+            lease.begin_exchange();
+            lease.send_whole(&input[..len]);
+        }
+        input.advance(len);
+        self.client.inbox = input;
+        match self.relay(index?).await? {
+            End::Done => Ok(()),
+            End::NeedsClient => Err(without_reply()),
+        }
+    }
+
+    async fn run_query(
+        &mut self,
+        frame: BytesMut,
+        query: Query,
+        shape: &Shape,
+    ) -> Result<(), Error> {
+        match query {
+            Query::Planned(plan) => self.planned(frame, shape, plan).await,
+            Query::Inexact(plan) if is_its_rows_alone(&plan.statement) => {
                 Box::pin(self.run_inexact(frame, &plan)).await
             }
-            Some(plan) => Box::pin(self.routed_simple(frame, &inexact(&plan), &[])).await,
-            None => self.run_undecodable(frame).await,
-        };
-        self.shape = shape;
-        result
+            Query::Inexact(plan) => Box::pin(self.routed_simple(frame, &inexact(&plan), &[])).await,
+            Query::Undecodable => self.run_undecodable(frame).await,
+            Query::Direct { shard, access } => {
+                let len = frame.len();
+                self.run_direct(frame, len, shard, access).await
+            }
+        }
     }
 
     /// A text that is not UTF-8, of which the kind is known: on an unsharded database all that
@@ -368,7 +481,7 @@ impl Session {
         lease.send_frame(frame);
         match self.relay(index).await? {
             End::Done => {}
-            End::NeedsClient => return Err(Error::protocol("COPY ended without its reply").fatal()),
+            End::NeedsClient => return Err(without_reply()),
         }
         if *effect == SessionEffect::DiscardAll && self.leases[index].lease.error.is_none() {
             self.discard_all(index);

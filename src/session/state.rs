@@ -15,7 +15,7 @@ use super::settings::TIMEOUTS;
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
-use crate::executor::database::{is_read_at_parse, parse_context};
+use crate::executor::database::{Statement as Prepared, is_read_at_parse, parse_context};
 use crate::wire::write;
 
 /// ParameterStatus that tells of the server and not of the session: two servers may differ in them
@@ -382,8 +382,9 @@ impl Session {
                 continue;
             };
             let left = rows.first().and_then(|row| row.first().cloned()).flatten();
+            let is_here = |text: &Arc<Prepared>| held.lease.has_prepared(text.id);
             let pin = match left.as_deref() {
-                None => None,
+                None => self.unread.iter().any(is_here).then_some(Pin::Unread),
                 Some(b"lock") => Some(Pin::AdvisoryLock),
                 Some(b"temp") => Some(Pin::Temporary),
                 Some(b"cursor") => Some(Pin::HeldCursor),

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::net::Stream;
 
@@ -16,6 +16,8 @@ const SMALL: usize = 8 * 1024;
 /// Room made in the inbox once reads fill [`SMALL`]; doubled while they fill that, up to [`BULK`].
 const LARGE: usize = 64 * 1024;
 const BULK: usize = 256 * 1024;
+/// Reads of what a peer sends to a connection that ends.
+const LAST_READS: usize = 16;
 /// An outbox above this is written before more is put into it.
 pub const OUTBOX_HIGH: usize = 32 * 1024;
 
@@ -31,6 +33,8 @@ pub struct Conn {
     pub sent: u64,
     /// For the next read.
     room: usize,
+    /// The most that was in one of the buffers since they were last found small.
+    peak: usize,
 }
 
 impl Conn {
@@ -42,6 +46,7 @@ impl Conn {
             received: 0,
             sent: 0,
             room: SMALL,
+            peak: usize::MAX,
         }
     }
 
@@ -59,17 +64,42 @@ impl Conn {
             self.inbox.reserve(self.room);
             ready!(pin!(self.stream.read_buf(&mut self.inbox)).poll(cx))?
         };
+        self.note_read(read);
+        Poll::Ready(Ok(read))
+    }
+
+    fn note_read(&mut self, read: usize) {
         self.received += read as u64;
+        self.peak = self.peak.max(self.inbox.len());
         if read >= self.room {
             self.room = (self.room * 2).clamp(LARGE, BULK);
         } else if read < SMALL {
             self.room = SMALL;
         }
-        Poll::Ready(Ok(read))
+    }
+
+    /// As [`Conn::poll_fill`], but who calls is not woken when there is something: `None` if there is
+    /// nothing now. Costs no system call unless there is.
+    pub fn fill_now(&mut self) -> Option<io::Result<usize>> {
+        // Of no bytes: whether it is worth while, and no waker has to be kept.
+        let look = match &self.stream {
+            Stream::Tcp(tcp) => tcp.try_read(&mut []),
+            Stream::Unix(unix) => unix.try_read(&mut []),
+            Stream::Tls(_) => Ok(0),
+        };
+        if look.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return None;
+        }
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.poll_fill(&mut cx) {
+            Poll::Ready(read) => Some(read),
+            Poll::Pending => None,
+        }
     }
 
     /// Writes the outbox until it is empty.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.peak = self.peak.max(self.outbox.len());
         while !self.outbox.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox))?;
             if written == 0 {
@@ -114,12 +144,41 @@ impl Conn {
         std::future::poll_fn(|cx| self.poll_drain(cx)).await
     }
 
+    /// Writes what is left of the outbox and ends the stream: TLS in order, as its bare end may be an
+    /// attacker's. What the peer has sent by then is read away; left unread, it would have the
+    /// connection reset, and the last answer lost.
+    pub async fn close(&mut self) -> io::Result<()> {
+        self.drain().await?;
+        if self.stream.is_tls() {
+            self.stream.shutdown().await?;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..LAST_READS {
+            self.inbox.clear();
+            match self.poll_fill(&mut cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) | Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// It has more to do at its end than to be dropped.
+    pub fn must_be_closed(&self) -> bool {
+        self.stream.is_tls() || !self.outbox.is_empty()
+    }
+
     /// Gives back the memory of empty buffers larger than `kept`: to make small ones anew for every
     /// message would cost more than they take.
     pub fn shrink(&mut self, kept: usize) {
+        self.room = SMALL;
+        // A buffer grows to twice what is needed, and what is needed may come behind what was there.
+        if self.peak <= kept / 4 {
+            return;
+        }
         shrink(&mut self.inbox, kept);
         shrink(&mut self.outbox, kept);
-        self.room = SMALL;
+        self.peak = self.inbox.len().max(self.outbox.len());
     }
 }
 

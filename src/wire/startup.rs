@@ -186,11 +186,19 @@ pub fn too_many_clients() -> Error {
 pub async fn refuse(stream: &mut Stream, error: &Error) {
     let mut out = BytesMut::new();
     error.write_to(&mut out);
-    if stream.write_all(&out).await.is_ok() {
+    refuse_with(stream, &out).await;
+}
+
+/// As [`refuse`], of an error that stands at the end of `out`.
+pub async fn refuse_with(stream: &mut Stream, out: &[u8]) {
+    if stream.write_all(out).await.is_ok() {
         // Ends TLS in order too; a failure leaves nothing to do, the stream is dropped next.
         let _ = stream.shutdown().await;
     }
 }
+
+/// For one read.
+const ROOM: usize = 512;
 
 /// Reads until `buf` starts with a whole frame of at most `max` bytes, and takes it out.
 ///
@@ -225,6 +233,8 @@ pub async fn read_frame(
 }
 
 async fn fill(stream: &mut Stream, buf: &mut BytesMut) -> io::Result<()> {
+    // For every message of a login at once.
+    buf.reserve(ROOM);
     match stream.read_buf(buf).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),

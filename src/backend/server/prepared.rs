@@ -15,6 +15,8 @@ pub struct PreparedLimits {
 
 pub struct PreparedSet {
     known: HashMap<StatementId, Known>,
+    /// Those that could not be prepared again. They make way for none.
+    kept: Vec<StatementId>,
     bytes: usize,
     limits: PreparedLimits,
     tick: u64,
@@ -29,6 +31,7 @@ impl PreparedSet {
     pub fn new(limits: PreparedLimits) -> Self {
         Self {
             known: HashMap::new(),
+            kept: Vec::new(),
             bytes: 0,
             limits,
             tick: 0,
@@ -38,8 +41,17 @@ impl PreparedSet {
     /// True if it is there; it counts as used now.
     pub fn touch(&mut self, id: StatementId) -> bool {
         self.tick += 1;
-        let known = self.known.get_mut(&id);
-        known.map(|known| known.used = self.tick).is_some()
+        match self.known.get_mut(&id) {
+            Some(known) => {
+                known.used = self.tick;
+                true
+            }
+            None => self.kept.contains(&id),
+        }
+    }
+
+    pub fn keep(&mut self, id: StatementId) {
+        self.kept.push(id);
     }
 
     /// Who must go before a text of so many bytes joins. One above the whole limit makes nobody
@@ -64,6 +76,7 @@ impl PreparedSet {
 
     /// The bytes of its text, if it was there.
     pub fn remove(&mut self, id: StatementId) -> Option<usize> {
+        self.kept.retain(|kept| *kept != id);
         let known = self.known.remove(&id)?;
         self.bytes -= known.bytes;
         Some(known.bytes)
@@ -71,12 +84,13 @@ impl PreparedSet {
 
     pub fn clear(&mut self) {
         self.known.clear();
+        self.kept.clear();
         self.bytes = 0;
     }
 
-    /// How many they are, and the bytes of their texts.
+    /// How many they are, and the bytes of their texts as far as those are known.
     pub fn usage(&self) -> (usize, usize) {
-        (self.known.len(), self.bytes)
+        (self.known.len() + self.kept.len(), self.bytes)
     }
 }
 
@@ -111,6 +125,20 @@ mod tests {
         assert_eq!(add(&mut set, 4, 30), [1, 2]);
         assert_eq!(set.usage(), (3, 80));
         assert!(!set.touch(StatementId(1)));
+    }
+
+    #[test]
+    fn what_cannot_be_prepared_again_makes_way_for_none() {
+        let mut set = PreparedSet::new(PreparedLimits {
+            count: 1,
+            bytes: 100,
+        });
+        set.keep(StatementId(7));
+        assert_eq!(add(&mut set, 0, 90), NOBODY);
+        assert_eq!(add(&mut set, 1, 90), [0]);
+        assert!(set.touch(StatementId(7)));
+        assert_eq!(set.remove(StatementId(7)), None);
+        assert!(!set.touch(StatementId(7)));
     }
 
     #[test]

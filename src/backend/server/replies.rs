@@ -115,6 +115,9 @@ impl Server {
                     if pending.len() < header.len {
                         return Ok(Progress::Starved);
                     }
+                    if tag == b'E' && self.withholds(&pending[HEADER..header.len]) {
+                        return Ok(Progress::Withheld);
+                    }
                     self.control(tag, header.len, out)?;
                     if tag == b'G' {
                         return Ok(Progress::CopyIn);
@@ -328,7 +331,10 @@ impl Server {
         self.tag.clear();
         let mut bytes = &self.conn.inbox[body];
         if let Some(tag) = frame::cstr(&mut bytes) {
-            self.tag.push_str(&String::from_utf8_lossy(tag));
+            match std::str::from_utf8(tag) {
+                Ok(tag) => self.tag.push_str(tag),
+                Err(_) => self.tag.push_str(&String::from_utf8_lossy(tag)),
+            }
         }
     }
 
@@ -343,6 +349,9 @@ impl Server {
         if let (Some(name), Some(value)) = (frame::cstr(&mut bytes), frame::cstr(&mut bytes)) {
             let name = String::from_utf8_lossy(name).into_owned();
             let value = String::from_utf8_lossy(value).into_owned();
+            if name == "in_hot_standby" {
+                self.in_hot_standby = value == "on";
+            }
             if shown {
                 self.shown.push((name.clone(), value.clone()));
             }

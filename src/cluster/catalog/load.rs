@@ -10,6 +10,7 @@ use tokio_postgres::{IsolationLevel, Row, Transaction};
 use super::Loaded;
 use super::classify::{Column, Relation, ShardSchema, TableName};
 use super::hidden::{Callee, Definitions, Text, settle};
+use super::setters::{Body, may_set_unseen};
 use crate::cluster::control::{ControlPool, Failure};
 use crate::config::{FunctionName, FunctionRule};
 
@@ -33,6 +34,8 @@ SELECT concat_ws(' ', current_schemas(false)::text,
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_policy),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_operator WHERE oid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_cast WHERE oid >= 16384),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_depend
+    WHERE refclassid = 'pg_proc'::regclass AND refobjid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_constraint
     WHERE contypid >= 16384))";
 
@@ -151,6 +154,16 @@ WITH RECURSIVE above AS (
    UNION SELECT i.inhparent FROM pg_inherits i JOIN above ON above.oid = i.inhrelid)
 SELECT c.relname::text FROM pg_class c JOIN above ON above.oid = c.oid";
 
+/// See [`Body`]. Functions of C are trusted; on what depends on one, a write may call it.
+const BODIES: &str = "
+SELECT p.proname::text,
+       CASE WHEN l.lanname NOT IN ('sql', 'plpgsql') THEN 'set_config'
+            WHEN p.prosrc = '' THEN pg_get_functiondef(p.oid) ELSE p.prosrc END,
+       EXISTS (SELECT FROM pg_depend d
+                WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid)
+  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+ WHERE p.oid >= 16384 AND p.prokind <> 'a' AND l.lanname NOT IN ('internal', 'c')";
+
 /// Reads the schema unless its fingerprint is still `known`.
 ///
 /// Errors: the server failed, or answered what PostgreSQL would not.
@@ -192,7 +205,20 @@ async fn schema(
     functions(transaction, rules, &mut schema).await?;
     let told = definitions(transaction, rules).await?;
     schema.suspects = settle(&mut schema, &told);
+    schema.suspects.writes_set = may_set_unseen(&bodies(transaction).await?);
     Ok(schema)
+}
+
+async fn bodies(transaction: &Transaction<'_>) -> Result<Vec<Body>, Failure> {
+    let body = |row: &Row| -> Result<Body, Failure> {
+        Ok(Body {
+            name: row.try_get(0)?,
+            text: row.try_get(1)?,
+            is_hook: row.try_get(2)?,
+        })
+    };
+    let rows = transaction.query(BODIES, &[]).await?;
+    rows.iter().map(body).collect()
 }
 
 async fn definitions(

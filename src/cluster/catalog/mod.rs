@@ -3,6 +3,7 @@
 pub mod classify;
 mod hidden;
 mod load;
+mod setters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,9 +195,12 @@ fn source(cluster: &Cluster, shard: ShardId) -> Option<EndpointId> {
     snapshot.primary.or_else(|| {
         servers
             .find(|(_, server)| match server.standing {
-                Standing::Fresh | Standing::Lagging | Standing::Returning => true,
+                Standing::Fresh | Standing::Lagging | Standing::Returning | Standing::Ejected => {
+                    true
+                }
                 Standing::Unknown
                 | Standing::Down
+                | Standing::Silent
                 | Standing::Primary
                 | Standing::Fenced
                 | Standing::Foreign => false,

@@ -374,8 +374,9 @@ fn md5_of(user: &str, password: &Secret) -> String {
     format!("md5{}", digits.collect::<String>())
 }
 
-/// Asks the client to prove that it is who it says, and sends AuthenticationOk when it does. What
-/// its login to a server can be made with is returned.
+/// Asks the client to prove that it is who it says, and puts AuthenticationOk into `out` when it does:
+/// as with PostgreSQL, that goes out with what comes next. What its login to a server can be made with
+/// is returned.
 ///
 /// The caller sets the time limit by dropping this future.
 ///
@@ -386,6 +387,7 @@ fn md5_of(user: &str, password: &Secret) -> String {
 pub async fn authenticate(
     stream: &mut Stream,
     buf: &mut BytesMut,
+    out: &mut BytesMut,
     who: Applicant<'_>,
     authenticators: &Authenticators,
 ) -> Result<ServerSecret> {
@@ -398,7 +400,6 @@ pub async fn authenticate(
         .method
         .or(known.and_then(Known::own_method))
         .unwrap_or(tally.own());
-    let mut out = BytesMut::new();
     let attempt = Attempt {
         who,
         known,
@@ -423,7 +424,7 @@ pub async fn authenticate(
         Method::Trust => attempt.existing()?,
         // Refused where the rule was found.
         Method::Reject => return Err(wrong(who.user)),
-        Method::Scram => attempt.scram(stream, buf, &mut out).await?,
+        Method::Scram => attempt.scram(stream, buf, out).await?,
         Method::Md5 => attempt.md5(stream, buf).await?,
         Method::Password => attempt.password(stream, buf).await?,
         Method::Cert if !is_certified => return Err(uncertified()),
@@ -439,10 +440,10 @@ pub async fn authenticate(
     };
     // After the password, as in PostgreSQL.
     if terms.client_cert == ClientCert::VerifyFull && !is_certified {
+        out.clear();
         return Err(uncertified());
     }
-    exchange::request(&mut out, exchange::OK, &[]);
-    exchange::send(stream, &out).await?;
+    exchange::request(out, exchange::OK, &[]);
     Ok(secret)
 }
 

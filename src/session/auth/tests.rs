@@ -44,7 +44,9 @@ async fn transcript(
     };
     let serve = async {
         let mut buf = BytesMut::new();
-        let outcome = authenticate(&mut stream, &mut buf, who, authenticators).await;
+        let mut out = BytesMut::new();
+        let outcome = authenticate(&mut stream, &mut buf, &mut out, who, authenticators).await;
+        assert!(out.is_empty(), "it is not told that it is let in");
         drop(stream);
         outcome.expect_err("must be refused")
     };

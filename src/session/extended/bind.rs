@@ -14,8 +14,9 @@ use crate::executor::database::Statement as Text;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
 use crate::session::prepared::Executed;
+use crate::session::retry::resend_of;
 use crate::session::scattered::{Query, Scattered};
-use crate::session::{Enlisted, Prepared, Session, local};
+use crate::session::{Enlisted, Known, Prepared, Session, local};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Bind;
 use crate::wire::write;
@@ -25,19 +26,24 @@ impl Session {
         let body = &frame[HEADER..];
         let (portal, name, rest) = Bind::names(body)?;
         let prepared = self.prepared(name)?;
+        // Unless it runs on one server as it stands.
+        let resend = std::mem::take(&mut self.resend);
         let Prepared {
             plan,
             statement,
             pieces,
             version: _,
             name: _,
-            reusable: _,
+            known,
         } = &*prepared;
         let ends_block = matches!(
             plan.statement,
             Statement::Commit | Statement::Rollback | Statement::Savepoint(_)
         );
-        if self.block.is_failed() && !ends_block {
+        let unread = *known == Known::Unread;
+        // What cannot be read may end it: the server knows.
+        let asks_server = unread && self.only_in_block().is_some();
+        if self.block.is_failed() && !ends_block && !asks_server {
             return Err(aborted());
         }
         if matches!(plan.statement, Statement::Begin { .. }) {
@@ -134,8 +140,10 @@ impl Session {
                 self.check_transaction_control(&plan.statement, &statement.sql)?;
                 self.db.metrics.routes.increment(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
+                self.resend = resend.max(resend_of(plan, access));
                 let index = self.enlist(shard, access).await?;
                 self.admit(index, &plan.effect).await?;
+                self.leases[index].ask_settings |= unread;
                 self.name_portal(portal, Some(index))?;
                 self.activate(index).await?;
                 self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
@@ -186,17 +194,10 @@ impl Session {
         self.ensure_parsed(index, name);
         let lease = &mut self.leases[index].lease;
         let outbox = &mut lease.conn.outbox;
-        let called = match name {
-            b"" => {
-                write::bind(outbox, portal, b"", rest);
-                None
-            }
-            _ => {
-                let server_name = prepared.statement.id.server_name();
-                write::bind(outbox, portal, &server_name, rest);
-                Some((prepared.statement.id, Arc::clone(&prepared.name)))
-            }
-        };
+        let server_name = prepared.server_name();
+        write::bind(outbox, portal, &server_name, rest);
+        let called = || (prepared.statement.id, Arc::clone(&prepared.name));
+        let called = (!server_name.is_empty()).then(called);
         lease.expect.push_back(Expect::Bind { called });
         self.batch.bind_portal(portal, index, prepared);
     }

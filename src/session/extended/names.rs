@@ -80,6 +80,10 @@ impl<T: Charge> Names<T> {
         }
     }
 
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.unnamed.iter().chain(self.named.values())
+    }
+
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.unnamed.iter_mut().chain(self.named.values_mut())
     }

@@ -12,13 +12,13 @@ use crate::error::{Error, Fault};
 use crate::executor::broadcast::Answer;
 use crate::executor::describe::describe;
 use crate::executor::merge::columns_frame;
-use crate::executor::relay::Broken;
+use crate::executor::relay::{Broken, closed};
 use crate::executor::scatter::Pause;
 use crate::session::block::{Block, opening_tag};
 use crate::session::scattered::Started;
-use crate::session::{Session, local, routed};
+use crate::session::{Enlisted, Session, local, routed};
 use crate::wire::frame::{self, HEADER};
-use crate::wire::frontend::Execute;
+use crate::wire::frontend::{Execute, Named};
 use crate::wire::write;
 
 impl Session {
@@ -113,7 +113,7 @@ impl Session {
             Some(Portal::Server { lease, prepared }) => {
                 let index = *lease;
                 let statement = &prepared.plan.statement;
-                let takes_data = *statement == Statement::CopyIn;
+                let takes_data = *statement == Statement::CopyIn || prepared.is_unread();
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
                 let revives =
                     matches!(statement, Statement::Savepoint(_)) && self.block.is_failed();
@@ -392,6 +392,7 @@ impl Session {
             return Ok(());
         };
         self.fetch().await?;
+        self.check_settings_elsewhere(None)?;
         // Other statements may have been bound since.
         self.wishes.max_lag = portal.max_lag;
         let started = self.start_scattered(*scattered, &portal.shards, portal.access);
@@ -505,7 +506,10 @@ impl Session {
         };
         self.fetch().await?;
         match portal.ran {
-            Ran::NotYet => self.run_broadcast(&mut portal).await?,
+            Ran::NotYet => {
+                self.check_sync_follows(name).await?;
+                self.run_broadcast(&mut portal).await?;
+            }
             Ran::Rows { .. } => {}
             Ran::Once => return Err(cannot_run(name)),
         }
@@ -529,6 +533,59 @@ impl Session {
         Ok(())
     }
 
+    /// What runs on several shards is committed on each at once, where PostgreSQL would take it back
+    /// with anything that fails up to Sync. So nothing else may come before that.
+    ///
+    /// # Errors
+    /// 0A000 when something does, or might. Nothing has run then.
+    async fn check_sync_follows(&mut self, portal: &[u8]) -> Result<(), Error> {
+        if !self.block.is_none() {
+            return Ok(());
+        }
+        loop {
+            match follows(&self.client.inbox, portal)? {
+                Follows::Sync => return Ok(()),
+                Follows::Other => return Err(self.not_last_before_sync()),
+                Follows::NotHere => {}
+            }
+            if !matches!(self.client.fill().await, Ok(1..)) {
+                self.abandon();
+                return Err(closed());
+            }
+        }
+    }
+
+    fn not_last_before_sync(&self) -> Error {
+        planner::Refusal::unsupported(
+            "a statement on several shards is not the last before Sync",
+            "What follows it in the pipeline could fail, and it could not be taken back then.",
+            "Send Sync right after its Execute.",
+        )
+        .into()
+    }
+
+    /// A setting made in this pipeline, without a block, is in force on its own shard, and elsewhere
+    /// from Sync on.
+    ///
+    /// # Errors
+    /// 0A000 where another shard than `on`, or several for `None`, would run something without it.
+    pub(super) fn check_settings_elsewhere(&self, on: Option<ShardId>) -> Result<(), Error> {
+        let is_elsewhere =
+            |held: &Enlisted| held.needs_sync && held.ran_set && Some(held.shard) != on;
+        if !self.db.config.is_sharded()
+            || !self.block.is_none()
+            || !self.leases.iter().any(is_elsewhere)
+        {
+            return Ok(());
+        }
+        Err(planner::Refusal::unsupported(
+            "a statement on another shard follows a change of settings in the same pipeline",
+            "Without a transaction block the change is not in force there before Sync.",
+            "Send Sync after it, or begin a transaction block.",
+        )
+        .into())
+    }
+
     /// Runs it whole, as PostgreSQL does what changes rows. What returns none is answered here.
     async fn run_broadcast(&mut self, portal: &mut BroadcastPortal) -> Result<(), Error> {
         let mut request = BytesMut::new();
@@ -540,6 +597,7 @@ impl Session {
         if self.leases.iter().any(|held| held.needs_sync && held.wrote) {
             return Err(self.not_one_transaction());
         }
+        self.check_settings_elsewhere(None)?;
         let all: Vec<usize> = (0..self.leases.len()).collect();
         self.sync_quietly(&all).await?;
         let Answer { mut rows, tag } = self
@@ -581,6 +639,43 @@ impl Session {
     }
 }
 
+/// What a client sends after an Execute of `portal`, as far as it is here.
+#[derive(Debug, PartialEq, Eq)]
+enum Follows {
+    /// Nothing before it can fail.
+    Sync,
+    Other,
+    NotHere,
+}
+
+fn follows(mut bytes: &[u8], portal: &[u8]) -> Result<Follows, Error> {
+    /// Of messages that cannot fail.
+    const MOST: usize = 64 * 1024;
+    if bytes.len() > MOST {
+        return Ok(Follows::Other);
+    }
+    while let Some(header) = frame::peek(bytes)? {
+        match header.tag {
+            b'S' if header.len == HEADER => return Ok(Follows::Sync),
+            b'C' | b'E' if header.len <= MOST => {}
+            _ => return Ok(Follows::Other),
+        }
+        let Some((message, rest)) = bytes.split_at_checked(header.len) else {
+            break;
+        };
+        let body = &message[HEADER..];
+        let cannot_fail = match header.tag {
+            b'C' => Named::read(body, "CLOSE").is_ok(),
+            _ => Execute::read(body).is_ok_and(|execute| execute.portal == portal),
+        };
+        if !cannot_fail {
+            return Ok(Follows::Other);
+        }
+        bytes = rest;
+    }
+    Ok(Follows::NotHere)
+}
+
 fn cannot_run(name: &[u8]) -> Error {
     let name = String::from_utf8_lossy(name);
     let message = format!("portal \"{name}\" cannot be run");
@@ -606,4 +701,32 @@ pub(super) fn local_columns(local: &Local) -> BytesMut {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_statement_that_cannot_be_taken_back() {
+        let sync = &b"S\0\0\0\x04"[..];
+        let close = &b"C\0\0\0\x06P\0"[..];
+        let again = &b"E\0\0\0\x0ap\0\0\0\0\0"[..];
+        let other = &b"E\0\0\0\x0aq\0\0\0\0\0"[..];
+        let flush = &b"H\0\0\0\x04"[..];
+        for (messages, expected) in [
+            (vec![sync], Follows::Sync),
+            (vec![close, again, sync], Follows::Sync),
+            (vec![], Follows::NotHere),
+            (vec![&close[..3]], Follows::NotHere),
+            (vec![close, &again[..7]], Follows::NotHere),
+            (vec![flush, sync], Follows::Other),
+            (vec![close, other, sync], Follows::Other),
+            (vec![&b"P\0\0\x10\0"[..]], Follows::Other),
+            (vec![&[close; 10_000].concat()], Follows::Other),
+        ] {
+            let found = follows(&messages.concat(), b"p").expect("frames");
+            assert_eq!(found, expected, "{messages:?}");
+        }
+    }
 }

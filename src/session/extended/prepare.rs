@@ -13,20 +13,24 @@ use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
 use crate::session::encoding::inexact;
-use crate::session::{Prepared, Session, simple};
+use crate::session::{Known, Prepared, Session, simple};
 use crate::wire::frontend::Parse;
 use crate::wire::write;
 
 impl Session {
-    pub(super) fn parse(&mut self, parse: &Parse<'_>) -> Result<(), Error> {
-        if !parse.name.is_empty() && self.batch.statements.contains(parse.name) {
-            let name = String::from_utf8_lossy(parse.name);
-            return Err(Error::new(
-                Fault::Client,
-                "42P05",
-                format!("prepared statement \"{name}\" already exists"),
-            ));
+    /// # Errors
+    /// 42P05 for a name that is taken.
+    pub(in crate::session) fn check_new_name(&self, name: &[u8]) -> Result<(), Error> {
+        if name.is_empty() || !self.batch.statements.contains(name) {
+            return Ok(());
         }
+        let name = String::from_utf8_lossy(name);
+        let message = format!("prepared statement \"{name}\" already exists");
+        Err(Error::new(Fault::Client, "42P05", message))
+    }
+
+    pub(super) fn parse(&mut self, parse: &Parse<'_>) -> Result<(), Error> {
+        self.check_new_name(parse.name)?;
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
             let prepared = self.prepare(parse.name, parse.sql, &parse.types)?;
@@ -44,7 +48,8 @@ impl Session {
     /// Drivers that do not prepare send the same unnamed Parse again and again.
     pub(super) fn is_repeated(&self, parse: &Parse<'_>) -> bool {
         self.batch.statements.get(parse.name).is_some_and(|known| {
-            known.version == self.db.cluster.catalog_version()
+            !known.is_unread()
+                && known.version == self.db.cluster.catalog_version()
                 && *known.statement.sql == *parse.sql
                 && *known.statement.types == *parse.types
                 && *known.statement.context == *self.context
@@ -91,6 +96,10 @@ impl Session {
         let reusable = name.is_empty()
             && self.db.config.pool.reuse_unnamed
             && may_reuse(&plan, sql, &shape.pieces);
+        let known = match reusable {
+            true => Known::Reusable,
+            false => Known::Text,
+        };
         self.shape = shape;
         let statement = match name {
             b"" => {
@@ -106,7 +115,7 @@ impl Session {
             pieces,
             version: catalog.version,
             name: name.into(),
-            reusable,
+            known,
         })
     }
 
@@ -124,6 +133,15 @@ impl Session {
             )
         };
         let found = self.batch.statements.get(name).ok_or_else(missing)?;
+        if found.is_unread() {
+            let (found, id) = (Arc::clone(found), found.statement.id);
+            return match self.leases.iter_mut().any(|h| h.lease.has_prepared(id)) {
+                true => Ok(found),
+                false => Err(missing().detail(
+                    "Its text was too long to be kept, and the server that had it dropped it.",
+                )),
+            };
+        }
         let renew = found.version != self.db.cluster.catalog_version()
             || *found.statement.context != *self.context;
         if !renew {
@@ -157,7 +175,9 @@ impl Session {
         };
         let statement = &prepared.statement;
         let lease = &mut self.leases[index].lease;
-        if name.is_empty() {
+        if prepared.is_unread() {
+            // It is nowhere else, and stays there.
+        } else if name.is_empty() {
             if show || lease.unnamed != Some(statement.id) {
                 self.db.metrics.server_parses.add(1);
                 lease.send_parse_unnamed(statement.id, &statement.sql, &statement.types, show);
@@ -257,13 +277,13 @@ impl Session {
         {
             return Box::pin(self.describe_execute(name, execute, &sql.sql)).await;
         }
-        let index = self.any_server(&plan, &sql).await?;
+        let index = match prepared.is_unread() {
+            true => self.server_of_unread().await?,
+            false => self.any_server(&plan, &sql).await?,
+        };
         self.activate(index).await?;
         self.ensure_parsed(index, name);
-        let server_name = match name {
-            b"" => Vec::new(),
-            _ => sql.id.server_name(),
-        };
+        let server_name = prepared.server_name();
         let lease = &mut self.leases[index].lease;
         write::describe(&mut lease.conn.outbox, b'S', &server_name);
         lease.expect.push_back(Expect::Describe);

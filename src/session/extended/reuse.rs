@@ -18,7 +18,7 @@ use super::step::is_plain;
 use crate::backend::server::Expect;
 use crate::error::Error;
 use crate::executor::relay::End;
-use crate::session::{Prepared, Session};
+use crate::session::{Known, Prepared, Session};
 use crate::wire::frame;
 use crate::wire::frontend::Bind;
 use crate::wire::write;
@@ -62,7 +62,7 @@ impl Session {
     /// a connection that stays with its client may have temporary tables that shadow others.
     pub(super) fn may_reuse_on(&self, index: usize, bind: &[u8], prepared: &Prepared) -> bool {
         let held = &self.leases[index];
-        prepared.reusable
+        prepared.known == Known::Reusable
             && prepared.statement.is_worth_a_name()
             && self.block.is_none()
             && !held.needs_sync

@@ -13,6 +13,7 @@ use crate::backend::server::Expect;
 use crate::error::Error;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
+use crate::session::retry::resend_of;
 use crate::session::{Prepared, Session};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, Bind, Execute, Parse};
@@ -151,13 +152,18 @@ impl Session {
         let Some((shard, access)) = self.direct(body, &prepared)? else {
             return Ok(Step::Waits);
         };
+        let resend = self.resend.max(resend_of(&prepared.plan, access));
         match (self.at_hand(shard, access), self.batch.active) {
-            (None, None) => Ok(Step::Enlist {
-                shard,
-                access,
-                prepared,
-            }),
+            (None, None) => {
+                self.resend = resend;
+                Ok(Step::Enlist {
+                    shard,
+                    access,
+                    prepared,
+                })
+            }
             (Some(index), active) if active.is_none_or(|active| active == index) => {
+                self.resend = resend;
                 self.note_access(index, access);
                 self.bind_at_once(index, frame, prepared)
             }
@@ -179,7 +185,7 @@ impl Session {
             pieces,
             version: _,
             name: _,
-            reusable: _,
+            known: _,
         } = prepared;
         let bind;
         let params: Vec<Param<'_>>;
@@ -238,7 +244,7 @@ pub(in crate::session) fn asks_first(effect: &SessionEffect) -> bool {
 }
 
 /// Statements that are nothing but their rows: no other part of the session has to know of them.
-pub(super) fn is_plain(statement: &Statement) -> bool {
+pub(in crate::session) fn is_plain(statement: &Statement) -> bool {
     match statement {
         Statement::Query | Statement::Insert | Statement::Update | Statement::Delete => true,
         Statement::Empty

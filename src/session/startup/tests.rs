@@ -64,11 +64,11 @@ async fn log_in(
         database: &packet.database,
         is_replication: false,
     };
-    if let Err(error) = authenticate(&mut stream, &mut buf, who, authenticators).await {
+    let mut out = BytesMut::new();
+    if let Err(error) = authenticate(&mut stream, &mut buf, &mut out, who, authenticators).await {
         refuse(&mut stream, &error).await;
         return Err(error);
     }
-    let mut out = BytesMut::new();
     let key = vec![7; cancel_key_len(packet.minor())];
     write_welcome(
         &mut out,

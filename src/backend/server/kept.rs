@@ -1,0 +1,321 @@
+//! What was sent to a server in one exchange, kept so that it can be sent to another server should this
+//! one not begin to answer.
+//!
+//! It is a copy of the outbox, into a buffer that stays with the connection: a few nanoseconds for
+//! messages of the usual size. Longer ones are not kept.
+
+use bytes::{Buf, BytesMut};
+
+use super::{Expect, Server, StatementId, error_field, read_error};
+use crate::error::Error;
+use crate::wire::frame::{self, HEADER};
+use crate::wire::frontend::{Bind, Named, Parse};
+use crate::wire::write;
+
+/// More bytes than this are not kept: the exchange is not tried again.
+const LONGEST: usize = 16 * 1024;
+/// The buffer that a connection keeps for the next exchange.
+const KEPT_BUFFER: usize = 2 * 1024;
+
+/// Whether what a server was sent may be sent to another one. The later of two is the stricter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resend {
+    /// It reads, provably: whatever became of it.
+    Read,
+    /// It may write, as one statement that is a transaction of its own: only where the server cannot have
+    /// run it, or says itself that it has rolled it back.
+    Undone,
+    #[default]
+    Never,
+}
+
+impl Resend {
+    /// After the loss of `server`, or after an error of it that was withheld.
+    pub fn allows(self, server: &Server) -> bool {
+        match self {
+            Self::Read => true,
+            Self::Undone => server.kept.withheld || server.has_sent_none_of(&server.kept),
+            Self::Never => false,
+        }
+    }
+}
+
+/// Of which role the server was to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SentTo {
+    #[default]
+    Primary,
+    Replica,
+}
+
+/// The messages of one exchange, as they were sent.
+#[derive(Debug, Default)]
+pub struct Kept {
+    resend: Resend,
+    to: SentTo,
+    bytes: BytesMut,
+    /// The replies they are owed.
+    owed: Vec<Expect>,
+    /// What was parsed under the empty name before them.
+    unnamed: Option<StatementId>,
+    /// Bytes that this connection had sent before them.
+    sent_before: u64,
+    in_block: bool,
+    /// The server has answered them with an error that the client was not shown.
+    withheld: bool,
+}
+
+impl Kept {
+    pub fn resend(&self) -> Resend {
+        self.resend
+    }
+}
+
+impl Server {
+    /// Keeps what is in the outbox, all of which is owed an answer.
+    pub fn keep(&mut self, resend: Resend, to: SentTo, in_block: bool) {
+        let kept = &mut self.kept;
+        kept.resend = Resend::Never;
+        if resend == Resend::Never || self.conn.outbox.len() > LONGEST {
+            return;
+        }
+        kept.to = to;
+        if kept.bytes.capacity() > KEPT_BUFFER {
+            kept.bytes = BytesMut::new();
+        }
+        kept.bytes.clear();
+        kept.bytes.extend_from_slice(&self.conn.outbox);
+        kept.owed.clear();
+        kept.owed.extend(self.expect.iter().cloned());
+        kept.unnamed = self.unnamed;
+        kept.sent_before = self.conn.sent;
+        kept.in_block = in_block;
+        kept.withheld = false;
+        kept.resend = resend;
+        self.tag.clear();
+    }
+
+    /// The answer has begun, or is over: nothing is sent again.
+    pub fn forget_kept(&mut self) {
+        self.kept.resend = Resend::Never;
+    }
+
+    /// Not a byte of it has left this process.
+    pub fn has_sent_none_of(&self, kept: &Kept) -> bool {
+        self.conn.sent == kept.sent_before
+    }
+
+    /// Whether after this error, the body of an ErrorResponse, another server may be asked.
+    pub(super) fn withholds(&self, body: &[u8]) -> bool {
+        if self.kept.resend == Resend::Never {
+            return false;
+        }
+        let code = error_field(body, b'C').unwrap_or_default();
+        let is_fatal = error_field(body, b'V').is_some_and(|severity| severity != b"ERROR");
+        // In a READ ONLY block a write is refused everywhere.
+        let is_asked_for = self.kept.in_block && code == b"25006";
+        withholds(self.kept.resend, self.kept.to, code, is_fatal)
+            && self.tag.is_empty()
+            && !is_asked_for
+    }
+
+    /// The error that [`Progress::Withheld`](super::Progress::Withheld) has found, as the server's last; its
+    /// frame is next.
+    pub fn withheld(&mut self) -> Error {
+        let body = frame::whole(&self.conn.inbox[self.approved..]);
+        let error = match body {
+            Ok(Some((_, body))) => read_error(body),
+            Ok(None) | Err(_) => self.lost("its error cannot be read"),
+        };
+        self.error = Some(Box::new(error.clone()));
+        self.kept.withheld = true;
+        error
+    }
+
+    /// Drops what of its replies has not left for the client.
+    pub fn drop_approved(&mut self) {
+        self.conn.inbox.advance(self.approved);
+        self.approved = 0;
+        self.rest_of_frame = 0;
+    }
+
+    /// Sends what `kept` holds here: statements under the names that they have here, parsed where they
+    /// are not known. `text` finds those that were parsed earlier.
+    ///
+    /// `None` when that cannot be done; then this connection has an exchange under way that makes no sense.
+    pub fn send_kept<'t>(
+        &mut self,
+        kept: &Kept,
+        text: impl Fn(StatementId) -> Option<(&'t [u8], &'t [u32])>,
+    ) -> Option<()> {
+        let mut frames = &kept.bytes[..];
+        let mut unnamed = kept.unnamed;
+        for owed in &kept.owed {
+            match owed {
+                Expect::Known(id) => {
+                    match text(*id).filter(|_| !self.has_prepared(*id)) {
+                        Some((sql, types)) => self.send_prepare(*id, sql, types, true),
+                        None => self.expect.push_back(owed.clone()),
+                    }
+                    continue;
+                }
+                Expect::Inject(_) => {
+                    self.expect.push_back(owed.clone());
+                    continue;
+                }
+                Expect::Fail(_) => return None,
+                Expect::Ready { .. }
+                | Expect::Parse { .. }
+                | Expect::Bind { .. }
+                | Expect::Rebind
+                | Expect::Close { .. }
+                | Expect::Describe
+                | Expect::Execute => {}
+            }
+            let frame = next(&mut frames)?;
+            let body = &frame[HEADER..];
+            match (owed, frame[0]) {
+                // A block is told to a server when it joins; what made room elsewhere need not here.
+                (Expect::Ready { show: false }, b'Q')
+                | (Expect::Close { show: false, .. }, b'C') => {
+                    continue;
+                }
+                (Expect::Ready { .. }, b'Q') => {
+                    self.unnamed = None;
+                    unnamed = None;
+                }
+                (Expect::Ready { .. }, b'S')
+                | (Expect::Execute, b'E')
+                | (Expect::Close { .. }, b'C') => {}
+                (Expect::Parse { show, id, named }, b'P') => {
+                    let parse = Parse::read(body).ok()?;
+                    match named {
+                        None => {
+                            unnamed = Some(*id);
+                            self.send_parse_unnamed(*id, parse.sql, &parse.types, *show);
+                        }
+                        Some(_) if !self.has_prepared(*id) => {
+                            self.send_prepare(*id, parse.sql, &parse.types, *show);
+                        }
+                        Some(_) if *show => self.expect.push_back(Expect::Known(*id)),
+                        Some(_) => {}
+                    }
+                    continue;
+                }
+                // It went to a statement of that server: here it is parsed afresh.
+                (Expect::Rebind, b'B') => {
+                    let (portal, name, rest) = Bind::names(body).ok()?;
+                    let id = StatementId::of_server_name(name)?;
+                    let (sql, types) = text(id)?;
+                    self.send_parse_unnamed(id, sql, types, false);
+                    write::bind(&mut self.conn.outbox, portal, b"", rest);
+                    self.expect.push_back(Expect::Bind { called: None });
+                    unnamed = None;
+                    continue;
+                }
+                (Expect::Bind { .. }, b'B') => {
+                    self.know(Bind::names(body).ok()?.1, unnamed, &text)?
+                }
+                (Expect::Describe, b'D') => match Named::read(body, "DESCRIBE").ok()? {
+                    Named::Portal(_) => {}
+                    Named::Statement(name) => self.know(name, unnamed, &text)?,
+                },
+                _ => return None,
+            }
+            self.conn.outbox.extend_from_slice(frame);
+            self.expect.push_back(owed.clone());
+        }
+        Some(())
+    }
+
+    /// Has a statement parsed that the next message names, if it is not known here.
+    fn know<'t>(
+        &mut self,
+        name: &[u8],
+        unnamed: Option<StatementId>,
+        text: impl Fn(StatementId) -> Option<(&'t [u8], &'t [u32])>,
+    ) -> Option<()> {
+        if name.is_empty() {
+            let id = unnamed?;
+            if self.unnamed != Some(id) {
+                let (sql, types) = text(id)?;
+                self.send_parse_unnamed(id, sql, types, false);
+            }
+            return Some(());
+        }
+        let id = StatementId::of_server_name(name)?;
+        if !self.has_prepared(id) {
+            let (sql, types) = text(id)?;
+            self.send_prepare(id, sql, types, false);
+        }
+        Some(())
+    }
+}
+
+/// The next message that is owed an answer; Flush is not.
+fn next<'f>(frames: &mut &'f [u8]) -> Option<&'f [u8]> {
+    loop {
+        let (header, _) = frame::whole(frames).ok()??;
+        let frame = &frames[..header.len];
+        frames.advance(header.len);
+        if header.tag != b'H' {
+            return Some(frame);
+        }
+    }
+}
+
+/// Whether an error of a server speaks of the server, not of the statement.
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+fn withholds(resend: Resend, to: SentTo, code: &[u8], is_fatal: bool) -> bool {
+    match (code, resend, to) {
+        (_, Resend::Never, _) => false,
+        // It is a standby: nothing that writes has run.
+        (b"25006", _, _) => true,
+        // Shut down by an administrator: said where the transaction is rolled back.
+        (b"57P01", _, _) => is_fatal,
+        // After a crash of a sibling, and while it starts: a write may be committed all the same.
+        (b"57P02" | b"57P03", Resend::Read, _) => is_fatal,
+        // On a standby these come of a conflict with recovery alone: nothing is serializable there, and
+        // it locks no rows.
+        (b"40001" | b"40P01", Resend::Read, SentTo::Replica) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_sent_again_only_where_the_server_says_that_it_did_not_happen() {
+        let (read, write) = (Resend::Read, Resend::Undone);
+        let (primary, replica) = (SentTo::Primary, SentTo::Replica);
+        for (resend, to, code, is_fatal, expected) in [
+            (read, replica, "25006", false, true),
+            (write, primary, "25006", false, true),
+            (Resend::Never, primary, "25006", false, false),
+            (read, replica, "57P01", true, true),
+            (write, primary, "57P01", true, true),
+            // raise … using errcode
+            (write, primary, "57P01", false, false),
+            (read, replica, "57P02", true, true),
+            (write, primary, "57P02", true, false),
+            (write, primary, "57P03", true, false),
+            (read, replica, "40001", false, true),
+            (read, replica, "40P01", false, true),
+            (read, primary, "40001", false, false),
+            (write, primary, "40001", false, false),
+            (read, replica, "42P01", false, false),
+            (read, replica, "57014", false, false),
+        ] {
+            let found = withholds(resend, to, code.as_bytes(), is_fatal);
+            assert_eq!(found, expected, "{resend:?} {to:?} {code} {is_fatal}");
+        }
+    }
+
+    #[test]
+    fn the_stricter_of_two_counts() {
+        assert_eq!(Resend::Read.max(Resend::Undone), Resend::Undone);
+        assert_eq!(Resend::Never.max(Resend::Undone), Resend::Never);
+    }
+}

@@ -1,0 +1,300 @@
+//! Statements that are sent to another server, because the first one has not begun to answer and what
+//! was sent may be repeated: what provably reads, and writes that the server itself says it rolled back.
+//!
+//! Never what has begun to be answered, and in a transaction block only the statement that opens it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use planner::Plan;
+use planner::plan::{Access, SessionEffect, Statement};
+
+use super::{Enlisted, Session};
+use crate::backend::server::Expect;
+use crate::backend::server::kept::{Kept, Resend, SentTo};
+use crate::cluster::{EndpointId, Presence};
+use crate::error::{Error, Fault, Severity};
+use crate::executor::relay::{Broken, End, Until, relay};
+use crate::metrics::Retry;
+use crate::net::Instant;
+use crate::pool::Lease;
+
+/// Servers asked for one statement.
+const MOST: usize = 4;
+
+/// What has become of the server that did not answer.
+enum Verdict {
+    Again {
+        why: Retry,
+        access: Access,
+        /// A replica that is not to be asked now.
+        avoid: Option<EndpointId>,
+    },
+    Tell(Error),
+}
+
+/// Whether a statement that runs by itself may be sent again.
+pub(super) fn resend_of(plan: &Plan, access: Access) -> Resend {
+    if plan.effect != SessionEffect::None {
+        return Resend::Never;
+    }
+    match (access, &plan.statement) {
+        (Access::Read, _) => Resend::Read,
+        (
+            Access::Write | Access::Primary,
+            Statement::Query | Statement::Insert | Statement::Update | Statement::Delete,
+        ) => Resend::Undone,
+        (Access::Write | Access::Primary, _) => Resend::Never,
+    }
+}
+
+impl Session {
+    /// Keeps what is about to be sent, if it may be sent again: in a block only what it begins with.
+    pub(super) fn keep(&mut self, index: usize, resend: Resend) {
+        let in_block = !self.block.is_none();
+        let alone = self.leases.len() == 1;
+        let held = &mut self.leases[index];
+        let begins = std::mem::take(&mut held.begins) && resend == Resend::Read;
+        let wanted = match resend {
+            Resend::Read => self.db.config.reads.retry,
+            Resend::Undone => !self.db.config.pool.failover_hold.is_zero(),
+            Resend::Never => false,
+        };
+        let may = wanted && alone && held.pinned.is_none() && (!in_block || begins);
+        let to = match held.home {
+            Some(_) => SentTo::Replica,
+            None => SentTo::Primary,
+        };
+        match may {
+            true => held.lease.keep(resend, to, in_block),
+            false => held.lease.forget_kept(),
+        }
+    }
+
+    /// The server of `index` has not begun to answer what was kept, because of `error`.
+    ///
+    /// # Errors
+    /// As [`Session::relay`].
+    pub(super) async fn send_again(
+        &mut self,
+        mut index: usize,
+        mut error: Error,
+        resend: Resend,
+    ) -> Result<End, Error> {
+        let in_transaction = !self.block.is_none();
+        let fail = |error: Error| if in_transaction { error.fatal() } else { error };
+        for _ in 0..MOST {
+            // Of this server: how much of it was sent is told by its own count.
+            let kept = std::mem::take(&mut self.leases[index].lease.kept);
+            let (why, access, avoid) = match self.judge(index, error, &kept, resend).await {
+                Verdict::Again { why, access, avoid } => (why, access, avoid),
+                Verdict::Tell(error) => return Err(fail(error)),
+            };
+            self.db.metrics.retries.increment(why);
+            self.count_failure(index, why);
+            index = self
+                .move_to_another(index, access, avoid)
+                .await
+                .map_err(fail)?;
+            self.repeat(index, &kept)?;
+            self.keep(index, resend);
+            let lease = &mut self.leases[index].lease;
+            error = match relay(&mut self.client, lease, 0, Until::Settled).await {
+                Ok(end) => return Ok(end),
+                Err(Broken::Unanswered(error)) => error,
+                Err(broken @ (Broken::Client(_) | Broken::Server(_))) => {
+                    return Err(self.broken(index, broken, in_transaction));
+                }
+            };
+        }
+        Err(fail(self.server_lost(index, error)))
+    }
+
+    /// A replica that refused or cancelled what it was sent is as sound as before.
+    fn count_failure(&self, index: usize, why: Retry) {
+        let held = &self.leases[index];
+        match (why, held.home) {
+            (Retry::ShutDown | Retry::Lost, Some(home)) => {
+                self.db.cluster.read_failed(held.shard, home.endpoint);
+            }
+            (Retry::ShutDown | Retry::Lost, None)
+            | (Retry::ReadOnly | Retry::Conflict | Retry::Unsent, _) => {}
+        }
+    }
+
+    async fn judge(&mut self, index: usize, error: Error, kept: &Kept, resend: Resend) -> Verdict {
+        let held = &mut self.leases[index];
+        let is_over = error.code.starts_with("57P0");
+        let lost = held.lease.doubt.is_some();
+        if is_over {
+            held.lease.doubt.get_or_insert("the server ended it");
+        }
+        let (shard, home) = (held.shard, held.home);
+        let endpoint = home.map(|home| home.endpoint);
+        let access = match resend {
+            Resend::Read => Access::Read,
+            Resend::Undone | Resend::Never => Access::Write,
+        };
+        let again = |why, access| Verdict::Again {
+            why,
+            access,
+            avoid: endpoint,
+        };
+        match &*error.code {
+            _ if lost && held.lease.has_sent_none_of(kept) => {
+                self.db.cluster.hasten(shard);
+                again(Retry::Unsent, access)
+            }
+            "25006" if home.is_some() => again(Retry::ReadOnly, Access::Primary),
+            "25006" => self.judge_primary(index, error, access).await,
+            "40001" | "40P01" if home.is_some() => again(Retry::Conflict, Access::Primary),
+            "57P02" | "57P03" => again(Retry::ShutDown, access),
+            // One session may have been ended by hand: that is not for us to undo.
+            "57P01" => match self.presence(index).await {
+                Presence::Up => Verdict::Tell(self.server_lost(index, ended(error))),
+                Presence::Busy | Presence::Gone => again(Retry::ShutDown, access),
+            },
+            // A server that restarts after a crash may have crashed over this very statement.
+            _ => match self.presence(index).await {
+                Presence::Gone => again(Retry::Lost, access),
+                Presence::Up | Presence::Busy => Verdict::Tell(self.server_lost(index, error)),
+            },
+        }
+    }
+
+    async fn presence(&self, index: usize) -> Presence {
+        let held = &self.leases[index];
+        let cluster = &self.db.cluster;
+        let endpoint = match held.home {
+            Some(home) => Some(home.endpoint),
+            None => cluster.endpoint_id(held.shard, &held.lease.identity.endpoint),
+        };
+        match endpoint {
+            Some(endpoint) => {
+                Box::pin(cluster.presence(held.shard, endpoint, Instant::now())).await
+            }
+            None => Presence::Up,
+        }
+    }
+
+    /// What was taken for the primary has refused to write: it may be none any more, or the client's own
+    /// settings may ask for that.
+    async fn judge_primary(&mut self, index: usize, error: Error, access: Access) -> Verdict {
+        let shard = self.leases[index].shard;
+        let lease = &mut self.leases[index].lease;
+        if let Err(error) = finish(lease).await {
+            return Verdict::Tell(self.server_lost(index, error));
+        }
+        let answer = lease.ask_hidden("SELECT pg_is_in_recovery()").await;
+        let is_standby = match answer {
+            Ok(rows) => {
+                let value = rows.first().and_then(|row| row.first()).cloned().flatten();
+                value.is_some_and(|value| &value[..] == b"t")
+            }
+            Err(error) => return Verdict::Tell(self.server_lost(index, error)),
+        };
+        if !is_standby {
+            return Verdict::Tell(error);
+        }
+        let endpoint = &self.leases[index].lease.identity.endpoint;
+        if let Some(id) = self.db.cluster.endpoint_id(shard, endpoint) {
+            let reason = "it refuses to write, being a standby".to_owned();
+            self.db.cluster.checkout_failed(shard, id, reason);
+        }
+        Verdict::Again {
+            why: Retry::ReadOnly,
+            access,
+            avoid: None,
+        }
+    }
+
+    /// Gives the connection back, or drops it, and gets one to another server in its place.
+    async fn move_to_another(
+        &mut self,
+        index: usize,
+        access: Access,
+        avoid: Option<EndpointId>,
+    ) -> Result<usize, Error> {
+        let was_active = self.batch.active == Some(index);
+        // It has shown nothing and written nothing: no mark is left.
+        let mut old = self.leases.remove(index);
+        self.batch.active = None;
+        self.info.cancel.clear();
+        let (shard, needs_sync) = (old.shard, old.needs_sync);
+        let amid_pipeline = old.lease.amid_pipeline || needs_sync;
+        if old.lease.doubt.is_none() && finish(&mut old.lease).await.is_ok() {
+            old.lease.error = None;
+            self.give_back(old);
+        } else {
+            let endpoint = &old.lease.identity.endpoint;
+            tracing::debug!(server = %endpoint, "a statement is sent to another server");
+        }
+        self.avoid = avoid;
+        let enlisted = self.enlist(shard, access).await;
+        self.avoid = None;
+        let index = enlisted?;
+        let held = &mut self.leases[index];
+        held.needs_sync = needs_sync;
+        held.lease.begin_exchange();
+        held.lease.amid_pipeline = amid_pipeline;
+        if was_active {
+            self.batch.active = Some(index);
+        }
+        Ok(index)
+    }
+
+    fn repeat(&mut self, index: usize, kept: &Kept) -> Result<(), Error> {
+        let Self { leases, batch, .. } = self;
+        let sent = leases[index].lease.send_kept(kept, |id| {
+            let text = batch.text_of(id)?;
+            Some((&*text.sql, &*text.types))
+        });
+        if sent.is_some() {
+            return Ok(());
+        }
+        let error = Error::new(
+            Fault::Ringway,
+            "XX000",
+            "messages for another server could not be made",
+        );
+        Err(self.server_lost(index, error).fatal())
+    }
+
+    /// What is to be sent must not be: its server is no primary any more.
+    pub(super) fn demoted(&mut self, index: usize) -> Broken {
+        let shard = self.shard_name(self.leases[index].shard);
+        let message = format!("the primary of shard \"{shard}\" has changed");
+        let error = Error::new(Fault::Server, "57P01", message)
+            .detail("What was not committed before is rolled back.")
+            .hint("Run the transaction again.");
+        let lease = &mut self.leases[index].lease;
+        lease.doubt = Some("its server is no longer the primary");
+        match lease.kept.resend() {
+            Resend::Never => Broken::Server(error),
+            Resend::Read | Resend::Undone => Broken::Unanswered(error),
+        }
+    }
+}
+
+impl Enlisted {
+    /// It was taken for the primary, and is not.
+    pub(super) fn is_demoted(&self) -> bool {
+        self.home.is_none() && self.lease.identity.activity.demoted.load(Relaxed)
+    }
+}
+
+/// Reads the rest of a refusal.
+async fn finish(lease: &mut Lease) -> Result<(), Error> {
+    let owes_ready = |owed: &Expect| matches!(owed, Expect::Ready { .. });
+    if !lease.expect.iter().any(owes_ready) {
+        lease.send_sync(false);
+    }
+    lease.settle().await?;
+    lease.rejected.clear();
+    Ok(())
+}
+
+/// An administrator has ended one session of the server. Here that is the end of a statement.
+fn ended(mut error: Error) -> Error {
+    error.severity = Severity::Error;
+    error
+}
