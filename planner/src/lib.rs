@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod explain;
+pub mod gather;
 pub mod hash;
 mod key;
 mod lexer;

@@ -3,9 +3,11 @@
 //! A plan is made once per shape and catalog version and cached; see [`crate::route`]
 //! for what is decided per execution.
 
+mod colocated;
 mod dml;
 mod facts;
 mod functions;
+mod gather;
 mod hidden;
 mod keys;
 mod layout;
@@ -32,6 +34,7 @@ pub use self::functions::{worse_access, worse_effect};
 pub use self::hidden::may_write;
 use self::parse::Source;
 use crate::catalog::Catalog;
+use crate::gather::Gather;
 use crate::lexer::Kind;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
@@ -338,6 +341,8 @@ pub enum Target {
 pub enum Many {
     /// Run the rewritten text on each and merge the answers.
     Merge(Box<Scatter>),
+    /// Gather the rows in one place and run the text over them.
+    Gather(Box<Gather>),
     /// Run the same text on each, add up the command tags (UPDATE, DELETE).
     SumTags,
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
@@ -351,6 +356,11 @@ pub struct Scatter {
     pub merge: MergePlan,
     /// The text for the shards; `None` leaves it untouched.
     pub rewrite: Option<Vec<TextPiece>>,
+    /// What to do where a column turns out to be of a type, or in a collation, that is not merged;
+    /// `None` when the planner knows that all are, or nothing else would do.
+    pub otherwise: Option<Box<Gather>>,
+    /// A column has to be compared or added up whose type is known only to the shards.
+    pub doubtful: bool,
 }
 
 /// Options that change what a text means.

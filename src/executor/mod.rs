@@ -2,6 +2,8 @@
 
 pub mod broadcast;
 pub mod database;
+pub mod describe;
+pub mod gather;
 pub mod listen;
 pub mod merge;
 pub mod plans;

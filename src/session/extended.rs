@@ -24,10 +24,10 @@ use crate::backend::server::kept::Resend;
 use crate::backend::server::{Expect, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
-use crate::executor::merge::Merger;
 use crate::executor::relay::End;
 use crate::executor::scatter::Run;
 use crate::net::Instant;
+use crate::session::scattered::Scattered;
 use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Parse;
@@ -276,12 +276,9 @@ pub(super) enum Local {
 }
 
 struct ScatterPortal {
-    sql: Vec<u8>,
-    types: Vec<u32>,
-    bind_rest: Vec<u8>,
     shards: ShardSet,
     /// Until the run starts.
-    merger: Option<Merger>,
+    waiting: Option<Box<Scattered>>,
     run: Option<(Run, Vec<usize>)>,
     columns: BytesMut,
     access: Access,

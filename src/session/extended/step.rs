@@ -206,7 +206,10 @@ impl Session {
         let (access, route) = self.decide(plan, values, &statement.sql)?;
         Ok(match route.execution {
             Execution::Direct => Some((self.pick_shard(&route.shards), access)),
-            Execution::Merge { .. } | Execution::SumTags | Execution::SameAnswer => None,
+            Execution::Merge { .. }
+            | Execution::Gather(_)
+            | Execution::SumTags
+            | Execution::SameAnswer => None,
         })
     }
 
