@@ -1326,7 +1326,7 @@ SELECT DISTINCT tenant FROM parcels;
 SELECT * FROM parcels WHERE tenant = $1 AND code = $2;
 with: 3, c2
 
-[joins of keys of two columns on one of them, refused] refused
+[joins of keys of two columns on one of them, gathered]
 SELECT a.weight, b.weight FROM parcels a JOIN parcels b ON a.tenant = b.tenant;
 
 [keys in a list]
@@ -1345,7 +1345,7 @@ SELECT country, count(*), max(staff) FROM branches GROUP BY country;
 SELECT a.name, b.name FROM branches a JOIN branches b ON a.country = b.country WHERE a.staff < 5;
 SELECT a.name, b.name FROM branches a JOIN branches b ON a.country = b.country WHERE b.country = 'SE';
 
-[tables of different placements, refused] refused
+[tables of different placements, gathered]
 SELECT * FROM branches b JOIN words w ON w.word = b.country;
 SELECT * FROM readings r JOIN mid m ON m.id = r.sensor;
 
@@ -1417,7 +1417,7 @@ SELECT o.id FROM orders o NATURAL JOIN items i WHERE o.person_id = 4;
 SELECT * FROM orders NATURAL JOIN items;
 SELECT * FROM orders NATURAL JOIN items WHERE person_id = 4;
 
-[two tables that meet in an outer join's optional side, refused] refused
+[two tables that meet in an outer join's optional side, gathered]
 SELECT p.id, m.id, t.v FROM (people p CROSS JOIN mid m) LEFT JOIN tiny t ON t.id = p.id AND t.id = m.id;
 
 [arithmetic on constants]
