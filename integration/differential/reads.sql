@@ -1476,3 +1476,26 @@ SELECT id, (SELECT count(*) FROM orders o WHERE o.qty = p.age) FROM people p ORD
 SELECT age, sum(count(*)) OVER (ORDER BY age) FROM people GROUP BY age ORDER BY age;
 SELECT age, ok, count(*) FROM people GROUP BY CUBE (age, ok) ORDER BY grouping(age, ok), age, ok;
 WITH RECURSIVE t AS (SELECT id, 1 AS n FROM people WHERE id = 1 UNION ALL SELECT p.id, n + 1 FROM people p JOIN t ON p.id = t.id + 3) SELECT count(*), max(n) FROM t;
+
+[subqueries and windows beside keys of two columns and other placements]
+SELECT p.code, (SELECT count(*) FROM parcels q WHERE q.tenant = p.tenant) FROM parcels p;
+SELECT p.code FROM parcels p WHERE EXISTS (SELECT 1 FROM parcels q WHERE q.tenant = p.tenant AND q.code > p.code);
+SELECT p.code FROM parcels p WHERE p.tenant IN (SELECT q.tenant FROM parcels q WHERE q.weight > 3);
+SELECT tenant, code, rank() OVER (PARTITION BY tenant ORDER BY weight, code) FROM parcels;
+SELECT tenant, code, count(*) OVER (PARTITION BY tenant, code) FROM parcels;
+SELECT b.name FROM branches b WHERE b.country IN (SELECT w.word FROM words w);
+SELECT b.name, (SELECT count(*) FROM branches c WHERE c.country = b.country) FROM branches b;
+SELECT b.name FROM branches b WHERE EXISTS (SELECT 1 FROM branches c WHERE c.country = b.country AND c.name > b.name);
+SELECT p.code FROM parcels p WHERE EXISTS (SELECT 1 FROM parcels q WHERE q.tenant = p.tenant AND q.code = p.code AND q.weight > 3);
+SELECT b.name, (SELECT count(*) FROM words w WHERE w.word = b.country) FROM branches b;
+SELECT m.id, (SELECT count(*) FROM readings r WHERE r.sensor = m.id) FROM mid m;
+SELECT r.sensor, (SELECT max(s.value) FROM readings s WHERE s.sensor = r.sensor) FROM readings r WHERE r.sensor < 12;
+SELECT r.sensor FROM readings r WHERE r.sensor IN (SELECT m.id FROM mid m) AND r.sensor BETWEEN 5 AND 15;
+SELECT sensor, sum(value) OVER (PARTITION BY sensor) FROM readings WHERE sensor >= 8;
+SELECT count(DISTINCT value), stddev(sensor) FROM readings WHERE sensor BETWEEN 8 AND 11;
+SELECT sensor FROM readings WHERE sensor < 12 UNION SELECT id FROM mid WHERE id IN (1, 2);
+SELECT sensor FROM readings UNION ALL SELECT tenant FROM parcels;
+SELECT price, count(*) OVER (PARTITION BY price) FROM prices;
+SELECT day, count(*) FROM visits WHERE day >= '2020-01-01' GROUP BY day HAVING count(*) > 1;
+SELECT count(*) OVER (), day FROM visits WHERE day IN ('2026-01-01', '2026-01-02');
+SELECT m.id FROM mid m NATURAL JOIN (SELECT sensor AS id FROM readings) r;
