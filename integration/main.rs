@@ -15,6 +15,7 @@ mod encodings;
 mod failover;
 mod faults;
 mod fresh;
+mod gather;
 mod handover;
 mod hints;
 mod isolation;

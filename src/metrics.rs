@@ -190,6 +190,8 @@ pub enum RouteKind {
     Direct,
     /// On several shards, their rows merged.
     Merge,
+    /// Over rows gathered from several shards, on one of them.
+    Gather,
     /// On several shards, answered with one tag.
     Broadcast,
     /// Nowhere: refused before anything ran.
@@ -202,6 +204,7 @@ impl Word for RouteKind {
     const ALL: &'static [Self] = &[
         Self::Direct,
         Self::Merge,
+        Self::Gather,
         Self::Broadcast,
         Self::Refused,
         Self::Local,
@@ -217,6 +220,7 @@ impl RouteKind {
         match self {
             Self::Direct => "direct",
             Self::Merge => "merge",
+            Self::Gather => "gather",
             Self::Broadcast => "broadcast",
             Self::Refused => "refused",
             Self::Local => "local",

@@ -26,12 +26,13 @@ fn file(name: &str) -> String {
 const SHARDS: usize = 2;
 
 /// Sharded tables with their keys, as the configuration writes them, and where their rows are.
-const SHARDED: [(&str, &str, Placed); 14] = [
+const SHARDED: [(&str, &str, Placed); 15] = [
     ("people", "'id'", Placed::Hashed(Hash::Integer)),
     ("orders", "'person_id'", Placed::Hashed(Hash::Integer)),
     ("items", "'person_id'", Placed::Hashed(Hash::Integer)),
     ("tiny", "'id'", Placed::Hashed(Hash::Integer)),
     ("mid", "'id'", Placed::Hashed(Hash::Integer)),
+    ("plots", "'id'", Placed::Hashed(Hash::Integer)),
     ("words", "'word'", Placed::Hashed(Hash::Text)),
     ("nicks", "'nick'", Placed::Hashed(Hash::Text)),
     ("tokens", "'id'", Placed::Hashed(Hash::Uuid)),

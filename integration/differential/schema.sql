@@ -78,6 +78,16 @@ INSERT INTO tiny SELECT g, g % 3 FROM generate_series(-5, 9) AS g;
 CREATE TABLE mid (id integer PRIMARY KEY, v text COLLATE "C", people_id bigint);
 INSERT INTO mid SELECT g, CASE WHEN g % 4 = 0 THEN NULL ELSE 'v' || g % 3 END, g + 1 FROM generate_series(-5, 14) AS g;
 
+-- A domain that refuses NULL, a column that is gone, arrays that do not begin at 1.
+CREATE DOMAIN few AS integer NOT NULL CHECK (VALUE < 1000);
+CREATE TYPE pair AS (a integer, b text);
+CREATE TABLE plots (gone text, id bigint PRIMARY KEY, f few, spots integer[], place point, title text COLLATE "C", both_ pair);
+ALTER TABLE plots DROP COLUMN gone;
+INSERT INTO plots
+SELECT g, g % 5, CASE WHEN g % 3 = 0 THEN NULL ELSE ('[2:3]={' || g || ',NULL}')::integer[] END, point(g, 1.0 / g),
+       CASE WHEN g % 4 = 0 THEN NULL ELSE 't' || g % 3 END, CASE WHEN g % 2 = 0 THEN ROW(g, NULL)::pair END
+  FROM generate_series(1, 15) AS g;
+
 CREATE TABLE words (word text PRIMARY KEY, n integer, alt text);
 INSERT INTO words
 SELECT word, row_number() OVER (), upper(word)

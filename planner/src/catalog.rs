@@ -144,8 +144,10 @@ pub enum KeyType {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableColumn {
     pub name: String,
-    /// OID of the type in pg_type.
+    /// OID of the type in pg_type; of a domain, the type that it is over.
     pub type_oid: u32,
+    /// A domain may refuse values of its type, NULL too.
+    pub is_domain: bool,
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,

@@ -1,6 +1,7 @@
 //! The lines that EXPLAIN (ROUTE) answers with.
 
 use crate::copy::Rows;
+use crate::gather::Gathering;
 use crate::merge::{Aggregate, AggregateFunction, Column, MergePlan, SortKey};
 use crate::placement::Placement;
 use crate::plan::{Access, Plan, SessionEffect, Target};
@@ -76,10 +77,7 @@ fn by_parameter(plan: &Plan) -> bool {
 }
 
 fn shards(shards: &Shards, topology: &Topology) -> String {
-    let name = |shard: &ShardId| {
-        let known = topology.shards().get(usize::from(shard.0));
-        known.map_or_else(|| shard.0.to_string(), |shard| shard.name.clone())
-    };
+    let name = |id: &ShardId| shard(*id, topology);
     match shards {
         Shards::Any => "any one".into(),
         Shards::Exactly(set) => set
@@ -89,6 +87,11 @@ fn shards(shards: &Shards, topology: &Topology) -> String {
             .collect::<Vec<_>>()
             .join(", "),
     }
+}
+
+fn shard(id: ShardId, topology: &Topology) -> String {
+    let known = topology.shards().get(usize::from(id.0));
+    known.map_or_else(|| id.0.to_string(), |shard| shard.name.clone())
 }
 
 fn role(access: Access) -> &'static str {
@@ -101,14 +104,23 @@ fn role(access: Access) -> &'static str {
 fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) {
     match execution {
         Execution::Direct => lines.push("execution: as it is".into()),
-        Execution::Merge { merge, sql } => {
+        Execution::Merge {
+            merge,
+            sql,
+            otherwise,
+        } => {
             lines.push(format!("sql: {}", String::from_utf8_lossy(sql)));
             lines.extend(
                 merge_steps(merge)
                     .into_iter()
                     .map(|step| format!("merge: {step}")),
             );
+            if otherwise.is_some() {
+                let what = "where a type or collation is not merged, rows are gathered instead";
+                lines.push(format!("otherwise: {what}"));
+            }
         }
+        Execution::Gather(gathering) => gather(gathering, topology, lines),
         Execution::SumTags => {
             lines.push("execution: as it is on each, row counts are added".into())
         }
@@ -137,6 +149,24 @@ fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<Str
             lines.push("execution: as it is on each, the first answer is the answer".into());
         }
     }
+}
+
+/// Each text that shards are asked, with the shards, and the one that runs over their rows.
+fn gather(gathering: &Gathering, topology: &Topology, lines: &mut Vec<String>) {
+    let mut rest: Vec<_> = gathering.asks.iter().collect();
+    while let Some(first) = rest.first().copied() {
+        let (same, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|a| a.sql == first.sql);
+        let names: Vec<_> = same.iter().map(|ask| shard(ask.shard, topology)).collect();
+        let sql = String::from_utf8_lossy(&first.sql);
+        lines.push(format!("gather: from {}: {sql}", names.join(", ")));
+        rest = others;
+    }
+    let place = match gathering.at {
+        Some(at) => shard(at, topology),
+        None => "one of them".to_owned(),
+    };
+    let sql = String::from_utf8_lossy(&gathering.finish);
+    lines.push(format!("finish: on {place}: {sql}"));
 }
 
 /// What happens to the shards' rows, in order.

@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod copy;
 pub mod explain;
+pub mod gather;
 pub mod hash;
 mod key;
 mod lexer;

@@ -3,10 +3,12 @@
 //! A plan is made once per shape and catalog version and cached; see [`crate::route`]
 //! for what is decided per execution.
 
+mod colocated;
 mod copying;
 mod dml;
 mod facts;
 mod functions;
+mod gather;
 mod hidden;
 mod insert_query;
 mod keys;
@@ -36,6 +38,7 @@ pub use self::hidden::may_write;
 use self::parse::Source;
 use crate::catalog::Catalog;
 use crate::copy::{CopyIn, Frame};
+use crate::gather::Gather;
 use crate::lexer::Kind;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
@@ -343,6 +346,8 @@ pub enum Target {
 pub enum Many {
     /// Run the rewritten text on each and merge the answers.
     Merge(Box<Scatter>),
+    /// Gather the rows in one place and run the text over them.
+    Gather(Box<Gather>),
     /// Run the same text on each, add up the command tags, return all rows (UPDATE, DELETE).
     SumTags,
     /// Each shard runs the INSERT with its own rows.
@@ -360,6 +365,11 @@ pub struct Scatter {
     pub merge: MergePlan,
     /// The text for the shards; `None` leaves it untouched.
     pub rewrite: Option<Vec<TextPiece>>,
+    /// What to do where a column turns out to be of a type, or in a collation, that is not merged;
+    /// `None` when the planner knows that all are, or nothing else would do.
+    pub otherwise: Option<Box<Gather>>,
+    /// A column has to be compared or added up whose type is known only to the shards.
+    pub doubtful: bool,
 }
 
 /// Options that change what a text means.

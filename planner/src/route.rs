@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::copy::{self, CopyIn};
+use crate::gather::Gathering;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::place;
@@ -35,6 +36,9 @@ pub enum TextPiece {
     /// (as in a key of [`crate::shape::Shape`]); so it holds for every text of the shape.
     Original(Range<usize>),
     Added(String),
+    /// The parameter that holds the gathered rows of the n-th source, from 0: they come behind the
+    /// client's.
+    Rows(usize),
 }
 
 /// One bound parameter.
@@ -79,7 +83,11 @@ pub enum Execution<'p> {
     Merge {
         merge: &'p MergePlan,
         sql: Cow<'p, [u8]>,
+        /// What to do where the shards' columns turn out to be of a kind that is not merged.
+        otherwise: Option<Box<Gathering>>,
     },
+    /// Rows of several shards are gathered, and one server runs the client's text over them.
+    Gather(Box<Gathering>),
     SumTags,
     /// Each shard runs its part.
     Split {
@@ -121,6 +129,7 @@ pub fn route<'p>(
                         },
                     }),
                     Many::Merge(_)
+                    | Many::Gather(_)
                     | Many::SumTags
                     | Many::SameAnswer
                     | Many::CopyIn(_)
@@ -158,18 +167,29 @@ fn parts(
 }
 
 fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<Route<'p>, Refusal> {
-    let execution = match many {
-        Many::Merge(scatter) => Execution::Merge {
-            merge: &scatter.merge,
-            sql: Cow::Owned(match &scatter.rewrite {
-                Some(pieces) => rewritten(pieces, values),
+    let (shards, execution) = match many {
+        Many::Merge(scatter) => {
+            let sql = match &scatter.rewrite {
+                Some(pieces) => rewritten(pieces, 0, values),
                 None => values.sql.to_vec(),
-            }),
-        },
-        Many::SumTags => Execution::SumTags,
-        Many::SameAnswer => Execution::SameAnswer,
-        Many::CopyIn(copy) => Execution::CopyIn(copy),
-        Many::CopyOut(frame) => Execution::CopyOut(*frame),
+            };
+            let gather = scatter.otherwise.as_ref();
+            let gather = gather.map(|gather| Box::new(gather.execution(shards.clone(), values).1));
+            let execution = Execution::Merge {
+                merge: &scatter.merge,
+                sql: Cow::Owned(sql),
+                otherwise: gather,
+            };
+            (shards, execution)
+        }
+        Many::Gather(gather) => {
+            let (shards, gathering) = gather.execution(shards, values);
+            (shards, Execution::Gather(Box::new(gathering)))
+        }
+        Many::SumTags => (shards, Execution::SumTags),
+        Many::SameAnswer => (shards, Execution::SameAnswer),
+        Many::CopyIn(copy) => (shards, Execution::CopyIn(copy)),
+        Many::CopyOut(frame) => (shards, Execution::CopyOut(*frame)),
         // Without keys there is nothing to split by.
         Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),
@@ -180,8 +200,8 @@ fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<R
     })
 }
 
-/// The text for the shards.
-pub(crate) fn rewritten(pieces: &[TextPiece], values: Values<'_>) -> Vec<u8> {
+/// The text for the shards; `given` parameters are the client's.
+pub(crate) fn rewritten(pieces: &[TextPiece], given: usize, values: Values<'_>) -> Vec<u8> {
     let mut text = Vec::with_capacity(values.sql.len() + 64);
     for piece in pieces {
         match piece {
@@ -190,6 +210,9 @@ pub(crate) fn rewritten(pieces: &[TextPiece], values: Values<'_>) -> Vec<u8> {
                 text.extend_from_slice(values.sql.get(start..end).unwrap_or_default());
             }
             TextPiece::Added(added) => text.extend_from_slice(added.as_bytes()),
+            TextPiece::Rows(source) => {
+                text.extend_from_slice(format!("${}", given + source + 1).as_bytes());
+            }
         }
     }
     text

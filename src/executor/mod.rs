@@ -3,6 +3,8 @@
 pub mod broadcast;
 pub mod copy;
 pub mod database;
+pub mod describe;
+pub mod gather;
 pub mod listen;
 pub mod merge;
 pub mod participants;

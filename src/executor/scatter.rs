@@ -75,9 +75,14 @@ impl Run {
             server.unnamed = None;
             server.expect.push_back(Expect::Ready { show: false });
         }
+        Self::started(merger, servers.len())
+    }
+
+    /// Of a request that so many servers were sent already: extended messages up to Sync.
+    pub fn started(merger: Merger, servers: usize) -> Self {
         Self {
             merger,
-            shards: vec![Shard::Starting; servers.len()],
+            shards: vec![Shard::Starting; servers],
             columns: None,
         }
     }
@@ -120,13 +125,17 @@ impl Run {
         let start = self.merger.rows_out();
         poll_fn(|cx| {
             loop {
+                let mut starved = false;
                 while client.outbox.len() < OUTBOX_HIGH {
                     if max_rows > 0 && self.merger.rows_out() - start >= u64::from(max_rows) {
                         return Poll::Ready(Ok(Pause::RowLimit));
                     }
                     match self.merger.step().map_err(Broken::Server)? {
                         Step::Row(row) => client.outbox.extend_from_slice(&row),
-                        Step::Need(_) => break,
+                        Step::Need(_) => {
+                            starved = true;
+                            break;
+                        }
                         Step::Done => return Poll::Ready(Ok(Pause::Finished)),
                     }
                 }
@@ -135,6 +144,10 @@ impl Run {
                     .map_err(|_| Broken::Client(super::relay::closed()))?;
                 if drained.is_pending() && client.outbox.len() >= OUTBOX_HIGH {
                     return Poll::Pending;
+                }
+                // With rows at hand no server has to say anything, and those that have may not.
+                if !starved {
+                    continue;
                 }
                 if self.poll_servers(cx, servers)?.is_pending() {
                     return poll_gone(cx, client);
@@ -235,7 +248,7 @@ impl Run {
 }
 
 /// While shards are awaited, the client's leaving ends the run.
-fn poll_gone<T>(cx: &mut Context<'_>, client: &mut Conn) -> Poll<Result<T, Broken>> {
+pub(super) fn poll_gone<T>(cx: &mut Context<'_>, client: &mut Conn) -> Poll<Result<T, Broken>> {
     const READ_AHEAD: usize = 8 * 1024;
     while client.inbox.len() < READ_AHEAD {
         match client.poll_fill(cx) {

@@ -24,6 +24,7 @@ mod prepared;
 pub mod replication;
 mod retry;
 mod routed;
+mod scattered;
 mod settings;
 mod shared;
 mod simple;
@@ -408,6 +409,7 @@ impl Session {
         let mailbox = self.mailbox().filter(|_| self.takes_mail()).cloned();
         let (client, leases, info) = (&mut self.client, &mut self.leases, &self.info);
         let skipping = &mut self.batch.skipping;
+        let suspended = self.batch.suspended;
         let between_transactions =
             self.block.is_none() && leases.iter().all(|held| held.lease.is_clean());
         poll_fn(|cx| {
@@ -422,6 +424,10 @@ impl Session {
             }
             loop {
                 for held in leases.iter_mut() {
+                    // The rows of a portal that paused are its own to read.
+                    if suspended && !held.needs_sync && !held.lease.expect.is_empty() {
+                        continue;
+                    }
                     if let Poll::Ready(error) = held.lease.poll_unasked(cx, &mut client.outbox) {
                         return Poll::Ready(Err(error));
                     }

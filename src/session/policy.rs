@@ -28,7 +28,7 @@ fn policies_on(
     let keys = [PolicyHit::MissingKeyWarned, PolicyHit::MissingKeyDenied];
     let none = (Policy::Allow, keys);
     let own = match route.execution {
-        Execution::Merge { .. } | Execution::CopyOut(_) => reads,
+        Execution::Merge { .. } | Execution::Gather(_) | Execution::CopyOut(_) => reads,
         Execution::SumTags => writes,
         // On one shard; each row on its own; or on all for good reason.
         Execution::Direct

@@ -1,26 +1,22 @@
 //! Statements that a plan routes, over the simple protocol; and what both protocols share of it.
 
-use std::num::IntErrorKind;
-
-use bytes::{Bytes, BytesMut};
-use planner::merge::MergePlan;
+use bytes::BytesMut;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
-use planner::route::{Execution, Shards, ValueRef};
+use planner::route::{Execution, Shards};
 use planner::shape::Piece;
 use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::block::Reads;
 use super::hints::Place;
 use super::retry::resend_of;
+use super::scattered::{Query, Scattered, Started};
 use super::writes::{self, Way};
 use super::{Session, hints};
 use crate::backend::server::Server;
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::may_alter;
-use crate::executor::merge::Merger;
 use crate::executor::relay::Broken;
-use crate::executor::scatter::{Request, Run};
 use crate::metrics::{ReadBy, RouteKind};
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
@@ -89,11 +85,18 @@ impl Session {
                 }
                 result
             }
-            Execution::Merge { merge, sql } => {
-                routes.increment(RouteKind::Merge);
+            execution @ (Execution::Merge { .. } | Execution::Gather(_)) => {
                 self.end_joined(None).await?;
                 let shards = self.shard_set(&route.shards);
-                Box::pin(self.merged_simple(merge, &sql, &shards, access, values)).await
+                let query = Query {
+                    sql,
+                    types: &[],
+                    bind: None,
+                    values,
+                };
+                let scattered = self.scattered(execution, &query, shards.len())?;
+                self.db.metrics.routes.increment(scattered.kind());
+                Box::pin(self.scattered_simple(scattered, &shards, access)).await
             }
             Execution::SumTags => {
                 let job = Job::same(sql, Combine::Sum);
@@ -300,25 +303,20 @@ impl Session {
         }
     }
 
-    async fn merged_simple(
+    async fn scattered_simple(
         &mut self,
-        merge: &MergePlan,
-        sql: &[u8],
+        scattered: Scattered,
         shards: &ShardSet,
         access: Access,
-        values: Values<'_>,
     ) -> Result<(), Error> {
-        let indexes = self.enlist_for_read(shards, access).await?;
-        let merger = self.merger(merge, shards.len(), values)?;
+        let Started {
+            mut run,
+            indexes,
+            columns,
+        } = self.start_scattered(scattered, shards, access).await?;
+        self.client.outbox.extend_from_slice(&columns);
         let mut servers = pick(&mut self.leases, &indexes);
-        let mut run = Run::start(merger, &mut servers, &Request::Simple { sql });
-        let result = async {
-            let columns = run.columns(&mut self.client, &mut servers).await?;
-            self.client.outbox.extend_from_slice(&columns);
-            run.rows(&mut self.client, &mut servers, 0).await
-        }
-        .await;
-        let result = match result {
+        let result = match run.rows(&mut self.client, &mut servers, 0).await {
             Ok(_) => run.finish(&mut servers).await.map_err(Broken::Server),
             Err(broken) => Err(broken),
         };
@@ -381,28 +379,6 @@ impl Session {
         }
         Ok(indexes)
     }
-
-    pub(super) fn merger(
-        &self,
-        merge: &MergePlan,
-        shards: usize,
-        values: Values<'_>,
-    ) -> Result<Merger, Error> {
-        let limit = merge
-            .limit
-            .as_ref()
-            .map(|v| row_count(v, values, "LIMIT"))
-            .transpose()?
-            .flatten();
-        let offset = merge
-            .offset
-            .as_ref()
-            .map(|v| row_count(v, values, "OFFSET"))
-            .transpose()?
-            .flatten();
-        let cap = self.limits.merge_memory_bytes;
-        Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
-    }
 }
 
 /// In a transaction that may go on at another server: a cursor would not go with it, and its time has
@@ -447,71 +423,4 @@ async fn drain(server: &mut Server) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// The value of LIMIT or OFFSET; `None` is NULL: no limit, no offset.
-fn row_count(value: &ValueRef, values: Values<'_>, clause: &str) -> Result<Option<u64>, Error> {
-    let invalid = || {
-        Error::new(
-            Fault::Client,
-            "22P02",
-            format!("invalid input syntax for type bigint in {clause}"),
-        )
-    };
-    let (text, negative): (Bytes, bool) = match value {
-        ValueRef::Null => return Ok(None),
-        ValueRef::Text(text) => (Bytes::copy_from_slice(text.as_bytes()), false),
-        ValueRef::Literal { piece, negative } => {
-            let range = values.pieces.get(*piece).ok_or_else(invalid)?.range.clone();
-            (
-                Bytes::copy_from_slice(values.sql.get(range).ok_or_else(invalid)?),
-                *negative,
-            )
-        }
-        ValueRef::Param(n) => {
-            let param = values.params.get(*n).ok_or_else(invalid)?;
-            match param.value {
-                None => return Ok(None),
-                Some(bytes) if param.binary => {
-                    let number = match bytes.len() {
-                        2 => {
-                            i64::from(i16::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
-                        }
-                        4 => {
-                            i64::from(i32::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
-                        }
-                        8 => i64::from_be_bytes(bytes.try_into().map_err(|_| invalid())?),
-                        _ => return Err(invalid()),
-                    };
-                    (Bytes::from(number.to_string()), false)
-                }
-                Some(bytes) => (Bytes::copy_from_slice(bytes), false),
-            }
-        }
-    };
-    let text = std::str::from_utf8(&text)
-        .map_err(|_| invalid())?
-        .trim_matches(|c: char| c == '\'' || c.is_whitespace());
-    let number: i64 = text
-        .parse()
-        .map_err(|e: std::num::ParseIntError| match e.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
-                Error::new(Fault::Client, "22003", "bigint out of range")
-            }
-            _ => {
-                let message = format!("invalid input syntax for type bigint: \"{text}\"");
-                Error::new(Fault::Client, "22P02", message)
-            }
-        })?;
-    match u64::try_from(if negative { -number } else { number }) {
-        Ok(count) => Ok(Some(count)),
-        Err(_) => {
-            let code = if clause == "LIMIT" { "2201W" } else { "2201X" };
-            Err(Error::new(
-                Fault::Client,
-                code,
-                format!("{clause} must not be negative"),
-            ))
-        }
-    }
 }

@@ -69,7 +69,8 @@ fn of_query(
     let placed = in_place_of(plan, inner, catalog, options);
     let follows = |many: &Many| match many {
         Many::Merge(scatter) => scatter.rewrite.is_none() && scatter.merge == MergePlan::default(),
-        Many::SumTags
+        Many::Gather(_)
+        | Many::SumTags
         | Many::Split(_)
         | Many::CopyIn(_)
         | Many::CopyOut(_)

@@ -436,6 +436,24 @@ impl<'c> Clauses<'c> {
             && !self.shadowed.contains(reference)
     }
 
+    /// Does every row of the join hold a row of this reference?
+    pub(super) fn is_kept(&self, reference: usize) -> bool {
+        !self.nullable.contains(&reference)
+    }
+
+    /// Is `expr` a key here, `theirs` one of `other`, and do equal ones live on one shard?
+    pub(super) fn has_key_like(&self, expr: &Expr, other: &Clauses<'_>, theirs: &Expr) -> bool {
+        let (of, with) = (&self.scope, &other.scope);
+        let keys = (of.key_column(expr), with.key_column(theirs));
+        let (Some(here), Some(there)) = keys else {
+            return false;
+        };
+        match (of.references[here].key(), with.references[there].key()) {
+            (Some(one), Some(two)) => one.is_colocated_with(two),
+            (None, _) | (_, None) => false,
+        }
+    }
+
     /// Is there a sharded table that no outer join leaves out?
     pub(super) fn always_has_key(&self) -> bool {
         (0..self.scope.references.len())

@@ -144,3 +144,76 @@ fn split(source: &Source<'_>, depths: &[usize], range: Range<usize>) -> Vec<Rang
     }
     items
 }
+
+/// The conjuncts of WHERE of the SELECT that begins at token `select`, as ranges of tokens: what
+/// stands between AND, where nothing outside parentheses binds less tightly than that. `None` when
+/// there is no WHERE or an OR stands in it.
+pub(super) fn conjuncts(source: &Source<'_>, select: usize) -> Option<Vec<Range<usize>>> {
+    const ENDS: [&str; 11] = [
+        "group",
+        "having",
+        "window",
+        "order",
+        "limit",
+        "offset",
+        "fetch",
+        "for",
+        "union",
+        "intersect",
+        "except",
+    ];
+    let mut depth = 0_usize;
+    // CASE … END, and BETWEEN whose AND is still to come.
+    let (mut cases, mut betweens) = (0_usize, 0_usize);
+    let mut start = None;
+    let mut found = Vec::new();
+    let mut end = source.tokens.len();
+    for (index, token) in source.tokens.iter().enumerate().skip(select) {
+        let text = source.text(token);
+        if token.kind == Kind::Open || text == "[" {
+            depth += 1;
+            continue;
+        }
+        if token.kind == Kind::Close || text == "]" {
+            let Some(out) = depth.checked_sub(1) else {
+                end = index;
+                break;
+            };
+            depth = out;
+            continue;
+        }
+        if depth > 0 {
+            continue;
+        }
+        if token.kind == Kind::Semicolon {
+            end = index;
+            break;
+        }
+        let word = source.word(index);
+        let name = index > 0 && source.text(&source.tokens[index - 1]) == ".";
+        if word.is_empty() || name || (start.is_none() && source.is(index.wrapping_sub(1), "as")) {
+            continue;
+        }
+        match (word.as_str(), start) {
+            ("where", None) => start = Some(index + 1),
+            ("case", Some(_)) => cases += 1,
+            ("end", Some(_)) => cases = cases.checked_sub(1)?,
+            (_, Some(_)) if cases > 0 => {}
+            ("between", Some(_)) => betweens += 1,
+            ("and", Some(_)) if betweens > 0 => betweens -= 1,
+            ("and", Some(from)) => {
+                found.push(from..index);
+                start = Some(index + 1);
+            }
+            ("or", Some(_)) => return None,
+            (word, _) if ENDS.contains(&word) => {
+                end = index;
+                break;
+            }
+            _ => {}
+        }
+    }
+    found.push(start?..end);
+    let sound = betweens == 0 && cases == 0 && found.iter().all(|range| !range.is_empty());
+    sound.then_some(found)
+}

@@ -203,6 +203,20 @@ impl<'a> Source<'a> {
         offsets.iter().map(map).collect()
     }
 
+    /// Where the text of some tokens begins and ends, lifted pieces counted as one byte.
+    pub(super) fn places(&self, tokens: Range<usize>) -> (usize, usize) {
+        let range = |index: usize| self.tokens.get(index).map(|token| token.range.clone());
+        let start = range(tokens.start).map_or(self.sql.len(), |range| range.start);
+        let end = range(tokens.end.wrapping_sub(1)).map_or(start, |range| range.end);
+        (self.shape_offset(start), self.shape_offset(end.max(start)))
+    }
+
+    /// The highest number of a parameter, 0 when there is none.
+    pub(super) fn params(&self) -> usize {
+        let highest = self.param_uses.keys().max();
+        highest.map_or(0, |index| index + 1)
+    }
+
     /// How often `$n` stands in the text, `n` from 0.
     pub(super) fn uses_of_param(&self, index: usize) -> usize {
         self.param_uses.get(&index).copied().unwrap_or(0)

@@ -6,9 +6,11 @@ use sqlparser::ast::{Query, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{Clauses, Pin};
-use super::{refuse, scatter};
+use super::{colocated, gather, refuse, scatter};
 use crate::limit::KeySet;
-use crate::plan::{Access, Many, Target};
+use crate::merge::MergePlan;
+use crate::plan::{Access, Many, Scatter, Target};
+use crate::refusal::Refusal;
 use crate::topology::ShardId;
 
 pub(super) type Decision = (Target, Cow<'static, str>);
@@ -21,7 +23,10 @@ pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Deci
         return refused(refuse::write_inside());
     }
     if !facts.has_sharded() {
-        return unsharded_tables(facts);
+        return match unsharded_tables(facts) {
+            (Target::Refused(refusal), _) => gathered(query, None, refusal, facts, input),
+            decision => decision,
+        };
     }
     if let Some(table) = facts.unknown.first() {
         return refused(refuse::unknown_with_sharded(table));
@@ -31,9 +36,34 @@ pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Deci
             .sharded()
             .next()
             .map_or("", |table| table.name.as_str());
-        return refused(refuse::single_tables_apart(&single.name, sharded));
+        let refusal = refuse::single_tables_apart(&single.name, sharded);
+        return gathered(query, None, refusal, facts, input);
     }
-    simple(query, facts, input).unwrap_or_else(|| whole_in_one_shard(facts))
+    simple(query, facts, input).unwrap_or_else(|| {
+        let refusal = refuse::not_one_shard("a query of this kind");
+        let keys = joint_keys(&facts.pins, facts);
+        gathered(query, keys, refusal, facts, input)
+    })
+}
+
+/// A query that nothing else answers: over gathered rows, or refused.
+fn gathered(
+    query: &Query,
+    keys: Option<KeySet>,
+    refusal: Refusal,
+    facts: &Facts<'_>,
+    input: Input<'_>,
+) -> Decision {
+    let gather = gather::plan(query, facts, refusal, input);
+    let many = gather.map_or_else(Many::Refused, |gather| Many::Gather(Box::new(gather)));
+    match (keys, many) {
+        (Some(keys), many) => by_keys(keys, many),
+        (None, Many::Refused(refusal)) => refused(refusal),
+        (None, many) => (
+            Target::AllShards(many),
+            "no one shard has all its rows, so they are gathered".into(),
+        ),
+    }
 }
 
 pub(super) fn refused(refusal: crate::Refusal) -> Decision {
@@ -71,11 +101,16 @@ pub(super) fn unsharded_tables(facts: &Facts<'_>) -> Decision {
 /// mentioned anywhere else than in its own FROM.
 fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
     let SetExpr::Select(select) = query.body.as_ref() else {
-        return None;
+        return union_all(query, facts, input);
     };
     let clauses = Clauses::new(&select.from, select.selection.as_ref(), input);
     let pins = clauses.pins();
-    if query.with.is_some() || pins.len() != facts.sharded().count() {
+    if query.with.is_some() || pins.is_empty() {
+        return None;
+    }
+    let elsewhere = facts.sharded().count().checked_sub(pins.len())?;
+    let tied = elsewhere > 0;
+    if tied && colocated::subqueries(Some(query), select, &clauses, input) != Some(elsewhere) {
         return None;
     }
     let merged = if facts.conduct.access != Access::Read || facts.sequences {
@@ -85,24 +120,50 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     } else {
         scatter::plan(query, select, &clauses, facts.volatile, input)
     };
-    let many = merged.map_or_else(Many::Refused, |scatter| Many::Merge(Box::new(scatter)));
-    Some(match (joint_keys(&pins, facts), many) {
-        (Some(keys), many) => by_keys(keys, many),
-        (None, Many::Refused(refusal)) => refused(refusal),
-        (None, many) => (
+    let keys = union_of_keys(&pins);
+    let mut scatter = match merged {
+        Ok(scatter) => scatter,
+        Err(refusal) => return Some(gathered(query, keys, refusal, facts, input)),
+    };
+    if scatter.doubtful {
+        let refusal = refuse::not_one_shard("a query of this kind");
+        let gather = gather::plan(query, facts, refusal, input);
+        scatter.otherwise = gather.ok().map(Box::new);
+    }
+    let many = Many::Merge(Box::new(scatter));
+    Some(match keys {
+        Some(keys) => by_keys(keys, many),
+        None if tied => (
+            Target::AllShards(many),
+            "each subquery has the key of its outer row, so a shard has all its rows".into(),
+        ),
+        None => (
             Target::AllShards(many),
             "no value of the sharding key is given".into(),
         ),
     })
 }
 
-/// Any query: allowed if one shard holds all rows that it can touch.
-pub(super) fn whole_in_one_shard(facts: &Facts<'_>) -> Decision {
-    let refusal = refuse::not_one_shard("a query of this kind");
-    match joint_keys(&facts.pins, facts) {
-        Some(keys) => by_keys(keys, Many::Refused(refusal)),
-        None => refused(refusal),
-    }
+/// UNION ALL whose rows are each made on one shard, in no order.
+fn union_all(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
+    let reads = facts.conduct.access == Access::Read && !facts.sequences;
+    let sound = reads && !facts.table_functions && !facts.system_tables;
+    let whole = colocated::is_body_alone(query)
+        && colocated::union_all(&query.body, input) == Some(facts.sharded().count());
+    // One shard may have all that keys of different tables ask for.
+    let keyed = joint_keys(&facts.pins, facts).is_some();
+    (sound && whole && !keyed).then(|| {
+        let scatter = Scatter {
+            merge: MergePlan::default(),
+            rewrite: None,
+            otherwise: None,
+            doubtful: false,
+        };
+        (
+            Target::AllShards(Many::Merge(Box::new(scatter))),
+            "each row of each part is made of rows of one shard".into(),
+        )
+    })
 }
 
 pub(super) fn by_keys(keys: KeySet, many: Many) -> Decision {
@@ -117,6 +178,11 @@ pub(super) fn joint_keys(pins: &[Pin], facts: &Facts<'_>) -> Option<KeySet> {
     if pins.len() != facts.sharded().count() {
         return None;
     }
+    union_of_keys(pins)
+}
+
+/// The keys that all of `pins` are limited to.
+fn union_of_keys(pins: &[Pin]) -> Option<KeySet> {
     let mut joint: Option<KeySet> = None;
     for pin in pins {
         let keys = pin.keys.clone()?;

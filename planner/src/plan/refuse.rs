@@ -232,6 +232,14 @@ pub(super) fn order_of_text(column: &str) -> Refusal {
     )
 }
 
+pub(super) fn order_of_type(column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("values of column \"{column}\" over several shards cannot be compared here"),
+        "Only PostgreSQL knows how values of its type compare.",
+        "Cast it to a built-in type, or order and group by another column.",
+    )
+}
+
 pub(super) fn not_grouped() -> Refusal {
     Refusal::unsupported(
         "a grouped query over several shards may select group keys and plain aggregates only",
@@ -317,5 +325,13 @@ pub(super) fn output_name(name: &str) -> Refusal {
         format!("what \"{name}\" means in ORDER BY or GROUP BY over several shards is not known"),
         "An item of the select list without AS may have that name.",
         "Name the items of the select list with AS.",
+    )
+}
+
+pub(super) fn tells_storage() -> Refusal {
+    Refusal::unsupported(
+        "functions that tell how a value is stored over several shards are not supported",
+        "The query would run over values that have left their tables.",
+        "Compare the sharding key of every sharded table with a constant.",
     )
 }

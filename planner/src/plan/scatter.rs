@@ -1,13 +1,19 @@
 //! A SELECT over several shards: what each shard runs, and how the answers become one.
 
+mod first;
 mod grouped;
 mod rows;
+mod types;
+
+pub(super) use self::first::first_rows;
+pub(super) use self::grouped::is_aggregate;
 
 use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::{
     Distinct, Expr, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectNamePart,
-    OrderByExpr, OrderByKind, OrderBySort, Query, Select, SelectItem, Value, visit_expressions,
+    OrderByExpr, OrderByKind, OrderBySort, Query, Select, SelectItem, Value, WindowType,
+    visit_expressions,
 };
 
 use super::facts::Input;
@@ -16,7 +22,7 @@ use super::layout::Layout;
 use super::refuse;
 use super::scope::folded;
 use super::values::{self, TypedParams};
-use crate::catalog::KeyType;
+use crate::catalog::{KeyType, TableColumn};
 use crate::key::oid;
 use crate::lexer::Kind;
 use crate::merge::{Collation, Column, MergePlan, SortKey};
@@ -36,6 +42,8 @@ struct Shards<'a> {
     volatile: bool,
     /// Columns to add at the end of the select list.
     hidden: Vec<Vec<TextPiece>>,
+    /// A column has to be compared or added up whose type is not known here.
+    doubtful: bool,
 }
 
 /// LIMIT and OFFSET.
@@ -71,17 +79,18 @@ pub(super) fn plan(
         input,
         volatile,
         hidden: vec![],
+        doubtful: false,
     };
     if group.iter().any(|expr| shards.is_unclear(expr)) {
         return Err(refuse::not_grouped());
-    }
-    if shards.uses_window() {
-        return Err(refuse::not_one_shard("a window function"));
     }
     let whole_groups = group
         .iter()
         .any(|expr| clauses.is_key(shards.group_expr(expr)));
     let grouped = !group.is_empty() || select.having.is_some() || shards.uses_aggregate();
+    if shards.uses_window_across() || (shards.uses_window() && grouped && !whole_groups) {
+        return Err(refuse::not_one_shard("a window function"));
+    }
     match &select.distinct {
         Some(Distinct::On(_)) => Err(refuse::not_one_shard("DISTINCT ON")),
         Some(Distinct::Distinct) if shards.selects_key() => shards.rows(&bounds),
@@ -322,8 +331,9 @@ impl<'a> Shards<'a> {
     /// How the values of `expr` sort.
     ///
     /// # Errors
-    /// A text column whose order is known not to be that of its bytes.
-    fn sort_collation(&self, expr: &Expr) -> Result<Collation, Refusal> {
+    /// A text column whose order is known not to be that of its bytes, or a type without a known
+    /// order.
+    fn sort_collation(&mut self, expr: &Expr) -> Result<Collation, Refusal> {
         let expr = without_parentheses(expr);
         if let Expr::Collate { collation, .. } = expr {
             let name = match collation.0.last() {
@@ -335,34 +345,46 @@ impl<'a> Shards<'a> {
                 _ => Err(refuse::order_of_text("this")),
             };
         }
-        let Some((reference, name)) = self.clauses.scope.column(expr) else {
-            return Ok(Collation::Unknown);
-        };
-        let table = self.clauses.scope.references[reference].table;
-        let column =
-            table.and_then(|table| table.columns.iter().find(|column| column.name == name));
-        match column {
+        match self.known_column(expr) {
+            Some(column) if !types::has_order(column.type_oid) => {
+                Err(refuse::order_of_type(&column.name))
+            }
             Some(column) if !is_text(column.type_oid) => Ok(Collation::Bytewise),
-            Some(column) if column.collation == Collation::Other => {
-                Err(refuse::order_of_text(&name))
+            Some(column) if column.collation != Collation::Bytewise => {
+                Err(refuse::order_of_text(&column.name))
             }
             Some(column) => Ok(column.collation),
-            None => Ok(Collation::Unknown),
+            None => {
+                self.doubtful = true;
+                Ok(Collation::Unknown)
+            }
         }
     }
 
+    /// The column of the catalog that `expr` is.
+    fn known_column(&self, expr: &Expr) -> Option<&'a TableColumn> {
+        let scope = &self.clauses.scope;
+        let (reference, name) = scope.column(without_parentheses(expr))?;
+        let table = scope.references[reference].table?;
+        table.columns.iter().find(|column| column.name == name)
+    }
+
     /// May rows be grouped by the text of `expr`?
-    fn group_collation(&self, expr: &Expr) -> Collation {
-        let Some((reference, name)) = self.clauses.scope.column(without_parentheses(expr)) else {
-            return Collation::Unknown;
-        };
-        let table = self.clauses.scope.references[reference].table;
-        let column =
-            table.and_then(|table| table.columns.iter().find(|column| column.name == name));
-        match column {
-            Some(column) if is_text(column.type_oid) => column.collation,
-            Some(column) if has_one_text(column.type_oid) => Collation::Bytewise,
-            Some(_) | None => Collation::Unknown,
+    ///
+    /// # Errors
+    /// A type whose equality is not known here.
+    fn group_collation(&mut self, expr: &Expr) -> Result<Collation, Refusal> {
+        match self.known_column(expr) {
+            Some(column) if !types::has_equality(column.type_oid) => {
+                Err(refuse::order_of_type(&column.name))
+            }
+            Some(column) if is_text(column.type_oid) => Ok(column.collation),
+            Some(column) if has_one_text(column.type_oid) => Ok(Collation::Bytewise),
+            Some(_) => Ok(Collation::Unknown),
+            None => {
+                self.doubtful = true;
+                Ok(Collation::Unknown)
+            }
         }
     }
 
@@ -379,6 +401,23 @@ impl<'a> Shards<'a> {
 
     fn uses_window(&self) -> bool {
         self.any_expr(&|expr| matches!(expr, Expr::Function(function) if function.over.is_some()))
+    }
+
+    /// Is there a window that is not within one value of the key?
+    fn uses_window_across(&self) -> bool {
+        self.any_expr(&|expr| match expr {
+            Expr::Function(function) => match &function.over {
+                Some(WindowType::WindowSpec(window)) => {
+                    let keyed = window.partition_by.iter().any(|by| self.clauses.is_key(by));
+                    !keyed || window.window_name.is_some()
+                }
+                Some(WindowType::NamedWindow(_)) => true,
+                None => false,
+            },
+            // Windows inside have scopes of their own.
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => self.uses_window(),
+            _ => false,
+        })
     }
 
     fn uses_aggregate(&self) -> bool {
@@ -477,6 +516,8 @@ impl<'a> Shards<'a> {
         Scatter {
             merge,
             rewrite: self.rewrite(replaced),
+            otherwise: None,
+            doubtful: self.doubtful,
         }
     }
 }

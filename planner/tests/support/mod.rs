@@ -43,6 +43,7 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
         TableColumn {
             name: name.into(),
             type_oid,
+            is_domain: false,
             collation,
             not_null: index == 0,
             default: default_of(name),

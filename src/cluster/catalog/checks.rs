@@ -74,6 +74,7 @@ mod tests {
             name: "id".to_owned(),
             type_name: "bigint".to_owned(),
             type_oid: 20,
+            is_domain: false,
             collation: Collation::Bytewise,
             not_null: true,
             default,

@@ -60,6 +60,7 @@ pub struct Column {
     pub type_name: String,
     /// The base type when it is a domain.
     pub type_oid: u32,
+    pub is_domain: bool,
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,
@@ -469,6 +470,7 @@ pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableC
     let column = |column: &Column| TableColumn {
         name: column.name.clone(),
         type_oid: column.type_oid,
+        is_domain: column.is_domain,
         collation: column.collation,
         not_null: column.not_null,
         default: column.default,

@@ -331,6 +331,7 @@ async fn columns(transaction: &Transaction<'_>) -> Result<HashMap<u32, Vec<Colum
         let column = Column {
             name: row.try_get(1)?,
             type_oid: base_type(&domains, row.try_get(2)?),
+            is_domain: domains.contains_key(&row.try_get(2)?),
             type_name: row.try_get(3)?,
             collation: if collation == 0 {
                 Collation::Bytewise

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use planner::merge::{Column, MergePlan};
 
-pub use row::shard_formats;
+pub use row::{are_alike, columns_frame, shard_formats};
 
 use crate::error::{Error, Fault, Result};
 use aggregate::Groups;
@@ -152,13 +152,19 @@ impl Columns {
 
 /// Bytes held, against their cap.
 #[derive(Debug)]
-struct Memory {
+pub(super) struct Memory {
     used: usize,
     cap: usize,
 }
 
 impl Memory {
-    fn take(&mut self, bytes: usize) -> Result<()> {
+    pub(super) fn new(cap: usize) -> Self {
+        Self { used: 0, cap }
+    }
+
+    /// # Errors
+    /// 53200 above the cap.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<()> {
         self.used = self.used.saturating_add(bytes);
         if self.used <= self.cap {
             return Ok(());
@@ -203,10 +209,7 @@ impl Merger {
             skip: offset,
             limit,
             rows_out: 0,
-            memory: Memory {
-                used: 0,
-                cap: memory_cap,
-            },
+            memory: Memory::new(memory_cap),
             fields: Vec::new(),
         }
     }
@@ -236,6 +239,16 @@ impl Merger {
         let mut description = Description::parse(body)?;
         description.set_formats(&shard_formats(formats, self.plan.hidden))?;
         self.describe(shard, body, description)
+    }
+
+    /// Would rows with this RowDescription be merged, when bound with `formats`?
+    ///
+    /// # Errors
+    /// As [`Merger::row_description_with_formats`].
+    pub fn check(&self, body: &[u8], formats: &[i16]) -> Result<()> {
+        let mut description = Description::parse(body)?;
+        description.set_formats(&shard_formats(formats, self.plan.hidden))?;
+        Schema::new(&self.plan, description.columns).map(drop)
     }
 
     fn describe(

@@ -119,6 +119,39 @@ impl Description {
     }
 }
 
+/// Do two RowDescriptions tell a client the same? The tables that columns come from may differ.
+///
+/// # Errors
+/// 08P01 when one is malformed.
+pub fn are_alike(one: &[u8], other: &[u8]) -> Result<bool> {
+    Ok(told(one)? == told(other)?)
+}
+
+/// Of each column its name, type, length and type modifier.
+fn told(body: &[u8]) -> Result<Vec<(&[u8], [u8; 10])>> {
+    let mut reader = Reader { body, position: 0 };
+    let count = reader.count()?;
+    let column = |_| {
+        let name = reader.cstring()?;
+        reader.take(4 + 2)?; // table OID, attribute number
+        let types = reader.array()?;
+        reader.take(2)?; // format
+        Ok((name, types))
+    };
+    (0..count).map(column).collect()
+}
+
+/// The RowDescription frame for a client that binds with these formats.
+///
+/// # Errors
+/// 08P01 when the body is malformed or the codes do not fit the columns.
+pub fn columns_frame(body: &[u8], formats: &[i16]) -> Result<BytesMut> {
+    let mut description = Description::parse(body)?;
+    description.set_formats(formats)?;
+    let columns = description.columns.len();
+    Ok(description.client_frame(body, columns))
+}
+
 /// Result format codes for a shard that adds `hidden` columns to those of the client.
 ///
 /// None or one code holds for all columns; a list is lengthened, hidden columns in text.

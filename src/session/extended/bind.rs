@@ -12,11 +12,11 @@ use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::Statement as Text;
-use crate::executor::merge::shard_formats;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
 use crate::session::prepared::Executed;
 use crate::session::retry::resend_of;
+use crate::session::scattered::{Query, Scattered};
 use crate::session::writes::job_of_parts;
 use crate::session::{Enlisted, Known, Prepared, Session, local};
 use crate::wire::frame::HEADER;
@@ -113,30 +113,24 @@ impl Session {
             params: &params,
         };
         let decided = self.decide(plan, values, &statement.sql);
-        let merger = match &decided {
-            Ok((_, route)) => match &route.execution {
-                Execution::Merge { merge, .. } => {
-                    let shards = self.shard_set(&route.shards).len();
-                    Some(self.merger(merge, shards, values)).transpose()
-                }
-                Execution::Direct
-                | Execution::SumTags
-                | Execution::Split { .. }
-                | Execution::CopyIn(_)
-                | Execution::CopyOut(_)
-                | Execution::SameAnswer => Ok(None),
-            },
-            Err(_) => Ok(None),
-        };
         let mut notices = BytesMut::new();
         let (access, shards, execution) = match decided {
             Ok((access, route)) => {
                 if route.execution != Execution::Direct {
                     notices = self.policy_notices(plan, &route);
                 }
+                let query = Query {
+                    sql: &statement.sql,
+                    types: &statement.types,
+                    bind: Some(&bind),
+                    values,
+                };
                 let execution = match route.execution {
                     Execution::Direct => Kind::Direct,
-                    Execution::Merge { merge, sql } => Kind::Merge(merge.hidden, sql.into_owned()),
+                    Execution::Merge { .. } | Execution::Gather(_) => {
+                        let count = self.shard_set(&route.shards).len();
+                        Kind::Scatter(self.scattered(route.execution, &query, count)?)
+                    }
                     Execution::SumTags => Kind::Broadcast(Job::bound(
                         (&statement.sql, &statement.types, rest),
                         Combine::Sum,
@@ -181,14 +175,11 @@ impl Session {
                 self.bind_on(index, portal, name, rest, Arc::clone(&prepared));
                 return Ok(());
             }
-            Kind::Merge(hidden, sql) => {
-                self.db.metrics.routes.increment(RouteKind::Merge);
+            Kind::Scatter(scattered) => {
+                self.db.metrics.routes.increment(scattered.kind());
                 Portal::Scatter(Box::new(ScatterPortal {
-                    sql,
-                    types: statement.types.to_vec(),
-                    bind_rest: rest_with_formats(rest, &bind.result_formats, hidden),
                     shards: self.shard_set(&shards),
-                    merger: merger?,
+                    waiting: Some(Box::new(scattered)),
                     run: None,
                     columns: BytesMut::new(),
                     access,
@@ -454,20 +445,8 @@ fn settings_on_shards() -> Error {
 
 enum Kind {
     Direct,
-    Merge(usize, Vec<u8>),
+    Scatter(Scattered),
     Broadcast(Job),
     /// How the data are framed on their way out; `None` is FROM STDIN.
     Copy(Option<planner::copy::Frame>),
-}
-
-/// Bind's part after the names, with result formats that cover the hidden columns.
-fn rest_with_formats(rest: &[u8], formats: &[i16], hidden: usize) -> Vec<u8> {
-    let widened = shard_formats(formats, hidden);
-    let tail = 2 + 2 * formats.len();
-    let mut out = rest[..rest.len().saturating_sub(tail)].to_vec();
-    out.extend_from_slice(&(widened.len() as u16).to_be_bytes());
-    widened
-        .iter()
-        .for_each(|format| out.extend_from_slice(&format.to_be_bytes()));
-    out
 }

@@ -9,9 +9,9 @@ use planner::plan::{Access, PrepareStatement, SetStatement, TransactionMode};
 
 use super::names;
 use crate::executor::broadcast::Job;
-use crate::executor::merge::Merger;
 use crate::executor::scatter::Run;
 use crate::session::Prepared;
+use crate::session::scattered::Scattered;
 
 pub(super) enum Portal {
     /// Lives on the server of this lease.
@@ -48,12 +48,9 @@ pub(in crate::session) enum Local {
 }
 
 pub(super) struct ScatterPortal {
-    pub(super) sql: Vec<u8>,
-    pub(super) types: Vec<u32>,
-    pub(super) bind_rest: Vec<u8>,
     pub(super) shards: ShardSet,
     /// Until the run starts.
-    pub(super) merger: Option<Merger>,
+    pub(super) waiting: Option<Box<Scattered>>,
     pub(super) run: Option<(Run, Vec<usize>)>,
     pub(super) columns: BytesMut,
     pub(super) access: Access,

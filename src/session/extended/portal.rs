@@ -11,10 +11,12 @@ use super::{BroadcastPortal, CopyPortal, Done, Local, Portal, Ran, ScatterPortal
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
 use crate::executor::database::may_alter;
-use crate::executor::merge::Merger;
+use crate::executor::describe::describe;
+use crate::executor::merge::columns_frame;
 use crate::executor::relay::{Broken, closed};
-use crate::executor::scatter::{Pause, Request, Run};
+use crate::executor::scatter::Pause;
 use crate::session::block::{Block, Reads, opening_tag};
+use crate::session::scattered::Started;
 use crate::session::{Enlisted, Session, local, routed};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::frontend::{Execute, Named};
@@ -91,37 +93,9 @@ impl Session {
         let server = &mut self.leases[index].lease;
         // BEGIN may be under way; its reply is not this one's.
         server.settle().await?;
-        let mut request = BytesMut::new();
-        write::parse(&mut request, b"", sql, types);
-        write::describe(&mut request, b'S', b"");
-        request.extend_from_slice(write::SYNC);
-        server.begin_exchange();
-        server.unnamed = None;
-        server.conn.outbox.extend_from_slice(&request);
-        server.expect.push_back(Expect::Ready { show: false });
-        let mut columns = BytesMut::from(write::NO_DATA);
-        loop {
-            while let Some((tag, body)) = server.next_frame()? {
-                match tag {
-                    b'T' => {
-                        let mut merger = Merger::new(
-                            &planner::merge::MergePlan::default(),
-                            1,
-                            None,
-                            0,
-                            usize::MAX,
-                        );
-                        if let Some(frame) =
-                            merger.row_description_with_formats(0, &body, formats)?
-                        {
-                            columns = frame;
-                        }
-                    }
-                    b'Z' => return server.error.take().map_or(Ok(columns), |error| Err(*error)),
-                    _ => {}
-                }
-            }
-            server.exchange().await?;
+        match describe(server, sql, types).await? {
+            Some(described) => columns_frame(&described.columns, formats),
+            None => Ok(BytesMut::from(write::NO_DATA)),
         }
     }
 
@@ -484,25 +458,20 @@ impl Session {
     }
 
     pub(super) async fn start_scatter(&mut self, portal: &mut ScatterPortal) -> Result<(), Error> {
-        let Some(merger) = portal.merger.take() else {
+        let Some(scattered) = portal.waiting.take() else {
             return Ok(());
         };
         self.fetch().await?;
         self.check_settings_elsewhere(None)?;
         // Other statements may have been bound since.
         self.wishes.max_lag = portal.max_lag;
-        let indexes = self.enlist_for_read(&portal.shards, portal.access).await?;
-        self.sync_quietly(&indexes).await?;
-        let mut servers = routed::pick(&mut self.leases, &indexes);
-        let request = Request::Extended {
-            sql: &portal.sql,
-            types: &portal.types,
-            bind_rest: &portal.bind_rest,
-        };
-        let mut run = Run::start(merger, &mut servers, &request);
-        let result = run.columns(&mut self.client, &mut servers).await;
-        let result = result.map(|columns| portal.columns = columns);
-        self.end_scatter(&indexes, result).await?;
+        let started = self.start_scattered(*scattered, &portal.shards, portal.access);
+        let Started {
+            run,
+            indexes,
+            columns,
+        } = started.await?;
+        portal.columns = columns;
         portal.run = Some((run, indexes));
         Ok(())
     }

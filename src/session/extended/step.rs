@@ -208,6 +208,7 @@ impl Session {
         Ok(match route.execution {
             Execution::Direct => Some((self.pick_shard(&route.shards), access)),
             Execution::Merge { .. }
+            | Execution::Gather(_)
             | Execution::SumTags
             | Execution::Split { .. }
             | Execution::CopyIn(_)

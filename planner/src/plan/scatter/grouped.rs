@@ -6,7 +6,7 @@ use sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
 };
 
-use super::{Bounds, Shards, ordinal, without_parentheses};
+use super::{Bounds, Shards, ordinal, types, without_parentheses};
 use crate::catalog::Catalog;
 use crate::lexer::Kind;
 use crate::merge::{Aggregate, AggregateFunction, Collation, Column, Group, GroupKey, MergePlan};
@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::route::TextPiece;
 
 /// Is `expr` itself a call of an aggregate function?
-pub(super) fn is_aggregate(expr: &Expr, catalog: &Catalog) -> bool {
+pub(in crate::plan) fn is_aggregate(expr: &Expr, catalog: &Catalog) -> bool {
     let Expr::Function(function) = expr else {
         return false;
     };
@@ -58,7 +58,7 @@ impl Shards<'_> {
             let item = self
                 .item(index)
                 .ok_or_else(|| refuse::not_one_shard("DISTINCT *"))?;
-            let collation = self.group_collation(item);
+            let collation = self.group_collation(item)?;
             group.keys.push(GroupKey {
                 column: Column::FromStart(index),
                 collation,
@@ -94,7 +94,7 @@ impl Shards<'_> {
         let mut covered = vec![false; self.select.projection.len()];
         for (index, written) in self.group.iter().enumerate() {
             let key = self.group_expr(written);
-            let collation = self.group_collation(key);
+            let collation = self.group_collation(key)?;
             // A position or an output name means that very item, whatever it holds.
             let meant = self.group_item(written)?;
             let mut first = meant;
@@ -157,7 +157,7 @@ impl Shards<'_> {
     }
 
     /// How the shards' parts of one aggregate become the whole.
-    fn partial(&self, name: &str, call: &Function) -> Result<Partial, Refusal> {
+    fn partial(&mut self, name: &str, call: &Function) -> Result<Partial, Refusal> {
         const HINT: &str =
             "Use count, sum, min, max, avg, bool_and or bool_or, or group by the sharding key.";
         let refused = || refuse::aggregate(&format!("aggregate {name}"), HINT);
@@ -194,16 +194,28 @@ impl Shards<'_> {
                 ));
             }
         }
-        let collation = |argument: Option<&Expr>| {
-            argument.map_or(Ok(Collation::Unknown), |argument| {
-                self.sort_collation(argument)
-            })
+        let adds_up: Option<fn(u32) -> bool> = match name {
+            "sum" => Some(types::adds_up),
+            "avg" => Some(types::averages),
+            _ => None,
+        };
+        if let Some(adds_up) = adds_up {
+            match argument.and_then(|argument| self.known_column(argument)) {
+                Some(column) if !adds_up(column.type_oid) => return Err(refused()),
+                Some(_) => {}
+                None => self.doubtful = true,
+            }
+        }
+        let compares = matches!(name, "min" | "max");
+        let collation = match argument {
+            Some(argument) if compares => self.sort_collation(argument)?,
+            Some(_) | None => Collation::Unknown,
         };
         Ok(Partial::Itself(match name {
             "count" => AggregateFunction::Count,
             "sum" => AggregateFunction::Sum,
-            "min" => AggregateFunction::Min(collation(argument)?),
-            "max" => AggregateFunction::Max(collation(argument)?),
+            "min" => AggregateFunction::Min(collation),
+            "max" => AggregateFunction::Max(collation),
             "bool_and" | "every" => AggregateFunction::BoolAnd,
             "bool_or" => AggregateFunction::BoolOr,
             "avg" => return Ok(Partial::Average),
@@ -245,7 +257,7 @@ impl Shards<'_> {
     }
 
     /// How an output column of a grouped query sorts.
-    fn group_sort_collation(&self, expr: &Expr) -> Result<Collation, Refusal> {
+    fn group_sort_collation(&mut self, expr: &Expr) -> Result<Collation, Refusal> {
         let Expr::Function(call) = expr else {
             return self.sort_collation(expr);
         };
@@ -259,7 +271,10 @@ impl Shards<'_> {
             ("min" | "max", Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)))) => {
                 self.sort_collation(argument)
             }
-            _ => Ok(Collation::Unknown),
+            _ => {
+                self.doubtful = true;
+                Ok(Collation::Unknown)
+            }
         }
     }
 }

@@ -64,7 +64,10 @@ impl Shards<'_> {
                 Some(item) if first_star.is_none_or(|star| star > position) => {
                     Ok((Column::FromStart(position), self.sort_collation(item)?))
                 }
-                _ if first_star.is_some() => Ok((Column::FromStart(position), Collation::Unknown)),
+                _ if first_star.is_some() => {
+                    self.doubtful = true;
+                    Ok((Column::FromStart(position), Collation::Unknown))
+                }
                 Some(_) | None => Err(refuse::ordinal_unknown()),
             };
         }

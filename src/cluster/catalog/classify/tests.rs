@@ -16,6 +16,7 @@ fn column(name: &str, type_oid: u32) -> Column {
         name: name.to_owned(),
         type_name: format!("type_{type_oid}"),
         type_oid,
+        is_domain: false,
         collation: Collation::Bytewise,
         not_null: false,
         default: ColumnDefault::Constant,

@@ -1,0 +1,514 @@
+//! A query that no merge answers: the rows of its tables are gathered, and one server runs the
+//! client's own text over them, with each table reference replaced by its rows.
+//!
+//! What is gathered is only what can matter: the columns whose names the text mentions, and the
+//! rows that satisfy those conjuncts of the reference's own WHERE that speak of it alone.
+
+use std::collections::HashSet;
+use std::ops::{ControlFlow, Range};
+
+use sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint,
+    JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor,
+    TableWithJoins, Visit, Visitor, visit_expressions,
+};
+
+use super::facts::{Facts, Input};
+use super::functions;
+use super::keys::Clauses;
+use super::layout;
+use super::refuse;
+use super::scatter;
+use super::scope::{folded, object_name};
+use crate::catalog::{Table, TableClass};
+use crate::gather::{Gather, Source};
+use crate::plan::Access;
+use crate::refusal::Refusal;
+use crate::route::TextPiece;
+use crate::topology::ShardId;
+
+/// # Errors
+/// What keeps the rows from being gathered; `refusal` when only the general reason is known.
+pub(super) fn plan(
+    query: &Query,
+    facts: &Facts<'_>,
+    refusal: Refusal,
+    input: Input<'_>,
+) -> Result<Gather, Refusal> {
+    if facts.conduct.access != Access::Read || facts.sequences {
+        return Err(refuse::writes_in_query());
+    }
+    if facts.system_tables || facts.opaque || facts.undeclared().is_some() {
+        return Err(refusal);
+    }
+    let at = facts.singles().next().map(|(_, shard)| shard);
+    let mut walk = Walk {
+        input,
+        at,
+        unfiltered: false,
+        references: Vec::new(),
+        filters: Vec::new(),
+        ctes: HashSet::new(),
+        whole_rows: false,
+        unclear: false,
+        tells_storage: false,
+        mentions: 0,
+    };
+    let _: ControlFlow<()> = query.visit(&mut walk);
+    if walk.tells_storage {
+        return Err(refuse::tells_storage());
+    }
+    let hidden = walk
+        .references
+        .iter()
+        .any(|reference| reference.dotted.is_none() && walk.ctes.contains(&reference.table.name));
+    let all = facts.sharded().count() + facts.singles().count();
+    if walk.unclear || hidden || walk.mentions != all || walk.references.is_empty() {
+        return Err(refusal);
+    }
+    let one = walk.references.len() == 1 && !walk.unfiltered;
+    let mut gather = walk.gather();
+    if let ([source], SetExpr::Select(select), true) =
+        (gather.sources.as_mut_slice(), query.body.as_ref(), one)
+        && query.with.is_none()
+    {
+        let clauses = Clauses::new(&select.from, select.selection.as_ref(), input);
+        let first = scatter::first_rows(query, select, &clauses, facts.volatile, input);
+        source.from.extend(first.into_iter().flatten());
+    }
+    Ok(gather)
+}
+
+/// A mention of a table whose rows are gathered.
+struct Reference<'a> {
+    table: &'a Table,
+    /// The tokens of its name.
+    tokens: Range<usize>,
+    alias: Option<String>,
+    /// Its columns have other names here.
+    renamed: bool,
+    /// The schema that it is named with.
+    dotted: Option<String>,
+}
+
+struct Walk<'a> {
+    input: Input<'a>,
+    /// Single tables are read where they are on this shard.
+    at: Option<ShardId>,
+    references: Vec<Reference<'a>>,
+    /// The conjuncts of some SELECT are not all among the filters.
+    unfiltered: bool,
+    /// By the first token of a reference: conjuncts that it must satisfy, as ranges of tokens.
+    filters: Vec<(usize, Vec<Range<usize>>)>,
+    ctes: HashSet<String>,
+    /// A row is mentioned as a whole somewhere.
+    whole_rows: bool,
+    /// A reference is of a kind that cannot be replaced.
+    unclear: bool,
+    /// Asks how a value is stored, which a value that has travelled does not tell.
+    tells_storage: bool,
+    /// Mentions of sharded and single tables.
+    mentions: usize,
+}
+
+impl Visitor for Walk<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if let Some(with) = &query.with {
+            let names = with.cte_tables.iter().map(|cte| folded(&cte.alias.name));
+            self.ctes.extend(names);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        self.whole_rows |= select.projection.iter().any(|item| match item {
+            SelectItem::QualifiedWildcard(..) | SelectItem::Wildcard(_) => true,
+            SelectItem::UnnamedExpr(_)
+            | SelectItem::ExprWithAlias { .. }
+            | SelectItem::ExprWithAliases { .. } => false,
+        });
+        self.whole_rows |= select.from.iter().any(is_natural);
+        self.take_filters(select);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                with_hints,
+                version: None,
+                with_ordinality: false,
+                partitions,
+                json_path: None,
+                sample: None,
+                index_hints,
+            } => {
+                self.unclear |=
+                    !(with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty());
+                self.take_table(name, alias.as_ref());
+            }
+            TableFactor::Table { args: None, .. } => self.unclear = true,
+            // Its alias means rows with all columns of the joined tables.
+            TableFactor::NestedJoin { alias: Some(_), .. } => self.whole_rows = true,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => self.whole_rows = true,
+            Expr::Function(function) => {
+                let (_, name) = object_name(&function.name).unwrap_or_default();
+                self.tells_storage |=
+                    matches!(name.as_str(), "pg_column_size" | "pg_column_compression");
+                if let FunctionArguments::List(list) = &function.args {
+                    let is_row = |arg: &FunctionArg| {
+                        matches!(
+                            arg,
+                            FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(_))
+                        )
+                    };
+                    self.whole_rows |= list.args.iter().any(is_row);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_natural(item: &TableWithJoins) -> bool {
+    let constraint = |operator: &JoinOperator| match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint)
+        | JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint)
+        | JoinOperator::CrossJoin(constraint) => Some(constraint.clone()),
+        _ => None,
+    };
+    let nested = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin {
+            table_with_joins, ..
+        } => is_natural(table_with_joins),
+        _ => false,
+    };
+    nested(&item.relation)
+        || item.joins.iter().any(|join| {
+            nested(&join.relation)
+                || matches!(
+                    constraint(&join.join_operator),
+                    Some(JoinConstraint::Natural)
+                )
+        })
+}
+
+impl<'a> Walk<'a> {
+    fn take_table(&mut self, name: &ObjectName, alias: Option<&TableAlias>) {
+        let Some((schema, base)) = object_name(name) else {
+            self.unclear = true;
+            return;
+        };
+        let Some(table) = self.input.catalog.table(schema.as_deref(), &base) else {
+            return;
+        };
+        let gathered = match table.class {
+            TableClass::Sharded { .. } => true,
+            TableClass::Single(shard) => Some(shard) != self.at,
+            TableClass::Reference => return,
+            TableClass::Undeclared => {
+                self.unclear = true;
+                return;
+            }
+        };
+        self.mentions += 1;
+        let Some(tokens) = self.tokens_of(name) else {
+            self.unclear = true;
+            return;
+        };
+        if gathered {
+            self.references.push(Reference {
+                table,
+                tokens,
+                alias: alias.map(|alias| folded(&alias.name)),
+                renamed: alias.is_some_and(|alias| !alias.columns.is_empty()),
+                dotted: schema,
+            });
+        }
+    }
+
+    /// The tokens of a name, if they are what the tree says.
+    fn tokens_of(&self, name: &ObjectName) -> Option<Range<usize>> {
+        let idents: Vec<&Ident> = name.0.iter().filter_map(|part| part.as_ident()).collect();
+        let first = self.token_at(idents.first()?)?;
+        let source = self.input.source;
+        for (at, ident) in idents.iter().enumerate() {
+            let token = first + 2 * at;
+            let joined = at == 0 || source.text(source.tokens.get(token - 1)?) == ".";
+            if !joined || source.name(token)? != folded(ident) {
+                return None;
+            }
+        }
+        let end = first + 2 * idents.len() - 1;
+        let goes_on = source
+            .tokens
+            .get(end)
+            .is_some_and(|token| source.text(token) == ".");
+        (!goes_on).then_some(first..end)
+    }
+
+    fn token_at(&self, ident: &Ident) -> Option<usize> {
+        self.token_from(self.input.parsed.offset(ident.span.start)?)
+    }
+
+    fn token_from(&self, offset: usize) -> Option<usize> {
+        let tokens = &self.input.source.tokens;
+        tokens
+            .binary_search_by_key(&offset, |token| token.range.start)
+            .ok()
+    }
+
+    /// Keeps, for each table in this SELECT's own FROM, the conjuncts of its WHERE that speak of
+    /// nothing else.
+    fn take_filters(&mut self, select: &Select) {
+        let Some(conjuncts) = self.conjuncts(select) else {
+            self.unfiltered |= select.selection.is_some();
+            return;
+        };
+        let clauses = Clauses::new(&select.from, select.selection.as_ref(), self.input);
+        let mut factors = Vec::new();
+        for item in &select.from {
+            in_order(item, &mut factors);
+        }
+        for (reference, factor) in factors.into_iter().enumerate() {
+            let TableFactor::Table { name, .. } = factor else {
+                continue;
+            };
+            let Some(tokens) = self.tokens_of(name) else {
+                continue;
+            };
+            // A row that is made up where an outer join finds none must not come to be.
+            if !clauses.is_kept(reference) {
+                continue;
+            }
+            let own: Vec<_> = conjuncts
+                .iter()
+                .filter(|(_, expr)| self.speaks_of(expr, reference, &clauses))
+                .map(|(range, _)| range.clone())
+                .collect();
+            self.unfiltered |= own.len() < conjuncts.len();
+            self.filters.push((tokens.start, own));
+        }
+    }
+
+    /// Does `expr` depend on one row of `reference` and on nothing else?
+    fn speaks_of(&self, expr: &Expr, reference: usize, clauses: &Clauses<'_>) -> bool {
+        let mut mentioned = false;
+        let visited = visit_expressions(expr, |part| {
+            let alone = match part {
+                Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => false,
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
+                    let column = clauses.scope.column(part);
+                    let here = column.is_some_and(|(of, name)| {
+                        let table = clauses.scope.references[of].table;
+                        let known = table.is_some_and(|table| {
+                            table.columns.iter().any(|column| column.name == name)
+                        });
+                        of == reference && known
+                    });
+                    mentioned |= here;
+                    here
+                }
+                Expr::Function(function) => {
+                    let (_, name) = object_name(&function.name).unwrap_or_default();
+                    let args = !matches!(function.args, FunctionArguments::Subquery(_));
+                    let calls = !matches!(function.args, FunctionArguments::None);
+                    args && function.over.is_none()
+                        && !(calls && functions::is_volatile(&name, self.input.catalog))
+                }
+                _ => true,
+            };
+            match alone {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        visited.is_continue() && mentioned
+    }
+
+    /// The conjuncts of WHERE with their tokens; `None` when text and tree do not agree.
+    fn conjuncts<'e>(&self, select: &'e Select) -> Option<Vec<(Range<usize>, &'e Expr)>> {
+        let mut exprs = Vec::new();
+        conjuncts_of(select.selection.as_ref()?, &mut exprs);
+        let word = &select.select_token.0;
+        let start = self.token_from(self.input.parsed.offset(word.span.start)?)?;
+        let ranges = layout::conjuncts(self.input.source, start)?;
+        (ranges.len() == exprs.len()).then(|| ranges.into_iter().zip(exprs).collect())
+    }
+
+    fn gather(mut self) -> Gather {
+        self.references
+            .sort_by_key(|reference| reference.tokens.start);
+        self.whole_rows |= self.mentions_row();
+        let mentioned: HashSet<String> = (0..self.input.source.tokens.len())
+            .filter_map(|token| self.input.source.name(token))
+            .collect();
+        let mut sources: Vec<Source> = Vec::new();
+        let mut finish = Vec::new();
+        let source_text = self.input.source;
+        let mut from = 0;
+        for reference in &self.references {
+            let source = self.source(reference, &mentioned);
+            let known = sources.iter().position(|known| *known == source);
+            let index = known.unwrap_or(sources.len());
+            let row_type = source.row_type.clone();
+            if known.is_none() {
+                sources.push(source);
+            }
+            let (start, end) = source_text.places(reference.tokens.clone());
+            finish.push(TextPiece::Original(from..start));
+            finish.push(TextPiece::Added("pg_catalog.unnest(".into()));
+            finish.push(TextPiece::Rows(index));
+            let alias = match reference.alias {
+                Some(_) => String::new(),
+                None => format!(" AS {}", quoted(&reference.table.name)),
+            };
+            finish.push(TextPiece::Added(format!("::{row_type}[]){alias}")));
+            from = end;
+        }
+        let whole = source_text.shape_offset(source_text.sql.len());
+        finish.push(TextPiece::Original(from..whole));
+        Gather {
+            sources,
+            finish,
+            at: self.at,
+            params: source_text.params(),
+        }
+    }
+
+    fn source(&self, reference: &Reference<'_>, mentioned: &HashSet<String>) -> Source {
+        let table = reference.table;
+        let row_type = format!("{}.{}", quoted(&table.schema), quoted(&table.name));
+        let alias = quoted(&reference.name());
+        let all = self.whole_rows || reference.renamed;
+        let columns = table.columns.iter().map(|column| {
+            let needed = all || column.is_domain || mentioned.contains(&column.name);
+            match needed {
+                true => format!("{alias}.{}", quoted(&column.name)),
+                false => "NULL".to_owned(),
+            }
+        });
+        let row = format!(
+            "ROW({})::{row_type}",
+            columns.collect::<Vec<_>>().join(", ")
+        );
+        let mut from = vec![TextPiece::Added(format!(" FROM {row_type} AS {alias}"))];
+        let filters = self.filters.iter();
+        let own = filters.filter(|(token, _)| *token == reference.tokens.start);
+        for (at, range) in own.flat_map(|(_, ranges)| ranges).enumerate() {
+            let joint = if at == 0 { " WHERE (" } else { " AND (" };
+            from.push(TextPiece::Added(joint.into()));
+            let (start, end) = self.input.source.places(range.clone());
+            from.push(TextPiece::Original(start..end));
+            from.push(TextPiece::Added(")".into()));
+        }
+        Source {
+            row_type,
+            row,
+            from,
+            on: match table.class {
+                TableClass::Single(shard) => Some(shard),
+                TableClass::Sharded { .. } | TableClass::Reference | TableClass::Undeclared => None,
+            },
+        }
+    }
+
+    /// Is the name of a reference used other than before a dot and a column of it, outside of FROM?
+    fn mentions_row(&self) -> bool {
+        let source = self.input.source;
+        let text = |token: usize| {
+            source
+                .tokens
+                .get(token)
+                .map_or("", |token| source.text(token))
+        };
+        (0..source.tokens.len()).any(|token| {
+            let Some(name) = source.name(token) else {
+                return false;
+            };
+            let mut named = self
+                .references
+                .iter()
+                .filter(|r| r.name() == name)
+                .peekable();
+            if named.peek().is_none() || self.stands_in_from(token) {
+                return false;
+            }
+            let column = source.name(token + 2).filter(|_| text(token + 1) == ".");
+            !column.is_some_and(|column| {
+                named.all(|r| r.table.columns.iter().any(|known| known.name == column))
+            })
+        })
+    }
+
+    /// Is token `token` a part of a reference, or the alias behind it?
+    fn stands_in_from(&self, token: usize) -> bool {
+        self.references.iter().any(|reference| {
+            let end = reference.tokens.end;
+            let behind = match reference.alias {
+                Some(_) => end + usize::from(self.input.source.is(end, "as")) + 1,
+                None => end,
+            };
+            (reference.tokens.start..behind).contains(&token)
+        })
+    }
+}
+
+impl Reference<'_> {
+    /// What its columns are qualified with.
+    fn name(&self) -> String {
+        self.alias
+            .clone()
+            .unwrap_or_else(|| self.table.name.clone())
+    }
+}
+
+/// The tables of FROM in the order in which [`Clauses`] counts them.
+fn in_order<'e>(item: &'e TableWithJoins, factors: &mut Vec<&'e TableFactor>) {
+    let joined = item.joins.iter().map(|join| &join.relation);
+    for factor in std::iter::once(&item.relation).chain(joined) {
+        match factor {
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias: None,
+            } => in_order(table_with_joins, factors),
+            _ => factors.push(factor),
+        }
+    }
+}
+
+fn conjuncts_of<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
+    match expr {
+        Expr::BinaryOp {
+            left,
+            op: BinaryOperator::And,
+            right,
+        } => {
+            conjuncts_of(left, found);
+            conjuncts_of(right, found);
+        }
+        other => found.push(other),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

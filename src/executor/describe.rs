@@ -1,0 +1,82 @@
+//! What a server says of a text without running it; the client sees nothing of that.
+
+use bytes::Bytes;
+
+use crate::backend::server::{Expect, Server};
+use crate::error::{Error, Fault};
+use crate::wire::{frame, write};
+
+/// A query that a server has parsed.
+#[derive(Debug)]
+pub struct Described {
+    /// The types of its parameters.
+    pub types: Vec<u32>,
+    /// The body of its RowDescription.
+    pub columns: Bytes,
+}
+
+/// `None` for what returns no rows.
+///
+/// # Errors
+/// What is wrong with the text, or the loss of the connection.
+pub async fn describe(
+    server: &mut Server,
+    sql: &[u8],
+    types: &[u32],
+) -> Result<Option<Described>, Error> {
+    let mut found = Vec::new();
+    each(server, &[sql], types, &mut found).await?;
+    Ok(found.pop())
+}
+
+/// Adds to `found` what is said of each text until one is wrong.
+///
+/// # Errors
+/// What is wrong with that one, or the loss of the connection.
+pub(super) async fn each(
+    server: &mut Server,
+    texts: &[&[u8]],
+    types: &[u32],
+    found: &mut Vec<Described>,
+) -> Result<(), Error> {
+    server.begin_exchange();
+    server.unnamed = None;
+    let out = &mut server.conn.outbox;
+    for sql in texts {
+        write::parse(out, b"", sql, types);
+        write::describe(out, b'S', b"");
+    }
+    out.extend_from_slice(write::SYNC);
+    server.expect.push_back(Expect::Ready { show: false });
+    let mut parameters = Vec::new();
+    loop {
+        while let Some((tag, body)) = server.next_frame()? {
+            match tag {
+                b't' => parameters = parameter_types(&body)?,
+                b'T' => found.push(Described {
+                    types: std::mem::take(&mut parameters),
+                    columns: body,
+                }),
+                b'Z' => return server.error.take().map_or(Ok(()), |error| Err(*error)),
+                _ => {}
+            }
+        }
+        server.exchange().await?;
+    }
+}
+
+fn parameter_types(mut body: &[u8]) -> Result<Vec<u32>, Error> {
+    let malformed = || {
+        let message = "malformed ParameterDescription from server";
+        Error::new(Fault::Server, "08P01", message)
+    };
+    let bytes = &mut body;
+    let count = frame::u16(bytes).ok_or_else(malformed)?;
+    (0..count)
+        .map(|_| {
+            frame::i32(bytes)
+                .map(|oid| oid as u32)
+                .ok_or_else(malformed)
+        })
+        .collect()
+}

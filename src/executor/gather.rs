@@ -1,0 +1,422 @@
+//! Rows of several shards brought to one server, which runs the client's own text over them.
+//!
+//! First that server says what the client's text returns and whether the text that runs over
+//! gathered rows returns the same; nothing is gathered before. Then each shard gives its rows in
+//! binary format, a table's row as one value, and they become arrays of rows: parameters of the
+//! text. [`Run`] reads its answer.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use planner::gather::Ask;
+use planner::merge::MergePlan;
+
+use super::describe::{self, Described};
+use super::merge::{Memory, Merger, are_alike};
+use super::relay::Broken;
+use super::scatter::{Run, poll_gone};
+use crate::backend::server::{Expect, Server};
+use crate::error::{Error, Fault};
+use crate::wire::conn::Conn;
+use crate::wire::frontend::LARGEST;
+use crate::wire::{frame, write};
+
+/// The client's values of one execution.
+#[derive(Debug, Clone, Default)]
+pub struct Values {
+    /// One for each of `values`.
+    pub formats: Vec<i16>,
+    pub values: Vec<Option<Bytes>>,
+    pub result_formats: Vec<i16>,
+}
+
+/// The rows of one source: the elements of an array in binary format.
+#[derive(Debug, Default)]
+struct Rows {
+    count: u32,
+    elements: BytesMut,
+}
+
+/// The rows of all sources.
+#[derive(Debug)]
+pub struct Gathered(Vec<Rows>);
+
+/// Has a server describe the client's text and the one that will run over gathered rows.
+///
+/// # Errors
+/// What is wrong with the client's text, in the server's words; 0A000 when it cannot run over
+/// gathered rows or would return something else.
+pub async fn describe_both(
+    server: &mut Server,
+    sql: &[u8],
+    finish: &[u8],
+    types: &[u32],
+) -> Result<Described, Error> {
+    let mut found = Vec::new();
+    let outcome = describe::each(server, &[sql, finish], types, &mut found).await;
+    let mut found = found.into_iter();
+    match (outcome, found.next(), found.next()) {
+        (Ok(()), Some(whole), Some(finish)) => match are_alike(&whole.columns, &finish.columns)? {
+            true => Ok(whole),
+            false => Err(cannot_finish().detail("It would return other columns.")),
+        },
+        (Err(error), Some(_), None) if !error.is_fatal() && error.fault == Fault::Server => {
+            Err(cannot_finish().detail(format!("PostgreSQL says: {}.", error.message)))
+        }
+        (Err(error), ..) => Err(error),
+        (Ok(()), ..) => Err(Error::new(
+            Fault::Server,
+            "08P01",
+            "a server did not describe a query",
+        )),
+    }
+}
+
+fn cannot_finish() -> Error {
+    Error::new(
+        Fault::Client,
+        "0A000",
+        "this query cannot run over rows gathered from several shards",
+    )
+    .hint("Gathered rows have no system columns and no keys: name all columns in GROUP BY, and qualify columns with the table's name or alias alone.")
+}
+
+/// Asks each server for its rows; `asks` are in the order of `servers`. `types` are those of the
+/// client's parameters.
+///
+/// # Errors
+/// Which side broke, a server's own error, 53200 above `memory_cap` bytes.
+pub async fn gather(
+    client: &mut Conn,
+    servers: &mut [&mut Server],
+    asks: &[&Ask],
+    sources: usize,
+    types: &[u32],
+    values: &Values,
+    memory_cap: usize,
+) -> Result<Gathered, Broken> {
+    for (server, ask) in servers.iter_mut().zip(asks) {
+        request(server, ask, types, values);
+    }
+    let mut gathering = Gathering {
+        rows: std::iter::repeat_with(Rows::default)
+            .take(sources)
+            .collect(),
+        ready: vec![false; servers.len()],
+        // Once as they come, once in the message that takes them on.
+        memory: Memory::new(memory_cap / 2),
+    };
+    poll_fn(|cx| {
+        loop {
+            if gathering.ready.iter().all(|ready| *ready) {
+                return Poll::Ready(Ok(()));
+            }
+            if gathering.poll(cx, servers, asks)?.is_pending() {
+                return poll_gone(cx, client);
+            }
+        }
+    })
+    .await?;
+    Ok(Gathered(gathering.rows))
+}
+
+fn request(server: &mut Server, ask: &Ask, types: &[u32], values: &Values) {
+    /// Rows come in binary format.
+    const BINARY: [i16; 1] = [1];
+    server.begin_exchange();
+    server.unnamed = None;
+    let out = &mut server.conn.outbox;
+    // What the ask does not mention has no type there; what it mentions may be of a type of users,
+    // whose OID is another on each server.
+    let mentions = |at: usize| mentioned(&ask.sql, at + 1);
+    let declared: Vec<u32> = types
+        .iter()
+        .enumerate()
+        .map(|(at, oid)| match (mentions(at), is_built_in(*oid)) {
+            (true, true) => *oid,
+            (true, false) => 0,
+            (false, _) => TEXT,
+        })
+        .collect();
+    write::parse(out, b"", &ask.sql, &declared);
+    let value = |(at, value): (usize, &Option<Bytes>)| value.clone().filter(|_| mentions(at));
+    let given: Vec<_> = values.values.iter().enumerate().map(value).collect();
+    write::frame(out, b'B', |out| {
+        out.put_slice(&[0, 0]);
+        put_formats(out, &values.formats);
+        out.put_u16(given.len() as u16);
+        given
+            .iter()
+            .for_each(|value| put_value(out, value.as_deref()));
+        put_formats(out, &BINARY);
+    });
+    write::execute(out, b"", 0);
+    out.extend_from_slice(write::SYNC);
+    server.expect.push_back(Expect::Ready { show: false });
+}
+
+const TEXT: u32 = 25;
+
+fn is_built_in(oid: u32) -> bool {
+    const FIRST_USER_TYPE: u32 = 16384;
+    oid < FIRST_USER_TYPE
+}
+
+/// Does `$number` stand in the text? In a string or comment it counts too.
+fn mentioned(sql: &[u8], number: usize) -> bool {
+    let name = format!("${number}");
+    memchr::memmem::find_iter(sql, name.as_bytes()).any(|at| {
+        let next = sql.get(at + name.len());
+        !next.is_some_and(u8::is_ascii_digit)
+    })
+}
+
+fn put_formats(out: &mut BytesMut, formats: &[i16]) {
+    out.put_u16(formats.len() as u16);
+    formats.iter().for_each(|format| out.put_i16(*format));
+}
+
+fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
+    match value {
+        Some(bytes) => {
+            out.put_i32(bytes.len() as i32);
+            out.put_slice(bytes);
+        }
+        None => out.put_i32(-1),
+    }
+}
+
+struct Gathering {
+    rows: Vec<Rows>,
+    ready: Vec<bool>,
+    memory: Memory,
+}
+
+impl Gathering {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        servers: &mut [&mut Server],
+        asks: &[&Ask],
+    ) -> Result<Poll<()>, Broken> {
+        let mut progress = Poll::Pending;
+        for (index, server) in servers.iter_mut().enumerate() {
+            if self.ready[index] {
+                continue;
+            }
+            if let Poll::Ready(Err(e)) = server.conn.poll_drain(cx) {
+                return Err(Broken::Server(server.lost(&e.to_string())));
+            }
+            match server.conn.poll_fill(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(0)) => {
+                    return Err(Broken::Server(server.lost("the server closed it")));
+                }
+                Poll::Ready(Err(e)) => return Err(Broken::Server(server.lost(&e.to_string()))),
+                Poll::Ready(Ok(_)) => {
+                    progress = Poll::Ready(());
+                    let taken = self.take_frames(index, server, asks[index]);
+                    taken.map_err(Broken::Server)?;
+                }
+            }
+        }
+        Ok(progress)
+    }
+
+    fn take_frames(&mut self, index: usize, server: &mut Server, ask: &Ask) -> Result<(), Error> {
+        while let Some((tag, body)) = server.next_frame()? {
+            match tag {
+                b'D' => self.take_row(&body, ask)?,
+                b'Z' => self.ready[index] = true,
+                b'E' => {
+                    let error = server.error.as_deref().cloned();
+                    return Err(error.unwrap_or_else(|| server.lost("it failed")));
+                }
+                b'1' | b'2' | b'C' | b'N' | b'S' | b'A' => {}
+                other => {
+                    server.doubt = Some("the server sent a reply that nothing asked for");
+                    return Err(Error::new(
+                        Fault::Server,
+                        "08P01",
+                        "unexpected message from server",
+                    )
+                    .detail(format!("Message type \"{}\".", other.escape_ascii())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A value in a row is written as an element of an array is: its length, then itself.
+    fn take_row(&mut self, body: &[u8], ask: &Ask) -> Result<(), Error> {
+        let malformed = || Error::new(Fault::Server, "08P01", "a shard sent a malformed row");
+        let mut rest = body;
+        let count = frame::u16(&mut rest).ok_or_else(malformed)?;
+        if usize::from(count) != ask.columns.len() {
+            return Err(malformed());
+        }
+        for source in &ask.columns {
+            let whole = rest;
+            let length = frame::i32(&mut rest).ok_or_else(malformed)?;
+            if length < 0 {
+                continue;
+            }
+            let element = whole.get(..4 + length as usize).ok_or_else(malformed)?;
+            rest.advance(length as usize);
+            self.memory.take(element.len())?;
+            let rows = self.rows.get_mut(*source).ok_or_else(malformed)?;
+            rows.count += 1;
+            rows.elements.extend_from_slice(element);
+        }
+        Ok(())
+    }
+}
+
+/// Starts the text that runs over gathered rows; `types` are those of the client's parameters.
+///
+/// # Errors
+/// 54000 when the rows are more than one message can hold.
+pub fn finish(
+    server: &mut Server,
+    sql: &[u8],
+    types: &[u32],
+    values: &Values,
+    gathered: Gathered,
+) -> Result<Run, Error> {
+    let mut size = values
+        .values
+        .iter()
+        .flatten()
+        .map(Bytes::len)
+        .sum::<usize>();
+    size += gathered
+        .0
+        .iter()
+        .map(|rows| rows.elements.len())
+        .sum::<usize>();
+    const REST: usize = 1 << 20;
+    let count = values.values.len() + gathered.0.len();
+    if size > LARGEST - REST || count > usize::from(u16::MAX) {
+        return Err(Error::new(
+            Fault::Client,
+            "54000",
+            "a query over several shards gathers more than a server takes in one message",
+        )
+        .detail(format!(
+            "It has {count} parameters and arrays of rows, {size} bytes."
+        ))
+        .hint("Use a narrower WHERE, or compare the sharding key with a constant."));
+    }
+    server.begin_exchange();
+    server.unnamed = None;
+    let out = &mut server.conn.outbox;
+    // The rows' own types are written in the text.
+    write::parse(out, b"", sql, types);
+    let mut formats = values.formats.clone();
+    formats.resize(count, 1);
+    write::frame(out, b'B', |out| {
+        out.put_slice(&[0, 0]);
+        put_formats(out, &formats);
+        out.put_u16(formats.len() as u16);
+        values
+            .values
+            .iter()
+            .for_each(|value| put_value(out, value.as_deref()));
+        for rows in gathered.0 {
+            put_array(out, rows);
+        }
+        put_formats(out, &values.result_formats);
+    });
+    write::describe(out, b'P', b"");
+    write::execute(out, b"", 0);
+    out.extend_from_slice(write::SYNC);
+    server.expect.push_back(Expect::Ready { show: false });
+    Ok(Run::started(
+        Merger::new(&MergePlan::default(), 1, None, 0, usize::MAX),
+        1,
+    ))
+}
+
+/// `array_send` of one dimension. The type of the elements is left out: that of a table's rows is
+/// another on each server, and PostgreSQL goes by the type that the parameter has.
+fn put_array(out: &mut BytesMut, rows: Rows) {
+    let header: &[i32] = match rows.count {
+        0 => &[0, 0, 0],
+        count => &[1, 0, 0, count as i32, 1],
+    };
+    out.put_i32((4 * header.len() + rows.elements.len()) as i32);
+    header.iter().for_each(|word| out.put_i32(*word));
+    out.put_slice(&rows.elements);
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::ShardId;
+
+    use super::*;
+
+    fn ask(columns: &[usize]) -> Ask {
+        Ask {
+            shard: ShardId(0),
+            sql: b"SELECT x, $12 FROM y".to_vec(),
+            columns: columns.to_vec(),
+        }
+    }
+
+    fn gathering(sources: usize, cap: usize) -> Gathering {
+        Gathering {
+            rows: std::iter::repeat_with(Rows::default)
+                .take(sources)
+                .collect(),
+            ready: vec![],
+            memory: Memory::new(cap),
+        }
+    }
+
+    #[test]
+    fn parameters_are_found_by_their_whole_number() {
+        let sql = ask(&[0]).sql;
+        assert!(mentioned(&sql, 12));
+        assert!(!mentioned(&sql, 1) && !mentioned(&sql, 2));
+    }
+
+    #[test]
+    fn rows_become_the_elements_of_arrays() {
+        let mut gathering = gathering(3, 1000);
+        let row = [0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 2, 7, 8];
+        gathering.take_row(&row, &ask(&[2, 1])).unwrap();
+        gathering.take_row(&row, &ask(&[2, 1])).unwrap();
+        let arrays = gathering.rows.into_iter().map(|rows| {
+            let mut out = BytesMut::new();
+            put_array(&mut out, rows);
+            out.to_vec()
+        });
+        let arrays: Vec<_> = arrays.collect();
+        let words = |words: &[i32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_be_bytes()).collect()
+        };
+        let empty = words(&[12, 0, 0, 0]);
+        let elements = [0, 0, 0, 2, 7, 8, 0, 0, 0, 2, 7, 8];
+        let two = [&words(&[32, 1, 0, 0, 2, 1])[..], &elements].concat();
+        assert_eq!(arrays, [empty.clone(), two, empty]);
+    }
+
+    #[test]
+    fn rows_that_lie_or_are_too_many_are_refused() {
+        let row = [0, 1, 0, 0, 0, 4, 1, 2, 3, 4];
+        let code = |body: &[u8], columns: &[usize], cap| {
+            let taken = gathering(1, cap).take_row(body, &ask(columns));
+            taken.map_err(|error| error.code.into_owned())
+        };
+        assert_eq!(code(&row, &[0], 8), Ok(()));
+        assert_eq!(code(&row, &[0], 7), Err("53200".to_owned()));
+        for end in 0..row.len() {
+            assert_eq!(code(&row[..end], &[0], 8), Err("08P01".to_owned()), "{end}");
+        }
+        assert_eq!(code(&row, &[0, 0], 8), Err("08P01".to_owned()));
+        assert_eq!(code(&row, &[1], 8), Err("08P01".to_owned()));
+        let long = [0, 1, 0x7f, 0xff, 0xff, 0xff];
+        assert_eq!(code(&long, &[0], 8), Err("08P01".to_owned()));
+    }
+}

@@ -1,0 +1,436 @@
+//! A query on several shards, from its route to the first row, in both protocols: merged, or over
+//! gathered rows.
+
+use std::num::IntErrorKind;
+
+use bytes::{Bytes, BytesMut};
+use planner::gather::{Ask, Gathering};
+use planner::merge::MergePlan;
+use planner::plan::Access;
+use planner::route::{Execution, ValueRef};
+use planner::{ShardId, ShardSet, Values};
+
+use super::Session;
+use super::routed::pick;
+use crate::error::{Error, Fault};
+use crate::executor::describe::describe;
+use crate::executor::gather;
+use crate::executor::merge::{Merger, columns_frame, shard_formats};
+use crate::executor::relay::Broken;
+use crate::executor::scatter::{Request, Run};
+use crate::metrics::RouteKind;
+use crate::wire::frontend::Bind;
+
+/// What the client sent.
+pub(super) struct Query<'a> {
+    pub(super) sql: &'a [u8],
+    /// Declared parameter types.
+    pub(super) types: &'a [u32],
+    /// `None` in the simple protocol.
+    pub(super) bind: Option<&'a Bind<'a>>,
+    /// As the planner reads them.
+    pub(super) values: Values<'a>,
+}
+
+/// What is needed to run it, owned: a portal may start later.
+pub(super) struct Scattered {
+    way: Way,
+    /// Declared parameter types.
+    types: Vec<u32>,
+}
+
+enum Way {
+    Merge {
+        merger: Box<Merger>,
+        sql: Vec<u8>,
+        /// Bind's part after the names, with result formats that cover the hidden columns; `None`
+        /// in the simple protocol.
+        bind_rest: Option<Vec<u8>>,
+        /// What to do where the rows' types are not merged.
+        otherwise: Option<Box<Gather>>,
+    },
+    Gather(Box<Gather>),
+}
+
+struct Gather {
+    gathering: Gathering,
+    /// The client's text and values.
+    sql: Vec<u8>,
+    values: gather::Values,
+    protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Simple,
+    Extended,
+}
+
+/// Its rows can be read.
+pub(super) struct Started {
+    pub(super) run: Run,
+    /// The servers that they come from.
+    pub(super) indexes: Vec<usize>,
+    /// The RowDescription frame for the client.
+    pub(super) columns: BytesMut,
+}
+
+impl Scattered {
+    pub(super) fn kind(&self) -> RouteKind {
+        match self.way {
+            Way::Merge { .. } => RouteKind::Merge,
+            Way::Gather(_) => RouteKind::Gather,
+        }
+    }
+}
+
+impl Gather {
+    fn new(gathering: Gathering, query: &Query<'_>) -> Box<Self> {
+        let of_bind = |bind: &Bind<'_>| gather::Values {
+            formats: (0..bind.values.len())
+                .map(|at| i16::from(bind.is_binary(at)))
+                .collect(),
+            values: bind
+                .values
+                .iter()
+                .map(|value| value.map(Bytes::copy_from_slice))
+                .collect(),
+            result_formats: bind.result_formats.clone(),
+        };
+        Box::new(Self {
+            gathering,
+            sql: query.sql.to_vec(),
+            values: query.bind.map(of_bind).unwrap_or_default(),
+            protocol: match query.bind {
+                Some(_) => Protocol::Extended,
+                None => Protocol::Simple,
+            },
+        })
+    }
+}
+
+impl Session {
+    /// What a route over several `shards` comes to.
+    ///
+    /// # Errors
+    /// A value of LIMIT or OFFSET that PostgreSQL would not take.
+    pub(super) fn scattered(
+        &self,
+        execution: Execution<'_>,
+        query: &Query<'_>,
+        shards: usize,
+    ) -> Result<Scattered, Error> {
+        let way = match execution {
+            Execution::Merge {
+                merge,
+                sql,
+                otherwise,
+            } => Way::Merge {
+                merger: Box::new(self.merger(merge, shards, query.values)?),
+                sql: sql.into_owned(),
+                bind_rest: query.bind.map(|bind| rest_with_formats(bind, merge.hidden)),
+                otherwise: otherwise.map(|gathering| Gather::new(*gathering, query)),
+            },
+            Execution::Gather(gathering) => Way::Gather(Gather::new(*gathering, query)),
+            Execution::Direct
+            | Execution::SumTags
+            | Execution::Split { .. }
+            | Execution::CopyIn(_)
+            | Execution::CopyOut(_)
+            | Execution::SameAnswer => {
+                return Err(Error::new(
+                    Fault::Ringway,
+                    "XX000",
+                    "not a query on several shards",
+                ));
+            }
+        };
+        Ok(Scattered {
+            way,
+            types: query.types.to_vec(),
+        })
+    }
+
+    /// Sends it; when this returns, every shard has described its rows.
+    ///
+    /// # Errors
+    /// What a server says of it, 0A000 when its rows are of a kind that cannot be merged nor
+    /// gathered, 53200 and 54000 when they are too many to be gathered.
+    pub(super) async fn start_scattered(
+        &mut self,
+        scattered: Scattered,
+        shards: &ShardSet,
+        access: Access,
+    ) -> Result<Started, Error> {
+        let indexes = self.enlist_for_read(shards, access).await?;
+        self.sync_quietly(&indexes).await?;
+        let Scattered { way, types } = scattered;
+        let (merger, sql, bind_rest) = match way {
+            Way::Gather(gather) => {
+                let started = self.start_gathered(&gather, &types, shards, indexes);
+                return Box::pin(started).await;
+            }
+            Way::Merge {
+                merger,
+                sql,
+                bind_rest,
+                otherwise,
+            } => {
+                if let Some(gather) = otherwise
+                    && !self
+                        .merges(&merger, &sql, &types, &gather, indexes[0])
+                        .await?
+                {
+                    self.db.metrics.routes.increment(RouteKind::Gather);
+                    let started = self.start_gathered(&gather, &types, shards, indexes);
+                    return Box::pin(started).await;
+                }
+                (merger, sql, bind_rest)
+            }
+        };
+        let request = match &bind_rest {
+            None => Request::Simple { sql: &sql },
+            Some(bind_rest) => Request::Extended {
+                sql: &sql,
+                types: &types,
+                bind_rest,
+            },
+        };
+        let mut servers = pick(&mut self.leases, &indexes);
+        let mut run = Run::start(*merger, &mut servers, &request);
+        let mut columns = BytesMut::new();
+        let result = run.columns(&mut self.client, &mut servers).await;
+        let result = result.map(|found| columns = found);
+        self.end_scatter(&indexes, result).await?;
+        Ok(Started {
+            run,
+            indexes,
+            columns,
+        })
+    }
+
+    /// Can the rows be merged? Their types are asked of one shard.
+    async fn merges(
+        &mut self,
+        merger: &Merger,
+        sql: &[u8],
+        types: &[u32],
+        gather: &Gather,
+        index: usize,
+    ) -> Result<bool, Error> {
+        let server = &mut self.leases[index].lease;
+        let described = describe(server, sql, types).await;
+        let Some(described) = self.or_lost(index, described).await? else {
+            return Ok(true);
+        };
+        match merger.check(&described.columns, &gather.values.result_formats) {
+            Ok(()) => Ok(true),
+            Err(error) if error.code == "0A000" => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn start_gathered(
+        &mut self,
+        given: &Gather,
+        types: &[u32],
+        shards: &ShardSet,
+        indexes: Vec<usize>,
+    ) -> Result<Started, Error> {
+        let gathering = &given.gathering;
+        let place = self.finishing_shard(gathering, shards);
+        let index_of = |shard: ShardId| {
+            let at = shards.as_slice().iter().position(|known| *known == shard);
+            at.and_then(|at| indexes.get(at).copied())
+        };
+        let lacking = || Error::new(Fault::Ringway, "XX000", "a shard was not enlisted");
+        let finishing = index_of(place).ok_or_else(lacking)?;
+        let server = &mut self.leases[finishing].lease;
+        let described = gather::describe_both(server, &given.sql, &gathering.finish, types).await;
+        let described = self.or_lost(finishing, described).await?;
+        if described.types.len() != given.values.values.len() {
+            return Err(self
+                .values_missing(given, described.types.len(), finishing)
+                .await);
+        }
+        let columns = columns_frame(&described.columns, &given.values.result_formats)?;
+
+        let asks: Vec<&Ask> = gathering.asks.iter().collect();
+        let asked = asks.iter().map(|ask| index_of(ask.shard));
+        let asked: Vec<usize> = asked.collect::<Option<_>>().ok_or_else(lacking)?;
+        let cap = self.limits.merge_memory_bytes;
+        let mut servers = pick(&mut self.leases, &asked);
+        let gathered = gather::gather(
+            &mut self.client,
+            &mut servers,
+            &asks,
+            gathering.sources,
+            &described.types,
+            &given.values,
+            cap,
+        );
+        let rows = match gathered.await {
+            Ok(rows) => rows,
+            Err(broken) => {
+                return Err(match self.end_scatter(&asked, Err(broken)).await {
+                    Err(error) => error,
+                    Ok(()) => lacking(),
+                });
+            }
+        };
+        let server = &mut self.leases[finishing].lease;
+        let sql = &gathering.finish;
+        let mut run = gather::finish(server, sql, &described.types, &given.values, rows)?;
+        let indexes = vec![finishing];
+        let mut servers = pick(&mut self.leases, &indexes);
+        let result = run.columns(&mut self.client, &mut servers).await;
+        self.end_scatter(&indexes, result.map(drop)).await?;
+        Ok(Started {
+            run,
+            indexes,
+            columns,
+        })
+    }
+
+    /// Gives up a server that was lost while it was asked something.
+    async fn or_lost<T>(&mut self, index: usize, asked: Result<T, Error>) -> Result<T, Error> {
+        match asked {
+            Err(error) if self.leases[index].lease.doubt.is_some() => {
+                let broken = Err(Broken::Server(error.clone()));
+                self.end_scatter(&[index], broken).await?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Where the text runs: any shard will do that has what is not gathered. Sessions spread.
+    fn finishing_shard(&self, gathering: &Gathering, shards: &ShardSet) -> ShardId {
+        let all = shards.as_slice();
+        let drawn = self.info.pid.unsigned_abs() as usize % all.len().max(1);
+        let any = || all.get(drawn).copied().unwrap_or(ShardId(0));
+        gathering.at.unwrap_or_else(any)
+    }
+
+    /// What PostgreSQL says when the parameters of a text are not those that came with it.
+    async fn values_missing(&mut self, given: &Gather, wanted: usize, index: usize) -> Error {
+        match given.protocol {
+            Protocol::Simple => {
+                let text = String::from_utf8_lossy(&given.sql);
+                let ran = self.leases[index].lease.run_hidden(&text).await;
+                ran.err().unwrap_or_else(|| {
+                    Error::new(Fault::Client, "42P02", "there is no such parameter")
+                })
+            }
+            Protocol::Extended => {
+                let supplied = given.values.values.len();
+                let message = format!(
+                    "bind message supplies {supplied} parameters, but the statement requires {wanted}"
+                );
+                Error::new(Fault::Client, "08P01", message)
+            }
+        }
+    }
+
+    pub(super) fn merger(
+        &self,
+        merge: &MergePlan,
+        shards: usize,
+        values: Values<'_>,
+    ) -> Result<Merger, Error> {
+        let limit = merge
+            .limit
+            .as_ref()
+            .map(|v| row_count(v, values, "LIMIT"))
+            .transpose()?
+            .flatten();
+        let offset = merge
+            .offset
+            .as_ref()
+            .map(|v| row_count(v, values, "OFFSET"))
+            .transpose()?
+            .flatten();
+        let cap = self.limits.merge_memory_bytes;
+        Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
+    }
+}
+
+/// Bind's part after the names, with result formats that cover the hidden columns.
+fn rest_with_formats(bind: &Bind<'_>, hidden: usize) -> Vec<u8> {
+    let formats = &bind.result_formats;
+    let widened = shard_formats(formats, hidden);
+    let tail = 2 + 2 * formats.len();
+    let mut out = bind.rest[..bind.rest.len().saturating_sub(tail)].to_vec();
+    out.extend_from_slice(&(widened.len() as u16).to_be_bytes());
+    widened
+        .iter()
+        .for_each(|format| out.extend_from_slice(&format.to_be_bytes()));
+    out
+}
+
+/// The value of LIMIT or OFFSET; `None` is NULL: no limit, no offset.
+fn row_count(value: &ValueRef, values: Values<'_>, clause: &str) -> Result<Option<u64>, Error> {
+    let invalid = || {
+        Error::new(
+            Fault::Client,
+            "22P02",
+            format!("invalid input syntax for type bigint in {clause}"),
+        )
+    };
+    let (text, negative): (Bytes, bool) = match value {
+        ValueRef::Null => return Ok(None),
+        ValueRef::Text(text) => (Bytes::copy_from_slice(text.as_bytes()), false),
+        ValueRef::Literal { piece, negative } => {
+            let range = values.pieces.get(*piece).ok_or_else(invalid)?.range.clone();
+            (
+                Bytes::copy_from_slice(values.sql.get(range).ok_or_else(invalid)?),
+                *negative,
+            )
+        }
+        ValueRef::Param(n) => {
+            let param = values.params.get(*n).ok_or_else(invalid)?;
+            match param.value {
+                None => return Ok(None),
+                Some(bytes) if param.binary => {
+                    let number = match bytes.len() {
+                        2 => {
+                            i64::from(i16::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
+                        }
+                        4 => {
+                            i64::from(i32::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
+                        }
+                        8 => i64::from_be_bytes(bytes.try_into().map_err(|_| invalid())?),
+                        _ => return Err(invalid()),
+                    };
+                    (Bytes::from(number.to_string()), false)
+                }
+                Some(bytes) => (Bytes::copy_from_slice(bytes), false),
+            }
+        }
+    };
+    let text = std::str::from_utf8(&text)
+        .map_err(|_| invalid())?
+        .trim_matches(|c: char| c == '\'' || c.is_whitespace());
+    let number: i64 = text
+        .parse()
+        .map_err(|e: std::num::ParseIntError| match e.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
+                Error::new(Fault::Client, "22003", "bigint out of range")
+            }
+            _ => {
+                let message = format!("invalid input syntax for type bigint: \"{text}\"");
+                Error::new(Fault::Client, "22P02", message)
+            }
+        })?;
+    match u64::try_from(if negative { -number } else { number }) {
+        Ok(count) => Ok(Some(count)),
+        Err(_) => {
+            let code = if clause == "LIMIT" { "2201W" } else { "2201X" };
+            Err(Error::new(
+                Fault::Client,
+                code,
+                format!("{clause} must not be negative"),
+            ))
+        }
+    }
+}
