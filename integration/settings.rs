@@ -441,7 +441,7 @@ fn copy_of_a_missing_table_says_so() {
         assert_eq!(wire.ask(sql), "42P01 E", "{sql}");
         assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
     }
-    assert_eq!(wire.ask("COPY copy_missing TO STDOUT"), "0A000 I");
+    assert_eq!(wire.ask("COPY copy_missing TO STDOUT"), "COPY 8 I");
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn play<'a>(owed: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, bo
             server.flush_approved(&mut out);
             match progress {
                 Ok(Progress::CopyIn) => {}
+                // Nothing was kept to be sent again.
+                Ok(Progress::Withheld) => unreachable!("nothing is withheld"),
                 Ok(Progress::Starved) => break,
                 Ok(Progress::Done) => break 'stream,
                 Err(_) => {
