@@ -123,7 +123,12 @@ impl Seen {
 
     fn failed(&self, error: &tokio_postgres::Error) {
         let error = match error.as_db_error() {
-            Some(error) => format!("{} {}", error.code().code(), error.message()),
+            Some(error) => format!(
+                "{} {} {}",
+                error.code().code(),
+                error.message(),
+                error.detail().unwrap_or_default()
+            ),
             None => error.to_string(),
         };
         self.report.lock().unwrap().errors.push(error);

@@ -325,3 +325,34 @@ async fn servers_that_tell_no_positions_are_used_by_time() {
         "{text}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_before_its_use_is_replaced() {
+    let (_cluster, ringway) = start(1, &[], "pool_size = 1\n");
+    let client = connect(&ringway).await;
+    let pid = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    let pid: i32 = pid.unwrap().get(0);
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &pid.to_string()]).status();
+        assert!(status.unwrap().success());
+    };
+    // It is told of the new setting before it can say that it ends.
+    client
+        .batch_execute("SET application_name = 'another'")
+        .await
+        .unwrap();
+    let other = connect(&ringway).await;
+    signal("-STOP");
+    signal("-TERM");
+    let answer =
+        tokio::spawn(async move { other.simple_query("INSERT INTO t VALUES (2, 0)").await });
+    let is_active =
+        || support::psql(&url(&ringway, "ringway"), "SHOW CLIENTS").contains("|shop|none|active|");
+    tokio::task::block_in_place(|| {
+        support::wait_until(LIMIT, "a statement on the connection", is_active);
+    });
+    signal("-CONT");
+    answer.await.unwrap().unwrap();
+    let after = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    assert_ne!(pid, after.unwrap().get::<_, i32>(0));
+}

@@ -541,9 +541,10 @@ impl Server {
     pub async fn run_hidden(&mut self, sql: &str) -> Result<(), Error> {
         self.begin_exchange();
         self.send_query(sql.as_bytes(), false);
-        self.settle().await?;
+        let settled = self.settle().await;
         match self.error.take() {
-            None => Ok(()),
+            None => settled,
+            // Where it is lost too, this is why.
             Some(error) => Err(*error),
         }
     }

@@ -10,7 +10,7 @@ pub mod merge;
 pub mod participants;
 pub mod plans;
 pub mod pools;
-mod primary;
+pub mod primary;
 pub mod relay;
 mod roles;
 pub mod scatter;

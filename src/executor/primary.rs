@@ -76,9 +76,9 @@ impl Database {
     }
 }
 
-/// Whether a login failed because the server is not there: not reached, lost, starting or shutting
-/// down.
-fn is_outage(error: &Error) -> bool {
+/// Whether a connection failed because the server is not there: not reached, lost, starting or
+/// shutting down.
+pub fn is_outage(error: &Error) -> bool {
     error.fault == Fault::Server
         && ["08001", "08006", "57P01", "57P02", "57P03"].contains(&&*error.code)
 }

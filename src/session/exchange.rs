@@ -18,6 +18,7 @@ use crate::backend::server::{Activity, Status};
 use crate::cluster::{EndpointId, Home, Pick, ReadReason, Witness};
 use crate::config::PrimaryReads;
 use crate::error::{Error, Fault};
+use crate::executor::primary::is_outage;
 use crate::executor::relay::{Broken, End, Until, relay};
 use crate::metrics::ReadBy;
 use crate::net::{self, Instant};
@@ -25,6 +26,8 @@ use crate::pool::{Amid, Denied, Lease, Pool};
 
 /// How often a session looks whether a cancel request has arrived.
 const CANCEL_LOOK: Duration = Duration::from_millis(1);
+/// Connections that break before they are used, for one statement.
+pub(super) const MOST_LOST: usize = 4;
 /// A text that cannot fail on a healthy, idle connection, so it may travel with the next one.
 const PLAIN_BEGIN: [&[u8]; 2] = [b"BEGIN", b"begin"];
 
@@ -82,7 +85,15 @@ impl Session {
         self.info.set(ClientState::Active);
         let mut held = self.enlisted(shard, None, lease);
         if !Arc::ptr_eq(&held.lease.applied, &self.settings) {
-            Box::pin(apply_settings(&mut held.lease, &self.settings)).await?;
+            match Box::pin(apply_settings(&mut held.lease, &self.settings)).await {
+                Ok(()) => {}
+                Err(error) if is_outage(&error) => {
+                    Box::pin(self.presence(&held)).await;
+                    drop(held);
+                    return Box::pin(self.enlist(shard, access)).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
         let index = self.adopt(held);
         self.note_access(index, access);
@@ -200,21 +211,32 @@ impl Session {
         }
         self.info.set(ClientState::Waiting);
         let split = access == Access::Read && self.splits_reads();
-        let (home, lease) = loop {
-            match self.take_from(shard, split).await {
+        let mut lost = 0;
+        loop {
+            let (home, lease) = match self.take_from(shard, split).await {
                 Ok(Taken::Kept(index)) => {
                     self.info.set(ClientState::Active);
                     return Ok(index);
                 }
-                Ok(Taken::New(home, lease)) => break (home, lease),
-                Err(Denied::Gone) if self.leases.is_empty() => self.move_on()?,
+                Ok(Taken::New(home, lease)) => (home, lease),
+                Err(Denied::Gone) if self.leases.is_empty() => {
+                    self.move_on()?;
+                    continue;
+                }
                 Err(denied) => return Err(denied.into()),
+            };
+            self.info.set(ClientState::Active);
+            let mut held = self.enlisted(shard, home, lease);
+            match apply_settings(&mut held.lease, &self.settings).await {
+                Ok(()) => return Ok(self.adopt(held)),
+                Err(error) if is_outage(&error) && lost < MOST_LOST => {
+                    // The client has asked it nothing yet: another is as good.
+                    lost += 1;
+                    Box::pin(self.presence(&held)).await;
+                }
+                Err(error) => return Err(error),
             }
-        };
-        self.info.set(ClientState::Active);
-        let mut held = self.enlisted(shard, home, lease);
-        apply_settings(&mut held.lease, &self.settings).await?;
-        Ok(self.adopt(held))
+        }
     }
 
     fn enlisted(&self, shard: ShardId, home: Option<Home>, lease: Lease) -> Enlisted {

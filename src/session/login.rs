@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::exchange::MOST_LOST;
 use super::peers::{self, Sender};
 use super::replication::{self, Relay};
 use super::shared::{Directory, Newcomer, Registration, Shared};
@@ -15,6 +16,7 @@ use crate::backend::server::{self, Settings};
 use crate::config::{ADMIN_DATABASE, PGBOUNCER_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
+use crate::executor::primary::is_outage;
 use crate::net::{self, Instant, Stream};
 use crate::pool::cap::Share;
 use crate::pool::{Amid, Denied};
@@ -557,11 +559,15 @@ async fn parameters(
         return Ok((settings, parameters));
     }
     let shard = planner::ShardId(0);
-    let lease = db.lease_from_primary(shard, user, Amid::Nothing);
-    let mut lease = lease.await?;
-    let applied = settings::apply_settings(&mut lease, &settings).await;
-    applied.map_err(Denied::Error)?;
-    let parameters = Arc::clone(&lease.parameters);
+    let mut lost = 0;
+    let parameters = loop {
+        let mut lease = db.lease_from_primary(shard, user, Amid::Nothing).await?;
+        match settings::apply_settings(&mut lease, &settings).await {
+            Ok(()) => break Arc::clone(&lease.parameters),
+            Err(error) if is_outage(&error) && lost < MOST_LOST => lost += 1,
+            Err(error) => return Err(Denied::Error(error)),
+        }
+    };
     for settings in [Some(&settings), nameless.as_ref()].into_iter().flatten() {
         db.remember_welcome(&user.name, settings, &parameters);
     }

@@ -154,20 +154,20 @@ impl Session {
             "40001" | "40P01" if home.is_some() => again(Retry::Conflict, Access::Primary),
             "57P02" | "57P03" => again(Retry::ShutDown, access),
             // One session may have been ended by hand: that is not for us to undo.
-            "57P01" => match self.presence(index).await {
+            "57P01" => match self.presence(&self.leases[index]).await {
                 Presence::Up => Verdict::Tell(self.server_lost(index, ended(error))),
                 Presence::Busy | Presence::Gone => again(Retry::ShutDown, access),
             },
             // A server that restarts after a crash may have crashed over this very statement.
-            _ => match self.presence(index).await {
+            _ => match self.presence(&self.leases[index]).await {
                 Presence::Gone => again(Retry::Lost, access),
                 Presence::Up | Presence::Busy => Verdict::Tell(self.server_lost(index, error)),
             },
         }
     }
 
-    async fn presence(&self, index: usize) -> Presence {
-        let held = &self.leases[index];
+    /// Whether the server of a connection that was lost is there; the cluster knows then.
+    pub(super) async fn presence(&self, held: &Enlisted) -> Presence {
         let cluster = &self.db.cluster;
         let endpoint = match held.home {
             Some(home) => Some(home.endpoint),
