@@ -22,6 +22,8 @@ COMMENT ON TABLE rates IS 'ringway: reference';
 CREATE TABLE events (id bigserial, customer_id bigint, UNIQUE (id));
 CREATE SCHEMA acme;
 CREATE TABLE acme.orders (id bigint PRIMARY KEY);
+CREATE VIEW acme.ids AS SELECT id FROM acme.orders;
+CREATE VIEW acme.days AS SELECT day, count(*) FROM diary GROUP BY day;
 CREATE SCHEMA other;
 CREATE TABLE other.orders (id bigint PRIMARY KEY);
 ";
@@ -103,6 +105,7 @@ async fn rows_are_where_their_placement_says() {
         ("INSERT INTO diary VALUES ('2027-01-01', 'late')", "23514"),
         ("INSERT INTO diary VALUES ('1/1/2026', 'unclear')", "0A000"),
         ("SET search_path = acme", "0A000"),
+        ("SELECT * FROM acme.days", "0A000"),
     ] {
         let error = client.batch_execute(sql).await.expect_err(sql);
         assert_eq!(error.code().unwrap().code(), code, "{sql}");
@@ -117,7 +120,7 @@ async fn rows_are_where_their_placement_says() {
     for (sql, expected) in cases {
         assert_eq!(on_shards(&cluster, sql), expected, "{sql}");
     }
-    let rows = client.query("SELECT id FROM acme.orders", &[]).await;
+    let rows = client.query("SELECT id FROM acme.ids", &[]).await;
     assert_eq!(rows.unwrap()[0].get::<_, i64>(0), 1);
 
     // Parameters in binary format, arrays and dates among them.

@@ -1501,3 +1501,8 @@ SELECT price, count(*) OVER (PARTITION BY price) FROM prices;
 SELECT day, count(*) FROM visits WHERE day >= '2020-01-01' GROUP BY day HAVING count(*) > 1;
 SELECT count(*) OVER (), day FROM visits WHERE day IN ('2026-01-01', '2026-01-02');
 SELECT m.id FROM mid m NATURAL JOIN (SELECT sensor AS id FROM readings) r;
+SELECT * FROM (SELECT page, sum(n) AS n FROM visits GROUP BY page) s LIMIT 1000;
+SELECT * FROM (SELECT count(*) AS n FROM visits) s LIMIT 1;
+SELECT * FROM (SELECT DISTINCT page FROM visits) s LIMIT 1000;
+SELECT n FROM visits ORDER BY n, day, page LIMIT (SELECT count(*) - 1 FROM countries);
+SELECT tenant FROM parcels GROUP BY tenant ORDER BY (avg(weight)), tenant;

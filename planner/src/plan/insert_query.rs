@@ -13,6 +13,7 @@ use sqlparser::ast::{
 use super::dml;
 use super::facts::{Facts, Input};
 use super::keys::Clauses;
+use super::picks;
 use super::query::{Decision, by_keys, refused};
 use super::refuse;
 use super::scope::object_name;
@@ -154,6 +155,7 @@ fn is_row_by_row(query: &Query, select: &Select, clauses: &Clauses<'_>, input: I
     let grouped = !group.is_empty() || select.having.is_some();
     let whole = by_key || !grouped && !gathers(select, Gathers::Aggregates, input);
     !bounded
+        && !picks::picks_inside(query, input)
         && distinct
         && modifiers.is_empty()
         && whole

@@ -57,6 +57,17 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
  WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
+/// What views mention, but for PostgreSQL's own relations.
+const VIEW_READS: &str = "
+SELECT DISTINCT r.ev_class, n.nspname::text, c.relname::text
+  FROM pg_rewrite r
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+   AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+  JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
+  JOIN pg_class c ON c.oid = d.refobjid AND c.relkind <> 'S'
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE r.oid >= 16384 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
+
 /// A default that is not plainly a constant counts as computed; see [`ColumnDefault`].
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod),
@@ -294,6 +305,11 @@ async fn relations(
         };
         unique.entry(row.try_get(0)?).or_default().push(index);
     }
+    let mut reads: HashMap<u32, Vec<TableName>> = HashMap::new();
+    for row in transaction.query(VIEW_READS, &[]).await? {
+        let read = (row.try_get(1)?, row.try_get(2)?);
+        reads.entry(row.try_get(0)?).or_default().push(read);
+    }
     let mut relations = BTreeMap::new();
     for row in transaction.query(RELATIONS, &[]).await? {
         let oid: u32 = row.try_get(0)?;
@@ -304,6 +320,7 @@ async fn relations(
             columns: columns.remove(&oid).unwrap_or_default(),
             unique: unique.remove(&oid).unwrap_or_default(),
             comment: row.try_get(6)?,
+            reads: reads.remove(&oid).unwrap_or_default(),
         };
         relations.insert((row.try_get(1)?, row.try_get(2)?), relation);
     }

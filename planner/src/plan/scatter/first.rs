@@ -97,7 +97,13 @@ impl Shards<'_> {
     /// LIMIT: as many rows as are skipped and shown. NULL is no limit, also beside a number.
     fn first_count(&self) -> Option<Vec<TextPiece>> {
         let limit = self.layout.limit.clone()?;
-        if self.input.source.is(limit.start, "all") {
+        let mut counts = limit
+            .clone()
+            .chain(self.layout.offset.clone().into_iter().flatten());
+        // A table in a subquery may be on another shard.
+        if self.input.source.is(limit.start, "all")
+            || counts.any(|token| self.input.source.is(token, "select"))
+        {
             return None;
         }
         let number = match limit.is_empty() {

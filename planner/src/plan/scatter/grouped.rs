@@ -142,8 +142,11 @@ impl Shards<'_> {
             Partial::Average => {
                 // The arguments, and FILTER behind them.
                 let all = &self.input.source.tokens;
-                let open = tokens.clone().find(|index| all[*index].kind == Kind::Open);
-                let rest = self.original(open.ok_or_else(refuse::not_rewritten)?..tokens.end);
+                let is_open = |index: &usize| all[*index].kind == Kind::Open;
+                let around = tokens.clone().take_while(is_open).count();
+                let mut call = tokens.start + around..tokens.end - around;
+                let open = call.find(is_open).ok_or_else(refuse::not_rewritten)?;
+                let rest = self.original(open..call.end);
                 let mut part =
                     |name: &str| self.hide(vec![TextPiece::Added(name.into()), rest.clone()]);
                 AggregateFunction::Avg {
