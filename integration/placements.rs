@@ -30,8 +30,8 @@ CREATE TABLE other.orders (id bigint PRIMARY KEY);
 
 fn config(cluster: &CaptiveCluster, port: u16) -> String {
     let mut toml = format!(
-        "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
-         [databases.shop]\nserver_user = \"ringway\"\n\
+        "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n[users.acme]\nauth = \"trust\"\n\
+         [databases.shop]\nmonitor_user = \"ringway\"\n\
          [databases.shop.placements]\n\
          by_country = {{ list = {{ s0 = ['NO'], s1 = ['DK', 'SE'] }} }}\n\
          by_year = {{ ranges = [{{ to = 2026-01-01, shard = 's0' }}, \
@@ -172,6 +172,26 @@ async fn rows_are_where_their_placement_says() {
             "{sql}\n{told}"
         );
     }
+
+    // To a role with a schema of its own, names may mean something else.
+    for shard in &cluster.shards {
+        let sql = "CREATE ROLE acme LOGIN; GRANT USAGE ON SCHEMA acme TO acme";
+        shard.primary.exec_in("shop", sql).unwrap();
+    }
+    let acme = format!("postgresql://acme@127.0.0.1:{}/shop", ringway.port());
+    assert!(
+        tokio_postgres::connect(&acme, tokio_postgres::NoTls)
+            .await
+            .is_ok()
+    );
+    let sql = "CREATE TABLE acme.rates (code text PRIMARY KEY)";
+    client.batch_execute(sql).await.unwrap();
+    let refused = tokio_postgres::connect(&acme, tokio_postgres::NoTls).await;
+    let error = refused.err().expect("a login that is refused");
+    let error = error.as_db_error().expect("the reason").clone();
+    let detail = error.detail().unwrap_or_default();
+    assert_eq!(error.code().code(), "0A000", "{error}");
+    assert!(detail.contains("\"rates\" means acme.rates"), "{detail}");
 
     // The catalog hears of a comment that comes later.
     client

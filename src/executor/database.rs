@@ -40,8 +40,8 @@ pub struct Database {
     welcomes: Arc<Mutex<Welcomes>>,
 }
 
-/// By server user and the settings a client starts with.
-type Welcomes = HashMap<(String, Arc<Settings>), Parameters>;
+/// By server user and the settings a client starts with; with the catalog's version then.
+type Welcomes = HashMap<(String, Arc<Settings>), (u64, Parameters)>;
 
 /// ParameterStatus names and values.
 pub type Parameters = Arc<server::Parameters>;
@@ -241,18 +241,21 @@ impl Database {
     ) -> Option<(Arc<Settings>, Parameters)> {
         let key = (user.to_owned(), Arc::clone(settings));
         let welcomes = self.welcomes.lock().ok()?;
-        let ((_, settings), parameters) = welcomes.get_key_value(&key)?;
-        Some((Arc::clone(settings), Arc::clone(parameters)))
+        let ((_, settings), (version, parameters)) = welcomes.get_key_value(&key)?;
+        // What names mean to the user is checked by the catalog.
+        let is_checked = !self.config.is_sharded() || *version == self.cluster.catalog_version();
+        is_checked.then(|| (Arc::clone(settings), Arc::clone(parameters)))
     }
 
     pub fn remember_welcome(&self, user: &str, settings: &Arc<Settings>, parameters: &Parameters) {
+        let version = self.cluster.catalog_version();
         if let Ok(mut welcomes) = self.welcomes.lock() {
             if welcomes.len() >= MAX_WELCOMES {
                 welcomes.clear();
             }
             welcomes.insert(
                 (user.to_owned(), Arc::clone(settings)),
-                Arc::clone(parameters),
+                (version, Arc::clone(parameters)),
             );
         }
     }

@@ -19,7 +19,7 @@ use crate::executor::database::{Database, Parameters};
 use crate::executor::primary::is_outage;
 use crate::net::{self, Instant, Stream};
 use crate::pool::cap::Share;
-use crate::pool::{Amid, Denied};
+use crate::pool::{Amid, Denied, Lease};
 use crate::wire::conn::Conn;
 use crate::wire::startup::{
     Opening, Replication, StartupPacket, TlsOffer, open, refuse_with, too_many_clients,
@@ -563,7 +563,10 @@ async fn parameters(
     let parameters = loop {
         let mut lease = db.lease_from_primary(shard, user, Amid::Nothing).await?;
         match settings::apply_settings(&mut lease, &settings).await {
-            Ok(()) => break Arc::clone(&lease.parameters),
+            Ok(()) => {
+                check_path(db, user, &mut lease).await?;
+                break Arc::clone(&lease.parameters);
+            }
             Err(error) if is_outage(&error) && lost < MOST_LOST => lost += 1,
             Err(error) => return Err(Denied::Error(error)),
         }
@@ -572,6 +575,35 @@ async fn parameters(
         db.remember_welcome(&user.name, settings, &parameters);
     }
     Ok((settings, parameters))
+}
+
+/// Statements are routed by what names mean to the role that reads the catalog: they must mean the same
+/// to this one.
+async fn check_path(db: &Database, user: &ServerUser, lease: &mut Lease) -> Result<(), Denied> {
+    if !db.config.is_sharded() {
+        return Ok(());
+    }
+    let rows = lease
+        .ask_hidden("SELECT pg_catalog.unnest(pg_catalog.current_schemas(false))")
+        .await
+        .map_err(Denied::Error)?;
+    let schemas = rows.iter().filter_map(|row| row.first()?.as_deref());
+    let path: Vec<_> = schemas
+        .map(|schema| String::from_utf8_lossy(schema).into_owned())
+        .collect();
+    let catalog = db.cluster.catalog();
+    let Some((ours, theirs)) = catalog.means_another(&path) else {
+        return Ok(());
+    };
+    let message = format!("search_path of role \"{}\" cannot be routed by", user.name);
+    Err(Denied::Error(
+        Error::new(Fault::Operator, "0A000", message)
+            .detail(format!(
+                "To it \"{}\" means {}.{}, to the role that reads the catalog {}.{}.",
+                ours.name, theirs.schema, theirs.name, ours.schema, ours.name
+            ))
+            .hint("Give both roles the same search_path on the servers (ALTER ROLE … SET)."),
+    ))
 }
 
 const APPLICATION_NAME: &str = "application_name";
