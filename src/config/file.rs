@@ -16,6 +16,7 @@ use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
 use super::auth;
+use super::change::{self, Source};
 use super::database;
 use super::listen::{self, ListenAddress};
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
@@ -84,26 +85,38 @@ impl SourceFile {
 /// # Errors
 /// Every mistake of the file at once.
 pub fn parse(text: &str, path: &Path, env: Env<'_>) -> Result<Config, ConfigErrors> {
-    let mistakes = Mistakes::new(text);
-    let config = read(text, path, env, &mistakes);
+    let source = Source {
+        path: path.to_owned(),
+        text: Secret(text.to_owned()),
+        changes: Vec::new(),
+    };
+    made_of(source, env)
+}
+
+/// As [`parse`].
+pub(super) fn made_of(source: Source, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    let mistakes = Mistakes::new(&source.text.0);
+    let config = read(&source, env, &mistakes);
     let mistakes = mistakes.into_vec();
     match config {
         Some(config) if mistakes.is_empty() => Ok(config),
         Some(_) | None => Err(ConfigErrors {
-            file: path.to_owned(),
+            file: source.path,
             mistakes,
         }),
     }
 }
 
 /// The configuration as far as it could be understood; it counts only when no mistake was added.
-fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Option<Config> {
-    let (table, errors) = DeTable::parse_recoverable(text);
+fn read(source: &Source, env: Env<'_>, mistakes: &Mistakes<'_>) -> Option<Config> {
+    let path = source.path.as_path();
+    let (mut table, errors) = DeTable::parse_recoverable(&source.text.0);
     if !errors.is_empty() {
         // What was not understood would look missing, so nothing else is said.
         errors.iter().for_each(|error| mistakes.add_syntax(error));
         return None;
     }
+    change::apply(table.get_mut(), &source.changes);
     let sources = Sources {
         base: path.parent().unwrap_or(Path::new("")),
         env,
@@ -140,6 +153,7 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
         databases,
         peers,
         files: sources.files.take(),
+        source: source.clone(),
     })
 }
 
@@ -164,7 +178,8 @@ fn read_general(
         max_user_clients: section
             .integer("max_user_client_connections", 0..=1_000_000)
             .unwrap_or(default.max_user_clients),
-        admin_users: admin_users(section, users, auth),
+        admin_users: names_of_users("admin_users", section, users, auth),
+        stats_users: names_of_users("stats_users", section, users, auth),
         max_message_bytes: section
             .mib("max_message_mib", MAX_FRAME_MIB)
             .unwrap_or(default.max_message_bytes),
@@ -216,12 +231,13 @@ fn workers(section: &Section<'_>) -> Option<usize> {
     Some(std::thread::available_parallelism().map_or(1, |cores| cores.get()))
 }
 
-fn admin_users(
+fn names_of_users(
+    key: &'static str,
     section: &Section<'_>,
     users: &BTreeMap<String, User>,
     auth: &AuthSettings,
 ) -> Vec<String> {
-    let names = section.strings("admin_users").unwrap_or_default();
+    let names = section.strings(key).unwrap_or_default();
     for (place, name) in &names {
         // With a database to ask, any name may turn out to be a user's.
         let may_be_found = auth.query.as_ref().is_some_and(|q| q.dbname.is_some());

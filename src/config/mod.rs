@@ -3,6 +3,7 @@
 //! Validated types only: whoever holds a [`Config`] need not check it again.
 
 mod auth;
+mod change;
 mod database;
 mod file;
 mod functions;
@@ -30,6 +31,7 @@ use planner::placement::RuleId;
 use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
+pub use change::Source;
 pub use file::{Env, SourceFile, load, parse};
 pub use functions::{FunctionName, FunctionRule};
 pub use hba::Method;
@@ -63,6 +65,8 @@ pub struct Config {
     pub peers: BTreeMap<u16, Endpoint>,
     /// The files that it was read from, the configuration file first.
     pub files: Vec<SourceFile>,
+    /// What it was made of.
+    pub source: Source,
 }
 
 impl Config {
@@ -92,6 +96,8 @@ pub struct General {
     pub max_user_clients: u32,
     /// Users who may connect to the admin database `ringway`.
     pub admin_users: Vec<String>,
+    /// Users who may connect to it and only look.
+    pub stats_users: Vec<String>,
     /// Largest frame other than CopyData accepted from a client, in bytes.
     pub max_message_bytes: usize,
     /// Time a client has for startup and authentication.
@@ -125,6 +131,7 @@ impl Default for General {
             max_user_connections: 0,
             max_user_clients: 0,
             admin_users: Vec::new(),
+            stats_users: Vec::new(),
             max_message_bytes: 64 << 20,
             login_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(30),

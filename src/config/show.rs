@@ -122,6 +122,7 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             default.max_user_clients,
         ),
         setting("general.admin_users", now.admin_users.join(", "), ""),
+        setting("general.stats_users", now.stats_users.join(", "), ""),
         setting(
             "general.max_message_mib",
             mib(now.max_message_bytes),

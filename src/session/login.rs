@@ -231,13 +231,18 @@ async fn welcome(
             let message = "the database \"ringway\" has nothing to replicate";
             return Err(Error::new(Fault::Client, "0A000", message));
         }
-        if !directory.config.general.admin_users.contains(&packet.user) {
+        let general = &directory.config.general;
+        let may_look = [&general.admin_users, &general.stats_users];
+        if !may_look.iter().any(|users| users.contains(&packet.user)) {
             return Err(Error::new(
                 Fault::Client,
                 "42501",
                 "permission denied for database \"ringway\"",
             )
-            .detail(format!("User \"{}\" is not in admin_users.", packet.user)));
+            .detail(format!(
+                "User \"{}\" is neither in admin_users nor in stats_users.",
+                packet.user
+            )));
         }
         startup::write_welcome(
             out,
