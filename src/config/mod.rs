@@ -30,6 +30,8 @@ use std::time::Duration;
 use planner::placement::RuleId;
 use planner::{ShardId, Topology};
 
+use crate::net::TcpOptions;
+
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
 pub use change::Source;
 pub use file::{Env, SourceFile, load, parse};
@@ -102,6 +104,8 @@ pub struct General {
     pub max_message_bytes: usize,
     /// Time a client has for startup and authentication.
     pub login_timeout: Duration,
+    /// Of clients' connections, and of those to the servers of databases that say nothing else.
+    pub tcp: TcpOptions,
     /// How long to wait for open transactions on SIGTERM.
     pub shutdown_timeout: Duration,
     /// What other processes know this one by: part of the process ids that clients are told.
@@ -134,6 +138,7 @@ impl Default for General {
             stats_users: Vec::new(),
             max_message_bytes: 64 << 20,
             login_timeout: Duration::from_secs(30),
+            tcp: TcpOptions::default(),
             shutdown_timeout: Duration::from_secs(30),
             peer_id: None,
             run_directory: None,
@@ -167,6 +172,8 @@ pub struct ServerTls {
 pub struct Database {
     pub name: String,
     pub pool: PoolSettings,
+    /// Of connections to its servers.
+    pub tcp: TcpOptions,
     /// Credentials for the servers; `None` uses the client's own user name and configured password.
     pub server_user: Option<ServerUser>,
     /// Credentials for health, lag and catalog queries; defaults to `server_user`.

@@ -137,6 +137,7 @@ impl Database {
             // Keys are read as UTF-8.
             client_encoding: self.config.is_sharded().then_some("UTF8"),
             connect_timeout: self.config.pool.connect_timeout,
+            tcp: self.config.tcp,
         };
         let server = self.server_metrics(shard, endpoint);
         let place = (shard, endpoint);

@@ -401,6 +401,7 @@ async fn ask_for_database(
             tls: tls.clone(),
             client_encoding: None,
             connect_timeout: config.pool.connect_timeout,
+            tcp: config.tcp,
         };
         result = connect(&target).await.map(drop);
         // Another server may be up.
