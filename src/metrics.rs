@@ -437,6 +437,26 @@ pub struct Totals {
     pub binds: u64,
 }
 
+impl std::ops::Add for Totals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            checkouts: self.checkouts + other.checkouts,
+            transactions: self.transactions + other.transactions,
+            queries: self.queries + other.queries,
+            received_bytes: self.received_bytes + other.received_bytes,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            transaction_micros: self.transaction_micros + other.transaction_micros,
+            query_micros: self.query_micros + other.query_micros,
+            wait_micros: self.wait_micros + other.wait_micros,
+            client_parses: self.client_parses + other.client_parses,
+            server_parses: self.server_parses + other.server_parses,
+            binds: self.binds + other.binds,
+        }
+    }
+}
+
 /// One server's metrics, for one shard of one database.
 pub struct ServerMetrics {
     /// Connections that serve a client.

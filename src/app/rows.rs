@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use super::live::Live;
 use crate::admin::{
-    ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, Lists, PoolRow, ReplicaRow, RoutingRow,
-    ServerRow, ServerState, ShardRow, Show, StatsRow, Table, UserRow, VersionRow,
+    AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, Lists, PeerRow, PoolRow,
+    ReplicaRow, RoutingRow, ServerRow, ServerState, ShardRow, Show, SocketRow, StateRow, StatsRow,
+    SumRow, Table, TotalRow, UserRow, VersionRow,
 };
 use crate::backend::server::Identity;
 use crate::cluster::{EndpointId, Standing};
@@ -23,6 +24,7 @@ use crate::session::{ClientInfo, ClientState, Directory, replication};
 pub fn table(live: &Live, show: Show) -> Table {
     let look = Look::new(live);
     match show {
+        Show::ActiveSockets => Table::of(look.sockets().into_iter().filter(SocketRow::is_active)),
         Show::Clients => Table::of(look.clients()),
         Show::Config => Table::of(
             config::entries(&look.directory.config)
@@ -30,14 +32,21 @@ pub fn table(live: &Live, show: Show) -> Table {
                 .map(ConfigRow),
         ),
         Show::Databases => Table::of(look.databases()),
+        Show::DnsHosts | Show::DnsZones => Table::empty(show.columns()),
         Show::Help => Table::of(HelpRow::all()),
         Show::Lists => Table::of(look.lists().rows()),
+        Show::Peers => Table::of(look.peers()),
         Show::Pools => Table::of(look.pools()),
         Show::Replicas => Table::of(look.replicas()),
         Show::Routing => Table::of(look.routing()),
         Show::Servers => Table::of(look.servers()),
         Show::Shards => Table::of(look.shards()),
+        Show::Sockets => Table::of(look.sockets()),
+        Show::State => Table::of(StateRow::all(look.is_paused())),
         Show::Stats => Table::of(look.stats(live)),
+        Show::StatsAverages => Table::of(look.stats(live).into_iter().map(AverageRow)),
+        Show::StatsTotals => Table::of(look.stats(live).into_iter().map(TotalRow)),
+        Show::Totals => Table::of(SumRow::all(&look.stats(live))),
         Show::Users => Table::of(look.users()),
         Show::Version => Table::of([VersionRow]),
     }
@@ -227,6 +236,27 @@ impl Look {
             state,
             close_needed: server.activity.close_needed.load(Relaxed),
         }
+    }
+
+    fn sockets(&self) -> Vec<SocketRow> {
+        let clients = self.clients().into_iter().map(SocketRow::Client);
+        let servers = self.servers().into_iter().map(SocketRow::Server);
+        clients.chain(servers).collect()
+    }
+
+    fn peers(&self) -> Vec<PeerRow> {
+        let peers = self.directory.config.peers.iter();
+        let row = |(id, endpoint): (&u16, &config::Endpoint)| PeerRow {
+            id: *id,
+            endpoint: endpoint.clone(),
+        };
+        peers.map(row).collect()
+    }
+
+    /// Every database is.
+    fn is_paused(&self) -> bool {
+        let databases = self.by_name();
+        !databases.is_empty() && databases.iter().all(|db| db.pools.is_paused())
     }
 
     fn databases(&self) -> Vec<DatabaseRow> {
@@ -457,6 +487,7 @@ impl Look {
         Lists {
             databases: self.by_name().len(),
             users: self.directory.config.users.len(),
+            peers: self.directory.config.peers.len(),
             clients,
             login_clients: self.clients.len() - clients,
             idle_servers: pools.iter().map(|pool| pool.servers_idle).sum(),

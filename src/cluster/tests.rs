@@ -29,6 +29,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
     Database {
         policies: crate::config::Policies::default(),
         name: "shop".to_owned(),
+        tcp: Default::default(),
         pool: PoolSettings {
             reuse_unnamed: false,
             size: 1,

@@ -9,13 +9,14 @@ use planner::topology::ShardWeight;
 use planner::{ShardId, Topology};
 
 use super::auth;
-use super::file::{SecretKeys, SecretSource, Sources, certificates, private_key};
+use super::file::{SecretKeys, SecretSource, Sources, certificates, private_key, tcp_options};
 use super::reader::{Mistakes, Place, Section, did_you_mean};
 use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
     Shard, StoredSecret, TlsMode, User, WILDCARD,
 };
 use super::{functions, placements, policy, pool, reads, tables};
+use crate::net::TcpOptions;
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -41,6 +42,7 @@ pub(super) fn read(
     users: &BTreeMap<String, User>,
     auth: &AuthSettings,
     names: &[&str],
+    tcp: TcpOptions,
 ) -> Option<Database> {
     let pool = pool::settings(section);
     if name == WILDCARD && pool.min_size > 0 {
@@ -89,6 +91,7 @@ pub(super) fn read(
     Some(Database {
         name: name.to_owned(),
         pool,
+        tcp: tcp_options(section, tcp),
         server_user,
         monitor_user,
         auth_query,

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::listen::Hub;
 use super::plans::PlanCache;
-use super::pools::Pools;
+use super::pools::{AsUser, Pools};
 use super::roles;
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{self, Settings, StatementId};
@@ -127,21 +127,22 @@ impl Database {
 
     /// The pool of one server for one server user, made on first use, and anew once a reload gave
     /// the user another password; connections lent by the old pool close when they come back.
-    pub fn pool(&self, shard: ShardId, endpoint: EndpointId, user: &ServerUser) -> Arc<Pool> {
-        let key = (shard, endpoint, user.name.clone());
-        let target = || ConnectTarget {
+    pub fn pool(&self, shard: ShardId, endpoint: EndpointId, login: &dyn AsUser) -> Arc<Pool> {
+        let target = |user: ServerUser| ConnectTarget {
             endpoint: self.cluster.endpoint(shard, endpoint).clone(),
             dbname: self.config.shards[shard.0 as usize].dbname.clone(),
-            user: user.name.clone(),
-            secret: user.secret.clone(),
+            user: user.name,
+            secret: user.secret,
             tls: self.tls.clone(),
             // Keys are read as UTF-8.
             client_encoding: self.config.is_sharded().then_some("UTF8"),
             connect_timeout: self.config.pool.connect_timeout,
+            tcp: self.config.tcp,
         };
         let server = self.server_metrics(shard, endpoint);
+        let place = (shard, endpoint);
         self.pools
-            .pool(key, user, target, &self.config, &self.metrics, server)
+            .pool(place, login, target, &self.config, &self.metrics, server)
     }
 
     /// The primary, once there is one. In a pause that has no limit, since the servers may be down;

@@ -19,7 +19,7 @@ use crate::backend::server::read_error;
 use crate::cluster::{Cluster, EndpointId};
 use crate::config::{Database, ServerUser};
 use crate::error::{Error, Fault};
-use crate::net::{self, Instant, TlsConnector};
+use crate::net::{self, Instant, TcpOptions, TlsConnector};
 use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
@@ -80,6 +80,7 @@ impl Hub {
             user: user.cloned(),
             tls,
             limit: database.pool.connect_timeout,
+            tcp: database.tcp,
             channels: Arc::clone(&channels),
             link: None,
             wanted: BTreeSet::new(),
@@ -237,6 +238,7 @@ struct Task {
     user: Option<ServerUser>,
     tls: Option<TlsConnector>,
     limit: Duration,
+    tcp: TcpOptions,
     channels: Arc<Channels>,
     link: Option<Link>,
     /// Channels that the server was told of, or is to be told of again.
@@ -374,6 +376,7 @@ impl Task {
             tls: self.tls.clone(),
             client_encoding: Some("UTF8"),
             connect_timeout: self.limit,
+            tcp: self.tcp,
         };
         let connected = connect(&target).await?;
         let mut link = Link {

@@ -454,7 +454,8 @@ impl Session {
                 return lease;
             }
         }
-        let held = (self.db).lease_from_primary(shard, &self.user, self.amid());
+        let login = self.as_user();
+        let held = (self.db).lease_from_primary(shard, &login, self.amid());
         Box::pin(held).await
     }
 
@@ -475,7 +476,7 @@ impl Session {
         let at = match self.pools.iter().position(is_it) {
             Some(at) => at,
             None => {
-                let pool = self.db.pool(shard, endpoint, &self.user);
+                let pool = self.db.pool(shard, endpoint, &self.as_user());
                 self.pools.push((shard, endpoint, pool));
                 self.pools.len() - 1
             }

@@ -16,6 +16,7 @@ use crate::backend::server::{self, Settings};
 use crate::config::{ADMIN_DATABASE, PGBOUNCER_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
+use crate::executor::pools::AsUser;
 use crate::executor::primary::is_outage;
 use crate::net::{self, Instant, Stream};
 use crate::pool::cap::Share;
@@ -132,7 +133,6 @@ async fn log_in(
         Ok(Welcomed::User {
             inbox,
             db,
-            user,
             settings,
             parameters,
             told,
@@ -141,7 +141,6 @@ async fn log_in(
             let login = Login {
                 stream,
                 inbox,
-                user,
                 settings,
                 parameters,
                 told,
@@ -191,7 +190,6 @@ enum Welcomed {
     User {
         inbox: BytesMut,
         db: Arc<Database>,
-        user: ServerUser,
         settings: Arc<Settings>,
         parameters: Parameters,
         told: Told,
@@ -231,13 +229,18 @@ async fn welcome(
             let message = "the database \"ringway\" has nothing to replicate";
             return Err(Error::new(Fault::Client, "0A000", message));
         }
-        if !directory.config.general.admin_users.contains(&packet.user) {
+        let general = &directory.config.general;
+        let may_look = [&general.admin_users, &general.stats_users];
+        if !may_look.iter().any(|users| users.contains(&packet.user)) {
             return Err(Error::new(
                 Fault::Client,
                 "42501",
                 "permission denied for database \"ringway\"",
             )
-            .detail(format!("User \"{}\" is not in admin_users.", packet.user)));
+            .detail(format!(
+                "User \"{}\" is neither in admin_users nor in stats_users.",
+                packet.user
+            )));
         }
         startup::write_welcome(
             out,
@@ -260,9 +263,9 @@ async fn welcome(
     if db.config.server_user.is_none() {
         shared.learn(&db.config.name, &packet.user, secret.clone());
     }
-    let user = server_user(shared, directory, &db, &packet.user);
     if let Some(replication) = packet.replication {
         let mode = directory.pool_settings(&packet.user, &db).mode;
+        let user = ClientUser::new(shared, &db, &packet.user).now();
         let mut server = replication::connect(&db, &user, mode, &packet, replication).await?;
         let parameters = std::mem::take(&mut server.parameters).into_iter().collect();
         let info = &registration.info;
@@ -276,12 +279,13 @@ async fn welcome(
             registration,
         });
     }
-    let (mut db, mut user) = (db, user);
+    let mut db = db;
     let (settings, parameters, told) = loop {
         wait_for_catalog(&db).await?;
         let (settings, told) = startup_settings(&packet, &db)?;
         let application = &registration.info.application;
-        let settings = parameters(&db, &user, Arc::new(settings), application);
+        let login = ClientUser::new(shared, &db, &packet.user);
+        let settings = parameters(&db, &login, Arc::new(settings), application);
         let settings = net::timeout_at(deadline, settings).await;
         match settings.map_err(|_| kept_waiting(db.pools.is_paused(), limit))? {
             Ok((settings, parameters)) => break (settings, parameters, told),
@@ -289,7 +293,6 @@ async fn welcome(
             Err(Denied::Gone) => {
                 let now = shared.directory.load_full();
                 db = database(shared, &now, &packet, &secret).await?;
-                user = server_user(shared, &now, &db, &packet.user);
             }
         }
     };
@@ -304,7 +307,6 @@ async fn welcome(
     Ok(Welcomed::User {
         inbox: buf,
         db,
-        user,
         settings,
         parameters,
         told,
@@ -399,6 +401,7 @@ async fn ask_for_database(
             tls: tls.clone(),
             client_encoding: None,
             connect_timeout: config.pool.connect_timeout,
+            tcp: config.tcp,
         };
         result = connect(&target).await.map(drop);
         // Another server may be up.
@@ -474,18 +477,35 @@ fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
     }
 }
 
-/// As whom this client's statements run: the database's `server_user`, else the client's own name
-/// with the password that is configured for it, or with what its login was worth.
-pub(super) fn server_user(
-    shared: &Shared,
-    directory: &Directory,
-    db: &Database,
-    name: &str,
-) -> ServerUser {
-    let learned = || shared.learned(&db.config.name, name);
-    server_user_of(directory, &db.config, name, learned)
+/// As whom a client's statements run.
+pub(super) struct ClientUser<'a> {
+    shared: &'a Shared,
+    db: &'a Database,
+    client: &'a str,
 }
 
+impl<'a> ClientUser<'a> {
+    /// Of the client who logged in by that name.
+    pub(super) fn new(shared: &'a Shared, db: &'a Database, client: &'a str) -> Self {
+        Self { shared, db, client }
+    }
+
+    pub(super) fn name(&self) -> &'a str {
+        let forced = self.db.config.server_user.as_ref();
+        forced.map_or(self.client, |user| &user.name)
+    }
+}
+
+impl AsUser for ClientUser<'_> {
+    fn now(&self) -> ServerUser {
+        let directory = self.shared.directory.load();
+        let learned = || self.shared.learned(&self.db.config.name, self.client);
+        server_user_of(&directory, &self.db.config, self.client, learned)
+    }
+}
+
+/// The database's `server_user`, else the client's own name with the password that is configured for
+/// it, or with what its login was worth.
 fn server_user_of(
     directory: &Directory,
     config: &crate::config::Database,
@@ -541,27 +561,27 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
 /// an earlier one in the name of its application only needs no server.
 async fn parameters(
     db: &Database,
-    user: &ServerUser,
+    login: &ClientUser<'_>,
     settings: Arc<Settings>,
     application: &str,
 ) -> Result<(Arc<Settings>, Parameters), Denied> {
-    if let Some(known) = db.welcome(&user.name, &settings) {
+    if let Some(known) = db.welcome(login.name(), &settings) {
         return Ok(known);
     }
     let nameless = with_any_name(&settings, application).map(Arc::new);
     if let Some(nameless) = &nameless
-        && let Some((_, parameters)) = db.welcome(&user.name, nameless)
+        && let Some((_, parameters)) = db.welcome(login.name(), nameless)
     {
         let mut parameters = server::Parameters::clone(&parameters);
         parameters.insert(APPLICATION_NAME.to_owned(), application.to_owned());
         let parameters = Arc::new(parameters);
-        db.remember_welcome(&user.name, &settings, &parameters);
+        db.remember_welcome(login.name(), &settings, &parameters);
         return Ok((settings, parameters));
     }
     let shard = planner::ShardId(0);
     let mut lost = 0;
     let parameters = loop {
-        let mut lease = db.lease_from_primary(shard, user, Amid::Nothing).await?;
+        let mut lease = db.lease_from_primary(shard, login, Amid::Nothing).await?;
         match settings::apply_settings(&mut lease, &settings).await {
             Ok(()) => {
                 check_path(db, user, &mut lease).await?;
@@ -572,7 +592,7 @@ async fn parameters(
         }
     };
     for settings in [Some(&settings), nameless.as_ref()].into_iter().flatten() {
-        db.remember_welcome(&user.name, settings, &parameters);
+        db.remember_welcome(login.name(), settings, &parameters);
     }
     Ok((settings, parameters))
 }

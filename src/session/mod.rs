@@ -46,10 +46,12 @@ use planner::ShardId;
 use planner::plan::Pin;
 use planner::shape::Shape;
 
+use login::ClientUser;
+
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
-use crate::config::{PoolMode, ServerUser};
+use crate::config::PoolMode;
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters, Statement as Text};
 use crate::net::{self, Instant, Stream};
@@ -75,7 +77,6 @@ pub struct Session {
     db: Arc<Database>,
     shared: Arc<Shared>,
     info: Arc<ClientInfo>,
-    user: ServerUser,
     /// Settings of the startup packet: what RESET returns to.
     base: Settings,
     settings: Arc<Settings>,
@@ -193,7 +194,6 @@ pub struct Login {
     pub stream: Stream,
     /// Bytes the client sent after its startup.
     pub inbox: BytesMut,
-    pub user: ServerUser,
     /// Shared among clients that asked for the same.
     pub settings: Arc<Settings>,
     /// What the client was told of the server.
@@ -218,7 +218,6 @@ impl Session {
             db,
             shared,
             info,
-            user: login.user,
             context: "".into(),
             encoded_context: "".into(),
             context_changed: false,
@@ -359,11 +358,15 @@ impl Session {
             self.db = db;
         }
         self.pools.clear();
-        self.user = login::server_user(&self.shared, &directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
         self.mode = directory.pool_settings(&self.info.user, &self.db).mode;
         self.generation = directory.generation;
         Ok(())
+    }
+
+    /// As whom its statements run.
+    fn as_user(&self) -> ClientUser<'_> {
+        ClientUser::new(&self.shared, &self.db, &self.info.user)
     }
 
     /// The header of the next frame once the inbox holds it whole, or as much of it as is needed to
