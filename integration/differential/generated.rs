@@ -269,9 +269,10 @@ fn refusal(answer: &Answer, made: &Made) -> Option<String> {
     let Answer::Failed { code, message, .. } = answer else {
         return None;
     };
-    // A value that no shard takes.
+    // A value that no shard takes, and a NULL where the column may be NULL.
     let homeless = code == "23514" && made.writes == Some("readings");
-    if !answer.is_refusal() && !homeless {
+    let keyless = code == "23502" && message.starts_with("null value in column");
+    if !answer.is_refusal() && !homeless && !keyless {
         return None;
     }
     let mut reason = String::new();

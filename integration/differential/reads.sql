@@ -704,6 +704,13 @@ SELECT count(*) FROM (SELECT id FROM people LIMIT 5) x;
 SELECT age FROM people GROUP BY age ORDER BY -age;
 SELECT DISTINCT age FROM people ORDER BY id;
 
+SELECT id % 3 AS a, 2 AS b, city FROM people WHERE city = 'Oslo' ORDER BY 2, id % 3, 3, id LIMIT 3;
+SELECT concat(city, name), 15 AS b, id FROM people ORDER BY 2, 1, 3 LIMIT 5;
+SELECT concat(city, name), -1 AS b, id FROM people ORDER BY b, 1, 3 LIMIT 5;
+SELECT concat(city, name), 'x' AS b, id FROM people ORDER BY b, 1, 3 OFFSET 1 FETCH FIRST 4 ROWS ONLY;
+SELECT city, 1 AS b FROM people ORDER BY (2) LIMIT 0;
+SELECT concat(city), NULL AS b, id FROM people ORDER BY 2 DESC, 3 DESC LIMIT 2;
+
 [LIMIT and OFFSET, refused] refused
 SELECT id FROM people ORDER BY id FETCH FIRST (1 + 2) ROWS ONLY;
 

@@ -267,7 +267,10 @@ impl Generator {
             } else {
                 self.value(ty, scope, 1)
             };
-            if value.contains(&scope[0].alias) || value.contains('.') {
+            if scope
+                .iter()
+                .any(|source| value.contains(&source.reference("")))
+            {
                 items.push((value, ty));
             }
         }
@@ -316,7 +319,7 @@ impl Generator {
         let scope = std::slice::from_ref(source);
         let ty = self.some_type(scope, Ty::is_exact);
         let by = self.value(ty, scope, 0);
-        if !by.contains('.') {
+        if !by.starts_with(&source.alias) {
             return self.grouped(scope, tail, false);
         }
         let mut items = self.items(scope, 2);

@@ -108,7 +108,7 @@ tiny; i; id; id; id int, v int
 mid; i; id; id; id int, v text, people_id int
 plots; i; id; id; id int, f int, spots integer[], place point, title text, both_ pair
 kinds; i; id; id; id int, raw bytea, net inet, cidr_ cidr, mac macaddr, bits bit(5), vbits varbit, plain json, span int4range, spans int8multirange, vector tsvector, lsn pg_lsn, zoned timetz, o oid, c "char", sys name, many integer[], grid text[], box_ box, link xml, whole jsonb, big num, path_ jsonpath, dates daterange
-terms; i; id; id; id int, term text, lower_ text, n int
+terms; i; id; id; id int, term text COLLATE "de-x-icu", lower_ text COLLATE "en-US-x-icu", n int
 words; t; word; word; word text, n int, alt text
 nicks; t; nick; nick; nick text, n int
 tokens; u; id; id; id uuid, owner int, label text
