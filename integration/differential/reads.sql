@@ -340,7 +340,6 @@ SELECT count(DISTINCT tableoid) FROM people;
 
 [WITH]
 WITH x AS (SELECT * FROM people WHERE id = 3) SELECT * FROM x;
-WITH people AS (SELECT * FROM orders WHERE person_id = 4) SELECT id FROM people WHERE id = 3;
 WITH people AS (SELECT 3 AS id) SELECT id FROM people WHERE id = 3;
 WITH people AS (SELECT * FROM people WHERE id = 3) SELECT count(*) FROM people WHERE id = 3;
 WITH orders AS (SELECT 1 AS person_id) SELECT count(*) FROM people JOIN orders ON people.id = orders.person_id WHERE people.id = 1;
@@ -399,6 +398,9 @@ WITH a AS (SELECT count(*) AS n FROM people), b AS (SELECT count(*) AS n FROM or
 WITH RECURSIVE r AS (SELECT id FROM people WHERE id = 1 UNION ALL SELECT p.id FROM people p JOIN r ON p.id = r.id + 1) SELECT * FROM r;
 WITH c AS (SELECT * FROM countries) SELECT p.id, c.code FROM people p JOIN c ON c.person_id = p.id;
 WITH x (id) AS (VALUES (1), (2)) SELECT p.id FROM people p JOIN x ON x.id = p.id;
+
+[WITH, a name that is also a table's, where keys may be on one shard] maybe
+WITH people AS (SELECT * FROM orders WHERE person_id = 4) SELECT id FROM people WHERE id = 3;
 
 [WITH, a name that is also a table's, refused] refused
 WITH people AS (SELECT 3 AS id) SELECT id FROM people;
@@ -673,7 +675,7 @@ SELECT count(*) FROM people LIMIT 0;
 SELECT count(*) FROM people OFFSET 1;
 SELECT age, count(*) FROM people GROUP BY age ORDER BY count(*) DESC, age LIMIT 3;
 SELECT age, count(*) FROM people GROUP BY age ORDER BY 2 DESC, 1 LIMIT 2 OFFSET 1;
-SELECT age, sum(id) AS s FROM people GROUP BY age ORDER BY s DESC LIMIT 2;
+SELECT age, sum(id) AS s FROM people GROUP BY age ORDER BY s DESC, age LIMIT 2;
 SELECT age, sum(id) FROM people GROUP BY age ORDER BY sum(id) LIMIT 2;
 SELECT age FROM people GROUP BY age ORDER BY sum(id) LIMIT 2;
 SELECT age AS a FROM people GROUP BY a ORDER BY a;
@@ -701,6 +703,13 @@ SELECT age FROM people ORDER BY age FETCH FIRST 3 ROWS WITH TIES;
 SELECT count(*) FROM (SELECT id FROM people LIMIT 5) x;
 SELECT age FROM people GROUP BY age ORDER BY -age;
 SELECT DISTINCT age FROM people ORDER BY id;
+
+SELECT id % 3 AS a, 2 AS b, city FROM people WHERE city = 'Oslo' ORDER BY 2, id % 3, 3, id LIMIT 3;
+SELECT concat(city, name), 15 AS b, id FROM people ORDER BY 2, 1, 3 LIMIT 5;
+SELECT concat(city, name), -1 AS b, id FROM people ORDER BY b, 1, 3 LIMIT 5;
+SELECT concat(city, name), 'x' AS b, id FROM people ORDER BY b, 1, 3 OFFSET 1 FETCH FIRST 4 ROWS ONLY;
+SELECT city, 1 AS b FROM people ORDER BY (2) LIMIT 0;
+SELECT concat(city), NULL AS b, id FROM people ORDER BY 2 DESC, 3 DESC LIMIT 2;
 
 [LIMIT and OFFSET, refused] refused
 SELECT id FROM people ORDER BY id FETCH FIRST (1 + 2) ROWS ONLY;

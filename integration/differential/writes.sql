@@ -263,7 +263,6 @@ UPDATE people SET age = 1, id = 300 WHERE id = 3;
 UPDATE people SET U&"\0069d" = 300 WHERE id = 3;
 UPDATE people SET age = (SELECT max(age) FROM people) WHERE id = 3;
 UPDATE people SET name = 'w' FROM orders o WHERE o.id = people.id;
-UPDATE people SET name = 'x' FROM orders o WHERE people.id = 13 AND o.person_id = 14;
 UPDATE people SET name = n.what FROM notes n WHERE n.person_id = people.id;
 UPDATE "Mixed Case" SET "Key" = 9 WHERE key = 4;
 UPDATE words SET word = 'b' WHERE word = 'a';
@@ -279,6 +278,9 @@ UPDATE countries SET name = inet_server_port()::text WHERE code = 'no';
 UPDATE countries SET name = ctid::text WHERE code = 'no';
 UPDATE notes SET what = p.name FROM people p WHERE p.id = notes.person_id;
 UPDATE people SET age = 1 WHERE CURRENT OF c;
+
+[UPDATE, where keys may be on one shard] maybe
+UPDATE people SET name = 'x' FROM orders o WHERE people.id = 13 AND o.person_id = 14;
 
 [DELETE]
 DELETE FROM people WHERE id = 20;

@@ -468,6 +468,10 @@ impl Schema {
     }
 }
 
+/// The first OID that is given after initdb, `FirstNormalObjectId`.
+/// <https://github.com/postgres/postgres/blob/master/src/include/access/transam.h>
+const FIRST_NORMAL_OID: u32 = 16384;
+
 /// The shards must agree in everything that the client relies on; names come from the statement.
 fn check_drift(shard: usize, first: &[ColumnInfo], other: &[ColumnInfo]) -> Result<()> {
     let detail = if first.len() != other.len() {
@@ -478,8 +482,12 @@ fn check_drift(shard: usize, first: &[ColumnInfo], other: &[ColumnInfo]) -> Resu
             other.len()
         )
     } else {
-        let differs =
-            |(a, b): &(&ColumnInfo, &ColumnInfo)| a.type_oid != b.type_oid || a.format != b.format;
+        // Types that users make are numbered by each database: their OIDs tell nothing.
+        let made_by_users = |info: &ColumnInfo| info.type_oid >= FIRST_NORMAL_OID;
+        let differs = |(a, b): &(&ColumnInfo, &ColumnInfo)| {
+            let same_type = a.type_oid == b.type_oid || made_by_users(a) && made_by_users(b);
+            !same_type || a.format != b.format
+        };
         let Some((a, b)) = first.iter().zip(other).find(differs) else {
             return Ok(());
         };
