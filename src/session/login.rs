@@ -584,7 +584,7 @@ async fn parameters(
         let mut lease = db.lease_from_primary(shard, login, Amid::Nothing).await?;
         match settings::apply_settings(&mut lease, &settings).await {
             Ok(()) => {
-                check_path(db, user, &mut lease).await?;
+                check_path(db, login.name(), &mut lease).await?;
                 break Arc::clone(&lease.parameters);
             }
             Err(error) if is_outage(&error) && lost < MOST_LOST => lost += 1,
@@ -599,7 +599,7 @@ async fn parameters(
 
 /// Statements are routed by what names mean to the role that reads the catalog: they must mean the same
 /// to this one.
-async fn check_path(db: &Database, user: &ServerUser, lease: &mut Lease) -> Result<(), Denied> {
+async fn check_path(db: &Database, role: &str, lease: &mut Lease) -> Result<(), Denied> {
     if !db.config.is_sharded() {
         return Ok(());
     }
@@ -615,7 +615,7 @@ async fn check_path(db: &Database, user: &ServerUser, lease: &mut Lease) -> Resu
     let Some((ours, theirs)) = catalog.means_another(&path) else {
         return Ok(());
     };
-    let message = format!("search_path of role \"{}\" cannot be routed by", user.name);
+    let message = format!("search_path of role \"{role}\" cannot be routed by");
     Err(Denied::Error(
         Error::new(Fault::Operator, "0A000", message)
             .detail(format!(
