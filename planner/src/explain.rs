@@ -72,7 +72,11 @@ fn placements(plan: &Plan, topology: &Topology, lines: &mut Vec<String>) {
 fn by_parameter(plan: &Plan) -> bool {
     match &plan.target {
         Target::Keys { keys, .. } => keys.any_param(|_| true),
-        Target::AnyShard | Target::OneShard(_) | Target::AllShards(_) | Target::Refused(_) => false,
+        Target::AnyShard
+        | Target::OneShard(_)
+        | Target::AllShards(_)
+        | Target::Ids(_)
+        | Target::Refused(_) => false,
     }
 }
 
