@@ -17,6 +17,11 @@ pub fn explain(
     topology: &Topology,
 ) -> Vec<String> {
     let mut lines = Vec::new();
+    if let Target::Ids(ids) = &plan.target {
+        lines.push(format!("ids: {}, drawn for each execution", ids.count));
+        lines.push(format!("reason: {}", plan.reason));
+        return lines;
+    }
     match route {
         Ok(route) => {
             let where_to = match route.shards {

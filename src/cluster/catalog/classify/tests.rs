@@ -67,6 +67,7 @@ fn check(
     let rules = rules.map(|(table, rule)| (name(table), rule)).collect();
     let declared = Declared {
         tables: &rules,
+        default_ids: &BTreeMap::new(),
         schemas: &BTreeMap::new(),
         placements: &[],
     };
@@ -148,6 +149,7 @@ fn placements_take_keys_of_their_types() {
     ]);
     let declared = Declared {
         tables: &rules,
+        default_ids: &BTreeMap::new(),
         schemas: &BTreeMap::new(),
         placements: &[by_day],
     };
@@ -199,6 +201,7 @@ fn schemas_live_on_their_shards() {
     let users = in_schema("acme", "users");
     let declared = Declared {
         tables: &BTreeMap::from([(users, TableRule::Reference)]),
+        default_ids: &BTreeMap::new(),
         schemas: &BTreeMap::from([
             ("acme".to_owned(), ShardId(1)),
             ("*".to_owned(), ShardId(0)),
@@ -409,6 +412,7 @@ fn a_function_is_as_unsafe_as_its_worst_shard() {
     let (a, b) = (shard(Volatility::Stable), shard(Volatility::Volatile));
     let declared = Declared {
         tables: &BTreeMap::new(),
+        default_ids: &BTreeMap::new(),
         schemas: &BTreeMap::new(),
         placements: &[],
     };
