@@ -214,10 +214,11 @@ pub(super) async fn keep_leased(cluster: Arc<Cluster>) {
             Err(_) => Some(none("The server with the workers does not answer.".into())),
         };
         let failed = failure.is_some();
-        if let Some(error) = &failure {
+        let before = std::mem::replace(&mut ids.state().failure, failure.clone());
+        let is_new = |error: &Error| before.is_none_or(|before| before.detail != error.detail);
+        if let Some(error) = failure.filter(is_new) {
             tracing::warn!(database = cluster.database.name, "no ids: {error}");
         }
-        ids.state().failure = failure;
         ids.news.send_replace(());
         if failed {
             sleep(RETRY).await;

@@ -106,11 +106,11 @@ async fn make_tables(transaction: &Transaction<'_>) -> Result<(), Error> {
         .batch_execute(&format!(
             "SET LOCAL client_min_messages = warning;
              CREATE TABLE IF NOT EXISTS ringway.version (
-                 only boolean PRIMARY KEY DEFAULT true CHECK (only),
+                 alone boolean PRIMARY KEY DEFAULT true CHECK (alone),
                  version integer NOT NULL);
              INSERT INTO ringway.version (version) VALUES ({VERSION}) ON CONFLICT DO NOTHING;
              CREATE TABLE IF NOT EXISTS ringway.epoch (
-                 only boolean PRIMARY KEY DEFAULT true CHECK (only),
+                 alone boolean PRIMARY KEY DEFAULT true CHECK (alone),
                  value bigint NOT NULL);
              INSERT INTO ringway.epoch (value) VALUES (0) ON CONFLICT DO NOTHING;
              COMMENT ON SCHEMA ringway IS 'what processes of Ringway share';

@@ -232,7 +232,8 @@ impl<'a> Classifier<'a> {
         };
         found.extend(about);
         if self.schemas.len() > 1 {
-            found.extend(checks::of_table(name, first, &class));
+            let default_id = self.declared.default_ids.get(name);
+            found.extend(checks::of_table(name, first, &class, default_id));
         }
         let class = match self.schemas.len() {
             // One shard holds everything, whatever is declared.

@@ -106,6 +106,37 @@ fn declared_tables_have_their_class_on_every_shard() {
     assert_eq!(classes["country"], TableClass::Reference);
 }
 
+#[test]
+fn ids_by_default_need_a_column_that_holds_them() {
+    let both = schema(&[("orders", table(&[("id", INT8), ("note", TEXT)]))]);
+    let check = |column: &str| {
+        let declared = Declared {
+            tables: &BTreeMap::from([(name("orders"), by("id"))]),
+            default_ids: &BTreeMap::from([(name("orders"), column.to_owned())]),
+            schemas: &BTreeMap::new(),
+            placements: &[],
+        };
+        let found = classify(declared, &["a", "b"], &[Some(&both), Some(&both)], 1);
+        let orders = found.catalog.table(None, "orders").unwrap();
+        let default = found.catalog.default_id(orders).map(str::to_owned);
+        (
+            default,
+            found.findings.into_iter().map(|f| f.text).collect(),
+        )
+    };
+    let wrong = |why: &str, column: &str| {
+        let told =
+            format!("Column {column} of table public.orders cannot get ids by default: {why}.");
+        (None, vec![told])
+    };
+    assert_eq!(check("id"), (Some("id".to_owned()), vec![]));
+    assert_eq!(
+        check("note"),
+        wrong("it is neither bigint nor numeric", "note")
+    );
+    assert_eq!(check("nosuch"), wrong("it does not exist", "nosuch"));
+}
+
 fn in_schema(schema: &str, table: &str) -> TableName {
     (schema.to_owned(), table.to_owned())
 }
