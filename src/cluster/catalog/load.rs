@@ -55,7 +55,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
   LEFT JOIN pg_class parent ON parent.oid = i.inhparent
   LEFT JOIN pg_namespace parent_schema ON parent_schema.oid = parent.relnamespace
  WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
+   AND n.nspname NOT IN ('information_schema', 'ringway') AND n.nspname !~ '^pg_'";
 
 /// What views mention, but for PostgreSQL's own relations.
 const VIEW_READS: &str = "
@@ -84,7 +84,7 @@ SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttyp
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE a.attnum > 0 AND NOT a.attisdropped
    AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+   AND n.nspname NOT IN ('information_schema', 'ringway') AND n.nspname !~ '^pg_'
  ORDER BY a.attrelid, a.attnum";
 
 /// Unique indexes with the columns that they are over, in order; an expression is `()`.
@@ -96,6 +96,12 @@ SELECT i.indrelid, x.relname::text, i.indisprimary,
               WHERE k.place <= i.indnkeyatts ORDER BY k.place)
   FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
  WHERE i.indisunique AND c.oid >= 16384 AND c.relpersistence <> 't' ORDER BY x.relname";
+
+/// Schema `ringway` is Ringway's own; see [`crate::cluster::own`].
+const HAS_EPOCH: &str = "
+SELECT COALESCE(has_schema_privilege(to_regnamespace('ringway'), 'USAGE')
+            AND has_table_privilege(to_regclass('ringway.epoch'), 'SELECT')
+            AND has_table_privilege(to_regclass('ringway.epoch'), 'UPDATE'), false)";
 
 const DOMAINS: &str = "SELECT oid, typbasetype FROM pg_type WHERE typtype = 'd'";
 
@@ -227,6 +233,7 @@ async fn schema(
     let mut schema = ShardSchema {
         search_path: path.await?.try_get(0)?,
         relations: relations(transaction).await?,
+        has_epoch: transaction.query_one(HAS_EPOCH, &[]).await?.try_get(0)?,
         ..ShardSchema::default()
     };
     functions(transaction, rules, &mut schema).await?;
