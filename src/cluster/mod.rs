@@ -288,7 +288,7 @@ impl Cluster {
                 Instant::now(),
             ))),
             shards,
-            ids: IdSource::new(),
+            ids: IdSource::fresh(),
             is_watched,
             database,
             metrics,

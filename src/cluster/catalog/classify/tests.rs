@@ -286,6 +286,7 @@ fn views_are_on_a_shard_only_with_all_that_they_read() {
         ]),
         schemas: &BTreeMap::from([("acme".to_owned(), ShardId(1))]),
         placements: &[],
+        default_ids: &BTreeMap::new(),
     };
     let classified = classify(declared, &["a", "b"], &[Some(&first), Some(&both)], 1);
     let class = |schema, table| {
