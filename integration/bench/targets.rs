@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use crate::freshness::{self, Round};
 use crate::idle::IdleMemory;
-use crate::measure::{CROWD, Case, Sample, Samples, ratio};
+use crate::measure::{CROWD, Case, Sample, Samples, median, ratio};
 use crate::options::{Mode, Options};
 use crate::peers::Peer;
 use crate::work::{self, Work, Works};
@@ -22,6 +23,11 @@ const BULK_LIMIT_MS: f64 = 0.8;
 const BULK_LIMIT: f64 = 1.38;
 /// CPU that a login with SCRAM may take, in µs.
 const LOGIN_LIMIT_US: f64 = 250.0;
+
+/// What freshness may add to the p50 of a write, in µs.
+const ADDED_LIMIT_US: f64 = 50.0;
+/// A server is asked for its position every 5 ms at most, and there are a primary and a replica.
+const SAMPLES_LIMIT: f64 = 2.0 * 200.0;
 
 #[derive(Debug, Serialize)]
 pub struct Target {
@@ -63,6 +69,7 @@ pub fn judge(
     options: &Options,
     samples: &Samples,
     works: &Works,
+    rounds: &[Round],
     idle: &[IdleMemory],
 ) -> Vec<Target> {
     let mut targets = Vec::new();
@@ -109,6 +116,7 @@ pub fn judge(
         value: work::cpu(works, Work::LoginScram, Peer::RingwaySecure).map(|cpu| cpu * 1e6),
         limit: Limit::AtMost(LOGIN_LIMIT_US),
     });
+    targets.extend(freshness(rounds));
     targets.extend(
         idle.iter()
             .filter(|idle| idle.peer == Peer::Ringway)
@@ -128,6 +136,7 @@ fn cpu_limit(base: Peer, mode: Mode) -> Option<f64> {
         (
             Peer::Direct
             | Peer::RingwaySplit
+            | Peer::RingwayStale
             | Peer::RingwaySharded
             | Peer::RingwayReuse
             | Peer::PgbouncerCrowded
@@ -155,6 +164,32 @@ fn crowd(samples: &Samples) -> Target {
         value: ratio(samples, (many, peer), (few, peer), tps),
         limit: Limit::AtLeast(CROWDED_LEAST),
     }
+}
+
+fn freshness(rounds: &[Round]) -> [Target; 3] {
+    let target = |what: String, value, limit| Target {
+        what,
+        case: None,
+        value,
+        limit: Limit::AtMost(limit),
+    };
+    let added = |clients: u32, value| {
+        let what = format!("µs of freshness in a write's p50, {clients} clients");
+        target(what, value, ADDED_LIMIT_US)
+    };
+    let samples = median(rounds.iter().map(|round| round.samples_per_second));
+    [
+        added(1, freshness::added(rounds, |round| round.alone)),
+        added(
+            freshness::CLIENTS,
+            freshness::added(rounds, |round| round.crowded),
+        ),
+        target(
+            "positions asked for per second, 2 servers".to_owned(),
+            samples,
+            SAMPLES_LIMIT,
+        ),
+    ]
 }
 
 fn memory(idle: &IdleMemory) -> Target {
