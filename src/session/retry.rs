@@ -121,7 +121,7 @@ impl Session {
         let fail = |error: Error| if in_transaction { error.fatal() } else { error };
         for _ in 0..MOST {
             // Of this server: how much of it was sent is told by its own count.
-            let kept = std::mem::take(&mut self.leases[index].lease.kept);
+            let kept = self.leases[index].lease.take_kept();
             let (why, access, avoid) = match self.judge(index, error, &kept, resend).await {
                 Verdict::Again { why, access, avoid } => (why, access, avoid),
                 Verdict::Tell(error) => return Err(fail(error)),
