@@ -348,9 +348,14 @@ async fn a_connection_that_breaks_before_its_use_is_replaced() {
         tokio::spawn(async move { other.simple_query("INSERT INTO t VALUES (2, 0)").await });
     let is_active =
         || support::psql(&url(&ringway, "ringway"), "SHOW CLIENTS").contains("|shop|none|active|");
-    tokio::task::block_in_place(|| {
-        support::wait_until(LIMIT, "a statement on the connection", is_active);
-    });
+    let deadline = Instant::now() + LIMIT;
+    while !is_active() {
+        assert!(
+            Instant::now() < deadline,
+            "no statement is on the connection"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     signal("-CONT");
     answer.await.unwrap().unwrap();
     let after = client.query_one("SELECT pg_backend_pid()", &[]).await;
