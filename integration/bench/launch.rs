@@ -67,7 +67,8 @@ pub fn launch(
         }
         Peer::PgbouncerSecure => pgbouncer_secure(servers, secure, port),
         Peer::RingwaySecure => ringway(ringway_secure(servers, secure, port)),
-        Peer::RingwaySplit => ringway(split(servers, port)),
+        Peer::RingwaySplit => ringway(split(servers, port, "session")),
+        Peer::RingwayStale => ringway(split(servers, port, "off")),
         Peer::RingwaySharded => ringway(sharded(servers, port)),
     })
 }
@@ -168,12 +169,14 @@ fn pooler(servers: &Servers, port: u16, pool_size: u32) -> String {
     common(port, pool_size) + &format!("servers = [\"127.0.0.1:{server}\"]\n")
 }
 
-fn split(servers: &Servers, port: u16) -> String {
+/// Its metrics are at the same port of another address of this machine.
+fn split(servers: &Servers, port: u16, freshness: &str) -> String {
     let (primary, replica) = (servers.primary_port(), servers.replica_port());
-    common(port, POOL_SIZE)
+    let general = format!("[general]\nhttp_listen = \"127.0.0.2:{port}\"");
+    common(port, POOL_SIZE).replace("[general]", &general)
         + &format!(
             "servers = [\"127.0.0.1:{primary}\", \"127.0.0.1:{replica}\"]\n\
-             reads = {{ split = true }}\n"
+             reads = {{ split = true, freshness = \"{freshness}\" }}\n"
         )
 }
 

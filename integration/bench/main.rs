@@ -6,6 +6,7 @@
 mod check;
 mod client;
 mod forwarder;
+mod freshness;
 mod idle;
 mod launch;
 mod load;
@@ -36,11 +37,12 @@ use work::{Work, Works};
 type Failure = Box<dyn std::error::Error>;
 
 /// The proxies that pgbench is run through.
-const PROXIES: [Peer; 10] = [
+const PROXIES: [Peer; 11] = [
     Peer::Forwarder,
     Peer::Pgbouncer,
     Peer::Ringway,
     Peer::RingwaySplit,
+    Peer::RingwayStale,
     Peer::RingwaySharded,
     Peer::RingwayReuse,
     Peer::PgbouncerCrowded,
@@ -90,8 +92,8 @@ fn bench(options: &Options) -> Result<(), Failure> {
     let load = Load::prepare(programs, &directory, options.seconds())?;
     let secure = Secure::make(programs, &directory)?;
     let idle = idle_memory(options, &servers, &secure, &directory)?;
-    let (samples, works) = runs(options, &servers, &secure, &load, &directory)?;
-    let targets = targets::judge(options, &samples, &works, &idle);
+    let (samples, works, freshness) = runs(options, &servers, &secure, &load, &directory)?;
+    let targets = targets::judge(options, &samples, &works, &freshness, &idle);
     let report = Report {
         options,
         versions: vec![
@@ -102,6 +104,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
         ],
         samples,
         works,
+        freshness,
         idle,
         targets,
     };
@@ -118,7 +121,7 @@ fn runs(
     secure: &Secure,
     load: &Load<'_>,
     directory: &Path,
-) -> Result<(measure::Samples, Works), Failure> {
+) -> Result<(measure::Samples, Works, Vec<freshness::Round>), Failure> {
     let mut running = vec![Running::direct(servers)];
     for peer in PROXIES {
         progress(&format!("starting {}", peer.name()));
@@ -132,7 +135,17 @@ fn runs(
     let asked = parts.into_iter().filter(|(part, _)| options.does(*part));
     let works: Vec<Work> = asked.flat_map(|(_, works)| works).copied().collect();
     let works = work::all(&works, options.rounds(), &running, secure, progress);
-    Ok((samples, works))
+    let mut fresh = Vec::new();
+    let rounds = if options.does(Part::Freshness) {
+        options.rounds()
+    } else {
+        0
+    };
+    for round in 1..=rounds {
+        progress(&format!("round {round}/{rounds}: freshness"));
+        fresh.push(freshness::round(&running, options.seconds())?);
+    }
+    Ok((samples, works, fresh))
 }
 
 fn idle_memory(

@@ -81,16 +81,19 @@ pub enum Part {
     Bulk,
     /// Connections with SCRAM, and with TLS and SCRAM
     Logins,
+    /// What freshness adds to a write
+    Freshness,
     /// Memory of idle clients
     Idle,
 }
 
 impl Part {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Queries,
         Self::Crowd,
         Self::Bulk,
         Self::Logins,
+        Self::Freshness,
         Self::Idle,
     ];
 }

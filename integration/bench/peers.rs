@@ -37,6 +37,8 @@ pub enum Peer {
     Ringway,
     /// Ringway with a primary and a replica, reads split from writes.
     RingwaySplit,
+    /// The same, with reads as stale as replicas are.
+    RingwayStale,
     /// Ringway with two shards and a hash key.
     RingwaySharded,
     /// Ringway that reuses server-side statements for repeated unnamed ones.
@@ -64,6 +66,7 @@ impl Peer {
             Self::Pgbouncer => "PgBouncer",
             Self::Ringway => "Ringway",
             Self::RingwaySplit => "Ringway, reads split",
+            Self::RingwayStale => "Ringway, freshness off",
             Self::RingwaySharded => "Ringway, 2 shards",
             Self::RingwayReuse => "Ringway, reuse",
             Self::PgbouncerCrowded => "PgBouncer, 20 servers",

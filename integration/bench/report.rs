@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::freshness::Round;
 use crate::idle::IdleMemory;
 use crate::measure::{Case, Sample, Samples, figure, ratio};
 use crate::options::Options;
@@ -18,6 +19,7 @@ pub struct Report<'a> {
     pub versions: Vec<String>,
     pub samples: Samples,
     pub works: Works,
+    pub freshness: Vec<Round>,
     pub idle: Vec<IdleMemory>,
     pub targets: Vec<Target>,
 }
@@ -28,6 +30,7 @@ impl Report<'_> {
         self.runs(&mut text);
         self.failures(&mut text);
         self.works(&mut text);
+        self.freshness(&mut text);
         self.memory(&mut text);
         self.verdicts(&mut text);
         text
@@ -54,6 +57,7 @@ impl Report<'_> {
             "seconds": self.options.seconds(),
             "runs": runs,
             "works": self.works_json(),
+            "freshness": self.freshness,
             "idle": self.idle,
             "targets": targets,
         })
@@ -193,6 +197,35 @@ impl Report<'_> {
             })
         })
         .collect()
+    }
+
+    /// Round by round: what is added is small beside what a round differs from the next by.
+    fn freshness(&self, text: &mut String) {
+        if self.freshness.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\n{:<22}{:>8}{:>8}{:>16}{:>8}{:>14}{:>14}",
+            "p50 of a write, µs",
+            "1 client",
+            "off",
+            "16 clients",
+            "off",
+            "writes per s",
+            "asked per s"
+        );
+        for (at, round) in self.freshness.iter().enumerate() {
+            let [alone, alone_off] = round.alone;
+            let [crowded, crowded_off] = round.crowded;
+            let _ = writeln!(
+                text,
+                "round {:<16}{alone:>8.0}{alone_off:>8.0}{crowded:>16.0}{crowded_off:>8.0}{:>14.0}{:>14.1}",
+                at + 1,
+                round.writes_per_second,
+                round.samples_per_second
+            );
+        }
     }
 
     fn memory(&self, text: &mut String) {

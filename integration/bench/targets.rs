@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use crate::freshness::{self, Round};
 use crate::idle::IdleMemory;
-use crate::measure::{CROWD, Case, Sample, Samples, figure, ratio};
+use crate::measure::{CROWD, Case, Sample, Samples, figure, median, ratio};
 use crate::options::{Mode, Options};
 use crate::peers::Peer;
 use crate::work::{self, Work, Works};
@@ -28,6 +29,11 @@ const LOGIN_CASE: Case = Case {
     mode: Mode::Simple,
     clients: 16,
 };
+
+/// What freshness may add to the p50 of a write, in µs.
+const ADDED_LIMIT_US: f64 = 50.0;
+/// A server is asked for its position every 5 ms at most, and there are a primary and a replica.
+const SAMPLES_LIMIT: f64 = 2.0 * 200.0;
 
 #[derive(Debug, Serialize)]
 pub struct Target {
@@ -69,6 +75,7 @@ pub fn judge(
     options: &Options,
     samples: &Samples,
     works: &Works,
+    rounds: &[Round],
     idle: &[IdleMemory],
 ) -> Vec<Target> {
     let mut targets = Vec::new();
@@ -128,6 +135,7 @@ pub fn judge(
             .map(|(login, forwarded)| login / forwarded),
         limit: Limit::AtMost(LOGIN_LIMIT),
     });
+    targets.extend(freshness(rounds));
     targets.extend(
         idle.iter()
             .filter(|idle| idle.peer == Peer::Ringway)
@@ -147,6 +155,7 @@ fn cpu_limit(base: Peer, mode: Mode) -> Option<f64> {
         (
             Peer::Direct
             | Peer::RingwaySplit
+            | Peer::RingwayStale
             | Peer::RingwaySharded
             | Peer::RingwayReuse
             | Peer::PgbouncerCrowded
@@ -174,6 +183,32 @@ fn crowd(samples: &Samples) -> Target {
         value: ratio(samples, (many, peer), (few, peer), tps),
         limit: Limit::AtLeast(CROWDED_LEAST),
     }
+}
+
+fn freshness(rounds: &[Round]) -> [Target; 3] {
+    let target = |what: String, value, limit| Target {
+        what,
+        case: None,
+        value,
+        limit: Limit::AtMost(limit),
+    };
+    let added = |clients: u32, value| {
+        let what = format!("µs of freshness in a write's p50, {clients} clients");
+        target(what, value, ADDED_LIMIT_US)
+    };
+    let samples = median(rounds.iter().map(|round| round.samples_per_second));
+    [
+        added(1, freshness::added(rounds, |round| round.alone)),
+        added(
+            freshness::CLIENTS,
+            freshness::added(rounds, |round| round.crowded),
+        ),
+        target(
+            "positions asked for per second, 2 servers".to_owned(),
+            samples,
+            SAMPLES_LIMIT,
+        ),
+    ]
 }
 
 fn memory(idle: &IdleMemory) -> Target {

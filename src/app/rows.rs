@@ -16,6 +16,7 @@ use crate::backend::server::Identity;
 use crate::cluster::{EndpointId, Standing};
 use crate::config::{self, PoolMode, Shard};
 use crate::executor::database::Database;
+use crate::metrics::BlockKind;
 use crate::net::Instant;
 use crate::pool::Pool;
 use crate::session::{ClientInfo, ClientState, Directory, replication};
@@ -387,26 +388,31 @@ impl Look {
         for db in self.by_name() {
             let counts: Vec<_> = db.metrics.reads.counts().collect();
             let all: u64 = counts.iter().map(|(_, count)| count).sum();
-            rows.extend(counts.into_iter().map(|(by, reads)| {
-                let (role, reason) = by.names();
-                RoutingRow {
-                    database: db.config.name.clone(),
-                    role,
-                    reason,
-                    reads,
-                    all,
-                    meaning: by.meaning(),
-                }
-            }));
-            let retries = db.metrics.retries.counts();
-            rows.extend(retries.map(|(why, reads)| RoutingRow {
+            let row = |role, reason, reads, all, meaning| RoutingRow {
                 database: db.config.name.clone(),
-                role: "retry",
-                reason: why.name(),
+                role,
+                reason,
                 reads,
                 all,
-                meaning: why.meaning(),
+                meaning,
+            };
+            rows.extend(counts.into_iter().map(|(by, reads)| {
+                let (role, reason) = by.names();
+                row(role, reason, reads, all, by.meaning())
             }));
+            let retries = db.metrics.retries.counts();
+            rows.extend(
+                retries.map(|(why, reads)| row("retry", why.name(), reads, all, why.meaning())),
+            );
+            let blocks: Vec<_> = db.metrics.blocks.counts().collect();
+            let moved = |kind: &BlockKind| *kind == BlockKind::Moved;
+            let all = blocks.iter().filter(|(kind, _)| !moved(kind));
+            let all: u64 = all.map(|(_, count)| count).sum();
+            rows.extend(
+                blocks.into_iter().map(|(kind, count)| {
+                    row("transaction", kind.name(), count, all, kind.meaning())
+                }),
+            );
         }
         rows
     }

@@ -134,7 +134,10 @@ impl Session {
 
     pub(super) fn note_access(&mut self, index: usize, access: Access) {
         let held = &mut self.leases[index];
-        held.used = true;
+        let begins = !std::mem::replace(&mut held.used, true);
+        if begins && access == Access::Read && held.keeps_state() && self.db.config.reads.split {
+            self.db.metrics.reads.increment(ReadBy::Pinned);
+        }
         held.wrote |= access == Access::Write;
         held.leaves_mark |= access != Access::Read;
         if self.makes_temporary && access == Access::Write {

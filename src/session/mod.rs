@@ -181,6 +181,16 @@ enum Pinned {
     By(Pin),
 }
 
+impl Enlisted {
+    /// It stays with its client because of what was left there.
+    fn keeps_state(&self) -> bool {
+        match self.pinned {
+            Some(Pinned::ModeWithState | Pinned::By(_)) => true,
+            Some(Pinned::Mode) | None => false,
+        }
+    }
+}
+
 impl Pinned {
     fn is_by_mode(self) -> bool {
         match self {

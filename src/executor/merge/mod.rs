@@ -18,6 +18,7 @@ mod tests;
 mod value;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use planner::merge::{Column, MergePlan};
@@ -36,7 +37,7 @@ const HIGH_WATER_ROWS: usize = 256;
 /// The merge of one execution's answers.
 #[derive(Debug)]
 pub struct Merger {
-    plan: MergePlan,
+    plan: Arc<MergePlan>,
     shards: Vec<Shard>,
     schema: Option<Schema>,
     /// Rows still to be skipped for OFFSET.
@@ -201,7 +202,7 @@ impl Merger {
         memory_cap: usize,
     ) -> Self {
         Self {
-            plan: plan.clone(),
+            plan: Arc::new(plan.clone()),
             shards: std::iter::repeat_with(Shard::default)
                 .take(shards)
                 .collect(),
@@ -210,6 +211,20 @@ impl Merger {
             limit,
             rows_out: 0,
             memory: Memory::new(memory_cap),
+            fields: Vec::new(),
+        }
+    }
+
+    /// One for the same answer, which has taken nothing yet, of one that has taken nothing yet.
+    pub fn fresh(&self) -> Self {
+        Self {
+            plan: Arc::clone(&self.plan),
+            shards: self.shards.iter().map(|_| Shard::default()).collect(),
+            schema: None,
+            skip: self.skip,
+            limit: self.limit,
+            rows_out: 0,
+            memory: Memory::new(self.memory.cap),
             fields: Vec::new(),
         }
     }
