@@ -265,6 +265,8 @@ impl Session {
             let mut input = std::mem::take(&mut self.client.inbox);
             let (done, halt) = self.extended_at_once(&input).await;
             input.advance(done);
+            // No reply was relayed, so nothing was read ahead of it.
+            debug_assert!(self.client.inbox.is_empty());
             self.client.inbox = input;
             let result = match halt? {
                 Halt::End => return Ok(()),
