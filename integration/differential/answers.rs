@@ -74,7 +74,7 @@ pub fn difference(got: &Answer, wanted: &Answer, check: &Check) -> Option<String
             let types: Vec<u32> = columns.iter().map(|(_, oid)| *oid).collect();
             columns == wanted_columns && same_rows(&rows, &wanted_rows, &types, check)
         }
-        (got, wanted) => got == wanted,
+        (got, wanted) => got.unordered() == wanted.unordered(),
     };
     (!alike).then(|| format!("ringway: {}\n  plain: {}", full(got), full(wanted)))
 }

@@ -92,7 +92,7 @@ impl<'a> Lane<'a> {
         };
         let mut sql = "CREATE SCHEMA saved;".to_owned();
         for table in written_tables() {
-            sql += &format!("CREATE TABLE saved.{table} AS TABLE {table};");
+            sql += &format!("CREATE TABLE {} AS TABLE {table};", saved(table));
         }
         for server in lane.servers() {
             server.batch_execute(&sql).await.unwrap();
@@ -144,8 +144,8 @@ impl<'a> Lane<'a> {
     async fn reset(&mut self) {
         let mut sql = String::new();
         for table in std::mem::take(&mut self.written) {
-            sql +=
-                &format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM saved.{table};");
+            let first = saved(table);
+            sql += &format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM {first};");
         }
         for server in self.servers() {
             server.batch_execute(&sql).await.unwrap();
@@ -164,16 +164,51 @@ impl<'a> Lane<'a> {
                 self.tally.slow += 1;
                 return Ok(());
             }
-            if let Some(found) = difference(&got, &wanted, &made.check) {
+            // Which of several errors in its rows a write tells is left open (docs/sharding-writes.md).
+            let both_failed = [&got, &wanted]
+                .iter()
+                .all(|answer| matches!(answer, Answer::Failed { .. }));
+            if let Some(found) = difference(&got, &wanted, &made.check)
+                && !(both_failed && made.writes.is_some())
+            {
                 return Err(found);
             }
             match wanted {
                 Answer::Failed { .. } => self.tally.failed += 1,
                 _ => self.tally.equal += 1,
             }
+            if made.writes.is_none() {
+                self.run_again(made).await?;
+            }
         }
         match made.writes {
             Some(table) => self.compare_rows(table).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same statement with other constants, which takes its plan from the cache.
+    async fn run_again(&self, made: &Made) -> Result<(), String> {
+        let mut statement = made.statement.clone();
+        for number in [1, 5, 17] {
+            let (from, to) = (format!("= {number} "), format!("= {} ", number + 1));
+            statement.sql = statement.sql.replace(&from, &to);
+        }
+        for param in statement.params.iter_mut().flatten() {
+            if let Ok(number) = param.parse::<i64>() {
+                *param = (number + 1).max(0).to_string();
+            }
+        }
+        if statement == made.statement {
+            return Ok(());
+        }
+        let got = ask(&self.ringway, &statement, self.protocol).await;
+        if refusal(&got, made).is_some() {
+            return Ok(());
+        }
+        let wanted = ask(&self.plain, &statement, self.protocol).await;
+        match difference(&got, &wanted, &made.check) {
+            Some(found) => Err(format!("again: {}\n{found}", shown(&statement))),
             None => Ok(()),
         }
     }
@@ -254,6 +289,11 @@ impl<'a> Lane<'a> {
 fn written_tables() -> Vec<&'static str> {
     let sharded = SHARDED.iter().map(|(table, _, _)| *table);
     sharded.chain(["countries", "notes"]).collect()
+}
+
+/// Where a table's first rows are kept.
+fn saved(table: &str) -> String {
+    format!("saved.\"first_{}\"", table.replace('"', ""))
 }
 
 async fn rows(server: &Client, table: &str) -> Vec<String> {

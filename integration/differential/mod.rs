@@ -1,12 +1,14 @@
 //! The same rows in one plain PostgreSQL and over two and four shards, the same SQL: the same answer,
 //! or a refusal before anything ran. After every write the tables' rows are compared as well.
 //!
-//! Statements written by hand are in `reads.sql`, `writes.sql` and `peers.sql`, in the format of the
+//! Statements written by hand are in `reads.sql`, `writes.sql` and, with what other sharders answer
+//! wrongly, `peers.sql` and `peers_writes.sql`, in the format of the
 //! demo's tour. A block without flags must be answered alike, `refused` must be refused, `maybe` may
 //! be either (what one protocol or one number of shards can do and the other cannot), `ordered`
 //! compares the order of rows too. `generate/` makes statements from a seed, `generated.rs` runs them.
 
 mod answers;
+mod catalog;
 mod generate;
 mod generated;
 mod world;
@@ -68,7 +70,7 @@ async fn run(
 }
 
 /// Runs every block of a file in both protocols; with `writes`, compares the tables after each.
-async fn differences(name_of_file: &str, world: World, writes: bool) -> Vec<String> {
+async fn differences(name_of_file: &str, world: &World, writes: bool) -> Vec<String> {
     let blocks = tour::parse(&file(name_of_file)).unwrap();
     let mut found = Vec::new();
     for protocol in PROTOCOLS {
@@ -109,13 +111,20 @@ async fn differences(name_of_file: &str, world: World, writes: bool) -> Vec<Stri
 
 async fn reads_over(shards: usize) {
     let world = World::start("reads", shards).await;
-    let found = differences("reads.sql", world, false).await;
+    let found = differences("reads.sql", &world, false).await;
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+async fn peers_over(shards: usize) {
+    let world = World::start("peers", shards).await;
+    let mut found = differences("peers.sql", &world, false).await;
+    found.extend(differences("peers_writes.sql", &world, true).await);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 async fn writes_over(shards: usize) {
     let world = World::start("writes", shards).await;
-    let found = differences("writes.sql", world, true).await;
+    let found = differences("writes.sql", &world, true).await;
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -137,4 +146,10 @@ async fn writes_leave_the_rows_that_one_server_would_hold() {
 #[tokio::test]
 async fn writes_over_four_shards_leave_the_rows_that_one_server_would_hold() {
     writes_over(4).await;
+}
+
+#[tokio::test]
+async fn what_peers_answer_wrongly_is_answered_as_by_one_server_or_refused() {
+    peers_over(2).await;
+    peers_over(4).await;
 }

@@ -348,6 +348,17 @@ WITH c AS MATERIALIZED (SELECT * FROM people WHERE id = 7) SELECT id FROM c;
 WITH public AS (SELECT 1) SELECT id FROM public.people WHERE id = 3;
 WITH x (id) AS (VALUES (1), (2)) SELECT p.id FROM people p JOIN x ON x.id = p.id WHERE p.id = 1;
 
+[locks of rows of one key]
+SELECT id, name FROM people WHERE id = 5 FOR UPDATE;
+SELECT id, name FROM people WHERE id = 5 FOR NO KEY UPDATE;
+SELECT id, name FROM people WHERE id = 5 FOR SHARE NOWAIT;
+SELECT o.id FROM people p JOIN orders o ON p.id = o.person_id WHERE p.id = 4 FOR KEY SHARE OF p SKIP LOCKED;
+SELECT id FROM notes FOR NO KEY UPDATE;
+
+[locks of rows of several keys, refused] refused
+SELECT id FROM people FOR UPDATE;
+SELECT id FROM people WHERE age = 1 FOR NO KEY UPDATE;
+
 [subqueries and windows within one key]
 SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id AND o.total > 3);
 SELECT id FROM people p WHERE NOT EXISTS (SELECT FROM orders o JOIN items i USING (person_id) WHERE p.id = o.person_id);
@@ -548,6 +559,9 @@ SELECT code FROM countries ORDER BY code;
 SELECT id FROM people WHERE id = 3 FOR UPDATE;
 
 [ORDER BY, rows in order, gathered] ordered
+SELECT o.* FROM people p JOIN orders o ON p.id = o.person_id ORDER BY id DESC;
+SELECT o.* FROM orders o LEFT JOIN orders x ON o.person_id = x.person_id AND o.id = x.id ORDER BY total, id DESC LIMIT 7;
+SELECT p.*, o.note FROM people p JOIN orders o ON p.id = o.person_id WHERE p.id IN (1, 2, 3) ORDER BY id, note, o.id;
 SELECT id, city AS c FROM people WHERE age > 0 AND id < 25 ORDER BY c DESC, 1 LIMIT 4 OFFSET 2;
 SELECT * FROM people ORDER BY city, id LIMIT 3;
 SELECT id, unnest(tags) AS t FROM people ORDER BY city, id, t LIMIT 3;
@@ -1447,46 +1461,6 @@ SELECT id FROM people WHERE id IN ('1.0', 99999999999999999999);
 [BETWEEN SYMMETRIC of keys in ranges, refused] refused
 SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC 11 AND 8;
 SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC (11) AND 8;
-
-[peers' wrong answers: the first key found decides (PgDog)]
-SELECT name FROM people WHERE id = 1 UNION SELECT name FROM people WHERE id = 2;
-SELECT id, CASE WHEN id = 5 THEN 'five' END FROM people;
-SELECT count(*) FILTER (WHERE id = 5), count(*) FROM people;
-SELECT p.id, o.id FROM people p LEFT JOIN orders o ON o.person_id = p.id AND o.person_id = 5;
-SELECT p.id, o.id FROM people p, orders o WHERE p.id = 1 AND o.person_id = 2;
-SELECT id FROM people WHERE id IN (1, 2, 3, 4, 5, 6);
-
-[peers' wrong answers: cut off and put in order per shard (PgDog)] ordered
-SELECT id FROM people ORDER BY id OFFSET 40;
-SELECT name FROM people ORDER BY id DESC LIMIT 4;
-SELECT id FROM people ORDER BY id % 5, id LIMIT 6;
-SELECT id FROM people ORDER BY age DESC NULLS LAST, id LIMIT 6;
-SELECT city, id FROM people ORDER BY city, id LIMIT 9;
-SELECT id FROM people ORDER BY id LIMIT 1 + 2 OFFSET 4 - 2;
-SELECT age + 1, count(*) FROM people GROUP BY age + 1 ORDER BY 1 NULLS FIRST;
-SELECT age FROM people GROUP BY age HAVING count(*) > 7 ORDER BY age;
-SELECT id, row_number() OVER (ORDER BY id) FROM people ORDER BY id LIMIT 5;
-SELECT count(*) FROM (SELECT id FROM people LIMIT 5) x;
-SELECT round(stddev(age), 10), round(variance(age), 10) FROM people;
-
-[peers' wrong answers: DISTINCT, outer joins, constants (ShardingSphere, Vitess, Citus)] ordered
-SELECT DISTINCT age FROM people ORDER BY age;
-SELECT DISTINCT city FROM people ORDER BY city;
-SELECT count(*) FROM (SELECT DISTINCT city FROM people) x;
-SELECT city, count(*) FROM people GROUP BY city ORDER BY city;
-SELECT DISTINCT ON (age) age, id FROM people ORDER BY age, id;
-SELECT c.code, p.id FROM countries c LEFT JOIN people p ON c.person_id = p.id ORDER BY c.code COLLATE "C", p.id;
-SELECT c.code, count(p.id) FROM people p RIGHT JOIN countries c ON c.person_id = p.id GROUP BY c.code ORDER BY c.code COLLATE "C";
-SELECT c.code, p.id FROM countries c FULL JOIN people p ON c.person_id = p.id WHERE p.id IS NULL OR c.code IS NOT NULL ORDER BY c.code, p.id;
-SELECT id FROM people WHERE id = 1 OR true ORDER BY id;
-SELECT id FROM people WHERE id = 1 OR 1 = 1 ORDER BY id;
-SELECT avg(age), sum(age) FROM people;
-SELECT avg(total) FROM orders WHERE person_id > 100;
-SELECT p.age, o.qty, count(*) FROM people p LEFT JOIN orders o ON o.qty = p.age GROUP BY p.age, o.qty ORDER BY 1, 2;
-SELECT id, (SELECT count(*) FROM orders o WHERE o.qty = p.age) FROM people p ORDER BY id;
-SELECT age, sum(count(*)) OVER (ORDER BY age) FROM people GROUP BY age ORDER BY age;
-SELECT age, ok, count(*) FROM people GROUP BY CUBE (age, ok) ORDER BY grouping(age, ok), age, ok;
-WITH RECURSIVE t AS (SELECT id, 1 AS n FROM people WHERE id = 1 UNION ALL SELECT p.id, n + 1 FROM people p JOIN t ON p.id = t.id + 3) SELECT count(*), max(n) FROM t;
 
 [subqueries and windows beside keys of two columns and other placements]
 SELECT p.code, (SELECT count(*) FROM parcels q WHERE q.tenant = p.tenant) FROM parcels p;

@@ -212,12 +212,18 @@ impl World {
 
     /// A connection through Ringway, and one to the plain server.
     pub async fn clients(&self, protocol: Protocol) -> (Client, Client) {
+        let (ringway, plain) = self.urls(protocol);
+        (
+            support::client(&ringway).await,
+            support::client(&plain).await,
+        )
+    }
+
+    /// `postgresql://…` through Ringway, and of the plain server.
+    pub fn urls(&self, protocol: Protocol) -> (String, String) {
         let database = database(&self.name, protocol);
         let url = |port| format!("postgresql://ringway@127.0.0.1:{port}/{database}");
-        (
-            support::client(&url(self.ringway.port())).await,
-            support::client(&url(self.plain.port)).await,
-        )
+        (url(self.ringway.port()), url(self.plain.port))
     }
 
     /// Connections to the shards themselves.
@@ -296,6 +302,7 @@ fn fill(server: &Server, database: &str, shard: Option<usize>, shards: usize) {
     if shard.unwrap_or(0) == 0 {
         sql += &file("single.sql");
     }
+    sql += "CREATE SCHEMA placement; CREATE TABLE placement.owned (slot bigint);";
     if let Some(shard) = shard {
         sql += &strangers(shard, shards);
     }
@@ -341,10 +348,7 @@ fn owned(shard: usize, shards: usize) -> String {
 /// Notes the shard's slots and removes the rows that belong elsewhere.
 fn strangers(shard: usize, shards: usize) -> String {
     let owned = owned(shard, shards);
-    let mut sql = format!(
-        "CREATE SCHEMA placement;
-         CREATE TABLE placement.owned AS SELECT unnest('{{{owned}}}'::bigint[]) AS slot;"
-    );
+    let mut sql = format!("INSERT INTO placement.owned SELECT unnest('{{{owned}}}'::bigint[]);");
     for (table, key, placed) in SHARDED {
         let stranger = placed.stranger(key, shard, shards);
         let _ = write!(sql, "DELETE FROM {table} WHERE {stranger};");

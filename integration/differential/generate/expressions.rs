@@ -209,6 +209,11 @@ impl Generator {
         let ty = self.some_type(scope, Ty::is_comparable);
         let left = self.value(ty, scope, depth.min(1));
         let operator = *self.pick(&["=", "=", "<", "<=", ">", ">=", "<>"]);
+        if self.chance(4) {
+            let (one, other) = (self.value(Ty::Int, scope, 0), self.value(Ty::Int, scope, 0));
+            let (two, three) = (self.compared(ty), self.constant(Ty::Int));
+            return format!("({left}, {one}) {operator} ({two}, {other} + {three})");
+        }
         match self.below(12) {
             0 => format!("{left} IS NULL"),
             1 => format!("{left} IS NOT NULL"),
@@ -380,9 +385,16 @@ impl Generator {
                 .iter()
                 .map(|column| scope[0].reference(column))
                 .collect();
-            let over = format!("OVER ({partition}{order}, {})", unique.join(", "));
+            let frame = *self.pick(&[
+                "",
+                "",
+                " ROWS BETWEEN 1 PRECEDING AND CURRENT ROW",
+                " ROWS 2 PRECEDING",
+            ]);
+            let over = format!("OVER ({partition}{order}, {}{frame})", unique.join(", "));
             let number = self.value(Ty::Int, scope, 0);
-            return match self.below(5) {
+            return match self.below(6) {
+                5 => (format!("sum({number}) {over}"), Ty::Num),
                 0..=1 => (format!("row_number() {over}"), Ty::Int),
                 2 => (format!("lag({number}) {over}"), Ty::Int),
                 3 => (format!("first_value({number}) {over}"), Ty::Int),

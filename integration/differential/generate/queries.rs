@@ -4,9 +4,12 @@ use super::tables::{Column, Table, Ty};
 use super::{Check, Generator, Source};
 
 /// A query that may stand in another one.
+#[derive(Default)]
 struct Query {
     sql: String,
     columns: Vec<Column>,
+    /// What puts its rows in an order without ties, and what else they may be put in order by.
+    unique: Option<(String, Vec<String>)>,
 }
 
 /// A FROM clause.
@@ -35,16 +38,29 @@ impl Generator {
             } else {
                 ("WITH", materialized)
             };
-            head = format!("{keyword} {name} AS {materialized}({}) ", query.sql);
+            head = format!("{keyword} {name} AS {materialized}({})", query.sql);
             self.withs.push((name, query.columns));
+            if self.chance(25) {
+                let query = self.select(&[], None, true);
+                head += &format!(", w9 AS ({})", query.sql);
+                self.withs.push(("w9".to_owned(), query.columns));
+            }
+            head += " ";
         }
         let query = if self.chance(12) {
             self.set_operation()
         } else {
             self.select(&[], None, false)
         };
-        let (sql, check) = self.ordered(query);
-        (head + &sql, check)
+        let (mut sql, mut check) = self.ordered(query);
+        sql.insert_str(0, &head);
+        let copied = self.params.is_empty() && !check.limited && !check.loose && self.chance(4);
+        if copied && !self.loose {
+            let options = *self.pick(&["", " (FORMAT csv)", " (FORMAT csv, HEADER)"]);
+            sql = format!("COPY ({sql}) TO STDOUT{options}");
+            check.order.clear();
+        }
+        (sql, check)
     }
 
     /// Adds ORDER BY and LIMIT, and says what they fix.
@@ -64,6 +80,24 @@ impl Generator {
             if !has_order && self.chance(10) {
                 sql += &format!(" LIMIT {}", self.below(12));
                 check.limited = true;
+            }
+            return (sql, check);
+        }
+        if let Some((unique, others)) = &query.unique
+            && self.chance(40)
+        {
+            let mut items = Vec::new();
+            if !others.is_empty() && self.chance(70) {
+                let direction = *self.pick(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"]);
+                items.push(self.pick(others).clone() + direction);
+            }
+            items.push(unique.clone());
+            sql += &format!(" ORDER BY {}", items.join(", "));
+            check.order = (0..check.types.len()).collect();
+            match self.below(5) {
+                0..=1 => sql += &format!(" LIMIT {}", self.below(14)),
+                2 => sql += &format!(" OFFSET {} LIMIT {}", self.below(5), self.below(9)),
+                _ => {}
             }
             return (sql, check);
         }
@@ -97,10 +131,12 @@ impl Generator {
         }
         sql += &format!(" ORDER BY {}", items.join(", "));
         if self.chance(45) {
-            check.limited = !all;
+            // Equal values may be written differently.
+            check.limited = !all || !check.types.iter().all(|ty| ty.is_exact());
             let limit = self.below(14);
             match self.below(6) {
-                0 if all || self.chance(30) => {
+                // PostgreSQL 15 fails where it finds a greatest value by an index.
+                0 if !sql.contains("max(") && !sql.contains("min(") => {
                     sql += &format!(" FETCH FIRST {} ROWS WITH TIES", limit + 1);
                     check.limited = false;
                 }
@@ -139,6 +175,7 @@ impl Generator {
         Query {
             sql,
             columns: first.columns,
+            unique: None,
         }
     }
 
@@ -157,6 +194,7 @@ impl Generator {
                  WHERE {name}.n < {end}"
             ),
             columns: columns.into(),
+            unique: None,
         }
     }
 
@@ -213,19 +251,84 @@ impl Generator {
                 items.push(self.window(&own));
                 self.listed("", items, &tail, "")
             }
-            12 if own.len() == 1 && !nested => {
-                let columns = own[0].columns.clone();
-                Query {
-                    sql: format!("SELECT *{tail}"),
+            12 if !nested => {
+                let at = self.below(own.len());
+                let columns = own[at].columns.clone();
+                let star = if own.len() == 1 && self.chance(50) {
+                    "*".to_owned()
+                } else {
+                    own[at].reference("*")
+                };
+                let query = Query {
+                    sql: format!("SELECT {star}{tail}"),
                     columns,
+                    unique: None,
+                };
+                self.with_unique(query, &own)
+            }
+            13 if !nested && self.chance(40) => {
+                let at = self.below(own.len());
+                let alias = own[at].alias.clone();
+                let item =
+                    *self.pick(&["{}::text", "row_to_json({})::text", "({}).*", "count({})"]);
+                if item == "({}).*" {
+                    let columns = own[at].columns.clone();
+                    return Query {
+                        sql: format!("SELECT ({alias}).*{tail}"),
+                        columns,
+                        unique: None,
+                    };
                 }
+                self.listed("", vec![(item.replace("{}", &alias), Ty::Text)], &tail, "")
+            }
+            14 if !nested && self.chance(30) && own.iter().all(|source| !source.key.is_empty()) => {
+                let items = self.items(&own, 2);
+                let lock = *self.pick(&[
+                    " FOR UPDATE",
+                    " FOR SHARE",
+                    " FOR NO KEY UPDATE",
+                    " FOR KEY SHARE",
+                ]);
+                let mut query = self.listed("", items, &tail, lock);
+                // Nothing may follow.
+                query
+                    .columns
+                    .iter_mut()
+                    .for_each(|column| column.ty = Ty::Opaque("locked"));
+                query
             }
             _ => {
                 let count = 1 + self.below(4);
                 let items = self.items(&own, count);
-                self.listed("", items, &tail, "")
+                let query = self.listed("", items, &tail, "");
+                self.with_unique(query, &own)
             }
         }
+    }
+
+    /// A combination of the sources' rows is told by their unique columns.
+    fn with_unique(&mut self, mut query: Query, own: &[Source]) -> Query {
+        if own.iter().any(|source| source.unique.is_empty()) {
+            return query;
+        }
+        let unique: Vec<String> = own
+            .iter()
+            .flat_map(|source| source.unique.iter().map(|column| source.reference(column)))
+            .collect();
+        let mut others = Vec::new();
+        for _ in 0..2 {
+            let ty = self.some_type(own, Ty::is_comparable);
+            let value = self.value(ty, own, 1);
+            // A constant would be a position.
+            if own
+                .iter()
+                .any(|source| value.contains(&source.reference("")))
+            {
+                others.push(value);
+            }
+        }
+        query.unique = Some((unique.join(", "), others));
+        query
     }
 
     fn items(&mut self, scope: &[Source], count: usize) -> Vec<(String, Ty)> {
@@ -248,6 +351,7 @@ impl Generator {
         Query {
             sql: format!("SELECT {distinct}{}{from}{end}", list.join(", ")),
             columns,
+            unique: None,
         }
     }
 
@@ -280,7 +384,9 @@ impl Generator {
         }
         let by: Vec<String> = items.iter().map(|(item, _)| item.clone()).collect();
         let parameters = by.iter().any(|item| item.contains('$'));
-        let by = match self.below(10) {
+        let groups = items.len();
+        let kind = self.below(10);
+        let by = match kind {
             0 => format!("ROLLUP ({})", by.join(", ")),
             1 => format!("CUBE ({})", by.join(", ")),
             2 => format!("GROUPING SETS (({}), ())", by.join(", ")),
@@ -304,7 +410,13 @@ impl Generator {
         } else {
             String::new()
         };
-        self.listed("", items, tail, &format!(" GROUP BY {by}{having}"))
+        let mut query = self.listed("", items, tail, &format!(" GROUP BY {by}{having}"));
+        if kind > 2 {
+            let unique: Vec<String> = (1..=groups).map(|at| at.to_string()).collect();
+            let (hidden, _) = self.aggregate(scope, true);
+            query.unique = Some((unique.join(", "), vec![hidden]));
+        }
+        query
     }
 
     fn first_column(&mut self, scope: &[Source], ty: Ty) -> Option<(String, Ty)> {
@@ -427,7 +539,8 @@ impl Generator {
     fn source(&mut self, outer: &[Source], nested: bool) -> (String, Source, Option<Table>) {
         let alias = self.alias();
         if !self.withs.is_empty() && self.chance(40) {
-            let (name, columns) = self.withs[0].clone();
+            let withs = self.withs.clone();
+            let (name, columns) = self.pick(&withs).clone();
             let source = Source {
                 alias: alias.clone(),
                 columns,
@@ -436,7 +549,24 @@ impl Generator {
             };
             return (format!("{name} AS {alias}"), source, None);
         }
-        if self.subqueries > 0 && !nested && self.chance(8) {
+        if self.chance(3) {
+            let columns = [("n", Ty::Int), ("s", Ty::Text)].map(|(name, ty)| Column {
+                name: name.to_owned(),
+                ty,
+            });
+            let source = Source {
+                alias: alias.clone(),
+                columns: columns.into(),
+                key: Vec::new(),
+                unique: Vec::new(),
+            };
+            let text = match self.below(2) {
+                0 => format!("(VALUES (1, 'a'), (17, NULL), (3, 'Oslo')) AS {alias} (n, s)"),
+                _ => format!("(SELECT g AS n, 'v' || g AS s FROM generate_series(1, 3) g) {alias}"),
+            };
+            return (text, source, None);
+        }
+        if self.subqueries > 0 && (!nested || self.chance(20)) && self.chance(10) {
             self.subqueries -= 1;
             let query = self.select(&[], None, true);
             let _ = outer;

@@ -77,7 +77,10 @@ impl Ty {
             Self::Time => "time",
             Self::Interval => "interval",
             Self::Uuid => "uuid",
-            Self::Exact(name) | Self::Loose(name) | Self::Opaque(name) => name,
+            Self::Exact(name) | Self::Loose(name) | Self::Opaque(name) => {
+                // A constant takes the collation of the column that it meets.
+                name.split(" COLLATE ").next().unwrap_or(name)
+            }
         }
     }
 }

@@ -20,12 +20,24 @@ const FROM_QUERIES: [&str; 9] = [
 impl Generator {
     pub(super) fn write(&mut self) -> (String, Check, Option<&'static str>) {
         let table = self.table();
-        match self.below(10) {
+        let (sql, check, writes) = match self.below(10) {
             0..=3 => self.insert(&table),
             4 => self.insert_from_query(),
             5..=7 => self.update(&table),
             _ => self.delete(&table),
+        };
+        if sql.contains(" RETURNING ") && self.chance(8) {
+            let check = Check {
+                types: vec![Ty::Int],
+                ..Check::default()
+            };
+            return (
+                format!("WITH d AS ({sql}) SELECT count(*) FROM d"),
+                check,
+                writes,
+            );
         }
+        (sql, check, writes)
     }
 
     fn insert(&mut self, table: &Table) -> (String, Check, Option<&'static str>) {
