@@ -34,6 +34,7 @@ mod policies;
 mod pooling;
 mod replication;
 mod reuse;
+mod scattered;
 mod session_reads;
 mod sessions;
 mod settings;
