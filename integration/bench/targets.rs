@@ -4,9 +4,11 @@ use serde::Serialize;
 
 use crate::freshness::{self, Round};
 use crate::idle::IdleMemory;
-use crate::measure::{CROWD, Case, Sample, Samples, figure, median, ratio};
+use crate::measure::{CROWD, Case, FIRSTS_CLIENTS, Sample, Samples, figure, median, ratio};
 use crate::options::{Mode, Options};
 use crate::peers::Peer;
+use crate::sorted::{ROWS, Sorted};
+use crate::tables::{FirstAnswer, TABLES};
 use crate::work::{self, Work, Works};
 
 /// Resident memory with [`IDLE_CLIENTS`] that do nothing, in MB.
@@ -34,6 +36,11 @@ const LOGIN_CASE: Case = Case {
 const ADDED_LIMIT_US: f64 = 50.0;
 /// A server is asked for its position every 5 ms at most, and there are a primary and a replica.
 const SAMPLES_LIMIT: f64 = 2.0 * 200.0;
+
+/// Resident memory while [`ROWS`] stream in order, in MB.
+const SORTED_LIMIT_MB: f64 = 64.0;
+/// Seconds from the start to an answer with a catalog of [`TABLES`].
+const CATALOG_LIMIT_S: f64 = 2.0;
 
 #[derive(Debug, Serialize)]
 pub struct Target {
@@ -144,6 +151,43 @@ pub fn judge(
     targets
 }
 
+/// What concerns several shards.
+pub fn merges(options: &Options, firsts: &Samples, sorted: &[Sorted]) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for (peer, limit) in [(Peer::RingwaySharded, 2.5), (Peer::RingwayFour, 4.5)] {
+        for &mode in &options.modes {
+            let case = Case {
+                mode,
+                clients: FIRSTS_CLIENTS,
+            };
+            let base = Peer::Ringway;
+            targets.push(Target {
+                what: format!("CPU, first 20 rows, {} ÷ {}", peer.name(), base.name()),
+                case: Some(case),
+                value: ratio(firsts, (case, peer), (case, base), |s| s.cpu_us),
+                limit: Limit::AtMost(limit),
+            });
+        }
+    }
+    let peak = sorted.iter().filter_map(|sorted| sorted.peak).max();
+    targets.push(Target {
+        what: format!("MB resident at most, {ROWS} rows in order"),
+        case: None,
+        value: peak.map(|bytes| bytes as f64 / 1e6),
+        limit: Limit::AtMost(SORTED_LIMIT_MB),
+    });
+    targets
+}
+
+pub fn catalog(starts: &[FirstAnswer]) -> Target {
+    Target {
+        what: format!("s to the first answer with {TABLES} tables"),
+        case: None,
+        value: median(starts.iter().map(|start| start.elapsed.as_secs_f64())),
+        limit: Limit::AtMost(CATALOG_LIMIT_S),
+    }
+}
+
 /// How many times the CPU of `base` a transaction may take; `None` where nothing is asked.
 fn cpu_limit(base: Peer, mode: Mode) -> Option<f64> {
     match (base, mode) {
@@ -157,6 +201,8 @@ fn cpu_limit(base: Peer, mode: Mode) -> Option<f64> {
             | Peer::RingwaySplit
             | Peer::RingwayStale
             | Peer::RingwaySharded
+            | Peer::RingwayFour
+            | Peer::RingwayTables
             | Peer::RingwayReuse
             | Peer::PgbouncerCrowded
             | Peer::RingwayCrowded

@@ -151,7 +151,7 @@ fn is_row_by_row(query: &Query, select: &Select, clauses: &Clauses<'_>, input: I
             Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_)
         )
     };
-    let by_key = group.iter().any(|expr| clauses.is_key(expr)) && !group.iter().any(sets);
+    let by_key = clauses.hold_key(group) && !group.iter().any(sets);
     let grouped = !group.is_empty() || select.having.is_some();
     let whole = by_key || !grouped && !gathers(select, Gathers::Aggregates, input);
     !bounded
