@@ -288,7 +288,7 @@ impl Cluster {
                 Instant::now(),
             ))),
             shards,
-            ids: IdSource::fresh(),
+            ids: IdSource::new(),
             is_watched,
             database,
             metrics,
