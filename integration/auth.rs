@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use ringway::backend::connect::{ConnectTarget, connect};
-use ringway::config::{Endpoint, PoolSettings, Secret, ServerSecret};
+use ringway::config::{Endpoint, PoolSettings, Secret, ServerSecret, TcpOptions};
 use ringway::demo::captive::{Auth, CaptiveCluster, Spec};
 use ringway::metrics::Metrics;
-use ringway::net::{Stream, TcpOptions};
+use ringway::net::Stream;
 use ringway::pool::cap::Cap;
 use ringway::pool::{Amid, Pool};
 

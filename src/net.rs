@@ -10,13 +10,14 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::TcpOptions;
 
 pub use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -28,50 +29,22 @@ pub enum Stream {
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
-/// How it is noticed that a host at the other end of a TCP connection is gone without a word.
-/// <https://man7.org/linux/man-pages/man7/tcp.7.html>
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpOptions {
-    /// One that says nothing for this long is probed; zero: never.
-    pub keepalive_idle: Duration,
-    /// Between two probes.
-    pub keepalive_interval: Duration,
-    /// Probes without an answer after which it is given up.
-    pub keepalive_count: u32,
-    /// One that does not acknowledge what is sent to it is given up after this; `None` leaves it to the
-    /// system, which takes about a quarter of an hour.
-    pub user_timeout: Option<Duration>,
-}
-
-impl Default for TcpOptions {
-    fn default() -> Self {
-        Self {
-            keepalive_idle: Duration::from_secs(60),
-            keepalive_interval: Duration::from_secs(10),
-            keepalive_count: 9,
-            user_timeout: None,
-        }
+/// Small messages go at once, in any case.
+fn apply(options: &TcpOptions, tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(tcp);
+    if options.keepalive_idle.is_zero() {
+        socket.set_keepalive(false)?;
+    } else {
+        let keepalive = TcpKeepalive::new()
+            .with_time(options.keepalive_idle)
+            .with_interval(options.keepalive_interval)
+            .with_retries(options.keepalive_count);
+        socket.set_tcp_keepalive(&keepalive)?;
     }
-}
-
-impl TcpOptions {
-    /// Small messages go at once, in any case.
-    fn apply(&self, tcp: &TcpStream) -> io::Result<()> {
-        tcp.set_nodelay(true)?;
-        let socket = SockRef::from(tcp);
-        if self.keepalive_idle.is_zero() {
-            socket.set_keepalive(false)?;
-        } else {
-            let keepalive = TcpKeepalive::new()
-                .with_time(self.keepalive_idle)
-                .with_interval(self.keepalive_interval)
-                .with_retries(self.keepalive_count);
-            socket.set_tcp_keepalive(&keepalive)?;
-        }
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(self.user_timeout)?;
-        Ok(())
-    }
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(options.user_timeout)?;
+    Ok(())
 }
 
 impl Stream {
@@ -86,7 +59,7 @@ impl Stream {
     /// Connects over TCP, trying every address that `host` resolves to.
     pub async fn connect_tcp(host: &str, port: u16) -> io::Result<Self> {
         let tcp = TcpStream::connect((host, port)).await?;
-        TcpOptions::default().apply(&tcp)?;
+        apply(&TcpOptions::default(), &tcp)?;
         Ok(Self::Tcp(tcp))
     }
 
@@ -97,8 +70,8 @@ impl Stream {
     /// Has other options from now on; those of a Unix socket are none.
     pub fn set_options(&self, options: &TcpOptions) -> io::Result<()> {
         match self {
-            Self::Tcp(tcp) => options.apply(tcp),
-            Self::Tls(tls) => options.apply(tls.get_ref().0),
+            Self::Tcp(tcp) => apply(options, tcp),
+            Self::Tls(tls) => apply(options, tls.get_ref().0),
             Self::Unix(_) => Ok(()),
         }
     }
@@ -264,6 +237,8 @@ pub type TlsConnector = Arc<rustls::ClientConfig>;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::net::TcpListener;
 
     use super::listener::Accepted;

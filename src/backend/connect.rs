@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::scram::{self, Binding, Credentials, Exchange, end_point};
 use super::server::read_error;
-use crate::config::{Endpoint, ServerSecret};
+use crate::config::{Endpoint, ServerSecret, TcpOptions};
 use crate::error::{Error, Fault, Result};
-use crate::net::{self, Stream, TcpOptions, TlsConnector};
+use crate::net::{self, Stream, TlsConnector};
 use crate::wire::frame;
 use crate::wire::startup::read_frame;
 

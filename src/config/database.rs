@@ -9,14 +9,13 @@ use planner::topology::ShardWeight;
 use planner::{ShardId, Topology};
 
 use super::auth;
-use super::file::{SecretKeys, SecretSource, Sources, certificates, private_key, tcp_options};
+use super::file::{SecretKeys, SecretSource, Sources, certificates, private_key};
 use super::reader::{Mistakes, Place, Section, did_you_mean};
 use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
-    Shard, StoredSecret, TlsMode, User, WILDCARD,
+    Shard, StoredSecret, TcpOptions, TlsMode, User, WILDCARD,
 };
-use super::{functions, placements, policy, pool, reads, tables};
-use crate::net::TcpOptions;
+use super::{functions, placements, policy, pool, reads, tables, tcp};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -91,7 +90,7 @@ pub(super) fn read(
     Some(Database {
         name: name.to_owned(),
         pool,
-        tcp: tcp_options(section, tcp),
+        tcp: tcp::read(section, tcp),
         server_user,
         monitor_user,
         auth_query,

@@ -20,10 +20,11 @@ use super::change::{self, Source};
 use super::database;
 use super::listen::{self, ListenAddress};
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
+use super::tcp;
 use super::{
-    ADMIN_DATABASE, AuthSettings, Config, Database, General, LogFormat, Secret, ServerTls, User,
+    ADMIN_DATABASE, AuthSettings, Config, Database, General, LogFormat, Secret, ServerTls,
+    TcpOptions, User,
 };
-use crate::net::TcpOptions;
 
 const MIB: usize = 1 << 20;
 /// A frame's length is a signed 32 bit number.
@@ -187,7 +188,7 @@ fn read_general(
         login_timeout: section
             .seconds("login_timeout_s")
             .unwrap_or(default.login_timeout),
-        tcp: tcp_options(section, default.tcp),
+        tcp: tcp::read(section, default.tcp),
         shutdown_timeout: section
             .seconds_or_zero("shutdown_timeout_s")
             .unwrap_or(default.shutdown_timeout),
@@ -211,30 +212,6 @@ fn read_general(
             )
             .unwrap_or(default.log_format),
         log_level: log_level(section).unwrap_or(default.log_level),
-    }
-}
-
-/// What the section leaves out is as `default` has it.
-pub(super) fn tcp_options(section: &Section<'_>, default: TcpOptions) -> TcpOptions {
-    /// Linux takes no more.
-    const LONGEST_S: u32 = 32_767;
-    const MOST: u32 = 127;
-    let seconds = |s: u32| Duration::from_secs(u64::from(s));
-    TcpOptions {
-        keepalive_idle: section
-            .integer("tcp_keepalive_idle_s", 0..=LONGEST_S)
-            .map_or(default.keepalive_idle, seconds),
-        keepalive_interval: section
-            .integer("tcp_keepalive_interval_s", 1..=LONGEST_S)
-            .map_or(default.keepalive_interval, seconds),
-        keepalive_count: section
-            .integer("tcp_keepalive_count", 1..=MOST)
-            .unwrap_or(default.keepalive_count),
-        user_timeout: section
-            .integer("tcp_user_timeout_ms", 0..=i32::MAX as u32)
-            .map_or(default.user_timeout, |ms| {
-                (ms > 0).then(|| Duration::from_millis(u64::from(ms)))
-            }),
     }
 }
 

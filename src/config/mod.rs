@@ -17,6 +17,7 @@ mod reads;
 mod secret;
 mod show;
 mod tables;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod userlist;
@@ -30,8 +31,6 @@ use std::time::Duration;
 use planner::placement::RuleId;
 use planner::{ShardId, Topology};
 
-use crate::net::TcpOptions;
-
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
 pub use change::Source;
 pub use file::{Env, SourceFile, load, parse};
@@ -44,6 +43,7 @@ pub use reader::{ConfigErrors, Mistake};
 pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings, TransactionReads};
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
+pub use tcp::TcpOptions;
 
 /// The name under which clients reach the admin database.
 pub const ADMIN_DATABASE: &str = "ringway";

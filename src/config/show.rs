@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use super::{
     AuthQuery, AuthSettings, ClientCertificate, Config, DEFAULT_AUTH_QUERY, Database, General,
-    LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser, Timeouts, TlsMode,
-    UserLimits,
+    LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser, TcpOptions, Timeouts,
+    TlsMode, UserLimits,
 };
-use crate::net::TcpOptions;
 
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq)]

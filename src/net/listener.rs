@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::{Stream, TcpOptions};
+use super::Stream;
+use crate::config::TcpOptions;
 
 /// Connections that may wait to be accepted; the system's somaxconn may allow fewer. A burst of
 /// clients waits here for a moment instead of being turned away.
@@ -88,7 +89,7 @@ impl Stream {
             Accepted::Tcp(stream) => {
                 let stream = TcpStream::from_std(stream)?;
                 // A client that has left already is noticed by the first read.
-                let _ = options.apply(&stream);
+                let _ = super::apply(options, &stream);
                 Ok(Self::Tcp(stream))
             }
             Accepted::Unix(stream) => UnixStream::from_std(stream).map(Self::Unix),
