@@ -12,7 +12,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("backend", &["wire"]),
     ("cli", &[]),
     ("cluster", &["backend", "wire"]),
-    ("config", &["error", "net"]),
+    ("config", &["error"]),
     ("demo", &[]),
     ("error", &[]),
     ("executor", &["backend", "cluster", "pool", "wire"]),
