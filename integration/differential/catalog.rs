@@ -142,9 +142,9 @@ fn without_oids(answer: Answer) -> Answer {
         }
     }
     for value in rows.iter_mut().flatten().flatten() {
-        let text = std::str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.parse().ok());
+        // pgjdbc puts the OID behind a function's name.
+        let text = std::str::from_utf8(value).ok();
+        let text = text.and_then(|text| text.rsplit('_').next()?.parse().ok());
         let binary = value.as_slice().try_into().ok().map(u32::from_be_bytes);
         if text.or(binary).is_some_and(is_own) {
             *value = b"oid".to_vec();

@@ -559,6 +559,8 @@ SELECT code FROM countries ORDER BY code;
 SELECT id FROM people WHERE id = 3 FOR UPDATE;
 
 [ORDER BY, rows in order, gathered] ordered
+SELECT id, mode() WITHIN GROUP (ORDER BY age) FROM people GROUP BY 1 ORDER BY max(age)::text, 1 LIMIT 10;
+SELECT id, percentile_disc(0.5) WITHIN GROUP (ORDER BY age) AS p FROM people GROUP BY id ORDER BY id % 4, id;
 SELECT o.* FROM people p JOIN orders o ON p.id = o.person_id ORDER BY id DESC;
 SELECT o.* FROM orders o LEFT JOIN orders x ON o.person_id = x.person_id AND o.id = x.id ORDER BY total, id DESC LIMIT 7;
 SELECT p.*, o.note FROM people p JOIN orders o ON p.id = o.person_id WHERE p.id IN (1, 2, 3) ORDER BY id, note, o.id;

@@ -30,7 +30,7 @@ impl Generator {
             let query = if recursive {
                 self.recursive_query(&name)
             } else {
-                self.select(&[], None, true)
+                self.select(None, true)
             };
             let materialized = *self.pick(&["", "", "MATERIALIZED ", "NOT MATERIALIZED "]);
             let (keyword, materialized) = if recursive {
@@ -41,7 +41,7 @@ impl Generator {
             head = format!("{keyword} {name} AS {materialized}({})", query.sql);
             self.withs.push((name, query.columns));
             if self.chance(25) {
-                let query = self.select(&[], None, true);
+                let query = self.select(None, true);
                 head += &format!(", w9 AS ({})", query.sql);
                 self.withs.push(("w9".to_owned(), query.columns));
             }
@@ -50,7 +50,7 @@ impl Generator {
         let query = if self.chance(12) {
             self.set_operation()
         } else {
-            self.select(&[], None, false)
+            self.select(None, false)
         };
         let (mut sql, mut check) = self.ordered(query);
         sql.insert_str(0, &head);
@@ -157,7 +157,7 @@ impl Generator {
         let types: Vec<Ty> = (0..=self.below(3))
             .map(|_| *self.pick(&[Ty::Int, Ty::Int, Ty::Text, Ty::Date, Ty::Bool, Ty::Stamp]))
             .collect();
-        let first = self.select(&[], Some(&types), true);
+        let first = self.select(Some(&types), true);
         let mut sql = first.sql;
         for _ in 0..=self.below(2) {
             let operation = *self.pick(&[
@@ -169,7 +169,7 @@ impl Generator {
                 "EXCEPT",
                 "EXCEPT ALL",
             ]);
-            let next = self.select(&[], Some(&types), true);
+            let next = self.select(Some(&types), true);
             sql = format!("{sql} {operation} {}", next.sql);
         }
         Query {
@@ -200,14 +200,12 @@ impl Generator {
 
     /// A SELECT without ORDER BY, of some types where they are given; `nested` stands in another
     /// query, so that nothing of it may be open.
-    fn select(&mut self, outer: &[Source], types: Option<&[Ty]>, nested: bool) -> Query {
-        let from = self.from(outer, nested);
+    fn select(&mut self, types: Option<&[Ty]>, nested: bool) -> Query {
+        let from = self.from(nested);
         let mut conditions = from.conditions;
-        let mut scope = from.sources;
-        let own = scope.clone();
-        scope.extend_from_slice(outer);
+        let own = from.sources;
         if self.chance(55) {
-            conditions.push(self.condition(&scope, 2));
+            conditions.push(self.condition(&own, 2));
         }
         let filter = if conditions.is_empty() {
             String::new()
@@ -243,7 +241,7 @@ impl Generator {
                     .collect();
                 self.listed("DISTINCT ", items, &tail, "")
             }
-            9 if own.len() == 1 && !own[0].unique.is_empty() && outer.is_empty() && !nested => {
+            9 if own.len() == 1 && !own[0].unique.is_empty() && !nested => {
                 self.distinct_on(&own[0], &tail)
             }
             10..=11 => {
@@ -445,8 +443,8 @@ impl Generator {
         self.listed(&format!("DISTINCT ON ({by}) "), items, tail, &order)
     }
 
-    fn from(&mut self, outer: &[Source], nested: bool) -> From {
-        let (mut text, first, table) = self.source(outer, nested);
+    fn from(&mut self, nested: bool) -> From {
+        let (mut text, first, table) = self.source(nested);
         let mut from = From {
             text: String::new(),
             sources: vec![first],
@@ -469,7 +467,7 @@ impl Generator {
             let (joined, source, table) = if lateral {
                 self.lateral(&from.sources)
             } else {
-                self.source(outer, nested)
+                self.source(nested)
             };
             let on = self.join_condition(&from.sources, &source, lateral);
             from.sources.push(source.clone());
@@ -536,7 +534,7 @@ impl Generator {
     }
 
     /// Something in FROM: its text, what it offers, and the table it is.
-    fn source(&mut self, outer: &[Source], nested: bool) -> (String, Source, Option<Table>) {
+    fn source(&mut self, nested: bool) -> (String, Source, Option<Table>) {
         let alias = self.alias();
         if !self.withs.is_empty() && self.chance(40) {
             let withs = self.withs.clone();
@@ -568,8 +566,7 @@ impl Generator {
         }
         if self.subqueries > 0 && (!nested || self.chance(20)) && self.chance(10) {
             self.subqueries -= 1;
-            let query = self.select(&[], None, true);
-            let _ = outer;
+            let query = self.select(None, true);
             let source = Source {
                 alias: alias.clone(),
                 columns: query.columns,

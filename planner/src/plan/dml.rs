@@ -2,15 +2,16 @@
 
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, OnConflictAction,
-    OnInsert, SetExpr, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
-    Visit,
+    OnInsert, SelectItem, SetExpr, TableFactor, TableObject, TableWithJoins, Update,
+    UpdateTableFromKind, Visit,
 };
 
+use super::colocated;
 use super::facts::{Facts, Input};
 use super::insert_query::{self, Into};
 use super::keys::Clauses;
 use super::picks;
-use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
+use super::query::{Decision, by_keys, joint_keys, refused, union_of_keys, unsharded_tables};
 use super::refuse;
 use super::rows;
 use super::scope::{folded, object_name};
@@ -347,11 +348,18 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
         }
         None => {}
     }
+    let assigned = update
+        .assignments
+        .iter()
+        .map(|assignment| &assignment.value);
     let writes = Write {
         table,
         from,
         selection: update.selection.as_ref(),
         picks: picks::picks_anywhere(update, input),
+        values: assigned
+            .chain(returned(update.returning.as_ref()))
+            .collect(),
     };
     by_rows(&writes, facts, input)
 }
@@ -375,6 +383,7 @@ pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> De
         from,
         selection: delete.selection.as_ref(),
         picks: picks::picks_anywhere(delete, input),
+        values: returned(delete.returning.as_ref()).collect(),
     };
     by_rows(&writes, facts, input)
 }
@@ -386,6 +395,18 @@ struct Write<'a> {
     selection: Option<&'a Expr>,
     /// A query inside of it picks rows for all of it.
     picks: bool,
+    /// What is assigned and what is returned.
+    values: Vec<&'a Expr>,
+}
+
+/// The expressions of RETURNING; names of columns hold no subqueries.
+fn returned(items: Option<&Vec<SelectItem>>) -> impl Iterator<Item = &Expr> {
+    items.into_iter().flatten().filter_map(|item| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        SelectItem::ExprWithAliases { .. }
+        | SelectItem::QualifiedWildcard(..)
+        | SelectItem::Wildcard(_) => None,
+    })
 }
 
 fn written<'a>(item: &TableWithJoins, input: Input<'a>) -> Option<&'a Table> {
@@ -400,12 +421,15 @@ fn written<'a>(item: &TableWithJoins, input: Input<'a>) -> Option<&'a Table> {
 fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     let clauses = Clauses::new(&write.from, write.selection, input);
     let mut pins = clauses.pins();
-    // Rows of one shard must meet rows of that shard only: all sharded tables joined by key.
-    let apart = facts.pins.is_empty()
-        && pins.len() == facts.sharded().count()
-        && clauses.is_colocated()
-        && !facts.table_functions
-        && !facts.system_tables;
+    // Rows of one shard must meet rows of that shard only: all sharded tables joined by key, those
+    // in subqueries tied to it.
+    let alone = facts.pins.is_empty() && pins.len() == facts.sharded().count();
+    let elsewhere = facts.sharded().count().saturating_sub(pins.len());
+    let tied = elsewhere > 0
+        && colocated::subqueries_of_write(write.selection, &write.values, &clauses, input)
+            == Some(elsewhere);
+    let apart =
+        (alone || tied) && clauses.is_colocated() && !facts.table_functions && !facts.system_tables;
     let many = if !apart {
         Many::Refused(refuse::write_joins(&write.table.name))
     } else if write.picks {
@@ -413,8 +437,13 @@ fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     } else {
         Many::SumTags
     };
+    let own = union_of_keys(&pins);
     pins.extend(facts.pins.iter().cloned());
-    match (joint_keys(&pins, facts), many) {
+    let keys = match apart && tied {
+        true => own,
+        false => joint_keys(&pins, facts),
+    };
+    match (keys, many) {
         (Some(keys), many) => by_keys(keys, many),
         (None, Many::Refused(refusal)) => refused(refusal),
         (None, many) => (

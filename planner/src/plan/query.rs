@@ -187,7 +187,7 @@ pub(super) fn joint_keys(pins: &[Pin], facts: &Facts<'_>) -> Option<KeySet> {
 }
 
 /// The keys that all of `pins` are limited to.
-fn union_of_keys(pins: &[Pin]) -> Option<KeySet> {
+pub(super) fn union_of_keys(pins: &[Pin]) -> Option<KeySet> {
     let mut joint: Option<KeySet> = None;
     for pin in pins {
         let keys = pin.keys.clone()?;
