@@ -67,10 +67,10 @@ impl<'c> CopyingIn<'c> {
         let splitter = match &copy.rows {
             Rows::All => None,
             Rows::ByKey {
-                position, format, ..
+                positions, format, ..
             } => Some(Splitter::new(
                 format.clone(),
-                *position,
+                positions.clone(),
                 max_row,
                 csv_has_mark,
             )),
@@ -322,22 +322,25 @@ impl<'c> CopyingIn<'c> {
         let Rows::ByKey { key, format, .. } = &self.copy.rows else {
             return Ok(0);
         };
-        let value = match &row.field {
-            Field::Missing => return Ok(0),
-            Field::Null => None,
-            Field::Value(value) => Some(value.as_slice()),
-        };
+        let mut values = Vec::with_capacity(row.fields.len());
+        for field in &row.fields {
+            values.push(match field {
+                Field::Missing => return Ok(0),
+                Field::Null => None,
+                Field::Value(value) => Some(value.as_slice()),
+            });
+        }
         let binary = *format == planner::copy::Format::Binary;
-        let shard = match owner(key, value, binary, self.topology) {
+        let shard = match owner(key, &values, binary, self.topology) {
             Ok(shard) => shard,
             // The server's own words are better.
-            Err(refusal) if refusal.code == "22P03" => None,
-            Err(refusal) => {
+            Err((_, refusal)) if refusal.code == "22P03" => None,
+            Err((at, refusal)) => {
                 let mut context = format!("COPY {}, line {}", self.copy.table, row.line);
-                if let Some(value) = value
+                if let Some(value) = values[at]
                     && !binary
                 {
-                    let name = &key.column.name;
+                    let name = &key.columns[at].name;
                     let column = name.rsplit_once('.').map_or("", |(_, column)| column);
                     let value = String::from_utf8_lossy(value);
                     context.push_str(&format!(", column {column}: \"{value}\""));
