@@ -22,10 +22,10 @@ impl<'p, 's> Participants<'p, 's> {
         self.servers
     }
 
-    /// Runs a job on each, all or nothing up to the first commit.
+    /// Runs a job on each, each in a transaction that [`Participants::commit`] ends.
     ///
     /// # Errors
-    /// A server's error or loss; nothing is kept then, unless the error says what is.
+    /// A server's error or loss; nothing is kept then.
     pub async fn run(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
         let mut answers = Vec::with_capacity(self.servers.len());
         for at in 0..self.servers.len() {
@@ -45,7 +45,6 @@ impl<'p, 's> Participants<'p, 's> {
             self.roll_back(0).await;
             return Err(error);
         }
-        self.commit().await?;
         Ok(answers)
     }
 

@@ -13,6 +13,7 @@ use planner::{ShardId, Topology};
 
 use self::rows::{Field, Piece, Row, Splitter};
 use super::relay::{Broken, closed};
+use super::scatter::{poll_gone, unless_gone};
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
@@ -98,7 +99,10 @@ impl<'c> CopyingIn<'c> {
         servers: &mut [&mut Server],
         sql: &[u8],
     ) -> Result<Vec<String>, Broken> {
-        let response = match start(servers, sql, client).await {
+        let mut notices = BytesMut::new();
+        let started = unless_gone(client, start(servers, sql, &mut notices)).await?;
+        client.outbox.extend_from_slice(&notices);
+        let response = match started {
             Ok(response) => response,
             Err(error) => {
                 stop(servers, &mut self.streams).await;
@@ -163,7 +167,7 @@ impl<'c> CopyingIn<'c> {
                 .iter()
                 .any(|server| server.conn.outbox.len() >= OUTBOX_HIGH);
             if self.phase == Phase::Sent || full {
-                return Poll::Pending;
+                return poll_gone(cx, client);
             }
             match self.take(client, servers) {
                 Ok(true) => continue,
@@ -243,6 +247,7 @@ impl<'c> CopyingIn<'c> {
                     self.pieces(servers, true).map_err(Broken::Server)?;
                     for server in servers.iter_mut() {
                         write::frame(&mut server.conn.outbox, b'c', |_| {});
+                        server.copy_in = false;
                     }
                     self.phase = Phase::Sent;
                 }
@@ -407,7 +412,11 @@ fn text(body: &[u8]) -> String {
 }
 
 /// Begins the COPY on every server; the body of the first CopyInResponse.
-async fn start(servers: &mut [&mut Server], sql: &[u8], client: &mut Conn) -> Result<Bytes, Error> {
+async fn start(
+    servers: &mut [&mut Server],
+    sql: &[u8],
+    notices: &mut BytesMut,
+) -> Result<Bytes, Error> {
     let mut first = None;
     for server in servers.iter_mut() {
         server.begin_exchange();
@@ -418,10 +427,11 @@ async fn start(servers: &mut [&mut Server], sql: &[u8], client: &mut Conn) -> Re
             while let Some((tag, body)) = server.next_frame()? {
                 match tag {
                     b'G' => {
+                        server.copy_in = true;
                         first.get_or_insert(body);
                         break 'answer;
                     }
-                    b'N' => write::frame(&mut client.outbox, tag, |out| out.put_slice(&body)),
+                    b'N' => write::frame(notices, tag, |out| out.put_slice(&body)),
                     // What it said before, or that it takes no data.
                     b'Z' => {
                         return Err(match server.error.take() {
@@ -446,6 +456,7 @@ async fn stop(servers: &mut [&mut Server], streams: &mut [Stream]) {
         }
         // One that has failed by itself ignores it.
         write::frame(&mut server.conn.outbox, b'f', |out| write::cstr(out, b""));
+        server.copy_in = false;
         let ended = async {
             while !server.expect.is_empty() {
                 while server.next_frame()?.is_some() {}
@@ -570,7 +581,7 @@ async fn one_out(
                 return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string()))));
             }
             match server.conn.poll_fill(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return poll_gone(cx, client),
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(Broken::Server(server.lost("the server closed it"))));
                 }
