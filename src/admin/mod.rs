@@ -18,6 +18,7 @@ pub mod shards;
 pub mod stats;
 pub mod table;
 mod time;
+pub mod transactions;
 pub mod users;
 pub mod version;
 
@@ -34,6 +35,7 @@ pub use routing::RoutingRow;
 pub use shards::ShardRow;
 pub use stats::StatsRow;
 pub use table::{Cell, Column, Row, Table, TypeOid};
+pub use transactions::{InDoubtRow, TransactionRow};
 pub use users::UserRow;
 pub use version::VersionRow;
 
@@ -144,6 +146,7 @@ pub enum Show {
     Config,
     Databases,
     Help,
+    InDoubt,
     Lists,
     Pools,
     Replicas,
@@ -151,17 +154,19 @@ pub enum Show {
     Servers,
     Shards,
     Stats,
+    Transactions,
     Users,
     Version,
 }
 
 impl Show {
     /// In the order of SHOW HELP.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Clients,
         Self::Config,
         Self::Databases,
         Self::Help,
+        Self::InDoubt,
         Self::Lists,
         Self::Pools,
         Self::Replicas,
@@ -169,6 +174,7 @@ impl Show {
         Self::Servers,
         Self::Shards,
         Self::Stats,
+        Self::Transactions,
         Self::Users,
         Self::Version,
     ];
@@ -180,6 +186,7 @@ impl Show {
             Self::Config => "CONFIG",
             Self::Databases => "DATABASES",
             Self::Help => "HELP",
+            Self::InDoubt => "IN_DOUBT",
             Self::Lists => "LISTS",
             Self::Pools => "POOLS",
             Self::Replicas => "REPLICAS",
@@ -187,6 +194,7 @@ impl Show {
             Self::Servers => "SERVERS",
             Self::Shards => "SHARDS",
             Self::Stats => "STATS",
+            Self::Transactions => "TRANSACTIONS",
             Self::Users => "USERS",
             Self::Version => "VERSION",
         }
@@ -199,6 +207,7 @@ impl Show {
             Self::Config => ConfigRow::COLUMNS,
             Self::Databases => DatabaseRow::COLUMNS,
             Self::Help => HelpRow::COLUMNS,
+            Self::InDoubt => InDoubtRow::COLUMNS,
             Self::Lists => lists::ListRow::COLUMNS,
             Self::Pools => PoolRow::COLUMNS,
             Self::Replicas => ReplicaRow::COLUMNS,
@@ -206,6 +215,7 @@ impl Show {
             Self::Servers => ServerRow::COLUMNS,
             Self::Shards => ShardRow::COLUMNS,
             Self::Stats => StatsRow::COLUMNS,
+            Self::Transactions => TransactionRow::COLUMNS,
             Self::Users => UserRow::COLUMNS,
             Self::Version => VersionRow::COLUMNS,
         }

@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 
 use super::{cannot, fallback_user};
 use crate::cluster::{EndpointId, FindingKind, ReplicaState, Standing};
-use crate::config::{self, Config, ServerUser};
+use crate::config::{self, MultiShardCommit, Config, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
@@ -118,6 +118,7 @@ async fn live(config: Config) -> Result<Vec<Finding>, Error> {
         let name = &db.config.name;
         let found = servers(&db, fallback.as_ref()).await.into_iter();
         let found = found.chain(primaries(&db)).chain(schema(&db));
+        let found = found.chain(commits(&db));
         findings.extend(found.map(|finding| Finding {
             text: format!("{name}: {}", finding.text),
             ..finding
@@ -141,6 +142,7 @@ fn start(config: &Config, name: &str) -> Result<Database, Error> {
 async fn first_look(db: &Database) {
     let limit = db.config.pool.connect_timeout + FIRST_LOOK;
     let _ = net::timeout(limit, db.cluster.first_poll()).await;
+    db.cluster.two_phase.first_look(limit).await;
 }
 
 async fn servers(db: &Database, fallback: Option<&ServerUser>) -> Vec<Finding> {
@@ -231,6 +233,21 @@ fn primaries(db: &Database) -> Vec<Finding> {
     without
         .map(|shard| Finding::mistake(format!("shard \"{}\" has no primary", shard.name)))
         .collect()
+}
+
+/// Whether writes on several shards can be committed on all or none, or need not be.
+fn commits(db: &Database) -> Vec<Finding> {
+    let kind = match db.config.commits.mode {
+        MultiShardCommit::Atomic => Kind::Mistake,
+        MultiShardCommit::BestEffort => Kind::Notice,
+    };
+    let obstacles = db.cluster.two_phase.obstacles().into_iter();
+    let finding = |error: Error| {
+        let hint = error.hint.as_deref().unwrap_or_default();
+        let text = format!("{error}. {hint}");
+        Finding { kind, text }
+    };
+    obstacles.map(finding).collect()
 }
 
 /// Tables against their rules, and the shards' schemas against each other.

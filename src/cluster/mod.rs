@@ -22,6 +22,7 @@ pub mod shard;
 #[cfg(test)]
 mod tests;
 pub mod token;
+pub mod two_phase;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,13 +45,15 @@ use crate::config::{
     Balance, Database, Endpoint, Freshness, ReadSettings, ServerSecret, ServerUser, Shard,
 };
 use crate::error::{Error, Fault};
-use crate::metrics::DatabaseMetrics;
+use crate::metrics::{CommitKind, DatabaseMetrics};
 use crate::net::{Instant, TlsConnector, timeout};
 use catalog::CatalogRoom;
 use causal::CausalKeys;
 use control::ControlPool;
 use hold::Hold;
 use probe::Probe;
+use two_phase::TwoPhase;
+
 use shard::{Demands, Observation, ServerView, ShardRecord};
 
 /// What is known of one configured database. Shared over all workers.
@@ -63,6 +66,7 @@ pub struct Cluster {
     /// There is somebody to ask the servers with.
     is_watched: bool,
     metrics: Arc<DatabaseMetrics>,
+    pub two_phase: Arc<TwoPhase>,
 }
 
 /// A read under way on a replica, for those who choose by load.
@@ -266,6 +270,9 @@ impl Cluster {
             secret: ServerSecret::None,
         };
         let is_watched = user.is_some();
+        // Who commits has to be who prepared.
+        let finisher = database.server_user.as_ref().or(user).unwrap_or(&nobody);
+        let two_phase = TwoPhase::new(&database, finisher, tls.as_ref());
         let user = user.unwrap_or(&nobody);
         let shards = database
             .shards
@@ -281,6 +288,7 @@ impl Cluster {
             ))),
             shards,
             is_watched,
+            two_phase,
             database,
             metrics,
         }
@@ -293,6 +301,11 @@ impl Cluster {
 
     pub fn database(&self) -> &Arc<Database> {
         &self.database
+    }
+
+    /// A write on several shards is being committed.
+    pub fn count_commit(&self, kind: CommitKind) {
+        self.metrics.commits.increment(kind);
     }
 
     /// Waits until every server was asked once and the catalog was loaded once, whatever came of it.

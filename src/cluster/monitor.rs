@@ -11,6 +11,7 @@ use super::control::Failure;
 use super::lsn::Lsn;
 use super::outliers;
 use super::poll::Link;
+use super::two_phase;
 use super::shard::{EndpointId, Observation, Position};
 use crate::net::{Instant, Stream, sleep, timeout};
 use planner::ShardId;
@@ -47,6 +48,7 @@ pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
     }
     if cluster.is_watched() {
         tasks.spawn(watch_catalog(Arc::clone(cluster)));
+        two_phase::start(cluster, &mut tasks);
     }
     MonitorGuard { _tasks: tasks }
 }

@@ -15,7 +15,7 @@ use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
     Shard, StoredSecret, TlsMode, User, WILDCARD,
 };
-use super::{functions, placements, policy, pool, reads, tables};
+use super::{commits, functions, placements, policy, pool, reads, tables};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -102,6 +102,7 @@ pub(super) fn read(
         server_certificate,
         reads,
         policies: policy::read(section),
+        commits: commits::read(section),
         shards,
         topology: Topology::new(weights, &overrides).with_rules(rules),
         tables,

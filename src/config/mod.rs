@@ -3,6 +3,7 @@
 //! Validated types only: whoever holds a [`Config`] need not check it again.
 
 mod auth;
+mod commits;
 mod database;
 mod file;
 mod functions;
@@ -30,6 +31,7 @@ use planner::placement::RuleId;
 use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
+pub use commits::{CommitSettings, MultiShardCommit};
 pub use file::{Env, SourceFile, load, parse};
 pub use functions::{FunctionName, FunctionRule};
 pub use hba::Method;
@@ -175,6 +177,7 @@ pub struct Database {
     pub server_tls_digest: u64,
     pub reads: ReadSettings,
     pub policies: Policies,
+    pub commits: CommitSettings,
     /// At least one.
     pub shards: Vec<Shard>,
     pub topology: Topology,

@@ -44,7 +44,7 @@ SELECT concat_ws(' ', current_schemas(false)::text,
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_constraint
     WHERE contypid >= 16384))";
 
-/// A declared partition names its parent; the child of plain inheritance does not.
+/// Schema `ringway` is Ringway's own. A declared partition names its parent; the child of plain inheritance does not.
 const RELATIONS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
        parent_schema.nspname::text, parent.relname::text,
@@ -55,7 +55,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
   LEFT JOIN pg_class parent ON parent.oid = i.inhparent
   LEFT JOIN pg_namespace parent_schema ON parent_schema.oid = parent.relnamespace
  WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
+   AND n.nspname NOT IN ('information_schema', 'ringway') AND n.nspname !~ '^pg_'";
 
 /// A default that is not plainly a constant counts as computed; see [`ColumnDefault`].
 const COLUMNS: &str = "
@@ -73,7 +73,7 @@ SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttyp
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE a.attnum > 0 AND NOT a.attisdropped
    AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+   AND n.nspname NOT IN ('information_schema', 'ringway') AND n.nspname !~ '^pg_'
  ORDER BY a.attrelid, a.attnum";
 
 /// Unique indexes with the columns that they are over, in order; an expression is `()`.

@@ -21,6 +21,9 @@ pub use guarded::{Guarded, Signal};
 pub use programs::Programs;
 pub use server::{Server, StopMode, free_port};
 
+/// What `ringway init` makes, which shards need to commit together.
+const OWN_SCHEMA: &str = include_str!("../../cluster/two_phase/schema.sql");
+
 /// What kind of cluster to start. `..Spec::default()` fills in the rest.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -153,6 +156,9 @@ impl CaptiveCluster {
             shard.primary.start()?;
             let create = format!("CREATE DATABASE \"{}\"", spec.database.replace('"', "\"\""));
             shard.primary.exec_in("postgres", &create)?;
+            if spec.shards > 1 {
+                shard.primary.exec(OWN_SCHEMA)?;
+            }
             for replica in &mut shard.replicas {
                 progress(&format!("starting {}", replica.name));
                 follow(replica, &shard.primary)?;
@@ -269,7 +275,7 @@ fn settings(spec: &Spec) -> String {
         ("max_connections", "200"),
         // Logical decoding is for resharding, prepared transactions are for atomic commit.
         ("wal_level", "logical"),
-        ("max_prepared_transactions", "20"),
+        ("max_prepared_transactions", "50"),
         ("max_replication_slots", "10"),
         ("max_wal_senders", "10"),
         ("wal_retrieve_retry_interval", "100ms"),
