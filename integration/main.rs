@@ -46,3 +46,4 @@ mod statements;
 mod support;
 mod trace;
 mod transactions;
+mod two_phase;

@@ -70,7 +70,9 @@ fn meaning(show: Show) -> &'static str {
         Show::Config => "Settings in force, and which of them RELOAD can change.",
         Show::Databases => "Databases, a row for each of their servers.",
         Show::Help => "This table.",
-        Show::InDoubt => "Transactions that are prepared on a shard, and that no commit here is at work on.",
+        Show::InDoubt => {
+            "Transactions that are prepared on a shard, and that no commit here is at work on."
+        }
         Show::Lists => "How many there are of everything.",
         Show::Pools => "Clients and server connections for each database and user.",
         Show::Replicas => "Servers with role, health and lag.",

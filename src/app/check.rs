@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 
 use super::{cannot, fallback_user};
 use crate::cluster::{EndpointId, FindingKind, ReplicaState, Standing};
-use crate::config::{self, MultiShardCommit, Config, ServerUser};
+use crate::config::{self, Config, MultiShardCommit, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;

@@ -11,8 +11,8 @@ use super::control::Failure;
 use super::lsn::Lsn;
 use super::outliers;
 use super::poll::Link;
-use super::two_phase;
 use super::shard::{EndpointId, Observation, Position};
+use super::two_phase;
 use crate::net::{Instant, Stream, sleep, timeout};
 use planner::ShardId;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    AuthQuery, AuthSettings, ClientCertificate, CommitSettings, Config, DEFAULT_AUTH_QUERY, Database, General,
-    LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser, Timeouts, TlsMode,
-    UserLimits,
+    AuthQuery, AuthSettings, ClientCertificate, CommitSettings, Config, DEFAULT_AUTH_QUERY,
+    Database, General, LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser,
+    Timeouts, TlsMode, UserLimits,
 };
 
 /// One setting.
@@ -231,7 +231,11 @@ fn database_settings(database: &Database) -> Vec<Entry> {
     ]);
     let (commits, default) = (&database.commits, CommitSettings::default());
     entries.extend([
-        setting("multi_shard_commit", commits.mode.name(), default.mode.name()),
+        setting(
+            "multi_shard_commit",
+            commits.mode.name(),
+            default.mode.name(),
+        ),
         millis(
             "recovery_interval_ms",
             commits.recovery_interval,

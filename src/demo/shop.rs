@@ -160,7 +160,9 @@ async fn load_shard(
     if settings {
         client.batch_execute(SETTINGS).await?;
     }
-    client.batch_execute(&format!("RESET ROLE; {OWN_SCHEMA_RIGHTS}; ANALYZE")).await?;
+    client
+        .batch_execute(&format!("RESET ROLE; {OWN_SCHEMA_RIGHTS}; ANALYZE"))
+        .await?;
     Ok(())
 }
 

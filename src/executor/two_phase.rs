@@ -257,8 +257,10 @@ fn not_committed(error: Error) -> Error {
     let message = "transaction was rolled back on all shards";
     let detail = match &*error.code {
         // Its own row stands there already: recovery took this process for dead.
-        "23505" => "This process did not go on for so long that another one rolled the transaction back."
-            .to_owned(),
+        "23505" => {
+            "This process did not go on for so long that another one rolled the transaction back."
+                .to_owned()
+        }
         _ => format!("It could not be decided: {}.", error.message),
     };
     Error::new(Fault::Server, "40000", message)

@@ -100,8 +100,7 @@ impl Session {
         let max_row = self.limits.max_message_bytes;
         let mut servers = pick(&mut self.leases, &indexes);
         let has_mark = servers.iter().all(|server| csv_has_mark(server));
-        let mut participants =
-            Participants::new(&mut servers, shards.as_slice(), &self.db.cluster);
+        let mut participants = Participants::new(&mut servers, shards.as_slice(), &self.db.cluster);
         participants.begin().await?;
         let mut copying = CopyingIn::new(copy, shards.as_slice(), topology, max_row, has_mark);
         let result = copying

@@ -40,7 +40,8 @@ SELECT id, shards FROM ringway.decision
  WHERE outcome = 'commit' AND decided_at < clock_timestamp() - $1 * interval '1 millisecond'
  LIMIT 10000";
 
-const FORGET_COMMITS: &str = "DELETE FROM ringway.decision WHERE id = ANY($1) AND outcome = 'commit'";
+const FORGET_COMMITS: &str =
+    "DELETE FROM ringway.decision WHERE id = ANY($1) AND outcome = 'commit'";
 
 /// A coordinator that sleeps has its transaction open here, since before the row was written.
 const FORGET_ABORTS: &str = "
@@ -87,7 +88,9 @@ impl Cluster {
         let id = id.to_string();
         client.execute(ABORT, &[&id]).await?;
         let row = client.query_opt(OUTCOME, &[&id]).await?;
-        let row = row.ok_or(Failure::Odd("a decision was forgotten while it was asked for"))?;
+        let row = row.ok_or(Failure::Odd(
+            "a decision was forgotten while it was asked for",
+        ))?;
         Outcome::read(row.try_get(0)?)
     }
 
@@ -264,9 +267,7 @@ impl TwoPhase {
         let mut news = self.looked.subscribe();
         let is_later = |room: &Room| room.look.load().asked.is_some_and(|asked| asked > since);
         while !self.shards.iter().all(is_later) {
-            self.shards
-                .iter()
-                .for_each(|room| room.hasten.notify_one());
+            self.shards.iter().for_each(|room| room.hasten.notify_one());
             let changed = timeout_at(since + COLLECT_LIMIT, news.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
                 return None;

@@ -118,8 +118,12 @@ async fn ask(cluster: &Cluster, client: &Client, before: &Look) -> Result<Look, 
     let (identity, is_superuser) = match ability(client).await {
         Ok((Ability::Able(identity), is_superuser)) => (identity, is_superuser),
         Ok((other, _)) => return Ok(unable(other)),
-        Err(Failure::Postgres(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let answer = error.as_db_error().map(|answer| answer.message().to_owned());
+        Err(Failure::Postgres(error))
+            if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+        {
+            let answer = error
+                .as_db_error()
+                .map(|answer| answer.message().to_owned());
             return Ok(unable(Ability::Denied(answer.unwrap_or_default())));
         }
         Err(failure) => return Err(failure),
@@ -165,7 +169,11 @@ async fn ability(client: &Client) -> Result<(Ability, bool), Failure> {
     let Some(identity) = identity.and_then(|text| text.parse::<Identity>().ok()) else {
         return Ok((Ability::NoSchema, is_superuser));
     };
-    if !client.query_one(PRIVILEGES, &[]).await?.try_get::<_, bool>(0)? {
+    if !client
+        .query_one(PRIVILEGES, &[])
+        .await?
+        .try_get::<_, bool>(0)?
+    {
         let why = "permission denied for tables of schema ringway".to_owned();
         return Ok((Ability::Denied(why), is_superuser));
     }
@@ -183,15 +191,20 @@ impl Cluster {
                 tracing::info!(database, shard, "shard can take part in atomic commits");
                 return;
             }
-            Ability::NoPrepared | Ability::NoSchema | Ability::Denied(_) => super::unable(shard, now),
+            Ability::NoPrepared | Ability::NoSchema | Ability::Denied(_) => {
+                super::unable(shard, now)
+            }
         };
         let hint = error.hint.as_deref().unwrap_or_default();
         match self.database.commits.mode {
             MultiShardCommit::Atomic => tracing::error!(
-                database, hint, "{error}: writes on several shards are refused"
+                database,
+                hint,
+                "{error}: writes on several shards are refused"
             ),
             MultiShardCommit::BestEffort => tracing::warn!(
-                database, "{error}: multi_shard_commit is \"best_effort\", a failure may leave some shards \
+                database,
+                "{error}: multi_shard_commit is \"best_effort\", a failure may leave some shards \
                  with a change"
             ),
         }

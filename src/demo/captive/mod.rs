@@ -158,6 +158,12 @@ impl CaptiveCluster {
             shard.primary.exec_in("postgres", &create)?;
             if spec.shards > 1 {
                 shard.primary.exec(OWN_SCHEMA)?;
+                // A superuser called ringway would find Ringway's own schema first, by "$user".
+                shard.primary.exec(&format!(
+                    "ALTER ROLE \"{}\" IN DATABASE \"{}\" SET search_path = public",
+                    spec.superuser.replace('"', "\"\""),
+                    spec.database.replace('"', "\"\"")
+                ))?;
             }
             for replica in &mut shard.replicas {
                 progress(&format!("starting {}", replica.name));
