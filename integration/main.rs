@@ -18,6 +18,7 @@ mod fresh;
 mod gather;
 mod handover;
 mod hints;
+mod ids;
 mod isolation;
 mod kept;
 mod keys;

@@ -8,6 +8,7 @@ mod accept;
 pub mod check;
 mod doors;
 mod handover;
+pub mod init;
 mod keeper;
 mod limits;
 mod live;

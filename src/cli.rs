@@ -20,6 +20,10 @@ pub enum Command {
     ///
     /// Exits with 0 when all is well, with 1 otherwise.
     Check(Check),
+    /// Make schema ringway on every shard: workers of ids, and an epoch of the schema
+    ///
+    /// Needs no superuser, only CREATE on the database. What is there already stays as it is.
+    Init(Init),
     /// Print where a statement would run, and why
     Explain(Explain),
     /// Start a sharded cluster on this machine with Ringway in front, and say what to type
@@ -56,6 +60,18 @@ pub struct Check {
     /// Check the file only and connect to no server
     #[arg(long)]
     pub offline: bool,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Init {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// The database; without it, all of the configuration
+    #[arg(short, long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// The role to log in with instead of server_user; its password is taken from PGPASSWORD
+    #[arg(short, long, value_name = "ROLE")]
+    pub user: Option<String>,
 }
 
 #[derive(Debug, Args, PartialEq, Eq)]
@@ -125,6 +141,17 @@ mod tests {
             Some(Command::Check(Check {
                 file: file(),
                 offline: true
+            })),
+        );
+        assert_eq!(
+            parse(&[
+                "ringway", "init", "-c", "a.toml", "-d", "shop", "--user", "ddl"
+            ])
+            .ok(),
+            Some(Command::Init(Init {
+                file: file(),
+                database: Some("shop".into()),
+                user: Some("ddl".into()),
             })),
         );
         assert_eq!(

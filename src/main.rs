@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringway::app::check::{self, Kind};
+use ringway::app::init;
 use ringway::cli::{Cli, Command};
 use ringway::{app, config, demo, log};
 
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve(&args),
         Command::Check(args) => run_check(&args),
+        Command::Init(args) => run_init(args),
         Command::Explain(args) => run_explain(&args),
         Command::Demo(args) => run_demo(args),
     };
@@ -46,6 +48,19 @@ fn run_check(args: &ringway::cli::Check) -> Result<(), String> {
         1 => Err("1 mistake".to_owned()),
         more => Err(format!("{more} mistakes")),
     }
+}
+
+fn run_init(args: ringway::cli::Init) -> Result<(), String> {
+    let password = std::env::var("PGPASSWORD").ok();
+    let options = init::Options {
+        database: args.database,
+        user: args.user.map(|user| (user, password)),
+    };
+    let lines = init::init(&args.file.config, &options).map_err(|e| e.report())?;
+    for line in lines {
+        println!("ok: {line}");
+    }
+    Ok(())
 }
 
 fn run_explain(args: &ringway::cli::Explain) -> Result<(), String> {

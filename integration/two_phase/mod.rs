@@ -353,7 +353,8 @@ fn what_cannot_be_atomic_is_refused_unless_that_is_not_wanted() {
     assert_eq!(check("atomic"), Some("mistake"));
     assert_eq!(check("best"), Some("notice"));
     // As soon as it is there, it is used.
-    world.on(1, ringway::cluster::two_phase::SCHEMA);
+    let path = world.directory.path().join("best.toml");
+    ringway::app::init::init(&path, &ringway::app::init::Options::default()).unwrap();
     wait_until(LIMIT, "an atomic commit", || wire.ask(ALL) == "UPDATE 64 I");
     let s1 = &mut world.cluster.shards[1].primary;
     let none = ("max_prepared_transactions".to_owned(), "0".to_owned());

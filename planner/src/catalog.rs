@@ -16,6 +16,8 @@ pub struct Catalog {
     /// Schemas searched for unqualified names, in order (`pg_catalog` is searched first, implicitly).
     pub search_path: Vec<String>,
     tables: HashMap<(String, String), Table>,
+    /// Columns that get an id where an INSERT leaves them out, by schema and table.
+    default_ids: HashMap<(String, String), String>,
     /// By unqualified name: the least safe volatility and kind of all overloads in all schemas.
     functions: HashMap<String, Function>,
     pub suspects: Suspects,
@@ -216,6 +218,24 @@ impl Catalog {
     pub fn add_table(&mut self, table: Table) {
         self.tables
             .insert((table.schema.clone(), table.name.clone()), table);
+    }
+
+    /// INSERTs that leave out `column` of the table get an id for it.
+    pub fn set_default_id(&mut self, schema: &str, table: &str, column: &str) {
+        let name = (schema.to_owned(), table.to_owned());
+        self.default_ids.insert(name, column.to_owned());
+    }
+
+    pub fn has_default_ids(&self) -> bool {
+        !self.default_ids.is_empty()
+    }
+
+    pub fn default_id(&self, table: &Table) -> Option<&str> {
+        if self.default_ids.is_empty() {
+            return None;
+        }
+        let name = (table.schema.clone(), table.name.clone());
+        self.default_ids.get(&name).map(String::as_str)
     }
 
     /// Records one pg_proc row; overloads keep the least safe of each field.

@@ -17,6 +17,11 @@ pub fn explain(
     topology: &Topology,
 ) -> Vec<String> {
     let mut lines = Vec::new();
+    if let Target::Ids(ids) = &plan.target {
+        lines.push(format!("ids: {}, drawn for each execution", ids.count));
+        lines.push(format!("reason: {}", plan.reason));
+        return lines;
+    }
     match route {
         Ok(route) => {
             let where_to = match route.shards {
@@ -72,7 +77,11 @@ fn placements(plan: &Plan, topology: &Topology, lines: &mut Vec<String>) {
 fn by_parameter(plan: &Plan) -> bool {
     match &plan.target {
         Target::Keys { keys, .. } => keys.any_param(|_| true),
-        Target::AnyShard | Target::OneShard(_) | Target::AllShards(_) | Target::Refused(_) => false,
+        Target::AnyShard
+        | Target::OneShard(_)
+        | Target::AllShards(_)
+        | Target::Ids(_)
+        | Target::Refused(_) => false,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod copy;
 pub mod explain;
 pub mod gather;
 pub mod hash;
+pub mod ids;
 mod key;
 mod lexer;
 pub mod limit;

@@ -10,6 +10,7 @@ mod facts;
 mod functions;
 mod gather;
 mod hidden;
+mod ids;
 mod insert_query;
 mod keys;
 mod layout;
@@ -39,6 +40,7 @@ use self::parse::Source;
 use crate::catalog::Catalog;
 use crate::copy::{CopyIn, Frame};
 use crate::gather::Gather;
+use crate::ids::Ids;
 use crate::lexer::Kind;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
@@ -337,6 +339,8 @@ pub enum Target {
     Keys { keys: KeySet, many: Many },
     /// Every shard.
     AllShards(Many),
+    /// Not known before ids are drawn: the text with them in it is to be planned instead.
+    Ids(Box<Ids>),
     /// Nothing runs.
     Refused(Refusal),
 }
@@ -395,7 +399,9 @@ pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
             reason: "there is no statement".into(),
         };
     }
-    let planned = if source.multiple {
+    let planned = if let Some(planned) = ids::plan(&source, catalog) {
+        planned
+    } else if source.multiple {
         multiple::plan(&source, catalog, options)
     } else {
         utility::plan(&source, catalog, options)
@@ -549,7 +555,11 @@ fn only_here(target: &Target, facts: &Facts<'_>) -> Option<Refusal> {
         (Some(Creates::Table), Target::OneShard(_)) | (None, _) => None,
         (
             Some(Creates::Table),
-            Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) | Target::Refused(_),
+            Target::AnyShard
+            | Target::Keys { .. }
+            | Target::AllShards(_)
+            | Target::Ids(_)
+            | Target::Refused(_),
         ) => Some(refuse::create_table_as()),
     }
 }
@@ -560,13 +570,13 @@ fn inner(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
     if source.multiple || utility::is_utility(&source) {
         return unread::plan(&source, catalog);
     }
-    optimizable(&source, catalog, options)
+    ids::plan(&source, catalog).unwrap_or_else(|| optimizable(&source, catalog, options))
 }
 
 /// With one shard there is nothing to choose and nothing to refuse.
 fn unsharded(plan: Plan) -> Plan {
     match plan.target {
-        Target::AnyShard => plan,
+        Target::AnyShard | Target::Ids(_) => plan,
         Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_) | Target::Refused(_) => {
             Plan {
                 target: Target::AnyShard,

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::copy::{self, CopyIn};
 use crate::gather::Gathering;
+use crate::ids;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::place;
@@ -139,6 +140,7 @@ pub fn route<'p>(
             }
         }
         Target::AllShards(many) => several(ShardSet::all(topology.shard_count()), many, values),
+        Target::Ids(_) => Err(ids::not_drawn()),
         Target::Refused(refusal) => Err(refusal.clone()),
     }
 }

@@ -78,22 +78,36 @@ fn answer(case: &mut TestCase) -> String {
     let sql = case.input.trim_end();
     let catalog = support::catalog(shards);
     let topology = support::topology(shards);
-    let planned = plan(
-        sql,
-        &catalog,
-        PlanOptions {
-            param_types: &types,
-        },
-    );
+    let options = PlanOptions {
+        param_types: &types,
+    };
+    let mut planned = plan(sql, &catalog, options);
     let mut shape = Shape::default();
     shape.scan(sql.as_bytes());
+    let mut text = sql.to_owned();
+    let mut lines = Vec::new();
+    if let Target::Ids(ids) = &planned.target {
+        let values = Values {
+            sql: sql.as_bytes(),
+            pieces: &shape.pieces,
+            params: &params,
+        };
+        let drawn: Vec<i64> = (1..).map(|id| id * 1111).take(ids.count).collect();
+        let described = String::from_utf8(ids.described(values)).expect("UTF-8");
+        lines.push(format!("{} ids, described as: {described}", ids.count));
+        text = String::from_utf8(ids.with_constants(values, &drawn)).expect("UTF-8");
+        lines.push(text.clone());
+        planned = plan(&text, &catalog, options);
+        shape.scan(text.as_bytes());
+    }
+    let sql = text.as_str();
     let values = Values {
         sql: sql.as_bytes(),
         pieces: &shape.pieces,
         params: &params,
     };
     let routed = route(&planned, values, &topology);
-    let mut lines = vec![head(&planned)];
+    lines.push(head(&planned));
     lines.extend(explain(&planned, routed.as_ref(), &topology));
     lines.join("\n") + "\n"
 }
@@ -126,6 +140,7 @@ fn head(plan: &Plan) -> String {
             format!("keys {}", tables.join(", "))
         }
         Target::AllShards(_) => "all".to_owned(),
+        Target::Ids(ids) => format!("{} ids", ids.count),
         Target::Refused(_) => "refused".to_owned(),
     };
     format!("{:?} {:?}{effect} -> {target}", plan.statement, plan.access)

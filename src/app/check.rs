@@ -10,6 +10,7 @@ use planner::{Values, explain, route};
 use tokio::runtime::Builder;
 
 use super::{cannot, fallback_user};
+use crate::cluster::own::{self, Found};
 use crate::cluster::{EndpointId, FindingKind, ReplicaState, Standing};
 use crate::config::{self, Config, MultiShardCommit, ServerUser};
 use crate::error::{Error, Fault};
@@ -86,7 +87,7 @@ pub fn explain(path: &Path, name: Option<&str>, sql: &str) -> Result<Vec<String>
     block_on(explain_live(config, name, sql))?
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Error> {
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Error> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| cannot("start a runtime", &e))?;
     Ok(runtime.block_on(work))
@@ -118,7 +119,7 @@ async fn live(config: Config) -> Result<Vec<Finding>, Error> {
         let name = &db.config.name;
         let found = servers(&db, fallback.as_ref()).await.into_iter();
         let found = found.chain(primaries(&db)).chain(schema(&db));
-        let found = found.chain(commits(&db));
+        let found = found.chain(own_schema(&db).await).chain(commits(&db));
         findings.extend(found.map(|finding| Finding {
             text: format!("{name}: {}", finding.text),
             ..finding
@@ -127,7 +128,7 @@ async fn live(config: Config) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-fn start(config: &Config, name: &str) -> Result<Database, Error> {
+pub(super) fn start(config: &Config, name: &str) -> Result<Database, Error> {
     let metrics = Metrics::new();
     let database = Arc::clone(&config.databases[name]);
     let bytes = config.general.plan_cache_bytes;
@@ -139,10 +140,10 @@ fn start(config: &Config, name: &str) -> Result<Database, Error> {
 
 /// Waits until every server was asked and the schema was read; servers that do not answer in time
 /// are found as they are.
-async fn first_look(db: &Database) {
+pub(super) async fn first_look(db: &Database) {
     let limit = db.config.pool.connect_timeout + FIRST_LOOK;
     let _ = net::timeout(limit, db.cluster.first_poll()).await;
-    db.cluster.two_phase.first_look(limit).await;
+    db.cluster.two_phase.look_again(limit).await;
 }
 
 async fn servers(db: &Database, fallback: Option<&ServerUser>) -> Vec<Finding> {
@@ -263,7 +264,81 @@ fn schema(db: &Database) -> Vec<Finding> {
     findings.iter().map(of).collect()
 }
 
-fn one_database(config: &Config, name: Option<&str>) -> Result<String, Error> {
+/// Schema `ringway`, which `ringway init` makes.
+async fn own_schema(db: &Database) -> Vec<Finding> {
+    let needs_ids = !db.config.default_ids.is_empty();
+    if !db.config.is_sharded() || !db.cluster.is_watched() {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    let mut homes = Vec::new();
+    for shard in &db.config.shards {
+        let Some(found) = db.cluster.own_schema(shard.id).await else {
+            continue;
+        };
+        match found {
+            Ok(found) => {
+                if found.has_workers {
+                    homes.push(shard.name.as_str());
+                }
+                findings.extend(own_of_shard(&shard.name, found, needs_ids));
+            }
+            Err(failure) => findings.push(Finding::mistake(format!(
+                "schema ringway of shard \"{}\" cannot be read: {failure}",
+                shard.name
+            ))),
+        }
+    }
+    let asked = findings.is_empty();
+    match homes.as_slice() {
+        [_] => {}
+        [] if asked && needs_ids => findings.push(Finding::mistake(
+            "no shard has table ringway.worker, so no ids can be given: run `ringway init`".into(),
+        )),
+        [] => {}
+        several => findings.push(Finding::mistake(format!(
+            "table ringway.worker is on shards {}: drop it on all but the one whose workers have been \
+             used, no ids are given until then",
+            several.join(", ")
+        ))),
+    }
+    findings
+}
+
+fn own_of_shard(shard: &str, found: Found, needs_ids: bool) -> Option<Finding> {
+    let missing = match needs_ids {
+        true => Kind::Mistake,
+        false => Kind::Notice,
+    };
+    let (kind, text) = match found.version {
+        None => (
+            missing,
+            format!(
+                "shard \"{shard}\" has no schema ringway: ids cannot be given, and other processes learn \
+                 of DDL seconds later; `ringway init` makes it"
+            ),
+        ),
+        Some(_) if !found.is_usable => (
+            Kind::Mistake,
+            format!(
+                "schema ringway of shard \"{shard}\" may not be used by the user who watches the \
+                 servers: run `ringway init` as its owner"
+            ),
+        ),
+        Some(version) if version != own::VERSION => (
+            Kind::Mistake,
+            format!(
+                "schema ringway of shard \"{shard}\" is of version {version}, this Ringway's is {}: run \
+                 `ringway init` of the newest",
+                own::VERSION
+            ),
+        ),
+        Some(_) => return None,
+    };
+    Some(Finding { kind, text })
+}
+
+pub(super) fn one_database(config: &Config, name: Option<&str>) -> Result<String, Error> {
     let mut names = config.databases.keys();
     let chosen = match (name, names.next(), names.next()) {
         (Some(name), _, _) if config.databases.contains_key(name) => Some(name.to_owned()),

@@ -11,6 +11,7 @@ use bb8_postgres::PostgresConnectionManager;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Socket};
 
@@ -147,6 +148,16 @@ impl From<bb8::RunError<tokio_postgres::Error>> for Failure {
         match error {
             bb8::RunError::User(error) => Self::Postgres(error),
             bb8::RunError::TimedOut => Self::Odd("no control connection came free in time"),
+        }
+    }
+}
+
+impl Failure {
+    /// The role may not do it.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+            Self::Slow(..) | Self::Unreachable(_) | Self::Odd(_) => false,
         }
     }
 }

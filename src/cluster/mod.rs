@@ -12,10 +12,12 @@ mod causal;
 pub mod control;
 pub mod history;
 mod hold;
+pub mod ids;
 pub mod lsn;
 pub mod mark;
 mod monitor;
 pub mod outliers;
+pub mod own;
 mod poll;
 mod probe;
 pub mod shard;
@@ -46,15 +48,15 @@ use crate::config::{
 };
 use crate::error::{Error, Fault};
 use crate::metrics::{CommitKind, DatabaseMetrics};
-use crate::net::{Instant, TlsConnector, timeout};
+use crate::net::{Instant, TlsConnector, sleep, timeout};
 use catalog::CatalogRoom;
 use causal::CausalKeys;
-use control::ControlPool;
+use control::{ControlPool, Failure};
 use hold::Hold;
+use ids::IdSource;
 use probe::Probe;
-use two_phase::TwoPhase;
-
 use shard::{Demands, Observation, ServerView, ShardRecord};
+use two_phase::TwoPhase;
 
 /// What is known of one configured database. Shared over all workers.
 pub struct Cluster {
@@ -63,11 +65,16 @@ pub struct Cluster {
     shards: Vec<ShardState>,
     catalog: CatalogRoom,
     causal: ArcSwap<Mutex<CausalKeys>>,
+    /// Where statements get ids.
+    pub ids: IdSource,
     /// There is somebody to ask the servers with.
     is_watched: bool,
     metrics: Arc<DatabaseMetrics>,
     pub two_phase: Arc<TwoPhase>,
 }
+
+/// By shard, of those that have one; `None` where it could not be read.
+type Epochs = Vec<(ShardId, Option<i64>)>;
 
 /// A read under way on a replica, for those who choose by load.
 pub struct ReadGuard {
@@ -287,6 +294,7 @@ impl Cluster {
                 Instant::now(),
             ))),
             shards,
+            ids: IdSource::new(),
             is_watched,
             two_phase,
             database,
@@ -344,9 +352,39 @@ impl Cluster {
     }
 
     /// Looks for schema changes now; returns when [`Cluster::catalog`] shows everything that was
-    /// committed before the call. To be called after DDL.
+    /// committed before the call.
     pub async fn reload_catalog(&self) {
         self.catalog.refresh(self).await;
+    }
+
+    /// As [`Cluster::reload_catalog`], and has other processes do the same. To be called after DDL.
+    pub async fn schema_changed(&self) {
+        tokio::join!(self.catalog.count_epochs(self), self.reload_catalog());
+    }
+
+    /// What is there of schema `ringway` on a shard; `None` where the shard has no primary.
+    pub async fn own_schema(&self, shard: ShardId) -> Option<Result<own::Found, Failure>> {
+        let primary = self.primary(shard)?;
+        let asked = async {
+            let client = self.control(shard, primary).get().await?;
+            Ok(own::found(&*client).await?)
+        };
+        Some(asked.await)
+    }
+
+    /// Waits until a shard's epoch is another than in `known`, at most for `limit`.
+    async fn until_epoch_differs(&self, known: &Epochs, pause: Duration, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            sleep(pause).await;
+            if self.epochs().await != *known {
+                return;
+            }
+        }
+    }
+
+    async fn epochs(&self) -> Epochs {
+        self.catalog.epochs(self).await
     }
 
     /// Told of every observation of the shard's servers.

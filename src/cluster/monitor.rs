@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Cluster;
 use super::control::Failure;
+use super::ids;
 use super::lsn::Lsn;
 use super::outliers;
 use super::poll::Link;
@@ -32,8 +33,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 /// Between two polls of one server when its position in the WAL does not matter.
 const ROLES_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two looks for schema changes made by others.
+/// Between two looks for schema changes that nobody told of.
 const CATALOG_INTERVAL: Duration = Duration::from_secs(3);
+/// Between two looks whether another process has changed the schema.
+const EPOCH_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Starts the tasks on the current runtime.
 pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
@@ -48,6 +51,7 @@ pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
     }
     if cluster.is_watched() {
         tasks.spawn(watch_catalog(Arc::clone(cluster)));
+        tasks.spawn(ids::keep_leased(Arc::clone(cluster)));
         two_phase::start(cluster, &mut tasks);
     }
     MonitorGuard { _tasks: tasks }
@@ -147,7 +151,11 @@ async fn watch_outliers(cluster: Arc<Cluster>) {
 async fn watch_catalog(cluster: Arc<Cluster>) {
     cluster.all_polled().await;
     loop {
+        // Read before the schema is, so that no change between is missed.
+        let known = cluster.epochs().await;
         cluster.reload_catalog().await;
-        sleep(CATALOG_INTERVAL).await;
+        cluster
+            .until_epoch_differs(&known, EPOCH_INTERVAL, CATALOG_INTERVAL)
+            .await;
     }
 }

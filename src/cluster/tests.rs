@@ -67,6 +67,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
         ),
         functions: BTreeMap::new(),
         tables: BTreeMap::new(),
+        default_ids: BTreeMap::new(),
         schemas: BTreeMap::new(),
     }
 }

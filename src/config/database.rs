@@ -73,7 +73,7 @@ pub(super) fn read(
     let shards = shards(name, section);
     let overrides = slot_overrides(section, &shards);
     let rules = placements::read(section, &shards);
-    let tables = tables::read(section, &shards, &rules);
+    let (tables, default_ids) = tables::read(section, &shards, &rules);
     let schemas = tables::schemas(section, &shards);
     if monitor_user.is_none() && !section.has("server_user") && !section.has("monitor_user") {
         require_monitor(section, &reads, &shards);
@@ -106,6 +106,7 @@ pub(super) fn read(
         shards,
         topology: Topology::new(weights, &overrides).with_rules(rules),
         tables,
+        default_ids,
         schemas,
         functions: functions::read(section),
     })

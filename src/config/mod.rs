@@ -183,6 +183,8 @@ pub struct Database {
     pub topology: Topology,
     /// Declared classes; `schema.table`.
     pub tables: BTreeMap<(String, String), TableRule>,
+    /// Columns that get an id where an INSERT leaves them out, by (schema, table).
+    pub default_ids: BTreeMap<(String, String), String>,
     /// The shard of all tables of a schema that are not declared themselves; `*` is every schema but
     /// public.
     pub schemas: BTreeMap<String, ShardId>,
@@ -306,6 +308,7 @@ impl Database {
                 let same = names(self) == names(other);
                 same && self.topology == other.topology
                     && self.tables == other.tables
+                    && self.default_ids == other.default_ids
                     && self.schemas == other.schemas
             }
             (true, false) | (false, true) => false,

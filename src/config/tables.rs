@@ -11,12 +11,15 @@ use super::database::{named_shard, shard_named};
 use super::reader::{Entry, Section, did_you_mean};
 use super::{Shard, TableRule};
 
-/// Reads the declared classes, by (schema, table).
+/// By (schema, table).
+type ByTable<T> = BTreeMap<(String, String), T>;
+
+/// Reads the declared classes, and the columns that get ids by default.
 pub(super) fn read(
     section: &Section<'_>,
     shards: &[(Shard, ShardWeight)],
     placements: &[Rule],
-) -> BTreeMap<(String, String), TableRule> {
+) -> (ByTable<TableRule>, ByTable<String>) {
     let entries = section.entries("tables").unwrap_or_default();
     if section.has("servers") && !entries.is_empty() {
         let what = "the database has no shards, so its tables have no class";
@@ -27,6 +30,7 @@ pub(super) fn read(
         );
     }
     let mut tables = BTreeMap::new();
+    let mut default_ids = BTreeMap::new();
     for entry in entries {
         let Some(name) = table_name(entry.name) else {
             let what = format!("\"{}\" is not a table's name", entry.name);
@@ -35,16 +39,19 @@ pub(super) fn read(
             continue;
         };
         let place = entry.place.clone();
-        let Some(rule) = table_rule(section, entry, shards, placements) else {
+        let Some((rule, default_id)) = table_rule(section, entry, shards, placements) else {
             continue;
         };
+        if let Some(column) = default_id {
+            default_ids.insert(name.clone(), column);
+        }
         if tables.insert(name, rule).is_some() {
             section
                 .mistakes()
                 .add(&place, "the table is declared twice", "keep one");
         }
     }
-    tables
+    (tables, default_ids)
 }
 
 const RULE_EXAMPLE: &str = "write { key = \"column\" }, \"reference\", or { shard = \"name\" }";
@@ -54,13 +61,19 @@ fn table_rule(
     entry: Entry<'_>,
     shards: &[(Shard, ShardWeight)],
     placements: &[Rule],
-) -> Option<TableRule> {
+) -> Option<(TableRule, Option<String>)> {
     let mistakes = database.mistakes();
     match entry.value {
-        DeValue::String(word) if word == "reference" => Some(TableRule::Reference),
+        DeValue::String(word) if word == "reference" => Some((TableRule::Reference, None)),
         DeValue::Table(_) => {
             let section = database.as_section(entry.place, entry.value)?;
-            keyed_rule(&section, shards, placements)
+            let default_id = default_id(&section);
+            let rule = keyed_rule(&section, shards, placements)?;
+            if default_id.is_some() && !matches!(rule, TableRule::Sharded { .. }) {
+                let what = "only sharded tables get ids by default";
+                section.mistake("default_id", what, "leave it out, or write a key");
+            }
+            Some((rule, default_id))
         }
         DeValue::String(word) => {
             mistakes.add(
@@ -116,6 +129,18 @@ fn keyed_rule(
             None
         }
     }
+}
+
+/// The column that gets an id where an INSERT leaves it out.
+fn default_id(section: &Section<'_>) -> Option<String> {
+    let written = section.string("default_id")?;
+    let column = identifiers(written).and_then(|parts| <[String; 1]>::try_from(parts).ok());
+    let Some([column]) = column else {
+        let what = format!("\"{written}\" is not a column's name");
+        section.mistake("default_id", what, "write one column");
+        return None;
+    };
+    Some(column)
 }
 
 /// The columns of a key, in order.

@@ -631,6 +631,21 @@ fn table_names_fold_as_in_sql() {
 }
 
 #[test]
+fn default_ids_are_columns_of_sharded_tables() {
+    let shard = "[[databases.shop.shards]]\nname = \"s1\"\nservers = \"a:1\"\n";
+    let tables = "[databases.shop.tables]\nt = { key = \"id\", default_id = \"ID\" }\n";
+    let config = parse_text(&with_user(&format!("{shard}{tables}"))).unwrap();
+    let t = ("public".to_owned(), "t".to_owned());
+    assert_eq!(shop(&config).default_ids.get(&t), Some(&"id".to_owned()));
+    let wrong =
+        "u = { shard = \"s1\", default_id = \"id\" }\nv = { key = \"id\", default_id = \"a b\" }\n";
+    let told = mistakes(&with_user(&format!("{shard}{tables}{wrong}")));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("only sharded tables get ids"), "{told:?}");
+    assert!(told[1].contains("not a column's name"), "{told:?}");
+}
+
+#[test]
 fn overrides_name_slots_once() {
     let shard = "[[databases.shop.shards]]\nname = \"s1\"\nservers = \"a:1\"\n";
     let slots = "slot_overrides = [{ slots = [\"0-9\", \"9\"], shard = \"s1\" }, { slots = \"16384\", shard = \"s1\" }]\n";

@@ -65,7 +65,8 @@ pub(super) struct Batch {
     block_ended: Option<usize>,
     /// DISCARD ALL ran since the last Sync.
     discarded: bool,
-    changed_schema: bool,
+    /// By a statement since the last Sync, or in the open block.
+    pub(super) changed_schema: bool,
     /// When the first message since the last Sync came.
     pub(super) start: Option<Instant>,
     /// Execute messages since the last Sync.
@@ -750,7 +751,6 @@ impl Session {
         let failed = failed || self.leases.iter().any(|held| held.lease.error.is_some());
         let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
-        let changed_schema = std::mem::take(&mut self.batch.changed_schema);
         self.batch.block_ended = None;
         if failed && (discarded || !done.is_empty()) {
             // Some of it may have been committed before the error: only the servers know.
@@ -780,8 +780,8 @@ impl Session {
         let executed = std::mem::take(&mut self.batch.executed);
         self.count_statements(executed, now.duration_since(start));
         self.show_prepared();
-        if changed_schema && self.db.config.is_sharded() {
-            Box::pin(self.db.cluster.reload_catalog()).await;
+        if self.batch.changed_schema {
+            self.after_ddl().await;
         }
         Ok(())
     }

@@ -206,6 +206,7 @@ impl Session {
             version: 0,
             name: name.into(),
             known: Known::Unread,
+            ids: None,
         }
     }
 
@@ -243,7 +244,7 @@ impl Session {
         };
         let by_values = match prepared.plan.target {
             Target::OneShard(_) | Target::AnyShard => false,
-            Target::Keys { .. } | Target::AllShards(_) | Target::Refused(_) => {
+            Target::Keys { .. } | Target::AllShards(_) | Target::Ids(_) | Target::Refused(_) => {
                 self.db.config.is_sharded()
             }
         };
@@ -258,6 +259,7 @@ impl Session {
         ) || asks_first(&prepared.plan.effect);
         !by_values
             && !elsewhere
+            && prepared.ids.is_none()
             && self
                 .bind_locally(&prepared.plan.statement, &prepared.statement.sql)
                 .is_none()

@@ -13,6 +13,7 @@ mod exchange;
 mod extended;
 mod follow;
 pub mod hints;
+mod ids;
 mod large;
 mod listening;
 mod local;
@@ -590,6 +591,8 @@ struct Prepared {
     /// As the client sent it; empty for the unnamed one.
     name: Arc<[u8]>,
     known: Known,
+    /// It takes ids, for which it has parameters that the client does not give.
+    ids: Option<Arc<ids::TakesIds>>,
 }
 
 /// What is known of a prepared statement here.

@@ -38,9 +38,11 @@ fn policies_on(
     };
     match plan.target {
         Target::AllShards(_) => [own, (policies.missing_key, keys)],
-        Target::AnyShard | Target::OneShard(_) | Target::Keys { .. } | Target::Refused(_) => {
-            [own, none]
-        }
+        Target::AnyShard
+        | Target::OneShard(_)
+        | Target::Keys { .. }
+        | Target::Ids(_)
+        | Target::Refused(_) => [own, none],
     }
 }
 

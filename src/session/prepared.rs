@@ -15,7 +15,7 @@ use planner::shape::Shape;
 use planner::{Constant, ShardId, Values, constant};
 
 use super::extended::asks_first;
-use super::{Prepared, Session, state};
+use super::{Prepared, Session, ids, state};
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
 use crate::metrics::RouteKind;
@@ -62,6 +62,9 @@ impl Session {
         let text = format!("{}{body}", " ".repeat(before.chars().count()));
         let types = self.types_of(prepare, sql).await?;
         let prepared = self.prepare(name, text.as_bytes(), &types)?;
+        if prepared.ids.is_some() {
+            return Err(ids::not_in_sql());
+        }
         self.check_prepared_bytes(name, &prepared)?;
         let (plan, statement) = (Arc::clone(&prepared.plan), Arc::clone(&prepared.statement));
         let index = self.any_server(&plan, &statement).await?;
@@ -191,6 +194,9 @@ impl Session {
             true => self.prepared(execute.name.as_bytes())?,
             false => return Err(missing(&execute.name)),
         };
+        if prepared.ids.is_some() {
+            return Err(ids::not_in_sql());
+        }
         let (plan, pieces) = (Arc::clone(&prepared.plan), Arc::clone(&prepared.pieces));
         let statement = Arc::clone(&prepared.statement);
         let arguments: Vec<_> = execute
@@ -319,7 +325,7 @@ impl Session {
         write::query(&mut frame, &executed.sql);
         self.run_on(index, frame).await?;
         if let Within::Create { .. } = execute.within {
-            self.db.cluster.reload_catalog().await;
+            self.after_ddl().await;
         }
         Ok(())
     }
@@ -330,7 +336,9 @@ pub(super) fn charge(name: &[u8], prepared: &Prepared) -> usize {
     if name.is_empty() {
         return 0;
     }
-    PREPARED_BYTES + name.len() + prepared.statement.sql.len() + size_of_val(&*prepared.pieces)
+    let ids = prepared.ids.as_ref().map_or(0, |ids| ids.bytes());
+    let text = prepared.statement.sql.len() + size_of_val(&*prepared.pieces);
+    PREPARED_BYTES + name.len() + text + ids
 }
 
 fn missing(name: &str) -> Error {

@@ -81,7 +81,7 @@ impl Session {
                     (result, _) => result.map(drop),
                 };
                 if matches!(plan.statement, Statement::Ddl { .. }) {
-                    Box::pin(self.db.cluster.reload_catalog()).await;
+                    self.after_ddl().await;
                 }
                 result
             }
@@ -118,6 +118,16 @@ impl Session {
                 let job = writes::job_of_parts(split, &parts, sql, &[], None);
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
+        }
+    }
+
+    /// The schema has changed, or will when the transaction commits: plans are made anew.
+    pub(super) async fn after_ddl(&mut self) {
+        if self.block.is_none() {
+            self.batch.changed_schema = false;
+            Box::pin(self.db.cluster.schema_changed()).await;
+        } else {
+            self.batch.changed_schema = true;
         }
     }
 

@@ -125,6 +125,9 @@ impl Session {
         let now = Instant::now();
         self.settle(now).await?;
         self.restore_settings().await;
+        if self.batch.changed_schema {
+            self.after_ddl().await;
+        }
         self.count_statements(1, now.duration_since(start));
         Ok(())
     }
@@ -218,7 +221,7 @@ impl Session {
         let one_shard = match &plan.target {
             Target::AnyShard | Target::OneShard(_) => true,
             Target::Keys { keys, many: _ } => keys.is_one(),
-            Target::AllShards(_) | Target::Refused(_) => false,
+            Target::AllShards(_) | Target::Ids(_) | Target::Refused(_) => false,
         };
         one_shard
             && is_plain(&plan.statement)
@@ -306,7 +309,7 @@ impl Session {
         .map(drop)
     }
 
-    async fn planned(
+    pub(super) async fn planned(
         &mut self,
         frame: BytesMut,
         shape: &Shape,
@@ -340,6 +343,9 @@ impl Session {
             )
         {
             return self.run_on(index, frame).await;
+        }
+        if let Target::Ids(ids) = &plan.target {
+            return Box::pin(self.simple_with_ids(frame, shape, ids)).await;
         }
         match &plan.statement {
             Statement::Empty => {

@@ -74,7 +74,7 @@ impl Session {
             _ => participants.run(job).await,
         };
         if matches!(plan.statement, Statement::Ddl { .. }) {
-            Box::pin(self.db.cluster.reload_catalog()).await;
+            Box::pin(self.db.cluster.schema_changed()).await;
         }
         let answers = result?;
         if let SessionEffect::DiscardAll = plan.effect {

@@ -79,7 +79,7 @@ fn of_query(
     };
     let copied = match plan_inner(inner, catalog, options).target {
         Target::AllShards(many) | Target::Keys { many, .. } => to_client && follows(&many),
-        Target::AnyShard | Target::OneShard(_) | Target::Refused(_) => false,
+        Target::AnyShard | Target::OneShard(_) | Target::Ids(_) | Target::Refused(_) => false,
     };
     let Some(frame) = read(source, direction).ok().filter(|_| copied) else {
         return placed;
@@ -87,9 +87,11 @@ fn of_query(
     let many = Many::CopyOut(frame.frame());
     let target = match placed.target {
         Target::Keys { keys, many: _ } => Target::Keys { keys, many },
-        Target::AnyShard | Target::OneShard(_) | Target::AllShards(_) | Target::Refused(_) => {
-            Target::AllShards(many)
-        }
+        Target::AnyShard
+        | Target::OneShard(_)
+        | Target::AllShards(_)
+        | Target::Ids(_)
+        | Target::Refused(_) => Target::AllShards(many),
     };
     Plan {
         target,
@@ -121,7 +123,12 @@ fn of_table(source: &Source<'_>, direction: usize, catalog: &Catalog, plan: Plan
         (TableClass::Single(shard), _) => Target::OneShard(*shard),
         (TableClass::Reference, _) if read == Access::Read => Target::AnyShard,
         (TableClass::Sharded(_) | TableClass::Reference, Statement::CopyIn) => {
-            match copied_in(source, direction, table, &columns) {
+            match copied_in(
+                source,
+                direction,
+                (table, catalog.default_id(table)),
+                &columns,
+            ) {
                 Ok(copy) => Target::AllShards(Many::CopyIn(Box::new(copy))),
                 Err(refusal) => Target::Refused(refusal),
             }
@@ -170,10 +177,15 @@ fn columns(
 fn copied_in(
     source: &Source<'_>,
     direction: usize,
-    table: &Table,
+    (table, default_id): (&Table, Option<&str>),
     columns: &Option<Vec<String>>,
 ) -> Result<CopyIn, Refusal> {
     let columns = columns.as_ref().ok_or_else(refuse::unreadable)?;
+    if let Some(column) = default_id
+        && !columns.iter().any(|given| given == column)
+    {
+        return Err(refuse::default_id_of_copy(&table.name, column));
+    }
     let lacks = |default: ColumnDefault| {
         let is_missing = move |column: &&TableColumn| {
             column.default == default && !columns.contains(&column.name)

@@ -196,7 +196,7 @@ fn is_given(insert: &Insert, table: &Table, column: &TableColumn) -> bool {
 }
 
 /// The word DEFAULT in place of a value.
-fn is_default(value: &Expr) -> bool {
+pub(super) fn is_default(value: &Expr) -> bool {
     match value {
         Expr::Identifier(name) => name.quote_style.is_none() && folded(name) == "default",
         _ => false,
@@ -225,9 +225,21 @@ fn key_positions(
         columns => columns.iter().map(plain).collect(),
     };
     let names = names.ok_or_else(|| needs_key("Its column list holds more than plain names"))?;
-    let position = |column: &KeyColumn| names.iter().position(|name| *name == column.name);
-    let positions: Option<Vec<usize>> = key.columns.iter().map(position).collect();
-    positions.ok_or_else(|| needs_key("The key is not among its columns"))
+    let position = |column: &KeyColumn| {
+        let at = names.iter().position(|name| *name == column.name);
+        at.ok_or_else(|| match default_of(table, &column.name) {
+            Some(ColumnDefault::Sequence) => refuse::sequence_default(&table.name, &column.name),
+            Some(ColumnDefault::Constant | ColumnDefault::Computed) | None => {
+                needs_key("The key is not among its columns")
+            }
+        })
+    };
+    key.columns.iter().map(position).collect()
+}
+
+fn default_of(table: &Table, column: &str) -> Option<ColumnDefault> {
+    let known = table.columns.iter().find(|known| known.name == column);
+    known.map(|column| column.default)
 }
 
 /// How a column of the key reads values that are inserted.

@@ -4,6 +4,7 @@ use super::keys;
 use super::parse::Source;
 use super::{functions, refuse};
 use crate::catalog::Catalog;
+use crate::ids;
 use crate::plan::{Access, Many, Pin, Plan, PlanOptions, SessionEffect, Statement, Target};
 use crate::route::ValueRef;
 
@@ -154,6 +155,7 @@ fn both(first: Target, second: Target) -> Target {
     let refused = || Target::Refused(refuse::multiple());
     match (first, second) {
         (Target::Refused(refusal), _) | (_, Target::Refused(refusal)) => Target::Refused(refusal),
+        (Target::Ids(_), _) | (_, Target::Ids(_)) => Target::Refused(ids::not_drawn()),
         (Target::AllShards(_), _) | (_, Target::AllShards(_)) => refused(),
         (Target::AnyShard, other) | (other, Target::AnyShard) => other,
         (Target::OneShard(a), Target::OneShard(b)) if a == b => Target::OneShard(a),

@@ -131,8 +131,52 @@ pub(super) fn sequence_default(table: &str, column: &str) -> Refusal {
         format!("column \"{column}\" of sharded table \"{table}\" needs a value"),
         "Its default is a sequence, each shard has its own, and values would repeat.",
         format!(
-            "Give {column} as a constant or a parameter, or make gen_random_uuid() its default."
+            "Declare default_id = \"{column}\" for the table, give ringway.next_id(), a constant or a \
+             parameter, or make gen_random_uuid() its default."
         ),
+    )
+}
+
+/// Calls of `ringway.next_id()` that a constant cannot stand for.
+pub(super) fn next_id_here() -> Refusal {
+    Refusal::unsupported(
+        "ringway.next_id() is not supported here",
+        "It may run once for each of several rows, and each would get the same id.",
+        "Call it in rows of VALUES, or fetch ids with SELECT ringway.next_id() and give them as constants.",
+    )
+}
+
+pub(super) fn next_id_beside() -> Refusal {
+    Refusal::unsupported(
+        "an id beside a subquery or a function that may return several rows is not supported",
+        "One row of VALUES might become several, and each would get the same id.",
+        "Compute the other value first and give it as a constant or a parameter.",
+    )
+}
+
+pub(super) fn default_id_unclear(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("which rows of \"{table}\" need an id for \"{column}\" is not clear"),
+        "They come from a query, or their columns are not named, and the column may be left out.",
+        format!("Name the columns of the INSERT, with {column} among them where it is a query."),
+    )
+}
+
+pub(super) fn default_id_inside(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!(
+            "an INSERT into \"{table}\" inside of another statement needs a value for \"{column}\""
+        ),
+        "The column gets an id by default, which is not drawn inside of a statement.",
+        format!("Give {column} as a constant or a parameter, or send the INSERT alone."),
+    )
+}
+
+pub(super) fn default_id_of_copy(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("COPY to \"{table}\" needs data for column \"{column}\""),
+        "The column gets an id by default, which is not drawn for the rows of COPY.",
+        "Put ids into the data; SELECT ringway.next_id() gives them.",
     )
 }
 
@@ -156,7 +200,7 @@ pub(super) fn sequence_on_sharded(table: &str) -> Refusal {
     Refusal::unsupported(
         format!("a sequence function in a write to \"{table}\" is not supported"),
         "Each shard has its own sequence, so values would repeat.",
-        "Fetch the value with SELECT nextval first, or use gen_random_uuid().",
+        "Use ringway.next_id() or gen_random_uuid(), or fetch the value with SELECT nextval first.",
     )
 }
 

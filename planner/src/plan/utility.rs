@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use super::parse::Source;
 use super::{copying, functions, keys, prepared, refuse, unread};
 use crate::catalog::Catalog;
+use crate::ids;
 use crate::lexer::Kind;
 use crate::plan::{
     Access, Many, Pin, Plan, PlanOptions, Savepoint, SessionEffect, SetStatement, Statement,
@@ -361,6 +362,7 @@ pub(super) fn in_place_of(
             many: Many::Refused(refused()),
         },
         Target::AllShards(_) => Target::Refused(refused()),
+        Target::Ids(_) => Target::Refused(ids::not_drawn()),
         Target::Refused(refusal) => Target::Refused(refusal),
     };
     Plan {

@@ -165,6 +165,18 @@ pub fn catalog(shards: usize) -> Catalog {
         "number int8, customer_id int8, note text",
     );
     add(
+        "notes",
+        sharded("id", KeyType::Int8),
+        plain,
+        "id int8, body text, made text",
+    );
+    add(
+        "bills",
+        sharded("customer_id", KeyType::Int8),
+        plain,
+        "customer_id int8, number int8, note text",
+    );
+    add(
         "rates",
         TableClass::Reference,
         plain,
@@ -298,6 +310,10 @@ pub fn catalog(shards: usize) -> Catalog {
             ..mine
         },
     );
+    if shards > 1 {
+        catalog.set_default_id("public", "notes", "id");
+        catalog.set_default_id("public", "bills", "number");
+    }
     catalog
 }
 

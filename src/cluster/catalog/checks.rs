@@ -5,8 +5,13 @@ use planner::catalog::{ColumnDefault, RelationKind, TableClass};
 use super::Finding;
 use super::classify::{Relation, TableName, Unique, dotted, notice};
 
-/// About one table of a sharded database.
-pub(super) fn of_table(name: &TableName, relation: &Relation, class: &TableClass) -> Vec<Finding> {
+/// About one table of a sharded database, of which the column `default_id` gets ids by default.
+pub(super) fn of_table(
+    name: &TableName,
+    relation: &Relation,
+    class: &TableClass,
+    default_id: Option<&String>,
+) -> Vec<Finding> {
     // A partition is as the table above it.
     if relation.kind != RelationKind::Table || relation.partition_of.is_some() {
         return Vec::new();
@@ -39,14 +44,17 @@ pub(super) fn of_table(name: &TableName, relation: &Relation, class: &TableClass
                 key.name()
             )));
         }
-        let sequence =
-            |column: &&super::classify::Column| column.default == ColumnDefault::Sequence;
+        let sequence = |column: &&super::classify::Column| {
+            column.default == ColumnDefault::Sequence && default_id != Some(&column.name)
+        };
         for column in relation.columns.iter().filter(sequence) {
             found.push(notice(format!(
                 "Column {} of table {} has a sequence for its default, and each shard has its own: \
-                 an INSERT has to give a value. gen_random_uuid() can be the default of a uuid.",
+                 an INSERT has to give a value. Declare default_id = \"{}\", and it gets one; \
+                 gen_random_uuid() can be the default of a uuid.",
                 column.name,
-                dotted(name)
+                dotted(name),
+                column.name
             )));
         }
     }
@@ -95,7 +103,7 @@ mod tests {
             placement: Placement::Hash,
         });
         let name = ("public".to_owned(), "orders".to_owned());
-        let found = of_table(&name, &relation, &class);
+        let found = of_table(&name, &relation, &class, None);
         found.into_iter().map(|finding| finding.text).collect()
     }
 
@@ -111,8 +119,8 @@ mod tests {
                 "Index orders_code_key of table public.orders is unique on each shard and not over \
                  all of them: sharding key (tenant, code) is not in it.",
                 "Column id of table public.orders has a sequence for its default, and each shard \
-                 has its own: an INSERT has to give a value. gen_random_uuid() can be the default \
-                 of a uuid.",
+                 has its own: an INSERT has to give a value. Declare default_id = \"id\", and it \
+                 gets one; gen_random_uuid() can be the default of a uuid.",
             ]
         );
         let told = found(vec![part], ColumnDefault::Computed);

@@ -17,6 +17,9 @@ use crate::config::TableRule;
 /// OID of varchar in pg_type.dat.
 const VARCHAR: u32 = 1043;
 
+const INT8: u32 = 20;
+const NUMERIC: u32 = 1700;
+
 /// (schema, name).
 pub type TableName = (String, String);
 
@@ -31,6 +34,8 @@ pub struct ShardSchema {
     pub suspects: Suspects,
     /// Names that the configuration tells of functions which do not exist.
     pub unknown_functions: BTreeSet<String>,
+    /// Table `ringway.epoch` is there, and may be read and written.
+    pub has_epoch: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +80,8 @@ pub struct Classified {
 #[derive(Debug, Clone, Copy)]
 pub struct Declared<'a> {
     pub tables: &'a BTreeMap<TableName, TableRule>,
+    /// Columns that get ids by default.
+    pub default_ids: &'a BTreeMap<TableName, String>,
     /// The shards of whole schemas; `*` is every one but public.
     pub schemas: &'a BTreeMap<String, ShardId>,
     pub placements: &'a [Rule],
@@ -113,7 +120,32 @@ pub fn classify(
             catalog.add_table(table);
         }
     }
+    for (name, column) in declared.default_ids {
+        // A table that does not exist was found above.
+        let Some(table) = catalog.table(Some(&name.0), &name.1) else {
+            continue;
+        };
+        match default_id_type(table, column) {
+            Ok(()) => catalog.set_default_id(&name.0, &name.1, column),
+            Err(why) => findings.push(mistake(format!(
+                "Column {column} of table {} cannot get ids by default: {why}.",
+                dotted(name)
+            ))),
+        }
+    }
     Classified { catalog, findings }
+}
+
+/// May ids be written into the column?
+///
+/// # Errors
+/// Why not, as the end of a sentence.
+fn default_id_type(table: &Table, column: &str) -> Result<(), &'static str> {
+    let column = table.columns.iter().find(|known| known.name == column);
+    match column.ok_or("it does not exist")?.type_oid {
+        INT8 | NUMERIC => Ok(()),
+        _ => Err("it is neither bigint nor numeric"),
+    }
 }
 
 struct Classifier<'a> {
@@ -200,7 +232,8 @@ impl<'a> Classifier<'a> {
         };
         found.extend(about);
         if self.schemas.len() > 1 {
-            found.extend(checks::of_table(name, first, &class));
+            let default_id = self.declared.default_ids.get(name);
+            found.extend(checks::of_table(name, first, &class, default_id));
         }
         let class = match self.schemas.len() {
             // One shard holds everything, whatever is declared.

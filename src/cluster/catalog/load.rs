@@ -86,6 +86,12 @@ SELECT i.indrelid, x.relname::text, i.indisprimary,
   FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
  WHERE i.indisunique AND c.oid >= 16384 AND c.relpersistence <> 't' ORDER BY x.relname";
 
+/// Schema `ringway` is Ringway's own; see [`crate::cluster::own`].
+const HAS_EPOCH: &str = "
+SELECT COALESCE(has_schema_privilege(to_regnamespace('ringway'), 'USAGE')
+            AND has_table_privilege(to_regclass('ringway.epoch'), 'SELECT')
+            AND has_table_privilege(to_regclass('ringway.epoch'), 'UPDATE'), false)";
+
 const DOMAINS: &str = "SELECT oid, typbasetype FROM pg_type WHERE typtype = 'd'";
 
 /// Through jsonb, because the columns' names differ between PostgreSQL's versions: the locale is
@@ -216,6 +222,7 @@ async fn schema(
     let mut schema = ShardSchema {
         search_path: path.await?.try_get(0)?,
         relations: relations(transaction).await?,
+        has_epoch: transaction.query_one(HAS_EPOCH, &[]).await?.try_get(0)?,
         ..ShardSchema::default()
     };
     functions(transaction, rules, &mut schema).await?;

@@ -13,9 +13,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use planner::{Catalog, ShardId};
 use tokio::sync::{Mutex, watch};
+use tokio_postgres::Client;
 
 use crate::cluster::Cluster;
 use crate::cluster::control::Failure;
+use crate::cluster::own;
 use crate::cluster::shard::{EndpointId, Standing};
 use crate::net::timeout;
 use classify::{Declared, ShardSchema, classify};
@@ -40,6 +42,8 @@ pub enum FindingKind {
 
 /// The time that loading one shard's schema may take.
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
+/// The time that reading or counting an epoch may take.
+const EPOCH_LIMIT: Duration = Duration::from_secs(1);
 
 /// The published catalog of one database.
 pub struct CatalogRoom {
@@ -48,6 +52,8 @@ pub struct CatalogRoom {
     /// Held while loading, so that loads follow each other.
     read: Mutex<Schemas>,
     first: watch::Sender<bool>,
+    /// Shards with a table `ringway.epoch`.
+    with_epoch: ArcSwap<Vec<ShardId>>,
 }
 
 /// What was read from the shards.
@@ -75,6 +81,7 @@ impl CatalogRoom {
                 unpublished: true,
             }),
             first: watch::Sender::new(false),
+            with_epoch: ArcSwap::default(),
         }
     }
 
@@ -121,8 +128,39 @@ impl CatalogRoom {
                 }),
             }
         }
+        let has_epoch = |slot: &Option<Loaded>| slot.as_ref().is_some_and(|l| l.schema.has_epoch);
+        let known = (0..).map(ShardId).zip(&schemas.shards);
+        let with_epoch = known.filter(|(_, slot)| has_epoch(slot));
+        let with_epoch: Vec<ShardId> = with_epoch.map(|(shard, _)| shard).collect();
+        self.with_epoch.store(Arc::new(with_epoch));
         self.publish(cluster, &mut schemas, unread);
         self.first.send_replace(true);
+    }
+
+    /// The epochs of the shards that have one; `None` where it cannot be read now.
+    pub async fn epochs(&self, cluster: &Cluster) -> Vec<(ShardId, Option<i64>)> {
+        let mut epochs = Vec::new();
+        for shard in self.with_epoch.load().iter() {
+            let read = on_primary(cluster, *shard, async |client| own::epoch(client).await);
+            epochs.push((*shard, read.await.ok()));
+        }
+        epochs
+    }
+
+    /// Tells other processes that the schema has changed. Where they cannot be told, they find out.
+    pub async fn count_epochs(&self, cluster: &Cluster) {
+        for shard in self.with_epoch.load().iter() {
+            let count = on_primary(cluster, *shard, async |client| {
+                own::count_epoch(client).await
+            });
+            if let Err(failure) = count.await {
+                let database = &cluster.database.name;
+                tracing::info!(
+                    database,
+                    "other processes learn of a changed schema late: {failure}"
+                );
+            }
+        }
     }
 
     fn publish(&self, cluster: &Cluster, schemas: &mut Schemas, unread: Vec<Finding>) {
@@ -138,6 +176,7 @@ impl CatalogRoom {
             let version = self.catalog.load().version + 1;
             let declared = Declared {
                 tables: &config.tables,
+                default_ids: &config.default_ids,
                 schemas: &config.schemas,
                 placements: config.topology.rules(),
             };
@@ -165,6 +204,23 @@ impl CatalogRoom {
             }
         }
     }
+}
+
+/// Something small on a shard's primary.
+async fn on_primary<T>(
+    cluster: &Cluster,
+    shard: ShardId,
+    work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+) -> Result<T, Failure> {
+    let primary = cluster.primary(shard);
+    let primary = primary.ok_or(Failure::Odd("its shard has no primary"))?;
+    let asked = async {
+        let client = cluster.control(shard, primary).get().await?;
+        Ok(work(&client).await?)
+    };
+    timeout(EPOCH_LIMIT, asked)
+        .await
+        .unwrap_or(Err(Failure::Slow("the epoch", EPOCH_LIMIT)))
 }
 
 /// Reads one shard's schema unless its fingerprint is still `known`. Errors are sentences.

@@ -60,6 +60,8 @@ mod armed {
             {
                 // It cannot fail for one's own process.
                 let _ = kill_process(getpid(), signal);
+                // Another thread may be the one that takes it: this one shall get no further.
+                std::thread::sleep(std::time::Duration::from_millis(100));
             }
         }
 

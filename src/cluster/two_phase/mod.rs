@@ -33,7 +33,7 @@ use crate::config::{CommitSettings, Database, ServerUser};
 use crate::error::{Error, Fault};
 use crate::net::{Instant, TlsConnector, timeout_at};
 
-/// What makes schema `ringway` on a shard; may run again.
+/// What makes its tables in schema `ringway` of a shard; may run again.
 pub const SCHEMA: &str = include_str!("schema.sql");
 
 /// How long a statement waits to hear that its shards can commit together.
@@ -68,6 +68,8 @@ struct Room {
 #[derive(Debug, Clone)]
 struct Look {
     ability: Ability,
+    /// When the last attempt began, whatever came of it.
+    tried: Option<Instant>,
     /// When that was asked, before the answer.
     asked: Option<Instant>,
     /// Until when others take this process to be alive.
@@ -393,15 +395,14 @@ impl TwoPhase {
         obstacles
     }
 
-    /// Waits until every shard was looked at, or `limit` is over.
-    pub async fn first_look(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
+    /// Waits until every shard was looked at once more, or `limit` is over.
+    pub async fn look_again(&self, limit: Duration) {
+        let now = Instant::now();
+        let deadline = now + limit;
         let mut news = self.looked.subscribe();
-        let is_known = |room: &Room| {
-            let look = room.look.load();
-            look.ability != Ability::Unknown || look.failure.is_some()
-        };
+        let is_known = |room: &Room| room.look.load().tried.is_some_and(|tried| tried > now);
         while !self.shards.iter().all(is_known) {
+            self.shards.iter().for_each(|room| room.hasten.notify_one());
             if !matches!(timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
                 return;
             }
@@ -419,6 +420,7 @@ impl Default for Look {
     fn default() -> Self {
         Self {
             ability: Ability::Unknown,
+            tried: None,
             asked: None,
             lease_until: None,
             failure: None,

@@ -1,7 +1,7 @@
-CREATE SCHEMA IF NOT EXISTS ringway;
+-- Tables of schema ringway by which shards commit together.
 -- Which shard this is: prepared transactions on other shards name the one that decides by it.
 CREATE TABLE IF NOT EXISTS ringway.identity (
-    is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one),
+    alone boolean PRIMARY KEY DEFAULT true CHECK (alone),
     id text NOT NULL CHECK (id ~ '^[0-9a-f]{32}$')
 );
 INSERT INTO ringway.identity (id)

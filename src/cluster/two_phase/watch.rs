@@ -58,6 +58,7 @@ pub(super) async fn watch(cluster: Arc<Cluster>, shard: ShardId) {
     let mut link = None;
     loop {
         let before = room.look.load_full();
+        let tried = Some(Instant::now());
         let seen = match look(&cluster, shard, &mut link, &before).await {
             Ok(seen) => seen,
             Err(failure) => {
@@ -69,7 +70,7 @@ pub(super) async fn watch(cluster: Arc<Cluster>, shard: ShardId) {
             }
         };
         cluster.log_ability(shard, &before.ability, &seen.ability);
-        room.look.store(Arc::new(seen));
+        room.look.store(Arc::new(Look { tried, ..seen }));
         two_phase.looked.send_replace(());
         sleep(SHORTEST_PAUSE).await;
         // Either the rest of the pause is over or somebody waits for news: both mean go on.
@@ -144,6 +145,7 @@ async fn ask(cluster: &Cluster, client: &Client, before: &Look) -> Result<Look, 
     let renewed = renewing + lease - lease / 6;
     Ok(Look {
         ability: Ability::Able(identity),
+        tried: Some(asked),
         asked: Some(asked),
         lease_until: before.lease_until.max(Some(renewed)),
         failure: None,

@@ -22,7 +22,7 @@ pub use programs::Programs;
 pub use server::{Server, StopMode, free_port};
 
 /// What `ringway init` makes, which shards need to commit together.
-const OWN_SCHEMA: &str = include_str!("../../cluster/two_phase/schema.sql");
+const OWN_TABLES: &str = include_str!("../../cluster/two_phase/schema.sql");
 
 /// What kind of cluster to start. `..Spec::default()` fills in the rest.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Spec {
     pub shards: usize,
     /// Streaming replicas of each primary.
     pub replicas: usize,
+    /// Several shards can commit together, as after `ringway init`.
+    pub initialized: bool,
     /// Created on every shard.
     pub database: String,
     pub superuser: String,
@@ -104,6 +106,7 @@ impl Default for Spec {
         Self {
             shards: 1,
             replicas: 0,
+            initialized: true,
             database: "shop".to_owned(),
             superuser: "ringway".to_owned(),
             auth: Auth::Trust,
@@ -156,8 +159,9 @@ impl CaptiveCluster {
             shard.primary.start()?;
             let create = format!("CREATE DATABASE \"{}\"", spec.database.replace('"', "\"\""));
             shard.primary.exec_in("postgres", &create)?;
-            if spec.shards > 1 {
-                shard.primary.exec(OWN_SCHEMA)?;
+            if spec.shards > 1 && spec.initialized {
+                let schema = format!("CREATE SCHEMA ringway; {OWN_TABLES}");
+                shard.primary.exec(&schema)?;
                 // A superuser called ringway would find Ringway's own schema first, by "$user".
                 shard.primary.exec(&format!(
                     "ALTER ROLE \"{}\" IN DATABASE \"{}\" SET search_path = public",

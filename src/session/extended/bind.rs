@@ -25,6 +25,19 @@ use crate::wire::write;
 
 impl Session {
     pub(super) async fn bind(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let (_, name, _) = Bind::names(&frame[HEADER..])?;
+        let ids = self.prepared(name)?.ids.clone();
+        match ids.filter(|_| !self.block.is_failed()) {
+            Some(ids) => {
+                let frame = Box::pin(self.bind_with_ids(frame, &ids)).await?;
+                self.bind_whole(&frame).await
+            }
+            None => self.bind_whole(frame).await,
+        }
+    }
+
+    /// A Bind with values for all parameters.
+    async fn bind_whole(&mut self, frame: &[u8]) -> Result<(), Error> {
         let body = &frame[HEADER..];
         let (portal, name, rest) = Bind::names(body)?;
         let prepared = self.prepared(name)?;
@@ -37,6 +50,7 @@ impl Session {
             version: _,
             name: _,
             known,
+            ids: _,
         } = &*prepared;
         let ends_block = matches!(
             plan.statement,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use planner::Values;
 use planner::plan::{Access, ExecuteStatement, Statement, Target};
 use planner::route::Shards;
 use planner::shape::Shape;
@@ -77,6 +78,19 @@ impl Session {
             self.db.plans.plan(text, &shape, types, &catalog)
         });
         let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
+        if let Some(plan) = &planned
+            && exact
+            && let Target::Ids(ids) = &plan.target
+        {
+            let pieces = std::mem::take(&mut shape.pieces);
+            let values = Values {
+                sql,
+                pieces: &pieces,
+                params: &[],
+            };
+            self.shape = shape;
+            return self.prepare_with_ids(name, types, values, ids);
+        }
         let plan = match planned {
             Some(plan) if exact || simple::is_its_rows_alone(&plan.statement) => plan,
             Some(_) | None if self.db.config.is_sharded() => return Err(simple::not_utf8()),
@@ -118,6 +132,7 @@ impl Session {
             version: catalog.version,
             name: name.into(),
             known,
+            ids: None,
         })
     }
 
@@ -150,8 +165,15 @@ impl Session {
             return Ok(Arc::clone(found));
         }
         let statement = Arc::clone(&found.statement);
-        let mut renewed = self.prepare(name, &statement.sql, &statement.types)?;
-        if !name.is_empty() && self.is_in_context(&statement) {
+        let mut renewed = match found.ids.clone() {
+            Some(ids) => {
+                let types = statement.types.get(..ids.declared).unwrap_or_default();
+                self.prepare(name, &ids.sql, types)?
+            }
+            None => self.prepare(name, &statement.sql, &statement.types)?,
+        };
+        let same = renewed.statement.sql == statement.sql;
+        if same && !name.is_empty() && self.is_in_context(&statement) {
             // What it returns is what it was when the client had it parsed, or an error.
             renewed.statement = statement;
         }
@@ -300,6 +322,10 @@ impl Session {
         };
         self.activate(index).await?;
         self.ensure_parsed(index, name);
+        if let Some(ids) = &prepared.ids {
+            self.describe_with_ids(index, name, &prepared, ids);
+            return Ok(());
+        }
         let server_name = prepared.server_name();
         let lease = &mut self.leases[index].lease;
         write::describe(&mut lease.conn.outbox, b'S', &server_name);
@@ -343,7 +369,7 @@ impl Session {
                 return Err(Box::pin(self.syntax_error_or(refusal, &text.sql, &text.types)).await);
             }
             Target::OneShard(shard) => *shard,
-            Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) => {
+            Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) | Target::Ids(_) => {
                 if let Some(index) = self.batch.active {
                     return Ok(index);
                 }

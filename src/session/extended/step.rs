@@ -144,7 +144,7 @@ impl Session {
         // Another shard may not have the tables of what was parsed before.
         let alone = !self.db.config.is_sharded() || self.batch.pending.iter().all(|n| n == name);
         let plain = is_plain(&prepared.plan.statement) && !asks_first(&prepared.plan.effect);
-        if !plain || !alone {
+        if !plain || !alone || prepared.ids.is_some() {
             return Ok(Step::Waits);
         }
         if self.block.is_failed() {
@@ -187,6 +187,7 @@ impl Session {
             version: _,
             name: _,
             known: _,
+            ids: _,
         } = prepared;
         let bind;
         let params: Vec<Param<'_>>;

@@ -67,6 +67,7 @@ fn check(
     let rules = rules.map(|(table, rule)| (name(table), rule)).collect();
     let declared = Declared {
         tables: &rules,
+        default_ids: &BTreeMap::new(),
         schemas: &BTreeMap::new(),
         placements: &[],
     };
@@ -103,6 +104,37 @@ fn declared_tables_have_their_class_on_every_shard() {
     assert_eq!(classes["orders"], sharded("id", KeyType::Int8));
     assert_eq!(classes["users"], sharded("name", KeyType::Text));
     assert_eq!(classes["country"], TableClass::Reference);
+}
+
+#[test]
+fn ids_by_default_need_a_column_that_holds_them() {
+    let both = schema(&[("orders", table(&[("id", INT8), ("note", TEXT)]))]);
+    let check = |column: &str| {
+        let declared = Declared {
+            tables: &BTreeMap::from([(name("orders"), by("id"))]),
+            default_ids: &BTreeMap::from([(name("orders"), column.to_owned())]),
+            schemas: &BTreeMap::new(),
+            placements: &[],
+        };
+        let found = classify(declared, &["a", "b"], &[Some(&both), Some(&both)], 1);
+        let orders = found.catalog.table(None, "orders").unwrap();
+        let default = found.catalog.default_id(orders).map(str::to_owned);
+        (
+            default,
+            found.findings.into_iter().map(|f| f.text).collect(),
+        )
+    };
+    let wrong = |why: &str, column: &str| {
+        let told =
+            format!("Column {column} of table public.orders cannot get ids by default: {why}.");
+        (None, vec![told])
+    };
+    assert_eq!(check("id"), (Some("id".to_owned()), vec![]));
+    assert_eq!(
+        check("note"),
+        wrong("it is neither bigint nor numeric", "note")
+    );
+    assert_eq!(check("nosuch"), wrong("it does not exist", "nosuch"));
 }
 
 fn in_schema(schema: &str, table: &str) -> TableName {
@@ -148,6 +180,7 @@ fn placements_take_keys_of_their_types() {
     ]);
     let declared = Declared {
         tables: &rules,
+        default_ids: &BTreeMap::new(),
         schemas: &BTreeMap::new(),
         placements: &[by_day],
     };
@@ -199,6 +232,7 @@ fn schemas_live_on_their_shards() {
     let users = in_schema("acme", "users");
     let declared = Declared {
         tables: &BTreeMap::from([(users, TableRule::Reference)]),
+        default_ids: &BTreeMap::new(),
         schemas: &BTreeMap::from([
             ("acme".to_owned(), ShardId(1)),
             ("*".to_owned(), ShardId(0)),
@@ -409,6 +443,7 @@ fn a_function_is_as_unsafe_as_its_worst_shard() {
     let (a, b) = (shard(Volatility::Stable), shard(Volatility::Volatile));
     let declared = Declared {
         tables: &BTreeMap::new(),
+        default_ids: &BTreeMap::new(),
         schemas: &BTreeMap::new(),
         placements: &[],
     };
