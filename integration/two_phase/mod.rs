@@ -248,6 +248,8 @@ fn a_decision_that_is_lost_on_the_way_is_asked_for() {
     primary
         .wait_for("SHOW synchronous_standby_names", "nobody", LIMIT)
         .unwrap();
+    // The checkpointer has heard of it by then: it is the one to tell the others.
+    world.on(0, "CHECKPOINT");
     wire.query(ALL);
     let waits = "FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%''commit''%'";
     primary
@@ -284,8 +286,9 @@ fn a_decision_that_nobody_can_tell_is_said_to_be_unknown() {
         said.starts_with("08007: it is not known whether transaction "),
         "{said}"
     );
-    let in_doubt = proxy.show("SHOW IN_DOUBT");
-    assert!(in_doubt.starts_with("shop|s1|"), "{in_doubt}");
+    wait_until(LIMIT, "it to be in doubt", || {
+        proxy.show("SHOW IN_DOUBT").starts_with("shop|s1|")
+    });
     world.cluster.shards[0].primary.start().unwrap();
     world.wait_recovered(RECOVERED);
     assert_eq!(world.each("SELECT sum(v) FROM t"), ["0", "0"]);
@@ -341,6 +344,21 @@ fn what_cannot_be_atomic_is_refused_unless_that_is_not_wanted() {
         "INSERT 0 1 I"
     );
     assert_eq!(world.each("SELECT count(*) FROM r"), ["1", "1"]);
+    // A constraint that fails at the end, on the second shard: the first keeps what it did.
+    world.on(
+        1,
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON r DEFERRABLE INITIALLY DEFERRED
+           FOR EACH ROW EXECUTE FUNCTION fail()",
+    );
+    let mut beside = best.login();
+    beside.query("INSERT INTO r VALUES (2, 2)");
+    let said = error(&beside.read_to_ready());
+    assert!(
+        said.starts_with("P0001: no It took effect on 127.0.0.1:"),
+        "{said}"
+    );
+    assert_eq!(world.each("SELECT count(*) FROM r"), ["2", "1"]);
     let check = |name: &str| {
         let path = world.directory.path().join(format!("{name}.toml"));
         let findings = ringway::app::check::check(&path, false).unwrap();
@@ -356,6 +374,8 @@ fn what_cannot_be_atomic_is_refused_unless_that_is_not_wanted() {
     let path = world.directory.path().join("best.toml");
     ringway::app::init::init(&path, &ringway::app::init::Options::default()).unwrap();
     wait_until(LIMIT, "an atomic commit", || wire.ask(ALL) == "UPDATE 64 I");
+    assert_eq!(wire.ask("INSERT INTO r VALUES (3, 3)"), "P0001 I");
+    assert_eq!(world.each("SELECT count(*) FROM r"), ["2", "1"]);
     let s1 = &mut world.cluster.shards[1].primary;
     let none = ("max_prepared_transactions".to_owned(), "0".to_owned());
     s1.configure(&[none]).unwrap();

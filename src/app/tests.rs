@@ -59,7 +59,8 @@ async fn rows_have_the_columns_of_their_table() {
     for show in Show::ALL {
         let table = sample.live.table(show);
         assert_eq!(table.columns, show.columns());
-        assert!(!table.rows.is_empty() || show == Show::Servers, "{show:?}");
+        let may_be_empty = matches!(show, Show::InDoubt | Show::Servers | Show::Transactions);
+        assert!(!table.rows.is_empty() || may_be_empty, "{show:?}");
         for row in table.rows {
             assert_eq!(row.len(), table.columns.len(), "{show:?}");
         }

@@ -125,15 +125,6 @@ fn topology(shards: usize) -> Topology {
     Topology::new((0..shards).map(weight).collect(), &[])
 }
 
-/// The application's role is the one that commits. One plain server has no such schema.
-const OWN_SCHEMA_RIGHTS: &str = "
-DO $$ BEGIN
-  IF to_regnamespace('ringway') IS NOT NULL THEN
-    GRANT USAGE ON SCHEMA ringway TO app;
-    GRANT ALL ON ALL TABLES IN SCHEMA ringway TO app;
-  END IF;
-END $$";
-
 async fn load_shard(
     server: &Server,
     owned: Vec<u16>,
@@ -160,9 +151,7 @@ async fn load_shard(
     if settings {
         client.batch_execute(SETTINGS).await?;
     }
-    client
-        .batch_execute(&format!("RESET ROLE; {OWN_SCHEMA_RIGHTS}; ANALYZE"))
-        .await?;
+    client.batch_execute("RESET ROLE; ANALYZE").await?;
     Ok(())
 }
 

@@ -245,7 +245,7 @@ async fn all<'i, 's, F: Future>(
     run: impl Fn(usize, &'i mut Server) -> F,
 ) -> Vec<F::Output> {
     let each = servers.iter_mut().enumerate();
-    join_all(each.map(|(at, server)| run(at, &mut **server))).await
+    join_all(each.map(|(at, server)| run(at, server))).await
 }
 
 fn first_error<T>(results: Vec<Result<T, Error>>) -> Option<Error> {

@@ -59,8 +59,8 @@ struct Room {
     /// By endpoint id.
     pools: Vec<ControlPool>,
     look: ArcSwap<Look>,
-    /// Why prepared transactions there are not finished yet.
-    notes: Mutex<HashMap<Gid, &'static str>>,
+    /// Why prepared transactions there are not finished yet; `None`: they are.
+    notes: Mutex<HashMap<Gid, Option<&'static str>>>,
     hasten: Notify,
 }
 
@@ -348,6 +348,11 @@ impl TwoPhase {
             let look = room.look.load();
             let notes = room.notes();
             for Prepared { gid, age } in self.doubtful(&look) {
+                let note = match notes.get(&gid) {
+                    Some(Some(note)) => note,
+                    Some(None) => continue,
+                    None => "found just now",
+                };
                 let decision_shard = self.shard_of(gid.decision);
                 found.push(InDoubt {
                     shard: room.name.clone(),
@@ -356,7 +361,7 @@ impl TwoPhase {
                     decision_shard: decision_shard.map(|shard| self.room(shard).name.clone()),
                     owner: gid.owner,
                     age: age + look.asked.map_or(Duration::ZERO, |asked| asked.elapsed()),
-                    note: notes.get(&gid).copied().unwrap_or("found just now"),
+                    note,
                 });
             }
         }
@@ -411,7 +416,7 @@ impl TwoPhase {
 }
 
 impl Room {
-    fn notes(&self) -> MutexGuard<'_, HashMap<Gid, &'static str>> {
+    fn notes(&self) -> MutexGuard<'_, HashMap<Gid, Option<&'static str>>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -139,10 +139,10 @@ pub(super) async fn recover(cluster: Arc<Cluster>, shard: ShardId) {
             let finished = timeout(LIMIT, finish(&cluster, shard, &prepared)).await;
             let note = match finished {
                 Ok(Ok(note)) => note,
-                Ok(Err(failure)) => cluster.cannot_finish(room, &prepared.gid, &failure),
+                Ok(Err(failure)) => Some(cluster.cannot_finish(room, &prepared.gid, &failure)),
                 Err(_) => {
                     let slow = Failure::Slow("finishing it", LIMIT);
-                    cluster.cannot_finish(room, &prepared.gid, &slow)
+                    Some(cluster.cannot_finish(room, &prepared.gid, &slow))
                 }
             };
             room.notes().insert(prepared.gid, note);
@@ -150,21 +150,21 @@ pub(super) async fn recover(cluster: Arc<Cluster>, shard: ShardId) {
     }
 }
 
-/// Finishes one part, if it is to be finished; says what was done or why not.
+/// Finishes one part, if it is to be finished; says why not.
 async fn finish(
     cluster: &Cluster,
     shard: ShardId,
     prepared: &Prepared,
-) -> Result<&'static str, Failure> {
+) -> Result<Option<&'static str>, Failure> {
     let two_phase = &cluster.two_phase;
     let gid = &prepared.gid;
     // Not among those that run here, so nobody is at work on it.
     let is_mine = gid.owner == two_phase.owner;
     if prepared.age < GRACE && !is_mine {
-        return Ok("left to its coordinator for a moment");
+        return Ok(Some("left to its coordinator for a moment"));
     }
     let Some(decides) = two_phase.shard_of(gid.decision) else {
-        return Ok("no shard of this database that is known has the identity that decides");
+        return Ok(Some("no shard of this database that is known has the identity that decides"));
     };
     let (known, is_alive) = {
         let client = cluster.recovery_client(decides).await?;
@@ -175,7 +175,7 @@ async fn finish(
     };
     let outcome = match (known, is_alive) {
         (Some(outcome), _) => outcome,
-        (None, true) if !is_mine => return Ok("its coordinator is alive"),
+        (None, true) if !is_mine => return Ok(Some("its coordinator is alive")),
         (None, true | false) => cluster.decide(decides, gid.transaction).await?,
     };
     let (sql, note, count) = match outcome {
@@ -188,10 +188,10 @@ async fn finish(
             cluster.metrics.recoveries.increment(count);
             let (database, shard) = (&cluster.database.name, &two_phase.room(shard).name);
             tracing::warn!(database, shard, %gid, outcome = note, "finished a transaction in doubt");
-            Ok(note)
+            Ok(None)
         }
         // Somebody else was faster.
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(note),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -201,7 +201,7 @@ impl Cluster {
         const NOTE: &str = "could not be finished, as the log tells";
         self.metrics.recoveries.increment(Recovery::Failed);
         // Once per transaction: it is tried again and again.
-        if room.notes().get(gid) != Some(&NOTE) {
+        if room.notes().get(gid) != Some(&Some(NOTE)) {
             let (database, shard) = (&self.database.name, &room.name);
             tracing::error!(database, shard, %gid, %failure, "cannot finish a transaction in doubt");
         }

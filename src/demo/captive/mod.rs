@@ -160,7 +160,12 @@ impl CaptiveCluster {
             let create = format!("CREATE DATABASE \"{}\"", spec.database.replace('"', "\"\""));
             shard.primary.exec_in("postgres", &create)?;
             if spec.shards > 1 && spec.initialized {
-                let schema = format!("CREATE SCHEMA ringway; {OWN_TABLES}");
+                // Whoever logs in here may commit.
+                let schema = format!(
+                    "CREATE SCHEMA ringway; {OWN_TABLES};
+                     GRANT USAGE ON SCHEMA ringway TO PUBLIC;
+                     GRANT ALL ON ALL TABLES IN SCHEMA ringway TO PUBLIC"
+                );
                 shard.primary.exec(&schema)?;
                 // A superuser called ringway would find Ringway's own schema first, by "$user".
                 shard.primary.exec(&format!(
