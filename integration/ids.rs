@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringway::demo::captive::{CaptiveCluster, Spec};
+use ringway::demo::captive::{CaptiveCluster, Spec, StopMode};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -41,7 +41,7 @@ impl World {
                 .unwrap();
             primary.exec(TABLES).unwrap();
         }
-        let lonely = "SET ROLE app; CREATE TABLE lonely (id int)";
+        let lonely = "SET ROLE app; CREATE TABLE lonely (id serial, v int)";
         shards.shards[1].primary.exec(lonely).unwrap();
         let one = Ringway::start(|port| config(&shards, port));
         Self { shards, one }
@@ -333,6 +333,12 @@ async fn statements_get_ids_wherever_a_constant_could_stand() {
     client.batch_execute("ROLLBACK").await.unwrap();
     assert!(simple(&client, &found).await.is_empty());
 
+    // A sequence of a table on one shard is one sequence.
+    for id in ["1", "2"] {
+        let rows = simple(&client, "INSERT INTO lonely (v) VALUES (0) RETURNING id").await;
+        assert_eq!(rows, [id]);
+    }
+
     let route = simple(
         &client,
         "EXPLAIN (ROUTE) INSERT INTO customers (name) VALUES ('x')",
@@ -412,6 +418,59 @@ async fn without_a_lease_there_are_no_ids() {
         }
     };
     assert_ne!(worker_of(fresh), worker_of(id));
+}
+
+/// Also on a database that is not sharded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_primary_gives_no_worker_that_the_old_one_may_have_given() {
+    let mut cluster = support::cluster(&Spec {
+        replicas: 1,
+        ..Spec::default()
+    });
+    let shard = &mut cluster.shards[0];
+    let ports = [shard.primary.port, shard.replicas[0].port];
+    let config = |port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.app]\nauth = \"trust\"\n\
+             [databases.shop]\nserver_user = \"ringway\"\nreads = {{ poll_interval_ms = 50 }}\n\
+             servers = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n",
+            ports[0], ports[1]
+        )
+    };
+    let one = Ringway::start(config);
+    let init = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .args(["init", "-d", "shop", "-c"])
+        .arg(one.config_file())
+        .status();
+    assert!(init.unwrap().success());
+    shard.wait_caught_up().unwrap();
+    let client = connect(&one).await;
+    let id = |rows: Vec<String>| rows[0].parse::<i64>().unwrap();
+    let first = id(simple(&client, "SELECT ringway.next_id()").await);
+    shard.wait_caught_up().unwrap();
+
+    shard.primary.stop(StopMode::Immediate).unwrap();
+    shard.replicas[0].promote().unwrap();
+    // Who has a lease goes on, also when the new primary has to make it longer.
+    let then = id(simple(&connect(&one).await, "SELECT ringway.next_id()").await);
+    assert!(then > first && worker_of(then) == worker_of(first));
+    let other = Ringway::start(config);
+    let newcomer = connect(&other).await;
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let detail = loop {
+        let error = newcomer.simple_query("SELECT ringway.next_id()").await;
+        let error = error.expect_err("every worker rests");
+        let detail = error.as_db_error().unwrap().detail().unwrap_or_default();
+        if detail.contains("every worker is leased") {
+            break detail.to_owned();
+        }
+        assert!(Instant::now() < deadline, "{detail}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(detail.contains("one comes free in time"), "{detail}");
+    let rest = "SELECT count(*) FROM ringway.worker WHERE timeline = '00000002' AND until_ms >
+        extract(epoch FROM now() + interval '30 s' - '2026-01-01T00:00:00Z'::timestamptz) * 1000";
+    assert_eq!(shard.replicas[0].exec(rest).unwrap(), "1024");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -142,7 +142,7 @@ struct State {
 }
 
 impl IdSource {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let random = format!("{:032x}", rand::random::<u128>());
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &random[part]);
         Self {

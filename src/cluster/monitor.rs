@@ -51,9 +51,9 @@ pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
     }
     if cluster.is_watched() {
         tasks.spawn(watch_catalog(Arc::clone(cluster)));
-        tasks.spawn(ids::keep_leased(Arc::clone(cluster)));
         two_phase::start(cluster, &mut tasks);
     }
+    tasks.spawn(ids::keep_leased(Arc::clone(cluster)));
     MonitorGuard { _tasks: tasks }
 }
 
