@@ -5,7 +5,7 @@ WASM := wasm32-unknown-unknown
 # Where the driver matrix keeps what it installs.
 DRIVER_TOOLS := $(abspath $(or $(CARGO_TARGET_DIR),target))/drivers
 
-.PHONY: demo test test-drivers soak fuzz bench fmt deps
+.PHONY: demo test test-drivers test-differential soak fuzz bench fmt deps
 
 demo: deps
 	cargo build --release --bin ringway
@@ -32,6 +32,12 @@ test:
 test-drivers: deps
 	@scripts/install-drivers "$(DRIVER_TOOLS)"
 	cargo test --quiet --test drivers -- --tools "$(DRIVER_TOOLS)" $(ARGS)
+
+# The same SQL on one plain server and over 2 and 4 shards; RINGWAY_STATEMENTS and RINGWAY_SEED say
+# how many statements are generated and from where.
+test-differential: deps
+	cargo test --test integration -- --include-ignored --nocapture differential:: \
+		--skip differential::generated::generated
 
 # Long forms of what `make test` does shortly: `make soak SECONDS=600`, `make fuzz SECONDS=3600`.
 SECONDS := 60

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use ringway::backend::connect::{ConnectTarget, connect};
-use ringway::config::{Endpoint, PoolSettings, Secret, ServerSecret};
+use ringway::config::{Endpoint, PoolSettings, Secret, ServerSecret, TcpOptions};
 use ringway::demo::captive::{Auth, CaptiveCluster, Spec};
 use ringway::metrics::Metrics;
+use ringway::net::Stream;
 use ringway::pool::cap::Cap;
 use ringway::pool::{Amid, Pool};
+
+use socket2::SockRef;
 
 use crate::support;
 
@@ -26,7 +29,28 @@ fn target(cluster: &CaptiveCluster, password: Option<&str>) -> ConnectTarget {
         tls: None,
         client_encoding: None,
         connect_timeout: Duration::from_secs(10),
+        tcp: Default::default(),
     }
+}
+
+#[tokio::test]
+async fn connections_to_servers_have_the_options_of_their_database() {
+    let cluster = support::cluster(&Spec::default());
+    let user_timeout = Some(Duration::from_millis(1_500));
+    let target = ConnectTarget {
+        tcp: TcpOptions {
+            user_timeout,
+            ..TcpOptions::default()
+        },
+        ..target(&cluster, None)
+    };
+    let Stream::Tcp(tcp) = connect(&target).await.ok().unwrap().stream else {
+        panic!("not plain TCP");
+    };
+    assert_eq!(
+        SockRef::from(&tcp).tcp_user_timeout().unwrap(),
+        user_timeout
+    );
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 
 mod load;
 mod retry;
+mod scattered;
 
 use std::time::{Duration, Instant};
 
@@ -84,7 +85,7 @@ fn rejoin(old: &mut Server, primary: &Server) {
 /// death, and how long after its return the replica served a new session.
 fn kill_replica(cluster: &mut CaptiveCluster, ringway: &Ringway) -> (Report, Duration, Duration) {
     cluster.shards[0].primary.exec("TRUNCATE log").unwrap();
-    let load = Load::start(ringway.port(), 8, 2);
+    let load = Load::start(ringway.port(), 8, 2, 0);
     load.settle();
     let replica = &mut cluster.shards[0].replicas[1];
     let port = replica.port;
@@ -160,7 +161,7 @@ fn check_acknowledged(primary: &Server, report: &Report) {
 fn a_planned_switchover_is_a_pause() {
     let mut cluster = start(1);
     let control = ringway(&cluster, "failover_hold_ms = 0", "");
-    let load = Load::start(control.port(), 4, 4);
+    let load = Load::start(control.port(), 4, 4, 0);
     load.settle();
     switch_over(&mut cluster);
     load.settle();
@@ -174,7 +175,7 @@ fn a_planned_switchover_is_a_pause() {
     let mut longest = Duration::ZERO;
     for round in 1..=switchovers() {
         cluster.shards[0].primary.exec("TRUNCATE log").unwrap();
-        let load = Load::start(ringway.port(), 4, 4);
+        let load = Load::start(ringway.port(), 4, 4, 0);
         load.settle();
         switch_over(&mut cluster);
         load.settle();
@@ -192,6 +193,38 @@ fn a_planned_switchover_is_a_pause() {
     assert!(longest <= limit(Duration::from_secs(2)), "{longest:?}");
 }
 
+/// As docs/failover.md tells: open transactions end first, and what comes meanwhile waits.
+#[test]
+fn a_switchover_in_a_pause_fails_not_even_open_transactions() {
+    let mut cluster = start(1);
+    let ringway = ringway(&cluster, "", "");
+    let admin = format!("postgresql://ringway@127.0.0.1:{}/ringway", ringway.port());
+    let load = Load::start(ringway.port(), 4, 2, 4);
+    load.settle();
+    support::psql(&admin, "PAUSE shop");
+    switch_over(&mut cluster);
+    let before = load.writes();
+    support::psql(&admin, "RESUME shop");
+    support::wait_until(LIMIT, "writes after the pause", || {
+        load.writes() > before + 20
+    });
+    let report = load.end();
+    eprintln!("a planned switchover in a pause: {report}");
+    assert!(report.errors.is_empty(), "{report}");
+    check_acknowledged(&cluster.shards[0].primary, &report);
+    let halves = "SELECT count(*) FROM (SELECT FROM log WHERE client >= 2 \
+                  GROUP BY client, n / 2 HAVING count(*) <> 2) half";
+    assert_eq!(cluster.shards[0].primary.exec(halves).unwrap(), "0");
+    // Without the pause a transaction that is open on the old primary fails.
+    let load = Load::start(ringway.port(), 0, 0, 4);
+    load.settle();
+    switch_over(&mut cluster);
+    support::wait_until(LIMIT, "writes after the switchover", || load.writes() > 20);
+    let without = load.end();
+    eprintln!("a planned switchover without a pause, amid transactions: {without}");
+    assert!(!without.errors.is_empty(), "the load shows nothing");
+}
+
 /// Kills the primary and promotes its replica. Answers the load's report, and how long after the
 /// promotion the first write was acknowledged.
 fn fail_over(cluster: &mut CaptiveCluster, hold_ms: u32) -> (Report, Duration) {
@@ -206,7 +239,7 @@ fn fail_over(cluster: &mut CaptiveCluster, hold_ms: u32) -> (Report, Duration) {
         .wait_for(&format!("SHOW {names}"), "*", LIMIT)
         .unwrap();
     let ringway = ringway(cluster, &format!("failover_hold_ms = {hold_ms}"), "");
-    let load = Load::start(ringway.port(), 4, 4);
+    let load = Load::start(ringway.port(), 4, 4, 0);
     load.settle();
     let shard = &mut cluster.shards[0];
     shard.primary.kill9().unwrap();

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringway::demo::captive::{CaptiveCluster, Spec};
+use ringway::demo::captive::{CaptiveCluster, Signal, Spec};
 
 use crate::sessions::pooler;
 use crate::support::wire::{Frame, Wire, bind, digest, execute, parse};
@@ -92,12 +92,16 @@ fn listening_holds_no_server_connection() {
 fn listen_takes_effect_when_its_transaction_commits() {
     let (_cluster, ringway) = start();
     let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    let mut witness = login(&ringway);
+    witness.ask("LISTEN kept");
     own.ask("BEGIN");
     assert_eq!(own.ask("LISTEN kept"), "LISTEN T");
     assert_eq!(own.ask("SAVEPOINT a"), "SAVEPOINT T");
     assert_eq!(own.ask("LISTEN undone"), "LISTEN T");
     assert_eq!(own.ask("ROLLBACK TO a"), "ROLLBACK T");
     sender.ask("NOTIFY kept, 'too early'");
+    // It has been given to all who listen by now.
+    assert_eq!(notification(&witness.read().unwrap()), "kept too early");
     assert_eq!(own.ask("COMMIT"), "COMMIT I");
     sender.ask("NOTIFY undone, 'never'");
     sender.ask("NOTIFY kept, 'one'");
@@ -315,4 +319,61 @@ fn a_channel_that_nobody_listens_to_is_let_go() {
     primary.wait_for(asked, "1", LIMIT).unwrap();
     sender.ask("NOTIFY held, 'still'");
     assert_eq!(notification(&own.read().unwrap()), "held still");
+}
+
+/// Changes the configuration, and waits until it is in force.
+fn reload(ringway: &mut Ringway, change: impl Fn(&str) -> String) {
+    let text = std::fs::read_to_string(ringway.config_file()).unwrap();
+    let changed = change(&text);
+    assert_ne!(text, changed);
+    std::fs::write(ringway.config_file(), changed).unwrap();
+    ringway.proxy.signal(Signal::Hup);
+    support::wait_until(LIMIT, "the reload", || {
+        ringway.proxy.log().contains("configuration reloaded")
+    });
+}
+
+#[test]
+fn a_database_of_the_wildcard_that_is_made_anew_sends_off_who_listens() {
+    let cluster = support::cluster(&Spec::default());
+    cluster.shards[0]
+        .primary
+        .exec("CREATE DATABASE wild")
+        .unwrap();
+    let mut ringway = Ringway::start(|port| {
+        let primary = &cluster.shards[0].primary;
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+             [databases.\"*\"]\nservers = \"127.0.0.1:{}\"\n",
+            primary.port
+        )
+    });
+    let mut own = Wire::login(ringway.port(), "ringway", "wild").0;
+    assert_eq!(own.ask("LISTEN bell"), "LISTEN I");
+    reload(&mut ringway, |text| {
+        format!("{text}tcp_keepalive_count = 3\n")
+    });
+    let last = own.read().unwrap();
+    assert_eq!(last.code(), "57P01");
+    assert_eq!(own.read(), None);
+}
+
+#[test]
+fn who_listened_once_listens_to_the_new_servers_after_a_reload() {
+    let cluster = support::cluster(&Spec::default());
+    let primary = &cluster.shards[0].primary;
+    primary.exec("CREATE DATABASE elsewhere").unwrap();
+    let mut ringway = pooler(&cluster, "");
+    let (mut own, mut sender) = (login(&ringway), login(&ringway));
+    assert_eq!(own.ask("LISTEN old"), "LISTEN I");
+    assert_eq!(own.ask("UNLISTEN old"), "UNLISTEN I");
+    reload(&mut ringway, |text| {
+        text.replace(
+            "[databases.shop]\n",
+            "[databases.shop]\ndbname = \"elsewhere\"\n",
+        )
+    });
+    assert_eq!(own.ask("LISTEN bell"), "LISTEN I");
+    assert_eq!(sender.ask("NOTIFY bell, 'new'"), "NOTIFY I");
+    assert_eq!(notification(&own.read().unwrap()), "bell new");
 }

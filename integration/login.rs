@@ -459,6 +459,31 @@ fn users_are_asked_for() {
 }
 
 #[test]
+fn who_logged_in_with_a_password_that_was_changed_leaves_the_new_pool_alone() {
+    sql(cluster(), "CREATE ROLE turned LOGIN PASSWORD 'pencil'");
+    let ringway = Ringway::start(|port| asking(port, "auth_query_ttl_s = 3600\n"));
+    let port = ringway.port();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let by = |password: &str| format!("postgresql://turned:{password}@127.0.0.1:{port}/shop");
+    let pid = async |client: &tokio_postgres::Client| {
+        let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
+        row.unwrap().get::<_, i32>(0)
+    };
+    // What a server reports to such clients is known then: the next one needs none to log in.
+    check(port, "user=turned password=pencil", Ok("turned"));
+    let old = runtime.block_on(support::client(&by("pencil")));
+    sql(cluster(), "ALTER ROLE turned PASSWORD 'new'");
+    let wrong = Err("password authentication failed for user");
+    check(port, "user=turned password=new", wrong);
+    runtime.block_on(async {
+        let new = support::client(&by("new")).await;
+        let server = pid(&new).await;
+        assert_eq!(pid(&old).await, server);
+        assert_eq!(pid(&new).await, server);
+    });
+}
+
+#[test]
 fn a_query_that_cannot_be_asked_says_so() {
     sql(cluster(), "CREATE ROLE query_down LOGIN PASSWORD 'pencil'");
     let dead = ringway::demo::captive::free_port().unwrap();

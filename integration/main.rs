@@ -35,6 +35,7 @@ mod policies;
 mod pooling;
 mod replication;
 mod reuse;
+mod scattered;
 mod session_reads;
 mod sessions;
 mod settings;

@@ -26,7 +26,9 @@ impl Stage {
         let shard = &cluster.shards[0];
         let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); \
              INSERT INTO t SELECT id, 0 FROM generate_series(1, 10) id; \
-             CREATE FUNCTION next() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'";
+             CREATE FUNCTION next() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'; \
+             CREATE FUNCTION bump() RETURNS int LANGUAGE sql VOLATILE \
+             AS 'UPDATE t SET v = v + 1 WHERE id = 1 RETURNING v'";
         shard.primary.exec(sql).unwrap();
         cluster.wait_caught_up().unwrap();
         let ringway = Ringway::start(|port| {
@@ -458,4 +460,154 @@ async fn a_transaction_begins_on_a_replica_only_with_what_its_session_wrote() {
     client.batch_execute("COMMIT").await.unwrap();
     let row = client.query_one("SELECT v FROM t WHERE id = 9", &[]).await;
     assert_eq!(row.unwrap().get::<_, i32>(0), 9);
+}
+
+/// Nothing gives away that `bump()` writes, and the configuration says that it reads.
+#[tokio::test]
+async fn a_write_that_only_the_replica_notices_moves_the_transaction() {
+    let stage = Stage::start(&format!(
+        "{UNTIL_WRITE}\n[databases.shop.functions]\nbump = \"read\""
+    ));
+    let (primary, replica) = (stage.primary(), stage.replica());
+    let value = async |client: &Client| -> i32 {
+        let rows = client.simple_query("SELECT bump()").await.unwrap();
+        let value = rows.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        value.unwrap()
+    };
+    // What it was told before goes with it.
+    let client = stage.rested().await;
+    for sql in ["BEGIN", "SET LOCAL work_mem = '3MB'", "SAVEPOINT a"] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    assert_eq!(port(&client, "").await, replica);
+    assert_eq!(value(&client).await, 1);
+    let work_mem = ", current_setting('work_mem')";
+    assert_eq!(port(&client, work_mem).await, primary);
+    assert_eq!(value(&client).await, 2);
+    client.batch_execute("ROLLBACK TO a").await.unwrap();
+    assert_eq!(value(&client).await, 1);
+    let row = client.query_one("SHOW work_mem", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "3MB");
+    client.batch_execute("COMMIT").await.unwrap();
+    // As the first statement, where nothing is there to go with it.
+    let client = stage.rested().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(value(&client).await, 2);
+    client.batch_execute("ROLLBACK").await.unwrap();
+    // Prepared before, and in the transaction; and several reads with it in one text.
+    let mut client = stage.rested().await;
+    let prepared = client.prepare("SELECT bump() + $1::int").await.unwrap();
+    stage.rest(&client).await;
+    let transaction = client.transaction().await.unwrap();
+    let port_of = "SELECT inet_server_port()";
+    let row = transaction.query_one(port_of, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), i32::from(replica));
+    let row = transaction.query_one(&prepared, &[&100]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 102);
+    let row = transaction.query_one("SELECT bump()", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 3);
+    transaction.commit().await.unwrap();
+    let client = stage.rested().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(port(&client, "").await, replica);
+    client
+        .batch_execute("SELECT 1; SELECT bump(); SELECT 2")
+        .await
+        .unwrap();
+    client.batch_execute("COMMIT").await.unwrap();
+    let shown = stage.cluster.shards[0]
+        .primary
+        .exec("SELECT v FROM t WHERE id = 1");
+    assert_eq!(shown.unwrap(), "4");
+    // It moved, and each time it was counted; the replica's connection is as good as before.
+    let admin = format!(
+        "postgresql://ringway@127.0.0.1:{}/ringway",
+        stage.ringway.port()
+    );
+    let routing = support::psql(&admin, "SHOW ROUTING");
+    for row in [
+        "|retry|read_only|4|",
+        "|transaction|until_write|4|",
+        "|transaction|moved|3|",
+    ] {
+        assert!(routing.contains(row), "{row}: {routing}");
+    }
+    let opened =
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ringway' AND state LIKE 'idle in%'";
+    assert_eq!(
+        stage.cluster.shards[0].replicas[0].exec(opened).unwrap(),
+        "0"
+    );
+    // A portal that is open holds it there, and then the error is the client's.
+    let mut client = stage.rested().await;
+    let transaction = client.transaction().await.unwrap();
+    let portal = transaction
+        .bind("SELECT id FROM t ORDER BY id", &[])
+        .await
+        .unwrap();
+    transaction.query_portal(&portal, 2).await.unwrap();
+    let error = transaction
+        .query_one("SELECT bump()", &[])
+        .await
+        .unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "25006");
+    transaction.rollback().await.unwrap();
+    // Who said READ ONLY gets what it asked for.
+    client.batch_execute("BEGIN READ ONLY").await.unwrap();
+    assert_eq!(code(&client, "SELECT bump()").await, "25006");
+    client.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// The replica's part of a transaction may be at another level than was thought: it was told to begin so
+/// after it had been asked.
+#[tokio::test]
+async fn a_write_that_only_the_replica_notices_does_not_leave_a_snapshot() {
+    let stage = Stage::start(&format!(
+        "{UNTIL_WRITE}\n[databases.shop.functions]\nbump = \"read\""
+    ));
+    let replica = &stage.cluster.shards[0].replicas[0];
+    let client = stage.rested().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(port(&client, "").await, replica.port);
+    client.batch_execute("COMMIT").await.unwrap();
+    stage.rest(&client).await;
+    replica
+        .exec("ALTER SYSTEM SET default_transaction_isolation = 'repeatable read'")
+        .unwrap();
+    replica.exec("SELECT pg_reload_conf()").unwrap();
+    let isolation = async || {
+        let row = client
+            .query_one(
+                "SELECT inet_server_port(), current_setting('transaction_isolation')",
+                &[],
+            )
+            .await;
+        let row = row.unwrap();
+        (row.get::<_, i32>(0) as u16, row.get::<_, String>(1))
+    };
+    let reloaded = async {
+        while isolation().await != (replica.port, "repeatable read".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, reloaded).await.unwrap();
+    client.batch_execute("BEGIN").await.unwrap();
+    let (at, level) = isolation().await;
+    let answer = client.simple_query("SELECT bump()").await;
+    // It may have got another connection, which was asked after the reload.
+    if at == replica.port {
+        assert_eq!(level, "repeatable read");
+        let error = answer.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "0A000");
+        assert_eq!(
+            stage.cluster.shards[0]
+                .primary
+                .exec("SELECT v FROM t WHERE id = 1")
+                .unwrap(),
+            "0"
+        );
+    }
 }

@@ -22,14 +22,16 @@ COMMENT ON TABLE rates IS 'ringway: reference';
 CREATE TABLE events (id bigserial, customer_id bigint, UNIQUE (id));
 CREATE SCHEMA acme;
 CREATE TABLE acme.orders (id bigint PRIMARY KEY);
+CREATE VIEW acme.ids AS SELECT id FROM acme.orders;
+CREATE VIEW acme.days AS SELECT day, count(*) FROM diary GROUP BY day;
 CREATE SCHEMA other;
 CREATE TABLE other.orders (id bigint PRIMARY KEY);
 ";
 
 fn config(cluster: &CaptiveCluster, port: u16) -> String {
     let mut toml = format!(
-        "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
-         [databases.shop]\nserver_user = \"ringway\"\n\
+        "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n[users.acme]\nauth = \"trust\"\n\
+         [databases.shop]\nmonitor_user = \"ringway\"\n\
          [databases.shop.placements]\n\
          by_country = {{ list = {{ s0 = ['NO'], s1 = ['DK', 'SE'] }} }}\n\
          by_year = {{ ranges = [{{ to = 2026-01-01, shard = 's0' }}, \
@@ -103,6 +105,7 @@ async fn rows_are_where_their_placement_says() {
         ("INSERT INTO diary VALUES ('2027-01-01', 'late')", "23514"),
         ("INSERT INTO diary VALUES ('1/1/2026', 'unclear')", "0A000"),
         ("SET search_path = acme", "0A000"),
+        ("SELECT * FROM acme.days", "0A000"),
     ] {
         let error = client.batch_execute(sql).await.expect_err(sql);
         assert_eq!(error.code().unwrap().code(), code, "{sql}");
@@ -117,7 +120,7 @@ async fn rows_are_where_their_placement_says() {
     for (sql, expected) in cases {
         assert_eq!(on_shards(&cluster, sql), expected, "{sql}");
     }
-    let rows = client.query("SELECT id FROM acme.orders", &[]).await;
+    let rows = client.query("SELECT id FROM acme.ids", &[]).await;
     assert_eq!(rows.unwrap()[0].get::<_, i64>(0), 1);
 
     // Parameters in binary format, arrays and dates among them.
@@ -169,6 +172,26 @@ async fn rows_are_where_their_placement_says() {
             "{sql}\n{told}"
         );
     }
+
+    // To a role with a schema of its own, names may mean something else.
+    for shard in &cluster.shards {
+        let sql = "CREATE ROLE acme LOGIN; GRANT USAGE ON SCHEMA acme TO acme";
+        shard.primary.exec_in("shop", sql).unwrap();
+    }
+    let acme = format!("postgresql://acme@127.0.0.1:{}/shop", ringway.port());
+    assert!(
+        tokio_postgres::connect(&acme, tokio_postgres::NoTls)
+            .await
+            .is_ok()
+    );
+    let sql = "CREATE TABLE acme.rates (code text PRIMARY KEY)";
+    client.batch_execute(sql).await.unwrap();
+    let refused = tokio_postgres::connect(&acme, tokio_postgres::NoTls).await;
+    let error = refused.err().expect("a login that is refused");
+    let error = error.as_db_error().expect("the reason").clone();
+    let detail = error.detail().unwrap_or_default();
+    assert_eq!(error.code().code(), "0A000", "{error}");
+    assert!(detail.contains("\"rates\" means acme.rates"), "{detail}");
 
     // The catalog hears of a comment that comes later.
     client

@@ -92,3 +92,18 @@ fn a_missing_key_is_a_policy_of_its_own() {
         assert_eq!(outcome(&wire.read_to_ready()), wanted, "{sql}");
     }
 }
+
+#[test]
+fn copies_that_differ_are_found_when_they_are_written_to() {
+    let world = World::start_with("");
+    let (mut wire, _) = Wire::login(world.ringway.port(), "ringway", "shop");
+    wire.query("INSERT INTO r VALUES (1, 'a'), (2, 'b')");
+    assert_eq!(outcome(&wire.read_to_ready()), "INSERT 0 2");
+    world.on_shard(1, "DELETE FROM r WHERE w = 'b'");
+    wire.query("UPDATE r SET w = 'c'");
+    assert_eq!(outcome(&wire.read_to_ready()), "XX001");
+    assert_eq!(
+        world.each("SELECT count(*) FROM r WHERE w <> 'c'"),
+        ["2", "1"]
+    );
+}

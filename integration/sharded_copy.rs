@@ -65,7 +65,7 @@ impl World {
     }
 
     /// What each shard answers.
-    fn each(&self, sql: &str) -> Vec<String> {
+    pub fn each(&self, sql: &str) -> Vec<String> {
         let shards = self.shards.shards.iter();
         shards
             .map(|shard| shard.primary.exec(sql).unwrap())

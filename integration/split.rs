@@ -38,7 +38,7 @@ fn start_with(delay_ms: u32, more: &str) -> (CaptiveCluster, Ringway) {
     shard.replicas[0].exec("SELECT pg_reload_conf()").unwrap();
     let ringway = Ringway::start(|port| {
         format!(
-            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+            "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n[users.ringway]\nauth = \"trust\"\n\
              [databases.shop]\nservers = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n\
              reads = {{ split = true, max_lag_ms = 60000, poll_interval_ms = 20{more} }}\n",
             shard.primary.port, shard.replicas[0].port
@@ -372,4 +372,62 @@ async fn a_read_only_transaction_does_all_it_could_on_the_primary() {
         .batch_execute("INSERT INTO t VALUES (1, 1)")
         .await
         .unwrap();
+}
+
+/// A row of SHOW ROUTING.
+fn count(ringway: &Ringway, role: &str, reason: &str) -> u64 {
+    let url = format!("postgresql://ringway@127.0.0.1:{}/ringway", ringway.port());
+    let shown = support::psql(&url, "SHOW ROUTING");
+    let mut rows = shown.lines().map(|row| row.split('|').collect::<Vec<_>>());
+    let row = rows.find(|row| (row[1], row[2]) == (role, reason));
+    row.expect("a row of that reason")[3].parse().unwrap()
+}
+
+#[tokio::test]
+async fn reads_that_stay_with_what_a_session_keeps_are_counted() {
+    let (cluster, ringway) = start(0);
+    wait_for_replica(&ringway, cluster.shards[0].replicas[0].port).await;
+    let primary = cluster.shards[0].primary.port;
+    for (keep, let_go) in [
+        ("CREATE TEMPORARY TABLE own (id int)", "DISCARD ALL"),
+        ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"),
+        (
+            "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
+            "CLOSE c",
+        ),
+    ] {
+        let client = connect(&ringway).await;
+        client.batch_execute(keep).await.unwrap();
+        let before = count(&ringway, "primary", "pinned");
+        for n in 1..=3 {
+            assert_eq!(port(&client, "").await, primary, "{keep}");
+            // To prepare a statement is to read, too.
+            let pinned = count(&ringway, "primary", "pinned") - before;
+            assert_eq!(pinned, 2 * n, "{keep}");
+        }
+        // In a transaction once, as elsewhere.
+        client.batch_execute("BEGIN").await.unwrap();
+        for _ in 0..3 {
+            client.simple_query("SELECT 1").await.unwrap();
+        }
+        client.batch_execute("COMMIT").await.unwrap();
+        client.batch_execute(let_go).await.unwrap();
+        client.simple_query("SELECT 1").await.unwrap();
+        let pinned = count(&ringway, "primary", "pinned") - before;
+        assert_eq!(pinned, 7, "{keep}");
+    }
+}
+
+#[tokio::test]
+async fn transactions_are_counted_by_where_they_read() {
+    let (_cluster, ringway) = start(0);
+    let client = connect(&ringway).await;
+    for begin in ["BEGIN", "BEGIN READ ONLY", "START TRANSACTION READ WRITE"] {
+        client.batch_execute(begin).await.unwrap();
+        client.simple_query("SELECT 1").await.unwrap();
+        client.batch_execute("COMMIT").await.unwrap();
+    }
+    let kinds = ["primary", "read_only", "until_write", "moved"];
+    let counts = kinds.map(|kind| count(&ringway, "transaction", kind));
+    assert_eq!(counts, [2, 1, 0, 0]);
 }

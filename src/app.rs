@@ -31,7 +31,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::admin::{Order, Shutdown};
+use crate::admin::{Change, Order, Shutdown};
 use crate::config::{self, Config, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, StatementIds};
@@ -195,6 +195,10 @@ async fn control(
             _ = hangup.recv() => None,
             Some(errand) = errands.recv() => match errand {
                 Errand::Reload(answer) => Some(answer),
+                Errand::Change(change, answer) => {
+                    let _ = answer.send(apply_change(&shared, &change));
+                    continue;
+                }
                 Errand::Shutdown(ending) => break ending,
             },
         };
@@ -226,7 +230,7 @@ async fn control(
             Some(errand) = errands.recv() => match errand {
                 Errand::Shutdown(asked) => asked,
                 // Its sender hears that the process ends.
-                Errand::Reload(_) => continue,
+                Errand::Reload(_) | Errand::Change(..) => continue,
             },
         };
         // The same again does not give it more time.
@@ -447,6 +451,18 @@ fn apply(path: &Path, shared: &Shared) -> Result<(), Error> {
         tracing::warn!(setting, "takes effect after a restart only");
     }
     put_in_force(shared, build(config, Some(&old), &shared.metrics)?);
+    Ok(())
+}
+
+/// `SET` in the admin database: one setting as if the file had it so, until it is read again.
+///
+/// # Errors
+/// Why that cannot be; nothing has changed then.
+fn apply_change(shared: &Shared, change: &Change) -> Result<(), Error> {
+    let old = shared.directory.load_full();
+    let config = old.config.changed(&change.key, &change.value)?;
+    put_in_force(shared, build(config, Some(&old), &shared.metrics)?);
+    tracing::info!(key = change.key, "setting changed until the next reload");
     Ok(())
 }
 

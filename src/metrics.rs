@@ -72,7 +72,7 @@ table! {
     IN_DOUBT = Gauge "ringway_in_doubt_transactions" DATABASE, "Prepared transactions that no commit of this process is at work on.";
     IN_DOUBT_SECONDS = Gauge "ringway_in_doubt_age_seconds" DATABASE, "Since when the oldest of them has been prepared; 0 when there is none.";
     READ_WAIT_SECONDS = Histogram "ringway_read_wait_seconds" DATABASE, "Wait of a read until a replica had what its session wrote or saw, or until the limit.";
-    MOVED_TRANSACTIONS = Counter "ringway_moved_transactions_total" DATABASE, "Transactions that read on a replica and went on at the primary (transactions = replica_until_write).";
+    BLOCKS = Counter "ringway_transaction_blocks_total" &["database", "kind"], "Transaction blocks by where they read, as their BEGIN says; moved: those of until_write that went on at the primary.";
     READ_SETTLES = Counter "ringway_read_settles_total" DATABASE, "Reads that waited to leave the server that their session had to stay with.";
     POSITION_SAMPLES = Counter "ringway_position_samples_total" DATABASE, "Answers of servers that were asked for their role and position in the WAL.";
     FENCES = Counter "ringway_fences_total" DATABASE, "Servers found to take writes beside their shard's primary.";
@@ -261,6 +261,8 @@ pub enum ReadBy {
     Transaction,
     /// The primary: the session's transactions are serializable by default.
     Serializable,
+    /// The primary: what the session keeps on its connection there may matter.
+    Pinned,
     /// The primary: the client asked for it.
     Hint,
 }
@@ -279,6 +281,7 @@ impl Word for ReadBy {
         Self::Share,
         Self::Transaction,
         Self::Serializable,
+        Self::Pinned,
         Self::Hint,
     ];
 
@@ -303,6 +306,7 @@ impl ReadBy {
             Self::Share => "The primary takes its share (primary_reads = \"always\").",
             Self::Transaction => "The transaction may write.",
             Self::Serializable => "The session's transactions are serializable by default.",
+            Self::Pinned => "The session keeps state there: a temporary table, a lock, a cursor.",
             Self::Hint => "The client asked for it.",
         }
     }
@@ -322,7 +326,48 @@ impl ReadBy {
             Self::Share => ("primary", "share"),
             Self::Transaction => ("primary", "transaction"),
             Self::Serializable => ("primary", "serializable"),
+            Self::Pinned => ("primary", "pinned"),
             Self::Hint => ("primary", "hint"),
+        }
+    }
+}
+
+/// Where a transaction block reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockKind {
+    Primary,
+    ReadOnly,
+    UntilWrite,
+    /// It began as `UntilWrite`, and has moved.
+    Moved,
+}
+
+impl Word for BlockKind {
+    const ALL: &'static [Self] = &[Self::Primary, Self::ReadOnly, Self::UntilWrite, Self::Moved];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl BlockKind {
+    /// The value of `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::ReadOnly => "read_only",
+            Self::UntilWrite => "until_write",
+            Self::Moved => "moved",
+        }
+    }
+
+    /// A sentence for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Primary => "It may write, and reads on the primary.",
+            Self::ReadOnly => "It is READ ONLY, and reads on a replica where one is fresh enough.",
+            Self::UntilWrite => "It reads on a replica until it writes.",
+            Self::Moved => "It read on a replica, and went on at the primary.",
         }
     }
 }
@@ -406,7 +451,7 @@ pub struct DatabaseMetrics {
     pub in_doubt: Gauge,
     pub in_doubt_seconds: Gauge,
     pub reads: CounterBy<ReadBy>,
-    pub moved_transactions: Counter,
+    pub blocks: CounterBy<BlockKind>,
     /// Reads that waited to leave the server that their session had to stay with.
     pub read_settles: Counter,
     pub position_samples: Counter,
@@ -445,6 +490,26 @@ pub struct Totals {
     pub client_parses: u64,
     pub server_parses: u64,
     pub binds: u64,
+}
+
+impl std::ops::Add for Totals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            checkouts: self.checkouts + other.checkouts,
+            transactions: self.transactions + other.transactions,
+            queries: self.queries + other.queries,
+            received_bytes: self.received_bytes + other.received_bytes,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            transaction_micros: self.transaction_micros + other.transaction_micros,
+            query_micros: self.query_micros + other.query_micros,
+            wait_micros: self.wait_micros + other.wait_micros,
+            client_parses: self.client_parses + other.client_parses,
+            server_parses: self.server_parses + other.server_parses,
+            binds: self.binds + other.binds,
+        }
+    }
 }
 
 /// One server's metrics, for one shard of one database.
@@ -600,6 +665,10 @@ impl Metrics {
                 let counter = self.recorder.counter(&RETRIES, &[name, reason.name()]);
                 counter.absolute(count);
             }
+            for (kind, count) in database.blocks.counts() {
+                let counter = self.recorder.counter(&BLOCKS, &[name, kind.name()]);
+                counter.absolute(count);
+            }
             for (by, count) in database.reads.counts() {
                 let (role, reason) = by.names();
                 let counter = self.recorder.counter(&READS, &[name, role, reason]);
@@ -671,7 +740,7 @@ impl DatabaseMetrics {
             in_doubt: gauge(&IN_DOUBT),
             in_doubt_seconds: gauge(&IN_DOUBT_SECONDS),
             reads: CounterBy::default(),
-            moved_transactions: counter(&MOVED_TRANSACTIONS),
+            blocks: CounterBy::default(),
             read_settles: counter(&READ_SETTLES),
             position_samples: counter(&POSITION_SAMPLES),
             fences: counter(&FENCES),

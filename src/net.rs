@@ -10,13 +10,14 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::TcpOptions;
 
 pub use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -28,18 +29,22 @@ pub enum Stream {
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
-/// A peer that says nothing for this long is probed, so that a dead host is noticed.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What holds for every TCP connection: small messages go at once, and a peer that is gone without a
-/// word is noticed.
-fn set_options(tcp: &TcpStream) -> io::Result<()> {
+/// Small messages go at once, in any case.
+fn apply(options: &TcpOptions, tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL);
-    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(tcp);
+    if options.keepalive_idle.is_zero() {
+        socket.set_keepalive(false)?;
+    } else {
+        let keepalive = TcpKeepalive::new()
+            .with_time(options.keepalive_idle)
+            .with_interval(options.keepalive_interval)
+            .with_retries(options.keepalive_count);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(options.user_timeout)?;
+    Ok(())
 }
 
 impl Stream {
@@ -54,12 +59,21 @@ impl Stream {
     /// Connects over TCP, trying every address that `host` resolves to.
     pub async fn connect_tcp(host: &str, port: u16) -> io::Result<Self> {
         let tcp = TcpStream::connect((host, port)).await?;
-        set_options(&tcp)?;
+        apply(&TcpOptions::default(), &tcp)?;
         Ok(Self::Tcp(tcp))
     }
 
     pub async fn connect_unix(path: impl AsRef<Path>) -> io::Result<Self> {
         UnixStream::connect(path).await.map(Self::Unix)
+    }
+
+    /// Has other options from now on; those of a Unix socket are none.
+    pub fn set_options(&self, options: &TcpOptions) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => apply(options, tcp),
+            Self::Tls(tls) => apply(options, tls.get_ref().0),
+            Self::Unix(_) => Ok(()),
+        }
     }
 
     /// Answers the client's TLS handshake. Only a plain TCP stream can become a TLS stream.
@@ -220,3 +234,54 @@ impl AsyncWrite for Stream {
 pub type TlsAcceptor = Arc<rustls::ServerConfig>;
 /// Shared TLS settings for connecting to servers.
 pub type TlsConnector = Arc<rustls::ClientConfig>;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::listener::Accepted;
+    use super::*;
+
+    fn options_of(stream: &Stream) -> (bool, TcpOptions) {
+        let Stream::Tcp(tcp) = stream else {
+            panic!("not plain TCP");
+        };
+        let socket = SockRef::from(tcp);
+        let options = TcpOptions {
+            keepalive_idle: socket.tcp_keepalive_time().unwrap(),
+            keepalive_interval: socket.tcp_keepalive_interval().unwrap(),
+            keepalive_count: socket.tcp_keepalive_retries().unwrap(),
+            user_timeout: socket.tcp_user_timeout().unwrap(),
+        };
+        (socket.keepalive().unwrap(), options)
+    }
+
+    #[tokio::test]
+    async fn both_ends_get_their_options() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let near = Stream::connect_tcp("127.0.0.1", port).await.unwrap();
+        assert_eq!(options_of(&near), (true, TcpOptions::default()));
+        let options = TcpOptions {
+            keepalive_idle: Duration::from_secs(7),
+            keepalive_interval: Duration::from_secs(3),
+            keepalive_count: 2,
+            user_timeout: Some(Duration::from_millis(1_500)),
+        };
+        near.set_options(&options).unwrap();
+        assert_eq!(options_of(&near), (true, options));
+        let never = TcpOptions {
+            keepalive_idle: Duration::ZERO,
+            ..options
+        };
+        near.set_options(&never).unwrap();
+        assert!(!options_of(&near).0);
+
+        let (far, _) = listener.accept().await.unwrap();
+        let accepted = Accepted::Tcp(far.into_std().unwrap());
+        let far = Stream::from_accepted(accepted, &options).unwrap();
+        assert_eq!(options_of(&far), (true, options));
+    }
+}

@@ -21,7 +21,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("log", &[]),
     ("main", &["*"]),
     ("metrics", &[]),
-    ("net", &["error"]),
+    ("net", &["config", "error"]),
     ("pool", &["backend", "wire"]),
     (
         "session",

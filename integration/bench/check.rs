@@ -37,7 +37,7 @@ async fn asked(running: &Running, servers: &Servers) -> Result<(), Failure> {
             return Err(format!("{sql} answers {rows:?}").into());
         }
     }
-    if running.peer == Peer::RingwaySplit {
+    if matches!(running.peer, Peer::RingwaySplit | Peer::RingwayStale) {
         reads_reach(servers.replica_port(), &client).await?;
     }
     Ok(())

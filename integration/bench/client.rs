@@ -35,6 +35,16 @@ impl Client {
         tls: Option<&Arc<ClientConfig>>,
         buffer: usize,
     ) -> Result<Self, Failure> {
+        Self::connect_to(DATABASE, port, tls, buffer)
+    }
+
+    /// As [`Client::connect`], to another database.
+    pub fn connect_to(
+        database: &str,
+        port: u16,
+        tls: Option<&Arc<ClientConfig>>,
+        buffer: usize,
+    ) -> Result<Self, Failure> {
         let mut tcp = TcpStream::connect(("127.0.0.1", port))?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
@@ -53,7 +63,7 @@ impl Client {
             }
         };
         let mut client = Self(BufReader::with_capacity(buffer, stream));
-        let parameters = format!("user\0{USER}\0database\0{DATABASE}\0\0");
+        let parameters = format!("user\0{USER}\0database\0{database}\0\0");
         let mut startup = (8 + parameters.len() as u32).to_be_bytes().to_vec();
         startup.extend(PROTOCOL.to_be_bytes());
         startup.extend(parameters.as_bytes());

@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-use ringway::demo::captive::Programs;
+use ringway::demo::captive::{CaptiveCluster, Programs};
 
 use crate::Failure;
 use crate::measure::CROWD;
 use crate::peers::{DATABASE, Peer, Servers, USER, shard_name};
 use crate::secure::{PASSWORD, Secure};
+use crate::tables;
 
 /// Server connections of every pool, except where a peer's name says otherwise.
 const POOL_SIZE: u32 = 8;
@@ -67,8 +68,14 @@ pub fn launch(
         }
         Peer::PgbouncerSecure => pgbouncer_secure(servers, secure, port),
         Peer::RingwaySecure => ringway(ringway_secure(servers, secure, port)),
-        Peer::RingwaySplit => ringway(split(servers, port)),
-        Peer::RingwaySharded => ringway(sharded(servers, port)),
+        Peer::RingwaySplit => ringway(split(servers, port, "session")),
+        Peer::RingwayStale => ringway(split(servers, port, "off")),
+        Peer::RingwaySharded => ringway(sharded(&servers.sharded, DATABASE, port)),
+        Peer::RingwayTables => ringway(sharded(&servers.sharded, tables::DATABASE, port)),
+        Peer::RingwayFour => {
+            let four = servers.four.as_ref().ok_or("there are no four shards")?;
+            ringway(sharded(four, DATABASE, port))
+        }
     })
 }
 
@@ -151,13 +158,13 @@ fn ringway(config: String) -> Launch {
 }
 
 /// What every Ringway here has in its configuration; more keys of the database may follow.
-fn common(port: u16, pool_size: u32) -> String {
+fn common(database: &str, port: u16, pool_size: u32) -> String {
     format!(
         "[general]\n\
          listen = \"127.0.0.1:{port}\"\n\
          [users.{USER}]\n\
          auth = \"trust\"\n\
-         [databases.{DATABASE}]\n\
+         [databases.{database}]\n\
          server_user = \"{USER}\"\n\
          pool_size = {pool_size}\n"
     )
@@ -165,25 +172,27 @@ fn common(port: u16, pool_size: u32) -> String {
 
 fn pooler(servers: &Servers, port: u16, pool_size: u32) -> String {
     let server = servers.primary_port();
-    common(port, pool_size) + &format!("servers = [\"127.0.0.1:{server}\"]\n")
+    common(DATABASE, port, pool_size) + &format!("servers = [\"127.0.0.1:{server}\"]\n")
 }
 
-fn split(servers: &Servers, port: u16) -> String {
+/// Its metrics are at the same port of another address of this machine.
+fn split(servers: &Servers, port: u16, freshness: &str) -> String {
     let (primary, replica) = (servers.primary_port(), servers.replica_port());
-    common(port, POOL_SIZE)
+    let general = format!("[general]\nhttp_listen = \"127.0.0.2:{port}\"");
+    common(DATABASE, port, POOL_SIZE).replace("[general]", &general)
         + &format!(
             "servers = [\"127.0.0.1:{primary}\", \"127.0.0.1:{replica}\"]\n\
-             reads = {{ split = true }}\n"
+             reads = {{ split = true, freshness = \"{freshness}\" }}\n"
         )
 }
 
-fn sharded(servers: &Servers, port: u16) -> String {
-    let mut config = common(port, POOL_SIZE);
-    config += "tables = { pgbench_accounts = { key = \"aid\" } }\n";
-    for (at, shard) in servers.sharded.shards.iter().enumerate() {
+/// The tables' own comments tell their keys.
+fn sharded(cluster: &CaptiveCluster, database: &str, port: u16) -> String {
+    let mut config = common(database, port, POOL_SIZE);
+    for (at, shard) in cluster.shards.iter().enumerate() {
         let _ = write!(
             config,
-            "[[databases.{DATABASE}.shards]]\n\
+            "[[databases.{database}.shards]]\n\
              name = \"{}\"\n\
              servers = [\"127.0.0.1:{}\"]\n",
             shard_name(at),

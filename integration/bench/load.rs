@@ -28,6 +28,34 @@ pub struct Load<'a> {
     seconds: u32,
 }
 
+/// What each transaction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    /// That of `pgbench -S`: one row by its key.
+    Point,
+    /// The first 20 rows from a key on, in its order.
+    First,
+}
+
+impl Script {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Point => "select-only",
+            Self::First => "first-rows",
+        }
+    }
+
+    fn select(self) -> &'static str {
+        match self {
+            Self::Point => "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;",
+            Self::First => {
+                "SELECT aid, abalance FROM pgbench_accounts WHERE aid >= :aid \
+                 ORDER BY aid LIMIT 20;"
+            }
+        }
+    }
+}
+
 /// What the clients saw of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome {
@@ -38,14 +66,19 @@ pub struct Outcome {
 }
 
 impl<'a> Load<'a> {
-    /// Writes the script of `pgbench -S` below `parent`: given `-S` itself, pgbench first asks for
-    /// the size of tables that shards do not hold.
-    pub fn prepare(programs: &'a Programs, parent: &Path, seconds: u32) -> Result<Self, Failure> {
-        let directory = parent.join("logs");
+    /// Writes the script below `parent`: given `-S` itself, pgbench first asks for the size of
+    /// tables that shards do not hold.
+    pub fn prepare(
+        programs: &'a Programs,
+        parent: &Path,
+        seconds: u32,
+        script: Script,
+    ) -> Result<Self, Failure> {
+        let (name, select) = (script.name(), script.select());
+        let directory = parent.join(format!("logs-{name}"));
         std::fs::create_dir(&directory)?;
         programs.hand_over(&directory)?;
-        let script = parent.join("select-only.sql");
-        let select = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;";
+        let script = parent.join(format!("{name}.sql"));
         std::fs::write(&script, format!("\\set aid random(1, {ROWS})\n{select}\n"))?;
         Ok(Self {
             programs,

@@ -6,6 +6,7 @@
 mod check;
 mod client;
 mod forwarder;
+mod freshness;
 mod idle;
 mod launch;
 mod load;
@@ -15,6 +16,8 @@ mod peers;
 mod proc;
 mod report;
 mod secure;
+mod sorted;
+mod tables;
 mod targets;
 mod work;
 
@@ -25,7 +28,8 @@ use std::process::{Command, ExitCode};
 use clap::Parser;
 
 use idle::IdleMemory;
-use load::Load;
+use load::{Load, Script};
+use measure::Samples;
 use options::{Cli, Hidden, Options, Part};
 use peers::{Peer, Running, Servers};
 use report::Report;
@@ -36,12 +40,14 @@ use work::{Work, Works};
 type Failure = Box<dyn std::error::Error>;
 
 /// The proxies that pgbench is run through.
-const PROXIES: [Peer; 10] = [
+const PROXIES: [Peer; 12] = [
     Peer::Forwarder,
     Peer::Pgbouncer,
     Peer::Ringway,
     Peer::RingwaySplit,
+    Peer::RingwayStale,
     Peer::RingwaySharded,
+    Peer::RingwayFour,
     Peer::RingwayReuse,
     Peer::PgbouncerCrowded,
     Peer::RingwayCrowded,
@@ -81,17 +87,31 @@ fn bench(options: &Options) -> Result<(), Failure> {
     allow_open_files(u64::from(options.idle_clients) + OTHER_FILES)?;
     let pgbouncer = pgbouncer_version()?;
     progress("starting and loading the servers");
-    let servers = Servers::start()?;
+    let servers = Servers::start(options.does(Part::Merge))?;
     let programs = servers.plain.programs();
     // Goes with the servers' own files, even should this process be killed.
     let directory = servers.plain.directory().join("peers");
     std::fs::create_dir(&directory)?;
     programs.hand_over(&directory)?;
-    let load = Load::prepare(programs, &directory, options.seconds())?;
+    let load = |script| Load::prepare(programs, &directory, options.seconds(), script);
+    let loads = [load(Script::Point)?, load(Script::First)?];
     let secure = Secure::make(programs, &directory)?;
     let idle = idle_memory(options, &servers, &secure, &directory)?;
-    let (samples, works) = runs(options, &servers, &secure, &load, &directory)?;
-    let targets = targets::judge(options, &samples, &works, &idle);
+    let mut sorted = Vec::new();
+    if options.does(Part::Merge) {
+        progress(&format!("{} rows in order", sorted::ROWS));
+        sorted = sorted::measure(&servers, &secure, &directory)?;
+    }
+    let mut tables = Vec::new();
+    if options.does(Part::Catalog) {
+        progress(&format!("a catalog of {} tables", tables::TABLES));
+        tables = tables::measure(options.rounds(), &servers, &secure, &directory)?;
+    }
+    let ([samples, firsts], works, freshness) =
+        runs(options, &servers, &secure, &loads, &directory)?;
+    let mut targets = targets::judge(options, &samples, &works, &freshness, &idle);
+    targets.extend(targets::merges(options, &firsts, &sorted));
+    targets.push(targets::catalog(&tables));
     let report = Report {
         options,
         versions: vec![
@@ -101,7 +121,11 @@ fn bench(options: &Options) -> Result<(), Failure> {
             format!("{} cores", std::thread::available_parallelism()?),
         ],
         samples,
+        firsts,
         works,
+        freshness,
+        sorted,
+        tables,
         idle,
         targets,
     };
@@ -116,23 +140,38 @@ fn runs(
     options: &Options,
     servers: &Servers,
     secure: &Secure,
-    load: &Load<'_>,
+    [point, first]: &[Load<'_>; 2],
     directory: &Path,
-) -> Result<(measure::Samples, Works), Failure> {
+) -> Result<([Samples; 2], Works, Vec<freshness::Round>), Failure> {
     let mut running = vec![Running::direct(servers)];
-    for peer in PROXIES {
+    let wanted = |peer: &Peer| *peer != Peer::RingwayFour || servers.four.is_some();
+    for peer in PROXIES.into_iter().filter(wanted) {
         progress(&format!("starting {}", peer.name()));
         running.push(Running::start(peer, servers, secure, directory)?);
     }
     for peer in &running {
         check::answers(peer, servers)?;
     }
-    let samples = measure::all(options, servers, &running, load, progress);
+    let all = |cases: &[_], load| {
+        measure::all((options.rounds(), cases), servers, &running, load, progress)
+    };
+    let samples = all(&measure::cases(options), point);
+    let firsts = all(&measure::firsts(options), first);
     let parts = [(Part::Bulk, &Work::BULK[..]), (Part::Logins, &Work::LOGINS)];
     let asked = parts.into_iter().filter(|(part, _)| options.does(*part));
     let works: Vec<Work> = asked.flat_map(|(_, works)| works).copied().collect();
     let works = work::all(&works, options.rounds(), &running, secure, progress);
-    Ok((samples, works))
+    let mut fresh = Vec::new();
+    let rounds = if options.does(Part::Freshness) {
+        options.rounds()
+    } else {
+        0
+    };
+    for round in 1..=rounds {
+        progress(&format!("round {round}/{rounds}: freshness"));
+        fresh.push(freshness::round(&running, options.seconds())?);
+    }
+    Ok(([samples, firsts], works, fresh))
 }
 
 fn idle_memory(

@@ -37,6 +37,28 @@ pub type Samples = BTreeMap<(Case, Peer), Vec<Result<Sample, String>>>;
 /// On 20 server connections: as many clients as fit, and as many as crowd.
 pub const CROWD: [u32; 2] = [20, 1_000];
 
+/// How many clients ask at once for the first rows.
+pub const FIRSTS_CLIENTS: u32 = 16;
+
+/// The cases of the first rows of a table that is spread.
+pub fn firsts(options: &Options) -> Vec<(Case, Vec<Peer>)> {
+    let modes = options.modes.iter().filter(|_| options.does(Part::Merge));
+    let case = |mode: &Mode| {
+        let case = Case {
+            mode: *mode,
+            clients: FIRSTS_CLIENTS,
+        };
+        let peers = [
+            Peer::Direct,
+            Peer::Ringway,
+            Peer::RingwaySharded,
+            Peer::RingwayFour,
+        ];
+        (case, peers.to_vec())
+    };
+    modes.map(case).collect()
+}
+
 /// The cases with the peers that take part in each.
 pub fn cases(options: &Options) -> Vec<(Case, Vec<Peer>)> {
     let mut cases = Vec::new();
@@ -75,20 +97,19 @@ fn peers(mode: Mode) -> Vec<Peer> {
 /// All rounds. Within a case the peers take turns, in reverse in every other round, so that a
 /// machine that slows down or speeds up favours nobody.
 pub fn all(
-    options: &Options,
+    (rounds, cases): (u32, &[(Case, Vec<Peer>)]),
     servers: &Servers,
     running: &[Running],
     load: &Load<'_>,
     mut progress: impl FnMut(&str),
 ) -> Samples {
     let mut samples = Samples::new();
-    let cases = cases(options);
-    for round in 0..options.rounds() {
-        for (case, peers) in &cases {
+    for round in 0..rounds {
+        for (case, peers) in cases {
             let Case { mode, clients } = *case;
-            let of = options.rounds();
             let mode_name = mode.name();
-            progress(&format!("round {}/{of}: {mode_name}, {clients}", round + 1));
+            let round_name = format!("round {}/{rounds}", round + 1);
+            progress(&format!("{round_name}: {mode_name}, {clients}"));
             let mut turns = peers.clone();
             if round % 2 == 1 {
                 turns.reverse();

@@ -37,8 +37,14 @@ pub enum Peer {
     Ringway,
     /// Ringway with a primary and a replica, reads split from writes.
     RingwaySplit,
+    /// The same, with reads as stale as replicas are.
+    RingwayStale,
     /// Ringway with two shards and a hash key.
     RingwaySharded,
+    /// Ringway with four shards.
+    RingwayFour,
+    /// Ringway with two shards and a database of many tables.
+    RingwayTables,
     /// Ringway that reuses server-side statements for repeated unnamed ones.
     RingwayReuse,
     /// PgBouncer with 20 server connections.
@@ -64,7 +70,10 @@ impl Peer {
             Self::Pgbouncer => "PgBouncer",
             Self::Ringway => "Ringway",
             Self::RingwaySplit => "Ringway, reads split",
+            Self::RingwayStale => "Ringway, freshness off",
             Self::RingwaySharded => "Ringway, 2 shards",
+            Self::RingwayFour => "Ringway, 4 shards",
+            Self::RingwayTables => "Ringway, many tables",
             Self::RingwayReuse => "Ringway, reuse",
             Self::PgbouncerCrowded => "PgBouncer, 20 servers",
             Self::RingwayCrowded => "Ringway, 20 servers",
@@ -74,15 +83,17 @@ impl Peer {
     }
 }
 
-/// A primary with a replica and two shards, all holding the same rows.
+/// A primary with a replica, and shards, all holding the same rows.
 pub struct Servers {
     pub plain: CaptiveCluster,
     pub sharded: CaptiveCluster,
+    /// Four shards, where they are asked for.
+    pub four: Option<CaptiveCluster>,
 }
 
 impl Servers {
     /// Starts and loads them; blocks for some seconds.
-    pub fn start() -> Result<Self, Failure> {
+    pub fn start(with_four: bool) -> Result<Self, Failure> {
         let plain = CaptiveCluster::start(&spec(1, 1), |_| ())?;
         let sharded = CaptiveCluster::start(&spec(2, 0), |_| ())?;
         let mut load = plain.programs().command("pgbench");
@@ -93,12 +104,12 @@ impl Servers {
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into());
         }
-        let topology = topology(sharded.shards.len());
-        for (at, shard) in sharded.shards.iter().enumerate() {
-            shard
-                .primary
-                .exec(&shard_rows(&topology, ShardId(at as u16)))?;
-            shard.primary.exec("VACUUM ANALYZE pgbench_accounts")?;
+        load_shards(&sharded)?;
+        let mut four = None;
+        if with_four {
+            let cluster = CaptiveCluster::start(&spec(4, 0), |_| ())?;
+            load_shards(&cluster)?;
+            four = Some(cluster);
         }
         let wide = format!(
             "CREATE TABLE wide AS
@@ -108,7 +119,11 @@ impl Servers {
         plain.shards[0].primary.exec(&wide)?;
         plain.shards[0].primary.exec("VACUUM ANALYZE wide")?;
         plain.wait_caught_up()?;
-        Ok(Self { plain, sharded })
+        Ok(Self {
+            plain,
+            sharded,
+            four,
+        })
     }
 
     pub fn primary_port(&self) -> u16 {
@@ -121,7 +136,9 @@ impl Servers {
     /// A server is not running.
     pub fn cpu_time(&self) -> Result<Duration, Failure> {
         let mut total = Duration::ZERO;
-        for server in self.plain.servers().chain(self.sharded.servers()) {
+        let four = self.four.iter().flat_map(CaptiveCluster::servers);
+        let servers = self.plain.servers().chain(self.sharded.servers());
+        for server in servers.chain(four) {
             let file = std::fs::read_to_string(server.data_dir().join("postmaster.pid"))?;
             let pid = file.lines().next().unwrap_or_default().parse()?;
             total += family_cpu_time(pid)?;
@@ -132,6 +149,16 @@ impl Servers {
     pub fn replica_port(&self) -> u16 {
         self.plain.shards[0].replicas[0].port
     }
+}
+
+fn load_shards(cluster: &CaptiveCluster) -> Result<(), Failure> {
+    let topology = topology(cluster.shards.len());
+    for (at, shard) in cluster.shards.iter().enumerate() {
+        let rows = shard_rows(&topology, ShardId(at as u16));
+        shard.primary.exec(&rows)?;
+        shard.primary.exec("VACUUM ANALYZE pgbench_accounts")?;
+    }
+    Ok(())
 }
 
 fn spec(shards: usize, replicas: usize) -> Spec {
@@ -174,7 +201,8 @@ fn shard_rows(topology: &Topology, shard: ShardId) -> String {
          INSERT INTO pgbench_accounts
             SELECT aid, (aid - 1) / 100000 + 1, 0, '' FROM generate_series(1, {ROWS}) AS aid
             WHERE ((hashint8extended(aid, 8816678312871386365) & 16383) + 10467) & 16383
-                IN (SELECT slot FROM owned_slot)",
+                IN (SELECT slot FROM owned_slot);
+         COMMENT ON TABLE pgbench_accounts IS 'ringway: key=aid'",
         owned.join(", ")
     )
 }

@@ -79,11 +79,23 @@ impl Sub for CpuTime {
 /// # Errors
 /// The process is gone.
 pub fn resident_bytes(pid: u32) -> Result<u64, Failure> {
+    memory(pid, "VmRSS:")
+}
+
+/// The most resident memory so far, in bytes (`VmHWM`).
+///
+/// # Errors
+/// The process is gone.
+pub fn peak_bytes(pid: u32) -> Result<u64, Failure> {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, name: &str) -> Result<u64, Failure> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"))
-        .ok_or("/proc/PID/status has no VmRSS")?;
+        .find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))
+        .ok_or_else(|| format!("/proc/PID/status has no {name}"))?;
     Ok(kib.trim().parse::<u64>()? * 1024)
 }
 

@@ -1,13 +1,17 @@
 //! The results as a table for people and as JSON for programs.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::freshness::Round;
 use crate::idle::IdleMemory;
 use crate::measure::{Case, Sample, Samples, figure, ratio};
 use crate::options::Options;
 use crate::peers::Peer;
+use crate::sorted::{ROWS, Sorted};
+use crate::tables::{FirstAnswer, TABLES};
 use crate::targets::{Limit, Target};
 use crate::work::{self, Works};
 
@@ -17,7 +21,12 @@ pub struct Report<'a> {
     /// Names of what was measured with their versions.
     pub versions: Vec<String>,
     pub samples: Samples,
+    /// Of the first rows of a table that is spread.
+    pub firsts: Samples,
     pub works: Works,
+    pub freshness: Vec<Round>,
+    pub sorted: Vec<Sorted>,
+    pub tables: Vec<FirstAnswer>,
     pub idle: Vec<IdleMemory>,
     pub targets: Vec<Target>,
 }
@@ -25,19 +34,22 @@ pub struct Report<'a> {
 impl Report<'_> {
     pub fn text(&self) -> String {
         let mut text = self.head();
-        self.runs(&mut text);
-        self.failures(&mut text);
+        runs(&mut text, "pgbench -S", &self.samples);
+        runs(&mut text, "the first 20 rows from a key on", &self.firsts);
         self.works(&mut text);
+        self.freshness(&mut text);
+        self.spread(&mut text);
         self.memory(&mut text);
         self.verdicts(&mut text);
         text
     }
 
     pub fn json(&self) -> Value {
-        let runs: Vec<Value> = self
-            .rows()
-            .map(|(case, peer)| self.row(case, peer))
-            .collect();
+        let runs = |samples: &Samples| -> Vec<Value> {
+            let keys = samples.keys();
+            keys.map(|(case, peer)| row(samples, *case, *peer))
+                .collect()
+        };
         let targets: Vec<Value> = self
             .targets
             .iter()
@@ -52,8 +64,12 @@ impl Report<'_> {
             "options": self.options,
             "rounds": self.options.rounds(),
             "seconds": self.options.seconds(),
-            "runs": runs,
+            "runs": runs(&self.samples),
+            "first_rows": runs(&self.firsts),
+            "sorted": self.sorted,
+            "tables": self.tables,
             "works": self.works_json(),
+            "freshness": self.freshness,
             "idle": self.idle,
             "targets": targets,
         })
@@ -65,86 +81,9 @@ impl Report<'_> {
         let versions = self.versions.join(" · ");
         format!(
             "{versions}\n\
-             pgbench -S, 8 server connections unless named; medians of {rounds} rounds of \
+             8 server connections unless named; medians of {rounds} rounds of \
              {seconds} s, ratios taken within a round\n\n"
         )
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (Case, Peer)> {
-        self.samples.keys().copied()
-    }
-
-    fn runs(&self, text: &mut String) {
-        let _ = writeln!(
-            text,
-            "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>11}{:>9}{:>10}{:>9}{:>9}",
-            "mode",
-            "clients",
-            "peer",
-            "CPU µs",
-            "range",
-            "user",
-            "÷ forward",
-            "÷ PgB",
-            "servers' µs",
-            "tps",
-            "÷ direct",
-            "p50 µs",
-            "p99 µs"
-        );
-        let mut last = None;
-        for (case, peer) in self.rows() {
-            if last.replace(case).is_some_and(|last| last != case) {
-                text.push('\n');
-            }
-            let of = |pick: fn(&Sample) -> Option<f64>| figure(&self.samples, case, peer, pick);
-            let to = |base, pick: fn(&Sample) -> Option<f64>| {
-                ratio(&self.samples, (case, peer), (case, base), pick)
-            };
-            let _ = writeln!(
-                text,
-                "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>11}{:>9}{:>10}{:>9}{:>9}",
-                case.mode.name(),
-                case.clients,
-                peer.name(),
-                number(of(|s| s.cpu_us), 1),
-                self.range(case, peer),
-                number(of(|s| s.user_us), 1),
-                number(to(Peer::Forwarder, |s| s.cpu_us), 2),
-                number(to(Peer::Pgbouncer, |s| s.cpu_us), 2),
-                number(of(|s| Some(s.server_us)), 1),
-                number(of(|s| Some(s.tps)), 0),
-                number(to(Peer::Direct, |s| Some(s.tps)), 2),
-                number(of(|s| Some(s.p50_us)), 0),
-                number(of(|s| Some(s.p99_us)), 0),
-            );
-        }
-    }
-
-    /// The least and the most CPU that a round took, which tells how noisy the machine was.
-    fn range(&self, case: Case, peer: Peer) -> String {
-        let rounds = self.samples[&(case, peer)].iter().flatten();
-        let cpu: Vec<f64> = rounds.filter_map(|sample| sample.cpu_us).collect();
-        let least = cpu.iter().copied().reduce(f64::min);
-        let most = cpu.iter().copied().reduce(f64::max);
-        match least.zip(most) {
-            Some((least, most)) => format!("{least:.1}–{most:.1}"),
-            None => number(None, 1),
-        }
-    }
-
-    fn failures(&self, text: &mut String) {
-        for ((case, peer), rounds) in &self.samples {
-            for (at, sample) in rounds.iter().enumerate() {
-                let Err(error) = sample else { continue };
-                let (mode, clients) = (case.mode.name(), case.clients);
-                let (round, peer) = (at + 1, peer.name());
-                let _ = writeln!(
-                    text,
-                    "failed: {mode}, {clients}, {peer}, round {round}: {error}"
-                );
-            }
-        }
     }
 
     /// Large results, COPY and logins.
@@ -193,6 +132,58 @@ impl Report<'_> {
             })
         })
         .collect()
+    }
+
+    /// Round by round: what is added is small beside what a round differs from the next by.
+    fn freshness(&self, text: &mut String) {
+        if self.freshness.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\n{:<22}{:>8}{:>8}{:>16}{:>8}{:>14}{:>14}",
+            "p50 of a write, µs",
+            "1 client",
+            "off",
+            "16 clients",
+            "off",
+            "writes per s",
+            "asked per s"
+        );
+        for (at, round) in self.freshness.iter().enumerate() {
+            let [alone, alone_off] = round.alone;
+            let [crowded, crowded_off] = round.crowded;
+            let _ = writeln!(
+                text,
+                "round {:<16}{alone:>8.0}{alone_off:>8.0}{crowded:>16.0}{crowded_off:>8.0}{:>14.0}{:>14.1}",
+                at + 1,
+                round.writes_per_second,
+                round.samples_per_second
+            );
+        }
+    }
+
+    /// What was asked of all shards but once, or of their catalog.
+    fn spread(&self, text: &mut String) {
+        let seconds = |time: Duration| time.as_secs_f64();
+        for sorted in &self.sorted {
+            let _ = writeln!(
+                text,
+                "{ROWS} rows in order, {}: {:.1} s, {} s of CPU, at most {} MB resident",
+                sorted.peer.name(),
+                seconds(sorted.elapsed),
+                number(sorted.cpu.map(seconds), 1),
+                number(sorted.peak.map(|bytes| bytes as f64 / 1e6), 1),
+            );
+        }
+        for start in &self.tables {
+            let _ = writeln!(
+                text,
+                "start to first answer with {TABLES} tables: {:.2} s, {:.1} MB resident",
+                seconds(start.elapsed),
+                start.resident as f64 / 1e6
+            );
+        }
     }
 
     fn memory(&self, text: &mut String) {
@@ -247,25 +238,104 @@ impl Report<'_> {
             );
         }
     }
+}
 
-    fn row(&self, case: Case, peer: Peer) -> Value {
-        let of = |pick: fn(&Sample) -> Option<f64>| figure(&self.samples, case, peer, pick);
-        let rounds = &self.samples[&(case, peer)];
-        json!({
-            "mode": case.mode,
-            "clients": case.clients,
-            "peer": peer,
-            "cpu_us": of(|s| s.cpu_us),
-            "user_us": of(|s| s.user_us),
-            "server_us": of(|s| Some(s.server_us)),
-            "tps": of(|s| Some(s.tps)),
-            "tps_to_direct":
-                ratio(&self.samples, (case, peer), (case, Peer::Direct), |s| Some(s.tps)),
-            "p50_us": of(|s| Some(s.p50_us)),
-            "p99_us": of(|s| Some(s.p99_us)),
-            "rounds": rounds,
-        })
+fn runs(text: &mut String, what: &str, samples: &Samples) {
+    if samples.is_empty() {
+        return;
     }
+    let _ = writeln!(text, "{what}");
+    let _ = writeln!(
+        text,
+        "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>11}{:>9}{:>10}{:>9}{:>9}",
+        "mode",
+        "clients",
+        "peer",
+        "CPU µs",
+        "range",
+        "user",
+        "÷ forward",
+        "÷ PgB",
+        "servers' µs",
+        "tps",
+        "÷ direct",
+        "p50 µs",
+        "p99 µs"
+    );
+    let mut last = None;
+    for (case, peer) in samples.keys().copied() {
+        if last.replace(case).is_some_and(|last| last != case) {
+            text.push('\n');
+        }
+        let of = |pick: fn(&Sample) -> Option<f64>| figure(samples, case, peer, pick);
+        let to = |base, pick: fn(&Sample) -> Option<f64>| {
+            ratio(samples, (case, peer), (case, base), pick)
+        };
+        let _ = writeln!(
+            text,
+            "{:<9}{:>8}  {:<22}{:>8}{:>13}{:>7}{:>11}{:>9}{:>11}{:>9}{:>10}{:>9}{:>9}",
+            case.mode.name(),
+            case.clients,
+            peer.name(),
+            number(of(|s| s.cpu_us), 1),
+            range(samples, case, peer),
+            number(of(|s| s.user_us), 1),
+            number(to(Peer::Forwarder, |s| s.cpu_us), 2),
+            number(to(Peer::Pgbouncer, |s| s.cpu_us), 2),
+            number(of(|s| Some(s.server_us)), 1),
+            number(of(|s| Some(s.tps)), 0),
+            number(to(Peer::Direct, |s| Some(s.tps)), 2),
+            number(of(|s| Some(s.p50_us)), 0),
+            number(of(|s| Some(s.p99_us)), 0),
+        );
+    }
+    failures(text, samples);
+    text.push('\n');
+}
+
+/// The least and the most CPU that a round took, which tells how noisy the machine was.
+fn range(samples: &Samples, case: Case, peer: Peer) -> String {
+    let rounds = samples[&(case, peer)].iter().flatten();
+    let cpu: Vec<f64> = rounds.filter_map(|sample| sample.cpu_us).collect();
+    let least = cpu.iter().copied().reduce(f64::min);
+    let most = cpu.iter().copied().reduce(f64::max);
+    match least.zip(most) {
+        Some((least, most)) => format!("{least:.1}–{most:.1}"),
+        None => number(None, 1),
+    }
+}
+
+fn failures(text: &mut String, samples: &Samples) {
+    for ((case, peer), rounds) in samples {
+        for (at, sample) in rounds.iter().enumerate() {
+            let Err(error) = sample else { continue };
+            let (mode, clients) = (case.mode.name(), case.clients);
+            let (round, peer) = (at + 1, peer.name());
+            let _ = writeln!(
+                text,
+                "failed: {mode}, {clients}, {peer}, round {round}: {error}"
+            );
+        }
+    }
+}
+
+fn row(samples: &Samples, case: Case, peer: Peer) -> Value {
+    let of = |pick: fn(&Sample) -> Option<f64>| figure(samples, case, peer, pick);
+    let rounds = &samples[&(case, peer)];
+    json!({
+        "mode": case.mode,
+        "clients": case.clients,
+        "peer": peer,
+        "cpu_us": of(|s| s.cpu_us),
+        "user_us": of(|s| s.user_us),
+        "server_us": of(|s| Some(s.server_us)),
+        "tps": of(|s| Some(s.tps)),
+        "tps_to_direct":
+            ratio(samples, (case, peer), (case, Peer::Direct), |s| Some(s.tps)),
+        "p50_us": of(|s| Some(s.p50_us)),
+        "p99_us": of(|s| Some(s.p99_us)),
+        "rounds": rounds,
+    })
 }
 
 fn number(value: Option<f64>, decimals: usize) -> String {

@@ -2,10 +2,13 @@
 
 use serde::Serialize;
 
+use crate::freshness::{self, Round};
 use crate::idle::IdleMemory;
-use crate::measure::{CROWD, Case, Sample, Samples, figure, ratio};
+use crate::measure::{CROWD, Case, FIRSTS_CLIENTS, Sample, Samples, figure, median, ratio};
 use crate::options::{Mode, Options};
 use crate::peers::Peer;
+use crate::sorted::{ROWS, Sorted};
+use crate::tables::{FirstAnswer, TABLES};
 use crate::work::{self, Work, Works};
 
 /// Resident memory with [`IDLE_CLIENTS`] that do nothing, in MB.
@@ -28,6 +31,16 @@ const LOGIN_CASE: Case = Case {
     mode: Mode::Simple,
     clients: 16,
 };
+
+/// What freshness may add to the p50 of a write, in µs.
+const ADDED_LIMIT_US: f64 = 50.0;
+/// A server is asked for its position every 5 ms at most, and there are a primary and a replica.
+const SAMPLES_LIMIT: f64 = 2.0 * 200.0;
+
+/// Resident memory while [`ROWS`] stream in order, in MB.
+const SORTED_LIMIT_MB: f64 = 64.0;
+/// Seconds from the start to an answer with a catalog of [`TABLES`].
+const CATALOG_LIMIT_S: f64 = 2.0;
 
 #[derive(Debug, Serialize)]
 pub struct Target {
@@ -69,6 +82,7 @@ pub fn judge(
     options: &Options,
     samples: &Samples,
     works: &Works,
+    rounds: &[Round],
     idle: &[IdleMemory],
 ) -> Vec<Target> {
     let mut targets = Vec::new();
@@ -128,12 +142,54 @@ pub fn judge(
             .map(|(login, forwarded)| login / forwarded),
         limit: Limit::AtMost(LOGIN_LIMIT),
     });
+    targets.extend(freshness(rounds));
     targets.extend(
         idle.iter()
             .filter(|idle| idle.peer == Peer::Ringway)
             .map(memory),
     );
     targets
+}
+
+/// How many times the CPU of one server's first rows those of 2 and 4 shards may take: somewhat more
+/// than they took where this was set.
+const FIRSTS_LIMITS: [(Peer, f64); 2] = [(Peer::RingwaySharded, 2.5), (Peer::RingwayFour, 4.5)];
+
+/// What concerns several shards.
+pub fn merges(options: &Options, firsts: &Samples, sorted: &[Sorted]) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for (peer, limit) in FIRSTS_LIMITS {
+        for &mode in &options.modes {
+            let case = Case {
+                mode,
+                clients: FIRSTS_CLIENTS,
+            };
+            let base = Peer::Ringway;
+            targets.push(Target {
+                what: format!("CPU, first 20 rows, {} ÷ {}", peer.name(), base.name()),
+                case: Some(case),
+                value: ratio(firsts, (case, peer), (case, base), |s| s.cpu_us),
+                limit: Limit::AtMost(limit),
+            });
+        }
+    }
+    let peak = sorted.iter().filter_map(|sorted| sorted.peak).max();
+    targets.push(Target {
+        what: format!("MB resident at most, {ROWS} rows in order"),
+        case: None,
+        value: peak.map(|bytes| bytes as f64 / 1e6),
+        limit: Limit::AtMost(SORTED_LIMIT_MB),
+    });
+    targets
+}
+
+pub fn catalog(starts: &[FirstAnswer]) -> Target {
+    Target {
+        what: format!("s to the first answer with {TABLES} tables"),
+        case: None,
+        value: median(starts.iter().map(|start| start.elapsed.as_secs_f64())),
+        limit: Limit::AtMost(CATALOG_LIMIT_S),
+    }
 }
 
 /// How many times the CPU of `base` a transaction may take; `None` where nothing is asked.
@@ -147,7 +203,10 @@ fn cpu_limit(base: Peer, mode: Mode) -> Option<f64> {
         (
             Peer::Direct
             | Peer::RingwaySplit
+            | Peer::RingwayStale
             | Peer::RingwaySharded
+            | Peer::RingwayFour
+            | Peer::RingwayTables
             | Peer::RingwayReuse
             | Peer::PgbouncerCrowded
             | Peer::RingwayCrowded
@@ -174,6 +233,32 @@ fn crowd(samples: &Samples) -> Target {
         value: ratio(samples, (many, peer), (few, peer), tps),
         limit: Limit::AtLeast(CROWDED_LEAST),
     }
+}
+
+fn freshness(rounds: &[Round]) -> [Target; 3] {
+    let target = |what: String, value, limit| Target {
+        what,
+        case: None,
+        value,
+        limit: Limit::AtMost(limit),
+    };
+    let added = |clients: u32, value| {
+        let what = format!("µs of freshness in a write's p50, {clients} clients");
+        target(what, value, ADDED_LIMIT_US)
+    };
+    let samples = median(rounds.iter().map(|round| round.samples_per_second));
+    [
+        added(1, freshness::added(rounds, |round| round.alone)),
+        added(
+            freshness::CLIENTS,
+            freshness::added(rounds, |round| round.crowded),
+        ),
+        target(
+            "positions asked for per second, 2 servers".to_owned(),
+            samples,
+            SAMPLES_LIMIT,
+        ),
+    ]
 }
 
 fn memory(idle: &IdleMemory) -> Target {

@@ -340,7 +340,6 @@ SELECT count(DISTINCT tableoid) FROM people;
 
 [WITH]
 WITH x AS (SELECT * FROM people WHERE id = 3) SELECT * FROM x;
-WITH people AS (SELECT * FROM orders WHERE person_id = 4) SELECT id FROM people WHERE id = 3;
 WITH people AS (SELECT 3 AS id) SELECT id FROM people WHERE id = 3;
 WITH people AS (SELECT * FROM people WHERE id = 3) SELECT count(*) FROM people WHERE id = 3;
 WITH orders AS (SELECT 1 AS person_id) SELECT count(*) FROM people JOIN orders ON people.id = orders.person_id WHERE people.id = 1;
@@ -348,6 +347,17 @@ WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 5) SE
 WITH c AS MATERIALIZED (SELECT * FROM people WHERE id = 7) SELECT id FROM c;
 WITH public AS (SELECT 1) SELECT id FROM public.people WHERE id = 3;
 WITH x (id) AS (VALUES (1), (2)) SELECT p.id FROM people p JOIN x ON x.id = p.id WHERE p.id = 1;
+
+[locks of rows of one key]
+SELECT id, name FROM people WHERE id = 5 FOR UPDATE;
+SELECT id, name FROM people WHERE id = 5 FOR NO KEY UPDATE;
+SELECT id, name FROM people WHERE id = 5 FOR SHARE NOWAIT;
+SELECT o.id FROM people p JOIN orders o ON p.id = o.person_id WHERE p.id = 4 FOR KEY SHARE OF p SKIP LOCKED;
+SELECT id FROM notes FOR NO KEY UPDATE;
+
+[locks of rows of several keys, refused] refused
+SELECT id FROM people FOR UPDATE;
+SELECT id FROM people WHERE age = 1 FOR NO KEY UPDATE;
 
 [subqueries and windows within one key]
 SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id AND o.total > 3);
@@ -399,6 +409,9 @@ WITH a AS (SELECT count(*) AS n FROM people), b AS (SELECT count(*) AS n FROM or
 WITH RECURSIVE r AS (SELECT id FROM people WHERE id = 1 UNION ALL SELECT p.id FROM people p JOIN r ON p.id = r.id + 1) SELECT * FROM r;
 WITH c AS (SELECT * FROM countries) SELECT p.id, c.code FROM people p JOIN c ON c.person_id = p.id;
 WITH x (id) AS (VALUES (1), (2)) SELECT p.id FROM people p JOIN x ON x.id = p.id;
+
+[WITH, a name that is also a table's, where keys may be on one shard] maybe
+WITH people AS (SELECT * FROM orders WHERE person_id = 4) SELECT id FROM people WHERE id = 3;
 
 [WITH, a name that is also a table's, refused] refused
 WITH people AS (SELECT 3 AS id) SELECT id FROM people;
@@ -546,6 +559,11 @@ SELECT code FROM countries ORDER BY code;
 SELECT id FROM people WHERE id = 3 FOR UPDATE;
 
 [ORDER BY, rows in order, gathered] ordered
+SELECT id, mode() WITHIN GROUP (ORDER BY age) FROM people GROUP BY 1 ORDER BY max(age)::text, 1 LIMIT 10;
+SELECT id, percentile_disc(0.5) WITHIN GROUP (ORDER BY age) AS p FROM people GROUP BY id ORDER BY id % 4, id;
+SELECT o.* FROM people p JOIN orders o ON p.id = o.person_id ORDER BY id DESC;
+SELECT o.* FROM orders o LEFT JOIN orders x ON o.person_id = x.person_id AND o.id = x.id ORDER BY total, id DESC LIMIT 7;
+SELECT p.*, o.note FROM people p JOIN orders o ON p.id = o.person_id WHERE p.id IN (1, 2, 3) ORDER BY id, note, o.id;
 SELECT id, city AS c FROM people WHERE age > 0 AND id < 25 ORDER BY c DESC, 1 LIMIT 4 OFFSET 2;
 SELECT * FROM people ORDER BY city, id LIMIT 3;
 SELECT id, unnest(tags) AS t FROM people ORDER BY city, id, t LIMIT 3;
@@ -673,7 +691,7 @@ SELECT count(*) FROM people LIMIT 0;
 SELECT count(*) FROM people OFFSET 1;
 SELECT age, count(*) FROM people GROUP BY age ORDER BY count(*) DESC, age LIMIT 3;
 SELECT age, count(*) FROM people GROUP BY age ORDER BY 2 DESC, 1 LIMIT 2 OFFSET 1;
-SELECT age, sum(id) AS s FROM people GROUP BY age ORDER BY s DESC LIMIT 2;
+SELECT age, sum(id) AS s FROM people GROUP BY age ORDER BY s DESC, age LIMIT 2;
 SELECT age, sum(id) FROM people GROUP BY age ORDER BY sum(id) LIMIT 2;
 SELECT age FROM people GROUP BY age ORDER BY sum(id) LIMIT 2;
 SELECT age AS a FROM people GROUP BY a ORDER BY a;
@@ -701,6 +719,13 @@ SELECT age FROM people ORDER BY age FETCH FIRST 3 ROWS WITH TIES;
 SELECT count(*) FROM (SELECT id FROM people LIMIT 5) x;
 SELECT age FROM people GROUP BY age ORDER BY -age;
 SELECT DISTINCT age FROM people ORDER BY id;
+
+SELECT id % 3 AS a, 2 AS b, city FROM people WHERE city = 'Oslo' ORDER BY 2, id % 3, 3, id LIMIT 3;
+SELECT concat(city, name), 15 AS b, id FROM people ORDER BY 2, 1, 3 LIMIT 5;
+SELECT concat(city, name), -1 AS b, id FROM people ORDER BY b, 1, 3 LIMIT 5;
+SELECT concat(city, name), 'x' AS b, id FROM people ORDER BY b, 1, 3 OFFSET 1 FETCH FIRST 4 ROWS ONLY;
+SELECT city, 1 AS b FROM people ORDER BY (2) LIMIT 0;
+SELECT concat(city), NULL AS b, id FROM people ORDER BY 2 DESC, 3 DESC LIMIT 2;
 
 [LIMIT and OFFSET, refused] refused
 SELECT id FROM people ORDER BY id FETCH FIRST (1 + 2) ROWS ONLY;
@@ -770,6 +795,12 @@ SELECT min(DISTINCT age), max(DISTINCT age) FROM people;
 SELECT max(age) FROM people;
 SELECT pg_catalog.max(age) FROM people;
 SELECT sum(id % 3), max(id % 3), avg(id % 3) FROM people;
+SELECT bit_and(age), bit_or(age), bit_xor(age) FROM people;
+SELECT bit_and(id), bit_or(id), bit_xor(id), bit_and(rank2), bit_or(rank2), bit_xor(rank2) FROM people;
+SELECT bit_and(-id), bit_or(id * 3), bit_and(DISTINCT age), bit_or(DISTINCT rank2) FROM people;
+SELECT bit_and(age) FILTER (WHERE age > 20), bit_or(age) FILTER (WHERE false), bit_xor(id) FROM people;
+SELECT bit_and(age), bit_or(age), bit_xor(age) FROM people WHERE id > 1000;
+SELECT city, bit_and(id), bit_or(age), bit_xor(rank2) FROM people GROUP BY city;
 
 [aggregates, gathered]
 SELECT sum(weight), avg(weight) FROM people WHERE id > 25;
@@ -777,7 +808,8 @@ SELECT sum(span), avg(span) FROM people;
 SELECT min(tags), max(tags) FROM people;
 SELECT min(feel), max(feel) FROM people;
 SELECT sum(price), min(price), max(price) FROM people;
-SELECT bit_and(age), bit_or(age) FROM people;
+SELECT bit_and(age::bit(8)), bit_or(age::bit(8)), bit_xor(age::bit(8)) FROM people;
+SELECT bit_xor(DISTINCT age) FROM people;
 SELECT count(*), sum(age), min(age), max(age), avg(age), bool_or(ok) FROM people WHERE id > 1000;
 SELECT count(*) FROM people HAVING count(*) > 10;
 SELECT count(*) FROM people HAVING false;
@@ -1288,6 +1320,11 @@ SELECT * FROM visits WHERE day = date '2024-01-01';
 SELECT * FROM visits WHERE day = '2024-01-01'::date;
 SELECT * FROM visits WHERE day = '01/02/2024';
 SELECT * FROM visits WHERE day = 'January 1, 2024';
+SELECT * FROM visits WHERE day = 'January 2, 2024';
+SELECT * FROM visits WHERE day = 'January 3, 2024';
+SELECT * FROM visits WHERE day = 'January 4, 2024';
+SELECT * FROM visits WHERE day = 'January 5, 2024';
+SELECT * FROM visits WHERE day = 'January 6, 2024';
 SELECT * FROM visits WHERE day = '20240101';
 SELECT * FROM visits WHERE day = '2024-01-01'::timestamp;
 SELECT * FROM visits WHERE day = '2024-02-30';
@@ -1323,6 +1360,11 @@ SELECT a.weight, b.weight FROM parcels a NATURAL JOIN parcels b;
 SELECT a.weight, b.weight FROM parcels a JOIN parcels b ON (a.tenant, a.code) = (b.tenant, b.code) WHERE a.tenant = 2;
 SELECT a.weight, b.weight FROM parcels a JOIN parcels b ON a.tenant = b.tenant AND a.code = b.code WHERE a.tenant = 2 AND b.code = 'c1';
 SELECT tenant, code, count(*) FROM parcels GROUP BY tenant, code;
+SELECT tenant, code, sum(weight) + 1 FROM parcels GROUP BY tenant, code HAVING sum(weight) > 9;
+SELECT p.code, p.tenant AS t, array_agg(q.weight ORDER BY q.weight) FROM parcels p LEFT JOIN parcels q ON (p.tenant, p.code) = (q.tenant, q.code) AND q.weight > 20 GROUP BY t, p.code;
+SELECT q.code, q.tenant, count(*) FROM parcels p LEFT JOIN parcels q ON (p.tenant, p.code) = (q.tenant, q.code) AND q.weight > 20 GROUP BY q.tenant, q.code HAVING count(*) > 1;
+SELECT DISTINCT code, tenant FROM parcels;
+SELECT tenant, code, row_number() OVER (PARTITION BY code, tenant ORDER BY weight) FROM parcels;
 SELECT tenant, count(*) FROM parcels GROUP BY tenant;
 SELECT DISTINCT tenant FROM parcels;
 SELECT * FROM parcels WHERE tenant = $1 AND code = $2;
@@ -1439,46 +1481,6 @@ SELECT id FROM people WHERE id IN ('1.0', 99999999999999999999);
 SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC 11 AND 8;
 SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC (11) AND 8;
 
-[peers' wrong answers: the first key found decides (PgDog)]
-SELECT name FROM people WHERE id = 1 UNION SELECT name FROM people WHERE id = 2;
-SELECT id, CASE WHEN id = 5 THEN 'five' END FROM people;
-SELECT count(*) FILTER (WHERE id = 5), count(*) FROM people;
-SELECT p.id, o.id FROM people p LEFT JOIN orders o ON o.person_id = p.id AND o.person_id = 5;
-SELECT p.id, o.id FROM people p, orders o WHERE p.id = 1 AND o.person_id = 2;
-SELECT id FROM people WHERE id IN (1, 2, 3, 4, 5, 6);
-
-[peers' wrong answers: cut off and put in order per shard (PgDog)] ordered
-SELECT id FROM people ORDER BY id OFFSET 40;
-SELECT name FROM people ORDER BY id DESC LIMIT 4;
-SELECT id FROM people ORDER BY id % 5, id LIMIT 6;
-SELECT id FROM people ORDER BY age DESC NULLS LAST, id LIMIT 6;
-SELECT city, id FROM people ORDER BY city, id LIMIT 9;
-SELECT id FROM people ORDER BY id LIMIT 1 + 2 OFFSET 4 - 2;
-SELECT age + 1, count(*) FROM people GROUP BY age + 1 ORDER BY 1 NULLS FIRST;
-SELECT age FROM people GROUP BY age HAVING count(*) > 7 ORDER BY age;
-SELECT id, row_number() OVER (ORDER BY id) FROM people ORDER BY id LIMIT 5;
-SELECT count(*) FROM (SELECT id FROM people LIMIT 5) x;
-SELECT round(stddev(age), 10), round(variance(age), 10) FROM people;
-
-[peers' wrong answers: DISTINCT, outer joins, constants (ShardingSphere, Vitess, Citus)] ordered
-SELECT DISTINCT age FROM people ORDER BY age;
-SELECT DISTINCT city FROM people ORDER BY city;
-SELECT count(*) FROM (SELECT DISTINCT city FROM people) x;
-SELECT city, count(*) FROM people GROUP BY city ORDER BY city;
-SELECT DISTINCT ON (age) age, id FROM people ORDER BY age, id;
-SELECT c.code, p.id FROM countries c LEFT JOIN people p ON c.person_id = p.id ORDER BY c.code COLLATE "C", p.id;
-SELECT c.code, count(p.id) FROM people p RIGHT JOIN countries c ON c.person_id = p.id GROUP BY c.code ORDER BY c.code COLLATE "C";
-SELECT c.code, p.id FROM countries c FULL JOIN people p ON c.person_id = p.id WHERE p.id IS NULL OR c.code IS NOT NULL ORDER BY c.code, p.id;
-SELECT id FROM people WHERE id = 1 OR true ORDER BY id;
-SELECT id FROM people WHERE id = 1 OR 1 = 1 ORDER BY id;
-SELECT avg(age), sum(age) FROM people;
-SELECT avg(total) FROM orders WHERE person_id > 100;
-SELECT p.age, o.qty, count(*) FROM people p LEFT JOIN orders o ON o.qty = p.age GROUP BY p.age, o.qty ORDER BY 1, 2;
-SELECT id, (SELECT count(*) FROM orders o WHERE o.qty = p.age) FROM people p ORDER BY id;
-SELECT age, sum(count(*)) OVER (ORDER BY age) FROM people GROUP BY age ORDER BY age;
-SELECT age, ok, count(*) FROM people GROUP BY CUBE (age, ok) ORDER BY grouping(age, ok), age, ok;
-WITH RECURSIVE t AS (SELECT id, 1 AS n FROM people WHERE id = 1 UNION ALL SELECT p.id, n + 1 FROM people p JOIN t ON p.id = t.id + 3) SELECT count(*), max(n) FROM t;
-
 [subqueries and windows beside keys of two columns and other placements]
 SELECT p.code, (SELECT count(*) FROM parcels q WHERE q.tenant = p.tenant) FROM parcels p;
 SELECT p.code FROM parcels p WHERE EXISTS (SELECT 1 FROM parcels q WHERE q.tenant = p.tenant AND q.code > p.code);
@@ -1501,3 +1503,8 @@ SELECT price, count(*) OVER (PARTITION BY price) FROM prices;
 SELECT day, count(*) FROM visits WHERE day >= '2020-01-01' GROUP BY day HAVING count(*) > 1;
 SELECT count(*) OVER (), day FROM visits WHERE day IN ('2026-01-01', '2026-01-02');
 SELECT m.id FROM mid m NATURAL JOIN (SELECT sensor AS id FROM readings) r;
+SELECT * FROM (SELECT page, sum(n) AS n FROM visits GROUP BY page) s LIMIT 1000;
+SELECT * FROM (SELECT count(*) AS n FROM visits) s LIMIT 1;
+SELECT * FROM (SELECT DISTINCT page FROM visits) s LIMIT 1000;
+SELECT n FROM visits ORDER BY n, day, page LIMIT (SELECT count(*) - 1 FROM countries);
+SELECT tenant FROM parcels GROUP BY tenant ORDER BY (avg(weight)), tenant;

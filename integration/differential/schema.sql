@@ -140,3 +140,26 @@ CREATE TABLE readings (sensor integer, at timestamp, value numeric);
 INSERT INTO readings
 SELECT g % 35 - 5, timestamp '2024-01-01' + g * interval '1 hour', CASE WHEN g % 7 = 0 THEN NULL ELSE g / 10.0 END
   FROM generate_series(0, 104) AS g;
+
+-- A value of every other kind of type, and texts that an ICU collation puts in order.
+CREATE TABLE kinds (
+    id bigint PRIMARY KEY, raw bytea, net inet, cidr_ cidr, mac macaddr, bits bit(5), vbits varbit, plain json,
+    span int4range, spans int8multirange, vector tsvector, lsn pg_lsn, zoned timetz, o oid, c "char", sys name,
+    many integer[], grid text[], box_ box, link xml, whole jsonb, big numeric(30, 10), path_ jsonpath, dates daterange
+);
+INSERT INTO kinds
+SELECT g, CASE WHEN g % 4 = 0 THEN NULL ELSE decode(lpad(to_hex(g * 37 % 256), 2, '0'), 'hex') END,
+       ('10.0.' || g % 3 || '.' || g)::inet, ('10.' || g % 3 || '.0.0/16')::cidr, ('08:00:2b:01:02:0' || g % 5)::macaddr,
+       (g % 8)::bit(5), (g % 3)::bit(3)::varbit || B'1', json_build_object('a', g % 3), int4range(g % 4, g % 4 + 3),
+       int8multirange(int8range(g % 3, g % 3 + 1), int8range(9, 12)), to_tsvector('simple', 'w' || g % 4 || ' common'),
+       ('0/' || g % 6)::pg_lsn, ('10:0' || g % 4 || '+0' || g % 3)::timetz, 100 + g % 5, chr(97 + g % 4)::"char", 'sys' || g % 3,
+       CASE WHEN g % 5 = 0 THEN NULL ELSE ARRAY[g % 3, NULL, g] END, ARRAY[['a', 'b'], [NULL, g::text]],
+       box(point(0, 0), point(g % 3, 1)), ('<a n="' || g % 2 || '"/>')::xml, jsonb_build_array(g % 3, NULL, 'x'),
+       g / 7.0, '$.a', daterange('2024-01-01', date '2024-01-02' + g % 3)
+  FROM generate_series(0, 27) AS g;
+
+CREATE TABLE terms (id bigint PRIMARY KEY, term text COLLATE "de-x-icu", lower_ text COLLATE "en-US-x-icu", n integer);
+INSERT INTO terms
+SELECT row_number() OVER (), term, lower(term), length(term)
+  FROM unnest(ARRAY['Zebra', 'zebra', 'Apfel', 'apfel', 'Äpfel', 'äpfel', 'Öl', 'ol', 'Ol', 'co-op', 'coop', 'co op', 'ß', 'ss', 'SS',
+                    '10', '9', '', ' ', NULL, NULL, 'résumé', 'resume', 'Résumé', 'naïve', 'naive', '_', '-', 'Å', 'Z', 'z', 'a']) AS term;

@@ -263,7 +263,6 @@ UPDATE people SET age = 1, id = 300 WHERE id = 3;
 UPDATE people SET U&"\0069d" = 300 WHERE id = 3;
 UPDATE people SET age = (SELECT max(age) FROM people) WHERE id = 3;
 UPDATE people SET name = 'w' FROM orders o WHERE o.id = people.id;
-UPDATE people SET name = 'x' FROM orders o WHERE people.id = 13 AND o.person_id = 14;
 UPDATE people SET name = n.what FROM notes n WHERE n.person_id = people.id;
 UPDATE "Mixed Case" SET "Key" = 9 WHERE key = 4;
 UPDATE words SET word = 'b' WHERE word = 'a';
@@ -279,6 +278,9 @@ UPDATE countries SET name = inet_server_port()::text WHERE code = 'no';
 UPDATE countries SET name = ctid::text WHERE code = 'no';
 UPDATE notes SET what = p.name FROM people p WHERE p.id = notes.person_id;
 UPDATE people SET age = 1 WHERE CURRENT OF c;
+
+[UPDATE, where keys may be on one shard] maybe
+UPDATE people SET name = 'x' FROM orders o WHERE people.id = 13 AND o.person_id = 14;
 
 [DELETE]
 DELETE FROM people WHERE id = 20;
@@ -536,6 +538,25 @@ UPDATE visits SET n = -1 WHERE day = '2025-05-05';
 DELETE FROM visits WHERE day BETWEEN '2023-12-24' AND '2023-12-25';
 INSERT INTO visits (page, day) VALUES ($1, $2);
 with: p, 2025-05-07
+
+[subqueries that are tied to the key of the row that is written]
+UPDATE people SET rank2 = 7 WHERE EXISTS (SELECT 1 FROM orders o WHERE o.person_id = people.id AND o.qty = 3);
+UPDATE people p SET age = (SELECT count(*) FROM orders o WHERE o.person_id = p.id) WHERE p.age = 1 RETURNING p.id, p.age;
+UPDATE people SET age = 3 WHERE id IN (SELECT person_id FROM orders WHERE qty = 4) AND id > 2;
+UPDATE people SET nick = 'n9' WHERE id IN (4, 6, 7) AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.person_id = people.id AND o.total > 9);
+UPDATE people SET nick = 'n8' WHERE id = 4 AND EXISTS (SELECT 1 FROM orders o WHERE o.person_id = people.id);
+DELETE FROM items WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.person_id = items.person_id AND o.id = items.order_id AND o.qty > 1);
+DELETE FROM orders o WHERE o.qty = 0 AND o.person_id IN (SELECT p.id FROM people p WHERE p.ok) RETURNING o.id, (SELECT name FROM people p WHERE p.id = o.person_id);
+
+[subqueries that are not tied to the key of the row that is written, refused] refused
+UPDATE people SET rank2 = 7 WHERE EXISTS (SELECT 1 FROM orders o WHERE o.qty = people.age);
+UPDATE people SET rank2 = 7 WHERE id NOT IN (SELECT person_id FROM orders);
+UPDATE people SET rank2 = 7 WHERE age IN (SELECT person_id FROM orders);
+UPDATE people SET age = (SELECT max(qty) FROM orders) WHERE EXISTS (SELECT 1 FROM orders o WHERE o.person_id = people.id);
+UPDATE people SET rank2 = 7 WHERE EXISTS (SELECT 1 FROM orders o WHERE o.person_id = people.id AND o.qty > (SELECT avg(qty) FROM orders));
+DELETE FROM orders WHERE EXISTS (SELECT 1 FROM people p WHERE p.id = orders.person_id) RETURNING (SELECT count(*) FROM orders);
+DELETE FROM parcels p WHERE EXISTS (SELECT 1 FROM parcels q WHERE q.tenant = p.tenant AND q.code = p.code AND q.weight = 40);
+DELETE FROM parcels p WHERE EXISTS (SELECT 1 FROM parcels q WHERE q.tenant = p.tenant AND q.weight > p.weight);
 
 [values that may not be kept as they are, refused] refused
 INSERT INTO prices (price, name) VALUES (1.00005, 'rounded');

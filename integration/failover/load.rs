@@ -56,7 +56,8 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(port: u16, readers: i32, writers: i32) -> Self {
+    /// So many clients that read, that write, and that write in transactions of several statements.
+    pub fn start(port: u16, readers: i32, writers: i32, transactions: i32) -> Self {
         let seen = Arc::new(Seen::default());
         let theirs = Arc::clone(&seen);
         let thread = std::thread::spawn(move || {
@@ -71,6 +72,9 @@ impl Load {
                 }
                 for client in 0..writers {
                     tasks.spawn(write(Arc::clone(&theirs), port, client));
+                }
+                for client in writers..writers + transactions {
+                    tasks.spawn(write_in_transactions(Arc::clone(&theirs), port, client));
                 }
                 while let Some(done) = tasks.join_next().await {
                     done.unwrap();
@@ -232,6 +236,41 @@ async fn write(seen: Arc<Seen>, port: u16, client: i32) {
         }
         if connection.is_closed() {
             (connection, statement) = session(&seen, port, sql).await;
+        }
+    }
+}
+
+/// Two rows in each transaction, which is open for a while.
+async fn write_in_transactions(seen: Arc<Seen>, port: u16, client: i32) {
+    let mut connection = connect(&seen, port).await;
+    let mut n = 0;
+    while !seen.is_over() {
+        n += 2;
+        let start = Instant::now();
+        let transaction = async {
+            connection.batch_execute("BEGIN").await?;
+            for n in [n, n + 1] {
+                let sql = format!("INSERT INTO log VALUES ({client}, {n})");
+                connection.batch_execute(&sql).await?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            connection.batch_execute("COMMIT").await
+        };
+        match transaction.await {
+            Ok(()) => {
+                seen.writes.fetch_add(1, Relaxed);
+                let mut report = seen.report.lock().unwrap();
+                report.acknowledged.extend([(client, n), (client, n + 1)]);
+                report.longest_write = report.longest_write.max(start.elapsed());
+            }
+            Err(error) => {
+                seen.failed(&error);
+                let _ = connection.batch_execute("ROLLBACK").await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        if connection.is_closed() {
+            connection = connect(&seen, port).await;
         }
     }
 }

@@ -346,11 +346,10 @@ async fn a_connection_that_breaks_before_its_use_is_replaced() {
     signal("-TERM");
     let answer =
         tokio::spawn(async move { other.simple_query("INSERT INTO t VALUES (2, 0)").await });
-    let is_active =
-        || support::psql(&url(&ringway, "ringway"), "SHOW CLIENTS").contains("|shop|none|active|");
-    tokio::task::block_in_place(|| {
-        support::wait_until(LIMIT, "a statement on the connection", is_active);
-    });
+    let admin = url(&ringway, "ringway");
+    let is_active = move || support::psql(&admin, "SHOW CLIENTS").contains("|shop|none|active|");
+    let wait = || support::wait_until(LIMIT, "a statement on the connection", is_active);
+    tokio::task::spawn_blocking(wait).await.unwrap();
     signal("-CONT");
     answer.await.unwrap().unwrap();
     let after = client.query_one("SELECT pg_backend_pid()", &[]).await;

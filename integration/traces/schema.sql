@@ -48,3 +48,5 @@ CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
 CREATE TABLE copied_cancel (id int, v text);
 -- ringway: pipelined = { shard = "s1" }
 CREATE TABLE pipelined (k int);
+-- ringway: scattered = { key = "id" }
+CREATE TABLE scattered (id int PRIMARY KEY, n int, v text);

@@ -266,6 +266,19 @@ impl Catalog {
         self.tables.values()
     }
 
+    /// A table whose bare name means one of another schema to those who search `path`.
+    pub fn means_another(&self, path: &[String]) -> Option<(&Table, &Table)> {
+        let along = |name: &str| {
+            path.iter()
+                .find_map(|schema| self.tables.get(&(schema.clone(), name.to_owned())))
+        };
+        self.tables.values().find_map(|table| {
+            let ours = self.table(None, &table.name)?;
+            let theirs = along(&table.name)?;
+            (ours.schema != theirs.schema).then_some((ours, theirs))
+        })
+    }
+
     /// Resolves a name as PostgreSQL would: with a schema exactly, else along `search_path`.
     pub fn table(&self, schema: Option<&str>, name: &str) -> Option<&Table> {
         match schema {

@@ -2,7 +2,7 @@
 
 use crate::copy::Rows;
 use crate::gather::Gathering;
-use crate::merge::{Aggregate, AggregateFunction, Column, MergePlan, SortKey};
+use crate::merge::{Aggregate, AggregateFunction, BitOperator, Column, MergePlan, SortKey};
 use crate::placement::Placement;
 use crate::plan::{Access, Plan, SessionEffect, Target};
 use crate::refusal::Refusal;
@@ -233,6 +233,9 @@ fn aggregate(aggregate: &Aggregate) -> String {
         }
         AggregateFunction::BoolAnd => format!("{at}: all true"),
         AggregateFunction::BoolOr => format!("{at}: any true"),
+        AggregateFunction::Bits(BitOperator::And) => format!("{at}: bits of all"),
+        AggregateFunction::Bits(BitOperator::Or) => format!("{at}: bits of any"),
+        AggregateFunction::Bits(BitOperator::Xor) => format!("{at}: bits of an odd number"),
     }
 }
 

@@ -65,6 +65,16 @@ pub enum AggregateFunction {
     },
     BoolAnd,
     BoolOr,
+    /// Of smallint, integer and bigint.
+    Bits(BitOperator),
+}
+
+/// bit_and, bit_or, bit_xor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BitOperator {
+    And,
+    Or,
+    Xor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

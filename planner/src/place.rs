@@ -1,5 +1,6 @@
 //! (limits, values, topology) -> shards.
 
+use crate::hash;
 use crate::key::{self, Datum, Reading};
 use crate::limit::{Bound, Interval, KeyPart, KeySet, KeyValue, Limit, Part, TableLimit};
 use crate::placement::Placement;
@@ -27,11 +28,17 @@ pub(crate) fn shards_of(
     values: Values<'_>,
     topology: &Topology,
 ) -> Result<Option<ShardSet>, Refusal> {
-    if let Some((column, value)) = keys.single_hashed()
-        && let Reading::Is(datum) = key::read(value, column, values)?
-    {
-        let shard = topology.owner_of(Placement::Hash, &[&datum]);
-        return Ok(shard.map(ShardSet::one));
+    if let Some((column, value)) = keys.single_hashed() {
+        // Most executions end here.
+        if let Some(value) = key::plain_integer(value, column, values) {
+            return Ok(Some(ShardSet::one(
+                topology.owner(hash::slot_of_int(value)),
+            )));
+        }
+        if let Reading::Is(datum) = key::read(value, column, values)? {
+            let shard = topology.owner_of(Placement::Hash, &[&datum]);
+            return Ok(shard.map(ShardSet::one));
+        }
     }
     let mut shards = ShardSet::default();
     for table in &keys.tables {

@@ -16,6 +16,7 @@ mod keys;
 mod layout;
 mod multiple;
 mod parse;
+mod picks;
 pub mod prepared;
 mod query;
 mod refuse;

@@ -10,55 +10,87 @@ use crate::ring::{self, SLOTS};
 pub struct ShardId(pub u16);
 
 /// A set of shards, in ascending order and without repeats.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ShardSet(Vec<ShardId>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSet(Members);
+
+/// Each set has one form only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Members {
+    /// Most routes: nothing is allocated.
+    One(ShardId),
+    /// None, or at least two.
+    Others(Vec<ShardId>),
+}
+
+impl Default for ShardSet {
+    fn default() -> Self {
+        Self(Members::Others(Vec::new()))
+    }
+}
 
 impl ShardSet {
     pub fn one(shard: ShardId) -> Self {
-        Self(vec![shard])
+        Self(Members::One(shard))
     }
 
     /// Shards `0..count`.
     pub fn all(count: usize) -> Self {
-        Self((0..count as u16).map(ShardId).collect())
+        (0..count as u16).map(ShardId).collect()
     }
 
     pub fn insert(&mut self, shard: ShardId) {
-        if let Err(at) = self.0.binary_search(&shard) {
-            self.0.insert(at, shard);
+        let Err(at) = self.as_slice().binary_search(&shard) else {
+            return;
+        };
+        match &mut self.0 {
+            Members::Others(shards) if shards.is_empty() => *self = Self::one(shard),
+            Members::Others(shards) => shards.insert(at, shard),
+            Members::One(other) => {
+                let mut shards = vec![*other];
+                shards.insert(at, shard);
+                self.0 = Members::Others(shards);
+            }
         }
     }
 
     pub fn contains(&self, shard: ShardId) -> bool {
-        self.0.binary_search(&shard).is_ok()
+        self.as_slice().binary_search(&shard).is_ok()
     }
 
     pub fn intersect(&self, other: &Self) -> Self {
-        Self(
-            self.0
-                .iter()
-                .copied()
-                .filter(|s| other.contains(*s))
-                .collect(),
-        )
+        let shards = self.as_slice().iter().copied();
+        shards.filter(|shard| other.contains(*shard)).collect()
     }
 
     pub fn extend(&mut self, other: &Self) {
-        for shard in &other.0 {
+        for shard in other.as_slice() {
             self.insert(*shard);
         }
     }
 
     pub fn as_slice(&self) -> &[ShardId] {
-        &self.0
+        match &self.0 {
+            Members::One(shard) => std::slice::from_ref(shard),
+            Members::Others(shards) => shards,
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_slice().len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_slice().is_empty()
+    }
+}
+
+impl FromIterator<ShardId> for ShardSet {
+    fn from_iter<I: IntoIterator<Item = ShardId>>(shards: I) -> Self {
+        let mut set = Self::default();
+        for shard in shards {
+            set.insert(shard);
+        }
+        set
     }
 }
 
@@ -141,5 +173,35 @@ impl Topology {
             counts[shard.0 as usize] += 1;
         }
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against sets of the standard library, for all insertions of a small world.
+    #[test]
+    fn sets_of_shards_are_sets() {
+        for order in 0..4_u16.pow(4) {
+            let shards = [order % 4, order / 4 % 4, order / 16 % 4, order / 64];
+            for count in 0..=shards.len() {
+                let inserted = &shards[..count];
+                let set: ShardSet = inserted.iter().copied().map(ShardId).collect();
+                let expected: std::collections::BTreeSet<_> =
+                    inserted.iter().copied().map(ShardId).collect();
+                let sorted: Vec<ShardId> = expected.iter().copied().collect();
+                assert_eq!(set.as_slice(), sorted);
+                assert_eq!(set, sorted.iter().rev().copied().collect());
+                assert_eq!(set == ShardSet::one(ShardId(0)), sorted == [ShardId(0)]);
+                let all = ShardSet::all(4);
+                assert_eq!(all.intersect(&set), set);
+                let mut extended = set.clone();
+                extended.extend(&all);
+                assert_eq!(extended, all);
+            }
+        }
+        assert_eq!(ShardSet::all(1), ShardSet::one(ShardId(0)));
+        assert!(ShardSet::all(0).is_empty());
     }
 }

@@ -93,7 +93,7 @@ pub struct ServerRow {
     pub close_needed: bool,
 }
 
-const COLUMNS: &[Column] = &[
+pub(super) const COLUMNS: &[Column] = &[
     text("type"),
     text("user"),
     text("database"),
@@ -171,13 +171,13 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::super::table::tests::printed;
     use super::*;
 
-    fn connection() -> Connection {
+    pub fn connection() -> Connection {
         Connection {
             user: "app".into(),
             database: "shop".into(),

@@ -21,6 +21,10 @@ impl HelpRow {
             command: "RELOAD".to_owned(),
             meaning,
         });
+        rows.push(Self {
+            command: "SET key = value".to_owned(),
+            meaning: "Changes a setting until the next RELOAD; keys as in SHOW CONFIG.",
+        });
         rows.extend(ORDERS.map(|(command, meaning)| Self {
             command: command.to_owned(),
             meaning,
@@ -66,20 +70,28 @@ const ORDERS: [(&str, &str); 11] = [
 
 fn meaning(show: Show) -> &'static str {
     match show {
+        Show::ActiveSockets => "Of SHOW SOCKETS, those that somebody works or waits on.",
         Show::Clients => "Connections of clients.",
         Show::Config => "Settings in force, and which of them RELOAD can change.",
         Show::Databases => "Databases, a row for each of their servers.",
+        Show::DnsHosts | Show::DnsZones => "Nothing: names are looked up for every connection.",
         Show::Help => "This table.",
         Show::InDoubt => {
             "Transactions that are prepared on a shard, and that no commit here is at work on."
         }
         Show::Lists => "How many there are of everything.",
+        Show::Peers => "Other processes that CancelRequests are passed on to.",
         Show::Pools => "Clients and server connections for each database and user.",
         Show::Replicas => "Servers with role, health and lag.",
         Show::Routing => "Reads by the role of the server that answered, and why it did.",
         Show::Servers => "Connections to servers.",
         Show::Shards => "Shards with their slots and their primary.",
+        Show::Sockets => "Connections of clients and to servers.",
+        Show::State => "Whether all databases are paused.",
         Show::Stats => "Totals and averages for each database.",
+        Show::StatsAverages => "The averages of SHOW STATS.",
+        Show::StatsTotals => "The totals of SHOW STATS.",
+        Show::Totals => "SHOW STATS over all databases.",
         Show::Transactions => "Commits over several shards that are under way here.",
         Show::Users => "Users and their connections.",
         Show::Version => "Ringway's version.",

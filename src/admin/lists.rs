@@ -1,11 +1,13 @@
 //! SHOW LISTS: PgBouncer's counts, of which those of things Ringway does not have stay 0.
 
-use super::table::{Cell, Column, Row, int4, text};
+use super::table::{Cell, Column, Row, int4, int8, text};
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Lists {
     pub databases: usize,
     pub users: usize,
+    /// Other processes, of `[peers]`.
+    pub peers: usize,
     pub pools: usize,
     /// Clients that are logged in.
     pub clients: usize,
@@ -17,6 +19,10 @@ pub struct Lists {
     pub active_servers: usize,
 }
 
+/// SHOW DNS_HOSTS and SHOW DNS_ZONES have no rows: names are looked up anew for every connection.
+pub const DNS_HOSTS: &[Column] = &[text("hostname"), int8("ttl"), text("addrs")];
+pub const DNS_ZONES: &[Column] = &[text("zonename"), int8("serial"), int4("count")];
+
 pub struct ListRow {
     list: &'static str,
     items: usize,
@@ -27,7 +33,7 @@ impl Lists {
         let lists = [
             ("databases", self.databases),
             ("users", self.users),
-            ("peers", 0),
+            ("peers", self.peers),
             ("pools", self.pools),
             ("peer_pools", 0),
             ("free_clients", 0),
@@ -65,6 +71,7 @@ mod tests {
         let lists = Lists {
             databases: 1,
             users: 2,
+            peers: 8,
             pools: 3,
             clients: 4,
             login_clients: 5,
@@ -73,7 +80,7 @@ mod tests {
         };
         assert_eq!(
             printed(lists.rows()),
-            "list|items\ndatabases|1\nusers|2\npeers|0\npools|3\npeer_pools|0\nfree_clients|0\n\
+            "list|items\ndatabases|1\nusers|2\npeers|8\npools|3\npeer_pools|0\nfree_clients|0\n\
              used_clients|4\nlogin_clients|5\nfree_servers|6\nused_servers|7\ndns_names|0\n\
              dns_zones|0\ndns_queries|0\ndns_pending|0",
         );

@@ -10,11 +10,15 @@ pub mod connections;
 pub mod databases;
 pub mod help;
 pub mod lists;
+pub mod peers;
 pub mod pools;
 pub mod replicas;
 pub mod routing;
 pub mod session;
+mod set;
 pub mod shards;
+pub mod sockets;
+pub mod state;
 pub mod stats;
 pub mod table;
 mod time;
@@ -29,11 +33,14 @@ pub use connections::{ClientRow, ClientState, Connection, ServerRow, ServerState
 pub use databases::DatabaseRow;
 pub use help::HelpRow;
 pub use lists::Lists;
+pub use peers::PeerRow;
 pub use pools::PoolRow;
 pub use replicas::ReplicaRow;
 pub use routing::RoutingRow;
 pub use shards::ShardRow;
-pub use stats::StatsRow;
+pub use sockets::SocketRow;
+pub use state::StateRow;
+pub use stats::{AverageRow, StatsRow, SumRow, TotalRow};
 pub use table::{Cell, Column, Row, Table, TypeOid};
 pub use transactions::{InDoubtRow, TransactionRow};
 pub use users::UserRow;
@@ -48,8 +55,28 @@ pub enum Command {
     /// Reads the configuration again.
     Reload,
     Order(Order),
-    /// Accepted and forgotten: drivers send SET after login, and the answers depend on none.
+    /// A SET of PostgreSQL's, accepted and forgotten: drivers send it after login, and the answers
+    /// depend on none.
     Set,
+    /// `SET key = value`: changes one of Ringway's settings until the next RELOAD.
+    Change(Change),
+}
+
+/// A setting as SHOW CONFIG calls it, and what it is to be, as the file would have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub key: String,
+    pub value: String,
+}
+
+impl Command {
+    /// Open to `stats_users`.
+    fn only_looks(&self) -> bool {
+        match self {
+            Self::Empty | Self::Show(_) | Self::Set => true,
+            Self::Reload | Self::Order(_) | Self::Change(_) => false,
+        }
+    }
 }
 
 /// What changes the state of databases and clients; without a name, of all databases. PgBouncer's
@@ -142,38 +169,72 @@ fn database_name(text: &str) -> Option<String> {
 /// The tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
+    ActiveSockets,
     Clients,
     Config,
     Databases,
+    DnsHosts,
+    DnsZones,
     Help,
     InDoubt,
     Lists,
+    Peers,
     Pools,
     Replicas,
     Routing,
     Servers,
     Shards,
+    Sockets,
+    State,
     Stats,
+    StatsAverages,
+    StatsTotals,
+    Totals,
     Transactions,
     Users,
     Version,
 }
 
+/// PgBouncer's tables that would be empty words here, and why.
+const ABSENT: [(&str, &str); 3] = [
+    (
+        "FDS",
+        "PgBouncer hands its open files over by it; `ringway serve --take-over` needs no such table.",
+    ),
+    (
+        "MEM",
+        "There are no caches of objects to show; /metrics has the memory of the process.",
+    ),
+    (
+        "PEER_POOLS",
+        "A CancelRequest for a peer has a connection of its own; SHOW PEERS lists the peers.",
+    ),
+];
+
 impl Show {
     /// In the order of SHOW HELP.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 24] = [
+        Self::ActiveSockets,
         Self::Clients,
         Self::Config,
         Self::Databases,
+        Self::DnsHosts,
+        Self::DnsZones,
         Self::Help,
         Self::InDoubt,
         Self::Lists,
+        Self::Peers,
         Self::Pools,
         Self::Replicas,
         Self::Routing,
         Self::Servers,
         Self::Shards,
+        Self::Sockets,
+        Self::State,
         Self::Stats,
+        Self::StatsAverages,
+        Self::StatsTotals,
+        Self::Totals,
         Self::Transactions,
         Self::Users,
         Self::Version,
@@ -182,18 +243,27 @@ impl Show {
     /// The word after SHOW.
     pub fn name(self) -> &'static str {
         match self {
+            Self::ActiveSockets => "ACTIVE_SOCKETS",
             Self::Clients => "CLIENTS",
             Self::Config => "CONFIG",
             Self::Databases => "DATABASES",
+            Self::DnsHosts => "DNS_HOSTS",
+            Self::DnsZones => "DNS_ZONES",
             Self::Help => "HELP",
             Self::InDoubt => "IN_DOUBT",
             Self::Lists => "LISTS",
+            Self::Peers => "PEERS",
             Self::Pools => "POOLS",
             Self::Replicas => "REPLICAS",
             Self::Routing => "ROUTING",
             Self::Servers => "SERVERS",
             Self::Shards => "SHARDS",
+            Self::Sockets => "SOCKETS",
+            Self::State => "STATE",
             Self::Stats => "STATS",
+            Self::StatsAverages => "STATS_AVERAGES",
+            Self::StatsTotals => "STATS_TOTALS",
+            Self::Totals => "TOTALS",
             Self::Transactions => "TRANSACTIONS",
             Self::Users => "USERS",
             Self::Version => "VERSION",
@@ -206,15 +276,23 @@ impl Show {
             Self::Clients => ClientRow::COLUMNS,
             Self::Config => ConfigRow::COLUMNS,
             Self::Databases => DatabaseRow::COLUMNS,
+            Self::DnsHosts => lists::DNS_HOSTS,
+            Self::DnsZones => lists::DNS_ZONES,
             Self::Help => HelpRow::COLUMNS,
             Self::InDoubt => InDoubtRow::COLUMNS,
             Self::Lists => lists::ListRow::COLUMNS,
+            Self::Peers => PeerRow::COLUMNS,
             Self::Pools => PoolRow::COLUMNS,
             Self::Replicas => ReplicaRow::COLUMNS,
             Self::Routing => RoutingRow::COLUMNS,
             Self::Servers => ServerRow::COLUMNS,
             Self::Shards => ShardRow::COLUMNS,
+            Self::ActiveSockets | Self::Sockets => SocketRow::COLUMNS,
+            Self::State => StateRow::COLUMNS,
             Self::Stats => StatsRow::COLUMNS,
+            Self::StatsAverages => AverageRow::COLUMNS,
+            Self::StatsTotals => TotalRow::COLUMNS,
+            Self::Totals => SumRow::COLUMNS,
             Self::Transactions => TransactionRow::COLUMNS,
             Self::Users => UserRow::COLUMNS,
             Self::Version => VersionRow::COLUMNS,
@@ -240,7 +318,7 @@ pub fn parse(sql: &str) -> Result<Command, Error> {
     match words[..] {
         [] => Ok(Command::Empty),
         ["RELOAD"] => Ok(Command::Reload),
-        ["SET", _, ..] => Ok(Command::Set),
+        ["SET", _, ..] => set::parse(rest),
         ["SHOW", word] => show(word),
         ["SHOW"] => Err(unknown("SHOW needs to know what".to_owned(), "")),
         [..] => Err(unknown(
@@ -251,6 +329,12 @@ pub fn parse(sql: &str) -> Result<Command, Error> {
 }
 
 fn show(word: &str) -> Result<Command, Error> {
+    if let Some((name, why)) = ABSENT.iter().find(|(name, _)| *name == word) {
+        let message = format!("SHOW {name} is not supported");
+        return Err(Error::new(Fault::Client, "0A000", message)
+            .detail(*why)
+            .hint("SHOW HELP lists the commands."));
+    }
     let known = Show::ALL.into_iter().find(|show| show.name() == word);
     known.map(Command::Show).ok_or_else(|| {
         let likely = Show::ALL
@@ -282,6 +366,22 @@ fn unknown(message: String, hint: &str) -> Error {
 mod tests {
     use super::*;
 
+    fn change(key: &str, value: &str) -> Command {
+        Command::Change(Change {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+
+    #[test]
+    fn tables_that_make_no_sense_here_are_refused_by_name() {
+        for (name, _) in ABSENT {
+            let error = parse(&format!("show {name}")).err().unwrap();
+            assert_eq!(error.code, "0A000");
+            assert_eq!(error.message, format!("SHOW {name} is not supported"));
+        }
+    }
+
     #[test]
     fn commands() {
         let cases = [
@@ -291,6 +391,11 @@ mod tests {
             ("RELOAD;", Command::Reload),
             ("SET extra_float_digits = 3", Command::Set),
             ("set application_name to 'a b';", Command::Set),
+            ("SET max_clients = 5;", change("general.max_clients", "5")),
+            (
+                "set databases.\"a.b\".pool_mode to 'session'",
+                change("databases.\"a.b\".pool_mode", "'session'"),
+            ),
             ("show pools", Command::Show(Show::Pools)),
             ("PAUSE", Command::Order(Order::Pause(None))),
             (
@@ -376,9 +481,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_gets_an_answer(sql in "(?i)(show|reload|\\PC{0,5})[ ;]?\\PC{0,80}") {
+        fn any_text_gets_an_answer(sql in "(?i)(show|set|reload|\\PC{0,5})[ ;]?\\PC{0,80}") {
             if let Err(error) = parse(&sql) {
-                proptest::prop_assert_eq!(error.code, "42601");
+                proptest::prop_assert!(["42601", "0A000"].contains(&&*error.code));
             }
         }
     }

@@ -1,16 +1,17 @@
-//! SHOW ROUTING: Ringway's own table, why reads went where they went.
+//! SHOW ROUTING: Ringway's own table, why reads went where they went, and where transactions read.
 
 use super::table::{Cell, Column, Row, int8, text};
 
 #[derive(Debug, Clone)]
 pub struct RoutingRow {
     pub database: String,
-    /// Of the server that answered; `retry` for those that had been sent to another before.
+    /// Of the server that answered; `retry` for those that had been sent to another before; `transaction`
+    /// for blocks, by their kind.
     pub role: &'static str,
     pub reason: &'static str,
     /// Since the process started.
     pub reads: u64,
-    /// Reads of the database, whatever the reason.
+    /// Reads of the database, or its blocks, whatever the reason.
     pub all: u64,
     /// The reason as a sentence.
     pub meaning: &'static str,

@@ -1,7 +1,6 @@
 //! One client of the admin database, in the simple and the extended protocol.
 //!
-//! Nothing here knows where the tables' rows come from: [`State`] does. There are no transactions
-//! and no settings; SET is accepted because drivers send it after login.
+//! Nothing here knows where the tables' rows come from: [`State`] does. There are no transactions.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,7 +8,7 @@ use std::future::Future;
 use bytes::BytesMut;
 
 use super::table::write_description;
-use super::{Command, Order, Show, Table, parse};
+use super::{Change, Command, Order, Show, Table, parse};
 use crate::error::{Error, Fault};
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::frame::{self, HEADER};
@@ -30,6 +29,14 @@ pub trait State {
     ///
     /// Errors: what is wrong with it; the old one stays in force then.
     fn reload(&self) -> impl Future<Output = Result<(), Error>>;
+
+    /// Whether the client may do more than look, by the configuration of now.
+    fn may_order(&self) -> bool;
+
+    /// Changes a setting until the next reload.
+    ///
+    /// Errors: why it cannot be.
+    fn change(&self, change: &Change) -> impl Future<Output = Result<(), Error>>;
 
     /// Returns when the order is carried out.
     ///
@@ -166,6 +173,9 @@ impl<S: State> Session<'_, S> {
 
     /// Does what a command does besides returning rows, and says that it is complete.
     async fn finish(&mut self, command: &Command) -> Result<(), Error> {
+        if !command.only_looks() && !self.state.may_order() {
+            return Err(only_looks());
+        }
         let tag = match command {
             Command::Empty => {
                 self.conn.outbox.extend_from_slice(write::EMPTY_QUERY);
@@ -173,6 +183,10 @@ impl<S: State> Session<'_, S> {
             }
             Command::Show(_) => "SHOW",
             Command::Set => "SET",
+            Command::Change(change) => {
+                self.state.change(change).await?;
+                "SET"
+            }
             Command::Reload => {
                 self.state.reload().await?;
                 "RELOAD"
@@ -247,18 +261,8 @@ impl<S: State> Session<'_, S> {
             (Command::Show(show), Progress::Bound) => self.state.table(*show),
             (Command::Show(show), Progress::Done) => Table::empty(show.columns()),
             (_, Progress::Suspended(rest)) => rest,
-            (
-                Command::Empty | Command::Set | Command::Reload | Command::Order(_),
-                Progress::Bound,
-            ) => {
-                return self.finish(&command).await;
-            }
-            (
-                Command::Empty | Command::Set | Command::Reload | Command::Order(_),
-                Progress::Done,
-            ) => {
-                return Err(already_run(name));
-            }
+            (_, Progress::Bound) => return self.finish(&command).await,
+            (_, Progress::Done) => return Err(already_run(name)),
         };
         let rest = table.split_off(max_rows);
         table.write_rows(&portal.formats, &mut self.conn.outbox);
@@ -303,9 +307,11 @@ fn command(sql: &[u8]) -> Result<Command, Error> {
 fn describe(command: &Command, formats: &[i16], out: &mut BytesMut) {
     match command {
         Command::Show(show) => write_description(show.columns(), formats, out),
-        Command::Empty | Command::Set | Command::Reload | Command::Order(_) => {
-            out.extend_from_slice(write::NO_DATA)
-        }
+        Command::Empty
+        | Command::Set
+        | Command::Change(_)
+        | Command::Reload
+        | Command::Order(_) => out.extend_from_slice(write::NO_DATA),
     }
 }
 
@@ -320,6 +326,12 @@ fn check_room(names: usize) -> Result<(), Error> {
     )
     .detail(format!("An admin client may have {MAX_NAMES} of each."))
     .hint("Close those that are not needed."))
+}
+
+fn only_looks() -> Error {
+    let message = "permission denied: this user may only look";
+    Error::new(Fault::Client, "42501", message)
+        .detail("stats_users may SHOW; orders, RELOAD and SET are for admin_users.")
 }
 
 fn no_portal(name: &[u8]) -> Error {

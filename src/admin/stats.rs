@@ -1,4 +1,5 @@
-//! SHOW STATS: totals since the start, and averages of the last period.
+//! SHOW STATS: totals since the start, and averages of the last period; each half of it by itself,
+//! and the sums over all databases.
 
 use std::time::Duration;
 
@@ -44,16 +45,15 @@ impl Row for StatsRow {
     ];
 
     fn cells(self) -> Vec<Cell> {
-        let Self {
-            database,
-            totals,
-            earlier,
-            period,
-        } = self;
-        let grown = |count: fn(&Totals) -> u64| count(&totals).saturating_sub(count(&earlier));
-        let rate = |count| per_second(grown(count), period);
-        let mean = |time, count| grown(time).checked_div(grown(count)).unwrap_or(0);
-        let numbers = [
+        let numbers = self.totals().into_iter().chain(self.averages());
+        row(self.database, numbers)
+    }
+}
+
+impl StatsRow {
+    fn totals(&self) -> [u64; FIGURES] {
+        let totals = &self.totals;
+        [
             totals.checkouts,
             totals.transactions,
             totals.queries,
@@ -65,6 +65,18 @@ impl Row for StatsRow {
             totals.client_parses,
             totals.server_parses,
             totals.binds,
+        ]
+    }
+
+    /// Per second; times are per transaction, query and checkout.
+    fn averages(&self) -> [u64; FIGURES] {
+        let Self {
+            totals, earlier, ..
+        } = self;
+        let grown = |count: fn(&Totals) -> u64| count(totals).saturating_sub(count(earlier));
+        let rate = |count| per_second(grown(count), self.period);
+        let mean = |time, count| grown(time).checked_div(grown(count)).unwrap_or(0);
+        [
             rate(|t| t.checkouts),
             rate(|t| t.transactions),
             rate(|t| t.queries),
@@ -76,9 +88,98 @@ impl Row for StatsRow {
             rate(|t| t.client_parses),
             rate(|t| t.server_parses),
             rate(|t| t.binds),
-        ];
-        let numbers = numbers.into_iter().map(Cell::from);
-        [Cell::from(database)].into_iter().chain(numbers).collect()
+        ]
+    }
+}
+
+fn row(database: String, numbers: impl IntoIterator<Item = u64>) -> Vec<Cell> {
+    let numbers = numbers.into_iter().map(Cell::from);
+    [Cell::from(database)].into_iter().chain(numbers).collect()
+}
+
+/// Figures of a database, in PgBouncer's order.
+const FIGURES: usize = 11;
+
+/// The columns of either half.
+const HALF: &[Column] = &[
+    text("database"),
+    numeric("server_assignment_count"),
+    numeric("xact_count"),
+    numeric("query_count"),
+    numeric("bytes_received"),
+    numeric("bytes_sent"),
+    numeric("xact_time"),
+    numeric("query_time"),
+    numeric("wait_time"),
+    numeric("client_parse_count"),
+    numeric("server_parse_count"),
+    numeric("bind_count"),
+];
+
+/// SHOW STATS_TOTALS.
+pub struct TotalRow(pub StatsRow);
+
+impl Row for TotalRow {
+    const COLUMNS: &'static [Column] = HALF;
+
+    fn cells(self) -> Vec<Cell> {
+        let numbers = self.0.totals();
+        row(self.0.database, numbers)
+    }
+}
+
+/// SHOW STATS_AVERAGES.
+pub struct AverageRow(pub StatsRow);
+
+impl Row for AverageRow {
+    const COLUMNS: &'static [Column] = HALF;
+
+    fn cells(self) -> Vec<Cell> {
+        let numbers = self.0.averages();
+        row(self.0.database, numbers)
+    }
+}
+
+/// SHOW TOTALS: a figure over all databases.
+pub struct SumRow {
+    name: String,
+    value: u64,
+}
+
+impl SumRow {
+    /// The averages are of all that happened, not of the databases' averages.
+    pub fn all(databases: &[StatsRow]) -> Vec<Self> {
+        let sum = |of: fn(&StatsRow) -> Totals| {
+            let totals = databases.iter().map(of);
+            totals.fold(Totals::default(), |sum, totals| sum + totals)
+        };
+        let all = StatsRow {
+            database: String::new(),
+            totals: sum(|row| row.totals),
+            earlier: sum(|row| row.earlier),
+            period: databases.first().map_or(Duration::ZERO, |row| row.period),
+        };
+        let named = |half: &'static str, figures: [u64; FIGURES]| {
+            let names = HALF.iter().skip(1).map(move |column| match column.name {
+                // PgBouncer's words for them in this table.
+                "bytes_received" => format!("{half}_client_bytes"),
+                "bytes_sent" => format!("{half}_server_bytes"),
+                name => format!("{half}_{name}"),
+            });
+            names.zip(figures)
+        };
+        named("total", all.totals())
+            .chain(named("avg", all.averages()))
+            .map(|(name, value)| Self { name, value })
+            .collect()
+    }
+}
+
+impl Row for SumRow {
+    const COLUMNS: &'static [Column] = &[text("name"), numeric("value")];
+
+    fn cells(self) -> Vec<Cell> {
+        vec![self.name.into(), self.value.into()]
     }
 }
 
@@ -128,6 +229,35 @@ mod tests {
              shop|1100|2200|3300|4400|5500|660000|770000|880000|9900|11000|12100|\
              100|200|300|400|500|300|233|800|900|1000|1100",
         );
+    }
+
+    #[test]
+    fn halves_and_sums_are_of_the_same_figures() {
+        let row = || StatsRow {
+            database: "shop".into(),
+            totals: totals(1_100),
+            earlier: totals(100),
+            period: Duration::from_secs(10),
+        };
+        let whole = row().cells();
+        assert_eq!(TotalRow(row()).cells()[1..], whole[1..12]);
+        assert_eq!(AverageRow(row()).cells()[1..], whole[12..]);
+        let other = StatsRow {
+            totals: totals(200),
+            ..row()
+        };
+        let sums = printed(SumRow::all(&[row(), other]));
+        for line in [
+            "name|value",
+            "total_xact_count|2600",
+            "total_client_bytes|5200",
+            "total_server_bytes|6500",
+            "avg_xact_count|220",
+            "avg_xact_time|300",
+            "avg_bind_count|1210",
+        ] {
+            assert!(sums.lines().any(|other| other == line), "{line}: {sums}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{keeper, rows};
 use crate::admin::session::{State, serve};
-use crate::admin::{Order, Show, Shutdown, Table};
+use crate::admin::{Change, Order, Show, Shutdown, Table};
 use crate::error::{Error, Fault};
 use crate::metrics::Totals;
 use crate::net::{self, Instant};
@@ -28,6 +28,8 @@ pub type Answer = oneshot::Sender<Result<(), Error>>;
 pub enum Errand {
     /// Reads the configuration again, and says what came of it.
     Reload(Answer),
+    /// Changes a setting until the next reload.
+    Change(Change, Answer),
     Shutdown(Shutdown),
 }
 
@@ -102,7 +104,11 @@ impl Live {
         // An operator is sent away at once, however new.
         registration.info.requested(Instant::now());
         registration.info.attend().await;
-        let session = serve(&mut conn, self);
+        let admin = Admin {
+            live: self,
+            user: &registration.info.user,
+        };
+        let session = serve(&mut conn, &admin);
         let served = self.shared.unless_stopping(&registration.info, session);
         let served = registration.info.unless_ended(pin!(served)).await;
         if let Err(error) = served.and_then(|end| end) {
@@ -125,25 +131,49 @@ fn stopping() -> Error {
     Error::new(Fault::Operator, "57P01", "the process is shutting down")
 }
 
-impl State for Live {
+/// A client of the admin database.
+struct Admin<'a> {
+    live: &'a Live,
+    user: &'a str,
+}
+
+impl Admin<'_> {
+    /// Has the control thread do something, and waits for what comes of it.
+    async fn ask(&self, errand: impl FnOnce(Answer) -> Errand) -> Result<(), Error> {
+        let (answer, result) = oneshot::channel();
+        self.live.send(errand(answer)).await?;
+        result.await.map_err(|_| stopping())?
+    }
+}
+
+impl State for Admin<'_> {
     fn table(&self, show: Show) -> Table {
-        rows::table(self, show)
+        rows::table(self.live, show)
+    }
+
+    fn may_order(&self) -> bool {
+        let directory = self.live.shared.directory.load();
+        let admins = &directory.config.general.admin_users;
+        admins.iter().any(|admin| admin == self.user)
     }
 
     async fn reload(&self) -> Result<(), Error> {
-        let (answer, result) = oneshot::channel();
-        self.send(Errand::Reload(answer)).await?;
-        result.await.map_err(|_| stopping())?
+        self.ask(Errand::Reload).await
+    }
+
+    async fn change(&self, change: &Change) -> Result<(), Error> {
+        self.ask(|answer| Errand::Change(change.clone(), answer))
+            .await
     }
 
     async fn obey(&self, order: &Order) -> Result<(), Error> {
         match order {
             Order::Shutdown(ending) => {
-                self.send(Errand::Shutdown(*ending)).await?;
+                self.live.send(Errand::Shutdown(*ending)).await?;
                 // The answer is the end of the connection.
                 std::future::pending().await
             }
-            order => keeper::obey(&self.shared, order).await,
+            order => keeper::obey(&self.live.shared, order).await,
         }
     }
 }

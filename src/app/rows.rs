@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use super::live::Live;
 use crate::admin::{
-    ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, InDoubtRow, Lists, PoolRow, ReplicaRow,
-    RoutingRow, ServerRow, ServerState, ShardRow, Show, StatsRow, Table, TransactionRow, UserRow,
-    VersionRow,
+    AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, InDoubtRow, Lists, PeerRow,
+    PoolRow, ReplicaRow, RoutingRow, ServerRow, ServerState, ShardRow, Show, SocketRow, StateRow,
+    StatsRow, SumRow, Table, TotalRow, TransactionRow, UserRow, VersionRow,
 };
 use crate::backend::server::Identity;
 use crate::cluster::{EndpointId, Standing};
 use crate::config::{self, PoolMode, Shard};
 use crate::executor::database::Database;
+use crate::metrics::BlockKind;
 use crate::net::Instant;
 use crate::pool::Pool;
 use crate::session::{ClientInfo, ClientState, Directory, replication};
@@ -24,6 +25,7 @@ use crate::session::{ClientInfo, ClientState, Directory, replication};
 pub fn table(live: &Live, show: Show) -> Table {
     let look = Look::new(live);
     match show {
+        Show::ActiveSockets => Table::of(look.sockets().into_iter().filter(SocketRow::is_active)),
         Show::Clients => Table::of(look.clients()),
         Show::Config => Table::of(
             config::entries(&look.directory.config)
@@ -31,15 +33,22 @@ pub fn table(live: &Live, show: Show) -> Table {
                 .map(ConfigRow),
         ),
         Show::Databases => Table::of(look.databases()),
+        Show::DnsHosts | Show::DnsZones => Table::empty(show.columns()),
         Show::Help => Table::of(HelpRow::all()),
         Show::InDoubt => Table::of(look.in_doubt()),
         Show::Lists => Table::of(look.lists().rows()),
+        Show::Peers => Table::of(look.peers()),
         Show::Pools => Table::of(look.pools()),
         Show::Replicas => Table::of(look.replicas()),
         Show::Routing => Table::of(look.routing()),
         Show::Servers => Table::of(look.servers()),
         Show::Shards => Table::of(look.shards()),
+        Show::Sockets => Table::of(look.sockets()),
+        Show::State => Table::of(StateRow::all(look.is_paused())),
         Show::Stats => Table::of(look.stats(live)),
+        Show::StatsAverages => Table::of(look.stats(live).into_iter().map(AverageRow)),
+        Show::StatsTotals => Table::of(look.stats(live).into_iter().map(TotalRow)),
+        Show::Totals => Table::of(SumRow::all(&look.stats(live))),
         Show::Transactions => Table::of(look.transactions()),
         Show::Users => Table::of(look.users()),
         Show::Version => Table::of([VersionRow]),
@@ -232,6 +241,27 @@ impl Look {
         }
     }
 
+    fn sockets(&self) -> Vec<SocketRow> {
+        let clients = self.clients().into_iter().map(SocketRow::Client);
+        let servers = self.servers().into_iter().map(SocketRow::Server);
+        clients.chain(servers).collect()
+    }
+
+    fn peers(&self) -> Vec<PeerRow> {
+        let peers = self.directory.config.peers.iter();
+        let row = |(id, endpoint): (&u16, &config::Endpoint)| PeerRow {
+            id: *id,
+            endpoint: endpoint.clone(),
+        };
+        peers.map(row).collect()
+    }
+
+    /// Every database is.
+    fn is_paused(&self) -> bool {
+        let databases = self.by_name();
+        !databases.is_empty() && databases.iter().all(|db| db.pools.is_paused())
+    }
+
     fn databases(&self) -> Vec<DatabaseRow> {
         let mut rows = Vec::new();
         for db in self.by_name() {
@@ -360,26 +390,31 @@ impl Look {
         for db in self.by_name() {
             let counts: Vec<_> = db.metrics.reads.counts().collect();
             let all: u64 = counts.iter().map(|(_, count)| count).sum();
-            rows.extend(counts.into_iter().map(|(by, reads)| {
-                let (role, reason) = by.names();
-                RoutingRow {
-                    database: db.config.name.clone(),
-                    role,
-                    reason,
-                    reads,
-                    all,
-                    meaning: by.meaning(),
-                }
-            }));
-            let retries = db.metrics.retries.counts();
-            rows.extend(retries.map(|(why, reads)| RoutingRow {
+            let row = |role, reason, reads, all, meaning| RoutingRow {
                 database: db.config.name.clone(),
-                role: "retry",
-                reason: why.name(),
+                role,
+                reason,
                 reads,
                 all,
-                meaning: why.meaning(),
+                meaning,
+            };
+            rows.extend(counts.into_iter().map(|(by, reads)| {
+                let (role, reason) = by.names();
+                row(role, reason, reads, all, by.meaning())
             }));
+            let retries = db.metrics.retries.counts();
+            rows.extend(
+                retries.map(|(why, reads)| row("retry", why.name(), reads, all, why.meaning())),
+            );
+            let blocks: Vec<_> = db.metrics.blocks.counts().collect();
+            let moved = |kind: &BlockKind| *kind == BlockKind::Moved;
+            let all = blocks.iter().filter(|(kind, _)| !moved(kind));
+            let all: u64 = all.map(|(_, count)| count).sum();
+            rows.extend(
+                blocks.into_iter().map(|(kind, count)| {
+                    row("transaction", kind.name(), count, all, kind.meaning())
+                }),
+            );
         }
         rows
     }
@@ -498,6 +533,7 @@ impl Look {
         Lists {
             databases: self.by_name().len(),
             users: self.directory.config.users.len(),
+            peers: self.directory.config.peers.len(),
             clients,
             login_clients: self.clients.len() - clients,
             idle_servers: pools.iter().map(|pool| pool.servers_idle).sum(),

@@ -121,7 +121,8 @@ fn work(
             tokio::spawn(keeper::keep(Arc::clone(&live.shared)));
         }
         while let Some((client, arriving)) = clients.recv().await {
-            match Stream::from_accepted(client) {
+            let options = live.shared.directory.load().config.general.tcp;
+            match Stream::from_accepted(client, &options) {
                 Ok(stream) => {
                     tokio::spawn(serve_client(stream, arriving, Arc::clone(&live)));
                 }

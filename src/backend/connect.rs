@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::scram::{self, Binding, Credentials, Exchange, end_point};
 use super::server::read_error;
-use crate::config::{Endpoint, ServerSecret};
+use crate::config::{Endpoint, ServerSecret, TcpOptions};
 use crate::error::{Error, Fault, Result};
 use crate::net::{self, Stream, TlsConnector};
 use crate::wire::frame;
@@ -40,6 +40,7 @@ pub struct ConnectTarget {
     pub client_encoding: Option<&'static str>,
     /// For all of connecting, TLS and authentication.
     pub connect_timeout: Duration,
+    pub tcp: TcpOptions,
 }
 
 /// A server that waits for its first query.
@@ -138,6 +139,8 @@ pub(super) fn lost(endpoint: &Endpoint, why: &dyn Display) -> Error {
 
 async fn log_in(target: &ConnectTarget, more: &[(&str, &str)]) -> Result<Connected> {
     let stream = dial(&target.endpoint, target.tls.as_ref()).await?;
+    let set = stream.set_options(&target.tcp);
+    set.map_err(|error| unreachable(&target.endpoint, &error))?;
     let mut login = Login {
         target,
         stream,

@@ -13,9 +13,9 @@ use super::file::{SecretKeys, SecretSource, Sources, certificates, private_key};
 use super::reader::{Mistakes, Place, Section, did_you_mean};
 use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
-    Shard, StoredSecret, TlsMode, User, WILDCARD,
+    Shard, StoredSecret, TcpOptions, TlsMode, User, WILDCARD,
 };
-use super::{commits, functions, placements, policy, pool, reads, tables};
+use super::{commits, functions, placements, policy, pool, reads, tables, tcp};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -41,6 +41,7 @@ pub(super) fn read(
     users: &BTreeMap<String, User>,
     auth: &AuthSettings,
     names: &[&str],
+    tcp: TcpOptions,
 ) -> Option<Database> {
     let pool = pool::settings(section);
     if name == WILDCARD && pool.min_size > 0 {
@@ -89,6 +90,7 @@ pub(super) fn read(
     Some(Database {
         name: name.to_owned(),
         pool,
+        tcp: tcp::read(section, tcp),
         server_user,
         monitor_user,
         auth_query,

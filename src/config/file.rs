@@ -16,11 +16,14 @@ use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
 use super::auth;
+use super::change::{self, Source};
 use super::database;
 use super::listen::{self, ListenAddress};
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
+use super::tcp;
 use super::{
-    ADMIN_DATABASE, AuthSettings, Config, Database, General, LogFormat, Secret, ServerTls, User,
+    ADMIN_DATABASE, AuthSettings, Config, Database, General, LogFormat, Secret, ServerTls,
+    TcpOptions, User,
 };
 
 const MIB: usize = 1 << 20;
@@ -84,26 +87,38 @@ impl SourceFile {
 /// # Errors
 /// Every mistake of the file at once.
 pub fn parse(text: &str, path: &Path, env: Env<'_>) -> Result<Config, ConfigErrors> {
-    let mistakes = Mistakes::new(text);
-    let config = read(text, path, env, &mistakes);
+    let source = Source {
+        path: path.to_owned(),
+        text: Secret(text.to_owned()),
+        changes: Vec::new(),
+    };
+    made_of(source, env)
+}
+
+/// As [`parse`].
+pub(super) fn made_of(source: Source, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    let mistakes = Mistakes::new(&source.text.0);
+    let config = read(&source, env, &mistakes);
     let mistakes = mistakes.into_vec();
     match config {
         Some(config) if mistakes.is_empty() => Ok(config),
         Some(_) | None => Err(ConfigErrors {
-            file: path.to_owned(),
+            file: source.path,
             mistakes,
         }),
     }
 }
 
 /// The configuration as far as it could be understood; it counts only when no mistake was added.
-fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Option<Config> {
-    let (table, errors) = DeTable::parse_recoverable(text);
+fn read(source: &Source, env: Env<'_>, mistakes: &Mistakes<'_>) -> Option<Config> {
+    let path = source.path.as_path();
+    let (mut table, errors) = DeTable::parse_recoverable(&source.text.0);
     if !errors.is_empty() {
         // What was not understood would look missing, so nothing else is said.
         errors.iter().for_each(|error| mistakes.add_syntax(error));
         return None;
     }
+    change::apply(table.get_mut(), &source.changes);
     let sources = Sources {
         base: path.parent().unwrap_or(Path::new("")),
         env,
@@ -130,7 +145,7 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
     let general = general.map_or_else(General::default, |section| {
         read_general(&section, &users, &auth)
     });
-    let databases = databases(&root, &sources, &users, &auth);
+    let databases = databases(&root, &sources, &users, &auth, general.tcp);
     let peers = listen::peers(&root, general.peer_id);
     Some(Config {
         general,
@@ -140,6 +155,7 @@ fn read(text: &str, path: &Path, env: Env<'_>, mistakes: &Mistakes<'_>) -> Optio
         databases,
         peers,
         files: sources.files.take(),
+        source: source.clone(),
     })
 }
 
@@ -164,13 +180,15 @@ fn read_general(
         max_user_clients: section
             .integer("max_user_client_connections", 0..=1_000_000)
             .unwrap_or(default.max_user_clients),
-        admin_users: admin_users(section, users, auth),
+        admin_users: names_of_users("admin_users", section, users, auth),
+        stats_users: names_of_users("stats_users", section, users, auth),
         max_message_bytes: section
             .mib("max_message_mib", MAX_FRAME_MIB)
             .unwrap_or(default.max_message_bytes),
         login_timeout: section
             .seconds("login_timeout_s")
             .unwrap_or(default.login_timeout),
+        tcp: tcp::read(section, default.tcp),
         shutdown_timeout: section
             .seconds_or_zero("shutdown_timeout_s")
             .unwrap_or(default.shutdown_timeout),
@@ -216,12 +234,13 @@ fn workers(section: &Section<'_>) -> Option<usize> {
     Some(std::thread::available_parallelism().map_or(1, |cores| cores.get()))
 }
 
-fn admin_users(
+fn names_of_users(
+    key: &'static str,
     section: &Section<'_>,
     users: &BTreeMap<String, User>,
     auth: &AuthSettings,
 ) -> Vec<String> {
-    let names = section.strings("admin_users").unwrap_or_default();
+    let names = section.strings(key).unwrap_or_default();
     for (place, name) in &names {
         // With a database to ask, any name may turn out to be a user's.
         let may_be_found = auth.query.as_ref().is_some_and(|q| q.dbname.is_some());
@@ -306,6 +325,7 @@ fn databases(
     sources: &Sources<'_>,
     users: &BTreeMap<String, User>,
     auth: &AuthSettings,
+    tcp: TcpOptions,
 ) -> BTreeMap<String, Arc<Database>> {
     let mut databases = BTreeMap::new();
     let names = root.names("databases");
@@ -327,7 +347,9 @@ fn databases(
             let remedy = "choose another name; dbname keeps the name on the servers";
             root.mistakes().add(section.place(), what, remedy);
         }
-        if let Some(database) = database::read(entry.name, &section, sources, users, auth, &names) {
+        if let Some(database) =
+            database::read(entry.name, &section, sources, users, auth, &names, tcp)
+        {
             databases.insert(entry.name.to_owned(), Arc::new(database));
         }
     }

@@ -3,6 +3,7 @@
 //! Validated types only: whoever holds a [`Config`] need not check it again.
 
 mod auth;
+mod change;
 mod commits;
 mod database;
 mod file;
@@ -17,6 +18,7 @@ mod reads;
 mod secret;
 mod show;
 mod tables;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod userlist;
@@ -31,6 +33,7 @@ use planner::placement::RuleId;
 use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
+pub use change::Source;
 pub use commits::{CommitSettings, MultiShardCommit};
 pub use file::{Env, SourceFile, load, parse};
 pub use functions::{FunctionName, FunctionRule};
@@ -42,6 +45,7 @@ pub use reader::{ConfigErrors, Mistake};
 pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings, TransactionReads};
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
+pub use tcp::TcpOptions;
 
 /// The name under which clients reach the admin database.
 pub const ADMIN_DATABASE: &str = "ringway";
@@ -65,6 +69,8 @@ pub struct Config {
     pub peers: BTreeMap<u16, Endpoint>,
     /// The files that it was read from, the configuration file first.
     pub files: Vec<SourceFile>,
+    /// What it was made of.
+    pub source: Source,
 }
 
 impl Config {
@@ -94,10 +100,14 @@ pub struct General {
     pub max_user_clients: u32,
     /// Users who may connect to the admin database `ringway`.
     pub admin_users: Vec<String>,
+    /// Users who may connect to it and only look.
+    pub stats_users: Vec<String>,
     /// Largest frame other than CopyData accepted from a client, in bytes.
     pub max_message_bytes: usize,
     /// Time a client has for startup and authentication.
     pub login_timeout: Duration,
+    /// Of clients' connections, and of those to the servers of databases that say nothing else.
+    pub tcp: TcpOptions,
     /// How long to wait for open transactions on SIGTERM.
     pub shutdown_timeout: Duration,
     /// What other processes know this one by: part of the process ids that clients are told.
@@ -127,8 +137,10 @@ impl Default for General {
             max_user_connections: 0,
             max_user_clients: 0,
             admin_users: Vec::new(),
+            stats_users: Vec::new(),
             max_message_bytes: 64 << 20,
             login_timeout: Duration::from_secs(30),
+            tcp: TcpOptions::default(),
             shutdown_timeout: Duration::from_secs(30),
             peer_id: None,
             run_directory: None,
@@ -162,6 +174,8 @@ pub struct ServerTls {
 pub struct Database {
     pub name: String,
     pub pool: PoolSettings,
+    /// Of connections to its servers.
+    pub tcp: TcpOptions,
     /// Credentials for the servers; `None` uses the client's own user name and configured password.
     pub server_user: Option<ServerUser>,
     /// Credentials for health, lag and catalog queries; defaults to `server_user`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     AuthQuery, AuthSettings, ClientCertificate, CommitSettings, Config, DEFAULT_AUTH_QUERY,
     Database, General, LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser,
-    Timeouts, TlsMode, UserLimits,
+    TcpOptions, Timeouts, TlsMode, UserLimits,
 };
 
 /// One setting.
@@ -80,7 +80,7 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
     let http = now.http_listen.map(|address| address.to_string());
     let octal = |general: &General| format!("{:04o}", general.unix_socket_mode);
     let watch = |general: &General| general.watch_interval.unwrap_or_default();
-    vec![
+    let mut entries = vec![
         restart(setting("general.listen", listen(now), listen(default))),
         restart(unset("general.http_listen", http)),
         restart(setting(
@@ -122,6 +122,7 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             default.max_user_clients,
         ),
         setting("general.admin_users", now.admin_users.join(", "), ""),
+        setting("general.stats_users", now.stats_users.join(", "), ""),
         setting(
             "general.max_message_mib",
             mib(now.max_message_bytes),
@@ -132,6 +133,13 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             now.login_timeout,
             default.login_timeout,
         ),
+    ];
+    let tcp = tcp_options(now.tcp, default.tcp).into_iter();
+    entries.extend(tcp.map(|entry| Entry {
+        key: format!("general.{}", entry.key),
+        ..entry
+    }));
+    entries.extend([
         seconds(
             "general.shutdown_timeout_s",
             now.shutdown_timeout,
@@ -148,6 +156,29 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             mib(now.merge_memory_bytes),
             mib(default.merge_memory_bytes),
         ),
+    ]);
+    entries
+}
+
+fn tcp_options(now: TcpOptions, default: TcpOptions) -> [Entry; 4] {
+    let timeout = |tcp: TcpOptions| tcp.user_timeout.unwrap_or_default();
+    [
+        seconds(
+            "tcp_keepalive_idle_s",
+            now.keepalive_idle,
+            default.keepalive_idle,
+        ),
+        seconds(
+            "tcp_keepalive_interval_s",
+            now.keepalive_interval,
+            default.keepalive_interval,
+        ),
+        setting(
+            "tcp_keepalive_count",
+            now.keepalive_count,
+            default.keepalive_count,
+        ),
+        millis("tcp_user_timeout_ms", timeout(now), timeout(default)),
     ]
 }
 
@@ -186,6 +217,7 @@ fn auth_query(query: Option<&AuthQuery>) -> [Entry; 4] {
 
 fn database_settings(database: &Database) -> Vec<Entry> {
     let mut entries = pool_settings(&database.pool, &PoolSettings::default());
+    entries.extend(tcp_options(database.tcp, TcpOptions::default()));
     entries.extend(read_settings(&database.reads, &ReadSettings::default()));
     let user = |user: &Option<ServerUser>| user.as_ref().map(|user| user.name.clone());
     let password = |user: &Option<ServerUser>| {

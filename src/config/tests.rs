@@ -659,6 +659,25 @@ fn overrides_name_slots_once() {
 }
 
 #[test]
+fn a_database_has_the_tcp_options_of_all_but_for_its_own() {
+    let text = with_user(
+        "[general]\ntcp_keepalive_idle_s = 0\ntcp_user_timeout_ms = 700\n\
+         [databases.a]\nservers = \"a:1\"\n\
+         [databases.b]\nservers = \"b:1\"\ntcp_user_timeout_ms = 0\ntcp_keepalive_count = 3\n",
+    );
+    let config = parse_text(&text).unwrap();
+    let general = config.general.tcp;
+    assert_eq!(general.user_timeout, Some(Duration::from_millis(700)));
+    assert_eq!(config.databases["a"].tcp, general);
+    let own = config.databases["b"].tcp;
+    assert_eq!(
+        (own.keepalive_idle, own.keepalive_count),
+        (Duration::ZERO, 3)
+    );
+    assert_eq!(own.user_timeout, None);
+}
+
+#[test]
 fn entries_never_show_secrets() {
     for entry in entries(&example("ringway.toml")) {
         assert!(!entry.value.contains("change me"), "{entry:?}");

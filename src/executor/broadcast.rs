@@ -48,7 +48,8 @@ impl Combine {
     /// 0A000 when the shards return other columns.
     pub fn check(&self, answers: &[Answer]) -> Result<(), Error> {
         match self {
-            Self::First => return Ok(()),
+            // Whatever made the copies differ: it ends here.
+            Self::First => return alike(answers),
             Self::Sum | Self::Rows(_) => {}
         }
         let mut merger = Merger::new(&MergePlan::default(), answers.len(), None, 0, usize::MAX);
@@ -66,6 +67,23 @@ impl Combine {
 pub struct Job {
     pub requests: Requests,
     pub combine: Combine,
+}
+
+fn alike(answers: &[Answer]) -> Result<(), Error> {
+    let mut tags = answers.iter().map(|answer| &answer.tag);
+    let first = tags.next();
+    match tags.find(|tag| Some(*tag) != first) {
+        None => Ok(()),
+        Some(other) => {
+            let one = first.unwrap_or(other);
+            let message = "copies of a reference table differ between shards";
+            Err(Error::new(Fault::Operator, "XX001", message)
+                .detail(format!(
+                    "The statement was rolled back: one shard answered {one}, another {other}."
+                ))
+                .hint("Compare the copies, and make them equal on each shard."))
+        }
+    }
 }
 
 impl Job {

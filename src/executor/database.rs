@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::listen::Hub;
 use super::plans::PlanCache;
-use super::pools::Pools;
+use super::pools::{AsUser, Pools};
 use super::roles;
 use crate::backend::connect::ConnectTarget;
 use crate::backend::server::{self, Settings, StatementId};
@@ -40,8 +40,8 @@ pub struct Database {
     welcomes: Arc<Mutex<Welcomes>>,
 }
 
-/// By server user and the settings a client starts with.
-type Welcomes = HashMap<(String, Arc<Settings>), Parameters>;
+/// By server user and the settings a client starts with; with the catalog's version then.
+type Welcomes = HashMap<(String, Arc<Settings>), (u64, Parameters)>;
 
 /// ParameterStatus names and values.
 pub type Parameters = Arc<server::Parameters>;
@@ -127,21 +127,22 @@ impl Database {
 
     /// The pool of one server for one server user, made on first use, and anew once a reload gave
     /// the user another password; connections lent by the old pool close when they come back.
-    pub fn pool(&self, shard: ShardId, endpoint: EndpointId, user: &ServerUser) -> Arc<Pool> {
-        let key = (shard, endpoint, user.name.clone());
-        let target = || ConnectTarget {
+    pub fn pool(&self, shard: ShardId, endpoint: EndpointId, login: &dyn AsUser) -> Arc<Pool> {
+        let target = |user: ServerUser| ConnectTarget {
             endpoint: self.cluster.endpoint(shard, endpoint).clone(),
             dbname: self.config.shards[shard.0 as usize].dbname.clone(),
-            user: user.name.clone(),
-            secret: user.secret.clone(),
+            user: user.name,
+            secret: user.secret,
             tls: self.tls.clone(),
             // Keys are read as UTF-8.
             client_encoding: self.config.is_sharded().then_some("UTF8"),
             connect_timeout: self.config.pool.connect_timeout,
+            tcp: self.config.tcp,
         };
         let server = self.server_metrics(shard, endpoint);
+        let place = (shard, endpoint);
         self.pools
-            .pool(key, user, target, &self.config, &self.metrics, server)
+            .pool(place, login, target, &self.config, &self.metrics, server)
     }
 
     /// The primary, once there is one. In a pause that has no limit, since the servers may be down;
@@ -241,18 +242,21 @@ impl Database {
     ) -> Option<(Arc<Settings>, Parameters)> {
         let key = (user.to_owned(), Arc::clone(settings));
         let welcomes = self.welcomes.lock().ok()?;
-        let ((_, settings), parameters) = welcomes.get_key_value(&key)?;
-        Some((Arc::clone(settings), Arc::clone(parameters)))
+        let ((_, settings), (version, parameters)) = welcomes.get_key_value(&key)?;
+        // What names mean to the user is checked by the catalog.
+        let is_checked = !self.config.is_sharded() || *version == self.cluster.catalog_version();
+        is_checked.then(|| (Arc::clone(settings), Arc::clone(parameters)))
     }
 
     pub fn remember_welcome(&self, user: &str, settings: &Arc<Settings>, parameters: &Parameters) {
+        let version = self.cluster.catalog_version();
         if let Ok(mut welcomes) = self.welcomes.lock() {
             if welcomes.len() >= MAX_WELCOMES {
                 welcomes.clear();
             }
             welcomes.insert(
                 (user.to_owned(), Arc::clone(settings)),
-                Arc::clone(parameters),
+                (version, Arc::clone(parameters)),
             );
         }
     }

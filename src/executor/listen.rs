@@ -6,6 +6,7 @@
 //! to connect again.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::mailbox::{End, Mailbox};
 use crate::backend::server::read_error;
 use crate::cluster::{Cluster, EndpointId};
-use crate::config::{Database, ServerUser};
+use crate::config::{Database, ServerUser, TcpOptions};
 use crate::error::{Error, Fault};
 use crate::net::{self, Instant, TlsConnector};
 use crate::wire::conn::Conn;
@@ -39,6 +40,8 @@ const UNUSED: u32 = 60;
 pub struct Hub {
     channels: Arc<Channels>,
     requests: mpsc::UnboundedSender<Request>,
+    /// The configuration of the database was replaced.
+    retired: AtomicBool,
 }
 
 /// Who listens to what.
@@ -80,6 +83,7 @@ impl Hub {
             user: user.cloned(),
             tls,
             limit: database.pool.connect_timeout,
+            tcp: database.tcp,
             channels: Arc::clone(&channels),
             link: None,
             wanted: BTreeSet::new(),
@@ -88,7 +92,11 @@ impl Hub {
             lost: false,
         };
         tokio::spawn(task.run(receiver));
-        Arc::new(Self { channels, requests })
+        Arc::new(Self {
+            channels,
+            requests,
+            retired: AtomicBool::new(false),
+        })
     }
 
     /// Has the server's notifications of `channel` come to this process; `mailbox` gets them from
@@ -98,6 +106,10 @@ impl Hub {
     /// What the server says, or that it cannot be reached.
     pub async fn listen(&self, channel: &str, mailbox: &Arc<Mailbox>) -> Result<(), Error> {
         let is_new = self.channels.add(channel, mailbox);
+        // It came too late for `retire` to find it.
+        if self.retired.load(Relaxed) {
+            mailbox.end(End::Moved);
+        }
         let result = self.ask(|answer| Request::Listen(channel.to_owned(), answer));
         let result = result.await;
         if result.is_err() && is_new {
@@ -136,6 +148,8 @@ impl Hub {
 
     /// The configuration of the database was replaced: who listens here has to do it anew.
     pub fn retire(&self) {
+        // Before the lock: who is not seen under it sees this after it.
+        self.retired.store(true, Relaxed);
         for listeners in self.channels.lock().values() {
             let mailboxes = listeners.iter().map(|listener| &listener.mailbox);
             mailboxes.for_each(|mailbox| mailbox.end(End::Moved));
@@ -237,6 +251,7 @@ struct Task {
     user: Option<ServerUser>,
     tls: Option<TlsConnector>,
     limit: Duration,
+    tcp: TcpOptions,
     channels: Arc<Channels>,
     link: Option<Link>,
     /// Channels that the server was told of, or is to be told of again.
@@ -374,6 +389,7 @@ impl Task {
             tls: self.tls.clone(),
             client_encoding: Some("UTF8"),
             connect_timeout: self.limit,
+            tcp: self.tcp,
         };
         let connected = connect(&target).await?;
         let mut link = Link {

@@ -20,6 +20,19 @@ use crate::pool::{Denied, Pool};
 /// One server of the database and the user who logs in there.
 pub type Key = (ShardId, EndpointId, String);
 
+/// As whom somebody's statements run.
+pub trait AsUser: Sync {
+    /// With the password of now. Asked while the pools are locked: who came with one that was replaced
+    /// meanwhile must not put an old pool in the place of a new one.
+    fn now(&self) -> ServerUser;
+}
+
+impl AsUser for ServerUser {
+    fn now(&self) -> ServerUser {
+        self.clone()
+    }
+}
+
 pub struct Pools {
     /// Of the database, as clients call it.
     name: String,
@@ -65,14 +78,16 @@ impl Pools {
     /// The pool of one server for one user; another one once the user has another password.
     pub(super) fn pool(
         &self,
-        key: Key,
-        user: &ServerUser,
-        target: impl FnOnce() -> ConnectTarget,
+        (shard, endpoint): (ShardId, EndpointId),
+        login: &dyn AsUser,
+        target: impl FnOnce(ServerUser) -> ConnectTarget,
         config: &config::Database,
         metrics: &Arc<DatabaseMetrics>,
         server: &Arc<ServerMetrics>,
     ) -> Arc<Pool> {
         let mut pools = self.lock();
+        let user = login.now();
+        let key = (shard, endpoint, user.name.clone());
         let old = pools.get(&key);
         if let Some(pool) = old.filter(|pool| pool.secret == user.secret) {
             return Arc::clone(pool);
@@ -80,13 +95,15 @@ impl Pools {
         if let Some(old) = old {
             self.ledger.retired.retire(&self.name, old);
         }
-        let of_server = &self.caps[usize::from(key.0.0)][usize::from(key.1.0)];
+        let of_server = &self.caps[usize::from(shard.0)][usize::from(endpoint.0)];
+        let settings = self.ledger.settings(&user.name, &config.pool);
+        let caps = [self.ledger.user(&user.name), Arc::clone(of_server)];
         let pool = Pool::new(
-            target(),
-            self.ledger.settings(&user.name, &config.pool),
+            target(user),
+            settings,
             Arc::clone(metrics),
             Arc::clone(server),
-            [self.ledger.user(&user.name), Arc::clone(of_server)],
+            caps,
         );
         if self.is_paused() {
             pool.pause();

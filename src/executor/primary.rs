@@ -4,9 +4,9 @@
 use planner::ShardId;
 
 use super::database::Database;
+use super::pools::AsUser;
 use crate::backend::server::Server;
 use crate::cluster::EndpointId;
-use crate::config::ServerUser;
 use crate::error::{Error, Fault};
 use crate::net::Instant;
 use crate::pool::{Amid, Denied, Lease};
@@ -22,14 +22,14 @@ impl Database {
     pub async fn lease_from_primary(
         &self,
         shard: ShardId,
-        user: &ServerUser,
+        login: &dyn AsUser,
         amid: Amid,
     ) -> Result<Lease, Denied> {
         let mut since = Instant::now();
         let mut was_out = self.cluster.primary(shard).is_none();
         loop {
             let endpoint = self.primary_or_wait(shard, amid, &mut since).await?;
-            let pool = self.pool(shard, endpoint, user);
+            let pool = self.pool(shard, endpoint, login);
             if was_out {
                 // It was found to be up after a login failed.
                 pool.forget_failure();

@@ -70,7 +70,8 @@ pub async fn relay(
     server.forget_kept();
     match end {
         Err(Broken::Server(error)) if kept.allows(server) && told.nothing_since(client) => {
-            told.take_back(client, server);
+            told.take_back(client);
+            server.drop_approved();
             Err(Broken::Unanswered(error))
         }
         // The rest of that frame would be read as messages.
@@ -81,13 +82,13 @@ pub async fn relay(
 
 /// What a client had been sent, and was to be sent, before an exchange.
 #[derive(Debug, Clone, Copy)]
-struct Told {
+pub struct Told {
     sent: u64,
     waiting: usize,
 }
 
 impl Told {
-    fn before(client: &Conn) -> Self {
+    pub fn before(client: &Conn) -> Self {
         Self {
             sent: client.sent,
             waiting: client.outbox.len(),
@@ -101,15 +102,15 @@ impl Told {
     }
 
     /// Nothing that came later has left for the client.
-    fn nothing_since(self, client: &Conn) -> bool {
+    pub fn nothing_since(self, client: &Conn) -> bool {
         self.left(client).is_some()
     }
 
-    fn take_back(self, client: &mut Conn, server: &mut Server) {
+    /// Drops what came later, none of which has left.
+    pub fn take_back(self, client: &mut Conn) {
         client
             .outbox
             .truncate(self.left(client).unwrap_or_default());
-        server.drop_approved();
     }
 }
 

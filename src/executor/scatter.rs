@@ -112,7 +112,8 @@ impl Run {
         .await
     }
 
-    /// Sends rows to the client, at most `max_rows` unless that is 0.
+    /// Sends rows to the client, at most `max_rows` unless that is 0. Until there is one nothing is sent:
+    /// what the client has not heard of, other servers can be asked for.
     ///
     /// # Errors
     /// Which side broke, or a shard's own error.
@@ -139,11 +140,13 @@ impl Run {
                         Step::Done => return Poll::Ready(Ok(Pause::Finished)),
                     }
                 }
-                let drained = client
-                    .poll_drain(cx)
-                    .map_err(|_| Broken::Client(super::relay::closed()))?;
-                if drained.is_pending() && client.outbox.len() >= OUTBOX_HIGH {
-                    return Poll::Pending;
+                if self.merger.rows_out() > start {
+                    let drained = client
+                        .poll_drain(cx)
+                        .map_err(|_| Broken::Client(super::relay::closed()))?;
+                    if drained.is_pending() && client.outbox.len() >= OUTBOX_HIGH {
+                        return Poll::Pending;
+                    }
                 }
                 // With rows at hand no server has to say anything, and those that have may not.
                 if !starved {

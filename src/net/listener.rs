@@ -12,6 +12,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::Stream;
+use crate::config::TcpOptions;
 
 /// Connections that may wait to be accepted; the system's somaxconn may allow fewer. A burst of
 /// clients waits here for a moment instead of being turned away.
@@ -83,12 +84,12 @@ impl AsFd for Listener {
 
 impl Stream {
     /// Registers the connection with the current runtime.
-    pub fn from_accepted(accepted: Accepted) -> io::Result<Self> {
+    pub fn from_accepted(accepted: Accepted, options: &TcpOptions) -> io::Result<Self> {
         match accepted {
             Accepted::Tcp(stream) => {
                 let stream = TcpStream::from_std(stream)?;
                 // A client that has left already is noticed by the first read.
-                let _ = super::set_options(&stream);
+                let _ = super::apply(options, &stream);
                 Ok(Self::Tcp(stream))
             }
             Accepted::Unix(stream) => UnixStream::from_std(stream).map(Self::Unix),

@@ -117,6 +117,17 @@ impl Queue {
         self.waiting.get_mut(at.ok()?)
     }
 
+    /// Calls those who `who` is true for; they are to be woken once the queue is free.
+    fn call(&mut self, who: impl Fn(&Waiter) -> bool) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        for waiter in self.waiting.iter_mut().filter(|w| who(w)) {
+            waiter.is_called = true;
+            waiter.look_at = None;
+            wakers.extend(waiter.waker.take());
+        }
+        wakers
+    }
+
     fn next_look(&self) -> Option<Instant> {
         self.waiting.iter().filter_map(|w| w.look_at).min()
     }
@@ -189,32 +200,25 @@ impl Line {
 
     /// Everybody in line is to look.
     pub(super) fn call_all(&self) {
-        self.call(|_| true);
-    }
-
-    fn call(&self, who: impl Fn(&Waiter) -> bool) {
-        let mut wakers = Vec::new();
-        for waiter in self.queue().waiting.iter_mut().filter(|w| who(w)) {
-            waiter.is_called = true;
-            wakers.extend(waiter.waker.take());
-        }
+        let wakers = self.queue().call(|_| true);
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Calls those who are to look by now, and sets the alarm anew; answers for when.
     fn ring(&self, now: Instant) -> Option<Instant> {
-        let is_due = |waiter: &Waiter| waiter.look_at.is_some_and(|at| at <= now);
-        self.call(is_due);
-        let mut queue = self.queue();
-        for waiter in queue.waiting.iter_mut().filter(|w| is_due(w)) {
-            waiter.look_at = None;
-        }
-        let next = queue.next_look();
-        match (next, &mut queue.alarm) {
-            (Some(at), Some(alarm)) => alarm.at = at,
-            (None, alarm) => *alarm = None,
-            (Some(_), None) => {}
-        }
+        // In one go: whoever wants to be called meanwhile must not be taken for called already.
+        let (wakers, next) = {
+            let mut queue = self.queue();
+            let wakers = queue.call(|waiter| waiter.look_at.is_some_and(|at| at <= now));
+            let next = queue.next_look();
+            match (next, &mut queue.alarm) {
+                (Some(at), Some(alarm)) => alarm.at = at,
+                (None, alarm) => *alarm = None,
+                (Some(_), None) => {}
+            }
+            (wakers, next)
+        };
+        wakers.into_iter().for_each(Waker::wake);
         next
     }
 }

@@ -86,6 +86,7 @@ impl Fake {
             tls: None,
             client_encoding: None,
             connect_timeout: LIMIT,
+            tcp: Default::default(),
         };
         let metrics = Metrics::new();
         let server = metrics.server("d", "s", "e", &[]);

@@ -134,7 +134,10 @@ impl Session {
 
     pub(super) fn note_access(&mut self, index: usize, access: Access) {
         let held = &mut self.leases[index];
-        held.used = true;
+        let begins = !std::mem::replace(&mut held.used, true);
+        if begins && access == Access::Read && held.keeps_state() && self.db.config.reads.split {
+            self.db.metrics.reads.increment(ReadBy::Pinned);
+        }
         held.wrote |= access == Access::Write;
         held.leaves_mark |= access != Access::Read;
         if self.makes_temporary && access == Access::Write {
@@ -454,7 +457,8 @@ impl Session {
                 return lease;
             }
         }
-        let held = (self.db).lease_from_primary(shard, &self.user, self.amid());
+        let login = self.as_user();
+        let held = (self.db).lease_from_primary(shard, &login, self.amid());
         Box::pin(held).await
     }
 
@@ -475,7 +479,7 @@ impl Session {
         let at = match self.pools.iter().position(is_it) {
             Some(at) => at,
             None => {
-                let pool = self.db.pool(shard, endpoint, &self.user);
+                let pool = self.db.pool(shard, endpoint, &self.as_user());
                 self.pools.push((shard, endpoint, pool));
                 self.pools.len() - 1
             }

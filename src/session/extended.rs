@@ -173,6 +173,18 @@ impl Batch {
         }
     }
 
+    /// The names of portals that are on the server of lease `index`.
+    pub(super) fn portals_on(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+        self.portals
+            .iter()
+            .filter_map(move |(name, portal)| match portal {
+                Portal::Server { lease, .. } => (*lease == index).then_some(name),
+                Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_) | Portal::Copy(_) => {
+                    None
+                }
+            })
+    }
+
     pub(super) fn has_portals_on(&self, index: usize) -> bool {
         let is_there = |portal: &Portal| match portal {
             Portal::Server { lease, .. } => *lease == index,
@@ -182,7 +194,8 @@ impl Batch {
         self.portals.values().any(is_there)
     }
 
-    /// The lease at `index`, on which there are no portals, is gone: those after it have moved up.
+    /// The lease at `index`, on which there are no portals, is gone: those after it have moved up. Or what is
+    /// bound there is about to be bound on the next.
     pub(super) fn forget_lease(&mut self, index: usize) {
         for portal in self.portals.values_mut() {
             match portal {
@@ -252,6 +265,8 @@ impl Session {
             let mut input = std::mem::take(&mut self.client.inbox);
             let (done, halt) = self.extended_at_once(&input).await;
             input.advance(done);
+            // No reply was relayed, so nothing was read ahead of it.
+            debug_assert!(self.client.inbox.is_empty());
             self.client.inbox = input;
             let result = match halt? {
                 Halt::End => return Ok(()),

@@ -100,7 +100,11 @@ impl Session {
                 "Set client_encoding to UTF8.",
             )));
         }
-        if self.listening.is_none() {
+        let is_old = |listening: &Listening| {
+            let is_unused = listening.asked.is_empty() && listening.channels.is_empty();
+            is_unused && !Arc::ptr_eq(&listening.hub, &self.db.hub)
+        };
+        if self.listening.as_deref().is_none_or(is_old) {
             let mailbox = Arc::new(Mailbox::default());
             let held = self.leases.iter_mut();
             held.for_each(|held| held.lease.mailbox = Some(Arc::clone(&mailbox)));

@@ -16,10 +16,11 @@ use crate::backend::server::{self, Settings};
 use crate::config::{ADMIN_DATABASE, PGBOUNCER_DATABASE, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters};
+use crate::executor::pools::AsUser;
 use crate::executor::primary::is_outage;
 use crate::net::{self, Instant, Stream};
 use crate::pool::cap::Share;
-use crate::pool::{Amid, Denied};
+use crate::pool::{Amid, Denied, Lease};
 use crate::wire::conn::Conn;
 use crate::wire::startup::{
     Opening, Replication, StartupPacket, TlsOffer, open, refuse_with, too_many_clients,
@@ -132,7 +133,6 @@ async fn log_in(
         Ok(Welcomed::User {
             inbox,
             db,
-            user,
             settings,
             parameters,
             told,
@@ -141,7 +141,6 @@ async fn log_in(
             let login = Login {
                 stream,
                 inbox,
-                user,
                 settings,
                 parameters,
                 told,
@@ -191,7 +190,6 @@ enum Welcomed {
     User {
         inbox: BytesMut,
         db: Arc<Database>,
-        user: ServerUser,
         settings: Arc<Settings>,
         parameters: Parameters,
         told: Told,
@@ -231,13 +229,18 @@ async fn welcome(
             let message = "the database \"ringway\" has nothing to replicate";
             return Err(Error::new(Fault::Client, "0A000", message));
         }
-        if !directory.config.general.admin_users.contains(&packet.user) {
+        let general = &directory.config.general;
+        let may_look = [&general.admin_users, &general.stats_users];
+        if !may_look.iter().any(|users| users.contains(&packet.user)) {
             return Err(Error::new(
                 Fault::Client,
                 "42501",
                 "permission denied for database \"ringway\"",
             )
-            .detail(format!("User \"{}\" is not in admin_users.", packet.user)));
+            .detail(format!(
+                "User \"{}\" is neither in admin_users nor in stats_users.",
+                packet.user
+            )));
         }
         startup::write_welcome(
             out,
@@ -260,9 +263,9 @@ async fn welcome(
     if db.config.server_user.is_none() {
         shared.learn(&db.config.name, &packet.user, secret.clone());
     }
-    let user = server_user(shared, directory, &db, &packet.user);
     if let Some(replication) = packet.replication {
         let mode = directory.pool_settings(&packet.user, &db).mode;
+        let user = ClientUser::new(shared, &db, &packet.user).now();
         let mut server = replication::connect(&db, &user, mode, &packet, replication).await?;
         let parameters = std::mem::take(&mut server.parameters).into_iter().collect();
         let info = &registration.info;
@@ -276,12 +279,13 @@ async fn welcome(
             registration,
         });
     }
-    let (mut db, mut user) = (db, user);
+    let mut db = db;
     let (settings, parameters, told) = loop {
         wait_for_catalog(&db).await?;
         let (settings, told) = startup_settings(&packet, &db)?;
         let application = &registration.info.application;
-        let settings = parameters(&db, &user, Arc::new(settings), application);
+        let login = ClientUser::new(shared, &db, &packet.user);
+        let settings = parameters(&db, &login, Arc::new(settings), application);
         let settings = net::timeout_at(deadline, settings).await;
         match settings.map_err(|_| kept_waiting(db.pools.is_paused(), limit))? {
             Ok((settings, parameters)) => break (settings, parameters, told),
@@ -289,7 +293,6 @@ async fn welcome(
             Err(Denied::Gone) => {
                 let now = shared.directory.load_full();
                 db = database(shared, &now, &packet, &secret).await?;
-                user = server_user(shared, &now, &db, &packet.user);
             }
         }
     };
@@ -304,7 +307,6 @@ async fn welcome(
     Ok(Welcomed::User {
         inbox: buf,
         db,
-        user,
         settings,
         parameters,
         told,
@@ -399,6 +401,7 @@ async fn ask_for_database(
             tls: tls.clone(),
             client_encoding: None,
             connect_timeout: config.pool.connect_timeout,
+            tcp: config.tcp,
         };
         result = connect(&target).await.map(drop);
         // Another server may be up.
@@ -474,18 +477,35 @@ fn newcomer(stream: &Stream, packet: &StartupPacket) -> Newcomer {
     }
 }
 
-/// As whom this client's statements run: the database's `server_user`, else the client's own name
-/// with the password that is configured for it, or with what its login was worth.
-pub(super) fn server_user(
-    shared: &Shared,
-    directory: &Directory,
-    db: &Database,
-    name: &str,
-) -> ServerUser {
-    let learned = || shared.learned(&db.config.name, name);
-    server_user_of(directory, &db.config, name, learned)
+/// As whom a client's statements run.
+pub(super) struct ClientUser<'a> {
+    shared: &'a Shared,
+    db: &'a Database,
+    client: &'a str,
 }
 
+impl<'a> ClientUser<'a> {
+    /// Of the client who logged in by that name.
+    pub(super) fn new(shared: &'a Shared, db: &'a Database, client: &'a str) -> Self {
+        Self { shared, db, client }
+    }
+
+    pub(super) fn name(&self) -> &'a str {
+        let forced = self.db.config.server_user.as_ref();
+        forced.map_or(self.client, |user| &user.name)
+    }
+}
+
+impl AsUser for ClientUser<'_> {
+    fn now(&self) -> ServerUser {
+        let directory = self.shared.directory.load();
+        let learned = || self.shared.learned(&self.db.config.name, self.client);
+        server_user_of(&directory, &self.db.config, self.client, learned)
+    }
+}
+
+/// The database's `server_user`, else the client's own name with the password that is configured for
+/// it, or with what its login was worth.
 fn server_user_of(
     directory: &Directory,
     config: &crate::config::Database,
@@ -541,37 +561,69 @@ fn startup_settings(packet: &StartupPacket, db: &Database) -> Result<(Settings, 
 /// an earlier one in the name of its application only needs no server.
 async fn parameters(
     db: &Database,
-    user: &ServerUser,
+    login: &ClientUser<'_>,
     settings: Arc<Settings>,
     application: &str,
 ) -> Result<(Arc<Settings>, Parameters), Denied> {
-    if let Some(known) = db.welcome(&user.name, &settings) {
+    if let Some(known) = db.welcome(login.name(), &settings) {
         return Ok(known);
     }
     let nameless = with_any_name(&settings, application).map(Arc::new);
     if let Some(nameless) = &nameless
-        && let Some((_, parameters)) = db.welcome(&user.name, nameless)
+        && let Some((_, parameters)) = db.welcome(login.name(), nameless)
     {
         let mut parameters = server::Parameters::clone(&parameters);
         parameters.insert(APPLICATION_NAME.to_owned(), application.to_owned());
         let parameters = Arc::new(parameters);
-        db.remember_welcome(&user.name, &settings, &parameters);
+        db.remember_welcome(login.name(), &settings, &parameters);
         return Ok((settings, parameters));
     }
     let shard = planner::ShardId(0);
     let mut lost = 0;
     let parameters = loop {
-        let mut lease = db.lease_from_primary(shard, user, Amid::Nothing).await?;
+        let mut lease = db.lease_from_primary(shard, login, Amid::Nothing).await?;
         match settings::apply_settings(&mut lease, &settings).await {
-            Ok(()) => break Arc::clone(&lease.parameters),
+            Ok(()) => {
+                check_path(db, login.name(), &mut lease).await?;
+                break Arc::clone(&lease.parameters);
+            }
             Err(error) if is_outage(&error) && lost < MOST_LOST => lost += 1,
             Err(error) => return Err(Denied::Error(error)),
         }
     };
     for settings in [Some(&settings), nameless.as_ref()].into_iter().flatten() {
-        db.remember_welcome(&user.name, settings, &parameters);
+        db.remember_welcome(login.name(), settings, &parameters);
     }
     Ok((settings, parameters))
+}
+
+/// Statements are routed by what names mean to the role that reads the catalog: they must mean the same
+/// to this one.
+async fn check_path(db: &Database, role: &str, lease: &mut Lease) -> Result<(), Denied> {
+    if !db.config.is_sharded() {
+        return Ok(());
+    }
+    let rows = lease
+        .ask_hidden("SELECT pg_catalog.unnest(pg_catalog.current_schemas(false))")
+        .await
+        .map_err(Denied::Error)?;
+    let schemas = rows.iter().filter_map(|row| row.first()?.as_deref());
+    let path: Vec<_> = schemas
+        .map(|schema| String::from_utf8_lossy(schema).into_owned())
+        .collect();
+    let catalog = db.cluster.catalog();
+    let Some((ours, theirs)) = catalog.means_another(&path) else {
+        return Ok(());
+    };
+    let message = format!("search_path of role \"{role}\" cannot be routed by");
+    Err(Denied::Error(
+        Error::new(Fault::Operator, "0A000", message)
+            .detail(format!(
+                "To it \"{}\" means {}.{}, to the role that reads the catalog {}.{}.",
+                ours.name, theirs.schema, theirs.name, ours.schema, ours.name
+            ))
+            .hint("Give both roles the same search_path on the servers (ALTER ROLE … SET)."),
+    ))
 }
 
 const APPLICATION_NAME: &str = "application_name";

@@ -47,10 +47,12 @@ use planner::ShardId;
 use planner::plan::Pin;
 use planner::shape::Shape;
 
+use login::ClientUser;
+
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
-use crate::config::{PoolMode, ServerUser};
+use crate::config::PoolMode;
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters, Statement as Text};
 use crate::net::{self, Instant, Stream};
@@ -76,7 +78,6 @@ pub struct Session {
     db: Arc<Database>,
     shared: Arc<Shared>,
     info: Arc<ClientInfo>,
-    user: ServerUser,
     /// Settings of the startup packet: what RESET returns to.
     base: Settings,
     settings: Arc<Settings>,
@@ -180,6 +181,16 @@ enum Pinned {
     By(Pin),
 }
 
+impl Enlisted {
+    /// It stays with its client because of what was left there.
+    fn keeps_state(&self) -> bool {
+        match self.pinned {
+            Some(Pinned::ModeWithState | Pinned::By(_)) => true,
+            Some(Pinned::Mode) | None => false,
+        }
+    }
+}
+
 impl Pinned {
     fn is_by_mode(self) -> bool {
         match self {
@@ -194,7 +205,6 @@ pub struct Login {
     pub stream: Stream,
     /// Bytes the client sent after its startup.
     pub inbox: BytesMut,
-    pub user: ServerUser,
     /// Shared among clients that asked for the same.
     pub settings: Arc<Settings>,
     /// What the client was told of the server.
@@ -219,7 +229,6 @@ impl Session {
             db,
             shared,
             info,
-            user: login.user,
             context: "".into(),
             encoded_context: "".into(),
             context_changed: false,
@@ -360,11 +369,15 @@ impl Session {
             self.db = db;
         }
         self.pools.clear();
-        self.user = login::server_user(&self.shared, &directory, &self.db, &self.info.user);
         self.limits = Limits::of(&self.shared);
         self.mode = directory.pool_settings(&self.info.user, &self.db).mode;
         self.generation = directory.generation;
         Ok(())
+    }
+
+    /// As whom its statements run.
+    fn as_user(&self) -> ClientUser<'_> {
+        ClientUser::new(&self.shared, &self.db, &self.info.user)
     }
 
     /// The header of the next frame once the inbox holds it whole, or as much of it as is needed to

@@ -5,11 +5,12 @@
 use planner::ShardId;
 use planner::plan::{Access, SetStatement, TransactionMode};
 
-use super::block::Reads;
+use super::block::{Block, Reads};
 use super::{Enlisted, Session};
 use crate::backend::server::Settings;
 use crate::config::TransactionReads;
 use crate::error::Error;
+use crate::metrics::BlockKind;
 use crate::net::Instant;
 
 const ISOLATION: &str = "default_transaction_isolation";
@@ -88,10 +89,15 @@ impl Session {
         let Some(replica) = self.leases.iter().position(on_replica) else {
             return index;
         };
-        self.db.metrics.moved_transactions.increment(1);
+        self.db.metrics.blocks.increment(BlockKind::Moved);
         if self.batch.has_portals_on(replica) || self.leases[replica].pinned.is_some() {
             return index;
         }
+        self.let_go(replica, index)
+    }
+
+    /// Has a replica forget the block that goes on at `index`, and answers where that is then.
+    pub(super) fn let_go(&mut self, replica: usize, index: usize) -> usize {
         let held = self.remove(replica);
         self.batch.forget_lease(replica);
         self.info.cancel.clear();
@@ -111,6 +117,16 @@ impl Session {
             }
         });
         index - usize::from(replica < index)
+    }
+
+    /// A block that reads there begins, with this text.
+    pub(super) fn begin_block(&mut self, sql: &[u8], reads: Reads) {
+        self.block = Block::begin(sql, reads);
+        self.db.metrics.blocks.increment(match reads {
+            Reads::Primary => BlockKind::Primary,
+            Reads::ReadOnly => BlockKind::ReadOnly,
+            Reads::UntilWrite => BlockKind::UntilWrite,
+        });
     }
 
     /// Where a transaction that begins with `mode` may read.

@@ -69,6 +69,7 @@ pub(super) async fn connect(
         tls: db.tls().cloned(),
         client_encoding: None,
         connect_timeout: db.config.pool.connect_timeout,
+        tcp: db.config.tcp,
     };
     let shares = db.pools.shares(shard, endpoint, &user.name);
     let shares = shares.ok_or_else(|| caps_are_full(&user.name))?;

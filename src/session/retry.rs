@@ -1,16 +1,18 @@
 //! Statements that are sent to another server, because the first one has not begun to answer and what
 //! was sent may be repeated: what provably reads, and writes that the server itself says it rolled back.
 //!
-//! Never what has begun to be answered, and in a transaction block only the statement that opens it.
+//! Never what has begun to be answered. In a transaction block it is the statement that opens it, or one
+//! that a replica refuses to run for a block that may go on at the primary.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use planner::Plan;
 use planner::plan::{Access, SessionEffect, Statement};
 
+use super::block::Reads;
 use super::{Enlisted, Session};
-use crate::backend::server::Expect;
-use crate::backend::server::kept::{Kept, Resend, SentTo};
+use crate::backend::server::kept::{Kept, Resend, SentTo, Within};
+use crate::backend::server::{Expect, Status};
 use crate::cluster::{EndpointId, Presence, Witness};
 use crate::error::{Error, Fault, Severity};
 use crate::executor::relay::{Broken, End, Until, relay};
@@ -19,7 +21,7 @@ use crate::net::Instant;
 use crate::pool::Lease;
 
 /// Servers asked for one statement.
-const MOST: usize = 4;
+pub(super) const MOST: usize = 4;
 
 /// What has become of the server that did not answer.
 enum Verdict {
@@ -30,6 +32,26 @@ enum Verdict {
         avoid: Option<EndpointId>,
     },
     Tell(Error),
+}
+
+/// What has become of a query on several shards that broke.
+pub(super) enum Failed {
+    /// It may be asked for again, with this access.
+    Again(Access),
+    Tell(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Tell(error)
+    }
+}
+
+impl From<Result<(), Error>> for Failed {
+    fn from(ended: Result<(), Error>) -> Self {
+        let unknown = || Error::new(Fault::Ringway, "XX000", "a query ended without an answer");
+        Self::Tell(ended.err().unwrap_or_else(unknown))
+    }
 }
 
 /// Whether a statement that runs by itself may be sent again.
@@ -48,10 +70,11 @@ pub(super) fn resend_of(plan: &Plan, access: Access) -> Resend {
 }
 
 impl Session {
-    /// Keeps what is about to be sent, if it may be sent again: in a block only what it begins with.
+    /// Keeps what is about to be sent, if it may be sent again.
     pub(super) fn keep(&mut self, index: usize, resend: Resend) {
-        let in_block = !self.block.is_none();
+        let (in_block, reads) = (!self.block.is_none(), self.block.reads());
         let alone = self.leases.len() == 1;
+        let moves = alone && resend == Resend::Read && self.may_move_amid(index);
         let held = &mut self.leases[index];
         let begins = std::mem::take(&mut held.begins) && resend == Resend::Read;
         let wanted = match resend {
@@ -59,15 +82,29 @@ impl Session {
             Resend::Undone => !self.db.config.pool.failover_hold.is_zero(),
             Resend::Never => false,
         };
-        let may = wanted && alone && held.pinned.is_none() && (!in_block || begins);
+        let within = match (reads, begins) {
+            (Reads::ReadOnly, true) => Within::ReadOnly,
+            (_, false) if moves => Within::UntilWrite,
+            (Reads::Primary | Reads::ReadOnly | Reads::UntilWrite, _) => Within::Nothing,
+        };
+        let may = wanted && alone && held.pinned.is_none() && (!in_block || begins || moves);
         let to = match held.home {
             Some(_) => SentTo::Replica,
             None => SentTo::Primary,
         };
         match may {
-            true => held.lease.keep(resend, to, in_block),
+            true => held.lease.keep(resend, to, within),
             false => held.lease.forget_kept(),
         }
+    }
+
+    /// A statement that is about to be sent to the replica `index` may be sent to the primary instead, should
+    /// that replica refuse it: the block goes on there, and leaves no portal behind.
+    fn may_move_amid(&self, index: usize) -> bool {
+        let held = &self.leases[index];
+        held.home.is_some()
+            && self.block.reads() == Reads::UntilWrite
+            && (self.batch.portals_on(index)).all(|name| held.lease.is_about_to_bind(name))
     }
 
     /// The server of `index` has not begun to answer what was kept, because of `error`.
@@ -84,17 +121,20 @@ impl Session {
         let fail = |error: Error| if in_transaction { error.fatal() } else { error };
         for _ in 0..MOST {
             // Of this server: how much of it was sent is told by its own count.
-            let kept = std::mem::take(&mut self.leases[index].lease.kept);
+            let kept = self.leases[index].lease.take_kept();
             let (why, access, avoid) = match self.judge(index, error, &kept, resend).await {
                 Verdict::Again { why, access, avoid } => (why, access, avoid),
                 Verdict::Tell(error) => return Err(fail(error)),
             };
             self.db.metrics.retries.increment(why);
             self.count_failure(index, why);
-            index = self
-                .move_to_another(index, access, avoid)
-                .await
-                .map_err(fail)?;
+            let moved = match kept.within() {
+                Within::UntilWrite => self.move_block(index).await,
+                Within::Nothing | Within::ReadOnly => {
+                    self.move_to_another(index, access, avoid).await
+                }
+            };
+            index = moved.map_err(fail)?;
             self.repeat(index, &kept)?;
             self.keep(index, resend);
             let held = &mut self.leases[index];
@@ -149,20 +189,73 @@ impl Session {
                 self.db.cluster.hasten(shard);
                 again(Retry::Unsent, access)
             }
-            "25006" if home.is_some() => again(Retry::ReadOnly, Access::Primary),
-            "25006" => self.judge_primary(index, error, access).await,
-            "40001" | "40P01" if home.is_some() => again(Retry::Conflict, Access::Primary),
-            "57P02" | "57P03" => again(Retry::ShutDown, access),
+            "25006" if home.is_none() => self.judge_primary(index, error, access).await,
+            _ => match self.outage(index, &error).await {
+                Some(why @ (Retry::ReadOnly | Retry::Conflict)) => again(why, Access::Primary),
+                Some(why) => again(why, access),
+                None => Verdict::Tell(self.server_lost(index, ended(error))),
+            },
+        }
+    }
+
+    /// What is wrong with the server of `index`, which has answered with `error` or was lost; `None` where
+    /// another one would do no better, or must not be asked.
+    async fn outage(&self, index: usize, error: &Error) -> Option<Retry> {
+        let held = &self.leases[index];
+        match &*error.code {
+            "25006" if held.home.is_some() => Some(Retry::ReadOnly),
+            "40001" | "40P01" if held.home.is_some() => Some(Retry::Conflict),
+            "57P02" | "57P03" if error.is_fatal() => Some(Retry::ShutDown),
             // One session may have been ended by hand: that is not for us to undo.
-            "57P01" => match self.presence(&self.leases[index]).await {
-                Presence::Up => Verdict::Tell(self.server_lost(index, ended(error))),
-                Presence::Busy | Presence::Gone => again(Retry::ShutDown, access),
+            "57P01" => match self.presence(held).await {
+                Presence::Up => None,
+                Presence::Busy | Presence::Gone => Some(Retry::ShutDown),
             },
+            _ if held.lease.doubt.is_none() => None,
             // A server that restarts after a crash may have crashed over this very statement.
-            _ => match self.presence(&self.leases[index]).await {
-                Presence::Gone => again(Retry::Lost, access),
-                Presence::Up | Presence::Busy => Verdict::Tell(self.server_lost(index, error)),
+            _ => match self.presence(held).await {
+                Presence::Gone => Some(Retry::Lost),
+                Presence::Up | Presence::Busy => None,
             },
+        }
+    }
+
+    /// What becomes of a query on several shards that broke, of which the client has seen nothing: all of
+    /// it is asked for again where only a server is to blame for it. Its connections are given up.
+    pub(super) async fn fail_scattered(
+        &mut self,
+        indexes: &[usize],
+        broken: Broken,
+        access: Access,
+    ) -> Failed {
+        let error = match broken {
+            Broken::Server(error) | Broken::Unanswered(error) => error,
+            Broken::Client(_) => return self.end_scatter(indexes, Err(broken)).await.into(),
+        };
+        let by = |index: &&usize| {
+            let lease = &self.leases[**index].lease;
+            let said = lease.error.as_ref().map(|said| &said.code);
+            lease.doubt.is_some() || said == Some(&error.code)
+        };
+        let may = access == Access::Read && self.block.is_none() && self.db.config.reads.retry;
+        let failed = indexes.iter().find(by).copied().filter(|_| may);
+        let why = match failed.filter(|index| self.leases[*index].pinned.is_none()) {
+            Some(index) => self.outage(index, &error).await.inspect(|why| {
+                self.count_failure(index, *why);
+            }),
+            None => None,
+        };
+        // The session goes on, whatever the server's has come to.
+        let error = Broken::Server(ended(error));
+        match (why, self.end_scatter(indexes, Err(error)).await) {
+            (Some(why), Err(error)) if !error.is_fatal() => {
+                self.db.metrics.retries.increment(why);
+                match why {
+                    Retry::ReadOnly | Retry::Conflict => Failed::Again(Access::Primary),
+                    Retry::ShutDown | Retry::Lost | Retry::Unsent => Failed::Again(access),
+                }
+            }
+            (_, ended) => ended.into(),
         }
     }
 
@@ -237,6 +330,32 @@ impl Session {
         let enlisted = self.enlist(shard, access).await;
         self.avoid = None;
         let index = enlisted?;
+        self.resume(index, was_active, needs_sync, amid_pipeline);
+        Ok(index)
+    }
+
+    /// A replica has refused a statement of a block that it has run until then: the block goes on at the
+    /// primary. That counts as a write there.
+    async fn move_block(&mut self, index: usize) -> Result<usize, Error> {
+        let was_active = self.batch.active == Some(index);
+        self.batch.active = None;
+        let held = &mut self.leases[index];
+        let (shard, needs_sync) = (held.shard, std::mem::take(&mut held.needs_sync));
+        let amid_pipeline = held.lease.amid_pipeline || needs_sync;
+        // Out of the block that has failed there, it can be asked what it takes to move.
+        finish(&mut held.lease).await?;
+        held.lease.error = None;
+        let mut index = self.enlist(shard, Access::Write).await?;
+        let on_replica = |held: &Enlisted| held.shard == shard && held.home.is_some();
+        if let Some(replica) = self.leases.iter().position(on_replica) {
+            index = self.let_go(replica, index);
+        }
+        self.resume(index, was_active, needs_sync, amid_pipeline);
+        Ok(index)
+    }
+
+    /// What was sent to another server is sent to `index` next.
+    fn resume(&mut self, index: usize, was_active: bool, needs_sync: bool, amid_pipeline: bool) {
         let held = &mut self.leases[index];
         held.needs_sync = needs_sync;
         held.lease.begin_exchange();
@@ -244,7 +363,6 @@ impl Session {
         if was_active {
             self.batch.active = Some(index);
         }
-        Ok(index)
     }
 
     fn repeat(&mut self, index: usize, kept: &Kept) -> Result<(), Error> {
@@ -287,7 +405,7 @@ impl Enlisted {
     }
 }
 
-/// Reads the rest of a refusal.
+/// Reads the rest of a refusal, and ends the block that it was in.
 async fn finish(lease: &mut Lease) -> Result<(), Error> {
     let owes_ready = |owed: &Expect| matches!(owed, Expect::Ready { .. });
     if !lease.expect.iter().any(owes_ready) {
@@ -295,7 +413,10 @@ async fn finish(lease: &mut Lease) -> Result<(), Error> {
     }
     lease.settle().await?;
     lease.rejected.clear();
-    Ok(())
+    match lease.status {
+        Status::Idle => Ok(()),
+        Status::InTransaction | Status::Failed => lease.run_hidden("ROLLBACK").await,
+    }
 }
 
 /// An administrator has ended one session of the server. Here that is the end of a statement.

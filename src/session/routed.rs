@@ -8,15 +8,15 @@ use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::block::Reads;
 use super::hints::Place;
-use super::retry::resend_of;
-use super::scattered::{Query, Scattered, Started};
+use super::retry::{Failed, MOST, resend_of};
+use super::scattered::{Query, Scattered, Started, lost_again};
 use super::writes::{self, Way};
 use super::{Session, hints};
 use crate::backend::server::Server;
 use crate::error::Error;
 use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::may_alter;
-use crate::executor::relay::Broken;
+use crate::executor::relay::{Broken, Told};
 use crate::metrics::{ReadBy, RouteKind};
 use crate::wire::frame::HEADER;
 use crate::wire::{frontend, write};
@@ -317,26 +317,40 @@ impl Session {
         &mut self,
         scattered: Scattered,
         shards: &ShardSet,
-        access: Access,
+        mut access: Access,
     ) -> Result<(), Error> {
-        let Started {
-            mut run,
-            indexes,
-            columns,
-        } = self.start_scattered(scattered, shards, access).await?;
-        self.client.outbox.extend_from_slice(&columns);
-        let mut servers = pick(&mut self.leases, &indexes);
-        let result = match run.rows(&mut self.client, &mut servers, 0).await {
-            Ok(_) => run.finish(&mut servers).await.map_err(Broken::Server),
-            Err(broken) => Err(broken),
-        };
-        self.end_scatter(&indexes, result).await?;
-        write::command_complete(
-            &mut self.client.outbox,
-            &format!("SELECT {}", run.rows_out()),
-        );
-        self.ready();
-        Ok(())
+        for _ in 0..MOST {
+            let started = self.start_scattered(&scattered, shards, &mut access);
+            let Started {
+                mut run,
+                indexes,
+                columns,
+            } = started.await?;
+            let told = Told::before(&self.client);
+            self.client.outbox.extend_from_slice(&columns);
+            let mut servers = pick(&mut self.leases, &indexes);
+            let result = match run.rows(&mut self.client, &mut servers, 0).await {
+                Ok(_) => run.finish(&mut servers).await.map_err(Broken::Server),
+                Err(broken) => Err(broken),
+            };
+            match result {
+                Ok(()) => {
+                    let tag = format!("SELECT {}", run.rows_out());
+                    write::command_complete(&mut self.client.outbox, &tag);
+                    self.ready();
+                    return Ok(());
+                }
+                Err(broken) if told.nothing_since(&self.client) => {
+                    match self.fail_scattered(&indexes, broken, access).await {
+                        Failed::Again(next) => access = next,
+                        Failed::Tell(error) => return Err(error),
+                    }
+                    told.take_back(&mut self.client);
+                }
+                Err(broken) => return self.end_scatter(&indexes, Err(broken)).await,
+            }
+        }
+        Err(lost_again())
     }
 
     /// After a run that broke, no server may go on with it: what is still busy is cancelled and

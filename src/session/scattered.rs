@@ -11,6 +11,7 @@ use planner::route::{Execution, ValueRef};
 use planner::{ShardId, ShardSet, Values};
 
 use super::Session;
+use super::retry::{Failed, MOST};
 use super::routed::pick;
 use crate::error::{Error, Fault};
 use crate::executor::describe::describe;
@@ -151,23 +152,41 @@ impl Session {
         })
     }
 
-    /// Sends it; when this returns, every shard has described its rows.
+    /// Sends it; when this returns, every shard has described its rows. `access` becomes that with which the
+    /// servers were chosen: the primaries are asked where a replica would not do.
     ///
     /// # Errors
     /// What a server says of it, 0A000 when its rows are of a kind that cannot be merged nor
     /// gathered, 53200 and 54000 when they are too many to be gathered.
     pub(super) async fn start_scattered(
         &mut self,
-        scattered: Scattered,
+        scattered: &Scattered,
+        shards: &ShardSet,
+        access: &mut Access,
+    ) -> Result<Started, Error> {
+        let mut tries = 0;
+        loop {
+            match self.try_scattered(scattered, shards, *access).await {
+                Ok(started) => return Ok(started),
+                Err(Failed::Again(next)) if tries < MOST => (tries, *access) = (tries + 1, next),
+                Err(Failed::Again(_)) => return Err(lost_again()),
+                Err(Failed::Tell(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_scattered(
+        &mut self,
+        scattered: &Scattered,
         shards: &ShardSet,
         access: Access,
-    ) -> Result<Started, Error> {
+    ) -> Result<Started, Failed> {
         let indexes = self.enlist_for_read(shards, access).await?;
         self.sync_quietly(&indexes).await?;
         let Scattered { way, types } = scattered;
         let (merger, sql, bind_rest) = match way {
             Way::Gather(gather) => {
-                let started = self.start_gathered(&gather, &types, shards, indexes);
+                let started = self.start_gathered(gather, types, shards, indexes, access);
                 return Box::pin(started).await;
             }
             Way::Merge {
@@ -178,35 +197,34 @@ impl Session {
             } => {
                 if let Some(gather) = otherwise
                     && !self
-                        .merges(&merger, &sql, &types, &gather, indexes[0])
+                        .merges(merger, sql, types, gather, indexes[0], access)
                         .await?
                 {
                     self.db.metrics.routes.increment(RouteKind::Gather);
-                    let started = self.start_gathered(&gather, &types, shards, indexes);
+                    let started = self.start_gathered(gather, types, shards, indexes, access);
                     return Box::pin(started).await;
                 }
                 (merger, sql, bind_rest)
             }
         };
-        let request = match &bind_rest {
-            None => Request::Simple { sql: &sql },
+        let request = match bind_rest {
+            None => Request::Simple { sql },
             Some(bind_rest) => Request::Extended {
-                sql: &sql,
-                types: &types,
+                sql,
+                types,
                 bind_rest,
             },
         };
         let mut servers = pick(&mut self.leases, &indexes);
-        let mut run = Run::start(*merger, &mut servers, &request);
-        let mut columns = BytesMut::new();
-        let result = run.columns(&mut self.client, &mut servers).await;
-        let result = result.map(|found| columns = found);
-        self.end_scatter(&indexes, result).await?;
-        Ok(Started {
-            run,
-            indexes,
-            columns,
-        })
+        let mut run = Run::start(merger.fresh(), &mut servers, &request);
+        match run.columns(&mut self.client, &mut servers).await {
+            Ok(columns) => Ok(Started {
+                run,
+                indexes,
+                columns,
+            }),
+            Err(broken) => Err(self.fail_scattered(&indexes, broken, access).await),
+        }
     }
 
     /// Can the rows be merged? Their types are asked of one shard.
@@ -217,16 +235,17 @@ impl Session {
         types: &[u32],
         gather: &Gather,
         index: usize,
-    ) -> Result<bool, Error> {
+        access: Access,
+    ) -> Result<bool, Failed> {
         let server = &mut self.leases[index].lease;
         let described = describe(server, sql, types).await;
-        let Some(described) = self.or_lost(index, described).await? else {
+        let Some(described) = self.or_lost(index, described, access).await? else {
             return Ok(true);
         };
         match merger.check(&described.columns, &gather.values.result_formats) {
             Ok(()) => Ok(true),
             Err(error) if error.code == "0A000" => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -236,7 +255,8 @@ impl Session {
         types: &[u32],
         shards: &ShardSet,
         indexes: Vec<usize>,
-    ) -> Result<Started, Error> {
+        access: Access,
+    ) -> Result<Started, Failed> {
         let gathering = &given.gathering;
         let place = self.finishing_shard(gathering, shards);
         let index_of = |shard: ShardId| {
@@ -247,11 +267,10 @@ impl Session {
         let finishing = index_of(place).ok_or_else(lacking)?;
         let server = &mut self.leases[finishing].lease;
         let described = gather::describe_both(server, &given.sql, &gathering.finish, types).await;
-        let described = self.or_lost(finishing, described).await?;
+        let described = self.or_lost(finishing, described, access).await?;
         if described.types.len() != given.values.values.len() {
-            return Err(self
-                .values_missing(given, described.types.len(), finishing)
-                .await);
+            let missing = self.values_missing(given, described.types.len(), finishing);
+            return Err(missing.await.into());
         }
         let columns = columns_frame(&described.columns, &given.values.result_formats)?;
 
@@ -271,36 +290,36 @@ impl Session {
         );
         let rows = match gathered.await {
             Ok(rows) => rows,
-            Err(broken) => {
-                return Err(match self.end_scatter(&asked, Err(broken)).await {
-                    Err(error) => error,
-                    Ok(()) => lacking(),
-                });
-            }
+            Err(broken) => return Err(self.fail_scattered(&asked, broken, access).await),
         };
         let server = &mut self.leases[finishing].lease;
         let sql = &gathering.finish;
         let mut run = gather::finish(server, sql, &described.types, &given.values, rows)?;
         let indexes = vec![finishing];
         let mut servers = pick(&mut self.leases, &indexes);
-        let result = run.columns(&mut self.client, &mut servers).await;
-        self.end_scatter(&indexes, result.map(drop)).await?;
-        Ok(Started {
-            run,
-            indexes,
-            columns,
-        })
+        match run.columns(&mut self.client, &mut servers).await {
+            Ok(_) => Ok(Started {
+                run,
+                indexes,
+                columns,
+            }),
+            Err(broken) => Err(self.fail_scattered(&indexes, broken, access).await),
+        }
     }
 
     /// Gives up a server that was lost while it was asked something.
-    async fn or_lost<T>(&mut self, index: usize, asked: Result<T, Error>) -> Result<T, Error> {
+    async fn or_lost<T>(
+        &mut self,
+        index: usize,
+        asked: Result<T, Error>,
+        access: Access,
+    ) -> Result<T, Failed> {
         match asked {
             Err(error) if self.leases[index].lease.doubt.is_some() => {
-                let broken = Err(Broken::Server(error.clone()));
-                self.end_scatter(&[index], broken).await?;
-                Err(error)
+                let broken = Broken::Server(error);
+                Err(self.fail_scattered(&[index], broken, access).await)
             }
-            other => other,
+            other => other.map_err(Failed::from),
         }
     }
 
@@ -353,6 +372,14 @@ impl Session {
         let cap = self.limits.merge_memory_bytes;
         Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
     }
+}
+
+/// Server after server is lost.
+pub(super) fn lost_again() -> Error {
+    let message = "connections to servers were lost again and again";
+    Error::new(Fault::Server, "08006", message)
+        .detail("A query on several shards was asked of other servers each time.")
+        .hint("Try again, or see SHOW REPLICAS.")
 }
 
 /// Bind's part after the names, with result formats that cover the hidden columns.

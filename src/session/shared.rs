@@ -631,12 +631,9 @@ impl Shared {
         let generation = directory.generation;
         let old = self.directory.swap(Arc::new(directory));
         let new = self.directory.load();
-        for (name, db) in &old.databases {
-            if !new
-                .databases
-                .get(name)
-                .is_some_and(|kept| Arc::ptr_eq(&kept.hub, &db.hub))
-            {
+        for db in old.all() {
+            let kept = new.database(&db.config.name);
+            if !kept.is_some_and(|kept| Arc::ptr_eq(&kept.hub, &db.hub)) {
                 db.hub.retire();
             }
         }

@@ -526,7 +526,8 @@ impl Session {
             };
         }
         let text = text_of(&frame).trim().trim_end_matches(';');
-        self.block = Block::begin(text.as_bytes(), self.block_reads(mode));
+        let reads = self.block_reads(mode);
+        self.begin_block(text.as_bytes(), reads);
         self.complete(opening_tag(text_of(&frame)));
         Ok(())
     }

@@ -226,7 +226,7 @@ impl Session {
         let custom = self.settings.keys().chain(applied.keys());
         let custom = custom.chain(&self.custom_settings);
         let custom = custom.filter(|name| name.contains('.')).collect();
-        let sql = settings_question(&self.user.name, &custom);
+        let sql = settings_question(self.as_user().name(), &custom);
         let rows = ask(&mut self.leases[index].lease, &sql).await?;
         let mut values = Settings::new();
         for row in rows {

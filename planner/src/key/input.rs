@@ -28,11 +28,7 @@ pub(super) fn unquoted(literal: &[u8]) -> Cow<'_, [u8]> {
 /// The send format of the key's type; integers by their own width, since the three compare.
 pub(super) fn from_binary(value: &[u8], key_type: KeyType) -> Option<Reading<'_>> {
     let datum = match key_type {
-        KeyType::Int2 | KeyType::Int4 | KeyType::Int8 => Datum::Int(match value.len() {
-            2 => i64::from(i16::from_be_bytes(value.try_into().ok()?)),
-            4 => i64::from(i32::from_be_bytes(value.try_into().ok()?)),
-            _ => i64::from_be_bytes(value.try_into().ok()?),
-        }),
+        KeyType::Int2 | KeyType::Int4 | KeyType::Int8 => Datum::Int(binary_integer(value)?),
         KeyType::Date => Datum::Int(i32::from_be_bytes(value.try_into().ok()?).into()),
         KeyType::Timestamp | KeyType::Timestamptz => {
             Datum::Int(i64::from_be_bytes(value.try_into().ok()?))
@@ -43,6 +39,40 @@ pub(super) fn from_binary(value: &[u8], key_type: KeyType) -> Option<Reading<'_>
         KeyType::Numeric => return Some(numeric::from_binary(value)),
     };
     Some(Reading::Is(datum))
+}
+
+/// An integer of any width.
+pub(super) fn binary_integer(value: &[u8]) -> Option<i64> {
+    Some(match value.len() {
+        2 => i64::from(i16::from_be_bytes(value.try_into().ok()?)),
+        4 => i64::from(i32::from_be_bytes(value.try_into().ok()?)),
+        _ => i64::from_be_bytes(value.try_into().ok()?),
+    })
+}
+
+/// Digits so few that every number of as many is of the type.
+pub(super) fn plain_digits(digits: &[u8], key_type: KeyType) -> Option<i64> {
+    let most = match key_type {
+        KeyType::Int2 => 4,
+        KeyType::Int4 => 9,
+        KeyType::Int8 => 18,
+        KeyType::Text
+        | KeyType::Bpchar
+        | KeyType::Uuid
+        | KeyType::Date
+        | KeyType::Timestamp
+        | KeyType::Timestamptz
+        | KeyType::Numeric
+        | KeyType::Bytea => return None,
+    };
+    if digits.is_empty() || digits.len() > most {
+        return None;
+    }
+    let mut value = 0;
+    for digit in digits {
+        value = value * 10 + i64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+    }
+    Some(value)
 }
 
 /// The text format of the key's type.
@@ -175,7 +205,12 @@ pub(super) fn uuid(text: &[u8]) -> Option<[u8; 16]> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 fn invalid(text: &[u8], key_type: KeyType) -> Refusal {

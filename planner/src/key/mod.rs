@@ -322,6 +322,41 @@ pub(crate) fn read<'v>(
     }
 }
 
+/// What [`read`] reads of an integer that is written in the usual way, without its many exits.
+/// `None`: ask [`read`].
+pub(crate) fn plain_integer(value: &ValueRef, column: &KeyPart, values: Values<'_>) -> Option<i64> {
+    let kept = matches!(column.insert, None | Some(Keeps::Same));
+    if !kept || !column.key_type.is_integer() {
+        return None;
+    }
+    match value {
+        ValueRef::Literal { piece, negative } => {
+            let piece = values.pieces.get(*piece)?;
+            if piece.kind != PieceKind::Integer {
+                return None;
+            }
+            let value = input::plain_digits(values.sql.get(piece.range.clone())?, KeyType::Int8)?;
+            Some(if *negative { -value } else { value })
+        }
+        ValueRef::Param(index) => {
+            let param = values.params.get(*index)?;
+            let declared = match param.type_oid {
+                0 => column.key_type,
+                oid::INT2 => KeyType::Int2,
+                oid::INT4 => KeyType::Int4,
+                oid::INT8 => KeyType::Int8,
+                _ => return None,
+            };
+            match (param.value?, param.binary) {
+                (value, true) => input::binary_integer(value),
+                ([b'-', digits @ ..], false) => input::plain_digits(digits, declared).map(|v| -v),
+                (digits, false) => input::plain_digits(digits, declared),
+            }
+        }
+        ValueRef::Text(_) | ValueRef::Null => None,
+    }
+}
+
 fn literal<'v>(
     piece: usize,
     negative: bool,

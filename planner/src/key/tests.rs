@@ -81,6 +81,125 @@ fn integers_are_read_as_postgresql_16_reads_them() {
     }
 }
 
+/// The short way may leave values to the long one, and never reads them otherwise.
+#[test]
+fn plain_integers_are_read_as_all_are() {
+    let texts = [
+        "0",
+        "7",
+        "-7",
+        "007",
+        "-0",
+        "9999",
+        "-9999",
+        "99999",
+        "999999999",
+        "2147483648",
+        "-2147483649",
+        "999999999999999999",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "9223372036854775808",
+        "1000000000000000000",
+        "",
+        "-",
+        "--1",
+        "+1",
+        " 1",
+        "1 ",
+        "1_0",
+        "0x1",
+        "1.0",
+        "1e2",
+        "a",
+        "\u{661}",
+    ];
+    let types = [
+        KeyType::Int2,
+        KeyType::Int4,
+        KeyType::Int8,
+        KeyType::Text,
+        KeyType::Numeric,
+    ];
+    let oids = [
+        0,
+        oid::INT2,
+        oid::INT4,
+        oid::INT8,
+        oid::TEXT,
+        oid::UNKNOWN,
+        oid::NUMERIC,
+    ];
+    let keeps = [
+        None,
+        Some(Keeps::Same),
+        Some(Keeps::WithoutSpaces),
+        Some(Keeps::Rounded { scale: 0 }),
+    ];
+    let mut plain = 0;
+    let mut compare = |value: &ValueRef, column: &KeyPart, values: Values<'_>| {
+        if let Some(integer) = plain_integer(value, column, values) {
+            plain += 1;
+            let read = read(value, column, values);
+            assert_eq!(
+                read,
+                Ok(Reading::Is(Datum::Int(integer))),
+                "{value:?} {column:?} {values:?}"
+            );
+        }
+    };
+    let columns = types
+        .iter()
+        .flat_map(|of| keeps.map(|insert| column(*of, insert)));
+    for column in columns {
+        for text in texts {
+            let binary = [
+                [0, 7].as_slice(),
+                [255, 255, 255, 249].as_slice(),
+                text.as_bytes(),
+            ];
+            let sent = binary
+                .map(|value| (value, true))
+                .into_iter()
+                .chain([(text.as_bytes(), false)]);
+            for ((value, binary), type_oid) in sent.flat_map(|sent| oids.map(|of| (sent, of))) {
+                let params = [Param {
+                    value: Some(value),
+                    binary,
+                    type_oid,
+                }];
+                let values = Values {
+                    params: &params,
+                    ..Values::default()
+                };
+                compare(&ValueRef::Param(0), &column, values);
+            }
+            for (kind, negative) in [
+                (PieceKind::Integer, false),
+                (PieceKind::Integer, true),
+                (PieceKind::Number, false),
+                (PieceKind::String, false),
+            ] {
+                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                if kind == PieceKind::Integer && (!digits || text.is_empty()) {
+                    continue;
+                }
+                let pieces = [crate::shape::Piece {
+                    kind,
+                    range: 0..text.len(),
+                }];
+                let values = Values {
+                    sql: text.as_bytes(),
+                    pieces: &pieces,
+                    params: &[],
+                };
+                compare(&ValueRef::Literal { piece: 0, negative }, &column, values);
+            }
+        }
+    }
+    assert!(plain > 500, "{plain}");
+}
+
 #[test]
 fn wrong_values_are_refused_in_postgresqls_words() {
     let cases = [

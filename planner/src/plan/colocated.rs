@@ -22,31 +22,8 @@ pub(super) fn subqueries(
     clauses: &Clauses<'_>,
     input: Input<'_>,
 ) -> Option<usize> {
-    let mut conjuncts = Vec::new();
-    if let Some(selection) = &select.selection {
-        conjuncts_of(selection, &mut conjuncts);
-    }
-    let mut count = 0;
-    let mut walk = Subqueries {
-        clauses,
-        input,
-        depth: 0,
-        mentions: Some(0),
-    };
-    for conjunct in conjuncts {
-        // Where NULL is as good as false, keys of other shards are not missed.
-        match conjunct {
-            Expr::InSubquery {
-                expr,
-                subquery,
-                negated: false,
-            } => {
-                let known = by_key(expr, subquery, clauses, input);
-                count += known.or_else(|| correlated(subquery, clauses, input))?;
-            }
-            other => walk.visit(other),
-        }
-    }
+    let mut walk = Subqueries::new(clauses, input);
+    let count = walk.conditions(select.selection.as_ref())?;
     for item in &select.projection {
         match item {
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
@@ -61,6 +38,19 @@ pub(super) fn subqueries(
     if let Some(order) = query.and_then(|query| query.order_by.as_ref()) {
         let _: ControlFlow<()> = order.visit(&mut walk);
     }
+    Some(count + walk.mentions?)
+}
+
+/// [`subqueries`] of an UPDATE or DELETE: in its WHERE, in what is assigned and what is returned.
+pub(super) fn subqueries_of_write(
+    selection: Option<&Expr>,
+    values: &[&Expr],
+    clauses: &Clauses<'_>,
+    input: Input<'_>,
+) -> Option<usize> {
+    let mut walk = Subqueries::new(clauses, input);
+    let count = walk.conditions(selection)?;
+    values.iter().for_each(|value| walk.visit(value));
     Some(count + walk.mentions?)
 }
 
@@ -145,7 +135,40 @@ struct Subqueries<'a, 'c> {
     mentions: Option<usize>,
 }
 
-impl Subqueries<'_, '_> {
+impl<'a, 'c> Subqueries<'a, 'c> {
+    fn new(clauses: &'a Clauses<'c>, input: Input<'a>) -> Self {
+        Self {
+            clauses,
+            input,
+            depth: 0,
+            mentions: Some(0),
+        }
+    }
+
+    /// Those in a WHERE; the answer is of the ones that are not added to `mentions`.
+    fn conditions(&mut self, selection: Option<&Expr>) -> Option<usize> {
+        let mut conjuncts = Vec::new();
+        if let Some(selection) = selection {
+            conjuncts_of(selection, &mut conjuncts);
+        }
+        let mut count = 0;
+        for conjunct in conjuncts {
+            // Where NULL is as good as false, keys of other shards are not missed.
+            match conjunct {
+                Expr::InSubquery {
+                    expr,
+                    subquery,
+                    negated: false,
+                } => {
+                    let known = by_key(expr, subquery, self.clauses, self.input);
+                    count += known.or_else(|| correlated(subquery, self.clauses, self.input))?;
+                }
+                other => self.visit(other),
+            }
+        }
+        Some(count)
+    }
+
     fn visit(&mut self, expr: &Expr) {
         let _: ControlFlow<()> = expr.visit(self);
     }

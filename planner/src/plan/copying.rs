@@ -119,7 +119,7 @@ fn of_table(source: &Source<'_>, direction: usize, catalog: &Catalog, plan: Plan
     };
     let columns = columns(source, at, direction, table);
     let target = match (&table.class, &plan.statement) {
-        (TableClass::Undeclared, _) => Target::Refused(refuse::undeclared(&table.name)),
+        (TableClass::Undeclared, _) => Target::Refused(refuse::undeclared(table)),
         (TableClass::Single(shard), _) => Target::OneShard(*shard),
         (TableClass::Reference, _) if read == Access::Read => Target::AnyShard,
         (TableClass::Sharded(_) | TableClass::Reference, Statement::CopyIn) => {

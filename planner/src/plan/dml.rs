@@ -2,13 +2,16 @@
 
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, OnConflictAction,
-    OnInsert, SetExpr, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
+    OnInsert, SelectItem, SetExpr, TableFactor, TableObject, TableWithJoins, Update,
+    UpdateTableFromKind, Visit,
 };
 
+use super::colocated;
 use super::facts::{Facts, Input};
 use super::insert_query::{self, Into};
 use super::keys::Clauses;
-use super::query::{Decision, by_keys, joint_keys, refused, unsharded_tables};
+use super::picks;
+use super::query::{Decision, by_keys, joint_keys, refused, union_of_keys, unsharded_tables};
 use super::refuse;
 use super::rows;
 use super::scope::{folded, object_name};
@@ -18,9 +21,14 @@ use crate::limit::{KeyPart, KeySet, Limit, Part, TableLimit};
 use crate::plan::{Many, Target};
 
 /// What holds for all three: `Some` when the decision is made.
-fn before_keys(table: Option<&Table>, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
+fn before_keys(
+    statement: &impl Visit,
+    table: Option<&Table>,
+    facts: &Facts<'_>,
+    input: Input<'_>,
+) -> Option<Decision> {
     if let Some(table) = facts.undeclared() {
-        return Some(refused(refuse::undeclared(&table.name)));
+        return Some(refused(refuse::undeclared(table)));
     }
     if facts.writes > 1 && facts.has_reference() {
         return Some(refused(refuse::write_inside()));
@@ -34,13 +42,13 @@ fn before_keys(table: Option<&Table>, facts: &Facts<'_>, input: Input<'_>) -> Op
         }
     };
     match table.class {
-        TableClass::Reference => Some(to_reference(table, facts, input)),
+        TableClass::Reference => Some(to_reference(statement, table, facts, input)),
         TableClass::Single(_) if facts.has_sharded() => {
             Some(refused(refuse::write_joins(&table.name)))
         }
         TableClass::Single(_) => Some(unsharded_tables(facts)),
         TableClass::Sharded(_) => on_sharded(table, facts),
-        TableClass::Undeclared => Some(refused(refuse::undeclared(&table.name))),
+        TableClass::Undeclared => Some(refused(refuse::undeclared(table))),
     }
 }
 
@@ -58,7 +66,12 @@ fn picks_rows(input: Input<'_>) -> bool {
     WORDS.iter().any(|word| input.source.has(word))
 }
 
-fn to_reference(table: &Table, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+fn to_reference(
+    statement: &impl Visit,
+    table: &Table,
+    facts: &Facts<'_>,
+    input: Input<'_>,
+) -> Decision {
     if facts.has_sharded() || facts.singles().next().is_some() || facts.system_tables {
         return refused(refuse::reference_from_others(&table.name));
     }
@@ -67,7 +80,8 @@ fn to_reference(table: &Table, facts: &Facts<'_>, input: Input<'_>) -> Decision 
         .iter()
         .any(|column| column.default != ColumnDefault::Constant)
         && input.source.has("default");
-    if facts.differs_by_server || sets_default || picks_rows(input) {
+    let picks = picks_rows(input) || picks::has_picks(statement, input);
+    if facts.differs_by_server || sets_default || picks {
         return refused(refuse::volatile_on_reference(&table.name));
     }
     if let Some(unknown) = facts.unknown.first() {
@@ -106,7 +120,7 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
     if let Some(refusal) = table.and_then(|table| unequal_default(insert, table)) {
         return refused(refusal);
     }
-    if let Some(decision) = before_keys(table, facts, input) {
+    if let Some(decision) = before_keys(insert, table, facts, input) {
         return decision;
     }
     let Some(table) = table else {
@@ -310,7 +324,13 @@ fn inserted_keys(
 
 pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     let table = written(&update.table, input);
-    if let Some(decision) = before_keys(table, facts, input) {
+    if let Some(table) = table
+        && table.class == TableClass::Reference
+        && update.from.is_some()
+    {
+        return refused(refuse::update_from_on_reference(&table.name));
+    }
+    if let Some(decision) = before_keys(update, table, facts, input) {
         return decision;
     }
     let Some(table) = table else {
@@ -328,10 +348,18 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
         }
         None => {}
     }
+    let assigned = update
+        .assignments
+        .iter()
+        .map(|assignment| &assignment.value);
     let writes = Write {
         table,
         from,
         selection: update.selection.as_ref(),
+        picks: picks::picks_anywhere(update, input),
+        values: assigned
+            .chain(returned(update.returning.as_ref()))
+            .collect(),
     };
     by_rows(&writes, facts, input)
 }
@@ -342,7 +370,7 @@ pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> De
         [only] => written(only, input),
         _ => None,
     };
-    if let Some(decision) = before_keys(table, facts, input) {
+    if let Some(decision) = before_keys(delete, table, facts, input) {
         return decision;
     }
     let Some(table) = table else {
@@ -354,6 +382,8 @@ pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> De
         table,
         from,
         selection: delete.selection.as_ref(),
+        picks: picks::picks_anywhere(delete, input),
+        values: returned(delete.returning.as_ref()).collect(),
     };
     by_rows(&writes, facts, input)
 }
@@ -363,6 +393,20 @@ struct Write<'a> {
     table: &'a Table,
     from: Vec<TableWithJoins>,
     selection: Option<&'a Expr>,
+    /// A query inside of it picks rows for all of it.
+    picks: bool,
+    /// What is assigned and what is returned.
+    values: Vec<&'a Expr>,
+}
+
+/// The expressions of RETURNING; names of columns hold no subqueries.
+fn returned(items: Option<&Vec<SelectItem>>) -> impl Iterator<Item = &Expr> {
+    items.into_iter().flatten().filter_map(|item| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        SelectItem::ExprWithAliases { .. }
+        | SelectItem::QualifiedWildcard(..)
+        | SelectItem::Wildcard(_) => None,
+    })
 }
 
 fn written<'a>(item: &TableWithJoins, input: Input<'a>) -> Option<&'a Table> {
@@ -377,19 +421,29 @@ fn written<'a>(item: &TableWithJoins, input: Input<'a>) -> Option<&'a Table> {
 fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     let clauses = Clauses::new(&write.from, write.selection, input);
     let mut pins = clauses.pins();
-    // Rows of one shard must meet rows of that shard only: all sharded tables joined by key.
-    let apart = facts.pins.is_empty()
-        && pins.len() == facts.sharded().count()
-        && clauses.is_colocated()
-        && !facts.table_functions
-        && !facts.system_tables;
+    // Rows of one shard must meet rows of that shard only: all sharded tables joined by key, those
+    // in subqueries tied to it.
+    let alone = facts.pins.is_empty() && pins.len() == facts.sharded().count();
+    let elsewhere = facts.sharded().count().saturating_sub(pins.len());
+    let tied = elsewhere > 0
+        && colocated::subqueries_of_write(write.selection, &write.values, &clauses, input)
+            == Some(elsewhere);
+    let apart =
+        (alone || tied) && clauses.is_colocated() && !facts.table_functions && !facts.system_tables;
     let many = if !apart {
         Many::Refused(refuse::write_joins(&write.table.name))
+    } else if write.picks {
+        Many::Refused(refuse::write_picks(&write.table.name))
     } else {
         Many::SumTags
     };
+    let own = union_of_keys(&pins);
     pins.extend(facts.pins.iter().cloned());
-    match (joint_keys(&pins, facts), many) {
+    let keys = match apart && tied {
+        true => own,
+        false => joint_keys(&pins, facts),
+    };
+    match (keys, many) {
         (Some(keys), many) => by_keys(keys, many),
         (None, Many::Refused(refusal)) => refused(refusal),
         (None, many) => (

@@ -71,12 +71,21 @@ pub(super) fn plan(
     if let ([source], SetExpr::Select(select), true) =
         (gather.sources.as_mut_slice(), query.body.as_ref(), one)
         && query.with.is_none()
+        && is_table_alone(&select.from)
     {
         let clauses = Clauses::new(&select.from, select.selection.as_ref(), input);
         let first = scatter::first_rows(query, select, &clauses, facts.volatile, input);
         source.from.extend(first.into_iter().flatten());
     }
     Ok(gather)
+}
+
+/// One table, as it is.
+fn is_table_alone(from: &[TableWithJoins]) -> bool {
+    match from {
+        [only] => only.joins.is_empty() && matches!(only.relation, TableFactor::Table { .. }),
+        _ => false,
+    }
 }
 
 /// A mention of a table whose rows are gathered.

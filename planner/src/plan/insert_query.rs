@@ -13,6 +13,7 @@ use sqlparser::ast::{
 use super::dml;
 use super::facts::{Facts, Input};
 use super::keys::Clauses;
+use super::picks;
 use super::query::{Decision, by_keys, refused};
 use super::refuse;
 use super::scope::object_name;
@@ -150,10 +151,11 @@ fn is_row_by_row(query: &Query, select: &Select, clauses: &Clauses<'_>, input: I
             Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_)
         )
     };
-    let by_key = group.iter().any(|expr| clauses.is_key(expr)) && !group.iter().any(sets);
+    let by_key = clauses.hold_key(group) && !group.iter().any(sets);
     let grouped = !group.is_empty() || select.having.is_some();
     let whole = by_key || !grouped && !gathers(select, Gathers::Aggregates, input);
     !bounded
+        && !picks::picks_inside(query, input)
         && distinct
         && modifiers.is_empty()
         && whole

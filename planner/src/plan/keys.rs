@@ -416,6 +416,23 @@ impl<'c> Clauses<'c> {
             .is_some_and(|reference| !self.nullable.contains(&reference))
     }
 
+    /// Is a whole sharding key among `exprs`, never NULL by an outer join? Then rows that agree in
+    /// all of them are on one shard.
+    pub(super) fn hold_key<'e>(&self, exprs: impl IntoIterator<Item = &'e Expr>) -> bool {
+        let columns = exprs.into_iter().filter_map(|expr| self.scope.column(expr));
+        let columns: Vec<_> = columns.collect();
+        let is_held = |reference: usize, key: &ShardKey| {
+            key.columns.iter().all(|part| {
+                let mut columns = columns.iter();
+                columns.any(|(of, name)| *of == reference && *name == part.name)
+            })
+        };
+        let references = self.scope.references.iter().enumerate();
+        references
+            .filter(|(reference, _)| !self.nullable.contains(reference))
+            .any(|(index, reference)| reference.key().is_some_and(|key| is_held(index, key)))
+    }
+
     /// Are these the columns, in their order, of a sharding key that no outer join makes NULL, of a
     /// table whose rows are on the shards that equal values of `key` belong to?
     pub(super) fn has_key_of(&self, exprs: &[&Expr], key: &ShardKey) -> bool {

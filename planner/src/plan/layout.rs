@@ -119,10 +119,12 @@ fn clauses(source: &Source<'_>, depths: &[usize], end: usize) -> Vec<Clause> {
             continue;
         }
         let before = &source.tokens[index - 1];
-        // `a.order` and `a AS order` are names; `IS DISTINCT FROM` is an operator.
+        // `a.order` and `a AS order` are names; `IS DISTINCT FROM` is an operator, and WITHIN GROUP
+        // belongs to an aggregate.
         let is_name = source.text(before) == "." || source.is(index - 1, "as");
-        let is_operator = word == "from" && source.is(index - 1, "distinct");
-        if !is_name && !is_operator {
+        let is_inner = word == "from" && source.is(index - 1, "distinct")
+            || word == "group" && source.is(index - 1, "within");
+        if !is_name && !is_inner {
             found.push(Clause { word, start: index });
         }
     }

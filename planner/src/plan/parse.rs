@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token as ParserToken, TokenWithSpan, Tokenizer, Whitespace};
 
@@ -236,7 +237,7 @@ impl<'a> Source<'a> {
             return None;
         }
         let statements = Parser::new(&dialect)
-            .with_tokens_with_locations(tokens)
+            .with_tokens_with_locations(with_known_locks(tokens))
             .parse_statements()
             .ok()?;
         Some(Parsed { statements, places })
@@ -315,6 +316,36 @@ impl<'a> Source<'a> {
         ours.map(|token| token.range.start)
             .eq(theirs.map(|(_, (_, offset))| *offset))
     }
+}
+
+/// FOR NO KEY UPDATE and FOR KEY SHARE, which sqlparser does not know, as the stronger locks that
+/// it does: for a plan all locks are alike, and the servers get the client's text.
+fn with_known_locks(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is = |at: Option<&TokenWithSpan>, word: Keyword| {
+        at.is_some_and(|at| matches!(&at.token, ParserToken::Word(found) if found.keyword == word))
+    };
+    if !tokens.iter().any(|token| is(Some(token), Keyword::FOR)) {
+        return tokens;
+    }
+    let words: Vec<usize> = (0..tokens.len())
+        .filter(|at| !matches!(tokens[*at].token, ParserToken::Whitespace(_)))
+        .collect();
+    let mut left_out = Vec::new();
+    for (place, first) in words.iter().enumerate() {
+        let next = |n: usize| words.get(place + n).map(|at| &tokens[*at]);
+        if !is(Some(&tokens[*first]), Keyword::FOR) {
+            continue;
+        }
+        if is(next(1), Keyword::NO) && is(next(2), Keyword::KEY) && is(next(3), Keyword::UPDATE) {
+            left_out.extend([words[place + 1], words[place + 2]]);
+        } else if is(next(1), Keyword::KEY) && is(next(2), Keyword::SHARE) {
+            left_out.push(words[place + 1]);
+        }
+    }
+    for at in left_out.into_iter().rev() {
+        tokens.remove(at);
+    }
+    tokens
 }
 
 impl Parsed {

@@ -6,7 +6,7 @@ use sqlparser::ast::{Query, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{Clauses, Pin};
-use super::{colocated, gather, refuse, scatter};
+use super::{colocated, gather, picks, refuse, scatter};
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::plan::{Access, Many, Scatter, Target};
@@ -17,7 +17,7 @@ pub(super) type Decision = (Target, Cow<'static, str>);
 
 pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     if let Some(table) = facts.undeclared() {
-        return refused(refuse::undeclared(&table.name));
+        return refused(refuse::undeclared(table));
     }
     if facts.writes > 0 && facts.has_reference() {
         return refused(refuse::write_inside());
@@ -115,6 +115,8 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     }
     let merged = if facts.conduct.access != Access::Read || facts.sequences {
         Err(refuse::writes_in_query())
+    } else if picks::picks_inside(query, input) {
+        Err(refuse::not_one_shard("a subquery that picks rows"))
     } else if !clauses.is_colocated() || facts.table_functions || facts.system_tables {
         Err(refuse::not_one_shard("this join"))
     } else {
@@ -147,7 +149,10 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
 /// UNION ALL whose rows are each made on one shard, in no order.
 fn union_all(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
     let reads = facts.conduct.access == Access::Read && !facts.sequences;
-    let sound = reads && !facts.table_functions && !facts.system_tables;
+    let sound = reads
+        && !facts.table_functions
+        && !facts.system_tables
+        && !picks::picks_inside(query, input);
     let whole = colocated::is_body_alone(query)
         && colocated::union_all(&query.body, input) == Some(facts.sharded().count());
     // One shard may have all that keys of different tables ask for.
@@ -182,7 +187,7 @@ pub(super) fn joint_keys(pins: &[Pin], facts: &Facts<'_>) -> Option<KeySet> {
 }
 
 /// The keys that all of `pins` are limited to.
-fn union_of_keys(pins: &[Pin]) -> Option<KeySet> {
+pub(super) fn union_of_keys(pins: &[Pin]) -> Option<KeySet> {
     let mut joint: Option<KeySet> = None;
     for pin in pins {
         let keys = pin.keys.clone()?;

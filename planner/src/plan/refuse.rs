@@ -1,8 +1,22 @@
 //! Every refusal of the planner, in one place: what, why, and what works instead.
 
+use crate::catalog::{RelationKind, Table};
 use crate::refusal::{Refusal, UNREADABLE};
 
-pub(super) fn undeclared(table: &str) -> Refusal {
+pub(super) fn undeclared(table: &Table) -> Refusal {
+    let Table {
+        name: table, kind, ..
+    } = table;
+    if matches!(kind, RelationKind::View | RelationKind::MaterializedView) {
+        return Refusal::unsupported(
+            format!("view \"{table}\" may concern several shards"),
+            "It is on each of them, or reads tables that are, and shows rows of one shard only.",
+            format!(
+                "Query its tables; or declare \"{table}\" in the configuration, if one shard has \
+                 all that it reads."
+            ),
+        );
+    }
     Refusal::unsupported(
         format!("table \"{table}\" is on several shards and in no table class"),
         "Nothing says whether its rows are spread, copied or separate.",
@@ -118,6 +132,14 @@ pub(super) fn write_joins(table: &str) -> Refusal {
     )
 }
 
+pub(super) fn write_picks(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("a write to \"{table}\" whose subquery picks rows may concern several shards"),
+        "Each shard would pick for itself, where one PostgreSQL picks once.",
+        "Run the subquery first, then send what it found as a constant or a parameter.",
+    )
+}
+
 pub(super) fn computed_default(table: &str, column: &str) -> Refusal {
     Refusal::unsupported(
         format!("column \"{column}\" of reference table \"{table}\" needs a value"),
@@ -185,6 +207,14 @@ pub(super) fn volatile_on_reference(table: &str) -> Refusal {
         format!("a write to reference table \"{table}\" may differ between its copies"),
         "Each shard would compute another value, and the copies would differ.",
         "Compute the value first, then send it as a constant or a parameter.",
+    )
+}
+
+pub(super) fn update_from_on_reference(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("UPDATE … FROM of reference table \"{table}\" may differ between its copies"),
+        "Where several rows match one, each shard would take another.",
+        "Use a subquery in SET: SET column = (SELECT … WHERE …).",
     )
 }
 

@@ -84,9 +84,7 @@ pub(super) fn plan(
     if group.iter().any(|expr| shards.is_unclear(expr)) {
         return Err(refuse::not_grouped());
     }
-    let whole_groups = group
-        .iter()
-        .any(|expr| clauses.is_key(shards.group_expr(expr)));
+    let whole_groups = clauses.hold_key(group.iter().map(|expr| shards.group_expr(expr)));
     let grouped = !group.is_empty() || select.having.is_some() || shards.uses_aggregate();
     if shards.uses_window_across() || (shards.uses_window() && grouped && !whole_groups) {
         return Err(refuse::not_one_shard("a window function"));
@@ -390,13 +388,14 @@ impl<'a> Shards<'a> {
 
     /// Is a sharding key among the output columns, so that no two shards give equal rows?
     fn selects_key(&self) -> bool {
-        self.select.projection.iter().any(|item| match item {
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                self.clauses.is_key(expr)
-            }
-            SelectItem::Wildcard(_) => self.clauses.always_has_key(),
-            SelectItem::ExprWithAliases { .. } | SelectItem::QualifiedWildcard(..) => false,
-        })
+        let items = &self.select.projection;
+        let stars = items
+            .iter()
+            .any(|item| matches!(item, SelectItem::Wildcard(_)));
+        (stars && self.clauses.always_has_key())
+            || self
+                .clauses
+                .hold_key((0..items.len()).filter_map(|index| self.item(index)))
     }
 
     fn uses_window(&self) -> bool {
@@ -408,7 +407,7 @@ impl<'a> Shards<'a> {
         self.any_expr(&|expr| match expr {
             Expr::Function(function) => match &function.over {
                 Some(WindowType::WindowSpec(window)) => {
-                    let keyed = window.partition_by.iter().any(|by| self.clauses.is_key(by));
+                    let keyed = self.clauses.hold_key(&window.partition_by);
                     !keyed || window.window_name.is_some()
                 }
                 Some(WindowType::NamedWindow(_)) => true,

@@ -115,7 +115,7 @@ pub(super) fn target(
         .iter()
         .find(|table| table.class == TableClass::Undeclared)
     {
-        return Target::Refused(refuse::undeclared(&table.name));
+        return Target::Refused(refuse::undeclared(table));
     }
     let reference_only = !tables.is_empty()
         && tables

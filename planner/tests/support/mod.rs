@@ -260,7 +260,7 @@ pub fn catalog(shards: usize) -> Catalog {
     );
     for (names, volatility, is_aggregate) in [
         (
-            "count sum min max avg bool_and bool_or every array_agg string_agg",
+            "count sum min max avg bool_and bool_or every bit_and bit_or bit_xor array_agg string_agg",
             Volatility::Immutable,
             true,
         ),

@@ -14,6 +14,8 @@ use crate::net::Stream;
 #[derive(Default)]
 struct Sample {
     reloads: AtomicUsize,
+    /// Its client is of `stats_users`.
+    only_looks: bool,
 }
 
 impl State for Sample {
@@ -34,6 +36,17 @@ impl State for Sample {
         }
     }
 
+    fn may_order(&self) -> bool {
+        !self.only_looks
+    }
+
+    async fn change(&self, change: &Change) -> Result<(), Error> {
+        match change.key.as_str() {
+            "general.max_clients" => Ok(()),
+            _ => Err(Error::new(Fault::Client, "22023", "no such setting")),
+        }
+    }
+
     async fn reload(&self) -> Result<(), Error> {
         match self.reloads.fetch_add(1, Ordering::Relaxed) % 2 {
             0 => Ok(()),
@@ -48,11 +61,15 @@ impl State for Sample {
 /// Sends everything at once and then leaves; answers what came back, as tags with what matters of
 /// their bodies, and how the session ended.
 async fn talk(messages: &[u8]) -> (String, Result<(), Error>) {
+    talk_to(&Sample::default(), messages).await
+}
+
+async fn talk_to(state: &Sample, messages: &[u8]) -> (String, Result<(), Error>) {
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut conn = Conn::new(Stream::Unix(near), BytesMut::new());
     far.write_all(messages).await.unwrap();
     far.shutdown().await.unwrap();
-    let end = serve(&mut conn, &Sample::default()).await;
+    let end = serve(&mut conn, state).await;
     conn.drain().await.unwrap();
     drop(conn);
     let mut bytes = Vec::new();
@@ -126,6 +143,9 @@ async fn simple_queries() {
         ("show pools;", "T17 C(SHOW) Z"),
         (" ; ", "I Z"),
         ("SET extra_float_digits = 3", "C(SET) Z"),
+        ("SET max_clients = 5", "C(SET) Z"),
+        ("SET users.app.pool_size = 5", "E(22023) Z"),
+        ("SHOW FDS", "E(0A000) Z"),
         ("RELOAD", "C(RELOAD) Z"),
         ("SELECT 1", "E(42601) Z"),
     ] {
@@ -141,6 +161,30 @@ async fn a_reload_that_fails_leaves_the_session_usable() {
     let (got, end) = talk(&all).await;
     assert_eq!(got, "C(RELOAD) Z E(F0000) Z T8 D(app) D(ops) C(SHOW) Z");
     assert!(end.is_ok());
+}
+
+#[tokio::test]
+async fn who_may_only_look_gives_no_orders_in_either_protocol() {
+    let state = Sample {
+        only_looks: true,
+        ..Sample::default()
+    };
+    for (sql, answer) in [
+        ("SHOW USERS", "T8 D(app) D(ops) C(SHOW) Z"),
+        ("SET extra_float_digits = 3", "C(SET) Z"),
+        ("SET max_clients = 5", "E(42501) Z"),
+        ("PAUSE", "E(42501) Z"),
+        ("RELOAD", "E(42501) Z"),
+    ] {
+        assert_eq!(talk_to(&state, &query(sql)).await.0, answer, "{sql}");
+    }
+    let pause = [
+        parse_message("", "PAUSE"),
+        bind("", "", 0),
+        execute("", 0),
+        sync(),
+    ];
+    assert_eq!(talk_to(&state, &pause.concat()).await.0, "1 2 E(42501) Z");
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ async fn scripted(script: Vec<Vec<u8>>) -> ConnectTarget {
         tls: None,
         client_encoding: None,
         connect_timeout: Duration::from_secs(10),
+        tcp: Default::default(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What was sent to a server in one exchange, kept so that it can be sent to another server should this
 //! one not begin to answer.
 //!
-//! It is a copy of the outbox, into a buffer that stays with the connection: a few nanoseconds for
-//! messages of the usual size. Longer ones are not kept.
+//! It is a copy of the outbox, into a buffer that stays with the connection, and the replies as they are
+//! answered: 100 to 200 instructions for messages of the usual size. Longer ones are not kept.
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 
 use super::{Expect, Server, StatementId, error_field, read_error};
 use crate::error::Error;
@@ -33,11 +33,24 @@ impl Resend {
     /// After the loss of `server`, or after an error of it that was withheld.
     pub fn allows(self, server: &Server) -> bool {
         match self {
-            Self::Read => true,
+            Self::Read => server.kept.within != Within::UntilWrite || server.kept.withheld,
             Self::Undone => server.kept.withheld || server.has_sent_none_of(&server.kept),
             Self::Never => false,
         }
     }
+}
+
+/// What the exchange is to the client's transaction block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Within {
+    /// Outside of any, or the first of one that may write.
+    #[default]
+    Nothing,
+    /// The first of a block that is READ ONLY.
+    ReadOnly,
+    /// Of a block that has only read so far, on a replica, and may go on at the primary. What the replica
+    /// knows of it is gone with a connection that is lost.
+    UntilWrite,
 }
 
 /// Of which role the server was to be.
@@ -53,14 +66,14 @@ pub enum SentTo {
 pub struct Kept {
     resend: Resend,
     to: SentTo,
-    bytes: BytesMut,
-    /// The replies they are owed.
+    bytes: Vec<u8>,
+    /// The replies they are owed: those that came, and after [`Server::take_kept`] all.
     owed: Vec<Expect>,
     /// What was parsed under the empty name before them.
     unnamed: Option<StatementId>,
     /// Bytes that this connection had sent before them.
     sent_before: u64,
-    in_block: bool,
+    within: Within,
     /// The server has answered them with an error that the client was not shown.
     withheld: bool,
 }
@@ -69,11 +82,21 @@ impl Kept {
     pub fn resend(&self) -> Resend {
         self.resend
     }
+
+    pub fn within(&self) -> Within {
+        self.within
+    }
+
+    pub(super) fn answered(&mut self, owed: Expect) {
+        if self.resend != Resend::Never {
+            self.owed.push(owed);
+        }
+    }
 }
 
 impl Server {
     /// Keeps what is in the outbox, all of which is owed an answer.
-    pub fn keep(&mut self, resend: Resend, to: SentTo, in_block: bool) {
+    pub fn keep(&mut self, resend: Resend, to: SentTo, within: Within) {
         let kept = &mut self.kept;
         kept.resend = Resend::Never;
         if resend == Resend::Never || self.conn.outbox.len() > LONGEST {
@@ -81,18 +104,33 @@ impl Server {
         }
         kept.to = to;
         if kept.bytes.capacity() > KEPT_BUFFER {
-            kept.bytes = BytesMut::new();
+            kept.bytes = Vec::new();
         }
         kept.bytes.clear();
         kept.bytes.extend_from_slice(&self.conn.outbox);
         kept.owed.clear();
-        kept.owed.extend(self.expect.iter().cloned());
         kept.unnamed = self.unnamed;
         kept.sent_before = self.conn.sent;
-        kept.in_block = in_block;
+        kept.within = within;
         kept.withheld = false;
         kept.resend = resend;
         self.tag.clear();
+    }
+
+    /// What was kept, to be sent to another server: this one has answered it only in part.
+    pub fn take_kept(&mut self) -> Kept {
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.owed.extend(self.expect.iter().cloned());
+        kept
+    }
+
+    /// What is in the outbox binds this portal.
+    pub fn is_about_to_bind(&self, portal: &[u8]) -> bool {
+        let mut frames = &self.conn.outbox[..];
+        std::iter::from_fn(|| next(&mut frames))
+            .filter(|frame| frame[0] == b'B')
+            .filter_map(|frame| Bind::names(&frame[HEADER..]).ok())
+            .any(|(name, ..)| name == portal)
     }
 
     /// The answer has begun, or is over: nothing is sent again.
@@ -112,11 +150,9 @@ impl Server {
         }
         let code = error_field(body, b'C').unwrap_or_default();
         let is_fatal = error_field(body, b'V').is_some_and(|severity| severity != b"ERROR");
-        // In a READ ONLY block a write is refused everywhere.
-        let is_asked_for = self.kept.in_block && code == b"25006";
-        withholds(self.kept.resend, self.kept.to, code, is_fatal)
-            && self.tag.is_empty()
-            && !is_asked_for
+        withholds(&self.kept, code, is_fatal)
+            // Of several statements in one text, those before are done: reads may be done again.
+            && (self.kept.resend == Resend::Read || self.tag.is_empty())
     }
 
     /// The error that [`Progress::Withheld`](super::Progress::Withheld) has found, as the server's last; its
@@ -266,18 +302,23 @@ fn next<'f>(frames: &mut &'f [u8]) -> Option<&'f [u8]> {
 
 /// Whether an error of a server speaks of the server, not of the statement.
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-fn withholds(resend: Resend, to: SentTo, code: &[u8], is_fatal: bool) -> bool {
-    match (code, resend, to) {
+fn withholds(kept: &Kept, code: &[u8], is_fatal: bool) -> bool {
+    match (code, kept.resend, kept.within) {
         (_, Resend::Never, _) => false,
+        // In a READ ONLY block a write is refused everywhere.
+        (b"25006", _, Within::ReadOnly) => false,
         // It is a standby: nothing that writes has run.
-        (b"25006", _, _) => true,
+        (b"25006", _, Within::Nothing | Within::UntilWrite) => true,
+        // On a standby these come of a conflict with recovery alone: nothing is serializable there, and
+        // it locks no rows.
+        (b"40001" | b"40P01", Resend::Read, within) => {
+            kept.to == SentTo::Replica && !(is_fatal && within == Within::UntilWrite)
+        }
+        (_, _, Within::UntilWrite) => false,
         // Shut down by an administrator: said where the transaction is rolled back.
         (b"57P01", _, _) => is_fatal,
         // After a crash of a sibling, and while it starts: a write may be committed all the same.
         (b"57P02" | b"57P03", Resend::Read, _) => is_fatal,
-        // On a standby these come of a conflict with recovery alone: nothing is serializable there, and
-        // it locks no rows.
-        (b"40001" | b"40P01", Resend::Read, SentTo::Replica) => true,
         _ => false,
     }
 }
@@ -285,6 +326,15 @@ fn withholds(resend: Resend, to: SentTo, code: &[u8], is_fatal: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kept(resend: Resend, to: SentTo, within: Within) -> Kept {
+        Kept {
+            resend,
+            to,
+            within,
+            ..Kept::default()
+        }
+    }
 
     #[test]
     fn a_write_is_sent_again_only_where_the_server_says_that_it_did_not_happen() {
@@ -302,14 +352,34 @@ mod tests {
             (write, primary, "57P02", true, false),
             (write, primary, "57P03", true, false),
             (read, replica, "40001", false, true),
+            (read, replica, "40001", true, true),
             (read, replica, "40P01", false, true),
             (read, primary, "40001", false, false),
             (write, primary, "40001", false, false),
             (read, replica, "42P01", false, false),
             (read, replica, "57014", false, false),
         ] {
-            let found = withholds(resend, to, code.as_bytes(), is_fatal);
-            assert_eq!(found, expected, "{resend:?} {to:?} {code} {is_fatal}");
+            let kept = kept(resend, to, Within::Nothing);
+            let found = withholds(&kept, code.as_bytes(), is_fatal);
+            assert_eq!(found, expected, "{kept:?} {code} {is_fatal}");
+        }
+    }
+
+    #[test]
+    fn in_a_block_only_what_the_replica_survives_is_asked_of_the_primary() {
+        for (within, code, is_fatal, expected) in [
+            (Within::ReadOnly, "25006", false, false),
+            (Within::ReadOnly, "40001", false, true),
+            (Within::ReadOnly, "57P01", true, true),
+            (Within::UntilWrite, "25006", false, true),
+            (Within::UntilWrite, "40001", false, true),
+            (Within::UntilWrite, "40001", true, false),
+            (Within::UntilWrite, "57P01", true, false),
+            (Within::UntilWrite, "57P02", true, false),
+        ] {
+            let kept = kept(Resend::Read, SentTo::Replica, within);
+            let found = withholds(&kept, code.as_bytes(), is_fatal);
+            assert_eq!(found, expected, "{within:?} {code} {is_fatal}");
         }
     }
 

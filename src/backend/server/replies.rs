@@ -161,7 +161,7 @@ impl Server {
             };
             self.flush_approved(out);
             out.extend_from_slice(&bytes);
-            self.expect.pop_front();
+            self.is_answered();
         }
     }
 
@@ -198,7 +198,7 @@ impl Server {
         }
         self.rest_is_shown = !self.hidden();
         if tag == b'T' && matches!(self.expect.front(), Some(Expect::Describe { .. })) {
-            self.expect.pop_front();
+            self.is_answered();
         }
         self.rest_of_frame = len;
         Ok(())
@@ -245,18 +245,19 @@ impl Server {
             b'G' => self.note_copy_in()?,
             b'c' => true,
             b'1' => self.finish_parse()?,
-            b'2' => match self.expect.pop_front() {
-                Some(Expect::Bind { .. } | Expect::Rebind) => true,
+            b'2' => match self.expect.front() {
+                Some(Expect::Bind { .. } | Expect::Rebind) => self.is_answered(),
                 Some(_) | None => return Err(unexpected(tag)),
             },
-            b'3' => {
-                let Some(Expect::Close { show, .. }) = self.expect.pop_front() else {
-                    return Err(unexpected(tag));
-                };
-                show
-            }
-            b'n' => match self.expect.pop_front() {
-                Some(Expect::Describe { .. }) => true,
+            b'3' => match self.expect.front() {
+                Some(Expect::Close { show, .. }) => {
+                    let show = *show;
+                    self.is_answered() && show
+                }
+                Some(_) | None => return Err(unexpected(tag)),
+            },
+            b'n' => match self.expect.front() {
+                Some(Expect::Describe { .. }) => self.is_answered(),
                 Some(_) | None => return Err(unexpected(tag)),
             },
             other => return Err(unexpected(other)),
@@ -274,13 +275,23 @@ impl Server {
         if self.expect.front() != Some(owed) {
             return Err(unexpected(tag));
         }
-        self.expect.pop_front();
-        Ok(true)
+        Ok(self.is_answered())
+    }
+
+    /// The reply that is owed first is here. True, for those who show it.
+    fn is_answered(&mut self) -> bool {
+        if let Some(owed) = self.expect.pop_front() {
+            self.kept.answered(owed);
+        }
+        true
     }
 
     fn finish_parse(&mut self) -> Result<bool, Error> {
-        match self.expect.pop_front() {
-            Some(Expect::Parse { show, .. }) => Ok(show),
+        match self.expect.front() {
+            Some(Expect::Parse { show, .. }) => {
+                let show = *show;
+                Ok(self.is_answered() && show)
+            }
             Some(_) | None => Err(unexpected(b'1')),
         }
     }
@@ -323,10 +334,12 @@ impl Server {
     pub(super) fn note_ready(&mut self, body: std::ops::Range<usize>) -> Result<bool, Error> {
         let status = self.conn.inbox.get(body).and_then(|b| b.first()).copied();
         let (Some(Expect::Ready { show }), Some(status)) =
-            (self.expect.pop_front(), status.and_then(Status::from_byte))
+            (self.expect.front(), status.and_then(Status::from_byte))
         else {
             return Err(unexpected(b'Z'));
         };
+        let show = *show;
+        self.is_answered();
         self.status = status;
         // After a Bind that is tried again, more than the Sync before it is owed.
         self.amid_pipeline = self.expect.iter().any(|owed| match owed {
@@ -493,6 +506,9 @@ impl Server {
         let skipped = self.expect.iter().position(is_ready);
         let skipped = skipped.unwrap_or(self.expect.len());
         let skipped: Vec<_> = self.expect.drain(..skipped).collect();
+        skipped
+            .iter()
+            .for_each(|owed| self.kept.answered(owed.clone()));
         for (at, owed) in skipped.iter().enumerate() {
             if let Expect::Parse { show: true, id, .. } | Expect::Known(id) = owed {
                 self.rejected.push((*id, at == 0));

@@ -93,6 +93,7 @@ mod tests {
             columns: vec![column],
             unique,
             comment: None,
+            reads: vec![],
         };
         let key = |name: &str| KeyColumn {
             name: name.to_owned(),

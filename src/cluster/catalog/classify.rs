@@ -48,6 +48,8 @@ pub struct Relation {
     /// By name.
     pub unique: Vec<Unique>,
     pub comment: Option<String>,
+    /// Of a view: the relations that it mentions itself, PostgreSQL's own left out.
+    pub reads: Vec<TableName>,
 }
 
 /// A unique index, and what it is over; an expression has no column's name.
@@ -231,6 +233,23 @@ impl<'a> Classifier<'a> {
             Some(TableRule::Sharded { key, by }) => self.sharded(name, &key, by, &copies),
         };
         found.extend(about);
+        let class = match class {
+            TableClass::Single(shard) if self.schemas.len() > 1 => {
+                match self.read_elsewhere(name, first, shard) {
+                    Some(other) => {
+                        found.push(notice(format!(
+                        "View {} reads {}, which is not on one shard with it: statements that name \
+                         the view are refused.",
+                        dotted(name),
+                        dotted(&other)
+                    )));
+                        TableClass::Undeclared
+                    }
+                    None => TableClass::Single(shard),
+                }
+            }
+            other => other,
+        };
         if self.schemas.len() > 1 {
             let default_id = self.declared.default_ids.get(name);
             found.extend(checks::of_table(name, first, &class, default_id));
@@ -241,6 +260,26 @@ impl<'a> Classifier<'a> {
             _ => class,
         };
         (Some(planner_table(name, first, class)), found)
+    }
+
+    /// What a view reads whose rows are not all on `shard`, unless it is declared there itself.
+    fn read_elsewhere(
+        &self,
+        name: &TableName,
+        relation: &Relation,
+        shard: ShardId,
+    ) -> Option<TableName> {
+        let is_declared = relation.reads.is_empty() || self.own_rule(name).0.is_some();
+        let mut reads = relation.reads.iter().filter(|_| !is_declared);
+        let is_elsewhere = |read: &&TableName| match self.table(read).0 {
+            Some(table) => match table.class {
+                TableClass::Single(other) => other != shard,
+                TableClass::Sharded(_) | TableClass::Undeclared => true,
+                TableClass::Reference => false,
+            },
+            None => true,
+        };
+        reads.find(is_elsewhere).cloned()
     }
 
     /// The rule for a relation: its own, else that of the partitioned table above it, else that of

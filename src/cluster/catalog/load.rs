@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use planner::Catalog;
 use planner::catalog::{ColumnDefault, Function, RelationKind, Volatility};
 use planner::merge::Collation;
+use regex::Regex;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::Loaded;
@@ -48,27 +49,37 @@ SELECT concat_ws(' ', current_schemas(false)::text,
 const RELATIONS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
        parent_schema.nspname::text, parent.relname::text,
-       CASE WHEN c.relkind IN ('r', 'p') THEN obj_description(c.oid, 'pg_class') END
+       d.description
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
   LEFT JOIN pg_class parent ON parent.oid = i.inhparent
   LEFT JOIN pg_namespace parent_schema ON parent_schema.oid = parent.relnamespace
+  LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass
+   AND d.objsubid = 0 AND c.relkind IN ('r', 'p')
  WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
    AND n.nspname NOT IN ('information_schema', 'ringway') AND n.nspname !~ '^pg_'";
 
-/// A default that is not plainly a constant counts as computed; see [`ColumnDefault`].
+/// What views mention, but for PostgreSQL's own relations.
+const VIEW_READS: &str = "
+SELECT DISTINCT r.ev_class, n.nspname::text, c.relname::text
+  FROM pg_rewrite r
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+   AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+  JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
+  JOIN pg_class c ON c.oid = d.refobjid AND c.relkind <> 'S'
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE r.oid >= 16384 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
+
+/// With the text of each default, deparsed once.
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod),
-       a.attcollation, a.attnotnull,
-       CASE WHEN a.attidentity <> '' OR written.text LIKE '%nextval(%' THEN 's'
-            WHEN a.attgenerated <> '' OR written.text IS NULL THEN 'c'
-            WHEN written.text
-                 ~ '^(''([^'']|'''')*''|[(]?-?[0-9.]+[)]?|true|false|NULL)(::[^()]+([(][0-9,]+[)])?([[][]])?)?$'
-            THEN 'c' ELSE 'v' END::text
+       a.attcollation, a.attnotnull, a.attnum, a.attidentity <> '', a.attgenerated <> '',
+       written.text
   FROM pg_attribute a
-  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
- CROSS JOIN LATERAL (SELECT pg_get_expr(d.adbin, d.adrelid) AS text) AS written
+  LEFT JOIN (SELECT adrelid, adnum, pg_get_expr(adbin, adrelid) AS text
+               FROM pg_attrdef OFFSET 0) AS written
+    ON written.adrelid = a.attrelid AND written.adnum = a.attnum
   JOIN pg_class c ON c.oid = a.attrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE a.attnum > 0 AND NOT a.attisdropped
@@ -76,15 +87,16 @@ SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttyp
    AND n.nspname NOT IN ('information_schema', 'ringway') AND n.nspname !~ '^pg_'
  ORDER BY a.attrelid, a.attnum";
 
-/// Unique indexes with the columns that they are over, in order; an expression is `()`.
+/// A default that is a constant, as PostgreSQL writes it: a literal and perhaps a cast.
+const CONSTANT: &str =
+    r"^('([^']|'')*'|\(?-?[0-9.]+\)?|true|false|NULL)(::[^()]+(\([0-9,]+\))?(\[\])?)?$";
+
+/// Unique indexes with the numbers of the columns that they are over, in order; an expression is 0.
 const UNIQUE: &str = "
-SELECT i.indrelid, x.relname::text, i.indisprimary,
-       ARRAY(SELECT COALESCE(a.attname::text, '()')
-               FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
-               LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-              WHERE k.place <= i.indnkeyatts ORDER BY k.place)
+SELECT i.indrelid, x.relname::text, i.indisprimary, (i.indkey::int2[])[0:i.indnkeyatts - 1]
   FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
- WHERE i.indisunique AND c.oid >= 16384 AND c.relpersistence <> 't' ORDER BY x.relname";
+ WHERE i.indisunique AND c.oid >= 16384 AND c.relpersistence <> 't'
+   AND c.relkind IN ('r', 'p', 'm') ORDER BY x.relname";
 
 /// Schema `ringway` is Ringway's own; see [`crate::cluster::own`].
 const HAS_EPOCH: &str = "
@@ -186,6 +198,9 @@ SELECT p.proname::text,
   FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
  WHERE p.oid >= 16384 AND p.prokind <> 'a' AND l.lanname NOT IN ('internal', 'c')";
 
+/// What stands for an expression among the columns of an index.
+const EXPRESSION: &str = "()";
+
 /// Reads the schema unless its fingerprint is still `known`.
 ///
 /// Errors: the server failed, or answered what PostgreSQL would not.
@@ -218,6 +233,8 @@ async fn schema(
     transaction: &Transaction<'_>,
     rules: &BTreeMap<FunctionName, FunctionRule>,
 ) -> Result<ShardSchema, Failure> {
+    // The queries are large by the planner's count, and over sooner than they are compiled.
+    transaction.batch_execute("SET LOCAL jit = off").await?;
     let path = transaction.query_one("SELECT current_schemas(false)::text[]", &[]);
     let mut schema = ShardSchema {
         search_path: path.await?.try_get(0)?,
@@ -294,23 +311,38 @@ async fn relations(
     let mut columns = columns(transaction).await?;
     let mut unique: HashMap<u32, Vec<Unique>> = HashMap::new();
     for row in transaction.query(UNIQUE, &[]).await? {
+        let (relation, numbers): (u32, Vec<i16>) = (row.try_get(0)?, row.try_get(3)?);
+        let columns = columns.get(&relation).map_or(&[][..], Vec::as_slice);
+        let name = |number: &i16| {
+            let column = columns.iter().find(|(at, _)| at == number);
+            column
+                .map_or(EXPRESSION, |(_, column)| &column.name)
+                .to_owned()
+        };
         let index = Unique {
             name: row.try_get(1)?,
             primary: row.try_get(2)?,
-            columns: row.try_get(3)?,
+            columns: numbers.iter().map(name).collect(),
         };
-        unique.entry(row.try_get(0)?).or_default().push(index);
+        unique.entry(relation).or_default().push(index);
+    }
+    let mut reads: HashMap<u32, Vec<TableName>> = HashMap::new();
+    for row in transaction.query(VIEW_READS, &[]).await? {
+        let read = (row.try_get(1)?, row.try_get(2)?);
+        reads.entry(row.try_get(0)?).or_default().push(read);
     }
     let mut relations = BTreeMap::new();
     for row in transaction.query(RELATIONS, &[]).await? {
         let oid: u32 = row.try_get(0)?;
         let parent: (Option<String>, Option<String>) = (row.try_get(4)?, row.try_get(5)?);
+        let columns = columns.remove(&oid).unwrap_or_default();
         let relation = Relation {
             kind: relation_kind(row.try_get(3)?)?,
             partition_of: parent.0.zip(parent.1),
-            columns: columns.remove(&oid).unwrap_or_default(),
+            columns: columns.into_iter().map(|(_, column)| column).collect(),
             unique: unique.remove(&oid).unwrap_or_default(),
             comment: row.try_get(6)?,
+            reads: reads.remove(&oid).unwrap_or_default(),
         };
         relations.insert((row.try_get(1)?, row.try_get(2)?), relation);
     }
@@ -328,11 +360,14 @@ fn relation_kind(letter: &str) -> Result<RelationKind, Failure> {
     }
 }
 
-/// By the relation's OID, in attribute order.
-async fn columns(transaction: &Transaction<'_>) -> Result<HashMap<u32, Vec<Column>>, Failure> {
+/// By the relation's OID, with their numbers, which ascend.
+async fn columns(
+    transaction: &Transaction<'_>,
+) -> Result<HashMap<u32, Vec<(i16, Column)>>, Failure> {
+    let constant = Regex::new(CONSTANT).map_err(|_| Failure::Odd("a regular expression"))?;
     let domains = domains(transaction).await?;
     let collations = collations(transaction).await?;
-    let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
+    let mut columns: HashMap<u32, Vec<(i16, Column)>> = HashMap::new();
     for row in transaction.query(COLUMNS, &[]).await? {
         let collation: u32 = row.try_get(4)?;
         let column = Column {
@@ -346,15 +381,28 @@ async fn columns(transaction: &Transaction<'_>) -> Result<HashMap<u32, Vec<Colum
                 *collations.get(&collation).unwrap_or(&Collation::Unknown)
             },
             not_null: row.try_get(5)?,
-            default: match row.try_get(6)? {
-                "c" => ColumnDefault::Constant,
-                "s" => ColumnDefault::Sequence,
-                _ => ColumnDefault::Computed,
-            },
+            default: default(row.try_get(7)?, row.try_get(8)?, row.try_get(9)?, &constant),
         };
-        columns.entry(row.try_get(0)?).or_default().push(column);
+        let of = columns.entry(row.try_get(0)?).or_default();
+        of.push((row.try_get(6)?, column));
     }
     Ok(columns)
+}
+
+/// One that is not plainly a constant counts as computed.
+fn default(
+    is_identity: bool,
+    is_generated: bool,
+    written: Option<&str>,
+    constant: &Regex,
+) -> ColumnDefault {
+    match written {
+        _ if is_identity => ColumnDefault::Sequence,
+        Some(text) if text.contains("nextval(") => ColumnDefault::Sequence,
+        _ if is_generated => ColumnDefault::Constant,
+        Some(text) if !constant.is_match(text) => ColumnDefault::Computed,
+        Some(_) | None => ColumnDefault::Constant,
+    }
 }
 
 /// Domain to the type it is over, which may be a domain again.

@@ -7,10 +7,12 @@ mod hidden;
 mod load;
 mod setters;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::{StreamExt, stream};
 use planner::{Catalog, ShardId};
 use tokio::sync::{Mutex, watch};
 use tokio_postgres::Client;
@@ -44,6 +46,9 @@ pub enum FindingKind {
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
 /// The time that reading or counting an epoch may take.
 const EPOCH_LIMIT: Duration = Duration::from_secs(1);
+
+/// How many shards' schemas are read at once: some memory is needed for each.
+const AT_ONCE: usize = 8;
 
 /// The published catalog of one database.
 pub struct CatalogRoom {
@@ -113,26 +118,38 @@ impl CatalogRoom {
             shards,
             unpublished,
         } = &mut *schemas;
-        let mut unread = Vec::new();
-        for (shard, slot) in (0..).map(ShardId).zip(shards) {
-            let known = slot.as_ref().map(|l| l.fingerprint.as_str());
-            match read(cluster, shard, known).await {
+        let known = |slot: &Option<Loaded>| slot.as_ref().map(|l| l.fingerprint.clone());
+        let known: Vec<_> = shards.iter().map(known).collect();
+        let reads =
+            (0..)
+                .map(ShardId)
+                .zip(known)
+                .map(|(shard, known)| async move {
+                    (shard, read(cluster, shard, known.as_deref()).await)
+                });
+        let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
+        let mut unread = BTreeMap::new();
+        while let Some((shard, answer)) = reads.next().await {
+            let slot = &mut shards[usize::from(shard.0)];
+            match answer {
                 Ok(None) => {}
                 Ok(Some(new)) => {
                     *unpublished |= slot.as_ref().is_none_or(|old| old.schema != new.schema);
                     *slot = Some(new);
                 }
-                Err(text) => unread.push(Finding {
-                    kind: FindingKind::Unread,
-                    text,
-                }),
+                Err(text) => {
+                    let kind = FindingKind::Unread;
+                    unread.insert(shard, Finding { kind, text });
+                }
             }
         }
+        drop(reads);
         let has_epoch = |slot: &Option<Loaded>| slot.as_ref().is_some_and(|l| l.schema.has_epoch);
         let known = (0..).map(ShardId).zip(&schemas.shards);
         let with_epoch = known.filter(|(_, slot)| has_epoch(slot));
         let with_epoch: Vec<ShardId> = with_epoch.map(|(shard, _)| shard).collect();
         self.with_epoch.store(Arc::new(with_epoch));
+        let unread = unread.into_values().collect();
         self.publish(cluster, &mut schemas, unread);
         self.first.send_replace(true);
     }

@@ -164,7 +164,9 @@ async fn finish(
         return Ok(Some("left to its coordinator for a moment"));
     }
     let Some(decides) = two_phase.shard_of(gid.decision) else {
-        return Ok(Some("no shard of this database that is known has the identity that decides"));
+        return Ok(Some(
+            "no shard of this database that is known has the identity that decides",
+        ));
     };
     let (known, is_alive) = {
         let client = cluster.recovery_client(decides).await?;

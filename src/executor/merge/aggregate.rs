@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use planner::merge::{Aggregate, AggregateFunction, Collation, Column, Group, GroupKey};
+use planner::merge::{
+    Aggregate, AggregateFunction, BitOperator, Collation, Column, Group, GroupKey,
+};
 
 use super::Columns;
 use super::number::{Number, NumberType};
@@ -154,6 +156,42 @@ enum States {
         decisive: bool,
         values: Vec<Option<bool>>,
     },
+    Bits {
+        column: usize,
+        decoder: Decoder,
+        width: IntegerWidth,
+        operator: BitOperator,
+        values: Vec<Option<i64>>,
+    },
+}
+
+/// Of smallint, integer and bigint. Bits are combined alike in all three: the sign fills the rest.
+#[derive(Debug, Clone, Copy)]
+enum IntegerWidth {
+    Two,
+    Four,
+    Eight,
+}
+
+impl IntegerWidth {
+    /// Of the type with this OID.
+    fn of(type_oid: u32) -> Option<Self> {
+        match type_oid {
+            20 => Some(Self::Eight),
+            21 => Some(Self::Two),
+            23 => Some(Self::Four),
+            _ => None,
+        }
+    }
+
+    fn write(self, value: i64, format: Format) -> Vec<u8> {
+        match (format, self) {
+            (Format::Text, _) => value.to_string().into_bytes(),
+            (Format::Binary, Self::Two) => (value as i16).to_be_bytes().to_vec(),
+            (Format::Binary, Self::Four) => (value as i32).to_be_bytes().to_vec(),
+            (Format::Binary, Self::Eight) => value.to_be_bytes().to_vec(),
+        }
+    }
 }
 
 /// Where numbers of one type are read.
@@ -261,6 +299,29 @@ impl Accumulator {
                 }
                 Ok(0)
             }
+            States::Bits {
+                column,
+                decoder,
+                operator,
+                values,
+                ..
+            } => {
+                let part = match decoder.nullable_key(row::value(body, &fields[*column]))? {
+                    None => return Ok(0),
+                    Some(Key::Int(part)) => i64::try_from(part),
+                    Some(Key::Numeric(_) | Key::Bytes(_)) => {
+                        return Err(super::defect("bits that are not an integer"));
+                    }
+                };
+                let part = part.map_err(|_| malformed("an integer beyond int8"))?;
+                values[group] = Some(match (values[group], operator) {
+                    (None, _) => part,
+                    (Some(bits), BitOperator::And) => bits & part,
+                    (Some(bits), BitOperator::Or) => bits | part,
+                    (Some(bits), BitOperator::Xor) => bits ^ part,
+                });
+                Ok(0)
+            }
         }
     }
 
@@ -286,6 +347,9 @@ impl Accumulator {
                 (Format::Text, false) => b"f".to_vec(),
                 (Format::Binary, value) => vec![u8::from(value)],
             })),
+            States::Bits { values, width, .. } => {
+                Ok(values[group].map(|bits| width.write(bits, format)))
+            }
         }
     }
 }
@@ -322,6 +386,7 @@ impl States {
             AggregateFunction::Avg { sum, count } => Self::average(column, sum, count, columns),
             AggregateFunction::BoolAnd => Self::bool("bool_and", column, false, columns),
             AggregateFunction::BoolOr => Self::bool("bool_or", column, true, columns),
+            AggregateFunction::Bits(operator) => Self::bits(operator, column, columns),
         }
     }
 
@@ -375,6 +440,24 @@ impl States {
         })
     }
 
+    fn bits(operator: BitOperator, column: Column, columns: &Columns) -> Result<Self> {
+        let function = match operator {
+            BitOperator::And => "bit_and",
+            BitOperator::Or => "bit_or",
+            BitOperator::Xor => "bit_xor",
+        };
+        let column = columns.index(column)?;
+        let info = columns.info(column);
+        let width = IntegerWidth::of(info.type_oid);
+        Ok(Self::Bits {
+            column,
+            decoder: Decoder::for_equality(info)?,
+            width: width.ok_or_else(|| unsupported(function, info))?,
+            operator,
+            values: Vec::new(),
+        })
+    }
+
     /// Makes room for one more group.
     fn grow(&mut self) {
         match self {
@@ -382,6 +465,7 @@ impl States {
             Self::Average { states, .. } => states.push((None, 0)),
             Self::Extreme { best, .. } => best.push(None),
             Self::Bool { values, .. } => values.push(None),
+            Self::Bits { values, .. } => values.push(None),
         }
     }
 }

@@ -10,6 +10,7 @@ mod properties;
 const BOOL: u32 = 16;
 const INT8: u32 = 20;
 const INT4: u32 = 23;
+const INT2: u32 = 21;
 const TEXT: u32 = 25;
 const FLOAT4: u32 = 700;
 const FLOAT8: u32 = 701;
@@ -323,6 +324,25 @@ fn groups_across_shards() {
         groups.unwrap(),
         ["1.0 5 0.75 a c f f", "~ 5 7 x x t t", "2 1 1 q q t t"]
     );
+}
+
+#[test]
+fn bits_of_all_shards_are_combined() {
+    use planner::merge::BitOperator::{And, Or, Xor};
+    let bits = [
+        (0, AggregateFunction::Bits(And)),
+        (1, AggregateFunction::Bits(Or)),
+        (2, AggregateFunction::Bits(Xor)),
+    ];
+    for oid in [INT2, INT4, INT8] {
+        let types = [oid; 3];
+        let case = Case::new(grouped(&[], &bits), &types);
+        let shards: [&[&str]; 3] = [&["-2 8 5"], &["~ ~ ~"], &["7 -32768 -3"]];
+        assert_eq!(case.run(&shards).unwrap(), ["6 -32760 -8"], "{oid}");
+        assert_eq!(case.run(&[&["~ ~ ~"], &["~ ~ ~"]]).unwrap(), ["~ ~ ~"]);
+    }
+    let strings = Case::new(grouped(&[], &bits), &[1560, 1560, 1560]);
+    assert_eq!(strings.run(&[&[]]).unwrap_err().code, "0A000");
 }
 
 #[test]

@@ -193,7 +193,8 @@ impl Session {
                 self.db.metrics.routes.increment(scattered.kind());
                 Portal::Scatter(Box::new(ScatterPortal {
                     shards: self.shard_set(&shards),
-                    waiting: Some(Box::new(scattered)),
+                    scattered: Box::new(scattered),
+                    has_started: false,
                     run: None,
                     columns: BytesMut::new(),
                     access,

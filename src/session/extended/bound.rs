@@ -49,8 +49,8 @@ pub(in crate::session) enum Local {
 
 pub(super) struct ScatterPortal {
     pub(super) shards: ShardSet,
-    /// Until the run starts.
-    pub(super) waiting: Option<Box<Scattered>>,
+    pub(super) scattered: Box<Scattered>,
+    pub(super) has_started: bool,
     pub(super) run: Option<(Run, Vec<usize>)>,
     pub(super) columns: BytesMut,
     pub(super) access: Access,

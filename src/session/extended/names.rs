@@ -80,6 +80,12 @@ impl<T: Charge> Names<T> {
         }
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &T)> {
+        let unnamed = self.unnamed.iter().map(|value| (&[][..], value));
+        let named = self.named.iter();
+        unnamed.chain(named.map(|(name, value)| (name.as_slice(), value)))
+    }
+
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.unnamed.iter().chain(self.named.values())
     }

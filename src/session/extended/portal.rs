@@ -13,10 +13,11 @@ use crate::error::{Error, Fault};
 use crate::executor::database::may_alter;
 use crate::executor::describe::describe;
 use crate::executor::merge::columns_frame;
-use crate::executor::relay::{Broken, closed};
+use crate::executor::relay::{Broken, Told, closed};
 use crate::executor::scatter::Pause;
 use crate::session::block::{Block, Reads, opening_tag};
-use crate::session::scattered::Started;
+use crate::session::retry::{Failed, MOST};
+use crate::session::scattered::{Started, lost_again};
 use crate::session::{Enlisted, Session, local, routed};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::frontend::{Execute, Named};
@@ -359,7 +360,7 @@ impl Session {
             held.in_block = true;
             begun = true;
         }
-        self.block = Block::begin(sql.as_bytes(), reads);
+        self.begin_block(sql.as_bytes(), reads);
         Ok(())
     }
 
@@ -458,19 +459,25 @@ impl Session {
     }
 
     pub(super) async fn start_scatter(&mut self, portal: &mut ScatterPortal) -> Result<(), Error> {
-        let Some(scattered) = portal.waiting.take() else {
+        if std::mem::replace(&mut portal.has_started, true) {
             return Ok(());
-        };
+        }
         self.fetch().await?;
         self.check_settings_elsewhere(None)?;
         // Other statements may have been bound since.
         self.wishes.max_lag = portal.max_lag;
-        let started = self.start_scattered(*scattered, &portal.shards, portal.access);
+        let (scattered, shards) = (&portal.scattered, &portal.shards);
+        let started = self.start_scattered(scattered, shards, &mut portal.access);
         let Started {
             run,
             indexes,
             columns,
         } = started.await?;
+        if !portal.columns.is_empty() && portal.columns != columns {
+            // It was described before the server that did so was lost.
+            let message = "columns of a query over several shards have changed";
+            return Err(Error::new(Fault::Client, "0A000", message).hint("Run it again."));
+        }
         portal.columns = columns;
         portal.run = Some((run, indexes));
         Ok(())
@@ -513,34 +520,49 @@ impl Session {
             )
             .into());
         }
-        self.start_scatter(&mut portal).await?;
         let mut out = BytesMut::new();
-        if let Some((mut run, indexes)) = portal.run.take() {
+        for _ in 0..MOST {
+            self.start_scatter(&mut portal).await?;
+            let told = Told::before(&self.client);
+            let Some((mut run, indexes)) = portal.run.take() else {
+                write::command_complete(&mut out, "SELECT 0");
+                break;
+            };
             let before = run.rows_out();
             let mut servers = routed::pick(&mut self.leases, &indexes);
-            let mut pause = Pause::Finished;
             let result = match run.rows(&mut self.client, &mut servers, max_rows).await {
-                Ok(Pause::RowLimit) => {
-                    pause = Pause::RowLimit;
-                    Ok(())
-                }
-                Ok(Pause::Finished) => run.finish(&mut servers).await.map_err(Broken::Server),
+                Ok(Pause::RowLimit) => Ok(Pause::RowLimit),
+                Ok(Pause::Finished) => match run.finish(&mut servers).await {
+                    Ok(()) => Ok(Pause::Finished),
+                    Err(error) => Err(Broken::Server(error)),
+                },
                 Err(broken) => Err(broken),
             };
-            self.end_scatter(&indexes, result).await?;
-            match pause {
-                Pause::RowLimit => {
+            match result {
+                Ok(Pause::RowLimit) => {
                     out.extend_from_slice(write::PORTAL_SUSPENDED);
                     portal.run = Some((run, indexes));
                     self.batch.suspended = true;
                 }
-                Pause::Finished => write::command_complete(
-                    &mut out,
-                    &format!("SELECT {}", run.rows_out() - before),
-                ),
+                Ok(Pause::Finished) => {
+                    let tag = format!("SELECT {}", run.rows_out() - before);
+                    write::command_complete(&mut out, &tag);
+                }
+                Err(broken) if before == 0 && told.nothing_since(&self.client) => {
+                    match self.fail_scattered(&indexes, broken, portal.access).await {
+                        Failed::Again(access) => portal.access = access,
+                        Failed::Tell(error) => return Err(error),
+                    }
+                    told.take_back(&mut self.client);
+                    portal.has_started = false;
+                    continue;
+                }
+                Err(broken) => return self.end_scatter(&indexes, Err(broken)).await,
             }
-        } else {
-            write::command_complete(&mut out, "SELECT 0");
+            break;
+        }
+        if out.is_empty() {
+            return Err(lost_again());
         }
         self.client.outbox.extend_from_slice(&out);
         self.batch.portals.insert(name, Portal::Scatter(portal));

@@ -93,6 +93,7 @@ fn target(host: &str, port: u16, user: &str, password: &str) -> ConnectTarget {
         tls: None,
         client_encoding: None,
         connect_timeout: Duration::from_secs(10),
+        tcp: Default::default(),
     }
 }
 

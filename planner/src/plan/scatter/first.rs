@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Query, Select, visit_expressions};
+use sqlparser::ast::{Expr, Query, Select, UnaryOperator, visit_expressions};
 
 use super::{Layout, Shards, TextPiece, lists, ordinal, without_parentheses};
 use crate::plan::facts::Input;
@@ -59,6 +59,19 @@ pub(in crate::plan) fn first_rows(
     Some(pieces)
 }
 
+/// A literal, which ORDER BY reads as a position or refuses; PostgreSQL's grammar makes one of a
+/// number behind `-` too.
+fn is_constant(expr: &Expr) -> bool {
+    match without_parentheses(expr) {
+        Expr::Value(_) => true,
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => is_constant(expr),
+        _ => false,
+    }
+}
+
 impl Shards<'_> {
     /// ORDER BY with what output names and positions mean in their place.
     fn first_by(&self) -> Option<Vec<TextPiece>> {
@@ -78,10 +91,17 @@ impl Shards<'_> {
                 None if matches!(expr, Expr::Value(_)) => return None,
                 None => (expr, self.order_tokens(index)),
             };
+            // It tells no row from another, and would be read as a position.
+            if is_constant(expr) {
+                continue;
+            }
             if !self.is_of_row(expr) {
                 return None;
             }
-            let joint = if index == 0 { " ORDER BY (" } else { ", (" };
+            let joint = match pieces.is_empty() {
+                true => " ORDER BY (",
+                false => ", (",
+            };
             pieces.push(TextPiece::Added(joint.into()));
             pieces.push(self.original(tokens));
             let options =
@@ -97,7 +117,13 @@ impl Shards<'_> {
     /// LIMIT: as many rows as are skipped and shown. NULL is no limit, also beside a number.
     fn first_count(&self) -> Option<Vec<TextPiece>> {
         let limit = self.layout.limit.clone()?;
-        if self.input.source.is(limit.start, "all") {
+        let mut counts = limit
+            .clone()
+            .chain(self.layout.offset.clone().into_iter().flatten());
+        // A table in a subquery may be on another shard.
+        if self.input.source.is(limit.start, "all")
+            || counts.any(|token| self.input.source.is(token, "select"))
+        {
             return None;
         }
         let number = match limit.is_empty() {

@@ -9,7 +9,9 @@ use sqlparser::ast::{
 use super::{Bounds, Shards, ordinal, types, without_parentheses};
 use crate::catalog::Catalog;
 use crate::lexer::Kind;
-use crate::merge::{Aggregate, AggregateFunction, Collation, Column, Group, GroupKey, MergePlan};
+use crate::merge::{
+    Aggregate, AggregateFunction, BitOperator, Collation, Column, Group, GroupKey, MergePlan,
+};
 use crate::plan::scope::object_name;
 use crate::plan::{Scatter, refuse};
 use crate::refusal::Refusal;
@@ -142,8 +144,11 @@ impl Shards<'_> {
             Partial::Average => {
                 // The arguments, and FILTER behind them.
                 let all = &self.input.source.tokens;
-                let open = tokens.clone().find(|index| all[*index].kind == Kind::Open);
-                let rest = self.original(open.ok_or_else(refuse::not_rewritten)?..tokens.end);
+                let is_open = |index: &usize| all[*index].kind == Kind::Open;
+                let around = tokens.clone().take_while(is_open).count();
+                let mut call = tokens.start + around..tokens.end - around;
+                let open = call.find(is_open).ok_or_else(refuse::not_rewritten)?;
+                let rest = self.original(open..call.end);
                 let mut part =
                     |name: &str| self.hide(vec![TextPiece::Added(name.into()), rest.clone()]);
                 AggregateFunction::Avg {
@@ -158,8 +163,8 @@ impl Shards<'_> {
 
     /// How the shards' parts of one aggregate become the whole.
     fn partial(&mut self, name: &str, call: &Function) -> Result<Partial, Refusal> {
-        const HINT: &str =
-            "Use count, sum, min, max, avg, bool_and or bool_or, or group by the sharding key.";
+        const HINT: &str = "Use count, sum, min, max, avg, bool_and, bool_or, bit_and, bit_or or bit_xor, or group by \
+             the sharding key.";
         let refused = || refuse::aggregate(&format!("aggregate {name}"), HINT);
         let own = self
             .input
@@ -186,7 +191,7 @@ impl Shards<'_> {
             let counts_keys = name == "count"
                 && argument
                     .is_some_and(|argument| self.clauses.scope.key_column(argument).is_some());
-            let idempotent = matches!(name, "min" | "max");
+            let idempotent = matches!(name, "min" | "max" | "bit_and" | "bit_or");
             if !counts_keys && !idempotent {
                 return Err(refuse::aggregate(
                     &format!("{name}(DISTINCT …)"),
@@ -197,6 +202,7 @@ impl Shards<'_> {
         let adds_up: Option<fn(u32) -> bool> = match name {
             "sum" => Some(types::adds_up),
             "avg" => Some(types::averages),
+            "bit_and" | "bit_or" | "bit_xor" => Some(types::has_bits),
             _ => None,
         };
         if let Some(adds_up) = adds_up {
@@ -218,6 +224,9 @@ impl Shards<'_> {
             "max" => AggregateFunction::Max(collation),
             "bool_and" | "every" => AggregateFunction::BoolAnd,
             "bool_or" => AggregateFunction::BoolOr,
+            "bit_and" => AggregateFunction::Bits(BitOperator::And),
+            "bit_or" => AggregateFunction::Bits(BitOperator::Or),
+            "bit_xor" => AggregateFunction::Bits(BitOperator::Xor),
             "avg" => return Ok(Partial::Average),
             _ => return Err(refused()),
         }))

@@ -1,8 +1,8 @@
 //! Queries whose rows are each made on one shard: rows are only put in order and counted off.
 
-use sqlparser::ast::Expr;
+use sqlparser::ast::{Expr, SelectItem};
 
-use super::{Bounds, Shards, ordinal, without_parentheses};
+use super::{Bounds, Shards, folded, ordinal, without_parentheses};
 use crate::merge::{Collation, Column, MergePlan};
 use crate::plan::{Scatter, refuse};
 use crate::refusal::Refusal;
@@ -85,10 +85,22 @@ impl Shards<'_> {
             let text = self.original(self.item_tokens(at));
             return Ok((self.hide(vec![text]), collation));
         }
+        if let Expr::Identifier(name) = expr
+            && self.clauses.scope.column(expr).is_none()
+            && self.has_star_of_one()
+        {
+            // In `t.*` it is a name of the output, elsewhere it may be one of several columns.
+            return Err(refuse::output_name(&folded(name)));
+        }
         let collation = self.sort_collation(expr)?;
         self.may_hide()?;
         let text = self.original(self.order_tokens(index));
         Ok((self.hide(vec![text]), collation))
+    }
+
+    fn has_star_of_one(&self) -> bool {
+        let mut items = self.select.projection.iter();
+        items.any(|item| matches!(item, SelectItem::QualifiedWildcard(..)))
     }
 
     /// A hidden column computes its value once more, and one more column makes DISTINCT another.

@@ -34,6 +34,11 @@ pub(super) fn adds_up(type_oid: u32) -> bool {
     averages(type_oid) || matches!(type_oid, 700 | 1186)
 }
 
+/// Are bits of this type combined? Those of bit strings are not.
+pub(super) fn has_bits(type_oid: u32) -> bool {
+    matches!(type_oid, 20 | 21 | 23)
+}
+
 /// Are averages of this type made of sums and counts? Sums of float4 have lost digits.
 pub(super) fn averages(type_oid: u32) -> bool {
     matches!(type_oid, 20 | 21 | 23 | 701 | 1700)

@@ -37,6 +37,7 @@ fn table(columns: &[(&str, u32)]) -> Relation {
             primary: true,
         }],
         comment: None,
+        reads: vec![],
     }
 }
 
@@ -249,6 +250,62 @@ fn schemas_live_on_their_shards() {
     assert_eq!(class("other", "orders"), on(0));
     assert_eq!(class("acme", "users"), Some(TableClass::Reference));
     assert_eq!(class("public", "orders"), Some(TableClass::Undeclared));
+}
+
+#[test]
+fn views_are_on_a_shard_only_with_all_that_they_read() {
+    let view = |reads: &[TableName]| Relation {
+        kind: RelationKind::View,
+        reads: reads.to_vec(),
+        ..table(&[("id", INT8)])
+    };
+    let mut both = schema(&[
+        ("orders", table(&[("id", INT8)])),
+        ("countries", table(&[("id", INT8)])),
+    ]);
+    let own = in_schema("acme", "users");
+    for (view_name, relation) in [
+        ("users", table(&[("id", INT8)])),
+        ("good", view(&[own.clone(), name("countries")])),
+        ("spread", view(&[own.clone(), name("orders")])),
+        ("nested", view(&[in_schema("acme", "spread")])),
+        ("declared", view(&[name("orders")])),
+    ] {
+        both.relations
+            .insert(in_schema("acme", view_name), relation);
+    }
+    let mut first = both.clone();
+    first
+        .relations
+        .insert(name("alone"), view(&[name("orders")]));
+    let declared = Declared {
+        tables: &BTreeMap::from([
+            (name("orders"), by("id")),
+            (name("countries"), TableRule::Reference),
+            (in_schema("acme", "declared"), TableRule::Single(ShardId(1))),
+        ]),
+        schemas: &BTreeMap::from([("acme".to_owned(), ShardId(1))]),
+        placements: &[],
+        default_ids: &BTreeMap::new(),
+    };
+    let classified = classify(declared, &["a", "b"], &[Some(&first), Some(&both)], 1);
+    let class = |schema, table| {
+        let table = classified.catalog.table(Some(schema), table);
+        table.map(|table| table.class.clone())
+    };
+    let on_b = Some(TableClass::Single(ShardId(1)));
+    assert_eq!(class("acme", "good"), on_b);
+    assert_eq!(class("acme", "declared"), on_b);
+    for (schema, view) in [("acme", "spread"), ("acme", "nested"), ("public", "alone")] {
+        assert_eq!(class(schema, view), Some(TableClass::Undeclared), "{view}");
+    }
+    let told = |text: &str| {
+        classified
+            .findings
+            .iter()
+            .any(|found| found.text.contains(text))
+    };
+    assert!(told("View acme.spread reads "));
 }
 
 #[test]

@@ -1,0 +1,302 @@
+//! INSERT, UPDATE and DELETE. A row is written once at most, no column of a unique index is updated,
+//! and nothing depends on the order in which rows are found.
+
+use super::tables::{Table, Ty};
+use super::{Check, Generator, Source};
+
+/// What INSERT from a query is tried with; every source row has a key of its own.
+const FROM_QUERIES: [&str; 9] = [
+    "INSERT INTO items SELECT id, person_id, 'made', qty FROM orders WHERE {items}",
+    "INSERT INTO mid SELECT id, 'm', v FROM tiny WHERE {tiny} ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v",
+    "INSERT INTO tiny (id, v) SELECT id, people_id FROM mid WHERE {mid} ON CONFLICT DO NOTHING",
+    "INSERT INTO items (person_id, n) SELECT person_id, count(*) FROM orders WHERE {orders} GROUP BY person_id",
+    "INSERT INTO items (person_id, sku) SELECT p.id, o.note FROM people p JOIN orders o ON o.person_id = p.id WHERE p.id < 5",
+    "INSERT INTO items (person_id, sku) SELECT 7, sku FROM items WHERE person_id = 7",
+    "INSERT INTO items (person_id, n) SELECT id, n FROM terms ORDER BY id LIMIT 3",
+    "INSERT INTO terms (id, term) SELECT id + 100, term FROM terms WHERE {terms}",
+    "INSERT INTO notes SELECT id + 100, id, v FROM mid WHERE {mid}",
+];
+
+impl Generator {
+    pub(super) fn write(&mut self) -> (String, Check, Option<&'static str>) {
+        let table = self.table();
+        let (sql, check, writes) = match self.below(10) {
+            0..=3 => self.insert(&table),
+            4 => self.insert_from_query(),
+            5..=7 => self.update(&table),
+            _ => self.delete(&table),
+        };
+        if sql.contains(" RETURNING ") && self.chance(8) {
+            let check = Check {
+                types: vec![Ty::Int],
+                ..Check::default()
+            };
+            return (
+                format!("WITH d AS ({sql}) SELECT count(*) FROM d"),
+                check,
+                writes,
+            );
+        }
+        (sql, check, writes)
+    }
+
+    fn insert(&mut self, table: &Table) -> (String, Check, Option<&'static str>) {
+        let mut columns: Vec<(String, Ty)> = Vec::new();
+        for column in &table.columns {
+            let needed = table.key.contains(&column.name)
+                || table.unique.contains(&column.name)
+                || column.name == "f"
+                || table.name == "countries" && column.name == "made";
+            let has_constants = !matches!(column.ty, Ty::Exact(_) | Ty::Loose(_) | Ty::Opaque(_))
+                || column.ty == Ty::Exact("mood");
+            if needed || has_constants && self.chance(40) {
+                columns.push((column.name.clone(), column.ty));
+            }
+        }
+        if self.chance(20) {
+            columns.reverse();
+        }
+        let count = if self.chance(45) {
+            1
+        } else {
+            2 + self.below(4)
+        };
+        let mut rows = Vec::new();
+        for _ in 0..count {
+            let mut row = Vec::new();
+            for (name, ty) in &columns {
+                let is_key = table.key.contains(name) || table.unique.contains(name);
+                row.push(self.inserted(table, name, *ty, is_key));
+            }
+            rows.push(format!("({})", row.join(", ")));
+        }
+        let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+        let mut sql = format!(
+            "INSERT INTO {} ({}) VALUES {}",
+            table.name,
+            names.join(", "),
+            rows.join(", ")
+        );
+        if !table.unique.is_empty() && self.chance(60) {
+            let target = table.unique.join(", ");
+            let own = table.as_source("");
+            let free = self.free_column(&own, table);
+            match free {
+                Some((name, ty)) if self.chance(60) => {
+                    let set = if names.contains(&name.as_str()) && self.chance(70) {
+                        format!("EXCLUDED.{name}")
+                    } else {
+                        self.constant_for(table, &name, ty)
+                    };
+                    sql += &format!(" ON CONFLICT ({target}) DO UPDATE SET {name} = {set}");
+                    if self.chance(25) {
+                        sql += &format!(" WHERE {}.{name} IS NOT NULL", table.name);
+                    }
+                }
+                _ if self.chance(50) => sql += " ON CONFLICT DO NOTHING",
+                _ => sql += &format!(" ON CONFLICT ({target}) DO NOTHING"),
+            }
+        }
+        self.returning(sql, table, "")
+    }
+
+    fn inserted(&mut self, table: &Table, name: &str, ty: Ty, is_key: bool) -> String {
+        if is_key && ty == Ty::Int && self.chance(60) {
+            // Often a new one.
+            let new = 40 + self.below(900);
+            return if self.chance(15) {
+                self.param(Some(new.to_string()))
+            } else {
+                new.to_string()
+            };
+        }
+        if !is_key && self.chance(6) {
+            return "DEFAULT".to_owned();
+        }
+        self.constant_for(table, name, ty)
+    }
+
+    /// A constant that a column takes, mostly.
+    fn constant_for(&mut self, table: &Table, name: &str, ty: Ty) -> String {
+        if table.name == "nicks" && ty == Ty::Text {
+            return format!("'n{}'", self.below(30));
+        }
+        if name == "country" || table.name == "people" && name == "nick" {
+            let names = ["NO", "DK", "SE", "FI", "IS"];
+            return format!("'{}'", names[self.below(5)]);
+        }
+        if self.chance(20)
+            && let Some(plain) = self.plain_text(ty)
+        {
+            return self.param(Some(plain));
+        }
+        self.value(ty, &[], 0)
+    }
+
+    fn insert_from_query(&mut self) -> (String, Check, Option<&'static str>) {
+        let mut sql = (*self.pick(&FROM_QUERIES)).to_owned();
+        for (name, from) in [
+            ("items", "orders"),
+            ("tiny", "tiny"),
+            ("mid", "mid"),
+            ("orders", "orders"),
+            ("terms", "terms"),
+        ] {
+            let place = format!("{{{name}}}");
+            if sql.contains(&place) {
+                let table = self.named(from);
+                let source = table.as_source("");
+                let condition = if self.chance(50) {
+                    self.key_condition(&source, &table).unwrap()
+                } else {
+                    self.condition(&[source], 1)
+                };
+                sql = sql.replace(&place, &condition);
+            }
+        }
+        let target = sql.split([' ', '(']).nth(2).unwrap_or_default().to_owned();
+        let table = self.named(&target);
+        self.returning(sql, &table, "")
+    }
+
+    fn named(&self, name: &str) -> Table {
+        let found = self.tables.iter().find(|table| table.name == name);
+        found.expect("a table's name").clone()
+    }
+
+    /// A column that no index has.
+    fn free_column(&mut self, source: &Source, table: &Table) -> Option<(String, Ty)> {
+        let free: Vec<(String, Ty)> = source
+            .columns
+            .iter()
+            .filter(|column| !table.key.contains(&column.name))
+            .filter(|column| !table.unique.contains(&column.name))
+            .filter(|column| !matches!(column.ty, Ty::Exact(_) | Ty::Loose(_) | Ty::Opaque(_)))
+            .map(|column| (column.name.clone(), column.ty))
+            .collect();
+        (!free.is_empty()).then(|| self.pick(&free).clone())
+    }
+
+    /// WHERE of an UPDATE or DELETE.
+    fn rows_to_write(&mut self, own: &Source, table: &Table, scope: &[Source]) -> Vec<String> {
+        let mut conditions = Vec::new();
+        if self.chance(55) {
+            conditions.extend(self.key_condition(own, table));
+        }
+        if conditions.is_empty() || self.chance(40) {
+            conditions.push(self.condition(scope, 1));
+        }
+        conditions
+    }
+
+    fn update(&mut self, table: &Table) -> (String, Check, Option<&'static str>) {
+        let alias = if self.chance(40) {
+            self.alias()
+        } else {
+            table.name.to_owned()
+        };
+        let own = table.as_source(&alias);
+        let mut scope = vec![own.clone()];
+        let mut sets: Vec<String> = Vec::new();
+        // Another table that has one row for each of ours at most.
+        let from = self.chance(15) && table.family == "i" && table.name != "people";
+        let other = self.named("people");
+        let other_alias = self.alias();
+        if from {
+            scope.push(other.as_source(&other_alias));
+        }
+        for _ in 0..=self.below(2) {
+            let Some((name, ty)) = self.free_column(&own, table) else {
+                break;
+            };
+            let begun = format!("{name} =");
+            if sets.iter().any(|set| set.starts_with(&begun)) {
+                continue;
+            }
+            let value = match (name.as_str(), ty) {
+                ("country" | "nick", _) => self.constant_for(table, &name, ty),
+                // The widest of these columns are of 32 bits.
+                (_, Ty::Int) => format!("({}) % 100", self.value(ty, &scope, 1)),
+                // A column may hold so many digits, and a zoned time may be infinite.
+                (_, Ty::Num) if table.name == "orders" => "total * 1".to_owned(),
+                _ => self.value(ty, &scope, 1),
+            };
+            sets.push(format!("{name} = {value}"));
+        }
+        if sets.is_empty() {
+            return self.delete(table);
+        }
+        let mut conditions = self.rows_to_write(&own, table, &scope);
+        let named = if alias == table.name {
+            alias.clone()
+        } else {
+            format!("{} AS {alias}", table.name)
+        };
+        let mut sql = format!("UPDATE {named} SET {}", sets.join(", "));
+        if from {
+            let key = own.reference(&table.key[0]);
+            conditions.push(format!("{key} = {other_alias}.id"));
+            sql += &format!(" FROM people {other_alias}");
+        }
+        sql += &format!(" WHERE {}", conditions.join(" AND "));
+        self.returning(sql, table, &alias)
+    }
+
+    fn delete(&mut self, table: &Table) -> (String, Check, Option<&'static str>) {
+        let alias = if self.chance(40) {
+            self.alias()
+        } else {
+            table.name.to_owned()
+        };
+        let own = table.as_source(&alias);
+        let mut scope = vec![own.clone()];
+        let using = self.chance(12) && table.family == "i" && table.name != "people";
+        let other = self.named("people");
+        let other_alias = self.alias();
+        if using {
+            scope.push(other.as_source(&other_alias));
+        }
+        let mut conditions = self.rows_to_write(&own, table, &scope);
+        let named = if alias == table.name {
+            alias.clone()
+        } else {
+            format!("{} {alias}", table.name)
+        };
+        let mut sql = format!("DELETE FROM {named}");
+        if using {
+            let key = own.reference(&table.key[0]);
+            conditions.push(format!("{key} = {other_alias}.id"));
+            sql += &format!(" USING people {other_alias}");
+        }
+        sql += &format!(" WHERE {}", conditions.join(" AND "));
+        self.returning(sql, table, &alias)
+    }
+
+    /// Adds RETURNING, or not.
+    fn returning(
+        &mut self,
+        mut sql: String,
+        table: &Table,
+        alias: &str,
+    ) -> (String, Check, Option<&'static str>) {
+        let mut check = Check::default();
+        if self.chance(45) {
+            let own = table.as_source(alias);
+            if self.chance(30) && !sql.contains(" FROM people t") && !sql.contains(" USING ") {
+                sql += " RETURNING *";
+                check.types = table.columns.iter().map(|column| column.ty).collect();
+            } else {
+                let scope = [own];
+                let mut list = Vec::new();
+                self.subqueries = 0;
+                for _ in 0..=self.below(3) {
+                    let ty = self.some_type(&scope, |_| true);
+                    list.push(self.value(ty, &scope, 1));
+                    check.types.push(ty);
+                }
+                sql += &format!(" RETURNING {}", list.join(", "));
+            }
+        }
+        (sql, check, Some(table.name))
+    }
+}
