@@ -125,9 +125,20 @@ impl<'p, 's> Participants<'p, 's> {
     /// That of the first which fails. Nothing is kept, unless the error says that some keep what they
     /// did, or that what became of it is not known.
     pub async fn commit(&mut self) -> Result<(), Error> {
-        match self.commits() {
+        let result = match self.commits() {
             Way::Together => two_phase::commit(self.servers, self.shards, self.cluster).await,
             Way::OneByOne => self.commit_each().await,
+        };
+        self.part_with_lost();
+        result
+    }
+
+    /// A connection that was lost is in no transaction any more, whatever it said last.
+    fn part_with_lost(&mut self) {
+        for server in self.servers.iter_mut() {
+            if server.doubt.is_some() {
+                server.status = Status::Idle;
+            }
         }
     }
 
@@ -155,6 +166,7 @@ impl<'p, 's> Participants<'p, 's> {
                 server.doubt.get_or_insert("it failed to roll back");
             }
         }
+        self.part_with_lost();
     }
 
     /// Says what stands where after a statement took effect on the first `done` shards only.
