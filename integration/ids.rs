@@ -28,6 +28,7 @@ impl World {
     fn start() -> Self {
         let shards = support::cluster(&Spec {
             shards: 2,
+            initialized: false,
             ..Spec::default()
         });
         for shard in &shards.shards {

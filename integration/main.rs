@@ -48,3 +48,4 @@ mod statements;
 mod support;
 mod trace;
 mod transactions;
+mod two_phase;
