@@ -49,3 +49,4 @@ mod statements;
 mod support;
 mod trace;
 mod transactions;
+mod two_phase;

@@ -7,6 +7,7 @@
 //! Labels are bounded: names from the configuration, words of the enums here, and SQLSTATEs that
 //! Ringway itself raises. Never users, addresses of clients, or text from a statement.
 
+mod commits;
 mod histogram;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use commits::{CommitKind, Recovery};
 use histogram::Buckets;
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
@@ -65,6 +67,10 @@ table! {
     CHECKOUT_SECONDS = Histogram "ringway_checkout_wait_seconds" DATABASE, "Wait for a server connection.";
     ROUTES = Counter "ringway_routes_total" &["database", "kind"], "Statements by how they were executed.";
     POLICIES = Counter "ringway_policy_total" &["database", "policy", "action"], "Statements on several shards that a policy warned of or denied.";
+    COMMITS = Counter "ringway_commits_total" &["database", "kind"], "Writes on several shards that were to be committed: where at most one had written, by two-phase commit, or one shard after the other.";
+    RECOVERIES = Counter "ringway_recoveries_total" &["database", "outcome"], "Prepared transactions that this process finished for a coordinator that did not, and attempts that failed.";
+    IN_DOUBT = Gauge "ringway_in_doubt_transactions" DATABASE, "Prepared transactions that no commit of this process is at work on.";
+    IN_DOUBT_SECONDS = Gauge "ringway_in_doubt_age_seconds" DATABASE, "Since when the oldest of them has been prepared; 0 when there is none.";
     READ_WAIT_SECONDS = Histogram "ringway_read_wait_seconds" DATABASE, "Wait of a read until a replica had what its session wrote or saw, or until the limit.";
     BLOCKS = Counter "ringway_transaction_blocks_total" &["database", "kind"], "Transaction blocks by where they read, as their BEGIN says; moved: those of until_write that went on at the primary.";
     READ_SETTLES = Counter "ringway_read_settles_total" DATABASE, "Reads that waited to leave the server that their session had to stay with.";
@@ -440,6 +446,10 @@ pub struct DatabaseMetrics {
     pub binds: Total,
     pub routes: CounterBy<RouteKind>,
     pub policies: CounterBy<PolicyHit>,
+    pub commits: CounterBy<CommitKind>,
+    pub recoveries: CounterBy<Recovery>,
+    pub in_doubt: Gauge,
+    pub in_doubt_seconds: Gauge,
     pub reads: CounterBy<ReadBy>,
     pub blocks: CounterBy<BlockKind>,
     /// Reads that waited to leave the server that their session had to stay with.
@@ -643,6 +653,14 @@ impl Metrics {
                 let counter = self.recorder.counter(&POLICIES, &[name, policy, action]);
                 counter.absolute(count);
             }
+            for (kind, count) in database.commits.counts() {
+                let counter = self.recorder.counter(&COMMITS, &[name, kind.name()]);
+                counter.absolute(count);
+            }
+            for (outcome, count) in database.recoveries.counts() {
+                let counter = self.recorder.counter(&RECOVERIES, &[name, outcome.name()]);
+                counter.absolute(count);
+            }
             for (reason, count) in database.retries.counts() {
                 let counter = self.recorder.counter(&RETRIES, &[name, reason.name()]);
                 counter.absolute(count);
@@ -717,6 +735,10 @@ impl DatabaseMetrics {
             binds: Total::default(),
             routes: CounterBy::default(),
             policies: CounterBy::default(),
+            commits: CounterBy::default(),
+            recoveries: CounterBy::default(),
+            in_doubt: gauge(&IN_DOUBT),
+            in_doubt_seconds: gauge(&IN_DOUBT_SECONDS),
             reads: CounterBy::default(),
             blocks: CounterBy::default(),
             read_settles: counter(&READ_SETTLES),

@@ -76,6 +76,9 @@ fn meaning(show: Show) -> &'static str {
         Show::Databases => "Databases, a row for each of their servers.",
         Show::DnsHosts | Show::DnsZones => "Nothing: names are looked up for every connection.",
         Show::Help => "This table.",
+        Show::InDoubt => {
+            "Transactions that are prepared on a shard, and that no commit here is at work on."
+        }
         Show::Lists => "How many there are of everything.",
         Show::Peers => "Other processes that CancelRequests are passed on to.",
         Show::Pools => "Clients and server connections for each database and user.",
@@ -89,6 +92,7 @@ fn meaning(show: Show) -> &'static str {
         Show::StatsAverages => "The averages of SHOW STATS.",
         Show::StatsTotals => "The totals of SHOW STATS.",
         Show::Totals => "SHOW STATS over all databases.",
+        Show::Transactions => "Commits over several shards that are under way here.",
         Show::Users => "Users and their connections.",
         Show::Version => "Ringway's version.",
     }

@@ -22,6 +22,7 @@ pub mod state;
 pub mod stats;
 pub mod table;
 mod time;
+pub mod transactions;
 pub mod users;
 pub mod version;
 
@@ -41,6 +42,7 @@ pub use sockets::SocketRow;
 pub use state::StateRow;
 pub use stats::{AverageRow, StatsRow, SumRow, TotalRow};
 pub use table::{Cell, Column, Row, Table, TypeOid};
+pub use transactions::{InDoubtRow, TransactionRow};
 pub use users::UserRow;
 pub use version::VersionRow;
 
@@ -174,6 +176,7 @@ pub enum Show {
     DnsHosts,
     DnsZones,
     Help,
+    InDoubt,
     Lists,
     Peers,
     Pools,
@@ -187,6 +190,7 @@ pub enum Show {
     StatsAverages,
     StatsTotals,
     Totals,
+    Transactions,
     Users,
     Version,
 }
@@ -209,7 +213,7 @@ const ABSENT: [(&str, &str); 3] = [
 
 impl Show {
     /// In the order of SHOW HELP.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::ActiveSockets,
         Self::Clients,
         Self::Config,
@@ -217,6 +221,7 @@ impl Show {
         Self::DnsHosts,
         Self::DnsZones,
         Self::Help,
+        Self::InDoubt,
         Self::Lists,
         Self::Peers,
         Self::Pools,
@@ -230,6 +235,7 @@ impl Show {
         Self::StatsAverages,
         Self::StatsTotals,
         Self::Totals,
+        Self::Transactions,
         Self::Users,
         Self::Version,
     ];
@@ -244,6 +250,7 @@ impl Show {
             Self::DnsHosts => "DNS_HOSTS",
             Self::DnsZones => "DNS_ZONES",
             Self::Help => "HELP",
+            Self::InDoubt => "IN_DOUBT",
             Self::Lists => "LISTS",
             Self::Peers => "PEERS",
             Self::Pools => "POOLS",
@@ -257,6 +264,7 @@ impl Show {
             Self::StatsAverages => "STATS_AVERAGES",
             Self::StatsTotals => "STATS_TOTALS",
             Self::Totals => "TOTALS",
+            Self::Transactions => "TRANSACTIONS",
             Self::Users => "USERS",
             Self::Version => "VERSION",
         }
@@ -271,6 +279,7 @@ impl Show {
             Self::DnsHosts => lists::DNS_HOSTS,
             Self::DnsZones => lists::DNS_ZONES,
             Self::Help => HelpRow::COLUMNS,
+            Self::InDoubt => InDoubtRow::COLUMNS,
             Self::Lists => lists::ListRow::COLUMNS,
             Self::Peers => PeerRow::COLUMNS,
             Self::Pools => PoolRow::COLUMNS,
@@ -284,6 +293,7 @@ impl Show {
             Self::StatsAverages => AverageRow::COLUMNS,
             Self::StatsTotals => TotalRow::COLUMNS,
             Self::Totals => SumRow::COLUMNS,
+            Self::Transactions => TransactionRow::COLUMNS,
             Self::Users => UserRow::COLUMNS,
             Self::Version => VersionRow::COLUMNS,
         }

@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use super::{cannot, fallback_user};
 use crate::cluster::own::{self, Found};
 use crate::cluster::{EndpointId, FindingKind, ReplicaState, Standing};
-use crate::config::{self, Config, ServerUser};
+use crate::config::{self, Config, MultiShardCommit, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
 use crate::metrics::Metrics;
@@ -119,7 +119,7 @@ async fn live(config: Config) -> Result<Vec<Finding>, Error> {
         let name = &db.config.name;
         let found = servers(&db, fallback.as_ref()).await.into_iter();
         let found = found.chain(primaries(&db)).chain(schema(&db));
-        let found = found.chain(own_schema(&db).await);
+        let found = found.chain(own_schema(&db).await).chain(commits(&db));
         findings.extend(found.map(|finding| Finding {
             text: format!("{name}: {}", finding.text),
             ..finding
@@ -143,6 +143,7 @@ pub(super) fn start(config: &Config, name: &str) -> Result<Database, Error> {
 pub(super) async fn first_look(db: &Database) {
     let limit = db.config.pool.connect_timeout + FIRST_LOOK;
     let _ = net::timeout(limit, db.cluster.first_poll()).await;
+    db.cluster.two_phase.look_again(limit).await;
 }
 
 async fn servers(db: &Database, fallback: Option<&ServerUser>) -> Vec<Finding> {
@@ -233,6 +234,21 @@ fn primaries(db: &Database) -> Vec<Finding> {
     without
         .map(|shard| Finding::mistake(format!("shard \"{}\" has no primary", shard.name)))
         .collect()
+}
+
+/// Whether writes on several shards can be committed on all or none, or need not be.
+fn commits(db: &Database) -> Vec<Finding> {
+    let kind = match db.config.commits.mode {
+        MultiShardCommit::Atomic => Kind::Mistake,
+        MultiShardCommit::BestEffort => Kind::Notice,
+    };
+    let obstacles = db.cluster.two_phase.obstacles().into_iter();
+    let finding = |error: Error| {
+        let hint = error.hint.as_deref().unwrap_or_default();
+        let text = format!("{error}. {hint}");
+        Finding { kind, text }
+    };
+    obstacles.map(finding).collect()
 }
 
 /// Tables against their rules, and the shards' schemas against each other.

@@ -84,11 +84,14 @@ async fn database(config: &Config, name: &str, options: &Options) -> Result<Vec<
             .detail(format!("This is the Ringway of version {}.", own::VERSION))
             .hint("Use the newer Ringway."));
         }
-        let complete = before.version.is_some() && (at != home || before.has_workers);
+        let complete =
+            before.version.is_some() && before.has_decisions && (at != home || before.has_workers);
         let what = match complete && before.is_usable && user.name == asks.name {
             true => "was there",
             false => {
-                let made = own::create(&mut client, at == home, &asks.name).await;
+                let commits = own.unwrap_or(asks);
+                let users = [asks.name.as_str(), commits.name.as_str()];
+                let made = own::create(&mut client, at == home, &users).await;
                 made.map_err(failed)?;
                 "made"
             }

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use super::live::Live;
 use crate::admin::{
-    AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, Lists, PeerRow, PoolRow,
-    ReplicaRow, RoutingRow, ServerRow, ServerState, ShardRow, Show, SocketRow, StateRow, StatsRow,
-    SumRow, Table, TotalRow, UserRow, VersionRow,
+    AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, InDoubtRow, Lists, PeerRow,
+    PoolRow, ReplicaRow, RoutingRow, ServerRow, ServerState, ShardRow, Show, SocketRow, StateRow,
+    StatsRow, SumRow, Table, TotalRow, TransactionRow, UserRow, VersionRow,
 };
 use crate::backend::server::Identity;
 use crate::cluster::{EndpointId, Standing};
@@ -35,6 +35,7 @@ pub fn table(live: &Live, show: Show) -> Table {
         Show::Databases => Table::of(look.databases()),
         Show::DnsHosts | Show::DnsZones => Table::empty(show.columns()),
         Show::Help => Table::of(HelpRow::all()),
+        Show::InDoubt => Table::of(look.in_doubt()),
         Show::Lists => Table::of(look.lists().rows()),
         Show::Peers => Table::of(look.peers()),
         Show::Pools => Table::of(look.pools()),
@@ -48,6 +49,7 @@ pub fn table(live: &Live, show: Show) -> Table {
         Show::StatsAverages => Table::of(look.stats(live).into_iter().map(AverageRow)),
         Show::StatsTotals => Table::of(look.stats(live).into_iter().map(TotalRow)),
         Show::Totals => Table::of(SumRow::all(&look.stats(live))),
+        Show::Transactions => Table::of(look.transactions()),
         Show::Users => Table::of(look.users()),
         Show::Version => Table::of([VersionRow]),
     }
@@ -442,6 +444,44 @@ impl Look {
             }
         }
         rows
+    }
+
+    fn transactions(&self) -> Vec<TransactionRow> {
+        let mut rows = Vec::new();
+        for db in self.by_name() {
+            let name = |shard: &planner::ShardId| {
+                let shard = &db.config.shards[usize::from(shard.0)];
+                shard.name.clone()
+            };
+            for running in db.cluster.two_phase.running() {
+                rows.push(TransactionRow {
+                    database: db.config.name.clone(),
+                    transaction: running.id.to_string(),
+                    phase: running.phase().name(),
+                    age: self.now.saturating_duration_since(running.since),
+                    shards: running.shards.iter().map(name).collect(),
+                });
+            }
+        }
+        rows
+    }
+
+    fn in_doubt(&self) -> Vec<InDoubtRow> {
+        let of = |db: Arc<Database>| {
+            let found = db.cluster.two_phase.in_doubt().into_iter();
+            let row = |doubt: crate::cluster::two_phase::InDoubt| InDoubtRow {
+                database: db.config.name.clone(),
+                shard: doubt.shard,
+                transaction: doubt.transaction.to_string(),
+                decision_shard: doubt.decision_shard,
+                owner: doubt.owner.to_string(),
+                age: doubt.age,
+                note: doubt.note,
+                gid: doubt.gid,
+            };
+            found.map(row).collect::<Vec<_>>()
+        };
+        self.by_name().into_iter().flat_map(of).collect()
     }
 
     fn stats(&self, live: &Live) -> Vec<StatsRow> {

@@ -29,6 +29,12 @@ pub fn render(live: &Live) -> String {
         let (_, bytes) = db.plans.usage();
         db.metrics.plan_cache_bytes.set(bytes as f64);
         db.metrics.statement_bytes.set(db.statement_bytes() as f64);
+        let in_doubt = db.cluster.two_phase.in_doubt();
+        db.metrics.in_doubt.set(in_doubt.len() as f64);
+        let oldest = in_doubt
+            .first()
+            .map_or(0.0, |doubt| doubt.age.as_secs_f64());
+        db.metrics.in_doubt_seconds.set(oldest);
         set_pools(&db);
         set_servers(&db);
     }

@@ -19,7 +19,10 @@ use crate::config::{Database, Endpoint, ServerUser};
 use crate::net::{TlsConnector, timeout};
 
 /// Control connections of one server.
-pub type ControlPool = bb8::Pool<PostgresConnectionManager<ControlTls>>;
+pub type ControlPool = bb8::Pool<Manager>;
+
+/// Opens control connections of one server.
+pub type Manager = PostgresConnectionManager<ControlTls>;
 
 /// The most control connections kept in the pool of one server, besides the monitor's own.
 const POOL_SIZE: u32 = 2;
@@ -56,6 +59,24 @@ pub fn lookup_pool(
         config
             .application_name("ringway auth")
             .options("-c search_path=pg_catalog");
+    })
+}
+
+/// The same to decide and finish transactions over several shards, whatever is set for role or
+/// database: a decision lasts once it is acknowledged, and nothing waits long for another.
+pub fn recovery_pool(
+    database: &Database,
+    dbname: &str,
+    endpoint: &Endpoint,
+    user: &ServerUser,
+    tls: Option<TlsConnector>,
+) -> ControlPool {
+    build(database, dbname, endpoint, user, tls, |config| {
+        config.application_name("ringway recovery").options(
+            "-c search_path=pg_catalog -c synchronous_commit=on -c lock_timeout=1000 \
+             -c statement_timeout=5000 -c default_transaction_read_only=off \
+             -c default_transaction_isolation=read\\ committed",
+        );
     })
 }
 

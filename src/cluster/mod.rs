@@ -24,6 +24,7 @@ pub mod shard;
 #[cfg(test)]
 mod tests;
 pub mod token;
+pub mod two_phase;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +47,7 @@ use crate::config::{
     Balance, Database, Endpoint, Freshness, ReadSettings, ServerSecret, ServerUser, Shard,
 };
 use crate::error::{Error, Fault};
-use crate::metrics::DatabaseMetrics;
+use crate::metrics::{CommitKind, DatabaseMetrics};
 use crate::net::{Instant, TlsConnector, sleep, timeout};
 use catalog::CatalogRoom;
 use causal::CausalKeys;
@@ -55,6 +56,7 @@ use hold::Hold;
 use ids::IdSource;
 use probe::Probe;
 use shard::{Demands, Observation, ServerView, ShardRecord};
+use two_phase::TwoPhase;
 
 /// What is known of one configured database. Shared over all workers.
 pub struct Cluster {
@@ -68,6 +70,7 @@ pub struct Cluster {
     /// There is somebody to ask the servers with.
     is_watched: bool,
     metrics: Arc<DatabaseMetrics>,
+    pub two_phase: Arc<TwoPhase>,
 }
 
 /// By shard, of those that have one; `None` where it could not be read.
@@ -274,6 +277,9 @@ impl Cluster {
             secret: ServerSecret::None,
         };
         let is_watched = user.is_some();
+        // Who commits has to be who prepared.
+        let finisher = database.server_user.as_ref().or(user).unwrap_or(&nobody);
+        let two_phase = TwoPhase::new(&database, finisher, tls.as_ref());
         let user = user.unwrap_or(&nobody);
         let shards = database
             .shards
@@ -290,6 +296,7 @@ impl Cluster {
             shards,
             ids: IdSource::new(),
             is_watched,
+            two_phase,
             database,
             metrics,
         }
@@ -302,6 +309,11 @@ impl Cluster {
 
     pub fn database(&self) -> &Arc<Database> {
         &self.database
+    }
+
+    /// A write on several shards is being committed.
+    pub fn count_commit(&self, kind: CommitKind) {
+        self.metrics.commits.increment(kind);
     }
 
     /// Waits until every server was asked once and the catalog was loaded once, whatever came of it.

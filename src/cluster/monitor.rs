@@ -13,6 +13,7 @@ use super::lsn::Lsn;
 use super::outliers;
 use super::poll::Link;
 use super::shard::{EndpointId, Observation, Position};
+use super::two_phase;
 use crate::net::{Instant, Stream, sleep, timeout};
 use planner::ShardId;
 
@@ -50,6 +51,7 @@ pub fn start(cluster: &Arc<Cluster>) -> MonitorGuard {
     }
     if cluster.is_watched() {
         tasks.spawn(watch_catalog(Arc::clone(cluster)));
+        two_phase::start(cluster, &mut tasks);
     }
     tasks.spawn(ids::keep_leased(Arc::clone(cluster)));
     MonitorGuard { _tasks: tasks }

@@ -7,10 +7,12 @@
 //!   the schema at once (see [`super::catalog`]).
 //! - `ringway.worker`: on one shard only, the workers of ids and how far each is promised (see
 //!   [`super::ids`]).
+//! - `ringway.identity`, `ringway.decision`, `ringway.coordinator`: see [`super::two_phase`].
 
 use tokio_postgres::{Client, Error, GenericClient, IsolationLevel, Transaction};
 
 use super::ids::{EPOCH_MS, LEASE, WORKERS};
+use super::two_phase;
 
 /// Of what [`create`] makes.
 pub const VERSION: i32 = 1;
@@ -23,6 +25,7 @@ pub struct Found {
     /// `None`: there is nothing.
     pub version: Option<i32>,
     pub has_workers: bool,
+    pub has_decisions: bool,
     /// The role that asks may use all of it.
     pub is_usable: bool,
 }
@@ -37,7 +40,8 @@ SELECT to_regclass('ringway.version') IS NOT NULL,
             AND has_table_privilege(to_regclass('ringway.epoch'), 'UPDATE')
             AND (to_regclass('ringway.worker') IS NULL
                  OR has_table_privilege(to_regclass('ringway.worker'), 'SELECT')
-                AND has_table_privilege(to_regclass('ringway.worker'), 'UPDATE')), false)";
+                AND has_table_privilege(to_regclass('ringway.worker'), 'UPDATE')), false),
+       to_regclass('ringway.decision') IS NOT NULL";
 
 /// What is there, as far as the role of `client` sees it.
 ///
@@ -56,6 +60,7 @@ pub async fn found(client: &impl GenericClient) -> Result<Found, Error> {
     Ok(Found {
         version,
         has_workers: row.try_get(1)?,
+        has_decisions: row.try_get(3)?,
         is_usable,
     })
 }
@@ -67,12 +72,12 @@ pub async fn has_workers(client: &Client) -> Result<bool, Error> {
     client.query_one(sql, &[]).await?.try_get(0)
 }
 
-/// Makes what is missing, all of it or nothing. `workers`: also the workers of ids. `user`: the role
-/// that Ringway itself asks servers as.
+/// Makes what is missing, all of it or nothing. `workers`: also the workers of ids. `users`: the roles
+/// that Ringway itself asks servers as, and commits as.
 ///
 /// # Errors
 /// The server's; the role may not be allowed to.
-pub async fn create(client: &mut Client, workers: bool, user: &str) -> Result<(), Error> {
+pub async fn create(client: &mut Client, workers: bool, users: &[&str]) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     // Others who do the same wait for each other.
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended('ringway init', 0))";
@@ -83,21 +88,26 @@ pub async fn create(client: &mut Client, workers: bool, user: &str) -> Result<()
         transaction.batch_execute("CREATE SCHEMA ringway").await?;
     }
     make_tables(&transaction).await?;
+    transaction.batch_execute(two_phase::SCHEMA).await?;
     if workers {
         make_workers(&transaction).await?;
     }
-    let user = format!("\"{}\"", user.replace('"', "\"\""));
     let tables = match workers {
         true => "ringway.epoch, ringway.worker",
         false => "ringway.epoch",
     };
-    transaction
-        .batch_execute(&format!(
-            "GRANT USAGE ON SCHEMA ringway TO {user};
-             GRANT SELECT ON ringway.version TO {user};
-             GRANT SELECT, UPDATE ON {tables} TO {user}"
-        ))
-        .await?;
+    for user in users {
+        let user = format!("\"{}\"", user.replace('"', "\"\""));
+        transaction
+            .batch_execute(&format!(
+                "GRANT USAGE ON SCHEMA ringway TO {user};
+                 GRANT SELECT ON ringway.version, ringway.identity TO {user};
+                 GRANT SELECT, UPDATE ON {tables} TO {user};
+                 GRANT SELECT, INSERT, UPDATE, DELETE
+                    ON ringway.decision, ringway.coordinator TO {user}"
+            ))
+            .await?;
+    }
     transaction.commit().await
 }
 

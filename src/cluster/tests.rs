@@ -28,6 +28,7 @@ fn database(split: bool, max_wait: Duration) -> Database {
     };
     Database {
         policies: crate::config::Policies::default(),
+        commits: crate::config::CommitSettings::default(),
         name: "shop".to_owned(),
         tcp: Default::default(),
         pool: PoolSettings {

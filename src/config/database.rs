@@ -15,7 +15,7 @@ use super::{
     AuthSettings, ClientCertificate, Database, Endpoint, ReadSettings, ServerSecret, ServerUser,
     Shard, StoredSecret, TcpOptions, TlsMode, User, WILDCARD,
 };
-use super::{functions, placements, policy, pool, reads, tables, tcp};
+use super::{commits, functions, placements, policy, pool, reads, tables, tcp};
 
 const SERVER_SECRET: SecretKeys = SecretKeys {
     plain: "server_password",
@@ -104,6 +104,7 @@ pub(super) fn read(
         server_certificate,
         reads,
         policies: policy::read(section),
+        commits: commits::read(section),
         shards,
         topology: Topology::new(weights, &overrides).with_rules(rules),
         tables,

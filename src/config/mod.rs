@@ -4,6 +4,7 @@
 
 mod auth;
 mod change;
+mod commits;
 mod database;
 mod file;
 mod functions;
@@ -33,6 +34,7 @@ use planner::{ShardId, Topology};
 
 pub use auth::{AuthQuery, AuthSettings, DEFAULT_AUTH_QUERY, User, default_method};
 pub use change::Source;
+pub use commits::{CommitSettings, MultiShardCommit};
 pub use file::{Env, SourceFile, load, parse};
 pub use functions::{FunctionName, FunctionRule};
 pub use hba::Method;
@@ -189,6 +191,7 @@ pub struct Database {
     pub server_tls_digest: u64,
     pub reads: ReadSettings,
     pub policies: Policies,
+    pub commits: CommitSettings,
     /// At least one.
     pub shards: Vec<Shard>,
     pub topology: Topology,

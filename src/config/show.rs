@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    AuthQuery, AuthSettings, ClientCertificate, Config, DEFAULT_AUTH_QUERY, Database, General,
-    LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser, TcpOptions, Timeouts,
-    TlsMode, UserLimits,
+    AuthQuery, AuthSettings, ClientCertificate, CommitSettings, Config, DEFAULT_AUTH_QUERY,
+    Database, General, LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser,
+    TcpOptions, Timeouts, TlsMode, UserLimits,
 };
 
 /// One setting.
@@ -260,6 +260,20 @@ fn database_settings(database: &Database) -> Vec<Entry> {
             Policy::Allow.name(),
         ),
         setting("missing_key", missing_key.name(), Policy::Allow.name()),
+    ]);
+    let (commits, default) = (&database.commits, CommitSettings::default());
+    entries.extend([
+        setting(
+            "multi_shard_commit",
+            commits.mode.name(),
+            default.mode.name(),
+        ),
+        millis(
+            "recovery_interval_ms",
+            commits.recovery_interval,
+            default.recovery_interval,
+        ),
+        seconds("decision_retention_s", commits.retention, default.retention),
     ]);
     entries.extend(auth_query(database.auth_query.as_ref()));
     for shard in &database.shards {

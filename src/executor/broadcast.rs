@@ -69,23 +69,6 @@ pub struct Job {
     pub combine: Combine,
 }
 
-fn alike(answers: &[Answer]) -> Result<(), Error> {
-    let mut tags = answers.iter().map(|answer| &answer.tag);
-    let first = tags.next();
-    match tags.find(|tag| Some(*tag) != first) {
-        None => Ok(()),
-        Some(other) => {
-            let one = first.unwrap_or(other);
-            let message = "copies of a reference table differ between shards";
-            Err(Error::new(Fault::Operator, "XX001", message)
-                .detail(format!(
-                    "The statement was rolled back: one shard answered {one}, another {other}."
-                ))
-                .hint("Compare the copies, and make them equal on each shard."))
-        }
-    }
-}
-
 impl Job {
     /// The same Query on each.
     pub fn same(sql: &[u8], combine: Combine) -> Self {
@@ -105,6 +88,23 @@ impl Job {
         Self {
             requests: Requests::Same(request.freeze()),
             combine,
+        }
+    }
+}
+
+fn alike(answers: &[Answer]) -> Result<(), Error> {
+    let mut tags = answers.iter().map(|answer| &answer.tag);
+    let first = tags.next();
+    match tags.find(|tag| Some(*tag) != first) {
+        None => Ok(()),
+        Some(other) => {
+            let one = first.unwrap_or(other);
+            let message = "copies of a reference table differ between shards";
+            Err(Error::new(Fault::Operator, "XX001", message)
+                .detail(format!(
+                    "The statement was rolled back: one shard answered {one}, another {other}."
+                ))
+                .hint("Compare the copies, and make them equal on each shard."))
         }
     }
 }

@@ -14,3 +14,4 @@ pub mod primary;
 pub mod relay;
 mod roles;
 pub mod scatter;
+mod two_phase;

@@ -1,25 +1,70 @@
-//! The shards that one statement writes: each in a transaction of its own, all begun, all run, then
-//! all committed, one after the other in the order of their ids. Writes that meet each other meet on
-//! the first shard, so they cannot deadlock across shards.
+//! The shards that one statement writes: each in a transaction of its own, all begun, all run in the
+//! order of their ids, then all committed. Writes that meet each other meet on the first shard, so they
+//! cannot deadlock across shards.
 //!
-//! Every write to several shards commits here, in [`Participants::commit`]: a failure between two
-//! commits leaves some shards with the change, and the error says which.
+//! Every write to several shards commits here, in [`Participants::commit`]: by two-phase commit, or, where
+//! the operator has chosen that, one after the other. Then a failure between two commits leaves some
+//! shards with the change, and the error says which.
 
 use super::broadcast::{self, Answer, Job, Requests};
+use planner::ShardId;
+
+use super::two_phase;
 use crate::backend::server::{Server, Status};
-use crate::error::Error;
+use crate::cluster::Cluster;
+use crate::config::MultiShardCommit;
+use crate::error::{Error, Fault};
+use crate::metrics::CommitKind;
 
 pub struct Participants<'p, 's> {
     servers: &'p mut [&'s mut Server],
+    /// Of the servers.
+    shards: &'p [ShardId],
+    cluster: &'p Cluster,
 }
 
 impl<'p, 's> Participants<'p, 's> {
-    pub fn new(servers: &'p mut [&'s mut Server]) -> Self {
-        Self { servers }
+    /// `shards`: whose primaries the servers are, in their order.
+    pub fn new(
+        servers: &'p mut [&'s mut Server],
+        shards: &'p [ShardId],
+        cluster: &'p Cluster,
+    ) -> Self {
+        Self {
+            servers,
+            shards,
+            cluster,
+        }
     }
 
     pub fn servers(&mut self) -> &mut [&'s mut Server] {
         self.servers
+    }
+
+    /// May they commit together? Asked before anything has an effect.
+    async fn admit(&self) -> Result<(), Error> {
+        if self.commits() == Way::OneByOne {
+            return Ok(());
+        }
+        if let Some(server) = self.servers.first() {
+            let user = &server.identity.user;
+            self.cluster.two_phase.admit(self.shards, user).await?;
+            // Nobody else could finish what it prepares.
+            if server.applied.contains_key("session_authorization") {
+                let message = "cannot write to several shards under another session authorization";
+                return Err(Error::new(Fault::Client, "0A000", message)
+                    .detail("Only that user or a superuser could finish what is prepared.")
+                    .hint("RESET SESSION AUTHORIZATION, or use SET ROLE."));
+            }
+        }
+        Ok(())
+    }
+
+    fn commits(&self) -> Way {
+        match self.cluster.database().commits.mode {
+            MultiShardCommit::Atomic if self.servers.len() > 1 => Way::Together,
+            MultiShardCommit::Atomic | MultiShardCommit::BestEffort => Way::OneByOne,
+        }
     }
 
     /// Runs a job on each, each in a transaction that [`Participants::commit`] ends.
@@ -27,6 +72,7 @@ impl<'p, 's> Participants<'p, 's> {
     /// # Errors
     /// A server's error or loss; nothing is kept then.
     pub async fn run(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
+        self.admit().await?;
         let mut answers = Vec::with_capacity(self.servers.len());
         for at in 0..self.servers.len() {
             let answer = async {
@@ -62,6 +108,7 @@ impl<'p, 's> Participants<'p, 's> {
     /// # Errors
     /// A server's error or loss; those begun are rolled back.
     pub async fn begin(&mut self) -> Result<(), Error> {
+        self.admit().await?;
         for at in 0..self.servers.len() {
             if let Err(error) = self.servers[at].run_hidden("BEGIN").await {
                 self.roll_back(0).await;
@@ -71,11 +118,34 @@ impl<'p, 's> Participants<'p, 's> {
         Ok(())
     }
 
-    /// Commits each.
+    /// Commits all of them.
     ///
     /// # Errors
-    /// That of the first which fails. Those before it keep what they did, and the error says so.
+    /// That of the first which fails. Nothing is kept, unless the error says that some keep what they
+    /// did, or that what became of it is not known.
     pub async fn commit(&mut self) -> Result<(), Error> {
+        let result = match self.commits() {
+            Way::Together => two_phase::commit(self.servers, self.shards, self.cluster).await,
+            Way::OneByOne => self.commit_each().await,
+        };
+        self.part_with_lost();
+        result
+    }
+
+    /// A connection that was lost is in no transaction any more, whatever it said last.
+    fn part_with_lost(&mut self) {
+        for server in self.servers.iter_mut() {
+            if server.doubt.is_some() {
+                server.status = Status::Idle;
+            }
+        }
+    }
+
+    async fn commit_each(&mut self) -> Result<(), Error> {
+        self.cluster.count_commit(match self.servers.len() {
+            0 | 1 => CommitKind::OnePhase,
+            _ => CommitKind::BestEffort,
+        });
         for at in 0..self.servers.len() {
             if let Err(error) = self.servers[at].run_hidden("COMMIT").await {
                 self.roll_back(at).await;
@@ -95,6 +165,7 @@ impl<'p, 's> Participants<'p, 's> {
                 server.doubt.get_or_insert("it failed to roll back");
             }
         }
+        self.part_with_lost();
     }
 
     /// Says what stands where after a statement took effect on the first `done` shards only.
@@ -118,4 +189,11 @@ impl<'p, 's> Participants<'p, 's> {
             .detail(detail)
             .hint("Repeat the statement where it failed, or undo it where it took effect.")
     }
+}
+
+/// How they commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Together,
+    OneByOne,
 }

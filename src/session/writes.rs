@@ -66,7 +66,8 @@ impl Session {
             .map(|shard| self.shard_name(*shard).to_owned())
             .collect();
         let mut servers = pick(&mut self.leases, &indexes);
-        let mut participants = Participants::new(&mut servers);
+        let cluster = &self.db.cluster;
+        let mut participants = Participants::new(&mut servers, shards.as_slice(), cluster);
         let result = match plan.statement {
             Statement::Ddl {
                 transactional: false,
@@ -108,7 +109,7 @@ impl Session {
         let max_row = self.limits.max_message_bytes;
         let mut servers = pick(&mut self.leases, &indexes);
         let has_mark = servers.iter().all(|server| csv_has_mark(server));
-        let mut participants = Participants::new(&mut servers);
+        let mut participants = Participants::new(&mut servers, shards.as_slice(), &self.db.cluster);
         participants.begin().await?;
         let mut copying = CopyingIn::new(copy, shards.as_slice(), topology, max_row, has_mark);
         let result = copying
@@ -138,14 +139,23 @@ impl Session {
     /// # Errors
     /// A server's, with what stands where.
     pub(super) async fn commit_on(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        let shards = self.shards_of(indexes);
         let mut servers = pick(&mut self.leases, indexes);
-        Participants::new(&mut servers).commit().await
+        let mut participants = Participants::new(&mut servers, &shards, &self.db.cluster);
+        participants.commit().await
     }
 
     /// Takes back what [`Session::copy_in`] has begun.
     pub(super) async fn roll_back_on(&mut self, indexes: &[usize]) {
+        let shards = self.shards_of(indexes);
         let mut servers = pick(&mut self.leases, indexes);
-        Participants::new(&mut servers).roll_back(0).await;
+        let mut participants = Participants::new(&mut servers, &shards, &self.db.cluster);
+        participants.roll_back(0).await;
+    }
+
+    fn shards_of(&self, indexes: &[usize]) -> Vec<ShardId> {
+        let shards = indexes.iter().map(|index| self.leases[*index].shard);
+        shards.collect()
     }
 
     /// COPY TO STDOUT, up to the command tag.

@@ -310,10 +310,8 @@ pub fn catalog(shards: usize) -> Catalog {
             ..mine
         },
     );
-    if shards > 1 {
-        catalog.set_default_id("public", "notes", "id");
-        catalog.set_default_id("public", "bills", "number");
-    }
+    catalog.set_default_id("public", "notes", "id");
+    catalog.set_default_id("public", "bills", "number");
     catalog
 }
 

@@ -45,7 +45,7 @@ SELECT concat_ws(' ', current_schemas(false)::text,
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_constraint
     WHERE contypid >= 16384))";
 
-/// A declared partition names its parent; the child of plain inheritance does not.
+/// Schema `ringway` is Ringway's own. A declared partition names its parent; the child of plain inheritance does not.
 const RELATIONS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
        parent_schema.nspname::text, parent.relname::text,

@@ -40,10 +40,12 @@ pub(in crate::demo) const POLL: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
+    Cont,
     Hup,
     Int,
     Kill,
     Quit,
+    Stop,
     Term,
     Usr1,
     Usr2,
@@ -53,10 +55,12 @@ impl Signal {
     /// The name as `kill -s` takes it.
     fn name(self) -> &'static str {
         match self {
+            Self::Cont => "CONT",
             Self::Hup => "HUP",
             Self::Int => "INT",
             Self::Kill => "KILL",
             Self::Quit => "QUIT",
+            Self::Stop => "STOP",
             Self::Term => "TERM",
             Self::Usr1 => "USR1",
             Self::Usr2 => "USR2",

@@ -21,6 +21,9 @@ pub use guarded::{Guarded, Signal};
 pub use programs::Programs;
 pub use server::{Server, StopMode, free_port};
 
+/// What `ringway init` makes, which shards need to commit together.
+const OWN_TABLES: &str = include_str!("../../cluster/two_phase/schema.sql");
+
 /// What kind of cluster to start. `..Spec::default()` fills in the rest.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -28,6 +31,8 @@ pub struct Spec {
     pub shards: usize,
     /// Streaming replicas of each primary.
     pub replicas: usize,
+    /// Several shards can commit together, as after `ringway init`.
+    pub initialized: bool,
     /// Created on every shard.
     pub database: String,
     pub superuser: String,
@@ -101,6 +106,7 @@ impl Default for Spec {
         Self {
             shards: 1,
             replicas: 0,
+            initialized: true,
             database: "shop".to_owned(),
             superuser: "ringway".to_owned(),
             auth: Auth::Trust,
@@ -153,6 +159,21 @@ impl CaptiveCluster {
             shard.primary.start()?;
             let create = format!("CREATE DATABASE \"{}\"", spec.database.replace('"', "\"\""));
             shard.primary.exec_in("postgres", &create)?;
+            if spec.shards > 1 && spec.initialized {
+                // Whoever logs in here may commit.
+                let schema = format!(
+                    "CREATE SCHEMA ringway; {OWN_TABLES};
+                     GRANT USAGE ON SCHEMA ringway TO PUBLIC;
+                     GRANT ALL ON ALL TABLES IN SCHEMA ringway TO PUBLIC"
+                );
+                shard.primary.exec(&schema)?;
+                // A superuser called ringway would find Ringway's own schema first, by "$user".
+                shard.primary.exec(&format!(
+                    "ALTER ROLE \"{}\" IN DATABASE \"{}\" SET search_path = public",
+                    spec.superuser.replace('"', "\"\""),
+                    spec.database.replace('"', "\"\"")
+                ))?;
+            }
             for replica in &mut shard.replicas {
                 progress(&format!("starting {}", replica.name));
                 follow(replica, &shard.primary)?;
@@ -269,7 +290,7 @@ fn settings(spec: &Spec) -> String {
         ("max_connections", "200"),
         // Logical decoding is for resharding, prepared transactions are for atomic commit.
         ("wal_level", "logical"),
-        ("max_prepared_transactions", "20"),
+        ("max_prepared_transactions", "50"),
         ("max_replication_slots", "10"),
         ("max_wal_senders", "10"),
         ("wal_retrieve_retry_interval", "100ms"),
