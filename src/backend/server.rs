@@ -118,6 +118,17 @@ pub enum Expect {
     Fail(Bytes),
 }
 
+/// What becomes of a ReadyForQuery that the client would see.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    #[default]
+    Show,
+    /// It is kept back: something is to be done before the client goes on.
+    Hold,
+    /// It came: whoever wanted it held owes the client one.
+    Held,
+}
+
 /// What a look at the inbox found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -215,6 +226,8 @@ pub struct Server {
     pub doubt: Option<&'static str>,
     /// Something that the next user must not find was left behind.
     pub tainted: bool,
+    /// What becomes of the next ReadyForQuery that the client would see.
+    pub ready: Ready,
     /// Between CopyInResponse and the end of COPY.
     pub copy_in: bool,
     /// Extended messages were sent since the last ReadyForQuery: a transaction may be under way that
@@ -273,6 +286,7 @@ impl Server {
             executes: None,
             doubt: None,
             tainted: false,
+            ready: Ready::Show,
             copy_in: false,
             amid_pipeline: false,
             swallowed_sync: false,

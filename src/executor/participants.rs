@@ -67,10 +67,10 @@ impl<'p, 's> Participants<'p, 's> {
         }
     }
 
-    /// Runs a job on each, all or nothing.
+    /// Runs a job on each, each in a transaction that [`Participants::commit`] ends.
     ///
     /// # Errors
-    /// A server's error or loss; nothing is kept then, unless the error says what is.
+    /// A server's error or loss; nothing is kept then.
     pub async fn run(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
         self.admit().await?;
         let mut answers = Vec::with_capacity(self.servers.len());
@@ -91,7 +91,6 @@ impl<'p, 's> Participants<'p, 's> {
             self.roll_back(0).await;
             return Err(error);
         }
-        self.commit().await?;
         Ok(answers)
     }
 

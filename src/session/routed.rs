@@ -69,21 +69,19 @@ impl Session {
                     self.note_notify();
                 }
                 self.resend = resend_of(plan, access);
-                let alters = matches!(plan.statement, Statement::Ddl { .. }) && may_alter(sql);
+                let is_ddl = matches!(plan.statement, Statement::Ddl { .. });
+                let alters = is_ddl && may_alter(sql);
+                self.batch.changed_schema |= is_ddl;
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
                 if alters {
                     self.db.note_altered();
                 }
-                let result = match (result, &plan.statement) {
+                match (result, &plan.statement) {
                     (Ok(index), Statement::Multiple(known)) => {
                         self.follow_multiple(index, known, &plan.effect)
                     }
                     (result, _) => result.map(drop),
-                };
-                if matches!(plan.statement, Statement::Ddl { .. }) {
-                    self.after_ddl().await;
                 }
-                result
             }
             execution @ (Execution::Merge { .. } | Execution::Gather(_)) => {
                 self.end_joined(None).await?;

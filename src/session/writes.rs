@@ -16,6 +16,7 @@ use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
 use crate::executor::copy::{self, CopyingIn};
 use crate::executor::participants::Participants;
 use crate::executor::relay::Broken;
+use crate::executor::scatter::unless_gone;
 use crate::metrics::RouteKind;
 use crate::wire::conn::Conn;
 use crate::wire::frontend::Bind;
@@ -48,7 +49,7 @@ impl Session {
     }
 
     /// Runs a job on all `shards`, each in a transaction of its own, committed when all have
-    /// succeeded.
+    /// succeeded. A client that leaves before the first commit ends it: nothing is kept.
     ///
     /// # Errors
     /// 0A000 in a transaction block; a shard's error or loss.
@@ -71,7 +72,15 @@ impl Session {
             Statement::Ddl {
                 transactional: false,
             } => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
-            _ => participants.run(job).await,
+            _ => match unless_gone(&mut self.client, participants.run(job)).await {
+                Ok(Ok(answers)) => participants.commit().await.map(|()| answers),
+                Ok(Err(error)) => Err(error),
+                Err(Broken::Client(error)) => {
+                    self.abandon();
+                    return Err(error.fatal());
+                }
+                Err(Broken::Server(error) | Broken::Unanswered(error)) => Err(error),
+            },
         };
         if matches!(plan.statement, Statement::Ddl { .. }) {
             Box::pin(self.db.cluster.schema_changed()).await;

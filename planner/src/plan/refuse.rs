@@ -253,14 +253,6 @@ pub(super) fn copy_option(option: &str) -> Refusal {
     )
 }
 
-pub(super) fn copy_by_several(table: &str, key: &str) -> Refusal {
-    Refusal::unsupported(
-        format!("COPY into table \"{table}\" with sharding key {key} is not supported"),
-        "The data is divided by one column, and the key has several.",
-        "Send INSERT with VALUES, of many rows each.",
-    )
-}
-
 pub(super) fn copy_without_key(column: &str) -> Refusal {
     Refusal::unsupported(
         format!("COPY does not tell the value of sharding key {column}"),
