@@ -367,6 +367,56 @@ async fn statements_get_ids_wherever_a_constant_could_stand() {
     assert!(error.is_err(), "types are the client's");
 }
 
+/// Where nothing has to be routed either: no row goes without its id in silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unsharded_database_has_ids_by_default_too() {
+    let shards = support::cluster(&Spec::default());
+    let primary = &shards.shards[0].primary;
+    primary
+        .exec(
+            "CREATE ROLE app LOGIN; GRANT CREATE ON DATABASE shop TO app;
+             GRANT ALL ON SCHEMA public TO app; SET ROLE app;
+             CREATE TABLE customers (id bigint PRIMARY KEY, name text);
+             CREATE UNIQUE INDEX ON customers ((id + 0))",
+        )
+        .unwrap();
+    let one = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.app]\nauth = \"trust\"\n\
+             [databases.shop]\nserver_user = \"app\"\n[databases.shop.tables]\n\
+             customers = {{ key = \"id\", default_id = \"id\" }}\n[[databases.shop.shards]]\nname = \"only\"\n\
+             servers = [\"127.0.0.1:{}\"]\n",
+            primary.port
+        )
+    });
+    let world = World { shards, one };
+    let (ok, told) = world.run(&["init"]);
+    assert!(ok, "{told}");
+    let client = connect(&world.one).await;
+    simple(&client, "INSERT INTO customers (name) VALUES ('a'), ('b')").await;
+    simple(
+        &client,
+        "INSERT INTO customers (id, name) VALUES (7, 'c') ON CONFLICT ((id + 0)) DO NOTHING",
+    )
+    .await;
+    for refused in [
+        "INSERT INTO customers (name) SELECT 'x'",
+        "INSERT INTO customers (name) VALUES ('x') ON CONFLICT ((id + 0)) DO NOTHING",
+        "INSERT INTO customers (name) VALUES ('x'); SELECT 1",
+        "WITH a AS (INSERT INTO customers (name) VALUES ('x') RETURNING 1) SELECT * FROM a",
+        "COPY customers (name) FROM STDIN",
+    ] {
+        let told = failure(&client, refused).await;
+        assert!(told.starts_with("0A000"), "{refused}: {told}");
+    }
+    let ids = simple(
+        &client,
+        "SELECT name, id > 1000 FROM customers ORDER BY name",
+    )
+    .await;
+    assert_eq!(ids, ["a|t", "b|t", "c|f"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_lease_there_are_no_ids() {
     let world = World::start();

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use planner::Topology;
 use planner::ring::SLOTS;
 use planner::topology::ShardWeight;
+use ringway::cluster::two_phase::SCHEMA;
 use ringway::demo::answer::Protocol;
 use ringway::demo::captive::{CaptiveCluster, Server, ShardServers, Spec};
 use tokio::sync::OnceCell;
@@ -156,6 +157,8 @@ async fn servers() -> &'static Servers {
     let start = || {
         let spec = |shards| Spec {
             shards,
+            // The tests' own databases are, see [`fill`].
+            initialized: false,
             settings: vec![("timezone".to_owned(), "Europe/Oslo".to_owned())],
             ..Spec::default()
         };
@@ -297,6 +300,12 @@ fn fill(server: &Server, database: &str, shard: Option<usize>, shards: usize) {
     // Types that users make have other OIDs on each server.
     let others = shard.map_or(0, |shard| shard + 1);
     let mut sql = "CREATE TYPE passing AS ENUM (); DROP TYPE passing;".repeat(others);
+    // What shards commit together by, also on the plain server: the catalogs tell of it. The user, who
+    // has its name, would find it before all else.
+    sql += &format!(
+        "CREATE SCHEMA ringway; {SCHEMA}; ALTER ROLE ringway IN DATABASE {database} SET search_path = public; \
+         SET search_path = public;"
+    );
     sql += &file("schema.sql");
     // The table that lives on the first shard only.
     if shard.unwrap_or(0) == 0 {

@@ -177,7 +177,7 @@ INSERT INTO tiny SELECT id, age FROM people WHERE id BETWEEN 7001 AND 7003;
 [UPDATE and DELETE with RETURNING over shards]
 UPDATE people SET age = age + 1 WHERE age > 3 RETURNING id, age;
 UPDATE people SET name = 'r' WHERE id IN (6001, 6002, 6003, 6004) RETURNING *;
-UPDATE people p SET name = 'joined' FROM orders o WHERE o.person_id = p.id AND o.id > 9200 RETURNING p.id, o.id;
+UPDATE people p SET name = 'joined' FROM orders o WHERE o.person_id = p.id AND o.id > 9200 RETURNING p.id, o.person_id;
 UPDATE people SET name = c.name FROM countries c WHERE c.person_id = people.id RETURNING people.id, c.code, (SELECT count(*) FROM countries);
 UPDATE people SET age = $1 WHERE age = $2 RETURNING id, $3::int + age;
 with: 41, 5, 1

@@ -77,10 +77,10 @@ fn placements(plan: &Plan, topology: &Topology, lines: &mut Vec<String>) {
 fn by_parameter(plan: &Plan) -> bool {
     match &plan.target {
         Target::Keys { keys, .. } => keys.any_param(|_| true),
+        Target::Moves(moving) => moving.depends_on_parameter(),
         Target::AnyShard
         | Target::OneShard(_)
         | Target::AllShards(_)
-        | Target::Moves(_)
         | Target::Ids(_)
         | Target::Refused(_) => false,
     }

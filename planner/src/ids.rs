@@ -81,6 +81,7 @@ pub(crate) fn not_drawn() -> Refusal {
         "Ringway writes them into the statements of a client that are sent by themselves.",
         "Send the statement alone, or fetch ids with SELECT ringway.next_id() and give them as constants.",
     )
+    .everywhere()
 }
 
 /// The highest `n` of the parameters `$n` in a text, 0 when there is none.

@@ -21,6 +21,8 @@ pub struct Move {
     pub(crate) from: Option<KeySet>,
     /// The keys that they get, where the text tells.
     pub(crate) to: Option<KeySet>,
+    /// Why no row may move; they may be updated where they stay.
+    pub(crate) refusal: Option<Refusal>,
     /// The client's text, which returns [`Move::hidden`] columns more: all of type text, those of the
     /// key in hexadecimal digits of their binary format.
     pub(crate) update: Vec<TextPiece>,
@@ -40,6 +42,17 @@ impl Move {
     /// Columns that the text for the shards returns behind the client's.
     pub fn hidden(&self) -> usize {
         PLACE + self.key_columns
+    }
+
+    /// Is it told which rows it concerns, by their keys?
+    pub fn has_keys(&self) -> bool {
+        self.from.is_some()
+    }
+
+    /// Without the parameters it is not known which rows it concerns?
+    pub(crate) fn depends_on_parameter(&self) -> bool {
+        let depends = |keys: &Option<KeySet>| keys.as_ref().is_some_and(|k| k.any_param(|_| true));
+        depends(&self.from) || depends(&self.to)
     }
 
     /// The shard of a row with this key, by column in PostgreSQL's binary format.
@@ -87,6 +100,9 @@ impl Move {
         shards.extend(&to);
         if shards.len() == 1 {
             return Ok(Route::direct(Shards::Exactly(shards)));
+        }
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
         }
         Ok(Route {
             shards: Shards::Exactly(shards),

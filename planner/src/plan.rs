@@ -583,6 +583,9 @@ fn inner(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
 fn unsharded(plan: Plan) -> Plan {
     match plan.target {
         Target::AnyShard | Target::Ids(_) => plan,
+        Target::Refused(Refusal {
+            everywhere: true, ..
+        }) => plan,
         Target::OneShard(_)
         | Target::Keys { .. }
         | Target::AllShards(_)

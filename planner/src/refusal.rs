@@ -18,6 +18,8 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// A rewrite or setting that works, as a sentence; empty when PostgreSQL itself would give none.
     pub hint: Cow<'static, str>,
+    /// Holds on an unsharded database too, where PostgreSQL would do something else in silence.
+    pub everywhere: bool,
 }
 
 impl Refusal {
@@ -32,6 +34,16 @@ impl Refusal {
             message: message.into(),
             detail: detail.into(),
             hint: hint.into(),
+            everywhere: false,
+        }
+    }
+
+    /// The same on an unsharded database.
+    #[must_use]
+    pub fn everywhere(self) -> Self {
+        Self {
+            everywhere: true,
+            ..self
         }
     }
 
@@ -42,6 +54,7 @@ impl Refusal {
             message: message.into(),
             detail: "".into(),
             hint: "".into(),
+            everywhere: false,
         }
     }
 }

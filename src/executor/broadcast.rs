@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use planner::merge::MergePlan;
 
 use super::merge::Merger;
+use super::moves::Moves;
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
 use crate::wire::frame::{self, HEADER};
@@ -16,7 +17,7 @@ const MAX_ANSWER: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub enum Requests {
     Same(Bytes),
-    /// By participant.
+    /// By participant; one without a request only takes part.
     Each(Vec<Bytes>),
 }
 
@@ -67,6 +68,33 @@ impl Combine {
 pub struct Job {
     pub requests: Requests,
     pub combine: Combine,
+    /// What is to be done with the answers before they are combined.
+    pub moves: Option<Box<Moves>>,
+}
+
+impl Job {
+    /// The same Query on each.
+    pub fn same(sql: &[u8], combine: Combine) -> Self {
+        let mut request = BytesMut::new();
+        write::query(&mut request, sql);
+        Self {
+            requests: Requests::Same(request.freeze()),
+            combine,
+            moves: None,
+        }
+    }
+
+    /// The same on each in the extended protocol: text, parameter types, and the Bind message after
+    /// its names.
+    pub fn bound((sql, types, bind_rest): (&[u8], &[u32], &[u8]), combine: Combine) -> Self {
+        let mut request = BytesMut::new();
+        extended(&mut request, sql, types, bind_rest);
+        Self {
+            requests: Requests::Same(request.freeze()),
+            combine,
+            moves: None,
+        }
+    }
 }
 
 fn alike(answers: &[Answer]) -> Result<(), Error> {
@@ -82,29 +110,6 @@ fn alike(answers: &[Answer]) -> Result<(), Error> {
                     "The statement was rolled back: one shard answered {one}, another {other}."
                 ))
                 .hint("Compare the copies, and make them equal on each shard."))
-        }
-    }
-}
-
-impl Job {
-    /// The same Query on each.
-    pub fn same(sql: &[u8], combine: Combine) -> Self {
-        let mut request = BytesMut::new();
-        write::query(&mut request, sql);
-        Self {
-            requests: Requests::Same(request.freeze()),
-            combine,
-        }
-    }
-
-    /// The same on each in the extended protocol: text, parameter types, and the Bind message after
-    /// its names.
-    pub fn bound((sql, types, bind_rest): (&[u8], &[u32], &[u8]), combine: Combine) -> Self {
-        let mut request = BytesMut::new();
-        extended(&mut request, sql, types, bind_rest);
-        Self {
-            requests: Requests::Same(request.freeze()),
-            combine,
         }
     }
 }

@@ -248,8 +248,14 @@ impl Database {
         is_checked.then(|| (Arc::clone(settings), Arc::clone(parameters)))
     }
 
-    pub fn remember_welcome(&self, user: &str, settings: &Arc<Settings>, parameters: &Parameters) {
-        let version = self.cluster.catalog_version();
+    /// `version`: the catalog's, before what names mean to the user was checked.
+    pub fn remember_welcome(
+        &self,
+        user: &str,
+        settings: &Arc<Settings>,
+        parameters: &Parameters,
+        version: u64,
+    ) {
         if let Ok(mut welcomes) = self.welcomes.lock() {
             if welcomes.len() >= MAX_WELCOMES {
                 welcomes.clear();

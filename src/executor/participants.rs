@@ -74,10 +74,18 @@ impl<'p, 's> Participants<'p, 's> {
     pub async fn run(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
         self.admit().await?;
         let mut answers = Vec::with_capacity(self.servers.len());
+        let begin = match job.moves {
+            // A row is checked where it goes.
+            Some(_) => "BEGIN; SET CONSTRAINTS ALL DEFERRED",
+            None => "BEGIN",
+        };
         for at in 0..self.servers.len() {
             let answer = async {
-                self.servers[at].run_hidden("BEGIN").await?;
-                broadcast::ask(self.servers[at], job.requests.of(at)).await
+                self.servers[at].run_hidden(begin).await?;
+                match job.requests.of(at) {
+                    [] => Ok(Answer::default()),
+                    request => broadcast::ask(self.servers[at], request).await,
+                }
             };
             match answer.await {
                 Ok(answer) => answers.push(answer),
@@ -87,10 +95,21 @@ impl<'p, 's> Participants<'p, 's> {
                 }
             }
         }
-        if let Err(error) = job.combine.check(&answers) {
-            self.roll_back(0).await;
-            return Err(error);
-        }
+        let answers = match &job.moves {
+            None => Ok(answers),
+            Some(moves) => moves.carry_out(self.servers, self.shards, answers).await,
+        };
+        let checked = answers.and_then(|answers| {
+            job.combine.check(&answers)?;
+            Ok(answers)
+        });
+        let answers = match checked {
+            Ok(answers) => answers,
+            Err(error) => {
+                self.roll_back(0).await;
+                return Err(error);
+            }
+        };
         self.commit().await?;
         Ok(answers)
     }
@@ -125,9 +144,20 @@ impl<'p, 's> Participants<'p, 's> {
     /// That of the first which fails. Nothing is kept, unless the error says that some keep what they
     /// did, or that what became of it is not known.
     pub async fn commit(&mut self) -> Result<(), Error> {
-        match self.commits() {
+        let result = match self.commits() {
             Way::Together => two_phase::commit(self.servers, self.shards, self.cluster).await,
             Way::OneByOne => self.commit_each().await,
+        };
+        self.part_with_lost();
+        result
+    }
+
+    /// A connection that was lost is in no transaction any more, whatever it said last.
+    fn part_with_lost(&mut self) {
+        for server in self.servers.iter_mut() {
+            if server.doubt.is_some() {
+                server.status = Status::Idle;
+            }
         }
     }
 
@@ -155,6 +185,7 @@ impl<'p, 's> Participants<'p, 's> {
                 server.doubt.get_or_insert("it failed to roll back");
             }
         }
+        self.part_with_lost();
     }
 
     /// Says what stands where after a statement took effect on the first `done` shards only.

@@ -565,6 +565,7 @@ async fn parameters(
     settings: Arc<Settings>,
     application: &str,
 ) -> Result<(Arc<Settings>, Parameters), Denied> {
+    let version = db.cluster.catalog_version();
     if let Some(known) = db.welcome(login.name(), &settings) {
         return Ok(known);
     }
@@ -575,7 +576,7 @@ async fn parameters(
         let mut parameters = server::Parameters::clone(&parameters);
         parameters.insert(APPLICATION_NAME.to_owned(), application.to_owned());
         let parameters = Arc::new(parameters);
-        db.remember_welcome(login.name(), &settings, &parameters);
+        db.remember_welcome(login.name(), &settings, &parameters, version);
         return Ok((settings, parameters));
     }
     let shard = planner::ShardId(0);
@@ -592,7 +593,7 @@ async fn parameters(
         }
     };
     for settings in [Some(&settings), nameless.as_ref()].into_iter().flatten() {
-        db.remember_welcome(login.name(), settings, &parameters);
+        db.remember_welcome(login.name(), settings, &parameters, version);
     }
     Ok((settings, parameters))
 }

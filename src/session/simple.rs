@@ -221,7 +221,7 @@ impl Session {
         let one_shard = match &plan.target {
             Target::AnyShard | Target::OneShard(_) => true,
             Target::Keys { keys, many: _ } => keys.is_one(),
-            Target::AllShards(_) | Target::Ids(_) | Target::Refused(_) => false,
+            Target::AllShards(_) | Target::Moves(_) | Target::Ids(_) | Target::Refused(_) => false,
         };
         one_shard
             && is_plain(&plan.statement)

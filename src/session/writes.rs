@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use planner::copy::{CopyIn, Frame, Rows};
+use planner::moving::Move;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::route::Shards;
 use planner::split::{Part, Split};
@@ -10,10 +11,12 @@ use planner::{ShardId, ShardSet};
 use super::Session;
 use super::block::second_writer;
 use super::routed::pick;
+use super::scattered::rest_with_formats;
 use crate::backend::server::Server;
 use crate::error::Error;
 use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
 use crate::executor::copy::{self, CopyingIn};
+use crate::executor::moves::Moves;
 use crate::executor::participants::Participants;
 use crate::executor::relay::Broken;
 use crate::metrics::RouteKind;
@@ -142,6 +145,14 @@ impl Session {
         let mut servers = pick(&mut self.leases, indexes);
         let mut participants = Participants::new(&mut servers, &shards, &self.db.cluster);
         participants.roll_back(0).await;
+    }
+
+    pub(super) fn moves(&self, moving: &Move, from: ShardSet) -> Moves {
+        Moves {
+            moving: moving.clone(),
+            from,
+            topology: self.db.config.topology.clone(),
+        }
     }
 
     fn shards_of(&self, indexes: &[usize]) -> Vec<ShardId> {
@@ -287,6 +298,40 @@ pub(super) fn job_of_parts(
     Job {
         requests: Requests::Each(parts.iter().enumerate().map(request).collect()),
         combine: Combine::Rows(parts.iter().map(|part| part.rows.clone()).collect()),
+        moves: None,
+    }
+}
+
+/// An UPDATE of the sharding key, whose text for the shards of `moves` is `sql`. `types` and `bind` are the
+/// client's, where it uses the extended protocol.
+pub(super) fn job_of_moves(
+    moves: Moves,
+    shards: &Shards,
+    sql: &[u8],
+    types: &[u32],
+    bind: Option<&Bind<'_>>,
+) -> Job {
+    let hidden = moves.moving.hidden();
+    let rest = match bind {
+        // No formats, no values, all results as text.
+        None => vec![0; 6],
+        Some(bind) => rest_with_formats(bind, hidden),
+    };
+    let mut request = BytesMut::new();
+    broadcast::extended(&mut request, sql, types, &rest);
+    let request = request.freeze();
+    let takes_part = match shards {
+        Shards::Exactly(shards) => shards.as_slice(),
+        Shards::Any => &[],
+    };
+    let of = |shard: &ShardId| match moves.from.as_slice().contains(shard) {
+        true => request.clone(),
+        false => Bytes::new(),
+    };
+    Job {
+        requests: Requests::Each(takes_part.iter().map(of).collect()),
+        combine: Combine::Sum,
+        moves: Some(Box::new(moves)),
     }
 }
 

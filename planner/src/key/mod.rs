@@ -228,6 +228,7 @@ pub fn shard_of_key(
 
 fn no_hint(detail: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal {
+        everywhere: false,
         code: "22023",
         message: "no shard can be told by this key".into(),
         detail: detail.into(),
@@ -570,6 +571,7 @@ fn changed(column: &KeyPart) -> Refusal {
 pub(crate) fn no_shard(column: &KeyPart) -> Refusal {
     let name = &column.name;
     Refusal {
+        everywhere: false,
         code: "23514",
         message: format!("no shard takes this value of sharding key {name}").into(),
         detail: "The rule that places the table has no entry for it and no default.".into(),

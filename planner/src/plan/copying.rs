@@ -125,7 +125,15 @@ fn of_table(source: &Source<'_>, direction: usize, catalog: &Catalog, plan: Plan
     let columns = columns(source, at, direction, table);
     let target = match (&table.class, &plan.statement) {
         (TableClass::Undeclared, _) => Target::Refused(refuse::undeclared(table)),
-        (TableClass::Single(shard), _) => Target::OneShard(*shard),
+        (TableClass::Single(shard), statement) => {
+            let default_id = catalog.default_id(table);
+            match default_id.filter(|_| *statement == Statement::CopyIn) {
+                Some(column) if !columns.as_ref().is_some_and(|all| gives(all, column)) => {
+                    Target::Refused(refuse::default_id_of_copy(&table.name, column))
+                }
+                Some(_) | None => Target::OneShard(*shard),
+            }
+        }
         (TableClass::Reference, _) if read == Access::Read => Target::AnyShard,
         (TableClass::Sharded(_) | TableClass::Reference, Statement::CopyIn) => {
             match copied_in(
@@ -179,6 +187,10 @@ fn columns(
         .collect()
 }
 
+fn gives(columns: &[String], column: &str) -> bool {
+    columns.iter().any(|given| given == column)
+}
+
 fn copied_in(
     source: &Source<'_>,
     direction: usize,
@@ -187,7 +199,7 @@ fn copied_in(
 ) -> Result<CopyIn, Refusal> {
     let columns = columns.as_ref().ok_or_else(refuse::unreadable)?;
     if let Some(column) = default_id
-        && !columns.iter().any(|given| given == column)
+        && !gives(columns, column)
     {
         return Err(refuse::default_id_of_copy(&table.name, column));
     }

@@ -14,7 +14,7 @@ use sqlparser::ast::{Visit, Visitor};
 use super::dml::is_default;
 use super::parse::{Parsed, Source};
 use super::scope::{folded, object_name};
-use super::{refuse, utility};
+use super::{refuse, unread, utility};
 use crate::catalog::{Catalog, Table};
 use crate::ids::{Ids, Piece};
 use crate::lexer::Kind;
@@ -41,7 +41,7 @@ struct Edit {
 }
 
 /// The plan of a text that takes ids; `None` for one that takes none, and on an unsharded database
-/// for one where they cannot be written, since PostgreSQL may have a function of that name.
+/// for a call that cannot be replaced, since PostgreSQL may have a function of that name.
 pub(super) fn plan(source: &Source<'_>, catalog: &Catalog) -> Option<Plan> {
     // Each statement of several is planned by itself.
     if source.multiple {
@@ -56,7 +56,7 @@ pub(super) fn plan(source: &Source<'_>, catalog: &Catalog) -> Option<Plan> {
         Ok((_, edits)) if edits.is_empty() => return None,
         Ok((Statement::Query, edits)) => (Statement::Query, Access::Read, Ok(edits)),
         Ok((statement, edits)) => (statement, Access::Write, Ok(edits)),
-        Err(_) if !catalog.is_sharded() => return None,
+        Err(refusal) if !catalog.is_sharded() && !refusal.everywhere => return None,
         Err(refusal) => (Statement::Other, Access::Primary, Err(refusal)),
     };
     let target = match edits {
@@ -108,6 +108,11 @@ fn edits(source: &Source<'_>, catalog: &Catalog, calls: &[usize]) -> Result<Edit
         };
     }
     let parsed = source.parse();
+    if parsed.is_none()
+        && let Some(refusal) = unread_insert(source, catalog)
+    {
+        return Err(refusal);
+    }
     let insert = parsed.as_ref().and_then(|parsed| {
         let [statement] = parsed.statements.as_slice() else {
             return None;
@@ -125,6 +130,30 @@ fn edits(source: &Source<'_>, catalog: &Catalog, calls: &[usize]) -> Result<Edit
         None if calls.is_empty() => Ok((Statement::Other, Vec::new())),
         None => Err(refuse::next_id_here()),
     }
+}
+
+/// What is said of a text that could not be read, unless it inserts nothing that needs an id.
+fn unread_insert(source: &Source<'_>, catalog: &Catalog) -> Option<Refusal> {
+    let with_id = |table| Some((table, catalog.default_id(table)?));
+    let named = unread::tables(source, catalog);
+    let (table, column) = named.into_iter().find_map(with_id)?;
+    let refusal = Some(refuse::default_id_unclear(&table.name, column));
+    let into = |at| unread::named_table(source, catalog, at).and_then(with_id);
+    if !source.are(0, &["insert", "into"]) || source.has("default") {
+        return refusal;
+    }
+    let kind = |at: usize| source.tokens.get(at).map(|token| token.kind);
+    let open = (3..source.tokens.len()).find(|at| kind(*at) == Some(Kind::Open));
+    let columns = open.map_or(0..0, |open| {
+        let inside = |at: &usize| kind(*at).is_some_and(|kind| kind != Kind::Close);
+        open + 1..open + 1 + (open + 1..).take_while(inside).count()
+    });
+    let is_given = |(_, column): (&Table, &str)| {
+        columns
+            .clone()
+            .any(|at| source.name(at).as_deref() == Some(column))
+    };
+    refusal.filter(|_| !into(2).is_some_and(is_given))
 }
 
 /// The edits that replace `calls`, each with what is written after it.

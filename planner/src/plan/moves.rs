@@ -24,25 +24,25 @@ pub(super) fn target(
     facts: &Facts<'_>,
     input: Input<'_>,
 ) -> Decision {
-    let from = match decision.0 {
+    let (from, unproven) = match decision.0 {
         Target::Keys {
             keys,
             many: Many::SumTags,
-        } => Some(keys),
-        Target::AllShards(Many::SumTags) => None,
+        } => (Some(keys), None),
         Target::Keys {
+            keys,
             many: Many::Refused(refusal),
-            ..
-        }
-        | Target::Refused(refusal) => return refused(refusal),
+        } => (Some(keys), Some(refusal)),
+        Target::AllShards(Many::SumTags) => (None, None),
+        Target::Refused(refusal) => return refused(refusal),
         _ => return refused(refuse::write_target()),
     };
-    if let Some(why) = hindrance(update, (table, key), facts, input) {
-        return refused(refuse::update_of_key(column, &why));
-    }
+    let hindrance = hindrance(update, (table, key), facts, input);
+    let hindered = hindrance.map(|why| refuse::update_of_key(column, &why));
     let moving = Move {
         from,
         to: new_keys(update, table, key, input),
+        refusal: unproven.or(hindered),
         update: returning_places(update, table, key, input),
         returns: update.returning.is_some(),
         table: format!("{}.{}", quoted(&table.schema), quoted(&table.name)),

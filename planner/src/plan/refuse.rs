@@ -182,6 +182,7 @@ pub(super) fn default_id_unclear(table: &str, column: &str) -> Refusal {
         "They come from a query, or their columns are not named, and the column may be left out.",
         format!("Name the columns of the INSERT, with {column} among them where it is a query."),
     )
+    .everywhere()
 }
 
 pub(super) fn default_id_inside(table: &str, column: &str) -> Refusal {
@@ -192,6 +193,7 @@ pub(super) fn default_id_inside(table: &str, column: &str) -> Refusal {
         "The column gets an id by default, which is not drawn inside of a statement.",
         format!("Give {column} as a constant or a parameter, or send the INSERT alone."),
     )
+    .everywhere()
 }
 
 pub(super) fn default_id_of_copy(table: &str, column: &str) -> Refusal {
@@ -200,6 +202,7 @@ pub(super) fn default_id_of_copy(table: &str, column: &str) -> Refusal {
         "The column gets an id by default, which is not drawn for the rows of COPY.",
         "Put ids into the data; SELECT ringway.next_id() gives them.",
     )
+    .everywhere()
 }
 
 pub(super) fn volatile_on_reference(table: &str) -> Refusal {

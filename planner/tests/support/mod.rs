@@ -318,10 +318,8 @@ pub fn catalog(shards: usize) -> Catalog {
         },
     );
     catalog.set_immovable("public", "rooted", "foreign key f of leaves refers to it");
-    if shards > 1 {
-        catalog.set_default_id("public", "notes", "id");
-        catalog.set_default_id("public", "bills", "number");
-    }
+    catalog.set_default_id("public", "notes", "id");
+    catalog.set_default_id("public", "bills", "number");
     catalog
 }
 

@@ -11,6 +11,7 @@ use planner::merge::Collation;
 use planner::placement::{Placement, Rule, RuleId};
 use planner::{Catalog, ShardId};
 
+use super::immovable::{self, Immovable};
 use super::{Finding, FindingKind, checks, comments};
 use crate::config::TableRule;
 
@@ -50,6 +51,7 @@ pub struct Relation {
     pub comment: Option<String>,
     /// Of a view: the relations that it mentions itself, PostgreSQL's own left out.
     pub reads: Vec<TableName>,
+    pub immovable: Immovable,
 }
 
 /// A unique index, and what it is over; an expression has no column's name.
@@ -71,6 +73,7 @@ pub struct Column {
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,
+    pub is_generated: bool,
 }
 
 pub struct Classified {
@@ -120,6 +123,13 @@ pub fn classify(
         findings.extend(found);
         if let Some(table) = table {
             catalog.add_table(table);
+        }
+    }
+    for name in classifier.names() {
+        let copies = classifier.copies(name);
+        let said = copies.iter().map(|(_, copy)| &copy.immovable);
+        if let Some(why) = immovable::why(name, said, &catalog) {
+            catalog.set_immovable(&name.0, &name.1, &why);
         }
     }
     for (name, column) in declared.default_ids {
@@ -235,7 +245,7 @@ impl<'a> Classifier<'a> {
         found.extend(about);
         let class = match class {
             TableClass::Single(shard) if self.schemas.len() > 1 => {
-                match self.read_elsewhere(name, first, shard) {
+                match self.read_elsewhere(name, shard) {
                     Some(other) => {
                         found.push(notice(format!(
                         "View {} reads {}, which is not on one shard with it: statements that name \
@@ -262,24 +272,44 @@ impl<'a> Classifier<'a> {
         (Some(planner_table(name, first, class)), found)
     }
 
-    /// What a view reads whose rows are not all on `shard`, unless it is declared there itself.
-    fn read_elsewhere(
-        &self,
-        name: &TableName,
-        relation: &Relation,
-        shard: ShardId,
-    ) -> Option<TableName> {
-        let is_declared = relation.reads.is_empty() || self.own_rule(name).0.is_some();
-        let mut reads = relation.reads.iter().filter(|_| !is_declared);
-        let is_elsewhere = |read: &&TableName| match self.table(read).0 {
-            Some(table) => match table.class {
-                TableClass::Single(other) => other != shard,
-                TableClass::Sharded(_) | TableClass::Undeclared => true,
-                TableClass::Reference => false,
-            },
-            None => true,
+    /// What a view reads, itself or through other views, whose rows are not all on `shard`; `None`
+    /// also where it is declared there itself. Views may read each other in circles.
+    fn read_elsewhere(&self, name: &TableName, shard: ShardId) -> Option<TableName> {
+        if self.own_rule(name).0.is_some() {
+            return None;
+        }
+        let reads = |name: &TableName| {
+            let copies = self.copies(name);
+            let here = copies.iter().find(|(on, _)| *on == shard);
+            let copy = here.or(copies.first());
+            copy.map_or(&[][..], |(_, relation)| &relation.reads)
         };
-        reads.find(is_elsewhere).cloned()
+        let mut seen = BTreeSet::new();
+        let mut pending: Vec<_> = reads(name).iter().collect();
+        while let Some(read) = pending.pop() {
+            if !seen.insert(read) {
+                continue;
+            }
+            let copies = self.copies(read);
+            let Some((_, relation)) = copies.iter().find(|(on, _)| *on == shard) else {
+                return Some(read.clone());
+            };
+            let (rule, _) = self.rule(read, relation);
+            let is_here = match rule {
+                Some(TableRule::Single(other)) => other == shard,
+                Some(TableRule::Reference) => true,
+                Some(TableRule::Sharded { .. }) => false,
+                // Views have no rows of their own.
+                None => relation.kind == RelationKind::View || copies.len() == 1,
+            };
+            if !is_here {
+                return Some(read.clone());
+            }
+            if self.own_rule(read).0.is_none() {
+                pending.extend(&relation.reads);
+            }
+        }
+        None
     }
 
     /// The rule for a relation: its own, else that of the partitioned table above it, else that of
@@ -546,6 +576,7 @@ pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableC
         collation: column.collation,
         not_null: column.not_null,
         default: column.default,
+        is_generated: column.is_generated,
         keeps: keeps(column),
     };
     Table {

@@ -27,7 +27,7 @@ pub use row::{are_alike, columns_frame, shard_formats};
 
 use crate::error::{Error, Fault, Result};
 use aggregate::Groups;
-use row::{ColumnInfo, Description, Field, malformed};
+use row::{ColumnInfo, Description, Field, Format, malformed};
 use sort::{Order, RowKeys, SortRow};
 
 /// Rows of one shard are held back beyond these: enough to keep a shard busy while others lag.
@@ -489,38 +489,51 @@ const FIRST_NORMAL_OID: u32 = 16384;
 
 /// The shards must agree in everything that the client relies on; names come from the statement.
 fn check_drift(shard: usize, first: &[ColumnInfo], other: &[ColumnInfo]) -> Result<()> {
-    let detail = if first.len() != other.len() {
-        format!(
+    let drifted = |detail| {
+        Err(Error::new(
+            Fault::Operator,
+            "0A000",
+            "the shards' tables have drifted apart",
+        )
+        .detail(detail)
+        .hint("Bring the schemas of all shards in line; ringway check compares them."))
+    };
+    if first.len() != other.len() {
+        return drifted(format!(
             "The first shard's answer has {} columns, that of shard number {} has {}.",
             first.len(),
             shard + 1,
             other.len()
-        )
-    } else {
-        // Types that users make are numbered by each database: their OIDs tell nothing.
-        let made_by_users = |info: &ColumnInfo| info.type_oid >= FIRST_NORMAL_OID;
-        let differs = |(a, b): &(&ColumnInfo, &ColumnInfo)| {
-            let same_type = a.type_oid == b.type_oid || made_by_users(a) && made_by_users(b);
-            !same_type || a.format != b.format
-        };
-        let Some((a, b)) = first.iter().zip(other).find(differs) else {
-            return Ok(());
-        };
-        format!(
+        ));
+    }
+    for (a, b) in first.iter().zip(other) {
+        if a.type_oid == b.type_oid && a.format == b.format {
+            continue;
+        }
+        let oids = format!(
             "Column \"{}\" has type OID {} on the first shard and {} on shard number {}.",
             a.name,
             a.type_oid,
             b.type_oid,
             shard + 1
-        )
-    };
-    Err(Error::new(
-        Fault::Operator,
-        "0A000",
-        "the shards' tables have drifted apart",
-    )
-    .detail(detail)
-    .hint("Bring the schemas of all shards in line; ringway check compares them."))
+        );
+        // Types that users make are numbered by each database: their OIDs tell nothing.
+        let made_by_users = |info: &ColumnInfo| info.type_oid >= FIRST_NORMAL_OID;
+        if !(made_by_users(a) && made_by_users(b) && a.format == b.format) {
+            return drifted(oids);
+        }
+        // In binary, arrays, composites and ranges have more such numbers inside; enums do not.
+        if a.format == Format::Binary && a.length < 0 {
+            let message = format!(
+                "values of column \"{}\" cannot be merged in binary format",
+                a.name
+            );
+            return Err(Error::new(Fault::Client, "0A000", message)
+                .detail(oids)
+                .hint("Ask for it as text, with a cast to text or text[]."));
+        }
+    }
+    Ok(())
 }
 
 /// A mistake of ours: the plan and the answer do not fit together.

@@ -37,6 +37,8 @@ pub(super) struct ColumnInfo {
     /// For messages only.
     pub name: String,
     pub type_oid: u32,
+    /// Bytes of a value, negative where they vary (pg_type.typlen).
+    pub length: i16,
     pub format: Format,
 }
 
@@ -62,11 +64,13 @@ impl Description {
             let name = String::from_utf8_lossy(reader.cstring()?).into_owned();
             reader.take(4 + 2)?; // table OID, attribute number
             let type_oid = u32::from_be_bytes(reader.array()?);
-            reader.take(2 + 4)?; // typlen, typmod
+            let length = i16::from_be_bytes(reader.array()?);
+            reader.take(4)?; // typmod
             let format = Format::from_code(i16::from_be_bytes(reader.array()?))?;
             description.columns.push(ColumnInfo {
                 name,
                 type_oid,
+                length,
                 format,
             });
             description.ends.push(reader.position);

@@ -37,6 +37,42 @@ fn description(types: &[u32], format: i16) -> Vec<u8> {
     body.to_vec()
 }
 
+/// One column's type OID, length and format.
+fn typed(oid: u32, length: i16, format: i16) -> Vec<u8> {
+    let mut body = description(&[oid], format);
+    let at = body.len() - 8;
+    body[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    body
+}
+
+#[test]
+fn types_of_users_may_differ_in_number_where_values_do_not() {
+    let merged = |one: [i64; 3], other: [i64; 3]| {
+        let mut merger = Merger::new(&MergePlan::default(), 2, None, 0, usize::MAX);
+        for (at, [oid, length, format]) in [one, other].into_iter().enumerate() {
+            let body = typed(oid as u32, length as i16, format as i16);
+            merger.row_description(at, &body)?;
+        }
+        Ok::<_, Error>(())
+    };
+    let (text, binary) = (0, 1);
+    // An enum and an array of it: text, then binary.
+    merged([16400, 4, text], [16500, 4, text]).unwrap();
+    merged([16400, 4, binary], [16500, 4, binary]).unwrap();
+    merged([16401, -1, text], [16501, -1, text]).unwrap();
+    merged([16401, -1, binary], [16401, -1, binary]).unwrap();
+    let error = merged([16401, -1, binary], [16501, -1, binary]).unwrap_err();
+    assert!(error.message.contains("binary format"), "{error:?}");
+    for (one, other) in [
+        ([23, 4, text], [20, 8, text]),
+        ([16400, 4, text], [25, -1, text]),
+        ([16400, 4, text], [16400, 4, binary]),
+    ] {
+        let error = merged(one, other).unwrap_err();
+        assert!(error.message.contains("drifted apart"), "{error:?}");
+    }
+}
+
 fn row(values: &[Option<&str>]) -> Bytes {
     let owned: Vec<_> = values
         .iter()

@@ -378,6 +378,7 @@ mod tests {
         ColumnInfo {
             name: "c".into(),
             type_oid,
+            length: -1,
             format,
         }
     }

@@ -17,7 +17,7 @@ use crate::session::block::aborted;
 use crate::session::prepared::Executed;
 use crate::session::retry::resend_of;
 use crate::session::scattered::{Query, Scattered};
-use crate::session::writes::job_of_parts;
+use crate::session::writes::{job_of_moves, job_of_parts};
 use crate::session::{Enlisted, Known, Prepared, Session, local};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Bind;
@@ -25,22 +25,26 @@ use crate::wire::write;
 
 impl Session {
     pub(super) async fn bind(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let (_, name, _) = Bind::names(&frame[HEADER..])?;
-        let ids = self.prepared(name)?.ids.clone();
-        match ids.filter(|_| !self.block.is_failed()) {
-            Some(ids) => {
-                let frame = Box::pin(self.bind_with_ids(frame, &ids)).await?;
-                self.bind_whole(&frame).await
+        let names = Bind::names(&frame[HEADER..])?;
+        let prepared = self.prepared(names.1)?;
+        match &prepared.ids {
+            Some(ids) if !self.block.is_failed() => {
+                let frame = Box::pin(self.bind_with_ids(frame, ids)).await?;
+                let body = &frame[HEADER..];
+                let names = Bind::names(body)?;
+                self.bind_whole(body, names, prepared).await
             }
-            None => self.bind_whole(frame).await,
+            Some(_) | None => self.bind_whole(&frame[HEADER..], names, prepared).await,
         }
     }
 
-    /// A Bind with values for all parameters.
-    async fn bind_whole(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let body = &frame[HEADER..];
-        let (portal, name, rest) = Bind::names(body)?;
-        let prepared = self.prepared(name)?;
+    /// A Bind with values for all parameters: its body, taken apart by [`Bind::names`].
+    async fn bind_whole(
+        &mut self,
+        body: &[u8],
+        (portal, name, rest): (&[u8], &[u8], &[u8]),
+        prepared: Arc<Prepared>,
+    ) -> Result<(), Error> {
         // Unless it runs on one server as it stands.
         let resend = std::mem::take(&mut self.resend);
         let Prepared {
@@ -148,6 +152,13 @@ impl Session {
                     Execution::SumTags => Kind::Broadcast(Job::bound(
                         (&statement.sql, &statement.types, rest),
                         Combine::Sum,
+                    )),
+                    Execution::Move { moving, from, sql } => Kind::Broadcast(job_of_moves(
+                        self.moves(moving, from),
+                        &route.shards,
+                        &sql,
+                        &statement.types,
+                        Some(&bind),
                     )),
                     Execution::Split { split, parts } => Kind::Broadcast(job_of_parts(
                         split,

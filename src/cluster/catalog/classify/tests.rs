@@ -20,6 +20,7 @@ fn column(name: &str, type_oid: u32) -> Column {
         collation: Collation::Bytewise,
         not_null: false,
         default: ColumnDefault::Constant,
+        is_generated: false,
     }
 }
 
@@ -38,6 +39,7 @@ fn table(columns: &[(&str, u32)]) -> Relation {
         }],
         comment: None,
         reads: vec![],
+        immovable: Immovable::default(),
     }
 }
 
@@ -269,6 +271,21 @@ fn views_are_on_a_shard_only_with_all_that_they_read() {
         ("good", view(&[own.clone(), name("countries")])),
         ("spread", view(&[own.clone(), name("orders")])),
         ("nested", view(&[in_schema("acme", "spread")])),
+        ("constant", view(&[])),
+        ("ring", view(&[in_schema("acme", "chain")])),
+        (
+            "chain",
+            view(&[
+                in_schema("acme", "ring"),
+                in_schema("acme", "constant"),
+                own.clone(),
+            ]),
+        ),
+        ("broken", view(&[in_schema("acme", "split")])),
+        (
+            "split",
+            view(&[in_schema("acme", "broken"), name("orders")]),
+        ),
         ("declared", view(&[name("orders")])),
     ] {
         both.relations
@@ -296,7 +313,16 @@ fn views_are_on_a_shard_only_with_all_that_they_read() {
     let on_b = Some(TableClass::Single(ShardId(1)));
     assert_eq!(class("acme", "good"), on_b);
     assert_eq!(class("acme", "declared"), on_b);
-    for (schema, view) in [("acme", "spread"), ("acme", "nested"), ("public", "alone")] {
+    // CREATE OR REPLACE VIEW lets views read each other.
+    assert_eq!(class("acme", "ring"), on_b);
+    assert_eq!(class("acme", "chain"), on_b);
+    for (schema, view) in [
+        ("acme", "spread"),
+        ("acme", "nested"),
+        ("acme", "broken"),
+        ("acme", "split"),
+        ("public", "alone"),
+    ] {
         assert_eq!(class(schema, view), Some(TableClass::Undeclared), "{view}");
     }
     let told = |text: &str| {
