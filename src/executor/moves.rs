@@ -250,7 +250,9 @@ fn without_last(described: &[u8], hidden: usize) -> Result<BytesMut, Error> {
     let mut out = BytesMut::new();
     write::frame(&mut out, b'T', |out| {
         out.put_u16(kept as u16);
-        columns[..kept].iter().for_each(|column| out.put_slice(column));
+        columns[..kept]
+            .iter()
+            .for_each(|column| out.put_slice(column));
     });
     Ok(out)
 }
@@ -265,7 +267,9 @@ fn types_of(described: &[u8]) -> Result<Vec<u32>, Error> {
         frame::i32(&mut tail).map_or(0, |oid| oid as u32)
     };
     let types = columns_of(described)?.into_iter().map(of);
-    Ok(types.map(|oid| if oid < FIRST_USER_TYPE { oid } else { 0 }).collect())
+    Ok(types
+        .map(|oid| if oid < FIRST_USER_TYPE { oid } else { 0 })
+        .collect())
 }
 
 fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
@@ -330,7 +334,11 @@ mod tests {
         assert_eq!(types_of(&kept).unwrap(), [23]);
         assert_eq!(without_last(&described, 3).unwrap_err().code, "08P01");
         for end in 0..described.len() {
-            assert_eq!(types_of(&described[..end]).unwrap_err().code, "08P01", "{end}");
+            assert_eq!(
+                types_of(&described[..end]).unwrap_err().code,
+                "08P01",
+                "{end}"
+            );
         }
     }
 

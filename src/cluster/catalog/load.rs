@@ -8,10 +8,10 @@ use planner::merge::Collation;
 use regex::Regex;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
-use super::{Loaded, immovable};
 use super::classify::{Column, Relation, ShardSchema, TableName, Unique};
 use super::hidden::{Callee, Definitions, Text, settle};
 use super::setters::{Body, may_set_unseen};
+use super::{Loaded, immovable};
 use crate::cluster::control::{ControlPool, Failure};
 use crate::config::{FunctionName, FunctionRule};
 
