@@ -1,6 +1,6 @@
 //! UPDATE of the sharding key: rows move, or stay where they are with all that was.
 
-use super::{PREPARED, RECOVERED, World, error};
+use super::{PREPARED, RECOVERED, Wire, World, error};
 
 /// Two keys of table `t`, one of each shard.
 fn keys(world: &World) -> (String, String) {
@@ -120,7 +120,7 @@ fn an_error_where_rows_arrive_keeps_everything() {
     world.fill(&proxy, "t");
     let (here, there) = keys(&world);
     let mut wire = proxy.login();
-    let mut fails = |sql: &str, wanted: &str| {
+    let fails = |wire: &mut Wire, sql: &str, wanted: &str| {
         let sql = sql.replace("@a", &here).replace("@b", &there);
         wire.query(&sql);
         let frames = wire.read_to_ready();
@@ -132,17 +132,47 @@ fn an_error_where_rows_arrive_keeps_everything() {
         );
     };
     let before = world.each("SELECT sum(k) || ' ' || count(*) FROM t");
-    fails("UPDATE t SET k = @b, v = 5 WHERE k = @a", "23505: ");
-    fails("UPDATE t SET k = k % 3 + 1000", "23505: ");
+    fails(
+        &mut wire,
+        "UPDATE t SET k = @b, v = 5 WHERE k = @a",
+        "23505: ",
+    );
+    fails(&mut wire, "UPDATE t SET k = k % 3 + 1000", "23505: ");
     assert_eq!(
         world.each("SELECT sum(k) || ' ' || count(*) FROM t"),
         before
     );
     world.on(0, &format!("INSERT INTO r VALUES ({here}); INSERT INTO parent VALUES ({here}); INSERT INTO later VALUES ({here}, 1)"));
     // Deferred: it is checked at the commit.
-    fails("UPDATE later SET k = @b WHERE k = @a", "23503: ");
+    fails(&mut wire, "UPDATE later SET k = @b WHERE k = @a", "23503: ");
     assert_eq!(world.each("SELECT count(*) FROM later"), ["1", "0"]);
     assert_eq!(world.each(PREPARED), ["0", "0"]);
+
+    // Its servers do not see that it may be one.
+    let mut blocker = Wire::login(world.cluster.shards[1].primary.port, "ringway", "shop").0;
+    assert_eq!(
+        blocker.ask(&format!("BEGIN; DELETE FROM t WHERE k = {there}")),
+        "BEGIN DELETE 1 T"
+    );
+    fails(
+        &mut wire,
+        "UPDATE t SET k = @b WHERE k = @a",
+        "40P01: deadlock over several shards is assumed",
+    );
+    assert_eq!(blocker.ask("ROLLBACK"), "ROLLBACK I");
+    assert_eq!(
+        world.each("SELECT sum(k) || ' ' || count(*) FROM t"),
+        before
+    );
+
+    wire.query("BEGIN");
+    wire.read_to_ready();
+    wire.query("UPDATE t SET k = k + 100");
+    let said = error(&wire.read_to_ready());
+    assert!(
+        said.starts_with("0A000: an update of the sharding key cannot run in a transaction block"),
+        "{said}"
+    );
 }
 
 #[test]

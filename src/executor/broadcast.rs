@@ -1,6 +1,7 @@
 //! One statement, or its parts, on several shards: what each is sent, and one answer of theirs.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use planner::ShardId;
 use planner::merge::MergePlan;
 
 use super::merge::Merger;
@@ -73,6 +74,25 @@ pub struct Job {
 }
 
 impl Job {
+    /// What is left to be done in the transaction when all have answered; tells what the client is
+    /// answered from.
+    ///
+    /// # Errors
+    /// As [`Combine::check`] and [`Moves::carry_out`].
+    pub async fn finish(
+        &self,
+        servers: &mut [&mut Server],
+        shards: &[ShardId],
+        answers: Vec<Answer>,
+    ) -> Result<Vec<Answer>, Error> {
+        let answers = match &self.moves {
+            None => answers,
+            Some(moves) => moves.carry_out(servers, shards, answers).await?,
+        };
+        self.combine.check(&answers)?;
+        Ok(answers)
+    }
+
     /// The same Query on each.
     pub fn same(sql: &[u8], combine: Combine) -> Self {
         let mut request = BytesMut::new();
@@ -136,11 +156,14 @@ pub struct Answer {
     pub tag: String,
 }
 
-/// Runs `request` (frames that end in one ReadyForQuery) and collects the answer.
+/// Runs `request` (frames that end in one ReadyForQuery, or none) and collects the answer.
 ///
 /// # Errors
 /// The server's error, or its loss.
 pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
+    if request.is_empty() {
+        return Ok(Answer::default());
+    }
     server.begin_exchange();
     server.unnamed = None;
     server.conn.outbox.extend_from_slice(request);

@@ -6,6 +6,7 @@
 //! of deleted rows tells.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use planner::moving::{Move, PLACE};
@@ -19,6 +20,11 @@ use crate::wire::write;
 
 /// Bytes of rows that one statement may move.
 const MAX_MOVED: usize = 64 << 20;
+
+/// How long a row waits for another transaction where it arrives. Servers see their own locks only, and
+/// such a transaction may wait for a lock of this one elsewhere.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// What an UPDATE of the key leaves to be done.
 #[derive(Debug, Clone)]
@@ -76,7 +82,7 @@ impl Moves {
         }
         for (server, shard) in servers.iter_mut().zip(shards) {
             for batch in arriving.remove(shard).unwrap_or_default() {
-                broadcast::ask(server, &self.insertion(&batch)).await?;
+                self.insert(server, &batch).await?;
             }
         }
         Ok(left)
@@ -172,8 +178,25 @@ impl Moves {
         }
     }
 
+    async fn insert(&self, server: &mut Server, batch: &Batch) -> Result<(), Error> {
+        let mut request = BytesMut::new();
+        // A client that set it knows what it waits for.
+        let bounded = !server.applied.contains_key("lock_timeout");
+        if bounded {
+            let bound = format!("SET LOCAL lock_timeout = '{}s'", MAX_WAIT.as_secs());
+            put_statement(&mut request, bound.as_bytes());
+        }
+        put_deferral(&mut request);
+        self.put_insertion(&mut request, batch);
+        match broadcast::ask(server, &request).await {
+            Ok(_) => Ok(()),
+            Err(error) if bounded && error.code == LOCK_NOT_AVAILABLE => Err(deadlock(&error)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// One INSERT, executed for each row: its DataRow is what Bind takes.
-    fn insertion(&self, batch: &Batch) -> BytesMut {
+    fn put_insertion(&self, request: &mut BytesMut, batch: &Batch) {
         let Move { table, columns, .. } = &self.moving;
         let values = (1..=columns.len()).map(|number| format!("${number}"));
         let sql = format!(
@@ -181,8 +204,7 @@ impl Moves {
             columns.join(", "),
             values.collect::<Vec<_>>().join(", ")
         );
-        let mut request = BytesMut::new();
-        write::parse(&mut request, b"", sql.as_bytes(), &batch.types);
+        write::parse(request, b"", sql.as_bytes(), &batch.types);
         let mut rest = BytesMut::new();
         for row in &batch.rows {
             rest.clear();
@@ -190,12 +212,23 @@ impl Moves {
             rest.put_slice(&[0, 1, 0, 1]);
             rest.put_slice(row);
             rest.put_u16(0);
-            write::bind(&mut request, b"", b"", &rest);
-            write::execute(&mut request, b"", 0);
+            write::bind(request, b"", b"", &rest);
+            write::execute(request, b"", 0);
         }
         request.extend_from_slice(write::SYNC);
-        request
     }
+}
+
+/// Constraints are checked when the transaction ends: where a row has gone, not where it was.
+pub fn put_deferral(out: &mut BytesMut) {
+    put_statement(out, b"SET CONSTRAINTS ALL DEFERRED");
+}
+
+fn put_statement(out: &mut BytesMut, sql: &[u8]) {
+    write::parse(out, b"", sql, &[]);
+    // No formats, no values, all results as text.
+    write::bind(out, b"", b"", &[0; 6]);
+    write::execute(out, b"", 0);
 }
 
 fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
@@ -292,6 +325,17 @@ fn too_many() -> Error {
             "Rows that move to other shards pass through here, {MAX_MOVED} bytes of them at most."
         ))
         .hint("Update fewer rows at once.")
+}
+
+fn deadlock(error: &Error) -> Error {
+    let message = "deadlock over several shards is assumed";
+    Error::new(Fault::Client, "40P01", message)
+        .detail(format!(
+            "A row that moves to another shard waited {} s for a lock there: {}.",
+            MAX_WAIT.as_secs(),
+            error.message
+        ))
+        .hint("Repeat it. Whoever wants to wait in another way sets lock_timeout.")
 }
 
 fn touched() -> Error {

@@ -1,6 +1,6 @@
 //! The shards that one statement writes: each in a transaction of its own, all begun, all run in the
 //! order of their ids, then all committed. Writes that meet each other meet on the first shard, so they
-//! cannot deadlock across shards.
+//! cannot deadlock across shards; but for rows that move, whose INSERT waits for a bounded time.
 //!
 //! Every write to several shards commits here, in [`Participants::commit`]: by two-phase commit, or, where
 //! the operator has chosen that, one after the other. Then a failure between two commits leaves some
@@ -74,18 +74,10 @@ impl<'p, 's> Participants<'p, 's> {
     pub async fn run(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
         self.admit().await?;
         let mut answers = Vec::with_capacity(self.servers.len());
-        let begin = match job.moves {
-            // A row is checked where it goes.
-            Some(_) => "BEGIN; SET CONSTRAINTS ALL DEFERRED",
-            None => "BEGIN",
-        };
         for at in 0..self.servers.len() {
             let answer = async {
-                self.servers[at].run_hidden(begin).await?;
-                match job.requests.of(at) {
-                    [] => Ok(Answer::default()),
-                    request => broadcast::ask(self.servers[at], request).await,
-                }
+                self.servers[at].run_hidden("BEGIN").await?;
+                broadcast::ask(self.servers[at], job.requests.of(at)).await
             };
             match answer.await {
                 Ok(answer) => answers.push(answer),
@@ -95,15 +87,7 @@ impl<'p, 's> Participants<'p, 's> {
                 }
             }
         }
-        let answers = match &job.moves {
-            None => Ok(answers),
-            Some(moves) => moves.carry_out(self.servers, self.shards, answers).await,
-        };
-        let checked = answers.and_then(|answers| {
-            job.combine.check(&answers)?;
-            Ok(answers)
-        });
-        let answers = match checked {
+        let answers = match job.finish(self.servers, self.shards, answers).await {
             Ok(answers) => answers,
             Err(error) => {
                 self.roll_back(0).await;

@@ -16,7 +16,7 @@ use crate::backend::server::Server;
 use crate::error::Error;
 use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
 use crate::executor::copy::{self, CopyingIn};
-use crate::executor::moves::Moves;
+use crate::executor::moves::{Moves, put_deferral};
 use crate::executor::participants::Participants;
 use crate::executor::relay::Broken;
 use crate::metrics::RouteKind;
@@ -61,6 +61,9 @@ impl Session {
         job: &Job,
         shards: &ShardSet,
     ) -> Result<Answer, Error> {
+        if job.moves.is_some() && !self.block.is_none() {
+            return Err(moves_in_block());
+        }
         let indexes = self.enlist_for_write(plan, shards).await?;
         let names: Vec<String> = shards
             .as_slice()
@@ -302,6 +305,16 @@ pub(super) fn job_of_parts(
     }
 }
 
+/// Its constraints are deferred to the end of its transaction, which may have those that are not to be.
+fn moves_in_block() -> Error {
+    planner::Refusal::unsupported(
+        "an update of the sharding key cannot run in a transaction block",
+        "Its rows may move to other shards, and are checked there when the transaction ends.",
+        "Run it outside a transaction block, or DELETE the rows and INSERT them with the new key.",
+    )
+    .into()
+}
+
 /// An UPDATE of the sharding key, whose text for the shards of `moves` is `sql`. `types` and `bind` are the
 /// client's, where it uses the extended protocol.
 pub(super) fn job_of_moves(
@@ -318,6 +331,7 @@ pub(super) fn job_of_moves(
         Some(bind) => rest_with_formats(bind, hidden),
     };
     let mut request = BytesMut::new();
+    put_deferral(&mut request);
     broadcast::extended(&mut request, sql, types, &rest);
     let request = request.freeze();
     let takes_part = match shards {
