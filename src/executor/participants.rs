@@ -1,6 +1,6 @@
 //! The shards that one statement writes: each in a transaction of its own, all begun, all run in the
 //! order of their ids, then all committed. Writes that meet each other meet on the first shard, so they
-//! cannot deadlock across shards.
+//! cannot deadlock across shards; but for rows that move, whose INSERT waits for a bounded time.
 //!
 //! Every write to several shards commits here, in [`Participants::commit`]: by two-phase commit, or, where
 //! the operator has chosen that, one after the other. Then a failure between two commits leaves some
@@ -42,7 +42,11 @@ impl<'p, 's> Participants<'p, 's> {
     }
 
     /// May they commit together? Asked before anything has an effect.
-    async fn admit(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// As [`crate::cluster::two_phase::TwoPhase::admit`]; 0A000 under another session authorization. None
+    /// where the operator has chosen that they commit one after the other.
+    pub async fn admit(&self) -> Result<(), Error> {
         if self.commits() == Way::OneByOne {
             return Ok(());
         }
@@ -87,11 +91,25 @@ impl<'p, 's> Participants<'p, 's> {
                 }
             }
         }
-        if let Err(error) = job.combine.check(&answers) {
-            self.roll_back(0).await;
-            return Err(error);
+        match job.finish(self.servers, self.shards, answers).await {
+            Ok(answers) => Ok(answers),
+            Err(error) => {
+                self.roll_back(0).await;
+                Err(error)
+            }
         }
-        Ok(answers)
+    }
+
+    /// Runs a job on each, within the transaction that all are in.
+    ///
+    /// # Errors
+    /// A server's error or loss: the transaction has failed then.
+    pub async fn run_within(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(self.servers.len());
+        for at in 0..self.servers.len() {
+            answers.push(broadcast::ask(self.servers[at], job.requests.of(at)).await?);
+        }
+        job.finish(self.servers, self.shards, answers).await
     }
 
     /// Runs what cannot be in a transaction on the participant `at`, after it ran on those before.

@@ -112,6 +112,15 @@ impl Session {
                 let way = Way::Out(frame);
                 Box::pin(self.copy_simple(plan, way, &route.shards, access, sql)).await
             }
+            Execution::Move {
+                moving,
+                from,
+                sql: text,
+            } => {
+                let moves = self.moves(moving, from);
+                let job = writes::job_of_moves(moves, &route.shards, &text, &[], None);
+                Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
+            }
             Execution::Split { split, parts } => {
                 let job = writes::job_of_parts(split, &parts, sql, &[], None);
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await

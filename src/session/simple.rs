@@ -225,7 +225,7 @@ impl Session {
         let one_shard = match &plan.target {
             Target::AnyShard | Target::OneShard(_) => true,
             Target::Keys { keys, many: _ } => keys.is_one(),
-            Target::AllShards(_) | Target::Ids(_) | Target::Refused(_) => false,
+            Target::AllShards(_) | Target::Moves(_) | Target::Ids(_) | Target::Refused(_) => false,
         };
         one_shard
             && is_plain(&plan.statement)
@@ -575,6 +575,13 @@ impl Session {
                 self.complete("ROLLBACK");
                 return Ok(());
             }
+        }
+        if commit && let Some(result) = Box::pin(self.commit_together()).await {
+            result?;
+            Box::pin(self.await_own_notifications()).await;
+            self.keep_changes();
+            self.complete("COMMIT");
+            return Ok(());
         }
         let notified = self
             .listening

@@ -2,18 +2,20 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use planner::copy::{CopyIn, Frame, Rows};
+use planner::moving::Move;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::route::Shards;
 use planner::split::{Part, Split};
 use planner::{ShardId, ShardSet};
 
 use super::Session;
-use super::block::second_writer;
 use super::routed::pick;
+use super::scattered::rest_with_formats;
 use crate::backend::server::Server;
 use crate::error::Error;
 use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
 use crate::executor::copy::{self, CopyingIn};
+use crate::executor::moves::{Moves, put_deferral};
 use crate::executor::participants::Participants;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::unless_gone;
@@ -48,17 +50,20 @@ impl Session {
         Ok(())
     }
 
-    /// Runs a job on all `shards`, each in a transaction of its own, committed when all have
-    /// succeeded. A client that leaves before the first commit ends it: nothing is kept.
+    /// Runs a job on all `shards`, within the open block; without one each in a transaction of its own,
+    /// committed when all have succeeded. A client that leaves before that ends it: nothing is kept.
     ///
     /// # Errors
-    /// 0A000 in a transaction block; a shard's error or loss.
+    /// A shard's error or loss.
     pub(super) async fn broadcast(
         &mut self,
         plan: &Plan,
         job: &Job,
         shards: &ShardSet,
     ) -> Result<Answer, Error> {
+        if job.moves.is_some() && !self.block.is_none() {
+            return Err(moves_in_block());
+        }
         let indexes = self.enlist_for_write(plan, shards).await?;
         let names: Vec<String> = shards
             .as_slice()
@@ -68,22 +73,35 @@ impl Session {
         let mut servers = pick(&mut self.leases, &indexes);
         let cluster = &self.db.cluster;
         let mut participants = Participants::new(&mut servers, shards.as_slice(), cluster);
+        let within = !self.block.is_none();
         let result = match plan.statement {
             Statement::Ddl {
                 transactional: false,
-            } => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
-            _ => match unless_gone(&mut self.client, participants.run(job)).await {
-                Ok(Ok(answers)) => participants.commit().await.map(|()| answers),
-                Ok(Err(error)) => Err(error),
-                Err(Broken::Client(error)) => {
-                    self.abandon();
-                    return Err(error.fatal());
+            } if !within => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
+            _ => {
+                let work = async {
+                    match within {
+                        true => participants.run_within(job).await,
+                        false => participants.run(job).await,
+                    }
+                };
+                match unless_gone(&mut self.client, work).await {
+                    Ok(Ok(answers)) if within => Ok(answers),
+                    Ok(Ok(answers)) => {
+                        let _committing = self.info.committing();
+                        participants.commit().await.map(|()| answers)
+                    }
+                    Ok(Err(error)) => Err(error),
+                    Err(Broken::Client(error)) => {
+                        self.abandon();
+                        return Err(error.fatal());
+                    }
+                    Err(Broken::Server(error) | Broken::Unanswered(error)) => Err(error),
                 }
-                Err(Broken::Server(error) | Broken::Unanswered(error)) => Err(error),
-            },
+            }
         };
         if matches!(plan.statement, Statement::Ddl { .. }) {
-            Box::pin(self.db.cluster.schema_changed()).await;
+            Box::pin(self.after_ddl()).await;
         }
         let answers = result?;
         if let SessionEffect::DiscardAll = plan.effect {
@@ -110,7 +128,10 @@ impl Session {
         let mut servers = pick(&mut self.leases, &indexes);
         let has_mark = servers.iter().all(|server| csv_has_mark(server));
         let mut participants = Participants::new(&mut servers, shards.as_slice(), &self.db.cluster);
-        participants.begin().await?;
+        let alone = self.block.is_none();
+        if alone {
+            participants.begin().await?;
+        }
         let mut copying = CopyingIn::new(copy, shards.as_slice(), topology, max_row, has_mark);
         let result = copying
             .run(&mut self.client, participants.servers(), sql)
@@ -124,7 +145,9 @@ impl Session {
                 Ok((indexes, tag))
             }
             Err(Broken::Server(error) | Broken::Unanswered(error)) => {
-                participants.roll_back(0).await;
+                if alone {
+                    participants.roll_back(0).await;
+                }
                 Err(error)
             }
             Err(Broken::Client(error)) => {
@@ -134,15 +157,15 @@ impl Session {
         }
     }
 
-    /// Commits what [`Session::copy_in`] has begun.
+    /// Commits what [`Session::copy_in`] has begun, unless that is a part of a block.
     ///
     /// # Errors
     /// A server's, with what stands where.
-    pub(super) async fn commit_on(&mut self, indexes: &[usize]) -> Result<(), Error> {
-        let shards = self.shards_of(indexes);
-        let mut servers = pick(&mut self.leases, indexes);
-        let mut participants = Participants::new(&mut servers, &shards, &self.db.cluster);
-        participants.commit().await
+    pub(super) async fn end_copy(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        match self.block.is_none() {
+            true => self.commit_on(indexes).await,
+            false => Ok(()),
+        }
     }
 
     /// Takes back what [`Session::copy_in`] has begun.
@@ -153,9 +176,12 @@ impl Session {
         participants.roll_back(0).await;
     }
 
-    fn shards_of(&self, indexes: &[usize]) -> Vec<ShardId> {
-        let shards = indexes.iter().map(|index| self.leases[*index].shard);
-        shards.collect()
+    pub(super) fn moves(&self, moving: &Move, from: ShardSet) -> Moves {
+        Moves {
+            moving: moving.clone(),
+            from,
+            topology: self.db.config.topology.clone(),
+        }
     }
 
     /// COPY TO STDOUT, up to the command tag.
@@ -199,41 +225,13 @@ impl Session {
         let tag = match way {
             Way::In(copy) => {
                 let (indexes, tag) = self.copy_in(plan, copy, &shards, sql).await?;
-                self.commit_on(&indexes).await?;
+                self.end_copy(&indexes).await?;
                 tag
             }
             Way::Out(frame) => self.copy_out(frame, &shards, access, sql).await?,
         };
         self.complete(&tag);
         Ok(())
-    }
-
-    /// Connections to all `shards`, taken in their order, for a statement that writes on each.
-    pub(super) async fn enlist_for_write(
-        &mut self,
-        plan: &Plan,
-        shards: &ShardSet,
-    ) -> Result<Vec<usize>, Error> {
-        if !self.block.is_none() {
-            return Err(self.not_in_block(shards.as_slice()));
-        }
-        let mut indexes = Vec::with_capacity(shards.len());
-        for shard in shards.as_slice() {
-            let index = self.enlist(*shard, Access::Primary).await?;
-            self.admit(index, &plan.effect).await?;
-            indexes.push(index);
-        }
-        Ok(indexes)
-    }
-
-    fn not_in_block(&self, shards: &[ShardId]) -> Error {
-        let names: Vec<_> = shards.iter().map(|s| self.shard_name(*s)).collect();
-        match names.as_slice() {
-            [first, second, ..] => second_writer(first, second)
-                .detail("The statement runs on several shards, and there is no atomic commit over them yet.")
-                .hint("Run it outside a transaction block, or once per shard by its key."),
-            _ => second_writer("", ""),
-        }
     }
 }
 
@@ -296,6 +294,51 @@ pub(super) fn job_of_parts(
     Job {
         requests: Requests::Each(parts.iter().enumerate().map(request).collect()),
         combine: Combine::Rows(parts.iter().map(|part| part.rows.clone()).collect()),
+        moves: None,
+    }
+}
+
+/// Its constraints are deferred to the end of its transaction, which may have those that are not to be.
+fn moves_in_block() -> Error {
+    planner::Refusal::unsupported(
+        "an update of the sharding key cannot run in a transaction block",
+        "Its rows may move to other shards, and are checked there when the transaction ends.",
+        "Run it outside a transaction block, or DELETE the rows and INSERT them with the new key.",
+    )
+    .into()
+}
+
+/// An UPDATE of the sharding key, whose text for the shards of `moves` is `sql`. `types` and `bind` are the
+/// client's, where it uses the extended protocol.
+pub(super) fn job_of_moves(
+    moves: Moves,
+    shards: &Shards,
+    sql: &[u8],
+    types: &[u32],
+    bind: Option<&Bind<'_>>,
+) -> Job {
+    let hidden = moves.moving.hidden();
+    let rest = match bind {
+        // No formats, no values, all results as text.
+        None => vec![0; 6],
+        Some(bind) => rest_with_formats(bind, hidden),
+    };
+    let mut request = BytesMut::new();
+    put_deferral(&mut request);
+    broadcast::extended(&mut request, sql, types, &rest);
+    let request = request.freeze();
+    let takes_part = match shards {
+        Shards::Exactly(shards) => shards.as_slice(),
+        Shards::Any => &[],
+    };
+    let of = |shard: &ShardId| match moves.from.as_slice().contains(shard) {
+        true => request.clone(),
+        false => Bytes::new(),
+    };
+    Job {
+        requests: Requests::Each(takes_part.iter().map(of).collect()),
+        combine: Combine::Sum,
+        moves: Some(Box::new(moves)),
     }
 }
 

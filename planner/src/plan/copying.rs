@@ -79,7 +79,11 @@ fn of_query(
     };
     let copied = match plan_inner(inner, catalog, options).target {
         Target::AllShards(many) | Target::Keys { many, .. } => to_client && follows(&many),
-        Target::AnyShard | Target::OneShard(_) | Target::Ids(_) | Target::Refused(_) => false,
+        Target::AnyShard
+        | Target::OneShard(_)
+        | Target::Moves(_)
+        | Target::Ids(_)
+        | Target::Refused(_) => false,
     };
     let Some(frame) = read(source, direction).ok().filter(|_| copied) else {
         return placed;
@@ -90,6 +94,7 @@ fn of_query(
         Target::AnyShard
         | Target::OneShard(_)
         | Target::AllShards(_)
+        | Target::Moves(_)
         | Target::Ids(_)
         | Target::Refused(_) => Target::AllShards(many),
     };

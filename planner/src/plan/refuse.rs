@@ -116,11 +116,11 @@ pub(super) fn insert_select(table: &str) -> Refusal {
     )
 }
 
-pub(super) fn update_of_key(column: &str) -> Refusal {
+pub(super) fn update_of_key(column: &str, why: &str) -> Refusal {
     Refusal::unsupported(
         format!("sharding key {column} cannot be updated"),
-        "The row would have to move to another shard.",
-        "DELETE the row and INSERT it with the new key.",
+        format!("The row may have to move to another shard: {why}."),
+        "DELETE the row and INSERT it with the new key, in one transaction.",
     )
 }
 
