@@ -694,6 +694,34 @@ async fn ddl_of_one_process_is_known_to_the_others() {
 }
 
 /// Asks again until the answer is this one.
+/// Tables that this process has not heard of yet: no row goes to a shard where nobody will find it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_not_known_yet_is_not_written_to() {
+    let world = World::start();
+    let client = connect(&world.one).await;
+    let told = failure(&client, "INSERT INTO nosuch VALUES (1)").await;
+    assert!(told.starts_with("42P01"), "{told}");
+    let told = failure(&client, "COPY nosuch FROM STDIN").await;
+    assert!(told.starts_with("42P01"), "{told}");
+    // `fresh` is declared by its comment.
+    world.each(
+        "SET ROLE app; CREATE TABLE fresh (id bigint PRIMARY KEY);
+         COMMENT ON TABLE fresh IS 'ringway: key=id'",
+    );
+    let deadline = Instant::now() + Duration::from_secs(20);
+    for id in 1..=20 {
+        let insert = format!("INSERT INTO fresh VALUES ({id})");
+        while client.simple_query(&insert).await.is_err() {
+            assert!(Instant::now() < deadline, "{insert}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    for id in 1..=20 {
+        let select = format!("SELECT id FROM fresh WHERE id = {id}");
+        assert_eq!(simple(&client, &select).await, [id.to_string()]);
+    }
+}
+
 async fn within(limit: Duration, client: &Client, sql: &str, expected: &[&str]) {
     let deadline = Instant::now() + limit;
     loop {

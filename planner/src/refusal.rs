@@ -7,6 +7,10 @@ use std::fmt;
 /// it, so a session can let a server say so.
 pub const UNREADABLE: &str = "this statement could not be read, so its shards are not known";
 
+/// Primary message of the refusal of a write to a table that is in no catalog yet. PostgreSQL says that
+/// there is none, or it was made a moment ago: a session can find out.
+pub const UNKNOWN_TABLE: &str = "the table that this statement writes to is not known yet";
+
 /// A statement refused before anything ran: PostgreSQL's error fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -235,19 +235,23 @@ impl Session {
         self.block.may_read_on_replica() && self.leases.iter().any(|held| held.home.is_some())
     }
 
-    /// A text that could not be read may be no SQL at all: then PostgreSQL's own error says more
-    /// than our refusal. It is asked to parse the text, not to run it.
+    /// A text that could not be read may be no SQL at all, and a table that is not known may not be
+    /// there: then PostgreSQL's own error says more than our refusal. It is asked to parse the text, not
+    /// to run it.
     pub(super) async fn syntax_error_or(
         &mut self,
         refusal: Error,
         sql: &[u8],
         types: &[u32],
     ) -> Error {
-        if refusal.message != planner::refusal::UNREADABLE {
+        let is_unread = refusal.message == planner::refusal::UNREADABLE;
+        let is_unknown = refusal.message == planner::refusal::UNKNOWN_TABLE;
+        if !is_unread && !is_unknown {
             return refusal;
         }
         match self.describe_hidden(ShardId(0), sql, types, &[]).await {
             Err(error) if error.code == "42601" || error.is_fatal() => error,
+            Err(error) if is_unknown && error.code == "42P01" => error,
             Ok(_) | Err(_) => refusal,
         }
     }

@@ -109,10 +109,8 @@ fn of_table(source: &Source<'_>, direction: usize, catalog: &Catalog, plan: Plan
     let at = 1 + usize::from(source.is(1, "binary"));
     let Some(table) = unread::named_table(source, catalog, at) else {
         if is_plain_name(source, at) {
-            return Plan {
-                reason: "PostgreSQL itself tells of the table that is not there".into(),
-                ..plan
-            };
+            let target = Target::Refused(refuse::not_there(source, at));
+            return Plan { target, ..plan };
         }
         let target = unread::target(source, catalog, plan.access, refuse::unreadable);
         return Plan { target, ..plan };

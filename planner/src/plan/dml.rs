@@ -36,7 +36,12 @@ fn before_keys(
     }
     let table = match table {
         Some(table) => table,
-        None if facts.tables.is_empty() => return Some(unsharded_tables(facts)),
+        None if facts.tables.is_empty() => {
+            return Some(match facts.unknown.first() {
+                Some(name) => refused(refuse::unknown_table(name)),
+                None => unsharded_tables(facts),
+            });
+        }
         None => {
             let name = facts.unknown.first().map_or("", String::as_str);
             return Some(refused(refuse::unknown_with_sharded(name)));

@@ -1,7 +1,8 @@
 //! Every refusal of the planner, in one place: what, why, and what works instead.
 
+use super::parse::Source;
 use crate::catalog::{RelationKind, Table};
-use crate::refusal::{Refusal, UNREADABLE};
+use crate::refusal::{Refusal, UNKNOWN_TABLE, UNREADABLE};
 
 pub(super) fn undeclared(table: &Table) -> Refusal {
     let Table {
@@ -30,6 +31,26 @@ pub(super) fn unreadable() -> Refusal {
         "It uses syntax that the planner does not know, and it may concern several shards.",
         "Write it in simpler syntax, or split it.",
     )
+}
+
+pub(super) fn unknown_table(table: &str) -> Refusal {
+    Refusal::unsupported(
+        UNKNOWN_TABLE,
+        format!("Where rows of \"{table}\" belong is not known before its schema has been read."),
+        "Try again; what this transaction has created can be written to after COMMIT.",
+    )
+}
+
+/// What PostgreSQL says of the table named at token `at`.
+pub(super) fn not_there(source: &Source<'_>, at: usize) -> Refusal {
+    let is_dotted = source.tokens.get(at + 1);
+    let is_dotted = is_dotted.is_some_and(|token| source.text(token) == ".");
+    let name = |at| source.name(at).unwrap_or_default();
+    let relation = match is_dotted {
+        true => format!("{}.{}", name(at), name(at + 2)),
+        false => name(at),
+    };
+    Refusal::as_postgresql("42P01", format!("relation \"{relation}\" does not exist"))
 }
 
 pub(super) fn not_rewritten() -> Refusal {
