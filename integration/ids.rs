@@ -246,8 +246,13 @@ async fn two_processes_give_distinct_ids_in_the_order_of_time() {
         "SELECT floor(extract(epoch FROM now() - '2026-01-01T00:00:00Z'::timestamptz) * 1000)",
     );
     let now: i64 = now[0].parse().unwrap();
+    // A clock that is set does not concern those who count on from a lease.
+    let slack = 1_000;
     for (first, last) in spans {
-        assert!(now - first < 60_000 && last <= now, "{first} {last} {now}");
+        assert!(
+            now - first < 60_000 && last <= now + slack,
+            "{first} {last} {now}"
+        );
     }
     let stored = world.each("SELECT count(*) FROM customers");
     let stored: i64 = stored

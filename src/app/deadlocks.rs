@@ -25,18 +25,21 @@ pub async fn watch(shared: Arc<Shared>) {
     // By database: the last victim is given time to let go of what it holds on other shards.
     let mut rests: HashMap<String, Instant> = HashMap::new();
     loop {
-        let directory = shared.directory.load_full();
-        let databases = directory.all();
-        let limits = databases.iter().filter_map(|db| limit_of(db));
-        let interval = limits.min().map_or(LOOK.1, |limit| limit / 10);
+        let watched = || {
+            let databases = shared.directory.load_full().all();
+            let watched = databases
+                .into_iter()
+                .filter_map(|db| Some((limit_of(&db)?, db)));
+            watched.collect::<Vec<_>>()
+        };
+        // None is held meanwhile: what nobody uses is to be forgotten.
+        let shortest = watched().iter().map(|(limit, _)| *limit).min();
+        let interval = shortest.map_or(LOOK.1, |limit| limit / 10);
         net::sleep(interval.clamp(LOOK.0, LOOK.1)).await;
-        for db in &databases {
+        for (limit, db) in watched() {
             let now = Instant::now();
             rests.retain(|_, until| *until > now);
-            if let Some(limit) = limit_of(db)
-                && !rests.contains_key(&db.config.name)
-                && look(&shared, db, limit).await
-            {
+            if !rests.contains_key(&db.config.name) && look(&shared, &db, limit).await {
                 let until = Instant::now() + limit.max(LOOK.1);
                 rests.insert(db.config.name.clone(), until);
             }
