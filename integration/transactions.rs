@@ -225,35 +225,43 @@ fn a_pipeline_is_one_transaction() {
 }
 
 #[test]
-fn what_runs_on_all_shards_is_the_last_of_its_pipeline() {
+fn what_runs_on_all_shards_is_one_transaction_with_its_pipeline() {
     let two = Two::start("last", "");
     let mut wire = two.login();
     let all = two.sql("UPDATE $t SET v = v + 1");
-    for after in ["SELECT 1/0", READ_B, "SET work_mem = '7MB'", "COMMIT"] {
-        let answer = two.ask_extended(&mut wire, &[&all, after]);
-        assert_eq!(answer, "0A000 I", "{after}");
+    assert_eq!(
+        two.ask_extended(&mut wire, &[&all, "SELECT 1/0"]),
+        "UPDATE 8 22012 I"
+    );
+    two.assert_untouched();
+    for (after, answer) in [
+        (READ_B, "UPDATE 8 1 SELECT 1 I"),
+        ("SET work_mem = '7MB'", "UPDATE 8 SET I"),
+        ("COMMIT", "UPDATE 8 COMMIT I"),
+    ] {
+        assert_eq!(two.ask_extended(&mut wire, &[&all, after]), answer);
     }
-    // An answer that is asked for before Sync says nothing of what comes.
+    assert_eq!(wire.ask("SHOW work_mem"), "7MB SHOW I");
+    // An answer that is asked for before Sync is true as long as nothing fails.
     wire.send_bytes(&[unnamed(&all), frame(b'H', b"")].concat());
     assert_eq!(wire.read().map(|frame| frame.tag), Some(b'1'));
     wire.send(b'S', b"");
-    assert_eq!(digest(&wire.read_to_ready()), "0A000 I");
-    two.assert_untouched();
+    assert_eq!(digest(&wire.read_to_ready()), "UPDATE 8 I");
     // After reads, and with what cannot fail before Sync, which may come later.
     let answer = two.ask_extended(&mut wire, &[READ_B, &all]);
-    assert_eq!(answer, "0 SELECT 1 UPDATE 8 I");
+    assert_eq!(answer, "4 SELECT 1 UPDATE 8 I");
     wire.send_bytes(&unnamed(&all));
     let mut other = two.login();
     assert_eq!(other.ask("SELECT 1"), "1 SELECT 1 I");
     wire.send_bytes(&frame(b'C', b"P\0"));
     wire.send(b'S', b"");
     assert_eq!(digest(&wire.read_to_ready()), "UPDATE 8 closed I");
-    assert_eq!(two.ask(&mut wire, READ_B), "2 SELECT 1 I");
+    assert_eq!(two.ask(&mut wire, READ_B), "6 SELECT 1 I");
     // One who leaves instead has changed nothing.
     wire.send_bytes(&unnamed(&all));
     wire.finish_sending();
     while wire.read().is_some() {}
-    assert_eq!(two.ask(&mut other, READ_B), "2 SELECT 1 I");
+    assert_eq!(two.ask(&mut other, READ_B), "6 SELECT 1 I");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Writes on several shards are committed on all of them or on none, whatever dies and when.
 
+mod blocks;
 mod kills;
 
 use std::time::Duration;

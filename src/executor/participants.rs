@@ -42,7 +42,11 @@ impl<'p, 's> Participants<'p, 's> {
     }
 
     /// May they commit together? Asked before anything has an effect.
-    async fn admit(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// As [`crate::cluster::two_phase::TwoPhase::admit`]; 0A000 under another session authorization. None
+    /// where the operator has chosen that they commit one after the other.
+    pub async fn admit(&self) -> Result<(), Error> {
         if self.commits() == Way::OneByOne {
             return Ok(());
         }
@@ -67,10 +71,10 @@ impl<'p, 's> Participants<'p, 's> {
         }
     }
 
-    /// Runs a job on each, all or nothing.
+    /// Runs a job on each, in a transaction of its own that is to be committed then.
     ///
     /// # Errors
-    /// A server's error or loss; nothing is kept then, unless the error says what is.
+    /// A server's error or loss; nothing is kept then.
     pub async fn run(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
         self.admit().await?;
         let mut answers = Vec::with_capacity(self.servers.len());
@@ -91,7 +95,19 @@ impl<'p, 's> Participants<'p, 's> {
             self.roll_back(0).await;
             return Err(error);
         }
-        self.commit().await?;
+        Ok(answers)
+    }
+
+    /// Runs a job on each, within the transaction that all are in.
+    ///
+    /// # Errors
+    /// A server's error or loss: the transaction has failed then.
+    pub async fn run_within(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(self.servers.len());
+        for at in 0..self.servers.len() {
+            answers.push(broadcast::ask(self.servers[at], job.requests.of(at)).await?);
+        }
+        job.combine.check(&answers)?;
         Ok(answers)
     }
 

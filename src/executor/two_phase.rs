@@ -46,7 +46,7 @@ pub(super) async fn commit(
         Ok(wrote) => wrote,
         Err(error) => {
             roll_back(servers).await;
-            return Err(error);
+            return Err(undecided(error));
         }
     };
     let (mut writers, mut readers) = (Vec::new(), Vec::new());
@@ -65,7 +65,7 @@ pub(super) async fn commit(
     if let Some(error) = first_error(read) {
         roll_back(&mut readers).await;
         roll_back(&mut writers).await;
-        return Err(error);
+        return Err(undecided(error));
     }
     match writers.as_mut_slice() {
         [] => {
@@ -113,7 +113,7 @@ async fn commit_writers(
     let is_prepared: Vec<bool> = prepared.iter().map(Result::is_ok).collect();
     if let Some(error) = first_error(prepared) {
         undo(writers, &is_prepared, &others, commit).await;
-        return Err(error);
+        return Err(undecided(error));
     }
     commit.reach(Step::Prepared);
     commit.enter(Phase::Deciding);
@@ -250,6 +250,18 @@ async fn all<'i, 's, F: Future>(
 
 fn first_error<T>(results: Vec<Result<T, Error>>) -> Option<Error> {
     results.into_iter().find_map(Result::err)
+}
+
+/// It failed before anything was decided: nothing is kept, also where a server was lost.
+fn undecided(error: Error) -> Error {
+    match &*error.code {
+        "08006" => error.hint("Nothing of the transaction was kept on any shard: repeat it."),
+        "0A000" if error.message.starts_with("cannot PREPARE") => error.hint(
+            "A transaction that writes on several shards is prepared first. Nothing of it was kept: leave \
+             this out, or write on one shard.",
+        ),
+        _ => error,
+    }
 }
 
 /// The decision failed: whatever the server's words, its meaning is that nothing was kept.

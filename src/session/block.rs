@@ -32,6 +32,8 @@ pub struct Begun {
     /// What they count for.
     bytes: usize,
     reads: Reads,
+    /// It has run NOTIFY.
+    notifies: bool,
 }
 
 /// Where a block's reads may run.
@@ -125,6 +127,21 @@ impl Block {
         match self {
             Self::None => &[],
             Self::Open(begun) | Self::Failed(begun) => &begun.prelude,
+        }
+    }
+
+    pub fn note_notify(&mut self) {
+        match self {
+            Self::None => {}
+            Self::Open(begun) | Self::Failed(begun) => begun.notifies = true,
+        }
+    }
+
+    /// Are there notifications to be sent with its COMMIT?
+    pub fn notifies(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Open(begun) | Self::Failed(begun) => begun.notifies,
         }
     }
 
@@ -255,20 +272,6 @@ pub fn no_blocks() -> Error {
     )
     .detail("The server connection goes back to its pool after each statement.")
     .hint("Send the statements without BEGIN, or together as one query.")
-}
-
-/// A write that would need atomic commit over several shards.
-pub fn second_writer(first: &str, second: &str) -> Error {
-    Error::new(
-        Fault::Client,
-        "0A000",
-        "transaction would write to a second shard",
-    )
-    .detail(format!(
-        "It has written to shard \"{first}\", and this statement writes to shard \"{second}\"; \
-             there is no atomic commit over several shards yet."
-    ))
-    .hint("Split it into one transaction per shard.")
 }
 
 #[cfg(test)]

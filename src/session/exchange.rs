@@ -8,7 +8,7 @@ use std::time::Duration;
 use planner::ShardId;
 use planner::plan::{Access, Pin};
 
-use super::block::{Block, Reads, second_writer};
+use super::block::{Block, Reads};
 use super::moving::is_serializable;
 use super::settings::apply_settings;
 use super::{ClientState, Enlisted, Pinned, Session};
@@ -35,16 +35,20 @@ impl Session {
     /// A connection to `shard` that may run a statement with `access`; its index in `leases`.
     ///
     /// # Errors
-    /// No server, no free connection in time, a second shard to write to, or a setting of the
-    /// client that this server refuses.
+    /// No server, no free connection in time, a second shard to write to that cannot commit with the
+    /// first, or a setting of the client that this server refuses.
     pub(super) async fn enlist(&mut self, shard: ShardId, access: Access) -> Result<usize, Error> {
-        if access == Access::Write {
-            self.check_single_writer(shard)?;
-        }
         if self.batch.suspended {
             Box::pin(self.end_runs()).await?;
         }
+        let is_second = access == Access::Write && self.is_second_writer(shard);
+        if is_second && self.block.is_none() {
+            Box::pin(self.begin_implicit_block()).await?;
+        }
         let index = self.reach(shard, access).await?;
+        if is_second {
+            Box::pin(self.admit_writers(&[index])).await?;
+        }
         self.note_access(index, access);
         Ok(index)
     }
@@ -125,7 +129,7 @@ impl Session {
         if self.batch.suspended || self.leases.is_empty() {
             return None;
         }
-        if access == Access::Write && self.check_single_writer(shard).is_err() {
+        if access == Access::Write && self.is_second_writer(shard) {
             return None;
         }
         self.held(shard, access)
@@ -142,21 +146,6 @@ impl Session {
         held.leaves_mark |= access != Access::Read;
         if self.makes_temporary && access == Access::Write {
             self.pin(index, Pin::Temporary);
-        }
-    }
-
-    /// All writes of a transaction must be on one shard.
-    fn check_single_writer(&self, shard: ShardId) -> Result<(), Error> {
-        match self
-            .leases
-            .iter()
-            .find(|held| held.wrote && held.shard != shard)
-        {
-            Some(other) => Err(second_writer(
-                self.shard_name(other.shard),
-                self.shard_name(shard),
-            )),
-            None => Ok(()),
         }
     }
 

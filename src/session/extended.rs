@@ -8,6 +8,7 @@
 
 mod bind;
 mod bound;
+mod implicit;
 mod names;
 mod portal;
 mod prepare;
@@ -63,6 +64,8 @@ pub(super) struct Batch {
     /// The server to which the end of its block was passed on since the last Sync, without waiting
     /// for it: what comes next learns of it from [`Session::note_end_of_block`].
     block_ended: Option<usize>,
+    /// The open block is this pipeline's own: Sync ends it.
+    pub(super) implicit: bool,
     /// DISCARD ALL ran since the last Sync.
     discarded: bool,
     /// By a statement since the last Sync, or in the open block.
@@ -613,6 +616,14 @@ impl Session {
                 Box::pin(self.fail_batch(error)).await?;
             }
         }
+        if self.batch.implicit
+            && let Err(error) = Box::pin(self.end_implicit_block()).await
+        {
+            if error.is_fatal() {
+                return Err(error);
+            }
+            Box::pin(self.fail_batch(error)).await?;
+        }
         let failed = std::mem::take(&mut self.batch.skipping);
         self.forget_pending();
         if self.batch.suspended && self.block.is_none() {
@@ -686,6 +697,12 @@ impl Session {
             };
         }
         self.note_end_of_block();
+        if self.batch.implicit
+            && let Err(error) = Box::pin(self.end_implicit_block()).await
+        {
+            self.fail_batch(error).await?;
+            return Ok(false);
+        }
         self.forget_rejected();
         // The Query may end the transaction in which they were executed.
         let done = std::mem::take(&mut self.batch.done);
@@ -727,14 +744,14 @@ impl Session {
     /// them is told to commit.
     async fn before_sync(&mut self) -> Result<(), Error> {
         self.check_pending().await?;
-        match self.in_use() > 1 {
+        match self.in_use() > 1 || self.batch.implicit {
             true => self.fetch().await,
             false => Ok(()),
         }
     }
 
     fn must_prepare_sync(&self) -> bool {
-        !self.batch.pending.is_empty() || self.in_use() > 1
+        !self.batch.pending.is_empty() || self.in_use() > 1 || self.batch.implicit
     }
 
     /// Servers that extended-protocol messages were sent to since the last Sync.

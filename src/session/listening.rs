@@ -150,6 +150,7 @@ impl Session {
     }
 
     pub(super) fn note_notify(&mut self) {
+        self.block.note_notify();
         if let Some(listening) = &mut self.listening {
             listening.notified = true;
         }

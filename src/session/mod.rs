@@ -8,6 +8,7 @@
 pub mod auth;
 mod block;
 mod changes;
+mod commit;
 mod encoding;
 mod exchange;
 mod extended;
@@ -32,6 +33,8 @@ mod simple;
 pub mod startup;
 mod state;
 mod writes;
+
+use block::Block;
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;

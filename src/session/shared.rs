@@ -18,7 +18,7 @@ use crate::config::{Config, PoolSettings, ServerSecret, Timeouts, UserLimits};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, StatementIds};
 use crate::metrics::Metrics;
-use crate::net::{Instant, TlsAcceptor};
+use crate::net::{self, Instant, TlsAcceptor};
 use crate::pool::cap::Ledger;
 
 use Ordering::{Acquire, Relaxed, Release};
@@ -62,6 +62,9 @@ const CLIENT_BITS: u32 = 21;
 /// A client that has only just come is served its first statement though the process is to end: it
 /// could not know.
 const FIRST_STATEMENT: Duration = Duration::from_secs(2);
+
+/// How long a commit over several shards may go on for a session that is to end.
+const COMMIT_GRACE: Duration = Duration::from_secs(10);
 
 /// One configuration and what was built of it. Replaced as a whole by a reload.
 pub struct Directory {
@@ -315,6 +318,20 @@ pub struct ClientInfo {
     block_us: AtomicU64,
     /// A [`Verdict`], or 0.
     verdict: AtomicU8,
+    /// Its transaction is being committed on several shards.
+    commits: AtomicBool,
+}
+
+/// A commit over several shards, until it is dropped: who ends the session waits for it a while.
+pub struct Committing<'c>(&'c ClientInfo);
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.0.commits.store(false, Relaxed);
+        if self.0.verdict().is_some() {
+            self.0.wake();
+        }
+    }
 }
 
 impl ClientInfo {
@@ -387,6 +404,12 @@ impl ClientInfo {
         let _ = (self.verdict).compare_exchange(code, 0, Relaxed, Relaxed);
     }
 
+    /// Keeps verdicts from taking a commit apart that is about to be answered.
+    pub fn committing(&self) -> Committing<'_> {
+        self.commits.store(true, Relaxed);
+        Committing(self)
+    }
+
     /// The verdict that ends the session now. One that came too late is lifted.
     fn passed(&self) -> Option<Verdict> {
         loop {
@@ -398,7 +421,8 @@ impl ClientInfo {
         }
     }
 
-    /// Does `work` unless a verdict ends it. The task must be the one that
+    /// Does `work` unless a verdict ends it; a commit over several shards may take [`COMMIT_GRACE`]
+    /// yet, so that the client learns what became of it. The task must be the one that
     /// [`ClientInfo::attend`] was called in.
     ///
     /// # Errors
@@ -409,9 +433,18 @@ impl ClientInfo {
         &self,
         mut work: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
-        std::future::poll_fn(|cx| match self.passed() {
-            Some(verdict) => Poll::Ready(Err(verdict.error())),
-            None => work.as_mut().poll(cx),
+        let mut grace = None;
+        std::future::poll_fn(|cx| {
+            let Some(verdict) = self.passed() else {
+                return work.as_mut().poll(cx);
+            };
+            if self.commits.load(Relaxed) {
+                let grace = grace.get_or_insert_with(|| Box::pin(net::sleep(COMMIT_GRACE)));
+                if grace.as_mut().poll(cx).is_pending() {
+                    return work.as_mut().poll(cx);
+                }
+            }
+            Poll::Ready(Err(verdict.error()))
         })
         .await
     }
@@ -725,6 +758,7 @@ impl Shared {
                 state: AtomicU8::new(0),
                 block_us: AtomicU64::new(0),
                 verdict: AtomicU8::new(0),
+                commits: AtomicBool::new(false),
             })
         };
         let peer_id = self.directory.load().config.general.peer_id;

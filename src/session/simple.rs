@@ -571,6 +571,13 @@ impl Session {
                 return Ok(());
             }
         }
+        if commit && let Some(result) = Box::pin(self.commit_together()).await {
+            result?;
+            Box::pin(self.await_own_notifications()).await;
+            self.keep_changes();
+            self.complete("COMMIT");
+            return Ok(());
+        }
         let notified = self
             .listening
             .as_ref()

@@ -1,14 +1,13 @@
 //! Statements that write on several shards: what each shard is sent, and one answer of theirs.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use planner::ShardSet;
 use planner::copy::{CopyIn, Frame, Rows};
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::route::Shards;
 use planner::split::{Part, Split};
-use planner::{ShardId, ShardSet};
 
 use super::Session;
-use super::block::second_writer;
 use super::routed::pick;
 use crate::backend::server::Server;
 use crate::error::Error;
@@ -47,11 +46,11 @@ impl Session {
         Ok(())
     }
 
-    /// Runs a job on all `shards`, each in a transaction of its own, committed when all have
-    /// succeeded.
+    /// Runs a job on all `shards`, within the open block; without one each in a transaction of its own,
+    /// committed when all have succeeded.
     ///
     /// # Errors
-    /// 0A000 in a transaction block; a shard's error or loss.
+    /// A shard's error or loss.
     pub(super) async fn broadcast(
         &mut self,
         plan: &Plan,
@@ -67,14 +66,24 @@ impl Session {
         let mut servers = pick(&mut self.leases, &indexes);
         let cluster = &self.db.cluster;
         let mut participants = Participants::new(&mut servers, shards.as_slice(), cluster);
-        let result = match plan.statement {
-            Statement::Ddl {
-                transactional: false,
-            } => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
-            _ => participants.run(job).await,
+        let result = match (&plan.statement, self.block.is_none()) {
+            (_, false) => participants.run_within(job).await,
+            (
+                Statement::Ddl {
+                    transactional: false,
+                },
+                true,
+            ) => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
+            (_, true) => match participants.run(job).await {
+                Ok(answers) => {
+                    let _committing = self.info.committing();
+                    participants.commit().await.map(|()| answers)
+                }
+                Err(error) => Err(error),
+            },
         };
         if matches!(plan.statement, Statement::Ddl { .. }) {
-            Box::pin(self.db.cluster.schema_changed()).await;
+            Box::pin(self.after_ddl()).await;
         }
         let answers = result?;
         if let SessionEffect::DiscardAll = plan.effect {
@@ -101,7 +110,10 @@ impl Session {
         let mut servers = pick(&mut self.leases, &indexes);
         let has_mark = servers.iter().all(|server| csv_has_mark(server));
         let mut participants = Participants::new(&mut servers, shards.as_slice(), &self.db.cluster);
-        participants.begin().await?;
+        let alone = self.block.is_none();
+        if alone {
+            participants.begin().await?;
+        }
         let mut copying = CopyingIn::new(copy, shards.as_slice(), topology, max_row, has_mark);
         let result = copying
             .run(&mut self.client, participants.servers(), sql)
@@ -115,7 +127,9 @@ impl Session {
                 Ok((indexes, tag))
             }
             Err(Broken::Server(error) | Broken::Unanswered(error)) => {
-                participants.roll_back(0).await;
+                if alone {
+                    participants.roll_back(0).await;
+                }
                 Err(error)
             }
             Err(Broken::Client(error)) => {
@@ -125,15 +139,15 @@ impl Session {
         }
     }
 
-    /// Commits what [`Session::copy_in`] has begun.
+    /// Commits what [`Session::copy_in`] has begun, unless that is a part of a block.
     ///
     /// # Errors
     /// A server's, with what stands where.
-    pub(super) async fn commit_on(&mut self, indexes: &[usize]) -> Result<(), Error> {
-        let shards = self.shards_of(indexes);
-        let mut servers = pick(&mut self.leases, indexes);
-        let mut participants = Participants::new(&mut servers, &shards, &self.db.cluster);
-        participants.commit().await
+    pub(super) async fn end_copy(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        match self.block.is_none() {
+            true => self.commit_on(indexes).await,
+            false => Ok(()),
+        }
     }
 
     /// Takes back what [`Session::copy_in`] has begun.
@@ -142,11 +156,6 @@ impl Session {
         let mut servers = pick(&mut self.leases, indexes);
         let mut participants = Participants::new(&mut servers, &shards, &self.db.cluster);
         participants.roll_back(0).await;
-    }
-
-    fn shards_of(&self, indexes: &[usize]) -> Vec<ShardId> {
-        let shards = indexes.iter().map(|index| self.leases[*index].shard);
-        shards.collect()
     }
 
     /// COPY TO STDOUT, up to the command tag.
@@ -190,41 +199,13 @@ impl Session {
         let tag = match way {
             Way::In(copy) => {
                 let (indexes, tag) = self.copy_in(plan, copy, &shards, sql).await?;
-                self.commit_on(&indexes).await?;
+                self.end_copy(&indexes).await?;
                 tag
             }
             Way::Out(frame) => self.copy_out(frame, &shards, access, sql).await?,
         };
         self.complete(&tag);
         Ok(())
-    }
-
-    /// Connections to all `shards`, taken in their order, for a statement that writes on each.
-    pub(super) async fn enlist_for_write(
-        &mut self,
-        plan: &Plan,
-        shards: &ShardSet,
-    ) -> Result<Vec<usize>, Error> {
-        if !self.block.is_none() {
-            return Err(self.not_in_block(shards.as_slice()));
-        }
-        let mut indexes = Vec::with_capacity(shards.len());
-        for shard in shards.as_slice() {
-            let index = self.enlist(*shard, Access::Primary).await?;
-            self.admit(index, &plan.effect).await?;
-            indexes.push(index);
-        }
-        Ok(indexes)
-    }
-
-    fn not_in_block(&self, shards: &[ShardId]) -> Error {
-        let names: Vec<_> = shards.iter().map(|s| self.shard_name(*s)).collect();
-        match names.as_slice() {
-            [first, second, ..] => second_writer(first, second)
-                .detail("The statement runs on several shards, and there is no atomic commit over them yet.")
-                .hint("Run it outside a transaction block, or once per shard by its key."),
-            _ => second_writer("", ""),
-        }
     }
 }
 

@@ -95,6 +95,8 @@ async fn look(
         None => {
             let pool = &two_phase.room(shard).pools[usize::from(primary.0)];
             let client = dedicated(pool, cluster.database.pool.connect_timeout).await?;
+            // All that it writes is a lease, which need not outlive a crash nor reach a standby.
+            client.batch_execute("SET synchronous_commit = off").await?;
             link.insert(Link {
                 endpoint: primary,
                 client,

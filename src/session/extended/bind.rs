@@ -395,6 +395,11 @@ impl Session {
                 self.follow_set_transaction(set).await?;
             }
             Statement::Savepoint(_) => {
+                if self.batch.implicit {
+                    let message = "savepoints can only be used in transaction blocks";
+                    return Err(Error::new(Fault::Client, "25P01", message)
+                        .hint("Send BEGIN before the first statement."));
+                }
                 self.check_prelude(bytes)?;
                 self.check_revivable()?;
             }

@@ -242,7 +242,7 @@ impl Session {
                 self.end_pipeline().await?;
                 let (indexes, tag) = self.copy_in(&plan, copy, &shards, &sql).await?;
                 match self.check_sync_follows(name).await {
-                    Ok(()) => self.commit_on(&indexes).await?,
+                    Ok(()) => self.end_copy(&indexes).await?,
                     Err(error) => {
                         self.roll_back_on(&indexes).await;
                         return Err(error);
@@ -290,11 +290,15 @@ impl Session {
                         let text = text.trim().trim_end_matches(';');
                         Box::pin(self.begin_amid(text, mode)).await?;
                     }
+                    false if self.batch.implicit => self.begin_after_implicit(&text)?,
                     false => self.warn("25001", "there is already a transaction in progress"),
                 }
                 write::command_complete(&mut out, opening_tag(&text));
             }
             Local::End { commit } => {
+                if std::mem::take(&mut self.batch.implicit) {
+                    self.warn("25P01", "there is no transaction in progress");
+                }
                 let tag = Box::pin(self.end_everywhere(commit)).await?;
                 write::command_complete(&mut out, tag);
             }
@@ -340,7 +344,11 @@ impl Session {
     }
 
     /// BEGIN: what this pipeline has begun becomes a part of the block.
-    async fn begin_amid(&mut self, sql: &str, mode: TransactionMode) -> Result<(), Error> {
+    pub(super) async fn begin_amid(
+        &mut self,
+        sql: &str,
+        mode: TransactionMode,
+    ) -> Result<(), Error> {
         let reads = match self.block_reads(mode) {
             // Whether it could move is not known of what has begun.
             Reads::UntilWrite if self.leases.iter().any(|held| held.needs_sync) => Reads::Primary,
@@ -388,6 +396,13 @@ impl Session {
             return Ok(verb);
         }
         let commit = commit && !self.block.is_failed();
+        if commit && let Some(result) = Box::pin(self.commit_together()).await {
+            if result.is_err() {
+                self.batch.done.clear();
+            }
+            self.keep_sets_of_block();
+            return result.map(|()| "COMMIT");
+        }
         let verb = if commit { "COMMIT" } else { "ROLLBACK" };
         let mut order: Vec<usize> = (0..self.leases.len())
             .filter(|i| self.leases[*i].in_block)
@@ -598,8 +613,11 @@ impl Session {
         };
         self.fetch().await?;
         match portal.ran {
+            Ran::NotYet if self.joins_pipeline(&portal, name).await? => {
+                Box::pin(self.begin_implicit_block()).await?;
+                self.run_broadcast(&mut portal).await?;
+            }
             Ran::NotYet => {
-                self.check_sync_follows(name).await?;
                 self.run_broadcast(&mut portal).await?;
             }
             Ran::Rows { .. } => {}
@@ -625,19 +643,46 @@ impl Session {
         Ok(())
     }
 
-    /// What runs on several shards is committed on each at once, where PostgreSQL would take it back
-    /// with anything that fails up to Sync. So nothing else may come before that.
+    /// Is a statement on several shards one transaction with others of this pipeline?
+    ///
+    /// # Errors
+    /// As [`Session::check_sync_follows`], for what cannot be in a transaction.
+    async fn joins_pipeline(
+        &mut self,
+        portal: &BroadcastPortal,
+        name: &[u8],
+    ) -> Result<bool, Error> {
+        if !self.block.is_none() {
+            return Ok(false);
+        }
+        if let Statement::Ddl {
+            transactional: false,
+        } = portal.plan.statement
+        {
+            return self.check_sync_follows(name).await.map(|()| false);
+        }
+        let follows_write = self.leases.iter().any(|held| held.needs_sync && held.wrote);
+        Ok(follows_write || !self.sync_follows(name).await?)
+    }
+
+    /// What cannot be taken back with anything that fails up to Sync, as PostgreSQL would, may have
+    /// nothing else come before that.
     ///
     /// # Errors
     /// 0A000 when something does, or might. Nothing has run then.
     async fn check_sync_follows(&mut self, portal: &[u8]) -> Result<(), Error> {
-        if !self.block.is_none() {
-            return Ok(());
+        match !self.block.is_none() || self.sync_follows(portal).await? {
+            true => Ok(()),
+            false => Err(self.not_last_before_sync()),
         }
+    }
+
+    /// Does nothing that may fail come before Sync?
+    async fn sync_follows(&mut self, portal: &[u8]) -> Result<bool, Error> {
         loop {
             match follows(&self.client.inbox, portal)? {
-                Follows::Sync => return Ok(()),
-                Follows::Other => return Err(self.not_last_before_sync()),
+                Follows::Sync => return Ok(true),
+                Follows::Other => return Ok(false),
                 Follows::NotHere => {}
             }
             if !matches!(self.client.fill().await, Ok(1..)) {
@@ -703,7 +748,11 @@ impl Session {
 
     /// Before what commits on several shards by itself.
     async fn end_pipeline(&mut self) -> Result<(), Error> {
-        if self.leases.iter().any(|held| held.needs_sync && held.wrote) {
+        if self
+            .leases
+            .iter()
+            .any(|held| held.needs_sync && held.wrote && !held.in_block)
+        {
             return Err(self.not_one_transaction());
         }
         self.check_settings_elsewhere(None)?;

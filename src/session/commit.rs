@@ -1,0 +1,152 @@
+//! Transactions that write on several shards: when a second one may be written, and their end.
+
+use planner::ShardId;
+use planner::plan::Access;
+
+use super::Session;
+use super::block::Block;
+use super::routed::pick;
+use crate::error::Error;
+use crate::executor::participants::Participants;
+
+/// Gives the transaction an id, so that what it tells others is a part of what it commits.
+const CLAIM: &str = "SELECT pg_catalog.txid_current()";
+
+impl Session {
+    /// Has this transaction written, on other shards than `shard` only?
+    pub(super) fn is_second_writer(&self, shard: ShardId) -> bool {
+        let mut wrote = self.leases.iter().filter(|held| held.wrote).peekable();
+        wrote.peek().is_some() && wrote.all(|held| held.shard != shard)
+    }
+
+    /// May these write too, before anything that they write has an effect?
+    ///
+    /// # Errors
+    /// As [`Participants::admit`], where they would not be the only ones.
+    pub(super) async fn admit_writers(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        let wrote = (0..self.leases.len()).filter(|index| self.leases[*index].wrote);
+        let mut all: Vec<usize> = wrote.chain(indexes.iter().copied()).collect();
+        all.sort_unstable_by_key(|index| (self.leases[*index].shard, *index));
+        all.dedup();
+        let mut shards = self.shards_of(&all);
+        shards.dedup();
+        if shards.len() < 2 {
+            return Ok(());
+        }
+        let mut servers = pick(&mut self.leases, &all);
+        let participants = Participants::new(&mut servers, &shards, &self.db.cluster);
+        participants.admit().await
+    }
+
+    /// Those of the open block that may have written, on more than one shard.
+    fn may_have_written_on_several(&self) -> bool {
+        let may = |held: &&super::Enlisted| {
+            held.in_block && held.home.is_none() && (held.wrote || held.leaves_mark)
+        };
+        self.leases.iter().filter(may).count() > 1
+    }
+
+    /// COMMIT of a block that may have written on several shards: on all or on none of them. `None`: it has
+    /// not, and nothing was done.
+    ///
+    /// # Errors
+    /// The transaction is over on every shard, and nothing of it is kept, unless the error says otherwise.
+    pub(super) async fn commit_together(&mut self) -> Option<Result<(), Error>> {
+        if self.block.is_failed() || !self.may_have_written_on_several() {
+            return None;
+        }
+        let result = self.commit_on_each().await;
+        self.block = Block::None;
+        self.info.in_block(false);
+        for held in self.leases.iter_mut().filter(|held| held.in_block) {
+            // What it said of savepoints is not the end of the transaction.
+            held.lease.tag.clear();
+            held.in_block = false;
+            held.needs_sync = false;
+        }
+        if result.is_err() {
+            if let Some(listening) = &mut self.listening {
+                listening.notified = false;
+            }
+            self.drop_changes();
+        }
+        Some(result)
+    }
+
+    async fn commit_on_each(&mut self) -> Result<(), Error> {
+        let (mut primaries, replicas): (Vec<usize>, Vec<usize>) = (0..self.leases.len())
+            .filter(|index| self.leases[*index].in_block)
+            .partition(|index| self.leases[*index].home.is_none());
+        primaries.sort_unstable_by_key(|index| self.leases[*index].shard);
+        let claims = self.block.notifies();
+        for index in &primaries {
+            let lease = &mut self.leases[*index].lease;
+            // Its BEGIN may be under way; and where a claim fails, the commit does.
+            let _ = lease.settle().await;
+            if claims {
+                let _ = lease.run_hidden(CLAIM).await;
+            }
+        }
+        let result = self.commit_on(&primaries).await;
+        let verb = match result {
+            Ok(()) => "COMMIT",
+            Err(_) => "ROLLBACK",
+        };
+        for index in replicas {
+            let lease = &mut self.leases[index].lease;
+            // They only read: a broken one is closed.
+            if lease.run_hidden(verb).await.is_err() {
+                lease.doubt.get_or_insert("it failed to end a transaction");
+            }
+        }
+        result
+    }
+
+    /// Commits what these have in open transactions, in the order of their shards. It is not left half
+    /// way by whoever ends this session meanwhile.
+    ///
+    /// # Errors
+    /// A server's, with what stands where.
+    pub(super) async fn commit_on(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        let shards = self.shards_of(indexes);
+        let mut servers = pick(&mut self.leases, indexes);
+        let mut participants = Participants::new(&mut servers, &shards, &self.db.cluster);
+        let _committing = self.info.committing();
+        participants.commit().await
+    }
+
+    pub(super) fn shards_of(&self, indexes: &[usize]) -> Vec<ShardId> {
+        let shards = indexes.iter().map(|index| self.leases[*index].shard);
+        shards.collect()
+    }
+
+    /// Connections to all `shards`, in their order, for a statement that writes on each: within the open
+    /// block, if there is one.
+    ///
+    /// # Errors
+    /// As [`Session::enlist`]; as [`Session::admit_writers`].
+    pub(super) async fn enlist_for_write(
+        &mut self,
+        plan: &planner::Plan,
+        shards: &planner::ShardSet,
+    ) -> Result<Vec<usize>, Error> {
+        let mut indexes = Vec::with_capacity(shards.len());
+        for shard in shards.as_slice() {
+            let index = self.enlist(*shard, Access::Primary).await?;
+            self.admit(index, &plan.effect).await?;
+            indexes.push(index);
+        }
+        if self.block.is_none() {
+            return Ok(indexes);
+        }
+        for index in &indexes {
+            // BEGIN may be under way; its reply must not meet the statement's.
+            self.leases[*index].lease.settle().await?;
+        }
+        self.admit_writers(&indexes).await?;
+        for index in &indexes {
+            self.leases[*index].wrote = true;
+        }
+        Ok(indexes)
+    }
+}
