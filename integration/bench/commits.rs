@@ -40,11 +40,6 @@ pub fn two_to_one(rounds: &[Round], of: impl Fn(&Round) -> [f64; 3]) -> Option<f
     median(rounds.iter().map(|round| of(round)[1] / of(round)[0]))
 }
 
-/// The median over the rounds of the mixed load's throughput to that of the other.
-pub fn mixed_to_alone(rounds: &[Round]) -> Option<f64> {
-    median(rounds.iter().map(|round| round.mixed / round.alone))
-}
-
 /// # Errors
 /// A client that is not answered.
 pub fn round(running: &[Running], servers: &Servers, seconds: u32) -> Result<Round, Failure> {
