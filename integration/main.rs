@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod bad_input;
+mod broadcasts;
 mod captive;
 mod copy;
 mod corpus;

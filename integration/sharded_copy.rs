@@ -13,7 +13,7 @@ const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n integer CHECK (n <
 /// A plain server, two shards, and Ringway in front of these.
 pub struct World {
     plain: CaptiveCluster,
-    shards: CaptiveCluster,
+    pub shards: CaptiveCluster,
     pub ringway: Ringway,
 }
 
@@ -57,6 +57,11 @@ impl World {
     fn both(&self) -> [Wire; 2] {
         let plain = self.plain.shards[0].primary.port;
         [plain, self.ringway.port()].map(|port| Wire::login(port, "ringway", "shop").0)
+    }
+
+    /// A connection to Ringway.
+    pub fn through(&self) -> Wire {
+        Wire::login(self.ringway.port(), "ringway", "shop").0
     }
 
     /// Behind Ringway's back.

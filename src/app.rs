@@ -6,6 +6,7 @@
 
 mod accept;
 pub mod check;
+mod deadlocks;
 mod doors;
 mod handover;
 pub mod init;

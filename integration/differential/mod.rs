@@ -1,7 +1,7 @@
 //! The same rows in one plain PostgreSQL and over two and four shards, the same SQL: the same answer,
 //! or a refusal before anything ran. After every write the tables' rows are compared as well.
 //!
-//! Statements written by hand are in `reads.sql`, `writes.sql` and, with what other sharders answer
+//! Statements written by hand are in `reads.sql`, `writes.sql`, `moves.sql` and, with what other sharders answer
 //! wrongly, `peers.sql` and `peers_writes.sql`, in the format of the
 //! demo's tour. A block without flags must be answered alike, `refused` must be refused, `maybe` may
 //! be either (what one protocol or one number of shards can do and the other cannot), `ordered`
@@ -146,6 +146,22 @@ async fn writes_leave_the_rows_that_one_server_would_hold() {
 #[tokio::test]
 async fn writes_over_four_shards_leave_the_rows_that_one_server_would_hold() {
     writes_over(4).await;
+}
+
+async fn moves_over(shards: usize) {
+    let world = World::start("moves", shards).await;
+    let found = differences("moves.sql", &world, true).await;
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[tokio::test]
+async fn rows_move_with_their_keys_as_on_one_server() {
+    moves_over(2).await;
+}
+
+#[tokio::test]
+async fn rows_move_over_four_shards_as_on_one_server() {
+    moves_over(4).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -214,6 +215,12 @@ impl Wire {
         let mut body = vec![0; length - 4];
         self.stream.read_exact(&mut body).unwrap();
         Some(Frame { tag: head[0], body })
+    }
+
+    /// The next frame, if its beginning comes before the limit ([`Wire::set_limit`]) or is here.
+    pub fn try_read(&mut self) -> Option<Frame> {
+        let here = self.socket().peek(&mut [MaybeUninit::uninit()]);
+        matches!(here, Ok(1..)).then(|| self.read())?
     }
 
     /// All bytes up to the end of the connection.

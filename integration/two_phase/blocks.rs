@@ -57,6 +57,7 @@ fn a_block_over_shards_is_committed_on_all_or_none() {
             &[
                 ("BEGIN", "BEGIN T"),
                 (&read(b), "0 SELECT 1 T"),
+                (&format!("{} FOR UPDATE", read(c)), "0 SELECT 1 T"),
                 (&write(a), "UPDATE 1 T"),
                 ("COMMIT", "COMMIT I"),
             ],
@@ -307,10 +308,7 @@ fn notifications_are_sent_with_the_decision_or_not_at_all() {
                     &format!("UPDATE t SET v = {value} WHERE k = {b}"),
                     "UPDATE 1 T",
                 ),
-                (
-                    &format!("SELECT v FROM t WHERE k = {a} FOR UPDATE"),
-                    "0 SELECT 1 T",
-                ),
+                (&format!("UPDATE t SET v = 1 WHERE k = {a}"), "UPDATE 1 T"),
                 ("COMMIT", end),
             ],
         );
@@ -492,4 +490,66 @@ fn a_client_that_is_killed_amid_its_commit_hears_what_became_of_it() {
         let found = world.each("SELECT min(v) FROM t");
         world.each(PREPARED) == ["0", "0"] && (found == ["1", "1"] || found == ["2", "2"])
     });
+}
+
+#[test]
+fn a_deadlock_over_shards_ends() {
+    let world = World::start(2, "");
+    let settings = "cross_shard_deadlock_timeout_ms = 300";
+    let proxy = world.ringway("proxy", "", settings, "");
+    world.fill(&proxy, "t");
+    let [a, b] = &keys(&world)[..] else {
+        panic!("two shards");
+    };
+    let [on_a, on_b] = [a, b].map(|key| format!("UPDATE t SET v = v + 1 WHERE k = {key}"));
+    let (mut one, mut other) = (proxy.login(), proxy.login());
+    // Against another block, and against a statement that runs on all shards by itself.
+    for crossing in [&on_a, ALL] {
+        let alone = crossing == ALL;
+        script(
+            &mut one,
+            false,
+            &[("BEGIN", "BEGIN T"), (&on_b, "UPDATE 1 T")],
+        );
+        if !alone {
+            script(
+                &mut other,
+                false,
+                &[("BEGIN", "BEGIN T"), (&on_a, "UPDATE 1 T")],
+            );
+        }
+        other.query(if alone { crossing } else { &on_b });
+        if alone {
+            super::wait_until(Duration::from_secs(10), "a wait", || {
+                world.on(
+                    1,
+                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+                ) == "1"
+            });
+        }
+        one.query(&on_a);
+        let (first, second) = (one.read_to_ready(), other.read_to_ready());
+        let said = [&first, &second].map(|frames| error(frames));
+        let failed: Vec<_> = said
+            .iter()
+            .filter(|said| said.starts_with("40P01"))
+            .collect();
+        assert_eq!(failed.len(), 1, "{said:?}");
+        assert!(failed[0].contains("deadlock over shards"), "{said:?}");
+        for wire in [&mut one, &mut other] {
+            wire.ask("COMMIT");
+            assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
+        }
+        assert_eq!(world.each(PREPARED), ["0", "0"]);
+    }
+    // A wait on the only shard of a transaction is no such thing.
+    script(
+        &mut one,
+        false,
+        &[("BEGIN", "BEGIN T"), (&on_a, "UPDATE 1 T")],
+    );
+    other.query(&on_a);
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(one.ask("COMMIT"), "COMMIT I");
+    assert_eq!(digest(&other.read_to_ready()), "UPDATE 1 I");
 }

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod kills;
+mod moves;
 
 use std::time::Duration;
 
@@ -328,6 +329,7 @@ fn what_cannot_be_atomic_is_refused_unless_that_is_not_wanted() {
     world.on_all("DELETE FROM t WHERE v > 0");
     for sql in [
         "DELETE FROM t WHERE v < 0",
+        "UPDATE t SET k = k + 1 WHERE v < 0",
         "INSERT INTO r VALUES (1, 1) ON CONFLICT DO NOTHING",
         "COPY t FROM STDIN",
         "CREATE TABLE IF NOT EXISTS r (k int)",

@@ -18,6 +18,8 @@ pub struct Catalog {
     tables: HashMap<(String, String), Table>,
     /// Columns that get an id where an INSERT leaves them out, by schema and table.
     default_ids: HashMap<(String, String), String>,
+    /// Why rows of a table cannot go to another shard, by schema and table.
+    immovable: HashMap<(String, String), String>,
     /// By unqualified name: the least safe volatility and kind of all overloads in all schemas.
     functions: HashMap<String, Function>,
     pub suspects: Suspects,
@@ -153,6 +155,8 @@ pub struct TableColumn {
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,
+    /// Computed from the row; nothing may be inserted.
+    pub is_generated: bool,
     pub keeps: Keeps,
 }
 
@@ -224,6 +228,17 @@ impl Catalog {
     pub fn set_default_id(&mut self, schema: &str, table: &str, column: &str) {
         let name = (schema.to_owned(), table.to_owned());
         self.default_ids.insert(name, column.to_owned());
+    }
+
+    /// Rows of the table cannot go from one shard to another; `why` is the end of a sentence.
+    pub fn set_immovable(&mut self, schema: &str, table: &str, why: &str) {
+        let name = (schema.to_owned(), table.to_owned());
+        self.immovable.insert(name, why.to_owned());
+    }
+
+    pub fn immovable(&self, table: &Table) -> Option<&str> {
+        let name = (table.schema.clone(), table.name.clone());
+        self.immovable.get(&name).map(String::as_str)
     }
 
     pub fn has_default_ids(&self) -> bool {

@@ -4,7 +4,7 @@ use crate::limit::KeyPart;
 use crate::place;
 use crate::placement::Placement;
 use crate::refusal::Refusal;
-use crate::route::{Param, ValueRef, Values};
+use crate::route::{Param, Values};
 use crate::topology::{ShardId, Topology};
 
 /// COPY FROM STDIN.
@@ -20,9 +20,10 @@ pub struct CopyIn {
 pub enum Rows {
     /// Every shard: a reference table.
     All,
-    /// The shard that owns the key in column `position`, from 0, of the data.
+    /// The shard that owns the key.
     ByKey {
-        position: usize,
+        /// Where its columns are in the data, from 0, in the order of the key.
+        positions: Vec<usize>,
         /// How many columns the data must have for that.
         columns: usize,
         key: Key,
@@ -33,7 +34,8 @@ pub enum Rows {
 /// What the data's rows are divided by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    pub column: KeyPart,
+    /// Never empty.
+    pub columns: Vec<KeyPart>,
     pub placement: Placement,
 }
 
@@ -66,32 +68,30 @@ pub enum Frame {
     Binary,
 }
 
-/// The shard of a row; `None`: every shard rejects its key alike. `value` is the key as the data has
-/// it, `None` for NULL.
+/// A row that cannot be placed: the column of the key that is to blame, from 0, and why.
+pub type Misplaced = (usize, Refusal);
+
+/// The shard of a row; `None`: every shard rejects its key alike. `values` are the key's columns as the
+/// data has them, `None` for NULL.
 ///
 /// # Errors
-/// What PostgreSQL would say of the value; that it does not tell the shard; 23514 when no shard takes it.
+/// What PostgreSQL would say of a value; that it does not tell the shard; 23514 when no shard takes them.
 pub fn owner(
     key: &Key,
-    value: Option<&[u8]>,
+    values: &[Option<&[u8]>],
     binary: bool,
     topology: &Topology,
-) -> Result<Option<ShardId>, Refusal> {
-    let param = Param {
-        value,
+) -> Result<Option<ShardId>, Misplaced> {
+    let params = values.iter().map(|value| Param {
+        value: *value,
         binary,
         type_oid: 0,
-    };
+    });
+    let params: Vec<_> = params.collect();
     let values = Values {
         sql: b"",
         pieces: &[],
-        params: &[param],
+        params: &params,
     };
-    place::shard_of_row(
-        &ValueRef::Param(0),
-        &key.column,
-        key.placement,
-        values,
-        topology,
-    )
+    place::shard_of_row(&key.columns, key.placement, values, topology)
 }

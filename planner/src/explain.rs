@@ -77,6 +77,7 @@ fn placements(plan: &Plan, topology: &Topology, lines: &mut Vec<String>) {
 fn by_parameter(plan: &Plan) -> bool {
     match &plan.target {
         Target::Keys { keys, .. } => keys.any_param(|_| true),
+        Target::Moves(moving) => moving.depends_on_parameter(),
         Target::AnyShard
         | Target::OneShard(_)
         | Target::AllShards(_)
@@ -146,6 +147,16 @@ fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<Str
             lines.push(format!(
                 "execution: each shard runs it with its own rows, {then}"
             ));
+        }
+        Execution::Move { from, sql, .. } => {
+            let from = shards(&Shards::Exactly(from.clone()), topology);
+            let sql = String::from_utf8_lossy(sql);
+            lines.push(format!("update: on {from}: {sql}"));
+            lines.push(
+                "execution: rows whose new key is another shard's are deleted and inserted there, \
+                 row counts are added"
+                    .into(),
+            );
         }
         Execution::CopyIn(copy) => lines.push(match copy.rows {
             Rows::All => "execution: every shard gets all rows".into(),

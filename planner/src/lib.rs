@@ -14,6 +14,7 @@ mod key;
 mod lexer;
 pub mod limit;
 pub mod merge;
+pub mod moving;
 mod place;
 pub mod placement;
 pub mod plan;

@@ -1,5 +1,6 @@
 //! (limits, values, topology) -> shards.
 
+use crate::copy::Misplaced;
 use crate::hash;
 use crate::key::{self, Datum, Reading};
 use crate::limit::{Bound, Interval, KeyPart, KeySet, KeyValue, Limit, Part, TableLimit};
@@ -87,24 +88,33 @@ pub(crate) fn shards_of_rows(
         .collect()
 }
 
-/// The shard of one row to insert, whose key is one column; `None`: every shard rejects it alike.
+/// The shard of one row to insert, whose key's columns are the parameters in their order; `None`: every
+/// shard rejects it alike.
 ///
 /// # Errors
-/// As [`shards_of`].
+/// As [`shards_of`], and of which column.
 pub(crate) fn shard_of_row(
-    value: &ValueRef,
-    column: &KeyPart,
+    columns: &[KeyPart],
     placement: Placement,
     values: Values<'_>,
     topology: &Topology,
-) -> Result<Option<ShardId>, Refusal> {
-    match key::read(value, column, values)? {
-        Reading::Is(datum) => match topology.owner_of(placement, &[&datum]) {
-            Some(shard) => Ok(Some(shard)),
-            None => Err(key::no_shard(column)),
-        },
-        Reading::Nowhere | Reading::Null => Ok(None),
-        Reading::Unclear => Err(key::unclear(column)),
+) -> Result<Option<ShardId>, Misplaced> {
+    let params: Vec<_> = (0..columns.len()).map(ValueRef::Param).collect();
+    let mut row = Vec::with_capacity(columns.len());
+    let mut is_rejected = false;
+    for (at, (column, param)) in columns.iter().zip(&params).enumerate() {
+        match key::read(param, column, values).map_err(|refusal| (at, refusal))? {
+            Reading::Is(datum) => row.push(datum),
+            Reading::Nowhere | Reading::Null => is_rejected = true,
+            Reading::Unclear => return Err((at, key::unclear(column))),
+        }
+    }
+    if is_rejected {
+        return Ok(None);
+    }
+    match topology.owner_of(placement, &row.iter().collect::<Vec<_>>()) {
+        Some(shard) => Ok(Some(shard)),
+        None => Err((0, key::no_shard(&columns[0]))),
     }
 }
 

@@ -14,6 +14,7 @@ mod ids;
 mod insert_query;
 mod keys;
 mod layout;
+mod moves;
 mod multiple;
 mod parse;
 mod picks;
@@ -45,6 +46,7 @@ use crate::ids::Ids;
 use crate::lexer::Kind;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
+use crate::moving::Move;
 use crate::refusal::Refusal;
 use crate::route::TextPiece;
 use crate::split::Split;
@@ -340,6 +342,8 @@ pub enum Target {
     Keys { keys: KeySet, many: Many },
     /// Every shard.
     AllShards(Many),
+    /// The shards that have the rows, and those where they belong with the keys that they get.
+    Moves(Box<Move>),
     /// Not known before ids are drawn: the text with them in it is to be planned instead.
     Ids(Box<Ids>),
     /// Nothing runs.
@@ -559,6 +563,7 @@ fn only_here(target: &Target, facts: &Facts<'_>) -> Option<Refusal> {
             Target::AnyShard
             | Target::Keys { .. }
             | Target::AllShards(_)
+            | Target::Moves(_)
             | Target::Ids(_)
             | Target::Refused(_),
         ) => Some(refuse::create_table_as()),
@@ -581,12 +586,14 @@ fn unsharded(plan: Plan) -> Plan {
         Target::Refused(Refusal {
             everywhere: true, ..
         }) => plan,
-        Target::OneShard(_) | Target::Keys { .. } | Target::AllShards(_) | Target::Refused(_) => {
-            Plan {
-                target: Target::AnyShard,
-                reason: "the database has one shard".into(),
-                ..plan
-            }
-        }
+        Target::OneShard(_)
+        | Target::Keys { .. }
+        | Target::AllShards(_)
+        | Target::Moves(_)
+        | Target::Refused(_) => Plan {
+            target: Target::AnyShard,
+            reason: "the database has one shard".into(),
+            ..plan
+        },
     }
 }

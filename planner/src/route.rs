@@ -8,6 +8,7 @@ use crate::gather::Gathering;
 use crate::ids;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
+use crate::moving::Move;
 use crate::place;
 use crate::plan::{Many, Plan, Target};
 use crate::refusal::Refusal;
@@ -95,6 +96,12 @@ pub enum Execution<'p> {
         split: &'p Split,
         parts: Vec<Part>,
     },
+    /// The shards that have the rows run `sql`, and give those away that belong elsewhere then.
+    Move {
+        moving: &'p Move,
+        from: ShardSet,
+        sql: Vec<u8>,
+    },
     /// Each shard runs the text, and gets its rows of the client's data.
     CopyIn(&'p CopyIn),
     /// Each shard runs the text; their data follow each other.
@@ -140,13 +147,14 @@ pub fn route<'p>(
             }
         }
         Target::AllShards(many) => several(ShardSet::all(topology.shard_count()), many, values),
+        Target::Moves(moving) => moving.route(values, topology),
         Target::Ids(_) => Err(ids::not_drawn()),
         Target::Refused(refusal) => Err(refusal.clone()),
     }
 }
 
 impl Route<'_> {
-    fn direct(shards: Shards) -> Self {
+    pub(crate) fn direct(shards: Shards) -> Self {
         Self {
             shards,
             execution: Execution::Direct,

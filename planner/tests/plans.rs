@@ -141,6 +141,7 @@ fn head(plan: &Plan) -> String {
         }
         Target::AllShards(_) => "all".to_owned(),
         Target::Ids(ids) => format!("{} ids", ids.count),
+        Target::Moves(_) => "moves".to_owned(),
         Target::Refused(_) => "refused".to_owned(),
     };
     format!("{:?} {:?}{effect} -> {target}", plan.statement, plan.access)

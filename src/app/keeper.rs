@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::admin::Order;
 use crate::backend::cancel;
+use crate::backend::server::Blame;
 use crate::config::{ADMIN_DATABASE, Config, Timeouts};
 use crate::error::{Error, Fault};
 use crate::executor::database::Database;
@@ -133,7 +134,7 @@ impl Watch {
                 Some(Over::Session(verdict)) => client.end(verdict),
                 Some(Over::Statement) if seen.may_cancel(now) => {
                     let limit = directory.config.general.login_timeout;
-                    if cancel_statement(&client, seen.request, limit) {
+                    if cancel_statement(&client, seen.request, limit, Blame::QueryTimeout) {
                         seen.cancelled = Some(now);
                     }
                 }
@@ -231,7 +232,12 @@ fn with_grace(limit: Option<Duration>) -> Option<Duration> {
 /// Cancels on every server that works for the client. Until the requests have arrived, none of
 /// these connections is given to another client. False when there is nothing to cancel: no server
 /// works for it yet, its `request` has ended, or a request is still on its way.
-fn cancel_statement(client: &ClientInfo, request: Duration, limit: Duration) -> bool {
+pub(super) fn cancel_statement(
+    client: &ClientInfo,
+    request: Duration,
+    limit: Duration,
+    blame: Blame,
+) -> bool {
     let cancelling = client.cancel.cancelling();
     // See `Session::await_cancels`.
     fence(SeqCst);
@@ -244,13 +250,13 @@ fn cancel_statement(client: &ClientInfo, request: Duration, limit: Duration) -> 
         return false;
     }
     for server in &cancelling.0 {
-        server.activity.timed_out.store(true, Relaxed);
+        server.activity.blame(blame);
     }
     tokio::spawn(async move {
         for one in cancelling.apart() {
             for server in &one.0 {
                 if let Err(error) = cancel::cancel(server, limit).await {
-                    tracing::warn!(%error, "statement not cancelled after query_timeout_ms");
+                    tracing::warn!(%error, ?blame, "statement not cancelled");
                 }
             }
         }

@@ -8,8 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use super::cannot;
-use super::keeper;
 use super::live::Live;
+use super::{deadlocks, keeper};
 use crate::error::Error;
 use crate::net::listener::Accepted;
 use crate::net::{self, Stream};
@@ -118,6 +118,7 @@ fn work(
     runtime.block_on(async move {
         if number == 0 {
             // Here, so that connections that are kept ready belong to a thread that serves clients.
+            tokio::spawn(deadlocks::watch(Arc::clone(&live.shared)));
             tokio::spawn(keeper::keep(Arc::clone(&live.shared)));
         }
         while let Some((client, arriving)) = clients.recv().await {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -118,6 +118,17 @@ pub enum Expect {
     Fail(Bytes),
 }
 
+/// What becomes of a ReadyForQuery that the client would see.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    #[default]
+    Show,
+    /// It is kept back: something is to be done before the client goes on.
+    Hold,
+    /// It came: whoever wanted it held owes the client one.
+    Held,
+}
+
 /// What a look at the inbox found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -162,8 +173,8 @@ pub struct Activity {
     pub resetting: AtomicBool,
     /// It is closed instead of reused once its client is done with it.
     pub close_needed: AtomicBool,
-    /// Its statement is cancelled because it takes too long, and the client is to be told so.
-    pub timed_out: AtomicBool,
+    /// Why its statement is being cancelled, as the client is to be told: a [`Blame`], or 0.
+    blame: AtomicU8,
     /// It is no longer its shard's primary: nothing may be written there, not even in a transaction that
     /// began before.
     pub demoted: AtomicBool,
@@ -171,14 +182,59 @@ pub struct Activity {
     pub cancels: AtomicUsize,
 }
 
+/// Why Ringway cancels a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    QueryTimeout = 1,
+    /// It waits for a lock for long, while its transaction is on other shards.
+    Deadlock = 2,
+}
+
+impl Activity {
+    pub fn blame(&self, blame: Blame) {
+        self.blame.store(blame as u8, Relaxed);
+    }
+
+    /// What it was cancelled for, if it was; for once.
+    pub fn take_blame(&self) -> Option<Blame> {
+        if self.blame.load(Relaxed) == 0 {
+            return None;
+        }
+        match self.blame.swap(0, Relaxed) {
+            1 => Some(Blame::QueryTimeout),
+            2 => Some(Blame::Deadlock),
+            _ => None,
+        }
+    }
+}
+
 impl Identity {
     /// The server knows only that it was asked to cancel; the client is told why. True if so.
     fn reword(&self, error: &mut Error) -> bool {
-        if error.code != "57014" || !self.activity.timed_out.swap(false, Relaxed) {
+        if error.code != "57014" {
             return false;
         }
-        error.message = "canceling statement due to query timeout".into();
-        error.detail = Some("It ran for longer than query_timeout_ms.".into());
+        match self.activity.take_blame() {
+            None => return false,
+            Some(Blame::QueryTimeout) => {
+                error.message = "canceling statement due to query timeout".into();
+                error.detail = Some("It ran for longer than query_timeout_ms.".into());
+            }
+            Some(Blame::Deadlock) => {
+                error.code = "40P01".into();
+                error.message = "canceling statement due to a possible deadlock over shards".into();
+                error.detail = Some(
+                    format!(
+                        "It waited on server {} for a lock for longer than cross_shard_deadlock_timeout_ms, \
+                         while its transaction was on other shards too.",
+                        self.endpoint
+                    )
+                    .into(),
+                );
+                error.hint =
+                    Some("Repeat the transaction. Lock rows in the same order everywhere.".into());
+            }
+        }
         true
     }
 
@@ -215,6 +271,8 @@ pub struct Server {
     pub doubt: Option<&'static str>,
     /// Something that the next user must not find was left behind.
     pub tainted: bool,
+    /// What becomes of the next ReadyForQuery that the client would see.
+    pub ready: Ready,
     /// Between CopyInResponse and the end of COPY.
     pub copy_in: bool,
     /// Extended messages were sent since the last ReadyForQuery: a transaction may be under way that
@@ -273,6 +331,7 @@ impl Server {
             executes: None,
             doubt: None,
             tainted: false,
+            ready: Ready::Show,
             copy_in: false,
             amid_pipeline: false,
             swallowed_sync: false,

@@ -29,6 +29,9 @@ pub struct CommitSettings {
     pub mode: MultiShardCommit,
     /// How often the shards are asked for prepared transactions that nobody finishes.
     pub recovery_interval: Duration,
+    /// How long a statement may wait for a lock while its transaction is on several shards; `None` is for
+    /// ever.
+    pub deadlock_timeout: Option<Duration>,
     /// How long decisions are kept at least, for clients that ask what became of a COMMIT.
     pub retention: Duration,
 }
@@ -39,6 +42,7 @@ impl Default for CommitSettings {
             mode: MultiShardCommit::Atomic,
             recovery_interval: Duration::from_secs(1),
             retention: Duration::from_secs(600),
+            deadlock_timeout: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -63,5 +67,10 @@ pub(super) fn read(section: &Section<'_>) -> CommitSettings {
             .map_or(default.recovery_interval, Duration::from_millis),
         retention: number("decision_retention_s", 1..=604_800)
             .map_or(default.retention, Duration::from_secs),
+        deadlock_timeout: match number("cross_shard_deadlock_timeout_ms", 0..=3_600_000) {
+            None => default.deadlock_timeout,
+            Some(0) => None,
+            Some(limit) => Some(Duration::from_millis(limit)),
+        },
     }
 }

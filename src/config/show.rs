@@ -274,6 +274,11 @@ fn database_settings(database: &Database) -> Vec<Entry> {
             default.recovery_interval,
         ),
         seconds("decision_retention_s", commits.retention, default.retention),
+        millis(
+            "cross_shard_deadlock_timeout_ms",
+            commits.deadlock_timeout.unwrap_or_default(),
+            default.deadlock_timeout.unwrap_or_default(),
+        ),
     ]);
     entries.extend(auth_query(database.auth_query.as_ref()));
     for shard in &database.shards {

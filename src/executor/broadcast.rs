@@ -1,9 +1,11 @@
 //! One statement, or its parts, on several shards: what each is sent, and one answer of theirs.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use planner::ShardId;
 use planner::merge::MergePlan;
 
 use super::merge::Merger;
+use super::moves::Moves;
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
 use crate::wire::frame::{self, HEADER};
@@ -16,7 +18,7 @@ const MAX_ANSWER: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub enum Requests {
     Same(Bytes),
-    /// By participant.
+    /// By participant; one without a request only takes part.
     Each(Vec<Bytes>),
 }
 
@@ -67,9 +69,30 @@ impl Combine {
 pub struct Job {
     pub requests: Requests,
     pub combine: Combine,
+    /// What is to be done with the answers before they are combined.
+    pub moves: Option<Box<Moves>>,
 }
 
 impl Job {
+    /// What is left to be done in the transaction when all have answered; tells what the client is
+    /// answered from.
+    ///
+    /// # Errors
+    /// As [`Combine::check`] and [`Moves::carry_out`].
+    pub async fn finish(
+        &self,
+        servers: &mut [&mut Server],
+        shards: &[ShardId],
+        answers: Vec<Answer>,
+    ) -> Result<Vec<Answer>, Error> {
+        let answers = match &self.moves {
+            None => answers,
+            Some(moves) => moves.carry_out(servers, shards, answers).await?,
+        };
+        self.combine.check(&answers)?;
+        Ok(answers)
+    }
+
     /// The same Query on each.
     pub fn same(sql: &[u8], combine: Combine) -> Self {
         let mut request = BytesMut::new();
@@ -77,6 +100,7 @@ impl Job {
         Self {
             requests: Requests::Same(request.freeze()),
             combine,
+            moves: None,
         }
     }
 
@@ -88,6 +112,7 @@ impl Job {
         Self {
             requests: Requests::Same(request.freeze()),
             combine,
+            moves: None,
         }
     }
 }
@@ -131,11 +156,14 @@ pub struct Answer {
     pub tag: String,
 }
 
-/// Runs `request` (frames that end in one ReadyForQuery) and collects the answer.
+/// Runs `request` (frames that end in one ReadyForQuery, or none) and collects the answer.
 ///
 /// # Errors
 /// The server's error, or its loss.
 pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
+    if request.is_empty() {
+        return Ok(Answer::default());
+    }
     server.begin_exchange();
     server.unnamed = None;
     server.conn.outbox.extend_from_slice(request);

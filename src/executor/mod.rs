@@ -7,6 +7,7 @@ pub mod describe;
 pub mod gather;
 pub mod listen;
 pub mod merge;
+pub mod moves;
 pub mod participants;
 pub mod plans;
 pub mod pools;

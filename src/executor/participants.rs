@@ -1,6 +1,6 @@
 //! The shards that one statement writes: each in a transaction of its own, all begun, all run in the
 //! order of their ids, then all committed. Writes that meet each other meet on the first shard, so they
-//! cannot deadlock across shards.
+//! cannot deadlock across shards; but for rows that move, whose INSERT waits for a bounded time.
 //!
 //! Every write to several shards commits here, in [`Participants::commit`]: by two-phase commit, or, where
 //! the operator has chosen that, one after the other. Then a failure between two commits leaves some
@@ -71,7 +71,7 @@ impl<'p, 's> Participants<'p, 's> {
         }
     }
 
-    /// Runs a job on each, in a transaction of its own that is to be committed then.
+    /// Runs a job on each, each in a transaction that [`Participants::commit`] ends.
     ///
     /// # Errors
     /// A server's error or loss; nothing is kept then.
@@ -91,11 +91,13 @@ impl<'p, 's> Participants<'p, 's> {
                 }
             }
         }
-        if let Err(error) = job.combine.check(&answers) {
-            self.roll_back(0).await;
-            return Err(error);
+        match job.finish(self.servers, self.shards, answers).await {
+            Ok(answers) => Ok(answers),
+            Err(error) => {
+                self.roll_back(0).await;
+                Err(error)
+            }
         }
-        Ok(answers)
     }
 
     /// Runs a job on each, within the transaction that all are in.
@@ -107,8 +109,7 @@ impl<'p, 's> Participants<'p, 's> {
         for at in 0..self.servers.len() {
             answers.push(broadcast::ask(self.servers[at], job.requests.of(at)).await?);
         }
-        job.combine.check(&answers)?;
-        Ok(answers)
+        job.finish(self.servers, self.shards, answers).await
     }
 
     /// Runs what cannot be in a transaction on the participant `at`, after it ran on those before.

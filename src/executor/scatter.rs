@@ -3,7 +3,8 @@
 //! A [`Run`] can pause (a portal with a row limit); it owes each shard's ReadyForQuery until
 //! [`Run::finish`] or until the last row.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -248,6 +249,19 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What `work` on servers comes to, unless the client leaves before.
+///
+/// # Errors
+/// The client left. `work` is dropped midway then, and its servers still owe what they were asked.
+pub async fn unless_gone<T>(client: &mut Conn, work: impl Future<Output = T>) -> Result<T, Broken> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => poll_gone(cx, client),
+    })
+    .await
 }
 
 /// While shards are awaited, the client's leaving ends the run.

@@ -6,6 +6,7 @@ use planner::plan::Access;
 use super::Session;
 use super::block::Block;
 use super::routed::pick;
+use crate::backend::server::Status;
 use crate::error::Error;
 use crate::executor::participants::Participants;
 
@@ -38,21 +39,19 @@ impl Session {
         participants.admit().await
     }
 
-    /// Those of the open block that may have written, on more than one shard.
-    fn may_have_written_on_several(&self) -> bool {
-        let may = |held: &&super::Enlisted| {
-            held.in_block && held.home.is_none() && (held.wrote || held.leaves_mark)
-        };
-        self.leases.iter().filter(may).count() > 1
+    /// Has the open block written on more than one shard, as far as statements tell?
+    fn wrote_on_several(&self) -> bool {
+        let wrote = |held: &&super::Enlisted| held.in_block && held.wrote;
+        self.leases.iter().filter(wrote).count() > 1
     }
 
-    /// COMMIT of a block that may have written on several shards: on all or on none of them. `None`: it has
+    /// COMMIT of a block that has written on several shards: on all or on none of them. `None`: it has
     /// not, and nothing was done.
     ///
     /// # Errors
     /// The transaction is over on every shard, and nothing of it is kept, unless the error says otherwise.
     pub(super) async fn commit_together(&mut self) -> Option<Result<(), Error>> {
-        if self.block.is_failed() || !self.may_have_written_on_several() {
+        if self.block.is_failed() || !self.wrote_on_several() {
             return None;
         }
         let result = self.commit_on_each().await;
@@ -74,32 +73,43 @@ impl Session {
     }
 
     async fn commit_on_each(&mut self) -> Result<(), Error> {
-        let (mut primaries, replicas): (Vec<usize>, Vec<usize>) = (0..self.leases.len())
-            .filter(|index| self.leases[*index].in_block)
-            .partition(|index| self.leases[*index].home.is_none());
-        primaries.sort_unstable_by_key(|index| self.leases[*index].shard);
         let claims = self.block.notifies();
-        for index in &primaries {
-            let lease = &mut self.leases[*index].lease;
+        let enlisted: Vec<usize> = (0..self.leases.len())
+            .filter(|index| self.leases[*index].in_block)
+            .collect();
+        for index in &enlisted {
+            let held = &mut self.leases[*index];
             // Its BEGIN may be under way; and where a claim fails, the commit does.
-            let _ = lease.settle().await;
-            if claims {
-                let _ = lease.run_hidden(CLAIM).await;
+            let _ = held.lease.settle().await;
+            if claims && held.home.is_none() {
+                let _ = held.lease.run_hidden(CLAIM).await;
+                held.wrote = true;
             }
         }
-        let result = self.commit_on(&primaries).await;
-        let verb = match result {
-            Ok(()) => "COMMIT",
-            Err(_) => "ROLLBACK",
-        };
-        for index in replicas {
+        let (mut writers, others): (Vec<usize>, Vec<usize>) = enlisted
+            .into_iter()
+            .partition(|index| self.leases[*index].wrote);
+        writers.sort_unstable_by_key(|index| self.leases[*index].shard);
+        // Where they fail, what was read was not to be relied on: nothing is decided yet.
+        let mut read = Ok(());
+        for index in others {
             let lease = &mut self.leases[index].lease;
-            // They only read: a broken one is closed.
-            if lease.run_hidden(verb).await.is_err() {
-                lease.doubt.get_or_insert("it failed to end a transaction");
+            let verb = if read.is_ok() { "COMMIT" } else { "ROLLBACK" };
+            if let Err(error) = lease.run_hidden(verb).await {
+                read = read.and(Err(error));
+                if lease.status != Status::Idle {
+                    lease.doubt.get_or_insert("it failed to end a transaction");
+                    lease.status = Status::Idle;
+                }
             }
         }
-        result
+        match read {
+            Ok(()) => self.commit_on(&writers).await,
+            Err(error) => {
+                self.roll_back_on(&writers).await;
+                Err(error)
+            }
+        }
     }
 
     /// Commits what these have in open transactions, in the order of their shards. It is not left half

@@ -322,9 +322,7 @@ impl Session {
                 Box::pin(arrived(activity)).await;
             }
             // One that came too late was for nothing.
-            if activity.timed_out.load(Relaxed) {
-                activity.timed_out.store(false, Relaxed);
-            }
+            activity.take_blame();
         }
     }
 
@@ -352,7 +350,7 @@ impl Session {
             .last_used_us
             .store(since.as_micros() as u64, Relaxed);
         // A cancel that came too late was another's.
-        activity.timed_out.store(false, Relaxed);
+        activity.take_blame();
     }
 
     /// A fresh enough replica, if this is a read and there is one. A replica that cannot be
@@ -621,6 +619,10 @@ impl Session {
     /// As [`Session::release`].
     pub(super) async fn settle(&mut self, now: Instant) -> Result<(), Error> {
         self.observe_block();
+        if self.block.is_failed() && self.leases.len() > 1 {
+            // It holds no locks any more, on the other shards neither.
+            Box::pin(self.fail_block()).await?;
+        }
         for index in 0..self.leases.len() {
             self.tell_parameters(index);
             if !self.leases[index].lease.outdated.is_empty() {

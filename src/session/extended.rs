@@ -70,6 +70,8 @@ pub(super) struct Batch {
     discarded: bool,
     /// By a statement since the last Sync, or in the open block.
     pub(super) changed_schema: bool,
+    /// ReadyForQuery is owed to the client until the schema has been read anew.
+    pub(super) holds_ready: bool,
     /// When the first message since the last Sync came.
     pub(super) start: Option<Instant>,
     /// Execute messages since the last Sync.
@@ -647,7 +649,12 @@ impl Session {
             Some(index) => {
                 self.leases[index].needs_sync = false;
                 self.leases[index].lease.send_sync(true);
-                match self.relay_batch(index).await {
+                self.hold_ready(index);
+                let relayed = self.relay_batch(index).await;
+                if relayed.is_ok() {
+                    self.note_held(index);
+                }
+                match relayed {
                     // COPY FROM STDIN swallowed this Sync; the client sends another.
                     Ok(_) if self.leases[index].lease.swallowed_sync => {
                         let held = &mut self.leases[index];
@@ -814,6 +821,9 @@ impl Session {
         self.show_prepared();
         if self.batch.changed_schema {
             self.after_ddl().await;
+        }
+        if std::mem::take(&mut self.batch.holds_ready) {
+            self.ready();
         }
         Ok(())
     }

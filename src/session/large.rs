@@ -244,9 +244,11 @@ impl Session {
         };
         let by_values = match prepared.plan.target {
             Target::OneShard(_) | Target::AnyShard => false,
-            Target::Keys { .. } | Target::AllShards(_) | Target::Ids(_) | Target::Refused(_) => {
-                self.db.config.is_sharded()
-            }
+            Target::Keys { .. }
+            | Target::AllShards(_)
+            | Target::Moves(_)
+            | Target::Ids(_)
+            | Target::Refused(_) => self.db.config.is_sharded(),
         };
         let elsewhere = matches!(
             prepared.plan.statement,

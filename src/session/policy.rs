@@ -30,17 +30,21 @@ fn policies_on(
     let own = match route.execution {
         Execution::Merge { .. } | Execution::Gather(_) | Execution::CopyOut(_) => reads,
         Execution::SumTags => writes,
+        Execution::Move { ref from, .. } if from.len() > 1 => writes,
         // On one shard; each row on its own; or on all for good reason.
         Execution::Direct
         | Execution::Split { .. }
+        | Execution::Move { .. }
         | Execution::CopyIn(_)
         | Execution::SameAnswer => return [none; 2],
     };
-    match plan.target {
+    match &plan.target {
+        Target::Moves(moving) if !moving.has_keys() => [own, (policies.missing_key, keys)],
         Target::AllShards(_) => [own, (policies.missing_key, keys)],
         Target::AnyShard
         | Target::OneShard(_)
         | Target::Keys { .. }
+        | Target::Moves(_)
         | Target::Ids(_)
         | Target::Refused(_) => [own, none],
     }

@@ -323,11 +323,8 @@ impl Session {
         self.admit(index, &executed.effect).await?;
         let mut frame = BytesMut::new();
         write::query(&mut frame, &executed.sql);
-        self.run_on(index, frame).await?;
-        if let Within::Create { .. } = execute.within {
-            self.after_ddl().await;
-        }
-        Ok(())
+        self.batch.changed_schema |= matches!(execute.within, Within::Create { .. });
+        self.run_on(index, frame).await
     }
 }
 

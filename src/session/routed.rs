@@ -69,21 +69,19 @@ impl Session {
                     self.note_notify();
                 }
                 self.resend = resend_of(plan, access);
-                let alters = matches!(plan.statement, Statement::Ddl { .. }) && may_alter(sql);
+                let is_ddl = matches!(plan.statement, Statement::Ddl { .. });
+                let alters = is_ddl && may_alter(sql);
+                self.batch.changed_schema |= is_ddl;
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
                 if alters {
                     self.db.note_altered();
                 }
-                let result = match (result, &plan.statement) {
+                match (result, &plan.statement) {
                     (Ok(index), Statement::Multiple(known)) => {
                         self.follow_multiple(index, known, &plan.effect)
                     }
                     (result, _) => result.map(drop),
-                };
-                if matches!(plan.statement, Statement::Ddl { .. }) {
-                    self.after_ddl().await;
                 }
-                result
             }
             execution @ (Execution::Merge { .. } | Execution::Gather(_)) => {
                 self.end_joined(None).await?;
@@ -113,6 +111,15 @@ impl Session {
             Execution::CopyOut(frame) => {
                 let way = Way::Out(frame);
                 Box::pin(self.copy_simple(plan, way, &route.shards, access, sql)).await
+            }
+            Execution::Move {
+                moving,
+                from,
+                sql: text,
+            } => {
+                let moves = self.moves(moving, from);
+                let job = writes::job_of_moves(moves, &route.shards, &text, &[], None);
+                Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
             Execution::Split { split, parts } => {
                 let job = writes::job_of_parts(split, &parts, sql, &[], None);

@@ -136,6 +136,7 @@ impl Session {
             Execution::Direct
             | Execution::SumTags
             | Execution::Split { .. }
+            | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
             | Execution::SameAnswer => {
@@ -383,7 +384,7 @@ pub(super) fn lost_again() -> Error {
 }
 
 /// Bind's part after the names, with result formats that cover the hidden columns.
-fn rest_with_formats(bind: &Bind<'_>, hidden: usize) -> Vec<u8> {
+pub(super) fn rest_with_formats(bind: &Bind<'_>, hidden: usize) -> Vec<u8> {
     let formats = &bind.result_formats;
     let widened = shard_formats(formats, hidden);
     let tail = 2 + 2 * formats.len();

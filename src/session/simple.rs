@@ -13,8 +13,8 @@ use super::encoding::inexact;
 use super::extended::is_plain;
 use super::retry::resend_of;
 use super::{ClientState, Session, local, take_front};
-use crate::backend::server::Status;
 use crate::backend::server::kept::Resend;
+use crate::backend::server::{Ready, Status};
 use crate::error::{Error, Fault};
 use crate::executor::relay::End;
 use crate::metrics::RouteKind;
@@ -120,6 +120,7 @@ impl Session {
             self.fail_block().await?;
             self.count_error(&error);
             error.write_to(&mut self.client.outbox);
+            self.batch.holds_ready = false;
             self.ready();
         }
         let now = Instant::now();
@@ -127,6 +128,9 @@ impl Session {
         self.restore_settings().await;
         if self.batch.changed_schema {
             self.after_ddl().await;
+        }
+        if std::mem::take(&mut self.batch.holds_ready) {
+            self.ready();
         }
         self.count_statements(1, now.duration_since(start));
         Ok(())
@@ -221,7 +225,7 @@ impl Session {
         let one_shard = match &plan.target {
             Target::AnyShard | Target::OneShard(_) => true,
             Target::Keys { keys, many: _ } => keys.is_one(),
-            Target::AllShards(_) | Target::Ids(_) | Target::Refused(_) => false,
+            Target::AllShards(_) | Target::Moves(_) | Target::Ids(_) | Target::Refused(_) => false,
         };
         one_shard
             && is_plain(&plan.statement)
@@ -495,8 +499,9 @@ impl Session {
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();
         lease.send_frame(frame);
+        self.hold_ready(index);
         match self.relay(index).await? {
-            End::Done => {}
+            End::Done => self.note_held(index),
             End::NeedsClient => return Err(without_reply()),
         }
         if *effect == SessionEffect::DiscardAll && self.leases[index].lease.error.is_none() {
@@ -737,7 +742,23 @@ impl Session {
         lease.begin_exchange();
         lease.tag.clear();
         lease.send_frame(frame);
-        self.relay(index).await.map(|_| ())
+        self.hold_ready(index);
+        self.relay(index).await?;
+        self.note_held(index);
+        Ok(())
+    }
+
+    /// Where the schema has changed the client is not told to go on before it has been read anew.
+    pub(super) fn hold_ready(&mut self, index: usize) {
+        if self.batch.changed_schema {
+            self.leases[index].lease.ready = Ready::Hold;
+        }
+    }
+
+    /// After what came since [`Session::hold_ready`].
+    pub(super) fn note_held(&mut self, index: usize) {
+        let lease = &mut self.leases[index].lease;
+        self.batch.holds_ready |= std::mem::take(&mut lease.ready) == Ready::Held;
     }
 
     pub(super) fn complete(&mut self, tag: &str) {

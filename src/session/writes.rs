@@ -1,20 +1,24 @@
 //! Statements that write on several shards: what each shard is sent, and one answer of theirs.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use planner::ShardSet;
 use planner::copy::{CopyIn, Frame, Rows};
+use planner::moving::Move;
 use planner::plan::{Access, Plan, SessionEffect, Statement};
 use planner::route::Shards;
 use planner::split::{Part, Split};
+use planner::{ShardId, ShardSet};
 
 use super::Session;
 use super::routed::pick;
+use super::scattered::rest_with_formats;
 use crate::backend::server::Server;
 use crate::error::Error;
 use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
 use crate::executor::copy::{self, CopyingIn};
+use crate::executor::moves::{Moves, put_deferral};
 use crate::executor::participants::Participants;
 use crate::executor::relay::Broken;
+use crate::executor::scatter::unless_gone;
 use crate::metrics::RouteKind;
 use crate::wire::conn::Conn;
 use crate::wire::frontend::Bind;
@@ -47,7 +51,7 @@ impl Session {
     }
 
     /// Runs a job on all `shards`, within the open block; without one each in a transaction of its own,
-    /// committed when all have succeeded.
+    /// committed when all have succeeded. A client that leaves before that ends it: nothing is kept.
     ///
     /// # Errors
     /// A shard's error or loss.
@@ -57,6 +61,9 @@ impl Session {
         job: &Job,
         shards: &ShardSet,
     ) -> Result<Answer, Error> {
+        if job.moves.is_some() && !self.block.is_none() {
+            return Err(moves_in_block());
+        }
         let indexes = self.enlist_for_write(plan, shards).await?;
         let names: Vec<String> = shards
             .as_slice()
@@ -66,21 +73,32 @@ impl Session {
         let mut servers = pick(&mut self.leases, &indexes);
         let cluster = &self.db.cluster;
         let mut participants = Participants::new(&mut servers, shards.as_slice(), cluster);
-        let result = match (&plan.statement, self.block.is_none()) {
-            (_, false) => participants.run_within(job).await,
-            (
-                Statement::Ddl {
-                    transactional: false,
-                },
-                true,
-            ) => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
-            (_, true) => match participants.run(job).await {
-                Ok(answers) => {
-                    let _committing = self.info.committing();
-                    participants.commit().await.map(|()| answers)
+        let within = !self.block.is_none();
+        let result = match plan.statement {
+            Statement::Ddl {
+                transactional: false,
+            } if !within => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
+            _ => {
+                let work = async {
+                    match within {
+                        true => participants.run_within(job).await,
+                        false => participants.run(job).await,
+                    }
+                };
+                match unless_gone(&mut self.client, work).await {
+                    Ok(Ok(answers)) if within => Ok(answers),
+                    Ok(Ok(answers)) => {
+                        let _committing = self.info.committing();
+                        participants.commit().await.map(|()| answers)
+                    }
+                    Ok(Err(error)) => Err(error),
+                    Err(Broken::Client(error)) => {
+                        self.abandon();
+                        return Err(error.fatal());
+                    }
+                    Err(Broken::Server(error) | Broken::Unanswered(error)) => Err(error),
                 }
-                Err(error) => Err(error),
-            },
+            }
         };
         if matches!(plan.statement, Statement::Ddl { .. }) {
             Box::pin(self.after_ddl()).await;
@@ -156,6 +174,14 @@ impl Session {
         let mut servers = pick(&mut self.leases, indexes);
         let mut participants = Participants::new(&mut servers, &shards, &self.db.cluster);
         participants.roll_back(0).await;
+    }
+
+    pub(super) fn moves(&self, moving: &Move, from: ShardSet) -> Moves {
+        Moves {
+            moving: moving.clone(),
+            from,
+            topology: self.db.config.topology.clone(),
+        }
     }
 
     /// COPY TO STDOUT, up to the command tag.
@@ -268,6 +294,51 @@ pub(super) fn job_of_parts(
     Job {
         requests: Requests::Each(parts.iter().enumerate().map(request).collect()),
         combine: Combine::Rows(parts.iter().map(|part| part.rows.clone()).collect()),
+        moves: None,
+    }
+}
+
+/// Its constraints are deferred to the end of its transaction, which may have those that are not to be.
+fn moves_in_block() -> Error {
+    planner::Refusal::unsupported(
+        "an update of the sharding key cannot run in a transaction block",
+        "Its rows may move to other shards, and are checked there when the transaction ends.",
+        "Run it outside a transaction block, or DELETE the rows and INSERT them with the new key.",
+    )
+    .into()
+}
+
+/// An UPDATE of the sharding key, whose text for the shards of `moves` is `sql`. `types` and `bind` are the
+/// client's, where it uses the extended protocol.
+pub(super) fn job_of_moves(
+    moves: Moves,
+    shards: &Shards,
+    sql: &[u8],
+    types: &[u32],
+    bind: Option<&Bind<'_>>,
+) -> Job {
+    let hidden = moves.moving.hidden();
+    let rest = match bind {
+        // No formats, no values, all results as text.
+        None => vec![0; 6],
+        Some(bind) => rest_with_formats(bind, hidden),
+    };
+    let mut request = BytesMut::new();
+    put_deferral(&mut request);
+    broadcast::extended(&mut request, sql, types, &rest);
+    let request = request.freeze();
+    let takes_part = match shards {
+        Shards::Exactly(shards) => shards.as_slice(),
+        Shards::Any => &[],
+    };
+    let of = |shard: &ShardId| match moves.from.as_slice().contains(shard) {
+        true => request.clone(),
+        false => Bytes::new(),
+    };
+    Job {
+        requests: Requests::Each(takes_part.iter().map(of).collect()),
+        combine: Combine::Sum,
+        moves: Some(Box::new(moves)),
     }
 }
 

@@ -233,19 +233,18 @@ public class Jdbc {
                     for (int text = 0; text < 5; text++) same(one(db, "SELECT ?::int + " + text, n), n + text);
                 }
             }
-            if (ENV.get("DRIVER_TARGET").equals("sharded")) return;
+            // Elsewhere the next server need not be one that has prepared the statement.
+            if (!ENV.get("DRIVER_TARGET").matches("postgres|pooled")) return;
             // A table that changes under a prepared SELECT *: pgjdbc prepares again outside of a transaction.
-            // One session does both: another's change may still be missing on a replica.
-            Connection db = dbs[0];
-            simple(db, "CREATE TABLE " + TABLE + "_changing (a int)");
-            try (PreparedStatement all = db.prepareStatement("SELECT * FROM " + TABLE + "_changing")) {
+            simple(dbs[0], "CREATE TABLE " + TABLE + "_changing (a int)");
+            try (PreparedStatement all = dbs[1].prepareStatement("SELECT * FROM " + TABLE + "_changing")) {
                 for (int turn = 0; turn < 3; turn++) all.executeQuery().close();
-                simple(db, "ALTER TABLE " + TABLE + "_changing ADD b int");
+                simple(dbs[0], "ALTER TABLE " + TABLE + "_changing ADD b int");
                 try (ResultSet rows = all.executeQuery()) {
                     same(rows.getMetaData().getColumnCount(), 2);
                 }
             } finally {
-                simple(db, "DROP TABLE " + TABLE + "_changing");
+                simple(dbs[0], "DROP TABLE " + TABLE + "_changing");
             }
         } finally {
             for (Connection db : dbs) if (db != null) db.close();

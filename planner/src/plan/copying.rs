@@ -3,7 +3,7 @@
 use super::parse::Source;
 use super::utility::{in_place_of, is_plain_name, other, token_text, top_level};
 use super::{dml, refuse, unread};
-use crate::catalog::{Catalog, ColumnDefault, Table, TableClass, TableColumn};
+use crate::catalog::{Catalog, ColumnDefault, KeyColumn, Table, TableClass, TableColumn};
 use crate::copy::{CopyIn, Format, Frame, Key, Rows};
 use crate::lexer::Kind;
 use crate::merge::MergePlan;
@@ -79,7 +79,11 @@ fn of_query(
     };
     let copied = match plan_inner(inner, catalog, options).target {
         Target::AllShards(many) | Target::Keys { many, .. } => to_client && follows(&many),
-        Target::AnyShard | Target::OneShard(_) | Target::Ids(_) | Target::Refused(_) => false,
+        Target::AnyShard
+        | Target::OneShard(_)
+        | Target::Moves(_)
+        | Target::Ids(_)
+        | Target::Refused(_) => false,
     };
     let Some(frame) = read(source, direction).ok().filter(|_| copied) else {
         return placed;
@@ -90,6 +94,7 @@ fn of_query(
         Target::AnyShard
         | Target::OneShard(_)
         | Target::AllShards(_)
+        | Target::Moves(_)
         | Target::Ids(_)
         | Target::Refused(_) => Target::AllShards(many),
     };
@@ -211,16 +216,16 @@ fn copied_in(
             if let Some(column) = lacking.find(|column| !key.has(&column.name)) {
                 return Err(refuse::sequence_default(&table.name, &column.name));
             }
-            let [column] = key.columns.as_slice() else {
-                return Err(refuse::copy_by_several(&table.name, &key.name()));
+            let position = |column: &KeyColumn| {
+                let position = columns.iter().position(|name| *name == column.name);
+                position.ok_or_else(|| refuse::copy_without_key(&column.name))
             };
-            let position = columns.iter().position(|name| *name == column.name);
-            let position = position.ok_or_else(|| refuse::copy_without_key(&column.name))?;
+            let parts = key.columns.iter();
             Rows::ByKey {
-                position,
+                positions: parts.clone().map(position).collect::<Result<_, _>>()?,
                 columns: columns.len(),
                 key: Key {
-                    column: dml::inserted_part(table, column),
+                    columns: parts.map(|part| dml::inserted_part(table, part)).collect(),
                     placement: key.placement,
                 },
                 format: options.format()?,

@@ -10,6 +10,7 @@ use super::colocated;
 use super::facts::{Facts, Input};
 use super::insert_query::{self, Into};
 use super::keys::Clauses;
+use super::moves;
 use super::picks;
 use super::query::{Decision, by_keys, joint_keys, refused, union_of_keys, unsharded_tables};
 use super::refuse;
@@ -133,7 +134,8 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
         && let OnConflictAction::DoUpdate(update) = &conflict.action
         && let Some(column) = set_of(&update.assignments, key)
     {
-        return refused(refuse::update_of_key(column));
+        let why = "ON CONFLICT updates a row where it is";
+        return refused(refuse::update_of_key(column, why));
     }
     if let Some(query) = &insert.source
         && !matches!(query.body.as_ref(), SetExpr::Values(_))
@@ -251,7 +253,7 @@ fn key_positions(
     key.columns.iter().map(position).collect()
 }
 
-fn default_of(table: &Table, column: &str) -> Option<ColumnDefault> {
+pub(super) fn default_of(table: &Table, column: &str) -> Option<ColumnDefault> {
     let known = table.columns.iter().find(|known| known.name == column);
     known.map(|column| column.default)
 }
@@ -336,11 +338,6 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
     let Some(table) = table else {
         return refused(refuse::write_target());
     };
-    if let TableClass::Sharded(key) = &table.class
-        && let Some(column) = set_of(&update.assignments, key)
-    {
-        return refused(refuse::update_of_key(column));
-    }
     let mut from = vec![update.table.clone()];
     match &update.from {
         Some(UpdateTableFromKind::BeforeSet(more) | UpdateTableFromKind::AfterSet(more)) => {
@@ -361,7 +358,14 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
             .chain(returned(update.returning.as_ref()))
             .collect(),
     };
-    by_rows(&writes, facts, input)
+    let decision = by_rows(&writes, facts, input);
+    match &table.class {
+        TableClass::Sharded(key) => match set_of(&update.assignments, key) {
+            Some(column) => moves::target(update, (table, key, column), decision, facts, input),
+            None => decision,
+        },
+        TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => decision,
+    }
 }
 
 pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> Decision {

@@ -156,7 +156,8 @@ fn both(first: Target, second: Target) -> Target {
     match (first, second) {
         (Target::Refused(refusal), _) | (_, Target::Refused(refusal)) => Target::Refused(refusal),
         (Target::Ids(_), _) | (_, Target::Ids(_)) => Target::Refused(ids::not_drawn()),
-        (Target::AllShards(_), _) | (_, Target::AllShards(_)) => refused(),
+        (Target::AllShards(_) | Target::Moves(_), _)
+        | (_, Target::AllShards(_) | Target::Moves(_)) => refused(),
         (Target::AnyShard, other) | (other, Target::AnyShard) => other,
         (Target::OneShard(a), Target::OneShard(b)) if a == b => Target::OneShard(a),
         (Target::Keys { keys: a, many }, Target::Keys { keys: b, many: _ }) => {

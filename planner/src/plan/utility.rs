@@ -361,7 +361,7 @@ pub(super) fn in_place_of(
             keys: keys::with_constants(keys, inner),
             many: Many::Refused(refused()),
         },
-        Target::AllShards(_) => Target::Refused(refused()),
+        Target::AllShards(_) | Target::Moves(_) => Target::Refused(refused()),
         Target::Ids(_) => Target::Refused(ids::not_drawn()),
         Target::Refused(refusal) => Target::Refused(refusal),
     };

@@ -47,6 +47,7 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             collation,
             not_null: index == 0,
             default: default_of(name),
+            is_generated: name == "twice",
             keeps: match type_name {
                 "numeric2" => Keeps::Rounded { scale: 2 },
                 _ => Keeps::Same,
@@ -251,6 +252,12 @@ pub fn catalog(shards: usize) -> Catalog {
         plain,
         "country text, body text",
     );
+    add(
+        "rooted",
+        sharded("id", KeyType::Int8),
+        plain,
+        "id int8, twice int8",
+    );
     add("stray", TableClass::Undeclared, plain, "id int8");
     add(
         "order_view",
@@ -310,6 +317,7 @@ pub fn catalog(shards: usize) -> Catalog {
             ..mine
         },
     );
+    catalog.set_immovable("public", "rooted", "foreign key f of leaves refers to it");
     catalog.set_default_id("public", "notes", "id");
     catalog.set_default_id("public", "bills", "number");
     catalog

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Expect, Progress, Server, Status, error_field, read_error};
+use super::{Expect, Progress, Ready, Server, Status, error_field, read_error};
 use crate::error::{Error, Fault};
 use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER, Header};
@@ -224,7 +224,7 @@ impl Server {
             }
             b'E' => return self.note_error(len, out),
             b'Z' => {
-                let show = self.note_ready(body)?;
+                let show = self.note_ready(body)? && !self.holds_ready();
                 if show && !self.notified.is_empty() {
                     self.flush_approved(out);
                     self.deliver(out);
@@ -355,6 +355,14 @@ impl Server {
         self.copy_in = false;
         self.swallowed_sync = false;
         Ok(show)
+    }
+
+    fn holds_ready(&mut self) -> bool {
+        let holds = self.ready == Ready::Hold;
+        if holds {
+            self.ready = Ready::Held;
+        }
+        holds
     }
 
     fn note_tag(&mut self, body: std::ops::Range<usize>) {

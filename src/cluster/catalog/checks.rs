@@ -64,6 +64,7 @@ pub(super) fn of_table(
 #[cfg(test)]
 mod tests {
     use super::super::classify::Column;
+    use super::super::immovable::Immovable;
     use super::*;
     use planner::catalog::{KeyColumn, KeyType, ShardKey};
     use planner::merge::Collation;
@@ -86,6 +87,7 @@ mod tests {
             collation: Collation::Bytewise,
             not_null: true,
             default,
+            is_generated: false,
         };
         let relation = Relation {
             kind: RelationKind::Table,
@@ -94,6 +96,7 @@ mod tests {
             unique,
             comment: None,
             reads: vec![],
+            immovable: Immovable::default(),
         };
         let key = |name: &str| KeyColumn {
             name: name.to_owned(),

@@ -11,6 +11,7 @@ use planner::merge::Collation;
 use planner::placement::{Placement, Rule, RuleId};
 use planner::{Catalog, ShardId};
 
+use super::immovable::{self, Immovable};
 use super::{Finding, FindingKind, checks, comments};
 use crate::config::TableRule;
 
@@ -50,6 +51,7 @@ pub struct Relation {
     pub comment: Option<String>,
     /// Of a view: the relations that it mentions itself, PostgreSQL's own left out.
     pub reads: Vec<TableName>,
+    pub immovable: Immovable,
 }
 
 /// A unique index, and what it is over; an expression has no column's name.
@@ -71,6 +73,7 @@ pub struct Column {
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,
+    pub is_generated: bool,
 }
 
 pub struct Classified {
@@ -120,6 +123,13 @@ pub fn classify(
         findings.extend(found);
         if let Some(table) = table {
             catalog.add_table(table);
+        }
+    }
+    for name in classifier.names() {
+        let copies = classifier.copies(name);
+        let said = copies.iter().map(|(_, copy)| &copy.immovable);
+        if let Some(why) = immovable::why(name, said, &catalog) {
+            catalog.set_immovable(&name.0, &name.1, &why);
         }
     }
     for (name, column) in declared.default_ids {
@@ -566,6 +576,7 @@ pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableC
         collation: column.collation,
         not_null: column.not_null,
         default: column.default,
+        is_generated: column.is_generated,
         keeps: keeps(column),
     };
     Table {

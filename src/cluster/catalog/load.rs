@@ -8,10 +8,10 @@ use planner::merge::Collation;
 use regex::Regex;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
-use super::Loaded;
 use super::classify::{Column, Relation, ShardSchema, TableName, Unique};
 use super::hidden::{Callee, Definitions, Text, settle};
 use super::setters::{Body, may_set_unseen};
+use super::{Loaded, immovable};
 use crate::cluster::control::{ControlPool, Failure};
 use crate::config::{FunctionName, FunctionRule};
 
@@ -43,7 +43,9 @@ SELECT concat_ws(' ', current_schemas(false)::text,
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_depend
     WHERE refclassid = 'pg_proc'::regclass AND refobjid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_constraint
-    WHERE contypid >= 16384))";
+    WHERE contypid >= 16384 OR contype = 'f'),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_trigger
+    WHERE NOT tgisinternal))";
 
 /// Schema `ringway` is Ringway's own. A declared partition names its parent; the child of plain inheritance does not.
 const RELATIONS: &str = "
@@ -331,6 +333,7 @@ async fn relations(
         let read = (row.try_get(1)?, row.try_get(2)?);
         reads.entry(row.try_get(0)?).or_default().push(read);
     }
+    let mut immovable = immovable::load(transaction).await?;
     let mut relations = BTreeMap::new();
     for row in transaction.query(RELATIONS, &[]).await? {
         let oid: u32 = row.try_get(0)?;
@@ -343,6 +346,7 @@ async fn relations(
             unique: unique.remove(&oid).unwrap_or_default(),
             comment: row.try_get(6)?,
             reads: reads.remove(&oid).unwrap_or_default(),
+            immovable: immovable.remove(&oid).unwrap_or_default(),
         };
         relations.insert((row.try_get(1)?, row.try_get(2)?), relation);
     }
@@ -381,6 +385,7 @@ async fn columns(
                 *collations.get(&collation).unwrap_or(&Collation::Unknown)
             },
             not_null: row.try_get(5)?,
+            is_generated: row.try_get(8)?,
             default: default(row.try_get(7)?, row.try_get(8)?, row.try_get(9)?, &constant),
         };
         let of = columns.entry(row.try_get(0)?).or_default();

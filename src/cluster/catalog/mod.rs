@@ -4,6 +4,7 @@ mod checks;
 pub mod classify;
 mod comments;
 mod hidden;
+mod immovable;
 mod load;
 mod setters;
 

@@ -10,6 +10,7 @@
 mod failpoint;
 mod gid;
 mod recover;
+mod waits;
 mod watch;
 
 use std::collections::{HashMap, HashSet};

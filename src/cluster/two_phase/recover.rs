@@ -72,7 +72,7 @@ impl Outcome {
 
 impl Cluster {
     /// A connection to the shard's primary.
-    async fn recovery_client(
+    pub(super) async fn recovery_client(
         &self,
         shard: ShardId,
     ) -> Result<bb8::PooledConnection<'_, control::Manager>, Failure> {

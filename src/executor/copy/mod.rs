@@ -13,6 +13,7 @@ use planner::{ShardId, Topology};
 
 use self::rows::{Field, Piece, Row, Splitter};
 use super::relay::{Broken, closed};
+use super::scatter::{poll_gone, unless_gone};
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
@@ -67,10 +68,10 @@ impl<'c> CopyingIn<'c> {
         let splitter = match &copy.rows {
             Rows::All => None,
             Rows::ByKey {
-                position, format, ..
+                positions, format, ..
             } => Some(Splitter::new(
                 format.clone(),
-                *position,
+                positions.clone(),
                 max_row,
                 csv_has_mark,
             )),
@@ -98,7 +99,10 @@ impl<'c> CopyingIn<'c> {
         servers: &mut [&mut Server],
         sql: &[u8],
     ) -> Result<Vec<String>, Broken> {
-        let response = match start(servers, sql, client).await {
+        let mut notices = BytesMut::new();
+        let started = unless_gone(client, start(servers, sql, &mut notices)).await?;
+        client.outbox.extend_from_slice(&notices);
+        let response = match started {
             Ok(response) => response,
             Err(error) => {
                 stop(servers, &mut self.streams).await;
@@ -163,7 +167,7 @@ impl<'c> CopyingIn<'c> {
                 .iter()
                 .any(|server| server.conn.outbox.len() >= OUTBOX_HIGH);
             if self.phase == Phase::Sent || full {
-                return Poll::Pending;
+                return poll_gone(cx, client);
             }
             match self.take(client, servers) {
                 Ok(true) => continue,
@@ -243,6 +247,7 @@ impl<'c> CopyingIn<'c> {
                     self.pieces(servers, true).map_err(Broken::Server)?;
                     for server in servers.iter_mut() {
                         write::frame(&mut server.conn.outbox, b'c', |_| {});
+                        server.copy_in = false;
                     }
                     self.phase = Phase::Sent;
                 }
@@ -322,22 +327,25 @@ impl<'c> CopyingIn<'c> {
         let Rows::ByKey { key, format, .. } = &self.copy.rows else {
             return Ok(0);
         };
-        let value = match &row.field {
-            Field::Missing => return Ok(0),
-            Field::Null => None,
-            Field::Value(value) => Some(value.as_slice()),
-        };
+        let mut values = Vec::with_capacity(row.fields.len());
+        for field in &row.fields {
+            values.push(match field {
+                Field::Missing => return Ok(0),
+                Field::Null => None,
+                Field::Value(value) => Some(value.as_slice()),
+            });
+        }
         let binary = *format == planner::copy::Format::Binary;
-        let shard = match owner(key, value, binary, self.topology) {
+        let shard = match owner(key, &values, binary, self.topology) {
             Ok(shard) => shard,
             // The server's own words are better.
-            Err(refusal) if refusal.code == "22P03" => None,
-            Err(refusal) => {
+            Err((_, refusal)) if refusal.code == "22P03" => None,
+            Err((at, refusal)) => {
                 let mut context = format!("COPY {}, line {}", self.copy.table, row.line);
-                if let Some(value) = value
+                if let Some(value) = values[at]
                     && !binary
                 {
-                    let name = &key.column.name;
+                    let name = &key.columns[at].name;
                     let column = name.rsplit_once('.').map_or("", |(_, column)| column);
                     let value = String::from_utf8_lossy(value);
                     context.push_str(&format!(", column {column}: \"{value}\""));
@@ -404,7 +412,11 @@ fn text(body: &[u8]) -> String {
 }
 
 /// Begins the COPY on every server; the body of the first CopyInResponse.
-async fn start(servers: &mut [&mut Server], sql: &[u8], client: &mut Conn) -> Result<Bytes, Error> {
+async fn start(
+    servers: &mut [&mut Server],
+    sql: &[u8],
+    notices: &mut BytesMut,
+) -> Result<Bytes, Error> {
     let mut first = None;
     for server in servers.iter_mut() {
         server.begin_exchange();
@@ -415,10 +427,11 @@ async fn start(servers: &mut [&mut Server], sql: &[u8], client: &mut Conn) -> Re
             while let Some((tag, body)) = server.next_frame()? {
                 match tag {
                     b'G' => {
+                        server.copy_in = true;
                         first.get_or_insert(body);
                         break 'answer;
                     }
-                    b'N' => write::frame(&mut client.outbox, tag, |out| out.put_slice(&body)),
+                    b'N' => write::frame(notices, tag, |out| out.put_slice(&body)),
                     // What it said before, or that it takes no data.
                     b'Z' => {
                         return Err(match server.error.take() {
@@ -443,6 +456,7 @@ async fn stop(servers: &mut [&mut Server], streams: &mut [Stream]) {
         }
         // One that has failed by itself ignores it.
         write::frame(&mut server.conn.outbox, b'f', |out| write::cstr(out, b""));
+        server.copy_in = false;
         let ended = async {
             while !server.expect.is_empty() {
                 while server.next_frame()?.is_some() {}
@@ -567,7 +581,7 @@ async fn one_out(
                 return Poll::Ready(Err(Broken::Server(server.lost(&e.to_string()))));
             }
             match server.conn.poll_fill(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return poll_gone(cx, client),
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(Broken::Server(server.lost("the server closed it"))));
                 }

@@ -1,4 +1,4 @@
-//! Cuts the data of a COPY FROM into rows and finds one column in each, as PostgreSQL's
+//! Cuts the data of a COPY FROM into rows and finds columns in each, as PostgreSQL's
 //! `copyfromparse.c` does. Rows are passed on byte for byte.
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,14 +20,15 @@ pub enum Piece {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Row {
     pub bytes: Bytes,
-    pub field: Field,
+    /// The columns that were looked for, in the order of their positions.
+    pub fields: Vec<Field>,
     /// The line it ends on, or its number in the binary format; from 1.
     pub line: u64,
     /// How many lines it takes.
     pub lines: u64,
 }
 
-/// The value of the column that was looked for.
+/// The value of a column that was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
     Null,
@@ -47,7 +48,7 @@ enum LineEnd {
 
 pub struct Splitter {
     format: Format,
-    position: usize,
+    positions: Vec<usize>,
     /// A row may have as many bytes.
     max_row: usize,
     buffer: BytesMut,
@@ -85,14 +86,14 @@ struct Line {
 }
 
 impl Splitter {
-    pub fn new(format: Format, position: usize, max_row: usize, csv_has_mark: bool) -> Self {
+    pub fn new(format: Format, positions: Vec<usize>, max_row: usize, csv_has_mark: bool) -> Self {
         let header = match &format {
             Format::Text { header, .. } | Format::Csv { header, .. } => *header,
             Format::Binary => true,
         };
         Self {
             format,
-            position,
+            positions,
             max_row,
             buffer: BytesMut::new(),
             scan: Scan::default(),
@@ -159,10 +160,10 @@ impl Splitter {
         if std::mem::take(&mut self.header) {
             return Ok(Some(Piece::ForAll(bytes)));
         }
-        let field = self.field(&bytes[..line.content]);
+        let fields = self.fields(&bytes[..line.content]);
         Ok(Some(Piece::Row(Row {
             bytes,
-            field,
+            fields,
             line: self.line,
             lines,
         })))
@@ -271,18 +272,23 @@ impl Splitter {
         malformed(&format!("{how} {what} found in data"))
     }
 
-    fn field(&self, line: &[u8]) -> Field {
+    fn fields(&self, line: &[u8]) -> Vec<Field> {
+        let positions = self.positions.iter();
+        positions.map(|at| self.field(line, *at)).collect()
+    }
+
+    fn field(&self, line: &[u8], position: usize) -> Field {
         match &self.format {
             Format::Text {
                 delimiter, null, ..
-            } => text_field(line, self.position, *delimiter, null),
+            } => text_field(line, position, *delimiter, null),
             Format::Csv {
                 delimiter,
                 null,
                 quote,
                 escape,
                 ..
-            } => csv_field(line, self.position, [*delimiter, *quote, *escape], null),
+            } => csv_field(line, position, [*delimiter, *quote, *escape], null),
             Format::Binary => Field::Missing,
         }
     }
@@ -317,7 +323,7 @@ impl Splitter {
             return Ok(Some(Piece::ForAll(self.buffer.split_to(2).freeze())));
         }
         let mut at = 2;
-        let mut field = Field::Missing;
+        let mut fields = vec![Field::Missing; self.positions.len()];
         for column in 0..usize::from(count.unsigned_abs()) {
             let Some(len) = int32(&self.buffer, at) else {
                 return Ok(self.rest(last));
@@ -327,15 +333,15 @@ impl Splitter {
             let Some(value) = self.buffer.get(at..at + len.unwrap_or(0)) else {
                 return Ok(self.rest(last));
             };
-            if column == self.position {
-                field = len.map_or(Field::Null, |_| Field::Value(value.to_vec()));
+            if let Some(found) = self.positions.iter().position(|at| *at == column) {
+                fields[found] = len.map_or(Field::Null, |_| Field::Value(value.to_vec()));
             }
             at += value.len();
         }
         self.line += 1;
         Ok(Some(Piece::Row(Row {
             bytes: self.buffer.split_to(at).freeze(),
-            field,
+            fields,
             line: self.line,
             lines: 1,
         })))
@@ -349,7 +355,7 @@ impl Splitter {
         self.line += 1;
         Some(Piece::Row(Row {
             bytes: self.buffer.split().freeze(),
-            field: Field::Missing,
+            fields: vec![Field::Missing; self.positions.len()],
             line: self.line,
             lines: 1,
         }))
@@ -528,20 +534,27 @@ mod tests {
 
     /// Rows with the value of column `position` and their lines, whatever pieces the data comes in.
     fn rows(format: &Format, position: usize, data: &[u8]) -> Vec<String> {
+        rows_by(format, &[position], data)
+    }
+
+    /// The same with the values of several columns.
+    fn rows_by(format: &Format, positions: &[usize], data: &[u8]) -> Vec<String> {
         let cut = |size: usize| {
-            let mut splitter = Splitter::new(format.clone(), position, 1000, true);
+            let mut splitter = Splitter::new(format.clone(), positions.to_vec(), 1000, true);
             let mut found = Vec::new();
             let mut take = |splitter: &mut Splitter, last| {
                 while let Some(piece) = splitter.next(last).unwrap() {
                     found.push(match piece {
                         Piece::ForAll(bytes) => format!("all {}", bytes.escape_ascii()),
                         Piece::Row(row) => {
-                            let value = match row.field {
+                            let values = row.fields.into_iter().map(|field| match field {
                                 Field::Null => "NULL".to_owned(),
                                 Field::Value(value) => value.escape_ascii().to_string(),
                                 Field::Missing => "missing".to_owned(),
-                            };
-                            format!("{} {value} {}", row.line, row.bytes.escape_ascii())
+                            });
+                            let values: Vec<_> = values.collect();
+                            let values = values.join("|");
+                            format!("{} {values} {}", row.line, row.bytes.escape_ascii())
                         }
                     });
                 }
@@ -636,9 +649,30 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_found_in_the_order_of_the_key() {
+        assert_eq!(
+            rows_by(&text(), &[2, 0], b"a\tb\tc\n\\N\tb\td\ne\n"),
+            [
+                "1 c|a a\\tb\\tc\\n",
+                "2 d|NULL \\\\N\\tb\\td\\n",
+                "3 missing|e e\\n",
+            ]
+        );
+        assert_eq!(
+            rows_by(&csv(false, b'"'), &[1, 0], b"a,\"b,\"\n"),
+            ["1 b,|a a,\\\"b,\\\"\\n"]
+        );
+        let mut data = SIGNATURE.to_vec();
+        data.extend([0; 8]);
+        data.extend(b"\0\x02\0\0\0\x01a\xff\xff\xff\xff");
+        let found = rows_by(&Format::Binary, &[1, 0], &data);
+        assert!(found[1].starts_with("1 NULL|a "), "{found:?}");
+    }
+
+    #[test]
     fn what_postgresql_rejects_is_rejected() {
         let error = |format: Format, data: &[u8]| {
-            let mut splitter = Splitter::new(format, 0, 20, true);
+            let mut splitter = Splitter::new(format, vec![0], 20, true);
             splitter.feed(data);
             loop {
                 match splitter.next(true) {
@@ -659,7 +693,7 @@ mod tests {
         assert_eq!(quoted, "22P04 unquoted carriage return found in data");
         let binary = error(Format::Binary, b"PGCOPX");
         assert_eq!(binary, "22P04 COPY file signature not recognized");
-        let mut splitter = Splitter::new(text(), 0, 20, true);
+        let mut splitter = Splitter::new(text(), vec![0], 20, true);
         splitter.feed(&[b'x'; 21]);
         assert_eq!(splitter.next(false).unwrap_err().code, "54000");
     }

@@ -17,7 +17,7 @@ use crate::session::block::aborted;
 use crate::session::prepared::Executed;
 use crate::session::retry::resend_of;
 use crate::session::scattered::{Query, Scattered};
-use crate::session::writes::job_of_parts;
+use crate::session::writes::{job_of_moves, job_of_parts};
 use crate::session::{Enlisted, Known, Prepared, Session, local};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Bind;
@@ -152,6 +152,13 @@ impl Session {
                     Execution::SumTags => Kind::Broadcast(Job::bound(
                         (&statement.sql, &statement.types, rest),
                         Combine::Sum,
+                    )),
+                    Execution::Move { moving, from, sql } => Kind::Broadcast(job_of_moves(
+                        self.moves(moving, from),
+                        &route.shards,
+                        &sql,
+                        &statement.types,
+                        Some(&bind),
                     )),
                     Execution::Split { split, parts } => Kind::Broadcast(job_of_parts(
                         split,

@@ -369,7 +369,11 @@ impl Session {
                 return Err(Box::pin(self.syntax_error_or(refusal, &text.sql, &text.types)).await);
             }
             Target::OneShard(shard) => *shard,
-            Target::AnyShard | Target::Keys { .. } | Target::AllShards(_) | Target::Ids(_) => {
+            Target::AnyShard
+            | Target::Keys { .. }
+            | Target::AllShards(_)
+            | Target::Moves(_)
+            | Target::Ids(_) => {
                 if let Some(index) = self.batch.active {
                     return Ok(index);
                 }

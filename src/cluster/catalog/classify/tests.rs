@@ -20,6 +20,7 @@ fn column(name: &str, type_oid: u32) -> Column {
         collation: Collation::Bytewise,
         not_null: false,
         default: ColumnDefault::Constant,
+        is_generated: false,
     }
 }
 
@@ -38,6 +39,7 @@ fn table(columns: &[(&str, u32)]) -> Relation {
         }],
         comment: None,
         reads: vec![],
+        immovable: Immovable::default(),
     }
 }
 

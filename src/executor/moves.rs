@@ -1,0 +1,396 @@
+//! Rows that an UPDATE of the sharding key gives to another shard; see [`planner::moving`].
+//!
+//! The transaction is the caller's, on all shards concerned. When all have run the UPDATE, the rows that
+//! belong elsewhere now are deleted by where they lie, and inserted, in binary format, by their columns'
+//! names. Nothing else of the session could have touched them in between but a trigger, which the count
+//! of deleted rows tells.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use planner::moving::{Move, PLACE};
+use planner::{ShardId, ShardSet, Topology};
+
+use super::broadcast::{self, Answer};
+use crate::backend::server::Server;
+use crate::error::{Error, Fault};
+use crate::wire::frame::{self, HEADER};
+use crate::wire::write;
+
+/// Bytes of rows that one statement may move.
+const MAX_MOVED: usize = 64 << 20;
+
+/// How long a row waits for another transaction where it arrives. Servers see their own locks only, and
+/// such a transaction may wait for a lock of this one elsewhere.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// What an UPDATE of the key leaves to be done.
+#[derive(Debug, Clone)]
+pub struct Moves {
+    pub moving: Move,
+    /// The shards that run the UPDATE.
+    pub from: ShardSet,
+    pub topology: Topology,
+}
+
+/// Rows that leave one table of one shard for another shard: their ctids.
+type Leaving = BTreeMap<(u32, ShardId), Vec<String>>;
+
+/// Rows on their way to a shard: the types of their columns, and their DataRow bodies.
+#[derive(Debug)]
+struct Batch {
+    types: Vec<u32>,
+    rows: Vec<Bytes>,
+}
+
+impl Moves {
+    /// Moves the rows. `answers` are those to the UPDATE, by server; the client's is what is left of
+    /// them.
+    ///
+    /// # Errors
+    /// What a server says of the rows; 55000 where they are not what the UPDATE returned, 54000 where
+    /// they are too many.
+    pub async fn carry_out(
+        &self,
+        servers: &mut [&mut Server],
+        shards: &[ShardId],
+        answers: Vec<Answer>,
+    ) -> Result<Vec<Answer>, Error> {
+        let mut left = Vec::with_capacity(answers.len());
+        let mut arriving: BTreeMap<ShardId, Vec<Batch>> = BTreeMap::new();
+        let mut bytes = 0;
+        let sources = answers.into_iter().zip(shards).enumerate();
+        for (at, (mut answer, shard)) in sources {
+            if !self.from.as_slice().contains(shard) {
+                continue;
+            }
+            let leaving = self.take_places(&mut answer, *shard)?;
+            left.push(answer);
+            for ((table, to), places) in leaving {
+                if !shards.contains(&to) {
+                    return Err(unforeseen());
+                }
+                let batch = self.remove(servers[at], table, &places).await?;
+                bytes += batch.rows.iter().map(Bytes::len).sum::<usize>();
+                if bytes > MAX_MOVED {
+                    return Err(too_many());
+                }
+                arriving.entry(to).or_default().push(batch);
+            }
+        }
+        for (server, shard) in servers.iter_mut().zip(shards) {
+            for batch in arriving.remove(shard).unwrap_or_default() {
+                self.insert(server, &batch).await?;
+            }
+        }
+        Ok(left)
+    }
+
+    /// Takes the hidden columns out of an answer, and tells which rows have to leave.
+    fn take_places(&self, answer: &mut Answer, shard: ShardId) -> Result<Leaving, Error> {
+        let hidden = self.moving.hidden();
+        let mut leaving = Leaving::new();
+        let mut shown = BytesMut::new();
+        let mut rows = std::mem::take(&mut answer.rows).freeze();
+        while let Some(header) = frame::peek(&rows).map_err(|_| malformed())? {
+            let row = rows.split_to(header.len.min(rows.len()));
+            let fields = fields(row.get(HEADER..).unwrap_or_default())?;
+            let Some(own) = fields.len().checked_sub(hidden) else {
+                return Err(malformed());
+            };
+            let (own, places) = fields.split_at(own);
+            let text = |at: usize| {
+                let value = places.get(at).copied().flatten();
+                value.and_then(|value| std::str::from_utf8(value).ok())
+            };
+            let key: Option<Vec<_>> = places[PLACE..]
+                .iter()
+                .map(|value| match value {
+                    None => Some(None),
+                    Some(digits) => from_hex(digits).map(Some),
+                })
+                .collect();
+            let owner = self
+                .moving
+                .owner(&key.ok_or_else(malformed)?, &self.topology)?;
+            if owner != shard {
+                let table = text(0).and_then(|oid| oid.parse().ok());
+                let table = table.ok_or_else(malformed)?;
+                // A ctid is two numbers; it is written into a text.
+                let place = text(1).filter(|place| {
+                    place
+                        .bytes()
+                        .all(|byte| byte.is_ascii_digit() || b"(,)".contains(&byte))
+                });
+                let place = place.ok_or_else(malformed)?.to_owned();
+                leaving.entry((table, owner)).or_default().push(place);
+            }
+            if self.moving.returns {
+                write::frame(&mut shown, b'D', |out| {
+                    out.put_u16(own.len() as u16);
+                    own.iter().for_each(|value| put_value(out, *value));
+                });
+            }
+        }
+        answer.rows = shown;
+        answer.columns = match self.moving.returns {
+            true => without_last(&answer.columns, hidden)?,
+            false => BytesMut::from(write::NO_DATA),
+        };
+        Ok(leaving)
+    }
+
+    /// Deletes rows of one table, and answers what they were.
+    async fn remove(
+        &self,
+        server: &mut Server,
+        table: u32,
+        places: &[String],
+    ) -> Result<Batch, Error> {
+        let Move {
+            table: name,
+            columns,
+            ..
+        } = &self.moving;
+        let sql = format!(
+            "DELETE FROM {name} WHERE tableoid = {table} AND ctid = ANY ('{{\"{}\"}}') RETURNING {}",
+            places.join("\",\""),
+            columns.join(", ")
+        );
+        let mut request = BytesMut::new();
+        // No parameters; all results in binary format.
+        let bind_rest = [0, 0, 0, 0, 0, 1, 0, 1];
+        broadcast::extended(&mut request, sql.as_bytes(), &[], &bind_rest);
+        let answer = broadcast::ask(server, &request).await?;
+        let types = types_of(&answer.columns)?;
+        let mut rest = answer.rows.freeze();
+        let mut rows = Vec::with_capacity(places.len());
+        while let Some(header) = frame::peek(&rest).map_err(|_| malformed())? {
+            let mut row = rest.split_to(header.len.min(rest.len()));
+            row.advance(HEADER.min(row.len()));
+            rows.push(row);
+        }
+        match rows.len() == places.len() {
+            true => Ok(Batch { types, rows }),
+            false => Err(touched()),
+        }
+    }
+
+    async fn insert(&self, server: &mut Server, batch: &Batch) -> Result<(), Error> {
+        let mut request = BytesMut::new();
+        // A client that set it knows what it waits for.
+        let bounded = !server.applied.contains_key("lock_timeout");
+        if bounded {
+            let bound = format!("SET LOCAL lock_timeout = '{}s'", MAX_WAIT.as_secs());
+            put_statement(&mut request, bound.as_bytes());
+        }
+        put_deferral(&mut request);
+        self.put_insertion(&mut request, batch);
+        match broadcast::ask(server, &request).await {
+            Ok(_) => Ok(()),
+            Err(error) if bounded && error.code == LOCK_NOT_AVAILABLE => Err(deadlock(&error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One INSERT, executed for each row: its DataRow is what Bind takes.
+    fn put_insertion(&self, request: &mut BytesMut, batch: &Batch) {
+        let Move { table, columns, .. } = &self.moving;
+        let values = (1..=columns.len()).map(|number| format!("${number}"));
+        let sql = format!(
+            "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
+            columns.join(", "),
+            values.collect::<Vec<_>>().join(", ")
+        );
+        write::parse(request, b"", sql.as_bytes(), &batch.types);
+        let mut rest = BytesMut::new();
+        for row in &batch.rows {
+            rest.clear();
+            // All values in binary format, no results.
+            rest.put_slice(&[0, 1, 0, 1]);
+            rest.put_slice(row);
+            rest.put_u16(0);
+            write::bind(request, b"", b"", &rest);
+            write::execute(request, b"", 0);
+        }
+        request.extend_from_slice(write::SYNC);
+    }
+}
+
+/// Constraints are checked when the transaction ends: where a row has gone, not where it was.
+pub fn put_deferral(out: &mut BytesMut) {
+    put_statement(out, b"SET CONSTRAINTS ALL DEFERRED");
+}
+
+fn put_statement(out: &mut BytesMut, sql: &[u8]) {
+    write::parse(out, b"", sql, &[]);
+    // No formats, no values, all results as text.
+    write::bind(out, b"", b"", &[0; 6]);
+    write::execute(out, b"", 0);
+}
+
+fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
+    match value {
+        Some(bytes) => {
+            out.put_i32(bytes.len() as i32);
+            out.put_slice(bytes);
+        }
+        None => out.put_i32(-1),
+    }
+}
+
+/// The values of a DataRow.
+fn fields(mut body: &[u8]) -> Result<Vec<Option<&[u8]>>, Error> {
+    let count = frame::u16(&mut body).ok_or_else(malformed)?;
+    let mut fields = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let length = frame::i32(&mut body).ok_or_else(malformed)?;
+        fields.push(match usize::try_from(length) {
+            Ok(length) => {
+                let (value, rest) = body.split_at_checked(length).ok_or_else(malformed)?;
+                body = rest;
+                Some(value)
+            }
+            Err(_) => None,
+        });
+    }
+    Ok(fields)
+}
+
+/// What is told of each column behind its name.
+const COLUMN_TAIL: usize = 18;
+
+/// The columns of a RowDescription frame: each with its name.
+fn columns_of(described: &[u8]) -> Result<Vec<&[u8]>, Error> {
+    let mut body = described.get(HEADER..).ok_or_else(malformed)?;
+    let count = frame::u16(&mut body).ok_or_else(malformed)?;
+    let mut columns = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let name = body.iter().position(|byte| *byte == 0);
+        let length = name.ok_or_else(malformed)? + 1 + COLUMN_TAIL;
+        let (column, rest) = body.split_at_checked(length).ok_or_else(malformed)?;
+        columns.push(column);
+        body = rest;
+    }
+    Ok(columns)
+}
+
+fn without_last(described: &[u8], hidden: usize) -> Result<BytesMut, Error> {
+    let columns = columns_of(described)?;
+    let kept = columns.len().checked_sub(hidden).ok_or_else(malformed)?;
+    let mut out = BytesMut::new();
+    write::frame(&mut out, b'T', |out| {
+        out.put_u16(kept as u16);
+        columns[..kept]
+            .iter()
+            .for_each(|column| out.put_slice(column));
+    });
+    Ok(out)
+}
+
+/// The types to declare for parameters that hold values of these columns; those of users have other OIDs
+/// on each server, and their columns tell.
+fn types_of(described: &[u8]) -> Result<Vec<u32>, Error> {
+    const FIRST_USER_TYPE: u32 = 16384;
+    let of = |column: &[u8]| {
+        // Behind the name: the table's OID and the column's number.
+        let mut tail = &column[column.len() - COLUMN_TAIL + 6..];
+        frame::i32(&mut tail).map_or(0, |oid| oid as u32)
+    };
+    let types = columns_of(described)?.into_iter().map(of);
+    Ok(types
+        .map(|oid| if oid < FIRST_USER_TYPE { oid } else { 0 })
+        .collect())
+}
+
+fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| (byte as char).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    };
+    digits.chunks(2).map(byte).collect()
+}
+
+fn malformed() -> Error {
+    Error::new(Fault::Server, "08P01", "a shard sent a malformed row")
+}
+
+fn too_many() -> Error {
+    let message = "an update of the sharding key moves too many rows";
+    Error::new(Fault::Client, "54000", message)
+        .detail(format!(
+            "Rows that move to other shards pass through here, {MAX_MOVED} bytes of them at most."
+        ))
+        .hint("Update fewer rows at once.")
+}
+
+fn deadlock(error: &Error) -> Error {
+    let message = "deadlock over several shards is assumed";
+    Error::new(Fault::Client, "40P01", message)
+        .detail(format!(
+            "A row that moves to another shard waited {} s for a lock there: {}.",
+            MAX_WAIT.as_secs(),
+            error.message
+        ))
+        .hint("Repeat it. Whoever wants to wait in another way sets lock_timeout.")
+}
+
+fn touched() -> Error {
+    let message = "rows that were to move to another shard are not as they were updated";
+    Error::new(Fault::Operator, "55000", message)
+        .detail("A trigger changed them again, or a policy hides them.")
+        .hint("DELETE the rows and INSERT them with the new key, in one transaction.")
+}
+
+fn unforeseen() -> Error {
+    let message = "a row got another sharding key than the statement gave it";
+    Error::new(Fault::Operator, "55000", message)
+        .detail("A trigger changed it, and the row would belong to a shard that takes no part.")
+        .hint("DELETE the row and INSERT it with the new key, in one transaction.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_and_columns_that_lie_are_refused() {
+        let row = [0, 2, 0, 0, 0, 1, b'x', 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(fields(&row).unwrap(), [Some(&b"x"[..]), None]);
+        for end in 0..row.len() {
+            assert_eq!(fields(&row[..end]).unwrap_err().code, "08P01", "{end}");
+        }
+        let mut described = BytesMut::new();
+        write::frame(&mut described, b'T', |out| {
+            out.put_u16(2);
+            for (name, oid) in [(&b"a\0"[..], 23), (b"b\0", 20000)] {
+                out.put_slice(name);
+                out.put_slice(&[0; 6]);
+                out.put_i32(oid);
+                out.put_slice(&[0; 8]);
+            }
+        });
+        assert_eq!(types_of(&described).unwrap(), [23, 0]);
+        let kept = without_last(&described, 1).unwrap();
+        assert_eq!(types_of(&kept).unwrap(), [23]);
+        assert_eq!(without_last(&described, 3).unwrap_err().code, "08P01");
+        for end in 0..described.len() {
+            assert_eq!(
+                types_of(&described[..end]).unwrap_err().code,
+                "08P01",
+                "{end}"
+            );
+        }
+    }
+
+    #[test]
+    fn keys_come_in_hexadecimal_digits() {
+        assert_eq!(from_hex(b"00ff1a"), Some(vec![0, 255, 26]));
+        assert_eq!(from_hex(b""), Some(vec![]));
+        assert_eq!(from_hex(b"0"), None);
+        assert_eq!(from_hex(b"zz"), None);
+    }
+}
