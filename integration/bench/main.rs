@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod commits;
 mod forwarder;
 mod freshness;
 mod idle;
@@ -87,7 +88,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
     allow_open_files(u64::from(options.idle_clients) + OTHER_FILES)?;
     let pgbouncer = pgbouncer_version()?;
     progress("starting and loading the servers");
-    let servers = Servers::start(options.does(Part::Merge))?;
+    let servers = Servers::start(options.does(Part::Merge) || options.does(Part::Commits))?;
     let programs = servers.plain.programs();
     // Goes with the servers' own files, even should this process be killed.
     let directory = servers.plain.directory().join("peers");
@@ -107,11 +108,12 @@ fn bench(options: &Options) -> Result<(), Failure> {
         progress(&format!("a catalog of {} tables", tables::TABLES));
         tables = tables::measure(options.rounds(), &servers, &secure, &directory)?;
     }
-    let ([samples, firsts], works, freshness) =
+    let ([samples, firsts], works, freshness, commits) =
         runs(options, &servers, &secure, &loads, &directory)?;
     let mut targets = targets::judge(options, &samples, &works, &freshness, &idle);
     targets.extend(targets::merges(options, &firsts, &sorted));
     targets.push(targets::catalog(&tables));
+    targets.extend(targets::commits(&commits));
     let report = Report {
         options,
         versions: vec![
@@ -124,6 +126,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
         firsts,
         works,
         freshness,
+        commits,
         sorted,
         tables,
         idle,
@@ -136,13 +139,20 @@ fn bench(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+type Runs = (
+    [Samples; 2],
+    Works,
+    Vec<freshness::Round>,
+    Vec<commits::Round>,
+);
+
 fn runs(
     options: &Options,
     servers: &Servers,
     secure: &Secure,
     [point, first]: &[Load<'_>; 2],
     directory: &Path,
-) -> Result<([Samples; 2], Works, Vec<freshness::Round>), Failure> {
+) -> Result<Runs, Failure> {
     let mut running = vec![Running::direct(servers)];
     let wanted = |peer: &Peer| *peer != Peer::RingwayFour || servers.four.is_some();
     for peer in PROXIES.into_iter().filter(wanted) {
@@ -162,16 +172,19 @@ fn runs(
     let works: Vec<Work> = asked.flat_map(|(_, works)| works).copied().collect();
     let works = work::all(&works, options.rounds(), &running, secure, progress);
     let mut fresh = Vec::new();
-    let rounds = if options.does(Part::Freshness) {
-        options.rounds()
-    } else {
-        0
-    };
+    let mut committed = Vec::new();
+    let rounds = options.rounds();
     for round in 1..=rounds {
-        progress(&format!("round {round}/{rounds}: freshness"));
-        fresh.push(freshness::round(&running, options.seconds())?);
+        if options.does(Part::Freshness) {
+            progress(&format!("round {round}/{rounds}: freshness"));
+            fresh.push(freshness::round(&running, options.seconds())?);
+        }
+        if options.does(Part::Commits) {
+            progress(&format!("round {round}/{rounds}: commits"));
+            committed.push(commits::round(&running, servers, options.seconds())?);
+        }
     }
-    Ok(([samples, firsts], works, fresh))
+    Ok(([samples, firsts], works, fresh, committed))
 }
 
 fn idle_memory(

@@ -83,6 +83,8 @@ pub enum Part {
     Logins,
     /// What freshness adds to a write
     Freshness,
+    /// What it takes to commit on several shards
+    Commits,
     /// The first 20 rows of 2 and 4 shards, and 10 million rows in order
     Merge,
     /// A database of 10,000 tables, from the start to its first answer
@@ -92,12 +94,13 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Queries,
         Self::Crowd,
         Self::Bulk,
         Self::Logins,
         Self::Freshness,
+        Self::Commits,
         Self::Merge,
         Self::Catalog,
         Self::Idle,

@@ -107,7 +107,10 @@ impl Servers {
         load_shards(&sharded)?;
         let mut four = None;
         if with_four {
-            let cluster = CaptiveCluster::start(&spec(4, 0), |_| ())?;
+            let mut spec = spec(4, 0);
+            // Commits are to cost what they cost.
+            spec.settings.push(("fsync".to_owned(), "on".to_owned()));
+            let cluster = CaptiveCluster::start(&spec, |_| ())?;
             load_shards(&cluster)?;
             four = Some(cluster);
         }

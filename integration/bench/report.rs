@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::commits;
 use crate::freshness::Round;
 use crate::idle::IdleMemory;
 use crate::measure::{Case, Sample, Samples, figure, ratio};
@@ -25,6 +26,7 @@ pub struct Report<'a> {
     pub firsts: Samples,
     pub works: Works,
     pub freshness: Vec<Round>,
+    pub commits: Vec<commits::Round>,
     pub sorted: Vec<Sorted>,
     pub tables: Vec<FirstAnswer>,
     pub idle: Vec<IdleMemory>,
@@ -38,6 +40,7 @@ impl Report<'_> {
         runs(&mut text, "the first 20 rows from a key on", &self.firsts);
         self.works(&mut text);
         self.freshness(&mut text);
+        self.commits(&mut text);
         self.spread(&mut text);
         self.memory(&mut text);
         self.verdicts(&mut text);
@@ -70,6 +73,7 @@ impl Report<'_> {
             "tables": self.tables,
             "works": self.works_json(),
             "freshness": self.freshness,
+            "commits": self.commits,
             "idle": self.idle,
             "targets": targets,
         })
@@ -159,6 +163,38 @@ impl Report<'_> {
                 at + 1,
                 round.writes_per_second,
                 round.samples_per_second
+            );
+        }
+    }
+
+    /// Round by round, on one, two and four shards.
+    fn commits(&self, text: &mut String) {
+        if self.commits.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\n{:<22}{:>8}{:>8}{:>8}{:>10}{:>8}{:>8}{:>16}{:>8}",
+            "p50, 4 writes, µs",
+            "1 shard",
+            "2",
+            "4",
+            "COMMIT 1",
+            "2",
+            "4",
+            "transfers per s",
+            "mixed"
+        );
+        for (at, round) in self.commits.iter().enumerate() {
+            let [one, two, four] = round.transaction;
+            let [commit, of_two, of_four] = round.commit;
+            let _ = writeln!(
+                text,
+                "round {:<16}{one:>8.0}{two:>8.0}{four:>8.0}{commit:>10.0}{of_two:>8.0}{of_four:>8.0}\
+                 {:>16.0}{:>8.0}",
+                at + 1,
+                round.alone,
+                round.mixed
             );
         }
     }

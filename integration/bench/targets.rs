@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::commits;
 use crate::freshness::{self, Round};
 use crate::idle::IdleMemory;
 use crate::measure::{CROWD, Case, FIRSTS_CLIENTS, Sample, Samples, figure, median, ratio};
@@ -41,6 +42,9 @@ const SAMPLES_LIMIT: f64 = 2.0 * 200.0;
 const SORTED_LIMIT_MB: f64 = 64.0;
 /// Seconds from the start to an answer with a catalog of [`TABLES`].
 const CATALOG_LIMIT_S: f64 = 2.0;
+
+/// A transaction on two shards to the same on one: Vitess publishes 2.19 for its own.
+const TWO_SHARDS: f64 = 1.8;
 
 #[derive(Debug, Serialize)]
 pub struct Target {
@@ -259,6 +263,15 @@ fn freshness(rounds: &[Round]) -> [Target; 3] {
             SAMPLES_LIMIT,
         ),
     ]
+}
+
+pub fn commits(rounds: &[commits::Round]) -> Option<Target> {
+    (!rounds.is_empty()).then(|| Target {
+        what: "p50 of 4 writes and COMMIT, on 2 shards ÷ on 1".to_owned(),
+        case: None,
+        value: commits::two_to_one(rounds, |round| round.transaction),
+        limit: Limit::AtMost(TWO_SHARDS),
+    })
 }
 
 fn memory(idle: &IdleMemory) -> Target {

@@ -297,6 +297,8 @@ pub struct Server {
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
     pub tag: String,
+    /// A command of the open transaction has told of rows that it wrote.
+    pub has_written: bool,
     prepared: PreparedSet,
     /// First bytes of the inbox that are the client's.
     approved: usize,
@@ -342,6 +344,7 @@ impl Server {
             outdated: Vec::new(),
             error: None,
             tag: String::new(),
+            has_written: false,
             prepared: PreparedSet::new(prepared),
             approved: 0,
             rest_of_frame: 0,
@@ -640,6 +643,7 @@ impl Server {
                 self.note_ready(HEADER..header.len)?;
             }
             b'S' => self.note_parameter(HEADER..header.len, false),
+            b'C' => self.note_written(HEADER..header.len),
             b'A' => self
                 .notified
                 .extend_from_slice(&self.conn.inbox[..header.len]),

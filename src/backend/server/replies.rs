@@ -341,6 +341,7 @@ impl Server {
         let show = *show;
         self.is_answered();
         self.status = status;
+        self.has_written &= status != Status::Idle;
         // After a Bind that is tried again, more than the Sync before it is owed.
         self.amid_pipeline = self.expect.iter().any(|owed| match owed {
             Expect::Parse { .. }
@@ -366,6 +367,7 @@ impl Server {
     }
 
     fn note_tag(&mut self, body: std::ops::Range<usize>) {
+        self.note_written(body.clone());
         self.tag.clear();
         let mut bytes = &self.conn.inbox[body];
         if let Some(tag) = frame::cstr(&mut bytes) {
@@ -373,6 +375,19 @@ impl Server {
                 Ok(tag) => self.tag.push_str(tag),
                 Err(_) => self.tag.push_str(&String::from_utf8_lossy(tag)),
             }
+        }
+    }
+
+    /// Does a command tag tell that rows were written, or that the transaction may be another one?
+    pub(super) fn note_written(&mut self, body: std::ops::Range<usize>) {
+        let tag = self.conn.inbox[body].split(|byte| *byte == 0).next();
+        let mut words = tag.unwrap_or_default().split(|byte| *byte == b' ');
+        match words.next().unwrap_or_default() {
+            b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" => {
+                self.has_written |= words.next_back() != Some(b"0");
+            }
+            b"BEGIN" | b"START" | b"COMMIT" | b"ROLLBACK" | b"PREPARE" => self.has_written = false,
+            _ => {}
         }
     }
 
