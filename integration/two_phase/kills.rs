@@ -1,7 +1,7 @@
 //! Transfers between shards while Ringway processes and servers are killed at random. The sum of all
 //! balances stays, and what was acknowledged is there.
 //!
-//! The long form: `RINGWAY_SOAK_KILLS=500 cargo test --test integration two_phase::kills -- --nocapture`.
+//! The long form, some minutes: `RINGWAY_SOAK_KILLS=500 cargo test --test integration two_phase::kills -- --nocapture`.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
@@ -18,7 +18,8 @@ const KILLS: usize = 8;
 const CLIENTS: u64 = 4;
 const ACCOUNTS: u64 = 64;
 const SECONDS: u64 = 60;
-const KEYS: &str = "recovery_interval_ms = 200\nfailover_hold_ms = 2000\nquery_timeout_ms = 10000";
+const KEYS: &str = "recovery_interval_ms = 200\nfailover_hold_ms = 2000\nquery_timeout_ms = 10000\n\
+                    cross_shard_deadlock_timeout_ms = 500";
 
 /// Numbers that look random, the same for the same seed.
 struct Random(u64);
@@ -43,6 +44,51 @@ struct Counts {
     port: AtomicU16,
 }
 
+/// The same transfer as a block. Its rows are written in the order of their keys, the statement's in that of
+/// their shards: these may wait for each other.
+fn block([from, to]: [u64; 2], amount: u64) -> Vec<(String, &'static str)> {
+    let write = |key, sign| {
+        let sql = format!("UPDATE t SET n = n + 1, v = v {sign} {amount} WHERE k = {key}");
+        (sql, "UPDATE 1 T")
+    };
+    let mut block = vec![
+        ("BEGIN".to_owned(), "BEGIN T"),
+        write(from, '-'),
+        write(to, '+'),
+        ("COMMIT".to_owned(), "COMMIT I"),
+    ];
+    if from > to {
+        block.swap(1, 2);
+    }
+    block
+}
+
+/// Statements that are answered so; the first answer that is another. Then no transaction is open.
+fn run(wire: &mut Wire, statements: &[(String, &str)]) -> Result<(), String> {
+    for (sql, expected) in statements {
+        let mut message = vec![b'Q'];
+        message.extend_from_slice(&(sql.len() as u32 + 5).to_be_bytes());
+        message.extend_from_slice(sql.as_bytes());
+        message.push(0);
+        let sent = wire.try_send(&message);
+        let read = || digest(&wire.read_to_ready());
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+        let answer = read.unwrap_or_else(|_| "end".to_owned());
+        if sent.is_err() {
+            return Err("end".to_owned());
+        }
+        if answer != *expected {
+            // A block that has failed is still one, and nothing of it is kept.
+            if answer.ends_with(" F") {
+                let _ = run(wire, &[("ROLLBACK".to_owned(), "ROLLBACK I")]);
+                return Err("40000".to_owned());
+            }
+            return Err(answer);
+        }
+    }
+    Ok(())
+}
+
 /// Transfers through whatever process serves, until told to stop.
 fn transfer(counts: &Counts, seed: u64) {
     let mut random = Random(seed);
@@ -62,26 +108,28 @@ fn transfer(counts: &Counts, seed: u64) {
             let from = 1 + random.below(ACCOUNTS);
             let to = 1 + (from + random.below(ACCOUNTS - 1)) % ACCOUNTS;
             let amount = random.below(100);
-            let sql = format!(
-                "UPDATE t SET n = n + 1, v = v + CASE k WHEN {from} THEN -{amount} ELSE {amount} END \
-                 WHERE k IN ({from}, {to})\0"
-            );
-            let mut message = vec![b'Q'];
-            message.extend_from_slice(&(sql.len() as u32 + 4).to_be_bytes());
-            message.extend_from_slice(sql.as_bytes());
-            let sent = wire.try_send(&message);
-            let frames =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wire.read_to_ready()));
-            let answer = frames.map_or_else(|_| "end".to_owned(), |frames| digest(&frames));
-            if answer == "UPDATE 2 I" {
-                counts.acknowledged.fetch_add(1, Relaxed);
-                continue;
-            }
+            let ran = match random.below(2) {
+                0 => {
+                    let sql = format!(
+                        "UPDATE t SET n = n + 1, v = v + CASE k WHEN {from} THEN -{amount} ELSE {amount} END \
+                         WHERE k IN ({from}, {to})"
+                    );
+                    run(&mut wire, &[(sql, "UPDATE 2 I")])
+                }
+                _ => run(&mut wire, &block([from, to], amount)),
+            };
+            let answer = match ran {
+                Ok(()) => {
+                    counts.acknowledged.fetch_add(1, Relaxed);
+                    continue;
+                }
+                Err(answer) => answer,
+            };
             // These say that nothing was kept.
             let is_refusal = [
                 "57P03", "53300", "40000", "40001", "40P01", "57014", "55000",
             ];
-            if sent.is_err() || !is_refusal.iter().any(|code| answer.starts_with(code)) {
+            if !is_refusal.iter().any(|code| answer.starts_with(code)) {
                 counts.unanswered.fetch_add(1, Relaxed);
             }
             if answer.ends_with("end") {
@@ -100,7 +148,7 @@ fn transfers_survive_random_kills() {
     );
     println!("seed {seed}");
     let mut random = Random(seed);
-    let mut world = World::start(3, "ALTER TABLE t ADD n int NOT NULL DEFAULT 0");
+    let mut world = World::start(4, "ALTER TABLE t ADD n int NOT NULL DEFAULT 0");
     let survivor = world.ringway("survivor", "", KEYS, "");
     let rows: Vec<_> = (1..=ACCOUNTS).map(|k| format!("({k}, 1000)")).collect();
     let insert = format!("INSERT INTO t (k, v) VALUES {}", rows.join(", "));
@@ -129,7 +177,7 @@ fn transfers_survive_random_kills() {
                 (true, true),
             ][random.below(5) as usize];
             if server {
-                let at = random.below(3) as usize;
+                let at = random.below(4) as usize;
                 world.cluster.shards[at].primary.kill9().unwrap();
                 of_servers += 1;
                 done += 1;
