@@ -300,7 +300,10 @@ impl<'a> Classifier<'a> {
                 Some(TableRule::Reference) => true,
                 Some(TableRule::Sharded { .. }) => false,
                 // Views have no rows of their own.
-                None => relation.kind == RelationKind::View || copies.len() == 1,
+                None => {
+                    let is_alone = copies.len() == 1 && self.is_complete();
+                    relation.kind == RelationKind::View || is_alone
+                }
             };
             if !is_here {
                 return Some(read.clone());

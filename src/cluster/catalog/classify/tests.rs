@@ -335,6 +335,31 @@ fn views_are_on_a_shard_only_with_all_that_they_read() {
 }
 
 #[test]
+fn a_view_waits_for_shards_that_may_have_what_it_reads_too() {
+    let view = Relation {
+        kind: RelationKind::View,
+        reads: vec![name("notes")],
+        ..table(&[("id", INT8)])
+    };
+    let mut only = schema(&[("notes", table(&[("id", INT8)]))]);
+    only.relations.insert(in_schema("acme", "all_notes"), view);
+    let none = schema(&[]);
+    let class = |first: Option<&ShardSchema>| {
+        let declared = Declared {
+            tables: &BTreeMap::new(),
+            schemas: &BTreeMap::from([("acme".to_owned(), ShardId(1))]),
+            placements: &[],
+            default_ids: &BTreeMap::new(),
+        };
+        let classified = classify(declared, &["a", "b"], &[first, Some(&only)], 1);
+        let view = classified.catalog.table(Some("acme"), "all_notes");
+        view.unwrap().class.clone()
+    };
+    assert_eq!(class(Some(&none)), TableClass::Single(ShardId(1)));
+    assert_eq!(class(None), TableClass::Undeclared);
+}
+
+#[test]
 fn comments_declare_what_the_configuration_does_not() {
     let commented = |comment: &str| Relation {
         comment: Some(comment.to_owned()),
