@@ -41,7 +41,8 @@ const DESCRIBES: [&str; 33] = [
     r"\da count",
     r"\do =",
     r"\dC",
-    r"\drds",
+    // Of this database alone: others come and go beside it.
+    r"\drds ringway described_*",
     r"\dRp",
     r"\ddp",
 ];
