@@ -5,7 +5,7 @@ WASM := wasm32-unknown-unknown
 # Where the driver matrix keeps what it installs.
 DRIVER_TOOLS := $(abspath $(or $(CARGO_TARGET_DIR),target))/drivers
 
-.PHONY: demo test test-drivers test-differential soak fuzz bench fmt deps
+.PHONY: demo test test-drivers test-differential docker-test soak fuzz bench fmt deps
 
 demo: deps
 	cargo build --release --bin ringway
@@ -38,6 +38,10 @@ test-drivers: deps
 test-differential: deps
 	cargo test --test integration -- --include-ignored --nocapture differential:: \
 		--skip differential::generated::generated
+
+# The cluster of docker/compose.yaml: checked, broken under load, checked again, removed (docs/docker.md).
+docker-test:
+	docker/test
 
 # Long forms of what `make test` does shortly: `make soak SECONDS=600`, `make fuzz SECONDS=3600`.
 SECONDS := 60

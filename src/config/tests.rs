@@ -79,6 +79,21 @@ fn example_shards() {
     assert_eq!(rule("settings"), &TableRule::Single(ShardId(0)));
 }
 
+/// What the containers of docker/ are started with.
+#[test]
+fn example_docker() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/ringway.toml");
+    let config = load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(shop(&config).is_sharded() && shop(&config).reads.split);
+    let servers: Vec<_> = shop(&config)
+        .shards
+        .iter()
+        .flat_map(|shard| &shard.endpoints)
+        .map(|endpoint| endpoint.host.as_str())
+        .collect();
+    assert_eq!(servers, ["s1a", "s1b", "s2a", "s2b"]);
+}
+
 /// What a newcomer copies has to work.
 #[test]
 fn the_readmes_example() {

@@ -170,3 +170,32 @@ fn a_server_that_left_is_not_up() {
         ["{database=\"shop\",shard=\"s1\",server=\"a:5432\"} NaN"]
     );
 }
+
+/// The dashboard and the alerts of docker/ ask for nothing that is not there.
+#[test]
+fn dashboard_and_alerts_know_the_metrics() {
+    for file in [
+        "docker/grafana/ringway.json",
+        "docker/prometheus/alerts.yml",
+        "docker/prometheus/alerts.test.yml",
+    ] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        if file.ends_with(".json") {
+            serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        }
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let mut asked = 0;
+        for word in words.filter(|word| word.starts_with("ringway_")) {
+            let known = TABLE.iter().any(|metric| match metric.kind {
+                Kind::Counter | Kind::Gauge => metric.name == word,
+                Kind::Histogram => ["_bucket", "_count", "_sum"]
+                    .iter()
+                    .any(|end| word.strip_suffix(end) == Some(metric.name)),
+            });
+            assert!(known, "{file} asks for {word}");
+            asked += 1;
+        }
+        assert!(asked > 10, "{file} asks for {asked} metrics");
+    }
+}
