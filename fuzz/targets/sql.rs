@@ -27,7 +27,12 @@ fuzz_target!(|input: &[u8]| {
         let (catalog, topology) = (support::catalog(shards), support::topology(shards));
         let planned = plan(sql, &catalog, PlanOptions::default());
         assert_eq!(planned, plan(sql, &catalog, PlanOptions::default()));
-        let is_open = matches!(planned.target, Target::AnyShard | Target::Ids(_));
+        let is_open = match &planned.target {
+            Target::AnyShard | Target::Ids(_) => true,
+            // Ids by default that cannot be given.
+            Target::Refused(refusal) => refusal.everywhere,
+            _ => false,
+        };
         assert!(shards > 1 || is_open);
         let param = Param {
             value: Some(input),

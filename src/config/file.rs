@@ -143,7 +143,7 @@ fn read(source: &Source, env: Env<'_>, mistakes: &Mistakes<'_>) -> Option<Config
     );
     let general = root.section("general");
     let general = general.map_or_else(General::default, |section| {
-        read_general(&section, &users, &auth)
+        read_general(&section, &users, &auth, env)
     });
     let databases = databases(&root, &sources, &users, &auth, general.tcp);
     let peers = listen::peers(&root, general.peer_id);
@@ -163,6 +163,7 @@ fn read_general(
     section: &Section<'_>,
     users: &BTreeMap<String, User>,
     auth: &AuthSettings,
+    env: Env<'_>,
 ) -> General {
     let default = General::default();
     let count = |key, max| section.integer(key, 1..=max).map(|count| count as usize);
@@ -192,7 +193,7 @@ fn read_general(
         shutdown_timeout: section
             .seconds_or_zero("shutdown_timeout_s")
             .unwrap_or(default.shutdown_timeout),
-        peer_id: listen::peer_id(section),
+        peer_id: listen::peer_id(section, env),
         run_directory: listen::run_directory(section),
         watch_interval: section
             .seconds_or_zero("watch_interval_s")

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::Endpoint;
 use super::database::endpoint;
+use super::file::Env;
 use super::reader::{Place, Section};
 
 /// The largest `peer_id`: it has 10 bits of the process ids that clients are told.
@@ -122,9 +123,31 @@ pub(super) fn run_directory(section: &Section<'_>) -> Option<PathBuf> {
     Some(PathBuf::from(written))
 }
 
-pub(super) fn peer_id(section: &Section<'_>) -> Option<u16> {
-    let id = section.integer("peer_id", 1..=u32::from(MAX_PEER_ID))?;
-    u16::try_from(id).ok()
+/// `peer_id`, or the value of the variable that `peer_id_env` names: processes with one file differ
+/// by it.
+pub(super) fn peer_id(section: &Section<'_>, env: Env<'_>) -> Option<u16> {
+    const KEY: &str = "peer_id_env";
+    if !section.has(KEY) {
+        let id = section.integer("peer_id", 1..=u32::from(MAX_PEER_ID))?;
+        return u16::try_from(id).ok();
+    }
+    if section.has("peer_id") {
+        section.mistake(KEY, "peer_id is given twice", "keep one of the two");
+    }
+    let name = section.string(KEY)?;
+    let Some(value) = env(name) else {
+        let what = format!("the environment has no variable {name}");
+        section.mistake(KEY, what, "set it to a number of this process");
+        return None;
+    };
+    let id = value.parse().ok();
+    let id = id.filter(|id| (1..=MAX_PEER_ID).contains(id));
+    if id.is_none() {
+        let what = format!("{name} is \"{value}\"");
+        let remedy = format!("set it to a number from 1 to {MAX_PEER_ID}");
+        section.mistake(KEY, what, remedy);
+    }
+    id
 }
 
 /// `[peers]`: the addresses of the other processes by their `peer_id`.

@@ -83,7 +83,13 @@ fn example_shards() {
 #[test]
 fn example_docker() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/ringway.toml");
-    let config = load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let config = parse(&text, &path, &|name| {
+        (name == "RINGWAY_PEER_ID").then(|| "2".to_owned())
+    });
+    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.general.peer_id, Some(2));
+    assert_eq!(config.peers.keys().collect::<Vec<_>>(), [&1]);
     assert!(shop(&config).is_sharded() && shop(&config).reads.split);
     let servers: Vec<_> = shop(&config)
         .shards
@@ -723,4 +729,35 @@ proptest::proptest! {
             proptest::prop_assert!(!errors.mistakes.is_empty());
         }
     }
+}
+
+#[test]
+fn a_peer_id_of_the_environment_is_a_number_and_the_only_one() {
+    let told = |line: &str, value: Option<&str>| {
+        let text = format!(
+            "[general]\n{line}\n[users.a]\nauth = \"trust\"\n[databases.d]\nservers = \"h:1\"\n"
+        );
+        match parse(&text, Path::new("test.toml"), &|_| value.map(str::to_owned)) {
+            Ok(config) => format!("{:?}", config.general.peer_id),
+            Err(errors) => errors.mistakes[0].to_string(),
+        }
+    };
+    let line = "peer_id_env = \"ID\"";
+    assert_eq!(told(line, Some("1023")), "Some(1023)");
+    for value in ["0", "1024", "", "one"] {
+        assert_eq!(
+            told(line, Some(value)),
+            format!(
+                "line 2: general.peer_id_env: ID is \"{value}\"; set it to a number from 1 to 1023"
+            )
+        );
+    }
+    assert_eq!(
+        told(line, None),
+        "line 2: general.peer_id_env: the environment has no variable ID; set it to a number of this process"
+    );
+    assert_eq!(
+        told(&format!("peer_id = 1\n{line}"), Some("1")),
+        "line 3: general.peer_id_env: peer_id is given twice; keep one of the two"
+    );
 }
