@@ -167,5 +167,9 @@ async fn rows_move_over_four_shards_as_on_one_server() {
 #[tokio::test]
 async fn what_peers_answer_wrongly_is_answered_as_by_one_server_or_refused() {
     peers_over(2).await;
+}
+
+#[tokio::test]
+async fn what_peers_answer_wrongly_over_four_shards_is_answered_as_by_one_server_or_refused() {
     peers_over(4).await;
 }

@@ -1,14 +1,17 @@
 //! Where statements are compared: one plain server, shards that hold the same rows, and Ringway in
 //! front of them. Also what says which row belongs on which shard, by PostgreSQL's own functions.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use planner::Topology;
 use planner::ring::SLOTS;
 use planner::topology::ShardWeight;
 use ringway::cluster::two_phase::SCHEMA;
 use ringway::demo::answer::Protocol;
-use ringway::demo::captive::{CaptiveCluster, Server, ShardServers, Spec};
+use ringway::demo::captive::{CaptiveCluster, ShardServers, Spec};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
@@ -146,29 +149,152 @@ impl Hash {
     }
 }
 
-/// One plain server and four that are shards, for all worlds. They end with the process.
-struct Servers {
-    plain: CaptiveCluster,
-    shards: CaptiveCluster,
+/// A server, by how its databases' URLs begin.
+#[derive(Clone)]
+struct Server {
+    /// `host:port`, as the configuration has it, of the primary and its replicas.
+    endpoints: Vec<String>,
 }
 
-async fn servers() -> &'static Servers {
-    static SERVERS: OnceCell<Servers> = OnceCell::const_new();
-    let start = || {
+impl Server {
+    fn url(&self, database: &str) -> String {
+        format!("{}/{database}", beginning(&self.endpoints[0]))
+    }
+
+    fn exec_in(&self, database: &str, sql: &str) -> String {
+        support::psql(&self.url(database), sql)
+    }
+}
+
+/// Of the URL of who serves there. Others' servers ask for a password, which is the same for all.
+fn beginning(endpoint: &str) -> String {
+    match std::env::var("PGPASSWORD") {
+        Ok(password) => format!("postgresql://ringway:{password}@{endpoint}"),
+        Err(_) => format!("postgresql://ringway@{endpoint}"),
+    }
+}
+
+/// One plain server and those that are shards, for all worlds.
+struct Servers {
+    plain: Server,
+    shards: Vec<Server>,
+    /// They end with the process.
+    _captive: Vec<CaptiveCluster>,
+    outside: Option<Outside>,
+}
+
+/// A cluster that runs already, and Ringway in front of it.
+#[derive(Clone)]
+struct Outside {
+    /// `host:port` of Ringway, or of what stands in front of it.
+    ringway: String,
+    /// Its configuration, which worlds are added to.
+    config: String,
+}
+
+impl Servers {
+    /// Started here, or those of the environment: `docker/test` sets `RINGWAY_SUITE` to
+    /// `RINGWAY CONFIG PLAIN SHARD…`, where a server is `primary:port,replica:port`.
+    fn start() -> Self {
+        if let Ok(suite) = std::env::var("RINGWAY_SUITE") {
+            return Self::outside(&suite);
+        }
         let spec = |shards| Spec {
             shards,
             // The tests' own databases are, see [`fill`].
             initialized: false,
-            settings: vec![("timezone".to_owned(), "Europe/Oslo".to_owned())],
             ..Spec::default()
         };
-        Servers {
-            plain: support::cluster(&spec(1)),
-            shards: support::cluster(&spec(4)),
+        let (plain, shards) = (support::cluster(&spec(1)), support::cluster(&spec(4)));
+        let servers = |cluster: &CaptiveCluster| -> Vec<Server> {
+            let endpoint = |shard: &ShardServers| format!("127.0.0.1:{}", shard.primary.port);
+            let of = |shard| Server {
+                endpoints: vec![endpoint(shard)],
+            };
+            cluster.shards.iter().map(of).collect()
+        };
+        Self {
+            plain: servers(&plain).remove(0),
+            shards: servers(&shards),
+            _captive: vec![plain, shards],
+            outside: None,
         }
-    };
-    let started = || async { tokio::task::spawn_blocking(start).await.unwrap() };
+    }
+
+    fn outside(suite: &str) -> Self {
+        let mut words = suite.split_whitespace();
+        let mut word = || words.next().expect("RINGWAY_SUITE has four words or more");
+        let server = |word: &str| Server {
+            endpoints: word.split(',').map(str::to_owned).collect(),
+        };
+        Self {
+            outside: Some(Outside {
+                ringway: word().to_owned(),
+                config: word().to_owned(),
+            }),
+            plain: server(word()),
+            shards: words.map(server).collect(),
+            _captive: Vec::new(),
+        }
+    }
+}
+
+async fn servers() -> &'static Servers {
+    static SERVERS: OnceCell<Servers> = OnceCell::const_new();
+    let started = || async { tokio::task::spawn_blocking(Servers::start).await.unwrap() };
     SERVERS.get_or_init(started).await
+}
+
+/// The Ringway of a world.
+enum Proxy {
+    Own(Ringway),
+    Outside(Outside),
+}
+
+impl Proxy {
+    /// Serves `databases` over `shards`.
+    fn start(servers: &Servers, databases: &[String], shards: &[Server]) -> Self {
+        let Some(outside) = &servers.outside else {
+            let config = |port| {
+                format!(
+                    "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n{}",
+                    config(databases, shards)
+                )
+            };
+            return Self::Own(Ringway::start(config));
+        };
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&outside.config)
+            .unwrap();
+        file.write_all(config(databases, shards).as_bytes())
+            .unwrap();
+        // Each process looks at the file by itself; a balancer goes from one to the next.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut in_a_row = 0;
+        while in_a_row < 6 {
+            assert!(Instant::now() < deadline, "{databases:?} are not served");
+            let knows = |database| {
+                let url = format!("{}/{database}", beginning(&outside.ringway));
+                let psql = Command::new("psql")
+                    .args(["-X", "-q", "-c", "SELECT count(*) FROM people", &url])
+                    .output();
+                psql.unwrap().status.success()
+            };
+            in_a_row = match databases.iter().all(knows) {
+                true => in_a_row + 1,
+                false => 0,
+            };
+        }
+        Self::Outside(outside.clone())
+    }
+
+    fn endpoint(&self) -> String {
+        match self {
+            Self::Own(ringway) => format!("127.0.0.1:{}", ringway.port()),
+            Self::Outside(outside) => outside.ringway.clone(),
+        }
+    }
 }
 
 /// The plain server, two or four shards, and Ringway in front of them: one database per protocol,
@@ -176,35 +302,34 @@ async fn servers() -> &'static Servers {
 pub struct World {
     name: String,
     plain: &'static Server,
-    shards: &'static [ShardServers],
-    ringway: Ringway,
+    shards: &'static [Server],
+    proxy: Proxy,
 }
 
 impl World {
     /// `name` is the world's own, since its databases are named by it.
     pub async fn start(name: &'static str, shards: usize) -> Self {
         let servers = servers().await;
-        let plain = &servers.plain.shards[0].primary;
-        let shards = &servers.shards.shards[..shards];
+        let plain = &servers.plain;
+        let shards = &servers.shards[..shards];
         let name = format!("{name}{}", shards.len());
         let start = move || {
-            let world = |ringway| Self {
-                name: name.clone(),
-                plain,
-                shards,
-                ringway,
-            };
             let databases = PROTOCOLS.map(|protocol| database(&name, protocol));
             std::thread::scope(|scope| {
                 for database in &databases {
                     scope.spawn(|| fill(plain, database, None, shards.len()));
                     for (at, server) in shards.iter().enumerate() {
-                        let fill = move || fill(&server.primary, database, Some(at), shards.len());
+                        let fill = move || fill(server, database, Some(at), shards.len());
                         scope.spawn(fill);
                     }
                 }
             });
-            world(Ringway::start(|port| config(&databases, shards, port)))
+            Self {
+                proxy: Proxy::start(servers, &databases, shards),
+                name,
+                plain,
+                shards,
+            }
         };
         tokio::task::spawn_blocking(start).await.unwrap()
     }
@@ -225,18 +350,16 @@ impl World {
     /// `postgresql://…` through Ringway, and of the plain server.
     pub fn urls(&self, protocol: Protocol) -> (String, String) {
         let database = database(&self.name, protocol);
-        let url = |port| format!("postgresql://ringway@127.0.0.1:{port}/{database}");
-        (url(self.ringway.port()), url(self.plain.port))
+        let ringway = beginning(&self.proxy.endpoint());
+        (format!("{ringway}/{database}"), self.plain.url(&database))
     }
 
     /// Connections to the shards themselves.
     pub async fn shard_clients(&self, protocol: Protocol) -> Vec<Client> {
         let database = database(&self.name, protocol);
         let mut clients = Vec::new();
-        for ShardServers { primary, .. } in self.shards {
-            let port = primary.port;
-            let url = format!("postgresql://ringway@127.0.0.1:{port}/{database}");
-            clients.push(support::client(&url).await);
+        for shard in self.shards {
+            clients.push(support::client(&shard.url(&database)).await);
         }
         clients
     }
@@ -248,16 +371,14 @@ impl World {
         let mut found = Vec::new();
         let sharded: Vec<&str> = SHARDED.iter().map(|(table, _, _)| *table).collect();
         let mut all = Vec::new();
-        for (at, ShardServers { primary, .. }) in self.shards.iter().enumerate() {
-            all.extend(rows(primary, database, &sharded));
-            let strangers = primary
-                .exec_in(database, &count_of_strangers(at, self.shards.len()))
-                .unwrap();
+        for (at, shard) in self.shards.iter().enumerate() {
+            all.extend(rows(shard, database, &sharded));
+            let strangers = shard.exec_in(database, &count_of_strangers(at, self.shards.len()));
             if strangers != "0" {
                 found.push(format!("{strangers} rows on shard {at} belong elsewhere"));
             }
             let countries = ["countries"];
-            if rows(primary, database, &countries) != rows(self.plain, database, &countries) {
+            if rows(shard, database, &countries) != rows(self.plain, database, &countries) {
                 found.push(format!("countries of shard {at} differ"));
             }
         }
@@ -270,7 +391,7 @@ impl World {
         } else if all.len() != wanted.len() {
             found.push(format!("{} sharded rows, not {}", all.len(), wanted.len()));
         }
-        let first = &self.shards[0].primary;
+        let first = &self.shards[0];
         if rows(first, database, &["notes"]) != rows(self.plain, database, &["notes"]) {
             found.push("notes differ".to_owned());
         }
@@ -294,9 +415,9 @@ pub fn file(name: &str) -> String {
 
 /// Makes a database with the rows of one shard, or of all.
 fn fill(server: &Server, database: &str, shard: Option<usize>, shards: usize) {
-    server
-        .exec_in("postgres", &format!("CREATE DATABASE {database}"))
-        .unwrap();
+    server.exec_in("postgres", &format!("CREATE DATABASE {database}"));
+    let settings = format!("ALTER DATABASE {database} SET timezone = 'Europe/Oslo'");
+    server.exec_in("postgres", &settings);
     // Types that users make have other OIDs on each server.
     let others = shard.map_or(0, |shard| shard + 1);
     let mut sql = "CREATE TYPE passing AS ENUM (); DROP TYPE passing;".repeat(others);
@@ -315,7 +436,7 @@ fn fill(server: &Server, database: &str, shard: Option<usize>, shards: usize) {
     if let Some(shard) = shard {
         sql += &strangers(shard, shards);
     }
-    server.exec_in(database, &sql).unwrap();
+    server.exec_in(database, &sql);
 }
 
 /// The rows of some tables, each with its table's name before it.
@@ -323,7 +444,7 @@ fn rows(server: &Server, database: &str, tables: &[&str]) -> Vec<String> {
     let row = |table: &&str| format!("SELECT '{table}: ' || t::text FROM {table} AS t");
     let all: Vec<String> = tables.iter().map(row).collect();
     let sql = format!("{} ORDER BY 1", all.join(" UNION ALL "));
-    let answer = server.exec_in(database, &sql).unwrap();
+    let answer = server.exec_in(database, &sql);
     answer.lines().map(str::to_owned).collect()
 }
 
@@ -365,18 +486,20 @@ fn strangers(shard: usize, shards: usize) -> String {
     sql
 }
 
-fn config(databases: &[String], shards: &[ShardServers], port: u16) -> String {
+fn config(databases: &[String], shards: &[Server]) -> String {
     let placements = if shards.len() == 2 {
         PLACEMENTS_OF_TWO
     } else {
         PLACEMENTS_OF_FOUR
     };
-    let mut toml =
-        format!("[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n");
+    let mut toml = String::new();
+    let password = std::env::var("PGPASSWORD").map_or(String::new(), |password| {
+        format!("server_password = \"{password}\"\n")
+    });
     for database in databases {
         let _ = writeln!(
             toml,
-            "[databases.{database}]\nserver_user = \"ringway\"\n\
+            "[databases.{database}]\nserver_user = \"ringway\"\n{password}\
              [databases.{database}.placements]\n{placements}[databases.{database}.tables]"
         );
         for (table, key, _) in SHARDED {
@@ -389,9 +512,12 @@ fn config(databases: &[String], shards: &[ShardServers], port: u16) -> String {
         for (at, shard) in shards.iter().enumerate() {
             let _ = writeln!(
                 toml,
-                "[[databases.{database}.shards]]\nname = \"s{at}\"\nservers = [\"127.0.0.1:{}\"]",
-                shard.primary.port
+                "[[databases.{database}.shards]]\nname = \"s{at}\"\nservers = {:?}",
+                shard.endpoints
             );
+        }
+        if shards.iter().any(|shard| shard.endpoints.len() > 1) {
+            let _ = writeln!(toml, "[databases.{database}.reads]\nsplit = true");
         }
     }
     toml
