@@ -4,20 +4,21 @@ use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::net::Stream;
+use crate::net::{self, Stream};
 
 /// Room for a read, on the stack: a message is copied from there, and no buffer lies idle.
 const SMALL: usize = 8 * 1024;
 /// Room made in the inbox once reads fill [`SMALL`]; doubled while they fill that, up to [`BULK`].
 const LARGE: usize = 64 * 1024;
 const BULK: usize = 256 * 1024;
-/// Reads of what a peer sends to a connection that ends.
-const LAST_READS: usize = 16;
+/// How long what a peer still sends to a connection that ends is read.
+const LAST_READS: Duration = Duration::from_millis(250);
 /// An outbox above this is written before more is put into it.
 pub const OUTBOX_HIGH: usize = 32 * 1024;
 
@@ -145,22 +146,20 @@ impl Conn {
     }
 
     /// Writes what is left of the outbox and ends the stream: TLS in order, as its bare end may be an
-    /// attacker's. What the peer has sent by then is read away; left unread, it would have the
-    /// connection reset, and the last answer lost.
+    /// attacker's. Then reads until the peer ends it, too, for a moment at most: what arrives at a closed
+    /// socket has the connection reset, and the last answer may be lost in what stands between.
     pub async fn close(&mut self) -> io::Result<()> {
         self.drain().await?;
-        if self.stream.is_tls() {
-            self.stream.shutdown().await?;
-        }
-        let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..LAST_READS {
-            self.inbox.clear();
-            match self.poll_fill(&mut cx) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(_) | Poll::Pending => break,
+        self.stream.shutdown().await?;
+        let read = async {
+            loop {
+                self.inbox.clear();
+                if self.fill().await? == 0 {
+                    return Ok(());
+                }
             }
-        }
-        Ok(())
+        };
+        net::timeout(LAST_READS, read).await.unwrap_or(Ok(()))
     }
 
     /// It has more to do at its end than to be dropped.
