@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub use commits::{CommitKind, Recovery};
 use histogram::Buckets;
+pub use histogram::Counts;
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
@@ -795,6 +796,11 @@ impl DatabaseMetrics {
     pub fn read_wait_done(&self, waited: Duration) {
         self.read_wait_micros.add_micros(waited);
         self.read_wait_seconds.record(waited);
+    }
+
+    /// How long statements took, as they are counted for `ringway_query_seconds`.
+    pub fn latencies(&self) -> Counts {
+        self.query_seconds.counts()
     }
 
     pub fn totals(&self) -> Totals {
