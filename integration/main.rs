@@ -46,6 +46,7 @@ mod smoke;
 mod split;
 mod state;
 mod statements;
+mod status;
 mod support;
 mod trace;
 mod transactions;

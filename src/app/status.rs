@@ -63,9 +63,13 @@ fn database(live: &Live, look: &Look, db: &Database) -> DatabaseStatus {
         .filter(|wait| !wait.is_zero())
         .collect();
     let mut pools = pools(db);
-    pools.sort_by(|a, b| (b.waiting, b.used).cmp(&(a.waiting, a.used)));
     let pools_left_out = pools.len().saturating_sub(MOST_ROWS);
-    pools.truncate(MOST_ROWS);
+    if pools_left_out > 0 {
+        pools.sort_by_key(|pool| std::cmp::Reverse((pool.waiting, pool.used)));
+        pools.truncate(MOST_ROWS);
+    }
+    // An order that stays from look to look.
+    pools.sort_by(|a, b| (&a.shard, &a.server, &a.user).cmp(&(&b.shard, &b.server, &b.user)));
     let mut in_doubt: Vec<_> = look.in_doubt_of(db).map(in_doubt).collect();
     let in_doubt_left_out = in_doubt.len().saturating_sub(MOST_ROWS);
     in_doubt.truncate(MOST_ROWS);
@@ -82,6 +86,7 @@ fn database(live: &Live, look: &Look, db: &Database) -> DatabaseStatus {
         in_doubt,
         in_doubt_left_out,
         history: live.history.points(name),
+        shapes: Vec::new(),
     }
 }
 

@@ -53,14 +53,31 @@ pub struct DatabaseStatus {
     pub longest_wait_ms: u64,
     /// In the order of the configuration.
     pub shards: Vec<ShardStatus>,
-    /// Those with most waiting and used connections first.
+    /// By shard, server and user.
     pub pools: Vec<PoolStatus>,
+    /// Beyond those in `pools`, which are the busiest.
     pub pools_left_out: usize,
     /// The oldest first.
     pub in_doubt: Vec<InDoubt>,
     pub in_doubt_left_out: usize,
     /// The oldest first.
     pub history: Vec<Point>,
+    /// Those that took most time since the start; left out where none are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shapes: Vec<Shape>,
+}
+
+/// Statements that differ in their values only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Without values.
+    pub text: String,
+    pub calls: u64,
+    pub errors: u64,
+    pub rows: u64,
+    pub total_ms: u64,
+    pub mean_us: u64,
+    pub p95_us: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
