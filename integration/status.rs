@@ -1,5 +1,8 @@
 //! The status page and its JSON: against the tables of the admin database, with a real cluster.
 
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
 use ringway::demo::shop;
 use ringway::http::status::{DatabaseStatus, Status};
 
@@ -206,4 +209,99 @@ async fn a_dead_server_shows_as_down_with_its_reason() {
     assert_eq!(server.address, format!("127.0.0.1:{dead}"));
     assert!(server.error.is_some_and(|error| error.contains("refused")));
     assert_eq!((server.used, server.lag_ms), (0, None));
+}
+
+/// What `ringway top` with these arguments exits with and prints.
+fn top(args: &[&str]) -> (Option<i32>, String, String) {
+    let program = env!("CARGO_BIN_EXE_ringway");
+    let output = Command::new(program).arg("top").args(args).output();
+    let output = output.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[tokio::test]
+async fn top_prints_what_the_page_shows_or_that_nobody_answers() {
+    let (ringway, http) = with_http().await;
+    ringway.client().await.query("SELECT 1", &[]).await.unwrap();
+    wait_for("a primary", || get(http, "/readyz").0.ends_with("200 OK"));
+    let file = ringway.config_file();
+    let url = format!("http://127.0.0.1:{http}/");
+    for by in [["-c", file.to_str().unwrap()], ["--url", &url]] {
+        let (code, out, err) = top(&[by[0], by[1], "--once"]);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(out.starts_with("Ringway "), "{out}");
+        assert!(out.lines().any(|line| line.starts_with("shop  ")), "{out}");
+        assert_eq!(out.matches("✓ primary").count(), 2, "{out}");
+        assert!(!out.contains('\u{1b}'), "{out}");
+    }
+    let (code, _, err) = top(&["--url", &url]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("the output is no terminal; use --once"),
+        "{err}"
+    );
+    let (code, _, err) = top(&[
+        "--url",
+        &format!("http://127.0.0.1:{}/", free_port()),
+        "--once",
+    ]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("cannot be reached: Connection refused"),
+        "{err}"
+    );
+    let good = std::fs::read_to_string(&file).unwrap();
+    let none: Vec<_> = good
+        .lines()
+        .filter(|line| !line.starts_with("http_listen"))
+        .collect();
+    std::fs::write(&file, none.join("\n")).unwrap();
+    let (code, _, err) = top(&["-c", file.to_str().unwrap(), "--once"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("http_listen is not set"), "{err}");
+}
+
+/// On a terminal of its own, which `script` makes.
+#[tokio::test]
+async fn top_leaves_the_terminal_when_it_is_told_to() {
+    let (_ringway, http) = with_http().await;
+    for key in ["q", "\u{3}"] {
+        let command = format!(
+            "{} top --url http://127.0.0.1:{http}/",
+            env!("CARGO_BIN_EXE_ringway")
+        );
+        let script = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut script) = script else {
+            println!("skipped: there is no script(1)");
+            return;
+        };
+        let mut screen = Vec::new();
+        let mut out = script.stdout.take().unwrap();
+        let mut some = [0; 4_096];
+        // The key comes when it has drawn what it fetched.
+        while !String::from_utf8_lossy(&screen).contains("primary") {
+            let length = out.read(&mut some).unwrap();
+            assert!(length > 0, "{}", String::from_utf8_lossy(&screen));
+            screen.extend_from_slice(&some[..length]);
+        }
+        script
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(key.as_bytes())
+            .unwrap();
+        out.read_to_end(&mut screen).unwrap();
+        assert_eq!(script.wait().unwrap().code(), Some(0));
+        // The alternate screen is left.
+        assert!(String::from_utf8_lossy(&screen).contains("\u{1b}[?1049l"));
+    }
 }
