@@ -73,6 +73,8 @@ async fn every_table_answers_in_both_protocols() {
             Show::ActiveSockets
                 | Show::DnsHosts
                 | Show::DnsZones
+                | Show::HotKeys
+                | Show::HotSlots
                 | Show::InDoubt
                 | Show::Peers
                 | Show::Transactions

@@ -11,6 +11,7 @@ mod crowd;
 mod cve;
 mod demo;
 mod differential;
+mod digests;
 mod doubt;
 mod encodings;
 mod failover;

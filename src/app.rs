@@ -343,14 +343,14 @@ fn starter(
 ) -> Arc<Start> {
     let (metrics, ledger, ids) = (Arc::clone(metrics), Arc::clone(ledger), Arc::clone(ids));
     let fallback = fallback_user(config);
-    let plan_cache_bytes = config.general.plan_cache_bytes;
+    let general = config.general.clone();
     let control = tokio::runtime::Handle::current();
     Arc::new(move |database| {
         let _entered = control.enter();
         Database::start(
             database,
             fallback.as_ref(),
-            plan_cache_bytes,
+            &general,
             &metrics,
             &ledger,
             &ids,

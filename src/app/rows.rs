@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use super::live::Live;
 use crate::admin::{
-    AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, InDoubtRow, Lists, PeerRow,
-    PoolRow, ReplicaRow, RoutingRow, ServerRow, ServerState, ShardRow, Show, SocketRow, StateRow,
-    StatsRow, SumRow, Table, TotalRow, TransactionRow, UserRow, VersionRow,
+    AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, DigestRow, HelpRow, HotKeyRow,
+    HotSlotRow, InDoubtRow, Lists, PeerRow, PoolRow, ReplicaRow, RoutingRow, ServerRow,
+    ServerState, ShardRow, Show, SocketRow, StateRow, StatsRow, SumRow, Table, TotalRow,
+    TransactionRow, UserRow, VersionRow,
 };
 use crate::backend::server::Identity;
 use crate::cluster::{EndpointId, ReplicaState, Standing};
@@ -20,6 +21,9 @@ use crate::metrics::BlockKind;
 use crate::net::Instant;
 use crate::pool::Pool;
 use crate::session::{ClientInfo, ClientState, Directory, replication};
+
+/// Rows of SHOW HOT_SLOTS, per database.
+const HOT_SLOTS: usize = 64;
 
 /// The table as it is now.
 pub fn table(live: &Live, show: Show) -> Table {
@@ -33,8 +37,11 @@ pub fn table(live: &Live, show: Show) -> Table {
                 .map(ConfigRow),
         ),
         Show::Databases => Table::of(look.databases()),
+        Show::Digests => Table::of(look.digests()),
         Show::DnsHosts | Show::DnsZones => Table::empty(show.columns()),
         Show::Help => Table::of(HelpRow::all()),
+        Show::HotKeys => Table::of(look.hot_keys()),
+        Show::HotSlots => Table::of(look.hot_slots()),
         Show::InDoubt => Table::of(look.in_doubt()),
         Show::Lists => Table::of(look.lists().rows()),
         Show::Peers => Table::of(look.peers()),
@@ -389,6 +396,48 @@ impl Look {
             error: state.error,
         };
         db.cluster.replica_snapshot().into_iter().map(row).collect()
+    }
+
+    fn digests(&self) -> Vec<DigestRow> {
+        let of_database = |db: Arc<Database>| {
+            let shards = db.config.shards.iter().map(|shard| shard.name.clone());
+            let shards: Vec<String> = shards.collect();
+            let rows = db.digests.snapshot().into_iter();
+            rows.map(move |digest| DigestRow {
+                database: db.config.name.clone(),
+                shards: shards.clone(),
+                digest,
+            })
+        };
+        self.by_name().into_iter().flat_map(of_database).collect()
+    }
+
+    fn hot_keys(&self) -> Vec<HotKeyRow> {
+        let of_database = |db: Arc<Database>| {
+            let keys = db.digests.hot_keys().into_iter();
+            keys.map(move |key| HotKeyRow {
+                database: db.config.name.clone(),
+                shard: db.config.shards[usize::from(key.shard.0)].name.clone(),
+                key,
+            })
+        };
+        self.by_name().into_iter().flat_map(of_database).collect()
+    }
+
+    fn hot_slots(&self) -> Vec<HotSlotRow> {
+        let of_database = |db: Arc<Database>| {
+            let slots = db.digests.slots.hottest(HOT_SLOTS).into_iter();
+            slots.map(move |(slot, statements)| {
+                let shard = db.config.topology.owner(slot);
+                HotSlotRow {
+                    database: db.config.name.clone(),
+                    shard: db.config.shards[usize::from(shard.0)].name.clone(),
+                    slot,
+                    statements,
+                }
+            })
+        };
+        self.by_name().into_iter().flat_map(of_database).collect()
     }
 
     fn routing(&self) -> Vec<RoutingRow> {
