@@ -21,7 +21,7 @@ fn admin_url(ringway: &Ringway) -> String {
 }
 
 /// A cell by its column's name, of the first row that `is_it` accepts.
-fn cell(
+pub(crate) fn cell(
     rows: &[tokio_postgres::SimpleQueryRow],
     name: &str,
     is_it: impl Fn(&tokio_postgres::SimpleQueryRow) -> bool,
@@ -31,7 +31,10 @@ fn cell(
     row.get(name).unwrap_or("NULL").to_owned()
 }
 
-async fn show(client: &tokio_postgres::Client, table: &str) -> Vec<tokio_postgres::SimpleQueryRow> {
+pub(crate) async fn show(
+    client: &tokio_postgres::Client,
+    table: &str,
+) -> Vec<tokio_postgres::SimpleQueryRow> {
     let messages = client.simple_query(&format!("SHOW {table}")).await;
     let messages = messages.unwrap_or_else(|error| panic!("SHOW {table}: {error:?}"));
     let rows = messages.into_iter().filter_map(|message| match message {
@@ -42,7 +45,7 @@ async fn show(client: &tokio_postgres::Client, table: &str) -> Vec<tokio_postgre
 }
 
 /// Looks until `is_so`, as states of other connections show a moment later.
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
@@ -70,6 +73,8 @@ async fn every_table_answers_in_both_protocols() {
             Show::ActiveSockets
                 | Show::DnsHosts
                 | Show::DnsZones
+                | Show::HotKeys
+                | Show::HotSlots
                 | Show::InDoubt
                 | Show::Peers
                 | Show::Transactions

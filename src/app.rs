@@ -9,12 +9,14 @@ pub mod check;
 mod deadlocks;
 mod doors;
 mod handover;
+mod history;
 pub mod init;
 mod keeper;
 mod limits;
 mod live;
 mod rows;
 mod scrape;
+mod status;
 mod systemd;
 #[cfg(test)]
 mod tests;
@@ -145,6 +147,7 @@ async fn control(
         tokio::spawn(handover::serve(listener, shared, doors, dismissals));
     }
     tokio::spawn(scrape::turn_periods(Arc::clone(&live)));
+    tokio::spawn(scrape::keep_history(Arc::clone(&live)));
     if let Some(predecessor) = predecessor {
         // On another thread: clients come here already.
         let _ = tokio::task::spawn_blocking(move || predecessor.dismiss()).await;
@@ -206,7 +209,7 @@ async fn control(
         // What changes from here on is seen by the next look.
         watch.refresh();
         systemd::reloading();
-        let done = reload(&path, &shared);
+        let done = reload(&path, &live);
         systemd::ready();
         if done.is_ok() {
             watch = Watch::new(shared.directory.load().config.files.clone());
@@ -278,13 +281,13 @@ fn serve_http(
     let Some(listener) = doors.http()? else {
         return Ok(());
     };
-    let (live, ready) = (Arc::clone(live), Arc::clone(live));
-    tokio::spawn(crate::http::serve(
-        listener,
-        move || scrape::render(&live),
-        move || scrape::readiness(&ready.shared),
-        end,
-    ));
+    let [metrics, ready, status] = [(); 3].map(|()| Arc::clone(live));
+    let answers = crate::http::Answers {
+        metrics: move || scrape::render(&metrics),
+        ready: move || scrape::readiness(&ready.shared),
+        status: move || status::status(&status),
+    };
+    tokio::spawn(crate::http::serve(listener, answers, end));
     Ok(())
 }
 
@@ -340,14 +343,14 @@ fn starter(
 ) -> Arc<Start> {
     let (metrics, ledger, ids) = (Arc::clone(metrics), Arc::clone(ledger), Arc::clone(ids));
     let fallback = fallback_user(config);
-    let plan_cache_bytes = config.general.plan_cache_bytes;
+    let general = config.general.clone();
     let control = tokio::runtime::Handle::current();
     Arc::new(move |database| {
         let _entered = control.enter();
         Database::start(
             database,
             fallback.as_ref(),
-            plan_cache_bytes,
+            &general,
             &metrics,
             &ledger,
             &ids,
@@ -422,31 +425,66 @@ fn fallback_user(config: &Config) -> Option<ServerUser> {
     })
 }
 
+/// Why a reload changed nothing.
+struct Refused {
+    error: Error,
+    /// For the status page, which whoever reaches the port may read.
+    for_all: String,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        let for_all = error.message.to_string();
+        Self { error, for_all }
+    }
+}
+
+impl From<config::ConfigErrors> for Refused {
+    fn from(mistakes: config::ConfigErrors) -> Self {
+        let places = mistakes.mistakes.iter().map(|mistake| {
+            let line = mistake.line.map(|line| format!("line {line}"));
+            let path = (!mistake.path.is_empty()).then(|| mistake.path.clone());
+            let place: Vec<String> = line.into_iter().chain(path).collect();
+            place.join(" ")
+        });
+        let places: Vec<String> = places.filter(|place| !place.is_empty()).collect();
+        let message = "configuration is not valid";
+        Self {
+            for_all: match places.is_empty() {
+                true => message.to_owned(),
+                false => format!("{message}: {}", places.join(", ")),
+            },
+            error: Error::new(Fault::Operator, "F0000", message)
+                .detail(mistakes.to_string())
+                .hint("Nothing has changed; correct the file and reload again."),
+        }
+    }
+}
+
 /// Applies a changed configuration file; clients stay connected. Counted and logged here.
 ///
 /// # Errors
 /// F0000 (config_file_error) with all mistakes in the file; nothing has changed then.
-fn reload(path: &Path, shared: &Shared) -> Result<(), Error> {
-    let done = apply(path, shared);
-    match &done {
+fn reload(path: &Path, live: &Live) -> Result<(), Error> {
+    let shared = &live.shared;
+    match apply(path, shared) {
         Ok(()) => {
+            live.reloaded(None);
             shared.metrics.reloads_applied.increment(1);
             tracing::info!("configuration reloaded");
+            Ok(())
         }
-        Err(error) => {
+        Err(Refused { error, for_all }) => {
+            live.reloaded(Some(for_all));
             shared.metrics.reloads_refused.increment(1);
             tracing::error!(%error, "configuration not reloaded, the old one stays in force");
+            Err(error)
         }
     }
-    done
 }
 
-fn apply(path: &Path, shared: &Shared) -> Result<(), Error> {
-    let config = config::load(path).map_err(|mistakes| {
-        Error::new(Fault::Operator, "F0000", "configuration is not valid")
-            .detail(mistakes.to_string())
-            .hint("Nothing has changed; correct the file and reload again.")
-    })?;
+fn apply(path: &Path, shared: &Shared) -> Result<(), Refused> {
+    let config = config::load(path)?;
     let old = shared.directory.load_full();
     for setting in config::diff_needs_restart(&old.config, &config) {
         tracing::warn!(setting, "takes effect after a restart only");

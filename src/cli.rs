@@ -26,6 +26,10 @@ pub enum Command {
     Init(Init),
     /// Print where a statement would run, and why
     Explain(Explain),
+    /// Show in the terminal what a running process is at: servers, pools, throughput, latency
+    ///
+    /// Reads /status.json of the HTTP port. q or Ctrl-C quits, arrows scroll.
+    Top(Top),
     /// Start a sharded cluster on this machine with Ringway in front, and say what to type
     ///
     /// Two shards, each a primary and a streaming replica, from the PostgreSQL that is installed;
@@ -84,6 +88,20 @@ pub struct Explain {
     /// The statement
     #[arg(value_name = "SQL")]
     pub sql: String,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+#[group(id = "which", required = true, multiple = true, args = ["config", "url"])]
+pub struct Top {
+    /// The configuration of a process on this machine; its http_listen is asked
+    #[arg(short, long, value_name = "FILE", env = "RINGWAY_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The status page of a process, http://HOST:PORT/; goes before FILE
+    #[arg(short, long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print it once as plain text and exit, with 1 when the process cannot be reached
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, Args, PartialEq, Eq)]
@@ -165,6 +183,15 @@ mod tests {
                 sql: "SELECT 1".into(),
             })),
         );
+        assert_eq!(
+            parse(&["ringway", "top", "--url", "http://a:1/", "--once"]).ok(),
+            Some(Command::Top(Top {
+                config: None,
+                url: Some("http://a:1/".into()),
+                once: true,
+            })),
+        );
+        assert!(parse(&["ringway", "top"]).is_err());
         let demo = Demo {
             check: true,
             port: 0,

@@ -6,7 +6,7 @@ use clap::Parser;
 use ringway::app::check::{self, Kind};
 use ringway::app::init;
 use ringway::cli::{Cli, Command};
-use ringway::{app, config, demo, log};
+use ringway::{app, config, demo, log, top};
 
 /// A statement takes and frees a few buffers of some kilobytes: glibc pays for each of them with a
 /// walk over its bins, which shows in the cost per transaction.
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Check(args) => run_check(&args),
         Command::Init(args) => run_init(args),
         Command::Explain(args) => run_explain(&args),
+        Command::Top(args) => run_top(&args),
         Command::Demo(args) => run_demo(args),
     };
     match done {
@@ -69,6 +70,25 @@ fn run_explain(args: &ringway::cli::Explain) -> Result<(), String> {
         println!("{line}");
     }
     Ok(())
+}
+
+fn run_top(args: &ringway::cli::Top) -> Result<(), String> {
+    let address = match (&args.url, &args.config) {
+        (Some(url), _) => url.parse()?,
+        (None, Some(path)) => {
+            let config = config::load(path).map_err(|mistakes| mistakes.to_string())?;
+            let listen = config.general.http_listen.ok_or_else(|| {
+                let file = path.display();
+                format!("{file}: http_listen is not set, so there is nobody to ask; set it, or use --url")
+            })?;
+            top::Address::from(listen)
+        }
+        (None, None) => return Err("--config or --url is needed".to_owned()),
+    };
+    match args.once {
+        true => top::once(&address),
+        false => top::run(address),
+    }
 }
 
 fn run_demo(args: ringway::cli::Demo) -> Result<(), String> {

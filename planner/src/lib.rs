@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod copy;
+pub mod digest;
 pub mod explain;
 pub mod gather;
 pub mod hash;
@@ -15,6 +16,7 @@ mod lexer;
 pub mod limit;
 pub mod merge;
 pub mod moving;
+mod named;
 mod place;
 pub mod placement;
 pub mod plan;
@@ -26,8 +28,10 @@ pub mod split;
 pub mod topology;
 
 pub use catalog::Catalog;
+pub use digest::digest;
 pub use key::{shard_of_key, slot_of_row};
 pub use lexer::{leading_words, tells_transaction_time};
+pub use named::{NamedKey, named_keys};
 pub use plan::prepared::{Constant, constant};
 pub use plan::settings::{SettingName, settings_named};
 pub use plan::{Plan, may_write, worse_access, worse_effect};

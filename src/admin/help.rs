@@ -33,7 +33,7 @@ impl HelpRow {
     }
 }
 
-const ORDERS: [(&str, &str); 11] = [
+const ORDERS: [(&str, &str); 12] = [
     (
         "PAUSE [db]",
         "Waits until server connections are free and closes them; statements wait.",
@@ -57,6 +57,10 @@ const ORDERS: [(&str, &str); 11] = [
         "WAIT_CLOSE [db]",
         "Waits until RECONNECT and RELOAD have closed what they had to.",
     ),
+    (
+        "RESET DIGESTS",
+        "Query digests, hot keys and hot slots begin anew.",
+    ),
     ("SHUTDOWN", "Ends the process at once."),
     (
         "SHUTDOWN WAIT_FOR_SERVERS",
@@ -74,8 +78,11 @@ fn meaning(show: Show) -> &'static str {
         Show::Clients => "Connections of clients.",
         Show::Config => "Settings in force, and which of them RELOAD can change.",
         Show::Databases => "Databases, a row for each of their servers.",
+        Show::Digests => "Statements by shape: calls, errors, rows, times, shards, hot keys.",
         Show::DnsHosts | Show::DnsZones => "Nothing: names are looked up for every connection.",
         Show::Help => "This table.",
+        Show::HotKeys => "Sharding keys that most statements are about.",
+        Show::HotSlots => "Slots that most statements are about.",
         Show::InDoubt => {
             "Transactions that are prepared on a shard, and that no commit here is at work on."
         }

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod connections;
 pub mod databases;
+pub mod digests;
 pub mod help;
 pub mod lists;
 pub mod peers;
@@ -31,6 +32,7 @@ use crate::error::{Error, Fault};
 pub use config::ConfigRow;
 pub use connections::{ClientRow, ClientState, Connection, ServerRow, ServerState};
 pub use databases::DatabaseRow;
+pub use digests::{DigestRow, HotKeyRow, HotSlotRow};
 pub use help::HelpRow;
 pub use lists::Lists;
 pub use peers::PeerRow;
@@ -100,6 +102,8 @@ pub enum Order {
     WaitClose(Option<String>),
     Suspend,
     Shutdown(Shutdown),
+    /// Query digests, hot keys and hot slots begin anew; Ringway's own.
+    ResetDigests,
 }
 
 /// What the end of the process waits for; the sooner it comes, the less.
@@ -124,6 +128,7 @@ impl Order {
             Self::WaitClose(_) => "WAIT_CLOSE",
             Self::Suspend => "SUSPEND",
             Self::Shutdown(_) => "SHUTDOWN",
+            Self::ResetDigests => "RESET",
         }
     }
 
@@ -143,6 +148,7 @@ impl Order {
             "RECONNECT" => Some(Self::Reconnect(name()?)),
             "WAIT_CLOSE" => Some(Self::WaitClose(name()?)),
             "SUSPEND" if rest.is_empty() => Some(Self::Suspend),
+            "RESET" if rest.eq_ignore_ascii_case("digests") => Some(Self::ResetDigests),
             "SHUTDOWN" => Some(Self::Shutdown(match rest.to_ascii_uppercase().as_str() {
                 "" => Shutdown::Now,
                 "WAIT_FOR_SERVERS" => Shutdown::WhenServersAreFree,
@@ -173,9 +179,12 @@ pub enum Show {
     Clients,
     Config,
     Databases,
+    Digests,
     DnsHosts,
     DnsZones,
     Help,
+    HotKeys,
+    HotSlots,
     InDoubt,
     Lists,
     Peers,
@@ -213,14 +222,17 @@ const ABSENT: [(&str, &str); 3] = [
 
 impl Show {
     /// In the order of SHOW HELP.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::ActiveSockets,
         Self::Clients,
         Self::Config,
         Self::Databases,
+        Self::Digests,
         Self::DnsHosts,
         Self::DnsZones,
         Self::Help,
+        Self::HotKeys,
+        Self::HotSlots,
         Self::InDoubt,
         Self::Lists,
         Self::Peers,
@@ -247,9 +259,12 @@ impl Show {
             Self::Clients => "CLIENTS",
             Self::Config => "CONFIG",
             Self::Databases => "DATABASES",
+            Self::Digests => "DIGESTS",
             Self::DnsHosts => "DNS_HOSTS",
             Self::DnsZones => "DNS_ZONES",
             Self::Help => "HELP",
+            Self::HotKeys => "HOT_KEYS",
+            Self::HotSlots => "HOT_SLOTS",
             Self::InDoubt => "IN_DOUBT",
             Self::Lists => "LISTS",
             Self::Peers => "PEERS",
@@ -276,9 +291,12 @@ impl Show {
             Self::Clients => ClientRow::COLUMNS,
             Self::Config => ConfigRow::COLUMNS,
             Self::Databases => DatabaseRow::COLUMNS,
+            Self::Digests => DigestRow::COLUMNS,
             Self::DnsHosts => lists::DNS_HOSTS,
             Self::DnsZones => lists::DNS_ZONES,
             Self::Help => HelpRow::COLUMNS,
+            Self::HotKeys => HotKeyRow::COLUMNS,
+            Self::HotSlots => HotSlotRow::COLUMNS,
             Self::InDoubt => InDoubtRow::COLUMNS,
             Self::Lists => lists::ListRow::COLUMNS,
             Self::Peers => PeerRow::COLUMNS,
@@ -414,6 +432,7 @@ mod tests {
                 "DISABLE shop",
                 Command::Order(Order::Disable("shop".into())),
             ),
+            ("reset Digests;", Command::Order(Order::ResetDigests)),
             ("KILL_CLIENT 17", Command::Order(Order::KillClient(17))),
             (
                 "shutdown wait_for_clients",

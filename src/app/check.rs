@@ -131,11 +131,18 @@ async fn live(config: Config) -> Result<Vec<Finding>, Error> {
 pub(super) fn start(config: &Config, name: &str) -> Result<Database, Error> {
     let metrics = Metrics::new();
     let database = Arc::clone(&config.databases[name]);
-    let bytes = config.general.plan_cache_bytes;
+    let general = &config.general;
     let ledger = Arc::default();
     let fallback = fallback_user(config);
     let ids = Arc::default();
-    Database::start(database, fallback.as_ref(), bytes, &metrics, &ledger, &ids)
+    Database::start(
+        database,
+        fallback.as_ref(),
+        general,
+        &metrics,
+        &ledger,
+        &ids,
+    )
 }
 
 /// Waits until every server was asked and the schema was read; servers that do not answer in time

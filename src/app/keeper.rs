@@ -326,6 +326,11 @@ pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
             client.end(Verdict::Killed);
             Ok(())
         }
+        Order::ResetDigests => {
+            let databases = shared.directory.load().all();
+            databases.iter().for_each(|db| db.digests.reset());
+            Ok(())
+        }
         Order::Reconnect(name) => {
             let databases = named(shared, name.as_deref())?;
             databases.iter().for_each(|db| db.pools.reconnect());

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::history::{History, millis};
 use super::{keeper, rows};
 use crate::admin::session::{State, serve};
 use crate::admin::{Change, Order, Show, Shutdown, Table};
 use crate::error::{Error, Fault};
+use crate::http::status::Reload;
 use crate::metrics::Totals;
 use crate::net::{self, Instant};
 use crate::session::{ClientState, Registration, Shared};
@@ -35,7 +37,10 @@ pub enum Errand {
 
 pub struct Live {
     pub shared: Arc<Shared>,
+    pub started: Instant,
+    pub history: History,
     periods: Mutex<Periods>,
+    last_reload: Mutex<Option<Reload>>,
     /// To the control thread, where what a configuration starts must run.
     errands: mpsc::Sender<Errand>,
 }
@@ -75,9 +80,14 @@ impl Live {
             older: start.clone(),
             newer: start,
         });
+        let history = History::default();
+        history.sample(&shared);
         let live = Arc::new(Self {
             shared,
+            started: Instant::now(),
+            history,
             periods,
+            last_reload: Mutex::default(),
             errands,
         });
         (live, receiver)
@@ -88,6 +98,21 @@ impl Live {
         let newest = Snapshot::of(&self.shared);
         let mut periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
         periods.older = std::mem::replace(&mut periods.newer, newest);
+    }
+
+    /// A reload was applied, or changed nothing because of `error`.
+    pub fn reloaded(&self, error: Option<String>) {
+        let at_ms = millis(SystemTime::now());
+        let mut last = self
+            .last_reload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = Some(Reload { at_ms, error });
+    }
+
+    pub fn last_reload(&self) -> Option<Reload> {
+        let last = self.last_reload.lock();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A database's totals when the averages' time began, and how long ago that was.

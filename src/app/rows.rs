@@ -8,18 +8,22 @@ use std::time::{Duration, SystemTime};
 
 use super::live::Live;
 use crate::admin::{
-    AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, HelpRow, InDoubtRow, Lists, PeerRow,
-    PoolRow, ReplicaRow, RoutingRow, ServerRow, ServerState, ShardRow, Show, SocketRow, StateRow,
-    StatsRow, SumRow, Table, TotalRow, TransactionRow, UserRow, VersionRow,
+    AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, DigestRow, HelpRow, HotKeyRow,
+    HotSlotRow, InDoubtRow, Lists, PeerRow, PoolRow, ReplicaRow, RoutingRow, ServerRow,
+    ServerState, ShardRow, Show, SocketRow, StateRow, StatsRow, SumRow, Table, TotalRow,
+    TransactionRow, UserRow, VersionRow,
 };
 use crate::backend::server::Identity;
-use crate::cluster::{EndpointId, Standing};
+use crate::cluster::{EndpointId, ReplicaState, Standing};
 use crate::config::{self, PoolMode, Shard};
 use crate::executor::database::Database;
 use crate::metrics::BlockKind;
 use crate::net::Instant;
 use crate::pool::Pool;
 use crate::session::{ClientInfo, ClientState, Directory, replication};
+
+/// Rows of SHOW HOT_SLOTS, per database.
+const HOT_SLOTS: usize = 64;
 
 /// The table as it is now.
 pub fn table(live: &Live, show: Show) -> Table {
@@ -33,8 +37,11 @@ pub fn table(live: &Live, show: Show) -> Table {
                 .map(ConfigRow),
         ),
         Show::Databases => Table::of(look.databases()),
+        Show::Digests => Table::of(look.digests()),
         Show::DnsHosts | Show::DnsZones => Table::empty(show.columns()),
         Show::Help => Table::of(HelpRow::all()),
+        Show::HotKeys => Table::of(look.hot_keys()),
+        Show::HotSlots => Table::of(look.hot_slots()),
         Show::InDoubt => Table::of(look.in_doubt()),
         Show::Lists => Table::of(look.lists().rows()),
         Show::Peers => Table::of(look.peers()),
@@ -56,8 +63,8 @@ pub fn table(live: &Live, show: Show) -> Table {
 }
 
 /// One look at everything, so that the rows of a table fit each other.
-struct Look {
-    directory: Arc<Directory>,
+pub(super) struct Look {
+    pub(super) directory: Arc<Directory>,
     /// By the order in which they connected.
     clients: Vec<Arc<ClientInfo>>,
     now: Instant,
@@ -65,7 +72,7 @@ struct Look {
 }
 
 impl Look {
-    fn new(live: &Live) -> Self {
+    pub(super) fn new(live: &Live) -> Self {
         let mut clients = live.shared.clients();
         clients.sort_by_key(|client| (client.connected_at, client.pid));
         Self {
@@ -77,7 +84,7 @@ impl Look {
     }
 
     /// By name.
-    fn by_name(&self) -> Vec<Arc<Database>> {
+    pub(super) fn by_name(&self) -> Vec<Arc<Database>> {
         self.directory.all()
     }
 
@@ -85,8 +92,17 @@ impl Look {
         self.wall - self.now.duration_since(at)
     }
 
-    fn logged_in(&self) -> impl Iterator<Item = &Arc<ClientInfo>> {
+    pub(super) fn logged_in(&self) -> impl Iterator<Item = &Arc<ClientInfo>> {
         self.clients.iter().filter(|client| client.is_logged_in())
+    }
+
+    /// Its clients that are logged in.
+    pub(super) fn of_database<'l>(
+        &'l self,
+        database: &'l str,
+    ) -> impl Iterator<Item = &'l Arc<ClientInfo>> {
+        self.logged_in()
+            .filter(move |client| client.database == database)
     }
 
     fn clients(&self) -> Vec<ClientRow> {
@@ -132,7 +148,7 @@ impl Look {
     }
 
     /// How long a client has waited for a server connection: since its last statement came.
-    fn wait(&self, client: &ClientInfo) -> Duration {
+    pub(super) fn wait(&self, client: &ClientInfo) -> Duration {
         match client.state() {
             ClientState::Waiting => {
                 (self.now.duration_since(client.connected_at)).saturating_sub(client.last_request())
@@ -266,8 +282,7 @@ impl Look {
         let mut rows = Vec::new();
         for db in self.by_name() {
             let config = &db.config;
-            let clients = self.logged_in();
-            let client_connections = clients.filter(|c| c.database == config.name).count();
+            let client_connections = self.of_database(&config.name).count();
             for shard in &config.shards {
                 for (id, endpoint) in (0..).map(EndpointId).zip(&shard.endpoints) {
                     let (server_connections, max_server_connections) = db.pools.cap(shard.id, id);
@@ -349,40 +364,80 @@ impl Look {
     }
 
     fn replicas(&self) -> Vec<ReplicaRow> {
-        let mut rows = Vec::new();
-        for db in self.by_name() {
-            rows.extend(
-                db.cluster
-                    .replica_snapshot()
-                    .into_iter()
-                    .map(|state| ReplicaRow {
-                        database: db.config.name.clone(),
-                        shard: state.shard_name,
-                        endpoint: state.endpoint,
-                        role: match state.standing {
-                            Standing::Primary | Standing::Fenced => "primary",
-                            Standing::Fresh
-                            | Standing::Lagging
-                            | Standing::Returning
-                            | Standing::Silent
-                            | Standing::Ejected
-                            | Standing::Foreign => "replica",
-                            Standing::Down if state.replayed.is_some() => "replica",
-                            Standing::Down | Standing::Unknown => "unknown",
-                        },
-                        standing: state.standing.name(),
-                        lag: state.lag,
-                        lag_bytes: state.lag_bytes,
-                        replayed_lsn: state.replayed.map(|lsn| lsn.to_string()),
-                        timeline: state.timeline,
-                        weight: state.weight,
-                        zone: state.zone,
-                        times_down: state.incarnation,
-                        error: state.error,
-                    }),
-            );
-        }
-        rows
+        let databases = self.by_name().into_iter();
+        databases.flat_map(|db| self.replicas_of(&db)).collect()
+    }
+
+    /// Every server of the database, in the order of its configuration.
+    pub(super) fn replicas_of(&self, db: &Database) -> Vec<ReplicaRow> {
+        let row = |state: ReplicaState| ReplicaRow {
+            database: db.config.name.clone(),
+            shard: state.shard_name,
+            endpoint: state.endpoint,
+            role: match state.standing {
+                Standing::Primary | Standing::Fenced => "primary",
+                Standing::Fresh
+                | Standing::Lagging
+                | Standing::Returning
+                | Standing::Silent
+                | Standing::Ejected
+                | Standing::Foreign => "replica",
+                Standing::Down if state.replayed.is_some() => "replica",
+                Standing::Down | Standing::Unknown => "unknown",
+            },
+            standing: state.standing.name(),
+            lag: state.lag,
+            lag_bytes: state.lag_bytes,
+            replayed_lsn: state.replayed.map(|lsn| lsn.to_string()),
+            timeline: state.timeline,
+            weight: state.weight,
+            zone: state.zone,
+            times_down: state.incarnation,
+            error: state.error,
+        };
+        db.cluster.replica_snapshot().into_iter().map(row).collect()
+    }
+
+    fn digests(&self) -> Vec<DigestRow> {
+        let of_database = |db: Arc<Database>| {
+            let shards = db.config.shards.iter().map(|shard| shard.name.clone());
+            let shards: Vec<String> = shards.collect();
+            let rows = db.digests.snapshot().into_iter();
+            rows.map(move |digest| DigestRow {
+                database: db.config.name.clone(),
+                shards: shards.clone(),
+                digest,
+            })
+        };
+        self.by_name().into_iter().flat_map(of_database).collect()
+    }
+
+    fn hot_keys(&self) -> Vec<HotKeyRow> {
+        let of_database = |db: Arc<Database>| {
+            let keys = db.digests.hot_keys().into_iter();
+            keys.map(move |key| HotKeyRow {
+                database: db.config.name.clone(),
+                shard: db.config.shards[usize::from(key.shard.0)].name.clone(),
+                key,
+            })
+        };
+        self.by_name().into_iter().flat_map(of_database).collect()
+    }
+
+    fn hot_slots(&self) -> Vec<HotSlotRow> {
+        let of_database = |db: Arc<Database>| {
+            let slots = db.digests.slots.hottest(HOT_SLOTS).into_iter();
+            slots.map(move |(slot, statements)| {
+                let shard = db.config.topology.owner(slot);
+                HotSlotRow {
+                    database: db.config.name.clone(),
+                    shard: db.config.shards[usize::from(shard.0)].name.clone(),
+                    slot,
+                    statements,
+                }
+            })
+        };
+        self.by_name().into_iter().flat_map(of_database).collect()
     }
 
     fn routing(&self) -> Vec<RoutingRow> {
@@ -467,21 +522,28 @@ impl Look {
     }
 
     fn in_doubt(&self) -> Vec<InDoubtRow> {
-        let of = |db: Arc<Database>| {
-            let found = db.cluster.two_phase.in_doubt().into_iter();
-            let row = |doubt: crate::cluster::two_phase::InDoubt| InDoubtRow {
-                database: db.config.name.clone(),
-                shard: doubt.shard,
-                transaction: doubt.transaction.to_string(),
-                decision_shard: doubt.decision_shard,
-                owner: doubt.owner.to_string(),
-                age: doubt.age,
-                note: doubt.note,
-                gid: doubt.gid,
-            };
-            found.map(row).collect::<Vec<_>>()
+        let databases = self.by_name().into_iter();
+        databases
+            .flat_map(|db| self.in_doubt_of(&db).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// The oldest first.
+    pub(super) fn in_doubt_of<'l>(
+        &'l self,
+        db: &'l Database,
+    ) -> impl Iterator<Item = InDoubtRow> + 'l {
+        let row = |doubt: crate::cluster::two_phase::InDoubt| InDoubtRow {
+            database: db.config.name.clone(),
+            shard: doubt.shard,
+            transaction: doubt.transaction.to_string(),
+            decision_shard: doubt.decision_shard,
+            owner: doubt.owner.to_string(),
+            age: doubt.age,
+            note: doubt.note,
+            gid: doubt.gid,
         };
-        self.by_name().into_iter().flat_map(of).collect()
+        db.cluster.two_phase.in_doubt().into_iter().map(row)
     }
 
     fn stats(&self, live: &Live) -> Vec<StatsRow> {

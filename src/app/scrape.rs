@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::history::STEP;
 use super::live::{Live, PERIOD};
 use crate::cluster::Standing;
 use crate::executor::database::Database;
@@ -14,6 +15,14 @@ pub async fn turn_periods(live: Arc<Live>) {
     loop {
         net::sleep(PERIOD).await;
         live.turn_period();
+    }
+}
+
+/// Adds to the history of the status page, for as long as the process runs.
+pub async fn keep_history(live: Arc<Live>) {
+    loop {
+        net::sleep(STEP).await;
+        live.history.sample(&live.shared);
     }
 }
 

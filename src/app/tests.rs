@@ -31,7 +31,7 @@ impl Sample {
     fn reload(&self, text: &str) -> Result<(), Error> {
         let path = self.directory.path().join("ringway.toml");
         std::fs::write(&path, text).unwrap();
-        reload(&path, &self.live.shared)
+        reload(&path, &self.live)
     }
 
     fn database(&self) -> Arc<Database> {
@@ -139,6 +139,60 @@ async fn a_reload_keeps_what_did_not_change_and_refuses_as_a_whole() {
         let sample = format!("ringway_config_reloads_total{counted}");
         assert!(text.contains(&sample), "{text}");
     }
+}
+
+#[tokio::test]
+async fn the_status_tells_what_came_of_a_reload_and_no_values() {
+    let sample = Sample::new();
+    let config = || status::status(&sample.live).config;
+    assert_eq!((config().version, config().last_reload), (1, None));
+    // A secret in the place of a word.
+    let bad = FILE.replace("password = \"app\"", "auth = \"hunter2\"\nworkres = 1");
+    let error = sample.reload(&bad).err().unwrap();
+    assert!(error.detail.unwrap().contains("hunter2"));
+    let refused = config();
+    assert_eq!(refused.version, 1);
+    assert_eq!(
+        refused.last_reload.and_then(|reload| reload.error).unwrap(),
+        "configuration is not valid: line 4 users.app.auth, line 5 users.app.workres"
+    );
+    sample
+        .reload(&FILE.replace("[general]", "[general]\nmax_clients = 7"))
+        .unwrap();
+    let applied = config();
+    assert_eq!(applied.version, 2);
+    assert_eq!(applied.last_reload.unwrap().error, None);
+    assert_eq!(status::status(&sample.live).max_clients, 7);
+}
+
+#[tokio::test]
+async fn a_history_is_of_what_came_between_and_bounded() {
+    let sample = Sample::new();
+    let metrics = Arc::clone(&sample.database().metrics);
+    let history = &sample.live.history;
+    let points = || status::status(&sample.live).databases[0].history.clone();
+    assert_eq!(points(), []);
+    for _ in 0..500 {
+        metrics.query_done(Duration::from_millis(2));
+    }
+    history.sample(&sample.live.shared);
+    history.sample(&sample.live.shared);
+    let [busy, idle] = &points()[..] else {
+        panic!("{:?}", points());
+    };
+    assert!(busy.queries_per_s > 500.0, "{busy:?}");
+    assert_eq!(busy.p50_us, Some(1_750));
+    assert_eq!((idle.queries_per_s, idle.p50_us), (0.0, None));
+    for _ in 0..200 {
+        history.sample(&sample.live.shared);
+    }
+    assert_eq!(points().len(), 120);
+    // Who comes back under the same name begins anew.
+    let other = FILE.replace("shop", "other");
+    sample.reload(&other).unwrap();
+    history.sample(&sample.live.shared);
+    sample.reload(FILE).unwrap();
+    assert_eq!(points(), []);
 }
 
 #[tokio::test]

@@ -26,6 +26,11 @@ use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
 
+/// Stands for the rows of an Execute that ended at its own limit of rows.
+pub const SUSPENDED: u64 = u64::MAX;
+/// Executes that memory is kept for.
+const ANSWERED_KEPT: usize = 4;
+
 /// Settings a client asked for: lower-case name -> the statement that makes it so.
 pub type Settings = BTreeMap<String, String>;
 
@@ -297,6 +302,10 @@ pub struct Server {
     pub error: Option<Box<Error>>,
     /// Command tag of the last CommandComplete.
     pub tag: String,
+    /// Rows that the statements of the exchange at hand have returned or changed.
+    pub rows: u64,
+    /// The same by Execute that was answered, or [`SUSPENDED`], until somebody takes them.
+    pub answered: VecDeque<u64>,
     /// A command of the open transaction has told of rows that it wrote.
     pub has_written: bool,
     prepared: PreparedSet,
@@ -344,6 +353,8 @@ impl Server {
             outdated: Vec::new(),
             error: None,
             tag: String::new(),
+            rows: 0,
+            answered: VecDeque::new(),
             has_written: false,
             prepared: PreparedSet::new(prepared),
             approved: 0,
@@ -445,7 +456,14 @@ impl Server {
 
     pub fn begin_exchange(&mut self) {
         self.error = None;
+        self.rows = 0;
         self.forget_kept();
+    }
+
+    /// Nobody asks any more what each Execute has come to.
+    pub fn forget_answered(&mut self) {
+        self.answered.clear();
+        self.answered.shrink_to(ANSWERED_KEPT);
     }
 
     // ---- requests ----

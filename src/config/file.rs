@@ -203,6 +203,9 @@ fn read_general(
         plan_cache_bytes: section
             .mib("plan_cache_mib", 65_536)
             .unwrap_or(default.plan_cache_bytes),
+        max_digests: section
+            .integer("max_digests", 0..=100_000)
+            .map_or(default.max_digests, |count| count as usize),
         merge_memory_bytes: section
             .mib("merge_memory_mib", 65_536)
             .unwrap_or(default.merge_memory_bytes),

@@ -118,6 +118,8 @@ pub struct General {
     pub watch_interval: Option<Duration>,
     /// Memory for cached plans, per database, in bytes.
     pub plan_cache_bytes: usize,
+    /// Query digests, per database; 0 keeps none.
+    pub max_digests: usize,
     /// Memory one statement may use to merge shards' rows, in bytes.
     pub merge_memory_bytes: usize,
     pub log_format: LogFormat,
@@ -146,6 +148,7 @@ impl Default for General {
             run_directory: None,
             watch_interval: Some(Duration::from_secs(5)),
             plan_cache_bytes: 32 << 20,
+            max_digests: 1_000,
             merge_memory_bytes: 64 << 20,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),

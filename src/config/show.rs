@@ -151,6 +151,11 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             mib(now.plan_cache_bytes),
             mib(default.plan_cache_bytes),
         ),
+        restart(setting(
+            "general.max_digests",
+            now.max_digests,
+            default.max_digests,
+        )),
         setting(
             "general.merge_memory_mib",
             mib(now.merge_memory_bytes),

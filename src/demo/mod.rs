@@ -111,11 +111,12 @@ async fn demo(options: &Options, progress: Progress) -> Result<(), Error> {
     progress.say("waiting for the replicas to replay");
     let cluster = wait_caught_up(cluster).await?;
     progress.say("starting ringway");
-    let mut proxy = start_proxy(&cluster, options.port).await?;
+    let http = captive::free_port()?;
+    let mut proxy = start_proxy(&cluster, options.port, http).await?;
     match plain {
         Some(plain) => check::run(&proxy, &plain.shards[0].primary).await,
         None => {
-            invite(&cluster, &proxy, size)?;
+            invite(&cluster, &proxy, http, size)?;
             watch(&mut proxy).await
         }
     }
@@ -144,12 +145,14 @@ async fn blocking<T: Send + 'static>(
     Ok(done.map_err(std::io::Error::other)??)
 }
 
-async fn start_proxy(cluster: &CaptiveCluster, port: u16) -> Result<Proxy, Error> {
+/// `http` is the port of metrics and the status page.
+async fn start_proxy(cluster: &CaptiveCluster, port: u16, http: u16) -> Result<Proxy, Error> {
     let directory = cluster.directory().join("ringway");
     std::fs::create_dir(&directory)?;
     let executable = std::env::current_exe()?;
     let mut proxy = Proxy::start(&executable, &directory, port, |port| {
-        shop::ringway_toml(cluster, port)
+        let general = format!("[general]\nhttp_listen = \"127.0.0.1:{http}\"");
+        shop::ringway_toml(cluster, port).replacen("[general]", &general, 1)
     })?;
     // It listens; it is ready when a statement comes through.
     let client = shop::connect(&shop::url(proxy.port, shop::DATABASE).parse()?).await;
@@ -172,7 +175,7 @@ async fn watch(proxy: &mut Proxy) -> Result<(), Error> {
 }
 
 /// Prints what to type. The pgbench script is a file because pgbench reads no other.
-fn invite(cluster: &CaptiveCluster, proxy: &Proxy, size: Size) -> Result<(), Error> {
+fn invite(cluster: &CaptiveCluster, proxy: &Proxy, http: u16, size: Size) -> Result<(), Error> {
     let script = cluster.directory().join("ringway/point.sql");
     std::fs::write(
         &script,
@@ -207,8 +210,9 @@ fn invite(cluster: &CaptiveCluster, proxy: &Proxy, size: Size) -> Result<(), Err
     print(format_args!("    psql {admin}"));
     print(format_args!("        SHOW POOLS;"));
     print(format_args!("        SHOW REPLICAS;"));
+    print(format_args!("\nStatus page: http://127.0.0.1:{http}/"));
     print(format_args!(
-        "\nConfiguration: {}",
+        "Configuration: {}",
         proxy.config_file.display()
     ));
     print(format_args!(

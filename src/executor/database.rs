@@ -16,6 +16,7 @@ use crate::backend::server::{self, Settings, StatementId};
 use crate::cluster::{Cluster, EndpointId, MonitorGuard, Standing};
 use crate::config::{self, ServerUser};
 use crate::error::Error;
+use crate::metrics::digest::Digests;
 use crate::metrics::{DatabaseMetrics, Metrics, ServerMetrics};
 use crate::net::{Instant, TlsConnector};
 use crate::pool::cap::Ledger;
@@ -28,6 +29,8 @@ pub struct Database {
     pub config: Arc<config::Database>,
     pub cluster: Arc<Cluster>,
     pub plans: Arc<PlanCache>,
+    /// What statements have cost, by shape: see [`Digests::snapshot`].
+    pub digests: Arc<Digests>,
     pub metrics: Arc<DatabaseMetrics>,
     watched: Arc<Watched>,
     /// Listens for all clients.
@@ -54,7 +57,7 @@ impl Database {
     pub fn start(
         config: Arc<config::Database>,
         fallback: Option<&ServerUser>,
-        plan_cache_bytes: usize,
+        general: &config::General,
         metrics: &Metrics,
         ledger: &Arc<Ledger>,
         ids: &Arc<StatementIds>,
@@ -87,6 +90,7 @@ impl Database {
             _monitor: monitor,
             _roles: roles::watch(&cluster, &pools),
         };
+        let digests = Arc::new(Digests::new(general.max_digests, config.shards.len()));
         let hits = handles.plan_cache_hits.clone();
         let misses = handles.plan_cache_misses.clone();
         Ok(Self {
@@ -96,7 +100,13 @@ impl Database {
             config,
             cluster,
             hub,
-            plans: Arc::new(PlanCache::new(plan_cache_bytes, hits, misses)),
+            plans: Arc::new(PlanCache::new(
+                general.plan_cache_bytes,
+                Arc::clone(&digests),
+                hits,
+                misses,
+            )),
+            digests,
             tls,
             statements: Arc::new(Statements {
                 ids: Arc::clone(ids),
@@ -115,6 +125,7 @@ impl Database {
             cluster: Arc::clone(&self.cluster),
             hub: Arc::clone(&self.hub),
             plans: Arc::clone(&self.plans),
+            digests: Arc::clone(&self.digests),
             metrics: Arc::clone(&self.metrics),
             watched: Arc::clone(&self.watched),
             tls: self.tls.clone(),

@@ -1,4 +1,5 @@
-//! The plan cache: by shape, bounded in bytes, emptied when the catalog changes.
+//! The plan cache: by shape, bounded in bytes, emptied when the catalog changes. With each plan it keeps
+//! where statements of that shape are counted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,8 @@ use planner::Catalog;
 use planner::plan::{Plan, PlanOptions, plan};
 use planner::shape::Shape;
 
+use crate::metrics::digest::{Digest, Digests};
+
 /// Charged per entry besides twice its key: the plan itself and the map's overhead.
 const ENTRY_BYTES: usize = 512;
 
@@ -17,14 +20,23 @@ const ENTRY_BYTES: usize = 512;
 #[derive(Default)]
 struct Generations {
     version: u64,
-    young: HashMap<Box<[u8]>, Arc<Plan>, RandomState>,
-    old: HashMap<Box<[u8]>, Arc<Plan>, RandomState>,
+    young: HashMap<Box<[u8]>, Planned, RandomState>,
+    old: HashMap<Box<[u8]>, Planned, RandomState>,
     young_bytes: usize,
     old_bytes: usize,
 }
 
+/// A plan, and where statements that have it are counted.
+#[derive(Clone)]
+pub struct Planned {
+    pub plan: Arc<Plan>,
+    /// `None` where no digests are kept.
+    pub digest: Option<Arc<Digest>>,
+}
+
 pub struct PlanCache {
     capacity: usize,
+    digests: Arc<Digests>,
     generations: Mutex<Generations>,
     hits: Counter,
     misses: Counter,
@@ -32,9 +44,10 @@ pub struct PlanCache {
 
 impl PlanCache {
     /// `capacity` in bytes, over both generations.
-    pub fn new(capacity: usize, hits: Counter, misses: Counter) -> Self {
+    pub fn new(capacity: usize, digests: Arc<Digests>, hits: Counter, misses: Counter) -> Self {
         Self {
             capacity,
+            digests,
             generations: Mutex::default(),
             hits,
             misses,
@@ -42,7 +55,7 @@ impl PlanCache {
     }
 
     /// The plan of `sql`, whose shape is `shape`; `types` are the parameter types Parse declared.
-    pub fn plan(&self, sql: &str, shape: &Shape, types: &[u32], catalog: &Catalog) -> Arc<Plan> {
+    pub fn plan(&self, sql: &str, shape: &Shape, types: &[u32], catalog: &Catalog) -> Planned {
         // Declared types change what a parameter can be a key for, so they are part of the key.
         let typed: Vec<u8>;
         let key: &[u8] = if types.iter().all(|t| *t == 0) {
@@ -64,28 +77,31 @@ impl PlanCache {
             return found;
         }
         self.misses.increment(1);
-        let made = Arc::new(plan(sql, catalog, PlanOptions { param_types: types }));
+        let made = Planned {
+            plan: Arc::new(plan(sql, catalog, PlanOptions { param_types: types })),
+            digest: self.digests.of(sql),
+        };
         self.insert(key, catalog.version, &made);
         made
     }
 
-    fn lookup(&self, key: &[u8], version: u64) -> Option<Arc<Plan>> {
+    fn lookup(&self, key: &[u8], version: u64) -> Option<Planned> {
         let mut generations = self.generations.lock().ok()?;
         if generations.version != version {
             return None;
         }
         if let Some(plan) = generations.young.get(key) {
-            return Some(Arc::clone(plan));
+            return Some(plan.clone());
         }
         let (key, plan) = generations.old.remove_entry(key)?;
         let size = entry_size(&key);
         generations.old_bytes = generations.old_bytes.saturating_sub(size);
-        let found = Arc::clone(&plan);
+        let found = plan.clone();
         self.put(&mut generations, key, plan);
         Some(found)
     }
 
-    fn insert(&self, key: &[u8], version: u64, plan: &Arc<Plan>) {
+    fn insert(&self, key: &[u8], version: u64, plan: &Planned) {
         let Ok(mut generations) = self.generations.lock() else {
             return;
         };
@@ -95,10 +111,10 @@ impl PlanCache {
                 ..Generations::default()
             };
         }
-        self.put(&mut generations, key.into(), Arc::clone(plan));
+        self.put(&mut generations, key.into(), plan.clone());
     }
 
-    fn put(&self, generations: &mut Generations, key: Box<[u8]>, plan: Arc<Plan>) {
+    fn put(&self, generations: &mut Generations, key: Box<[u8]>, plan: Planned) {
         let size = entry_size(&key);
         if size > self.capacity / 2 {
             return;
@@ -135,7 +151,9 @@ mod tests {
     fn cache() -> (PlanCache, Arc<AtomicU64>) {
         let misses = Arc::new(AtomicU64::new(0));
         let counter = Counter::from_arc(Arc::clone(&misses));
-        (PlanCache::new(64 * 1024, Counter::noop(), counter), misses)
+        let digests = Arc::new(Digests::new(0, 1));
+        let cache = PlanCache::new(64 * 1024, digests, Counter::noop(), counter);
+        (cache, misses)
     }
 
     fn shape(sql: &str) -> Shape {

@@ -30,6 +30,11 @@ impl Buckets {
         self.0.iter().map(|bucket| bucket.load(Relaxed)).sum()
     }
 
+    /// As it is now.
+    pub fn counts(&self) -> Counts {
+        Counts(std::array::from_fn(|at| self.0[at].load(Relaxed)))
+    }
+
     /// Appends the samples of one series in Prometheus' text format; `labels` as between braces.
     /// <https://prometheus.io/docs/instrumenting/exposition_formats/#histograms-and-summaries>
     pub fn write(&self, out: &mut String, name: &str, labels: &str, sum_micros: u64) {
@@ -44,6 +49,41 @@ impl Buckets {
     }
 }
 
+/// How many durations each bucket had at one moment, or between two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([u64; BOUNDS_US.len() + 1]);
+
+impl Counts {
+    /// What came after `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self(std::array::from_fn(|at| {
+            self.0[at].saturating_sub(earlier.0[at])
+        }))
+    }
+
+    /// The duration that `share` of them, from 0 to 1, stay within; `None` of none. Exact to a bucket,
+    /// and straight between its bounds, as Prometheus' `histogram_quantile` has it; beyond the last bound
+    /// it is that.
+    /// <https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile>
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let all: u64 = self.0.iter().sum();
+        if all == 0 {
+            return None;
+        }
+        let wanted = share * all as f64;
+        let (mut below, mut low) = (0.0, 0.0);
+        for (count, bound) in self.0.iter().zip(BOUNDS_US) {
+            let (count, high) = (*count as f64, bound as f64);
+            if count > 0.0 && below + count >= wanted {
+                let micros = low + (high - low) * (wanted - below) / count;
+                return Some(Duration::from_micros(micros as u64));
+            }
+            (below, low) = (below + count, high);
+        }
+        Some(Duration::from_micros(low as u64))
+    }
+}
+
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
@@ -51,6 +91,30 @@ fn seconds(micros: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_of_what_came_between() {
+        let buckets = Buckets::default();
+        buckets.record(Duration::from_secs(50));
+        let before = buckets.counts();
+        assert_eq!(before.since(&before).quantile(0.5), None);
+        for _ in 0..90 {
+            buckets.record(Duration::from_micros(200));
+        }
+        for _ in 0..10 {
+            buckets.record(Duration::from_millis(4));
+        }
+        let between = buckets.counts().since(&before);
+        let micros = |share| between.quantile(share).unwrap().as_micros();
+        assert_eq!(micros(0.45), 100 + 75);
+        assert_eq!(micros(0.9), 250);
+        assert_eq!(micros(0.95), 2_500 + 1_250);
+        buckets.record(Duration::from_secs(600));
+        assert_eq!(
+            buckets.counts().quantile(1.0),
+            Some(Duration::from_secs(60))
+        );
+    }
 
     #[test]
     fn a_duration_counts_up_to_its_bound_and_beyond() {

@@ -175,6 +175,8 @@ pub struct Lease {
     /// `None` only while it is dropped.
     connection: Option<Connection>,
     pool: Arc<Pool>,
+    /// How long its session has waited for it.
+    pub waited: Duration,
 }
 
 impl Lease {
@@ -182,6 +184,7 @@ impl Lease {
         Self {
             connection: Some(connection),
             pool: Arc::clone(pool),
+            waited: Duration::ZERO,
         }
     }
 }
@@ -321,15 +324,21 @@ impl Pool {
     ///
     /// Cancel safety: dropping the future gives up the place in the queue and loses nothing.
     pub async fn checkout(self: &Arc<Self>, amid: Amid) -> Result<Lease, Denied> {
+        let mut waited = Duration::ZERO;
         loop {
             let place = match Seat::or_place(self, amid) {
                 Ok(place) => {
                     self.metrics.checkout_done(Duration::ZERO);
                     place
                 }
-                Err(seat) => self.wait(amid, seat).await?,
+                Err(seat) => {
+                    let (place, time) = self.wait(amid, seat).await?;
+                    waited += time;
+                    place
+                }
             };
-            if let Some(lease) = self.lend(place).map_err(Denied::Error)? {
+            if let Some(mut lease) = self.lend(place).map_err(Denied::Error)? {
+                lease.waited = waited;
                 return Ok(lease);
             }
         }
@@ -352,8 +361,8 @@ impl Pool {
         Ok(Some(lease))
     }
 
-    /// Waits for its turn.
-    async fn wait(&self, amid: Amid, mut seat: Seat<'_>) -> Result<Place, Denied> {
+    /// Waits for its turn; answers how long.
+    async fn wait(&self, amid: Amid, mut seat: Seat<'_>) -> Result<(Place, Duration), Denied> {
         let asked = Instant::now();
         let (mut start, mut now) = (asked, asked);
         self.used.store(true, Relaxed);
@@ -374,8 +383,9 @@ impl Pool {
             now = Instant::now();
             match call {
                 Call::Served(place) => {
-                    self.metrics.checkout_done(now.duration_since(asked));
-                    return Ok(place);
+                    let waited = now.duration_since(asked);
+                    self.metrics.checkout_done(waited);
+                    return Ok((place, waited));
                 }
                 Call::Look if until.is_none() => start = now,
                 Call::Look => {

@@ -137,6 +137,7 @@ impl Session {
     }
 
     pub(super) fn note_access(&mut self, index: usize, access: Access) {
+        self.note_place(index);
         let held = &mut self.leases[index];
         let begins = !std::mem::replace(&mut held.used, true);
         if begins && access == Access::Read && held.keeps_state() && self.db.config.reads.split {
@@ -262,8 +263,10 @@ impl Session {
     fn adopt(&mut self, mut held: Enlisted) -> usize {
         held.load =
             (held.home).and_then(|home| self.db.cluster.count_read(held.shard, home.endpoint));
+        self.account.waited(std::mem::take(&mut held.lease.waited));
         held.lease.shown.clear();
         held.lease.notified.clear();
+        held.lease.forget_answered();
         held.lease.mailbox = self.mailbox().cloned();
         // Only now: a connection that goes back to the pool above must not be cancelled for us.
         self.info.cancel.add(&held.lease.identity);

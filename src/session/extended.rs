@@ -298,6 +298,7 @@ impl Session {
         self.info.requested(now);
         self.info.set(ClientState::Active);
         self.batch.start = Some(now);
+        self.account.begin();
         // To parse and to describe is to read.
         self.resend = Resend::Read;
     }
@@ -426,6 +427,7 @@ impl Session {
         }
         self.batch.skipping = true;
         self.forget_pending();
+        self.note_failure(&error);
         self.count_error(&error);
         if error.fault == Fault::Client {
             self.join_block().await;
@@ -787,6 +789,7 @@ impl Session {
     }
 
     async fn after_sync(&mut self, failed: bool) -> Result<(), Error> {
+        self.note_answers(failed);
         let failed = failed || self.leases.iter().any(|held| held.lease.error.is_some());
         let done = std::mem::take(&mut self.batch.done);
         let discarded = std::mem::take(&mut self.batch.discarded);
@@ -817,7 +820,9 @@ impl Session {
         }
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
-        self.count_statements(executed, now.duration_since(start));
+        let elapsed = now.duration_since(start);
+        self.count_batch(elapsed);
+        self.count_statements(executed, elapsed);
         self.show_prepared();
         if self.batch.changed_schema {
             self.after_ddl().await;

@@ -60,7 +60,7 @@ impl Session {
         let mut shape = Shape::default();
         shape.scan(&text);
         let catalog = self.db.cluster.catalog();
-        let plan = self.db.plans.plan(sql, &shape, &[], &catalog);
+        let plan = self.db.plans.plan(sql, &shape, &[], &catalog).plan;
         let mut frame = BytesMut::new();
         write::query(&mut frame, &text);
         self.planned(frame, &shape, plan).await

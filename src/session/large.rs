@@ -61,6 +61,7 @@ impl Session {
                 self.info.requested(start);
                 self.transaction_start.get_or_insert(start);
                 self.info.set(ClientState::Active);
+                self.account.begin();
                 if header.tag == b'Q' {
                     self.batch.drop_unnamed();
                 }
@@ -109,7 +110,7 @@ impl Session {
         };
         self.note_effect(index, &effect);
         self.leases[index].ask_settings = true;
-        self.db.metrics.routes.increment(RouteKind::Direct);
+        self.note_route(RouteKind::Direct);
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();
         lease.unnamed = None;
@@ -202,6 +203,7 @@ impl Session {
         Prepared {
             statement: self.db.unnamed_statement(b"", &[], &self.context, None),
             plan: Arc::new(plan),
+            digest: None,
             pieces: Arc::default(),
             version: 0,
             name: name.into(),
@@ -319,7 +321,7 @@ impl Session {
             params: &[],
         };
         let (access, route) = self.decide(&prepared.plan, values, &prepared.statement.sql)?;
-        self.db.metrics.routes.increment(RouteKind::Direct);
+        self.note_route(RouteKind::Direct);
         let shard = self.pick_shard(&route.shards);
         let index = self.enlist(shard, access).await?;
         self.name_portal(portal, Some(index))?;

@@ -158,7 +158,7 @@ impl Session {
         let mut shape = Shape::default();
         shape.scan(sql.as_bytes());
         let catalog = self.db.cluster.catalog();
-        let mut plan = self.db.plans.plan(sql, &shape, &[], &catalog);
+        let mut plan = self.db.plans.plan(sql, &shape, &[], &catalog).plan;
         let hinted = before
             .rfind("/*")
             .and_then(|at| text.get(at..))

@@ -5,6 +5,7 @@
 //! other; each handler ends with nothing owed by any server, so that an error can be answered at
 //! any time.
 
+mod account;
 pub mod auth;
 mod block;
 mod changes;
@@ -58,6 +59,7 @@ use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::PoolMode;
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, Parameters, Statement as Text};
+use crate::metrics::digest::Digest;
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
@@ -124,6 +126,7 @@ pub struct Session {
     generation: u64,
     limits: Limits,
     mode: PoolMode,
+    account: account::Account,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -258,6 +261,7 @@ impl Session {
             generation,
             limits,
             mode: settings.mode,
+            account: account::Account::default(),
         };
         session.enter_base_context();
         session.see_positions(&login.told.positions);
@@ -601,6 +605,8 @@ fn take_front(inbox: &mut BytesMut, len: usize) -> BytesMut {
 struct Prepared {
     statement: Arc<Text>,
     plan: Arc<planner::Plan>,
+    /// Where its executions are counted.
+    digest: Option<Arc<Digest>>,
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,

@@ -216,7 +216,7 @@ impl Session {
             let mut shape = Shape::default();
             shape.scan(select.as_bytes());
             let catalog = self.db.cluster.catalog();
-            let called = self.db.plans.plan(&select, &shape, &[], &catalog);
+            let called = self.db.plans.plan(&select, &shape, &[], &catalog).plan;
             access = planner::worse_access(access, called.access);
             effect = planner::worse_effect(effect, called.effect.clone());
         }
@@ -311,7 +311,7 @@ impl Session {
     ) -> Result<(), Error> {
         let executed = self.route_execute(execute, sql)?;
         self.check_executed(&executed, sql)?;
-        self.db.metrics.routes.increment(RouteKind::Direct);
+        self.note_route(RouteKind::Direct);
         let index = self.enlist(executed.shard, executed.access).await?;
         self.end_extended(index).await?;
         let statement = &executed.statement;

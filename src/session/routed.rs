@@ -59,10 +59,9 @@ impl Session {
             let notices = self.policy_notices(plan, &route);
             self.client.outbox.extend_from_slice(&notices);
         }
-        let routes = &self.db.metrics.routes;
         match route.execution {
             Execution::Direct => {
-                routes.increment(RouteKind::Direct);
+                self.note_route(RouteKind::Direct);
                 self.check_transaction_control(&plan.statement, sql)?;
                 let shard = self.pick_shard(&route.shards);
                 if plan.statement == Statement::Notify {
@@ -93,7 +92,7 @@ impl Session {
                     values,
                 };
                 let scattered = self.scattered(execution, &query, shards.len())?;
-                self.db.metrics.routes.increment(scattered.kind());
+                self.note_route(scattered.kind());
                 Box::pin(self.scattered_simple(scattered, &shards, access)).await
             }
             Execution::SumTags => {
@@ -157,18 +156,29 @@ impl Session {
         let topology = &self.db.config.topology;
         let routed = match place {
             None => {
-                let refused = |_: &Error| self.db.metrics.routes.increment(RouteKind::Refused);
                 let routed = route(plan, values, topology).map_err(Error::from);
-                let routed = routed.inspect_err(refused)?;
-                self.check_policy(plan, &routed).inspect_err(refused)?;
-                routed
+                let checked = routed.and_then(|routed| {
+                    self.check_policy(plan, &routed)?;
+                    Ok(routed)
+                });
+                match checked {
+                    Ok(routed) => routed,
+                    Err(error) => {
+                        self.note_route(RouteKind::Refused);
+                        return Err(error);
+                    }
+                }
             }
             Some(place) => Route {
                 shards: Shards::Exactly(ShardSet::one(self.shard_of_place(place)?)),
                 execution: Execution::Direct,
             },
         };
+        let by_keys = place.is_none();
         let after = hints.and_then(|hints| hints.into_owned().after);
+        if by_keys {
+            self.note_keys(plan, values);
+        }
         let demands = max_lag.is_some() || after.is_some();
         self.wishes.max_lag = max_lag;
         if let Some(token) = after {
@@ -348,6 +358,7 @@ impl Session {
                 Ok(()) => {
                     let tag = format!("SELECT {}", run.rows_out());
                     write::command_complete(&mut self.client.outbox, &tag);
+                    self.account.answered(run.rows_out());
                     self.ready();
                     return Ok(());
                 }

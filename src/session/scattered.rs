@@ -201,7 +201,7 @@ impl Session {
                         .merges(merger, sql, types, gather, indexes[0], access)
                         .await?
                 {
-                    self.db.metrics.routes.increment(RouteKind::Gather);
+                    self.note_route(RouteKind::Gather);
                     let started = self.start_gathered(gather, types, shards, indexes, access);
                     return Box::pin(started).await;
                 }

@@ -16,6 +16,7 @@ use super::{ClientState, Session, local, take_front};
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Ready, Status};
 use crate::error::{Error, Fault};
+use crate::executor::plans::Planned;
 use crate::executor::relay::End;
 use crate::metrics::RouteKind;
 use crate::net::Instant;
@@ -51,6 +52,7 @@ impl Session {
         self.transaction_start.get_or_insert(start);
         self.info.set(ClientState::Active);
         self.batch.drop_unnamed();
+        self.account.begin();
         self.resend = Resend::Never;
         // Taken out, so that the text can be read where it is.
         let mut input = std::mem::take(&mut self.client.inbox);
@@ -80,6 +82,7 @@ impl Session {
         self.info.requested(start);
         self.info.set(ClientState::Active);
         self.transaction_start.get_or_insert(start);
+        self.account.begin();
         self.resend = Resend::Never;
         let result = match self.db.config.is_sharded() {
             _ if self.block.is_failed() => match self.only_in_block() {
@@ -118,12 +121,14 @@ impl Session {
                 self.join_block().await;
             }
             self.fail_block().await?;
+            self.note_failure(&error);
             self.count_error(&error);
             error.write_to(&mut self.client.outbox);
             self.batch.holds_ready = false;
             self.ready();
         }
         let now = Instant::now();
+        self.note_answer();
         self.settle(now).await?;
         self.restore_settings().await;
         if self.batch.changed_schema {
@@ -132,7 +137,9 @@ impl Session {
         if std::mem::take(&mut self.batch.holds_ready) {
             self.ready();
         }
-        self.count_statements(1, now.duration_since(start));
+        let elapsed = now.duration_since(start);
+        self.count_query(elapsed);
+        self.count_statements(1, elapsed);
         Ok(())
     }
 
@@ -199,7 +206,8 @@ impl Session {
         };
         shape.scan(text.as_bytes());
         let catalog = self.db.cluster.catalog();
-        let plan = self.db.plans.plan(&text, shape, &[], &catalog);
+        let Planned { plan, digest } = self.db.plans.plan(&text, shape, &[], &catalog);
+        self.account.statement(digest);
         if let Cow::Owned(_) = text {
             return Ok(Query::Inexact(plan));
         }
@@ -213,7 +221,7 @@ impl Session {
         };
         let (access, route) = self.decide(&plan, values, sql)?;
         self.resend = resend_of(&plan, access);
-        self.db.metrics.routes.increment(RouteKind::Direct);
+        self.note_route(RouteKind::Direct);
         Ok(Query::Direct {
             shard: self.pick_shard(&route.shards),
             access,
@@ -370,7 +378,7 @@ impl Session {
                 Ok(())
             }
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
-                self.db.metrics.routes.increment(RouteKind::Local);
+                self.note_route(RouteKind::Local);
                 self.end_joined(None).await?;
                 self.set_local_setting(set)?;
                 write::command_complete(&mut self.client.outbox, local::set_tag(set));
@@ -432,7 +440,7 @@ impl Session {
                 Ok(())
             }
             Statement::Show(name) if local::is_ours(Some(name)) => {
-                self.db.metrics.routes.increment(RouteKind::Local);
+                self.note_route(RouteKind::Local);
                 self.end_joined(None).await?;
                 let value = self.show_local_setting(name).await?;
                 write::text_columns(&mut self.client.outbox, &[name.as_str()]);
@@ -442,7 +450,7 @@ impl Session {
                 Ok(())
             }
             Statement::ExplainRoute { inner } => {
-                self.db.metrics.routes.increment(RouteKind::Local);
+                self.note_route(RouteKind::Local);
                 self.end_joined(None).await?;
                 let lines = self.explain_route(text_of(&frame), inner.clone());
                 self.write_explain(&lines, true);
@@ -738,6 +746,7 @@ impl Session {
     }
 
     pub(super) async fn run_on(&mut self, index: usize, frame: BytesMut) -> Result<(), Error> {
+        self.note_place(index);
         let lease = &mut self.leases[index].lease;
         lease.begin_exchange();
         lease.tag.clear();
@@ -762,8 +771,9 @@ impl Session {
     }
 
     pub(super) fn complete(&mut self, tag: &str) {
-        self.db.metrics.routes.increment(RouteKind::Local);
+        self.note_route(RouteKind::Local);
         write::command_complete(&mut self.client.outbox, tag);
+        self.account.tagged(tag);
         for index in 0..self.leases.len() {
             self.tell_parameters(index);
         }

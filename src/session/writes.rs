@@ -35,7 +35,7 @@ impl Session {
         job: Job,
         shards: &Shards,
     ) -> Result<(), Error> {
-        self.db.metrics.routes.increment(RouteKind::Broadcast);
+        self.note_route(RouteKind::Broadcast);
         self.end_joined(None).await?;
         let shards = self.shard_set(shards);
         let answer = self.broadcast(plan, &job, &shards).await?;
@@ -46,6 +46,7 @@ impl Session {
         }
         out.extend_from_slice(&answer.rows);
         write::command_complete(out, &answer.tag);
+        self.account.tagged(&answer.tag);
         self.ready();
         Ok(())
     }
@@ -219,7 +220,7 @@ impl Session {
         access: Access,
         sql: &[u8],
     ) -> Result<(), Error> {
-        self.db.metrics.routes.increment(RouteKind::Broadcast);
+        self.note_route(RouteKind::Broadcast);
         self.end_joined(None).await?;
         let shards = self.shard_set(shards);
         let tag = match way {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Expect, Progress, Ready, Server, Status, error_field, read_error};
+use super::{Expect, Progress, Ready, SUSPENDED, Server, Status, error_field, read_error};
 use crate::error::{Error, Fault};
 use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER, Header};
@@ -238,10 +238,12 @@ impl Server {
                 show
             }
             b'C' => {
-                self.note_tag(body);
-                self.finish_execute(tag)?
+                let rows = self.note_tag(body);
+                self.rows += rows;
+                self.finish_execute(tag, rows)?
             }
-            b'I' | b's' => self.finish_execute(tag)?,
+            b'I' => self.finish_execute(tag, 0)?,
+            b's' => self.finish_execute(tag, SUSPENDED)?,
             b'G' => self.note_copy_in()?,
             b'c' => true,
             b'1' => self.finish_parse()?,
@@ -297,12 +299,14 @@ impl Server {
     }
 
     /// CommandComplete and its kin end an Execute; within a simple query there may be many.
-    fn finish_execute(&mut self, tag: u8) -> Result<bool, Error> {
+    fn finish_execute(&mut self, tag: u8, rows: u64) -> Result<bool, Error> {
         self.copy_in = false;
         if let Some(Expect::Ready { show }) = self.expect.front() {
             return Ok(*show);
         }
-        self.finish(tag, &Expect::Execute)
+        let shown = self.finish(tag, &Expect::Execute)?;
+        self.answered.push_back(rows);
+        Ok(shown)
     }
 
     /// While it reads COPY data the server ignores every Sync that was sent before.
@@ -366,7 +370,8 @@ impl Server {
         holds
     }
 
-    fn note_tag(&mut self, body: std::ops::Range<usize>) {
+    /// Answers how many rows it tells of.
+    fn note_tag(&mut self, body: std::ops::Range<usize>) -> u64 {
         self.note_written(body.clone());
         self.tag.clear();
         let mut bytes = &self.conn.inbox[body];
@@ -376,6 +381,8 @@ impl Server {
                 Err(_) => self.tag.push_str(&String::from_utf8_lossy(tag)),
             }
         }
+        let last = self.tag.rsplit(' ').next();
+        last.and_then(|rows| rows.parse().ok()).unwrap_or(0)
     }
 
     /// Does a command tag tell that rows were written, or that the transaction may be another one?

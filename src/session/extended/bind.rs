@@ -27,6 +27,7 @@ impl Session {
     pub(super) async fn bind(&mut self, frame: &[u8]) -> Result<(), Error> {
         let names = Bind::names(&frame[HEADER..])?;
         let prepared = self.prepared(names.1)?;
+        self.account.statement(prepared.digest.clone());
         match &prepared.ids {
             Some(ids) if !self.block.is_failed() => {
                 let frame = Box::pin(self.bind_with_ids(frame, ids)).await?;
@@ -52,6 +53,7 @@ impl Session {
             statement,
             pieces,
             version: _,
+            digest,
             name: _,
             known,
             ids: _,
@@ -79,7 +81,8 @@ impl Session {
                 .await;
         }
         if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
-            self.db.metrics.routes.increment(RouteKind::Local);
+            self.note_route(RouteKind::Local);
+            self.account.bound_here(portal);
             self.complete_pending(name).await?;
             self.name_portal(portal, None)?;
             self.emit(write::BIND_COMPLETE);
@@ -188,7 +191,7 @@ impl Session {
         let made = match execution {
             Kind::Direct => {
                 self.check_transaction_control(&plan.statement, &statement.sql)?;
-                self.db.metrics.routes.increment(RouteKind::Direct);
+                self.note_route(RouteKind::Direct);
                 let shard = self.pick_shard(&shards);
                 self.batch.forget_replaced_portal(portal);
                 self.resend = resend.max(resend_of(plan, access));
@@ -201,7 +204,7 @@ impl Session {
                 return Ok(());
             }
             Kind::Scatter(scattered) => {
-                self.db.metrics.routes.increment(scattered.kind());
+                self.note_route(scattered.kind());
                 Portal::Scatter(Box::new(ScatterPortal {
                     shards: self.shard_set(&shards),
                     scattered: Box::new(scattered),
@@ -211,10 +214,11 @@ impl Session {
                     access,
                     max_lag: self.wishes.max_lag,
                     interrupted: false,
+                    digest: digest.clone(),
                 }))
             }
             Kind::Copy(out) => {
-                self.db.metrics.routes.increment(RouteKind::Broadcast);
+                self.note_route(RouteKind::Broadcast);
                 Portal::Copy(Box::new(CopyPortal {
                     plan: Arc::clone(plan),
                     sql: statement.sql.to_vec(),
@@ -222,10 +226,11 @@ impl Session {
                     access,
                     out,
                     ran: false,
+                    digest: digest.clone(),
                 }))
             }
             Kind::Broadcast(job) => {
-                self.db.metrics.routes.increment(RouteKind::Broadcast);
+                self.note_route(RouteKind::Broadcast);
                 Portal::Broadcast(Box::new(BroadcastPortal {
                     plan: Arc::clone(plan),
                     sql: statement.sql.to_vec(),
@@ -234,6 +239,7 @@ impl Session {
                     shards: self.shard_set(&shards),
                     job,
                     ran: Ran::NotYet,
+                    digest: digest.clone(),
                 }))
             }
         };
@@ -275,7 +281,7 @@ impl Session {
         let text = std::str::from_utf8(sql).unwrap_or_default();
         let executed = self.route_execute(execute, text)?;
         self.check_executed(&executed, text)?;
-        self.db.metrics.routes.increment(RouteKind::Direct);
+        self.note_route(RouteKind::Direct);
         let lease = self.enlist(executed.shard, executed.access).await?;
         self.admit(lease, &executed.effect).await?;
         self.name_portal(portal, Some(lease))?;

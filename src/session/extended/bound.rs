@@ -10,6 +10,7 @@ use planner::plan::{Access, PrepareStatement, SetStatement, TransactionMode};
 use super::names;
 use crate::executor::broadcast::Job;
 use crate::executor::scatter::Run;
+use crate::metrics::digest::Digest;
 use crate::session::Prepared;
 use crate::session::scattered::Scattered;
 
@@ -57,6 +58,7 @@ pub(super) struct ScatterPortal {
     pub(super) max_lag: Option<Duration>,
     /// Its shards were needed for something else before its last row.
     pub(super) interrupted: bool,
+    pub(super) digest: Option<Arc<Digest>>,
 }
 
 pub(super) struct BroadcastPortal {
@@ -67,6 +69,7 @@ pub(super) struct BroadcastPortal {
     pub(super) shards: ShardSet,
     pub(super) job: Job,
     pub(super) ran: Ran,
+    pub(super) digest: Option<Arc<Digest>>,
 }
 
 /// COPY on several shards.
@@ -78,6 +81,7 @@ pub(super) struct CopyPortal {
     /// How the data are framed on their way out; `None` is FROM STDIN.
     pub(super) out: Option<planner::copy::Frame>,
     pub(super) ran: bool,
+    pub(super) digest: Option<Arc<Digest>>,
 }
 
 /// What is left of a statement that ran whole at its first Execute.

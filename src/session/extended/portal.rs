@@ -107,6 +107,7 @@ impl Session {
         } = Execute::read(&frame[HEADER..])?;
         self.note_execute();
         self.check_pending().await?;
+        self.account_for(name, max_rows);
         match self.batch.portals.get(name) {
             None => match self.cursor_server() {
                 Some(index) => {
@@ -126,6 +127,7 @@ impl Session {
                 let revives = may_revive && self.block.is_failed();
                 if ends_block && self.taking_part() > 1 {
                     // More of them than when it was bound.
+                    self.account.becomes_local();
                     let commit = *statement == Statement::Commit;
                     let local = Portal::Local(Local::End { commit });
                     self.batch.portals.insert(name, local);
@@ -164,6 +166,8 @@ impl Session {
                     if alone {
                         self.end_extended(index).await?;
                         Box::pin(self.discard_quietly(index)).await?;
+                        self.account.becomes_local();
+                        self.account.answered(0);
                         let mut done = BytesMut::new();
                         write::command_complete(&mut done, "DISCARD ALL");
                         self.emit(&done);
@@ -229,6 +233,7 @@ impl Session {
             access,
             out,
             ran: _,
+            digest: _,
         } = &**portal;
         let (plan, sql, shards) = (Arc::clone(plan), sql.clone(), shards.clone());
         let (access, out) = (*access, *out);
@@ -253,6 +258,7 @@ impl Session {
             (None, _) => return Err(no_portal(name)),
         };
         write::command_complete(&mut self.client.outbox, &tag);
+        self.account.tagged(&tag);
         Ok(())
     }
 
@@ -339,6 +345,7 @@ impl Session {
                 return Err(cannot_run(name));
             }
         }
+        self.account.answered(0);
         self.emit(&out);
         Ok(())
     }
@@ -540,6 +547,7 @@ impl Session {
             self.start_scatter(&mut portal).await?;
             let told = Told::before(&self.client);
             let Some((mut run, indexes)) = portal.run.take() else {
+                self.account.answered(0);
                 write::command_complete(&mut out, "SELECT 0");
                 break;
             };
@@ -555,11 +563,13 @@ impl Session {
             };
             match result {
                 Ok(Pause::RowLimit) => {
+                    self.account.answered(run.rows_out() - before);
                     out.extend_from_slice(write::PORTAL_SUSPENDED);
                     portal.run = Some((run, indexes));
                     self.batch.suspended = true;
                 }
                 Ok(Pause::Finished) => {
+                    self.account.answered(run.rows_out() - before);
                     let tag = format!("SELECT {}", run.rows_out() - before);
                     write::command_complete(&mut out, &tag);
                 }
@@ -632,6 +642,7 @@ impl Session {
                     out.extend_from_slice(&rows.split_to(len));
                     count += 1;
                 }
+                self.account.answered(u64::from(count));
                 match max_rows > 0 && count == max_rows {
                     true => out.extend_from_slice(write::PORTAL_SUSPENDED),
                     false => write::command_complete(out, &format!("{verb}{count}")),
@@ -740,6 +751,7 @@ impl Session {
             },
             Some(_) | None => {
                 write::command_complete(&mut self.client.outbox, &answer.tag);
+                self.account.tagged(&answer.tag);
                 Ran::Once
             }
         };

@@ -13,6 +13,7 @@ use super::{Before, Fresh};
 use crate::backend::server::Expect;
 use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
+use crate::executor::plans::Planned;
 use crate::session::encoding::inexact;
 use crate::session::{Known, Prepared, Session, simple};
 use crate::wire::frontend::Parse;
@@ -77,6 +78,11 @@ impl Session {
             shape.scan(text.as_bytes());
             self.db.plans.plan(text, &shape, types, &catalog)
         });
+        let (planned, digest) = match planned {
+            Some(Planned { plan, digest }) => (Some(plan), digest),
+            None => (None, None),
+        };
+        self.account.statement(digest.clone());
         let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
         if let Some(plan) = &planned
             && exact
@@ -97,10 +103,12 @@ impl Session {
             Some(plan) if matches!(plan.statement, Statement::Commit | Statement::Rollback) => plan,
             Some(plan) => Arc::new(inexact(&plan)),
             // Only its surroundings matter: it goes to the primary, and the connection is cleaned.
-            None => self
-                .db
-                .plans
-                .plan("DO ''", &Shape::default(), &[], &catalog),
+            None => {
+                self.db
+                    .plans
+                    .plan("DO ''", &Shape::default(), &[], &catalog)
+                    .plan
+            }
         };
         // Values are looked for in a text only where they tell the shard.
         let pieces = match self.db.config.is_sharded() {
@@ -130,6 +138,7 @@ impl Session {
             plan,
             pieces,
             version: catalog.version,
+            digest,
             name: name.into(),
             known,
             ids: None,

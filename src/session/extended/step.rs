@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use planner::plan::{Access, Pin, SessionEffect, Statement, Target};
 use planner::route::{Execution, Param};
-use planner::{Plan, ShardId, Values};
+use planner::{Plan, ShardId, ShardSet, Values};
 
 use super::bind::params_of;
 use super::{Portal, close_shown};
@@ -53,11 +53,15 @@ impl Session {
                 frontend::Named::Statement(_) => Ok(Step::Waits),
             },
             b'E' => {
-                let name = Execute::read(body)?.portal;
+                let Execute {
+                    portal: name,
+                    max_rows,
+                } = Execute::read(body)?;
                 let step = self.step_portal(name, frame, Expect::Execute, |plan| {
                     is_plain(&plan.statement)
                 });
                 if let Step::Done = step {
+                    self.account_for(name, max_rows);
                     self.note_execute();
                 }
                 Ok(step)
@@ -119,6 +123,40 @@ impl Session {
         lease.expect.push_back(reply);
     }
 
+    /// An Execute has come.
+    pub(super) fn account_for(&mut self, portal: &[u8], max_rows: u32) {
+        let account = &mut self.account;
+        match self.batch.portals.get(portal) {
+            None => {
+                // SQL's cursors are portals too.
+                let shard = self.cursor_server().map(|index| self.leases[index].shard);
+                if let Some(shard) = shard {
+                    self.account.executes_on(shard, None, max_rows);
+                }
+            }
+            Some(Portal::Server { lease, prepared }) => {
+                let digest = prepared.digest.clone();
+                account.executes_on(self.leases[*lease].shard, digest, max_rows);
+            }
+            Some(Portal::Local(_)) => {
+                let digest = account.digest_bound_here(portal);
+                account.executes_here(digest, RouteKind::Local, ShardSet::default());
+            }
+            Some(Portal::Scatter(portal)) => {
+                let (kind, shards) = (portal.scattered.kind(), portal.shards.clone());
+                account.executes_here(portal.digest.clone(), kind, shards);
+            }
+            Some(Portal::Broadcast(portal)) => {
+                let shards = portal.shards.clone();
+                account.executes_here(portal.digest.clone(), RouteKind::Broadcast, shards);
+            }
+            Some(Portal::Copy(portal)) => {
+                let shards = portal.shards.clone();
+                account.executes_here(portal.digest.clone(), RouteKind::Broadcast, shards);
+            }
+        }
+    }
+
     pub(super) fn note_execute(&mut self) {
         self.batch.executed += 1;
         self.transaction_start = self.transaction_start.or(self.batch.start);
@@ -141,6 +179,7 @@ impl Session {
         let name = Bind::names(body)?.1;
         self.db.metrics.binds.add(1);
         let prepared = self.prepared(name)?;
+        self.account.statement(prepared.digest.clone());
         // Another shard may not have the tables of what was parsed before.
         let alone = !self.db.config.is_sharded() || self.batch.pending.iter().all(|n| n == name);
         let plain = is_plain(&prepared.plan.statement) && !asks_first(&prepared.plan.effect);
@@ -185,6 +224,7 @@ impl Session {
             plan,
             pieces,
             version: _,
+            digest: _,
             name: _,
             known: _,
             ids: _,
@@ -228,7 +268,7 @@ impl Session {
     ) -> Result<Step, Error> {
         let (portal, name, rest) = Bind::names(&frame[HEADER..])?;
         self.name_portal(portal, Some(index))?;
-        self.db.metrics.routes.increment(RouteKind::Direct);
+        self.note_route(RouteKind::Direct);
         let reuses = name.is_empty() && self.may_reuse_on(index, frame, &prepared);
         self.batch.active = Some(index);
         self.note_sent(index);
