@@ -9,11 +9,11 @@ use crate::support::wire::{Wire, digest};
 const TOTAL: &str = "SELECT coalesce(sum(v), 0) FROM t";
 
 /// A key of each shard.
-fn keys(world: &World) -> Vec<String> {
+pub(super) fn keys(world: &World) -> Vec<String> {
     world.each("SELECT min(k) FROM t")
 }
 
-fn ask(wire: &mut Wire, extended: bool, sql: &str) -> String {
+pub(super) fn ask(wire: &mut Wire, extended: bool, sql: &str) -> String {
     match extended {
         false => wire.ask(sql),
         true => wire.ask_extended(&[sql]),
@@ -30,7 +30,7 @@ fn script(wire: &mut Wire, extended: bool, steps: &[(&str, &str)]) {
     }
 }
 
-fn decisions(world: &World) -> String {
+pub(super) fn decisions(world: &World) -> String {
     world
         .each("SELECT count(*) FROM ringway.decision WHERE outcome = 'commit'")
         .join(" ")

@@ -3,6 +3,7 @@
 mod blocks;
 mod kills;
 mod moves;
+mod texts;
 
 use std::time::Duration;
 

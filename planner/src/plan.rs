@@ -81,6 +81,10 @@ pub enum Statement {
     },
     Commit,
     Rollback,
+    /// COMMIT or ROLLBACK AND CHAIN.
+    Chain {
+        commit: bool,
+    },
     /// SAVEPOINT, RELEASE, ROLLBACK TO.
     Savepoint(Savepoint),
     /// PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.
@@ -113,13 +117,13 @@ pub enum Statement {
 }
 
 impl Statement {
-    /// Begins it or ends a transaction, or a part of one? AND CHAIN is not among them: it is
-    /// [`Statement::Other`] with [`SessionEffect::Settings`].
+    /// Begins it or ends a transaction, or a part of one?
     pub fn controls_transaction(&self) -> bool {
         match self {
             Self::Begin { .. }
             | Self::Commit
             | Self::Rollback
+            | Self::Chain { .. }
             | Self::Savepoint(_)
             | Self::TwoPhase => true,
             Self::Empty
@@ -433,6 +437,7 @@ fn guarded(plan: Plan, source: &Source<'_>, catalog: &Catalog, options: PlanOpti
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Chain { .. }
         | Statement::Savepoint(_)
         | Statement::TwoPhase
         | Statement::Set(_)
@@ -475,6 +480,7 @@ fn cleaned_up_after(plan: Plan, catalog: &Catalog) -> Plan {
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Chain { .. }
         | Statement::Savepoint(_)
         | Statement::TwoPhase
         | Statement::Set(_)

@@ -62,6 +62,7 @@ impl Session {
             held.lease.tag.clear();
             held.in_block = false;
             held.needs_sync = false;
+            held.wrote = false;
         }
         if result.is_err() {
             if let Some(listening) = &mut self.listening {

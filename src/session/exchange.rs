@@ -479,6 +479,11 @@ impl Session {
 
     /// Tells a server of the open block: everything that ran on all enlisted shards so far.
     async fn open_block(&mut self, index: usize) -> Result<(), Error> {
+        let held = &mut self.leases[index];
+        if !held.needs_sync {
+            // An earlier block of this pipeline may have changed them elsewhere.
+            apply_settings(&mut held.lease, &self.settings).await?;
+        }
         let asks = self.leases.iter().any(|held| held.ask_settings);
         let Self { leases, block, .. } = self;
         let held = &mut leases[index];

@@ -257,6 +257,7 @@ impl Session {
             Statement::Begin { .. }
                 | Statement::Commit
                 | Statement::Rollback
+                | Statement::Chain { .. }
                 | Statement::Savepoint(_)
                 | Statement::Execute(_)
                 | Statement::Set(_)

@@ -8,6 +8,7 @@
 mod account;
 pub mod auth;
 mod block;
+mod chain;
 mod changes;
 mod commit;
 mod encoding;
@@ -115,6 +116,7 @@ pub struct Session {
     pools: Vec<(ShardId, EndpointId, Arc<Pool>)>,
     shape: Shape,
     batch: extended::Batch,
+    rest: Rest,
     /// Prepared statements of which only one server has the text.
     unread: Vec<Arc<Text>>,
     /// Whether what is sent next may be sent again.
@@ -143,6 +145,13 @@ impl Limits {
             merge_memory_bytes: general.merge_memory_bytes,
         }
     }
+}
+
+/// What comes after the statement at hand before the client is told that it may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    Something,
 }
 
 /// A server connection this session holds.
@@ -254,6 +263,7 @@ impl Session {
             pools: Vec::new(),
             shape: Shape::default(),
             batch: extended::Batch::default(),
+            rest: Rest::Nothing,
             unread: Vec::new(),
             resend: Resend::Never,
             avoid: None,

@@ -189,7 +189,7 @@ impl Session {
             Statement::Show(_) if self.block.reads() == Reads::ReadOnly => Access::Read,
             Statement::Show(_) => Access::Primary,
             // Its cursors are where it reads, and its end.
-            Statement::Other
+            Statement::Other | Statement::Chain { .. }
                 if self.block.reads() == Reads::ReadOnly
                     && self.reads_on_replica()
                     && is_about_transaction(values.sql) =>
@@ -274,7 +274,7 @@ impl Session {
         sql: &[u8],
     ) -> Result<(), Error> {
         let hides_some = match statement {
-            Statement::Multiple(_) => true,
+            Statement::Multiple(_) | Statement::Chain { .. } => true,
             Statement::Other => {
                 let text = std::str::from_utf8(sql).unwrap_or_default();
                 let word = planner::leading_words(text, 1)

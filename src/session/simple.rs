@@ -12,7 +12,7 @@ use super::block::{Block, aborted, opening_tag};
 use super::encoding::inexact;
 use super::extended::is_plain;
 use super::retry::resend_of;
-use super::{ClientState, Session, local, take_front};
+use super::{ClientState, Rest, Session, local, take_front};
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Ready, Status};
 use crate::error::{Error, Fault};
@@ -327,17 +327,21 @@ impl Session {
         shape: &Shape,
         plan: Arc<Plan>,
     ) -> Result<(), Error> {
-        let allowed_when_failed = matches!(
-            plan.statement,
-            Statement::Commit | Statement::Rollback | Statement::Savepoint(_) | Statement::Empty
-        );
+        let chains = matches!(plan.statement, Statement::Chain { .. });
+        let allowed_when_failed = match plan.statement {
+            Statement::Commit
+            | Statement::Rollback
+            | Statement::Savepoint(_)
+            | Statement::Empty => true,
+            _ => chains && self.db.config.is_sharded(),
+        };
         if self.block.is_failed() && !allowed_when_failed {
             match self.only_in_block() {
                 // It may end the block before it does anything else.
                 Some(_) if matches!(plan.statement, Statement::Multiple(_)) => {}
                 Some(index) => {
-                    if plan.effect == SessionEffect::Settings {
-                        // AND CHAIN ends the transaction.
+                    if chains {
+                        // It ends the transaction.
                         self.note_effect(index, &plan.effect);
                     }
                     return self.run_on(index, frame).await;
@@ -369,6 +373,9 @@ impl Session {
             Statement::Commit | Statement::Rollback => {
                 self.end_block(frame, plan.statement == Statement::Commit)
                     .await
+            }
+            Statement::Chain { commit } if self.db.config.is_sharded() && !self.block.is_none() => {
+                Box::pin(self.chain_simple(*commit)).await
             }
             Statement::Savepoint(savepoint) => {
                 self.check_revivable()?;
@@ -463,6 +470,7 @@ impl Session {
             | Statement::Delete
             | Statement::Ddl { .. }
             | Statement::TwoPhase
+            | Statement::Chain { .. }
             | Statement::Show(_)
             | Statement::CopyIn
             | Statement::CopyOut
@@ -478,6 +486,10 @@ impl Session {
 
     /// ReadyForQuery of our own.
     pub(super) fn ready(&mut self) {
+        if self.rest != Rest::Nothing {
+            self.batch.holds_ready = true;
+            return;
+        }
         if self.block.is_none()
             && let Some(mailbox) = self.mailbox().cloned()
         {
@@ -546,7 +558,7 @@ impl Session {
     }
 
     /// COMMIT or ROLLBACK on every enlisted shard; the one that wrote decides.
-    async fn end_block(&mut self, frame: BytesMut, commit: bool) -> Result<(), Error> {
+    pub(super) async fn end_block(&mut self, frame: BytesMut, commit: bool) -> Result<(), Error> {
         let enlisted: Vec<usize> = (0..self.leases.len())
             .filter(|i| self.leases[*i].in_block)
             .collect();
@@ -759,7 +771,7 @@ impl Session {
 
     /// Where the schema has changed the client is not told to go on before it has been read anew.
     pub(super) fn hold_ready(&mut self, index: usize) {
-        if self.batch.changed_schema {
+        if self.batch.changed_schema || self.rest != Rest::Nothing {
             self.leases[index].lease.ready = Ready::Hold;
         }
     }
@@ -808,6 +820,7 @@ pub(super) fn is_its_rows_alone(statement: &Statement) -> bool {
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Chain { .. }
         | Statement::Savepoint(_)
         | Statement::TwoPhase
         | Statement::Set(_)

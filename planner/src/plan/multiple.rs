@@ -60,6 +60,7 @@ fn is_session_s(statement: &Statement) -> bool {
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Chain { .. }
         | Statement::Savepoint(_)
         | Statement::TwoPhase
         | Statement::Prepare(_)
@@ -105,6 +106,7 @@ fn effect(part: &Plan, controls: bool) -> SessionEffect {
         Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Chain { .. }
         | Statement::Savepoint(_)
         | Statement::TwoPhase
         | Statement::Deallocate(_)

@@ -178,10 +178,15 @@ fn transaction(source: &Source<'_>) -> Plan {
             let to = if source.is(1, "to") { 2 } else { 3 };
             savepoint(source, to, Savepoint::RollbackTo)
         }
-        _ if chains => effect(
-            SessionEffect::Settings,
-            "AND CHAIN begins the next transaction on the same server connection",
-        ),
+        verb if chains => Plan {
+            statement: Statement::Chain {
+                commit: verb == "commit" || verb == "end",
+            },
+            ..effect(
+                SessionEffect::Settings,
+                "AND CHAIN begins the next transaction as the one that it ends",
+            )
+        },
         "commit" | "end" => session(Statement::Commit),
         _ => session(Statement::Rollback),
     }

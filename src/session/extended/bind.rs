@@ -65,7 +65,7 @@ impl Session {
         let unread = *known == Known::Unread;
         // What cannot be read may end it: the server knows.
         let asks_server = unread && self.only_in_block().is_some();
-        if self.block.is_failed() && !ends_block && !asks_server && !may_chain(plan) {
+        if self.block.is_failed() && !ends_block && !asks_server && !chains(&plan.statement) {
             return Err(aborted());
         }
         if matches!(plan.statement, Statement::Begin { .. }) {
@@ -355,6 +355,10 @@ impl Session {
                 let commit = *statement == Statement::Commit;
                 (self.taking_part() != 1).then_some(Local::End { commit })
             }
+            Statement::Chain { commit } => {
+                let begun = self.db.config.is_sharded() && !self.block.is_none();
+                begun.then_some(Local::Chain { commit: *commit })
+            }
             Statement::Set(set) if local::is_ours(set.name.as_deref()) => {
                 Some(Local::Set(set.clone()))
             }
@@ -425,6 +429,7 @@ impl Session {
             | Statement::Delete
             | Statement::Ddl { .. }
             | Statement::TwoPhase
+            | Statement::Chain { .. }
             | Statement::Show(_)
             | Statement::CopyIn
             | Statement::CopyOut
@@ -449,9 +454,9 @@ impl Session {
     }
 }
 
-/// It may be COMMIT AND CHAIN, which ends a block that failed and begins another.
-pub(super) fn may_chain(plan: &planner::Plan) -> bool {
-    plan.statement == Statement::Other && plan.effect == SessionEffect::Settings
+/// It ends a block that failed, and begins another.
+pub(super) fn chains(statement: &Statement) -> bool {
+    matches!(statement, Statement::Chain { .. })
 }
 
 /// Is it told of the open transaction, or was it sent a part of this pipeline?

@@ -36,6 +36,9 @@ pub(in crate::session) enum Local {
     End {
         commit: bool,
     },
+    Chain {
+        commit: bool,
+    },
     Set(SetStatement),
     Show(String),
     Explain(Vec<String>),

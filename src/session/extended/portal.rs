@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use planner::ShardId;
 use planner::plan::{Many, SessionEffect, Statement, Target, TransactionMode};
 
-use super::bind::may_chain;
+use super::bind::chains;
 use super::{BroadcastPortal, CopyPortal, Done, Local, Portal, Ran, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
@@ -122,8 +122,7 @@ impl Session {
                 let statement = &prepared.plan.statement;
                 let takes_data = *statement == Statement::CopyIn || prepared.is_unread();
                 let ends_block = matches!(statement, Statement::Commit | Statement::Rollback);
-                let may_revive =
-                    matches!(statement, Statement::Savepoint(_)) || may_chain(&prepared.plan);
+                let may_revive = matches!(statement, Statement::Savepoint(_)) || chains(statement);
                 let revives = may_revive && self.block.is_failed();
                 if ends_block && self.taking_part() > 1 {
                     // More of them than when it was bound.
@@ -275,6 +274,7 @@ impl Session {
                     Local::Empty
                     | Local::Begin { .. }
                     | Local::End { .. }
+                    | Local::Chain { .. }
                     | Local::Set(_)
                     | Local::Prepare(..)
                     | Local::Deallocate(_)
@@ -306,6 +306,10 @@ impl Session {
                     self.warn("25P01", "there is no transaction in progress");
                 }
                 let tag = Box::pin(self.end_everywhere(commit)).await?;
+                write::command_complete(&mut out, tag);
+            }
+            Local::Chain { commit } => {
+                let tag = Box::pin(self.chain_amid(commit)).await?;
                 write::command_complete(&mut out, tag);
             }
             Local::Set(set) => {
@@ -389,7 +393,10 @@ impl Session {
     }
 
     /// COMMIT or ROLLBACK without a server, or with several: the one that wrote decides.
-    pub(super) async fn end_everywhere(&mut self, commit: bool) -> Result<&'static str, Error> {
+    pub(in crate::session) async fn end_everywhere(
+        &mut self,
+        commit: bool,
+    ) -> Result<&'static str, Error> {
         self.fetch().await?;
         if self.block.is_none() {
             let verb = if commit { "COMMIT" } else { "ROLLBACK" };
@@ -437,6 +444,11 @@ impl Session {
             self.drop_changes();
         }
         self.keep_sets_of_block();
+        for index in order {
+            // What follows in the pipeline is another transaction.
+            self.leases[index].in_block = false;
+            self.leases[index].wrote = false;
+        }
         Ok(verb)
     }
 
@@ -834,6 +846,7 @@ pub(super) fn local_columns(local: &Local) -> BytesMut {
         Local::Empty
         | Local::Begin { .. }
         | Local::End { .. }
+        | Local::Chain { .. }
         | Local::Set(_)
         | Local::Prepare(..)
         | Local::Deallocate(_)

@@ -298,6 +298,7 @@ pub(in crate::session) fn is_plain(statement: &Statement) -> bool {
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Chain { .. }
         | Statement::Savepoint(_)
         | Statement::TwoPhase
         | Statement::Set(_)
