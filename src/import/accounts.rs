@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::draft::{Draft, Section};
 use super::notes::Notes;
 
+/// A user at the servers, and its password.
+type ServerLogin = (String, Option<String>);
+
 /// A user as it is written for some databases.
 #[derive(Debug, Default)]
 pub(super) struct Account {
@@ -16,7 +19,7 @@ pub(super) struct Account {
     /// Keys of `[users.NAME]`.
     pub(super) settings: Section,
     /// As whom servers are asked, where it is not the user itself.
-    pub(super) server: Option<(String, Option<String>)>,
+    pub(super) server: Option<ServerLogin>,
 }
 
 /// How clients prove who they are.
@@ -54,8 +57,7 @@ pub(super) fn write(
     notes: &Notes,
 ) {
     let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut servers: BTreeMap<String, Vec<(String, Option<(String, Option<String>)>)>> =
-        BTreeMap::new();
+    let mut servers: BTreeMap<String, Vec<(String, Option<ServerLogin>)>> = BTreeMap::new();
     for account in accounts {
         for database in &account.databases {
             if draft.databases.contains_key(database) {
@@ -98,7 +100,7 @@ fn user(account: Account, draft: &mut Draft, notes: &Notes) {
 /// Who logs in to the servers of a database: one for all its users, or each as itself.
 fn server_user(
     database: &str,
-    whom: &[(String, Option<(String, Option<String>)>)],
+    whom: &[(String, Option<ServerLogin>)],
     draft: &mut Draft,
     notes: &Notes,
 ) {
@@ -110,7 +112,7 @@ fn server_user(
     let Some((name, password)) = first.filter(|_| !known) else {
         return;
     };
-    let alike = |(_, server): &(String, Option<(String, Option<String>)>)| {
+    let alike = |(_, server): &(String, Option<ServerLogin>)| {
         server
             .as_ref()
             .is_some_and(|server| *server == (name.clone(), password.clone()))

@@ -55,8 +55,8 @@ fn lines(
         if let Some(included) = line.strip_prefix("%include") {
             let included = base.join(PathBuf::from(included.trim()));
             if depth == MOST_INCLUDES {
-                let error = cannot_read(&included, "too many files include each other");
-                return Err(error.detail(place));
+                let why = format!("too many files include each other, the last at {place}");
+                return Err(cannot_read(&included, &why));
             }
             lines(&included, base, depth + 1, section, ini, sources, notes)
                 .map_err(|error| error.context(place))?;

@@ -23,7 +23,7 @@ const LOGS: &str = "not needed: logs go to standard error, and systemd keeps the
 const TLS_VERSIONS: &str = "not needed: TLS 1.2 and 1.3";
 
 /// Why settings of `[pgbouncer]` are not carried over.
-const REASONS: &[(&str, &str)] = &[
+pub(super) const REASONS: &[(&str, &str)] = &[
     (
         "application_name_add_host",
         "absent: SHOW CLIENTS has the address",
@@ -129,7 +129,7 @@ const REASONS: &[(&str, &str)] = &[
 const ON_THE_SERVER: &str = "absent: ALTER ROLE … IN DATABASE … SET … on the server";
 
 /// The same, of a database.
-const DATABASE_REASONS: &[(&str, &str)] = &[
+pub(super) const DATABASE_REASONS: &[(&str, &str)] = &[
     ("client_encoding", ON_THE_SERVER),
     ("connect_query", ON_THE_SERVER),
     ("datestyle", ON_THE_SERVER),
@@ -611,12 +611,32 @@ fn database(
     limits(table, section, notes);
     fit_min_size(name, section, notes, table);
     auth_query(table, ini, section, notes);
+    if name == "*" {
+        whom_to_ask(table, ini, section, notes);
+    }
     server_user(table, section, listed, notes);
     if hosts.len() > 1 {
         monitor(section, settings, listed, table, notes);
     }
     table.finish(DATABASE_REASONS, notes);
     database
+}
+
+/// Which database is asked for users who connect to one without a section: PgBouncer takes that one.
+fn whom_to_ask(table: &Table, ini: &Ini, section: &mut Section, notes: &Notes) {
+    let common = |key: &str| ini.settings.keys().any(|known| known == key);
+    let asks = section.get("auth_user").is_some() || common("auth_user");
+    if !asks || section.get("auth_dbname").is_some() || common("auth_dbname") {
+        return;
+    }
+    let host = |table: &Table| (table.text("host"), table.text("port"));
+    let same = |(name, other): &&(String, Table)| name != "*" && host(other) == host(table);
+    if let Some((name, _)) = ini.databases.iter().find(same) {
+        let why = "of the databases without a section one has to be asked for users: the first with a section on \
+                   the same server is (auth_dbname)";
+        notes.changed(format!("{}: auth_user", table.place()), why);
+        section.set("auth_dbname", name.as_str());
+    }
 }
 
 fn fit_min_size(name: &str, section: &mut Section, notes: &Notes, table: &Table) {

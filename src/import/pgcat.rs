@@ -21,7 +21,7 @@ const DNS: &str =
 const BY_TABLES: &str = "shards are told by the tables' keys and not by what clients say of each statement: \
                          declare the tables; hints are /* ringway: key=17 */ and shard=shard_0";
 
-const GENERAL_REASONS: &[(&str, &str)] = &[
+pub(super) const GENERAL_REASONS: &[(&str, &str)] = &[
     ("ban_time", HEALTH),
     ("dns_cache_enabled", DNS),
     ("dns_max_ttl", DNS),
@@ -46,7 +46,7 @@ const GENERAL_REASONS: &[(&str, &str)] = &[
     ),
 ];
 
-const POOL_REASONS: &[(&str, &str)] = &[
+pub(super) const POOL_REASONS: &[(&str, &str)] = &[
     (
         "checkout_failure_limit",
         "absent: who waits too long gets 53300 and stays",
@@ -144,15 +144,24 @@ fn settings(general: &Table, draft: &mut Draft, notes: &Notes) {
         .count("port", 1..=65_535, Zero::Least, notes)
         .unwrap_or(5432);
     section.set("listen", hashed::endpoint(&host, port));
+    let is_on = general.boolean("enable_prometheus_exporter", notes) == Some(true);
     let port = general.count("prometheus_exporter_port", 1..=65_535, Zero::Least, notes);
-    if general.boolean("enable_prometheus_exporter", notes) == Some(true) {
-        section.set("http_listen", hashed::endpoint(&host, port.unwrap_or(9930)));
-        let why =
-            "metrics have other names: the dashboard and the alert rules in docker/ know them";
-        notes.changed(
-            format!("{}: enable_prometheus_exporter = true", general.place()),
-            why,
-        );
+    let place = general.place();
+    match (is_on, port) {
+        (true, port) => {
+            section.set(
+                "http_listen",
+                hashed::endpoint("0.0.0.0", port.unwrap_or(9930)),
+            );
+            let why =
+                "metrics have other names: the dashboard and the alert rules in docker/ know them";
+            notes.changed(format!("{place}: enable_prometheus_exporter = true"), why);
+        }
+        (false, Some(port)) => {
+            let why = "the exporter is not enabled: http_listen has /metrics";
+            notes.dropped(format!("{place}: prometheus_exporter_port = {port}"), why);
+        }
+        (false, None) => {}
     }
     let workers = general.count("worker_threads", 1..=256, Zero::Least, notes);
     section.set_some("workers", workers);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use self::reasons::{DATABASE, GENERAL, SECTIONS, USER};
+pub(super) use self::reasons::{DATABASE, GENERAL, SECTIONS, USER};
 use super::accounts::{self, Account, Admin, Login};
 use super::draft::{DatabaseDraft, Draft, Section};
 use super::hashed::{self, Numbered};

@@ -2,7 +2,7 @@
 
 type Reasons = &'static [(&'static str, &'static str)];
 
-pub(super) const STATEMENT_TIMEOUT: &str = "query_timeout_ms: Ringway itself cancels what runs longer, and SET \
+pub(in crate::import) const STATEMENT_TIMEOUT: &str = "query_timeout_ms: Ringway itself cancels what runs longer, and SET \
                                             statement_timeout does not change that";
 
 const HEALTH: &str =
@@ -20,7 +20,7 @@ const ONE_SHARD: &str = "no database has several shards";
 const ONE_SERVER: &str = "no shard has more than one server";
 const EVERYWHERE: &str = "not needed: tables of the system are read where it makes no difference";
 
-pub(super) const GENERAL: Reasons = &[
+pub(in crate::import) const GENERAL: Reasons = &[
     ("ban_replica_lag", ONE_SERVER),
     (
         "ban_replica_lag_bytes",
@@ -136,7 +136,7 @@ pub(super) const GENERAL: Reasons = &[
 ];
 
 /// Tables and lists of pgdog.toml as wholes.
-pub(super) const SECTIONS: Reasons = &[
+pub(in crate::import) const SECTIONS: Reasons = &[
     ("control", "absent: it is of PgDog's Enterprise Edition"),
     (
         "manual_queries",
@@ -169,7 +169,7 @@ pub(super) const SECTIONS: Reasons = &[
     ),
 ];
 
-pub(super) const DATABASE: Reasons = &[
+pub(in crate::import) const DATABASE: Reasons = &[
     (
         "lock_timeout",
         "absent: ALTER ROLE … IN DATABASE … SET lock_timeout on the server",
@@ -185,7 +185,7 @@ pub(super) const DATABASE: Reasons = &[
     ),
 ];
 
-pub(super) const USER: Reasons = &[
+pub(in crate::import) const USER: Reasons = &[
     (
         "cross_shard_disabled",
         "scatter_reads and scatter_writes are of the database",
