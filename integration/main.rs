@@ -21,6 +21,7 @@ mod gather;
 mod handover;
 mod hints;
 mod ids;
+mod importing;
 mod isolation;
 mod kept;
 mod keys;

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use ringway::demo::captive::{CaptiveCluster, Signal, Spec};
 
-use crate::support::wire::{Frame, Wire, bind, cancel_request, digest, execute, frame, parse, unnamed};
+use crate::support::wire::{
+    Frame, Wire, bind, cancel_request, digest, execute, frame, parse, unnamed,
+};
 use crate::support::{self, Ringway, psql, wait_until};
 
 /// Longer than anything here takes.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A PostgreSQL-wire proxy: pools connections, reads from fresh replicas, shards provably right.
 #[derive(Debug, Parser, PartialEq, Eq)]
@@ -30,6 +30,11 @@ pub enum Command {
     ///
     /// Reads /status.json of the HTTP port. q or Ctrl-C quits, arrows scroll.
     Top(Top),
+    /// Make a configuration of the one of PgBouncer, PgCat or PgDog
+    ///
+    /// What is not carried over, or carried over with a difference, stands in comments above it and goes
+    /// to standard error. Exits with 1 where the new configuration needs a correction by hand.
+    Import(Import),
     /// Start a sharded cluster on this machine with Ringway in front, and say what to type
     ///
     /// Two shards, each a primary and a streaming replica, from the PostgreSQL that is installed;
@@ -102,6 +107,27 @@ pub struct Top {
     /// Print it once as plain text and exit, with 1 when the process cannot be reached
     #[arg(long)]
     pub once: bool,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Import {
+    /// pgbouncer.ini, pgcat.toml, or pgdog.toml and users.toml; files that they name are read too
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Whose they are; found out by what is in them when left out
+    #[arg(long, value_name = "NAME")]
+    pub from: Option<Peer>,
+    /// Where to write the configuration, with permissions for its owner only; an existing file stays as
+    /// it is. Without it, to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    Pgbouncer,
+    Pgcat,
+    Pgdog,
 }
 
 #[derive(Debug, Args, PartialEq, Eq)]
@@ -192,6 +218,23 @@ mod tests {
             })),
         );
         assert!(parse(&["ringway", "top"]).is_err());
+        assert_eq!(
+            parse(&[
+                "ringway",
+                "import",
+                "a.ini",
+                "--from",
+                "pgbouncer",
+                "-o",
+                "b.toml"
+            ])
+            .ok(),
+            Some(Command::Import(Import {
+                files: vec![PathBuf::from("a.ini")],
+                from: Some(Peer::Pgbouncer),
+                output: Some(PathBuf::from("b.toml")),
+            })),
+        );
         let demo = Demo {
             check: true,
             port: 0,

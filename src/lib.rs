@@ -12,6 +12,7 @@ pub mod demo;
 pub mod error;
 pub mod executor;
 pub mod http;
+pub mod import;
 pub mod log;
 pub mod metrics;
 pub mod net;

@@ -1,12 +1,16 @@
 //! Arguments, exit code.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use ringway::app::check::{self, Kind};
 use ringway::app::init;
-use ringway::cli::{Cli, Command};
-use ringway::{app, config, demo, log, top};
+use ringway::cli::{Cli, Command, Peer};
+use ringway::{app, config, demo, import, log, top};
 
 /// A statement takes and frees a few buffers of some kilobytes: glibc pays for each of them with a
 /// walk over its bins, which shows in the cost per transaction.
@@ -20,6 +24,7 @@ fn main() -> ExitCode {
         Command::Init(args) => run_init(args),
         Command::Explain(args) => run_explain(&args),
         Command::Top(args) => run_top(&args),
+        Command::Import(args) => run_import(&args),
         Command::Demo(args) => run_demo(args),
     };
     match done {
@@ -89,6 +94,44 @@ fn run_top(args: &ringway::cli::Top) -> Result<(), String> {
         true => top::once(&address),
         false => top::run(address),
     }
+}
+
+fn run_import(args: &ringway::cli::Import) -> Result<(), String> {
+    let from = args.from.map(|peer| match peer {
+        Peer::Pgbouncer => import::Format::PgBouncer,
+        Peer::Pgcat => import::Format::PgCat,
+        Peer::Pgdog => import::Format::PgDog,
+    });
+    let out = args.output.as_deref().unwrap_or(Path::new("ringway.toml"));
+    let made = import::import(&args.files, from, out).map_err(|e| e.report())?;
+    match &args.output {
+        Some(path) => write_new(path, &made.toml)?,
+        None => print!("{}", made.toml),
+    }
+    let mut above = None;
+    for note in &made.notes {
+        if above != Some(note.kind) {
+            eprintln!("{}", note.kind.heading());
+            above = Some(note.kind);
+        }
+        eprintln!("- {note}");
+    }
+    for mistake in &made.mistakes {
+        eprintln!("mistake: {mistake}");
+    }
+    match made.mistakes.is_empty() {
+        true => Ok(()),
+        false => Err("the configuration has to be corrected by hand".to_owned()),
+    }
+}
+
+/// Writes a file that may hold passwords.
+fn write_new(path: &Path, text: &str) -> Result<(), String> {
+    let cannot = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(cannot)
 }
 
 fn run_demo(args: ringway::cli::Demo) -> Result<(), String> {

@@ -17,6 +17,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("error", &[]),
     ("executor", &["backend", "cluster", "pool", "wire"]),
     ("http", &["cluster", "pool"]),
+    ("import", &[]),
     ("lib", &[]),
     ("log", &[]),
     ("main", &["*"]),

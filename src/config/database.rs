@@ -414,9 +414,25 @@ fn slot_overrides(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Vec
     let mut owners: BTreeMap<u16, ShardId> = BTreeMap::new();
     for entry in section.sections("slot_overrides").unwrap_or_default() {
         let shard = named_shard(&entry, "shard", shards);
-        if !entry.has("slots") {
-            let remedy = "write slots = \"0-99\" or a list of such ranges";
-            entry.mistake("slots", "no slots", remedy);
+        let by_remainder = entry.has("modulus") || entry.has("remainder");
+        if by_remainder == entry.has("slots") {
+            let remedy =
+                "write slots = \"0-99\" or a list of such ranges, or modulus and remainder";
+            let what = match by_remainder {
+                true => "slots are given twice",
+                false => "no slots",
+            };
+            entry.mistake("slots", what, remedy);
+        }
+        if by_remainder {
+            for slot in slots_by_remainder(&entry) {
+                let Some(shard) = shard else { continue };
+                if owners.insert(slot, shard).is_some() {
+                    let what = format!("slot {slot} is in an earlier override too");
+                    entry.mistake("remainder", what, "name each slot once");
+                    break;
+                }
+            }
         }
         for (place, text) in entry.strings("slots").unwrap_or_default() {
             let Some((first, last)) = slot_range(text) else {
@@ -438,6 +454,33 @@ fn slot_overrides(section: &Section<'_>, shards: &[(Shard, ShardWeight)]) -> Vec
         }
     }
     owners.into_iter().collect()
+}
+
+/// The slots that leave `remainder` when divided by `modulus`, which has to divide their number: rows
+/// whose hash leaves it are in these slots then, and only in these.
+fn slots_by_remainder(entry: &Section<'_>) -> Vec<u16> {
+    for key in ["modulus", "remainder"] {
+        if !entry.has(key) {
+            entry.mistake(key, format!("no {key}"), "write modulus and remainder");
+        }
+    }
+    let modulus = entry.integer("modulus", 1..=SLOTS as u32);
+    let remainder = entry.integer("remainder", 0..=SLOTS as u32 - 1);
+    let (Some(modulus), Some(remainder)) = (modulus, remainder) else {
+        return Vec::new();
+    };
+    if !modulus.is_power_of_two() {
+        let what = format!("{modulus} does not divide the {SLOTS} slots");
+        entry.mistake("modulus", what, "write a power of two");
+        return Vec::new();
+    }
+    if remainder >= modulus {
+        let what = format!("{remainder} is no remainder of {modulus}");
+        entry.mistake("remainder", what, format!("write a number below {modulus}"));
+        return Vec::new();
+    }
+    let slots = (remainder..SLOTS as u32).step_by(modulus as usize);
+    slots.filter_map(|slot| u16::try_from(slot).ok()).collect()
 }
 
 /// `first-last`, both included, or one slot.

@@ -46,6 +46,7 @@ pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings, TransactionReads
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
 pub use tcp::TcpOptions;
+pub use userlist::listed_users;
 
 /// The name under which clients reach the admin database.
 pub const ADMIN_DATABASE: &str = "ringway";

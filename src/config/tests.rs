@@ -680,6 +680,44 @@ fn overrides_name_slots_once() {
 }
 
 #[test]
+fn overrides_by_remainder_are_those_of_hash_partitions() {
+    let shards = "[[databases.shop.shards]]\nname = \"s1\"\nservers = \"a:1\"\n\
+                  [[databases.shop.shards]]\nname = \"s2\"\nservers = \"b:1\"\n";
+    let of = |entries: &str| {
+        let entries = format!("[databases.shop]\nslot_overrides = [{entries}]\n{shards}");
+        with_user(&entries)
+    };
+    let by = |modulus: u32, remainder: u32, shard: &str| {
+        format!("{{ modulus = {modulus}, remainder = {remainder}, shard = \"{shard}\" }}")
+    };
+    let monitor = "[databases.shop]\nmonitor_user = \"m\"\n";
+    let of = |entries: &str| of(entries).replace("[databases.shop]\n", monitor);
+    let all = [by(2, 1, "s1"), by(4, 0, "s2"), by(4, 2, "s1")].join(", ");
+    let config = parse_text(&of(&all)).unwrap();
+    for slot in 0..planner::ring::SLOTS as u16 {
+        let owner = u16::from(slot % 4 == 0);
+        assert_eq!(shop(&config).topology.owner(slot), ShardId(owner), "{slot}");
+    }
+    let twice = format!("{}, {{ slots = \"7\", shard = \"s1\" }}", by(2, 1, "s2"));
+    let both = "{ slots = \"7\", modulus = 2, remainder = 1, shard = \"s1\" }";
+    let half = "{ modulus = 2, shard = \"s1\" }";
+    for (entries, what) in [
+        (by(3, 0, "s1").as_str(), "3 does not divide the 16384 slots"),
+        (&by(2, 2, "s1"), "2 is no remainder of 2"),
+        (&twice, "slot 7 is in an earlier override too"),
+        (both, "slots are given twice"),
+        (half, "no remainder"),
+        ("{ shard = \"s1\" }", "no slots"),
+    ] {
+        let told = mistakes(&of(entries));
+        assert!(
+            told.iter().any(|told| told.contains(what)),
+            "{what}: {told:?}"
+        );
+    }
+}
+
+#[test]
 fn a_database_has_the_tcp_options_of_all_but_for_its_own() {
     let text = with_user(
         "[general]\ntcp_keepalive_idle_s = 0\ntcp_user_timeout_ms = 700\n\

@@ -16,6 +16,11 @@ pub(super) struct Flaw {
 
 const EXAMPLE: &str = "write \"name\" \"password, md5 hash or SCRAM verifier\"";
 
+/// The users in the file's text, as far as it can be read.
+pub fn listed_users(text: &str) -> BTreeMap<String, StoredSecret> {
+    read(text).0
+}
+
 /// Reads the file's text: the users, and every line that is wrong.
 pub(super) fn read(text: &str) -> (BTreeMap<String, StoredSecret>, Vec<Flaw>) {
     let mut users = BTreeMap::new();
