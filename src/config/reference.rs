@@ -370,8 +370,7 @@ fn probe(text: &str) -> String {
 /// The keys that the code asks for, by section.
 fn known(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mistakes = parsed(&probe(text))
-        .err()
-        .expect("a probe has mistakes")
+        .expect_err("a probe has mistakes")
         .mistakes;
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for mistake in mistakes {
