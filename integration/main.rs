@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod bad_input;
+mod book;
 mod broadcasts;
 mod captive;
 mod copy;

@@ -15,6 +15,8 @@ mod policy;
 mod pool;
 mod reader;
 mod reads;
+#[cfg(test)]
+mod reference;
 mod secret;
 mod show;
 mod tables;

@@ -18,8 +18,9 @@ const BPCHAR: u32 = 1042;
 const DATE: u32 = 1082;
 const TIMESTAMPTZ: u32 = 1184;
 const BYTEA: u32 = 17;
+const VARCHAR: u32 = 1043;
 
-/// Columns as `name type, …`; the first is NOT NULL. `numeric2` is numeric(10, 2).
+/// Columns as `name type, …`; the first is NOT NULL. `numeric2` is numeric(10, 2), `varchar9` is varchar(9).
 fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Table {
     let column = |(index, column): (usize, &str)| {
         let (name, type_name) = column.trim().split_once(' ').expect("name and type");
@@ -33,6 +34,7 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             "date" => DATE,
             "timestamptz" => TIMESTAMPTZ,
             "bytea" => BYTEA,
+            "varchar9" => VARCHAR,
             other => panic!("unknown type {other}"),
         };
         let collation = if type_name == "text" {
@@ -50,6 +52,7 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             is_generated: name == "twice",
             keeps: match type_name {
                 "numeric2" => Keeps::Rounded { scale: 2 },
+                "varchar9" => Keeps::WithoutSpaces,
                 _ => Keeps::Same,
             },
         }
@@ -198,6 +201,7 @@ pub fn catalog(shards: usize) -> Catalog {
             "price numeric2, name text",
         ),
         ("codes", "code", KeyType::Bpchar, "code bpchar, name text"),
+        ("tags", "tag", KeyType::Text, "tag varchar9, note text"),
         ("blobs", "hash", KeyType::Bytea, "hash bytea, size int8"),
     ] {
         add(name, sharded(key, key_type), plain, columns);
@@ -265,6 +269,12 @@ pub fn catalog(shards: usize) -> Catalog {
         RelationKind::View,
         "id int8",
     );
+    add(
+        "mixed",
+        TableClass::Undeclared,
+        RelationKind::View,
+        "id int8",
+    );
     for (names, volatility, is_aggregate) in [
         (
             "count sum min max avg bool_and bool_or every bit_and bit_or bit_xor array_agg string_agg",
@@ -276,7 +286,11 @@ pub fn catalog(shards: usize) -> Catalog {
             Volatility::Immutable,
             false,
         ),
-        ("now version row_number rank", Volatility::Stable, false),
+        (
+            "now version row_number rank pg_column_size",
+            Volatility::Stable,
+            false,
+        ),
         (
             "random nextval setval currval lastval set_config pg_sleep gen_random_uuid",
             Volatility::Volatile,
