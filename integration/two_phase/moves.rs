@@ -37,9 +37,11 @@ CREATE TABLE after (k bigint); CREATE TRIGGER aft AFTER UPDATE ON after FOR EACH
 CREATE TABLE ruled (k bigint); CREATE RULE rule AS ON DELETE TO ruled DO INSTEAD NOTHING;
 CREATE TABLE rls (k bigint); ALTER TABLE rls ENABLE ROW LEVEL SECURITY;
 CREATE TABLE above (k bigint); CREATE TABLE below () INHERITS (above);
-CREATE TABLE typed (k bigint, c regclass);";
+CREATE TABLE typed (k bigint, c regclass);
+CREATE TABLE named (k bigint CONSTRAINT same REFERENCES parent DEFERRABLE);
+CREATE TABLE alike (k bigint CONSTRAINT same REFERENCES parent DEFERRABLE INITIALLY DEFERRED);";
 
-const SHARDED: [&str; 15] = [
+const SHARDED: [&str; 17] = [
     "parent",
     "later",
     "at_once",
@@ -55,6 +57,8 @@ const SHARDED: [&str; 15] = [
     "rls",
     "above",
     "typed",
+    "named",
+    "alike",
 ];
 
 fn tables() -> String {
@@ -116,7 +120,8 @@ fn rows_move_with_all_that_belongs_to_them() {
 #[test]
 fn an_error_where_rows_arrive_keeps_everything() {
     let world = World::start(2, TABLES);
-    let proxy = world.ringway("proxy", "", "", &tables());
+    let limit = "cross_shard_deadlock_timeout_ms = 300";
+    let proxy = world.ringway("proxy", "", limit, &tables());
     world.fill(&proxy, "t");
     let (here, there) = keys(&world);
     let mut wire = proxy.login();
@@ -157,22 +162,90 @@ fn an_error_where_rows_arrive_keeps_everything() {
     fails(
         &mut wire,
         "UPDATE t SET k = @b WHERE k = @a",
-        "40P01: deadlock over several shards is assumed",
+        "40P01: canceling statement due to a possible deadlock over shards",
     );
     assert_eq!(blocker.ask("ROLLBACK"), "ROLLBACK I");
     assert_eq!(
         world.each("SELECT sum(k) || ' ' || count(*) FROM t"),
         before
     );
+}
 
-    wire.query("BEGIN");
-    wire.read_to_ready();
-    wire.query("UPDATE t SET k = k + 100");
-    let said = error(&wire.read_to_ready());
-    assert!(
-        said.starts_with("0A000: an update of the sharding key cannot run in a transaction block"),
-        "{said}"
+#[test]
+fn a_block_fails_as_a_whole_where_rows_cannot_move() {
+    let world = World::start(2, TABLES);
+    let limit = "cross_shard_deadlock_timeout_ms = 300";
+    let proxy = world.ringway("proxy", "", limit, &tables());
+    world.fill(&proxy, "t");
+    let (here, there) = keys(&world);
+    world.on(
+        0,
+        &format!("INSERT INTO parent VALUES ({here}); INSERT INTO later VALUES ({here}, 1)"),
     );
+    let rows = "SELECT sum(k) || ' ' || sum(v) || ' ' || count(*) FROM t";
+    let before = world.each(rows);
+    let mut wire = proxy.login();
+    let sql = |sql: &str| sql.replace("@a", &here).replace("@b", &there);
+    // What arrives waits for another client.
+    let mut blocker = Wire::login(world.cluster.shards[1].primary.port, "ringway", "shop").0;
+    blocker.ask(&sql("BEGIN; DELETE FROM t WHERE k = @b"));
+    for (moves, wanted) in [
+        (
+            "UPDATE t SET k = @b WHERE k = @a",
+            "40P01: canceling statement due to a possible deadlock over shards",
+        ),
+        // Nobody else knows yet whether that is in the way.
+        (
+            "ALTER TABLE t ADD w int; UPDATE t SET k = k + 100",
+            "0A000: an update of the sharding key cannot follow DDL in its transaction",
+        ),
+        (
+            "UPDATE later SET k = @b WHERE k = @a",
+            "23503: insert or update on table \"later\"",
+        ),
+    ] {
+        assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+        let wrote = wire.ask(&sql("UPDATE t SET v = v + 1 WHERE k = @a"));
+        assert_eq!(wrote, "UPDATE 1 T");
+        assert_eq!(wire.ask("SAVEPOINT a"), "SAVEPOINT T");
+        let moves = sql(moves);
+        let (first, last) = moves.split_once("; ").unwrap_or(("", &moves));
+        wire.ask(first);
+        wire.query(last);
+        let frames = wire.read_to_ready();
+        let said = error(&frames);
+        assert!(said.starts_with(wanted), "{moves}: {said}");
+        assert_eq!(frames.last().unwrap().body, b"E");
+        if wanted.starts_with("23503") {
+            let named = frames
+                .iter()
+                .find(|frame| frame.tag == b'E')
+                .unwrap()
+                .fields();
+            assert_eq!(named[&'n'], "later_k_fkey");
+            assert_eq!(named[&'t'], "later");
+        }
+        assert_eq!(wire.ask("SELECT 1"), "25P02 E");
+        blocker.ask("ROLLBACK");
+        assert_eq!(wire.ask("ROLLBACK TO a"), "ROLLBACK T");
+        assert_eq!(
+            wire.ask("SELECT sum(v) || '/' || count(*) FROM t"),
+            "1/64 SELECT 1 T",
+            "{moves}"
+        );
+        // What was in the way of all that follows DDL is not looked into.
+        let again = match wanted.starts_with("0A000") {
+            true => ["0A000 E", "25P02 E"],
+            false => ["UPDATE 1 T"; 2],
+        };
+        let there_and_back = [
+            "UPDATE t SET k = 2000 WHERE k = @a",
+            "UPDATE t SET k = @a WHERE k = 2000",
+        ];
+        assert_eq!(there_and_back.map(|moves| wire.ask(&sql(moves))), again);
+        assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+        assert_eq!(world.each(rows), before, "{moves}");
+    }
 }
 
 #[test]
@@ -197,6 +270,10 @@ fn tables_whose_rows_cannot_move_say_why() {
         ("rls", "its table has row-level security"),
         ("above", "other tables inherit"),
         ("typed", "column c holds the OID"),
+        (
+            "named",
+            "another constraint with the name of its foreign key same",
+        ),
     ] {
         wire.query(&format!("UPDATE {table} SET k = k + 1"));
         let said = error(&wire.read_to_ready());
@@ -238,7 +315,10 @@ fn kills_while_rows_move_lose_and_double_none() {
         world.fill(&survivor, step);
         let mut victim = world.ringway(step, &format!("{step}:kill"), "", &keys.concat());
         let mut wire = victim.login();
-        wire.query(&format!("UPDATE {step} SET k = k + 1000"));
+        assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+        let moved = format!("UPDATE {step} SET k = k + 1000");
+        assert_eq!(wire.ask(&moved), "UPDATE 64 T");
+        wire.query("COMMIT");
         assert_eq!(wire.read_to_ready(), [], "{step}: no answer");
         assert!(!victim.process.wait_for_end().success());
     }
