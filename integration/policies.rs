@@ -95,7 +95,10 @@ fn a_missing_key_is_a_policy_of_its_own() {
         ("UPDATE t SET n = 5 WHERE id IN (1, 2, 3, 4)", "UPDATE 4"),
         ("UPDATE t SET id = id + 100", "0A000"),
         ("UPDATE t SET id = 5 WHERE n = 6", "0A000"),
-        ("UPDATE t SET id = id + 4 WHERE id IN (1, 2, 3, 4)", "UPDATE 4"),
+        (
+            "UPDATE t SET id = id + 4 WHERE id IN (1, 2, 3, 4)",
+            "UPDATE 4",
+        ),
         ("UPDATE t SET id = 1 WHERE id = 5", "UPDATE 1"),
     ] {
         wire.query(sql);

@@ -25,6 +25,7 @@ CREATE TABLE touched (k bigint PRIMARY KEY, name text, changed text);
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN IF (NEW.name <> OLD.name) THEN NEW.changed := upper(OLD.name); END IF; RETURN NEW; END $$;
 CREATE TRIGGER touch BEFORE UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE TABLE doubled (id bigint, k bigint GENERATED ALWAYS AS (id * 2) STORED PRIMARY KEY, v int);
 CREATE TABLE log (k bigint);
 CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO log VALUES (NEW.k); RETURN NEW; END $$;
@@ -41,7 +42,7 @@ CREATE TABLE typed (k bigint, c regclass);
 CREATE TABLE named (k bigint CONSTRAINT same REFERENCES parent DEFERRABLE);
 CREATE TABLE alike (k bigint CONSTRAINT same REFERENCES parent DEFERRABLE INITIALLY DEFERRED);";
 
-const SHARDED: [&str; 17] = [
+const SHARDED: [&str; 18] = [
     "parent",
     "later",
     "at_once",
@@ -49,6 +50,7 @@ const SHARDED: [&str; 17] = [
     "made",
     "parts",
     "touched",
+    "doubled",
     "writing",
     "calling",
     "inserting",
@@ -108,6 +110,20 @@ fn rows_move_with_all_that_belongs_to_them() {
     let touched = "UPDATE touched SET k = @b, name = 'new' WHERE k = @a RETURNING changed";
     assert_eq!(ask(touched), "OLD UPDATE 1 I");
     assert_eq!(world.each("SELECT changed FROM touched"), ["", "OLD"]);
+    // A key that is computed from what is set.
+    let [here, there] = [0, 1].map(|at| world.on(at, "SELECT min(k) FROM t WHERE k % 2 = 0"));
+    world.on(0, &format!("INSERT INTO doubled VALUES ({here} / 2)"));
+    let doubled = |sql: &str| sql.replace("@a", &here).replace("@b", &there);
+    for sql in [
+        "UPDATE doubled SET id = @b / 2 WHERE k = @a",
+        "UPDATE doubled SET v = 3 WHERE k = @b",
+    ] {
+        assert_eq!(ask(&doubled(sql)), "UPDATE 1 I", "{sql}");
+    }
+    assert_eq!(
+        world.each("SELECT k FROM doubled WHERE v = 3"),
+        ["", &there]
+    );
     assert_eq!(world.each(PREPARED), ["0", "0"]);
 
     // Rows that stay are updated where they are, whatever the table has.
