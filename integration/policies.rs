@@ -34,6 +34,12 @@ fn statements_on_several_shards_are_warned_of_or_denied() {
         ("UPDATE t SET n = 5 WHERE id = 1", "UPDATE 1".to_owned()),
         ("UPDATE t SET n = 6", "0A000".to_owned()),
         ("DELETE FROM t WHERE n = 5", "0A000".to_owned()),
+        ("UPDATE t SET id = id + 100", "0A000".to_owned()),
+        // From one shard, wherever it goes.
+        (
+            "UPDATE t SET id = id + 100 WHERE id = 1",
+            "UPDATE 1".to_owned(),
+        ),
         ("UPDATE r SET w = 'x'", "UPDATE 0".to_owned()),
         ("CREATE INDEX ON t (n)", "CREATE INDEX".to_owned()),
         (
@@ -87,10 +93,50 @@ fn a_missing_key_is_a_policy_of_its_own() {
         ("SELECT * FROM t", "0A000"),
         ("UPDATE t SET n = 5", "0A000"),
         ("UPDATE t SET n = 5 WHERE id IN (1, 2, 3, 4)", "UPDATE 4"),
+        ("UPDATE t SET id = id + 100", "0A000"),
+        ("UPDATE t SET id = 5 WHERE n = 6", "0A000"),
+        (
+            "UPDATE t SET id = id + 4 WHERE id IN (1, 2, 3, 4)",
+            "UPDATE 4",
+        ),
+        ("UPDATE t SET id = 1 WHERE id = 5", "UPDATE 1"),
     ] {
         wire.query(sql);
         assert_eq!(outcome(&wire.read_to_ready()), wanted, "{sql}");
     }
+}
+
+#[test]
+fn rows_that_move_are_warned_of_as_other_writes_are() {
+    let world = World::start_with("scatter_writes = \"warn\"\nmissing_key = \"warn\"");
+    let (mut wire, _) = Wire::login(world.ringway.port(), "ringway", "shop");
+    let warned = |key: &str| format!("statement runs on several shards, which {key} warns of; ");
+    let (write, key) = (warned("scatter_writes"), warned("missing_key"));
+    for (sql, wanted) in [
+        (
+            "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
+            "INSERT 0 4".to_owned(),
+        ),
+        ("BEGIN", "BEGIN".to_owned()),
+        (
+            "UPDATE t SET id = id + 4 WHERE id IN (1, 2, 3, 4)",
+            format!("{write}UPDATE 4"),
+        ),
+        ("UPDATE t SET id = id + 4", format!("{write}{key}UPDATE 4")),
+        (
+            "UPDATE t SET id = id - 8 WHERE id = 9",
+            "UPDATE 1".to_owned(),
+        ),
+        ("ROLLBACK", "ROLLBACK".to_owned()),
+    ] {
+        wire.query(sql);
+        assert_eq!(outcome(&wire.read_to_ready()), wanted, "{sql}");
+    }
+    let mut messages = unnamed("UPDATE t SET id = id + 4");
+    messages.extend(b"S\0\0\0\x04");
+    wire.send_bytes(&messages);
+    let wanted = format!("{write}{key}UPDATE 4");
+    assert_eq!(outcome(&wire.read_to_ready()), wanted, "extended");
 }
 
 #[test]

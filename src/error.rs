@@ -17,7 +17,19 @@ pub struct Error {
     /// Where in PostgreSQL's work it happened: the line of a COPY, say.
     /// Boxed, as few errors have one and all are returned by value.
     pub context: Option<Box<Cow<'static, str>>>,
+    /// What in the database a server's error is about.
+    pub object: Option<Box<Object>>,
     pub fault: Fault,
+}
+
+/// Names, for programs that act on an error.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub schema: Option<String>,
+    pub table: Option<String>,
+    pub column: Option<String>,
+    pub data_type: Option<String>,
+    pub constraint: Option<String>,
 }
 
 /// FATAL ends the client's connection, ERROR ends the statement.
@@ -57,6 +69,7 @@ impl Error {
             detail: None,
             hint: None,
             context: None,
+            object: None,
             fault,
         }
     }
@@ -126,6 +139,19 @@ impl Error {
         }
         if let Some(context) = &self.context {
             fields.push((b'W', context));
+        }
+        if let Some(object) = &self.object {
+            let names = [
+                (b's', &object.schema),
+                (b't', &object.table),
+                (b'c', &object.column),
+                (b'd', &object.data_type),
+                (b'n', &object.constraint),
+            ];
+            let named = names
+                .iter()
+                .filter_map(|(tag, name)| Some((*tag, name.as_deref()?)));
+            fields.extend(named);
         }
         let length: usize = 4 + 1 + fields.iter().map(|(_, v)| v.len() + 2).sum::<usize>();
         out.put_u8(b'E');

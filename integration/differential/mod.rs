@@ -1,7 +1,7 @@
 //! The same rows in one plain PostgreSQL and over two and four shards, the same SQL: the same answer,
 //! or a refusal before anything ran. After every write the tables' rows are compared as well.
 //!
-//! Statements written by hand are in `reads.sql`, `writes.sql`, `moves.sql` and, with what other sharders answer
+//! Statements written by hand are in `reads.sql`, `writes.sql`, `moves.sql`, `moves_in_blocks.sql` and, with what other sharders answer
 //! wrongly, `peers.sql` and `peers_writes.sql`, in the format of the
 //! demo's tour. A block without flags must be answered alike, `refused` must be refused, `maybe` may
 //! be either (what one protocol or one number of shards can do and the other cannot), `ordered`
@@ -162,6 +162,100 @@ async fn rows_move_with_their_keys_as_on_one_server() {
 #[tokio::test]
 async fn rows_move_over_four_shards_as_on_one_server() {
     moves_over(4).await;
+}
+
+/// Each statement unnamed, those of a line in one pipeline.
+const PIPELINES: &[&[&str]] = &[
+    &[
+        "UPDATE tiny SET id = 101 WHERE id = 1 RETURNING id, v",
+        "UPDATE tiny SET v = 7 WHERE id = 101",
+        "SELECT v FROM tiny WHERE id = 101",
+    ],
+    &[
+        "INSERT INTO tiny VALUES (102, 1), (103, 1), (104, 1), (105, 1)",
+        "UPDATE tiny SET id = id + 100 WHERE id > 101",
+        "UPDATE tiny SET id = 2 WHERE id = 102",
+        "DELETE FROM tiny WHERE id = 203",
+        "UPDATE tiny SET id = 206 WHERE id = 204 RETURNING id",
+    ],
+    &[
+        "UPDATE tiny SET id = id + 1000 WHERE id > 3",
+        "SELECT 1 / (v - v) FROM tiny WHERE id = 3",
+        "UPDATE tiny SET id = id - 1000 WHERE id > 1000",
+    ],
+    &[
+        "UPDATE tiny SET v = 8 WHERE id = 3",
+        "UPDATE tiny SET id = 4 WHERE id = 3",
+        "UPDATE tiny SET v = 9 WHERE id = 3",
+    ],
+    &[
+        "UPDATE pets SET owner_id = 44 WHERE owner_id = 20",
+        "INSERT INTO pets VALUES (44, -1, 'one more')",
+        "UPDATE pets SET owner_id = 45 WHERE owner_id = 44 AND n < 0 RETURNING n",
+    ],
+    &[
+        "UPDATE pets SET owner_id = 46 WHERE owner_id = 21",
+        "INSERT INTO pets VALUES (999, 1, 'no owner')",
+    ],
+    &[
+        "UPDATE tiny SET v = 1 WHERE id = 4",
+        "UPDATE pets SET owner_id = 998 WHERE owner_id = 22",
+    ],
+    &[
+        "BEGIN",
+        "UPDATE tiny SET id = 301 WHERE id = 5 RETURNING v",
+        "SAVEPOINT a",
+        "UPDATE tiny SET id = id + 500",
+        "ROLLBACK TO a",
+        "UPDATE tiny SET id = 302 WHERE id = 301",
+        "COMMIT",
+    ],
+    &["BEGIN", "UPDATE tiny SET id = 303 WHERE id = 302"],
+    &[
+        "UPDATE tiny SET id = 304 WHERE id = 303",
+        "SAVEPOINT a",
+        "UPDATE tiny SET id = 6 WHERE id = 304",
+    ],
+    &["ROLLBACK TO a", "UPDATE tiny SET id = 305 WHERE id = 304"],
+    &["COMMIT", "SELECT id FROM tiny WHERE id IN (303, 304, 305)"],
+    &[
+        "UPDATE tiny SET id = 306 WHERE id = 305",
+        "BEGIN",
+        "UPDATE tiny SET id = 307 WHERE id = 306",
+    ],
+    &["ROLLBACK"],
+    &["SELECT count(*), sum(id) FROM tiny"],
+];
+
+fn pipelines_that_differ(world: &World) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut ringway, mut plain) = world.wires(Protocol::Extended);
+    for pipeline in PIPELINES {
+        let got = ringway.ask_extended(pipeline);
+        let wanted = plain.ask_extended(pipeline);
+        if got != wanted {
+            found.push(format!("{pipeline:?}\n  ringway: {got}\n  plain: {wanted}"));
+        }
+    }
+    found
+}
+
+async fn moves_in_blocks_over(shards: usize) {
+    let world = World::start("moves_in_blocks", shards).await;
+    let mut found = differences("moves_in_blocks.sql", &world, true).await;
+    found.extend(pipelines_that_differ(&world));
+    found.extend(world.differences(Protocol::Extended));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[tokio::test]
+async fn rows_move_in_blocks_as_on_one_server() {
+    moves_in_blocks_over(2).await;
+}
+
+#[tokio::test]
+async fn rows_move_in_blocks_over_four_shards_as_on_one_server() {
+    moves_in_blocks_over(4).await;
 }
 
 #[tokio::test]

@@ -163,3 +163,19 @@ INSERT INTO terms
 SELECT row_number() OVER (), term, lower(term), length(term)
   FROM unnest(ARRAY['Zebra', 'zebra', 'Apfel', 'apfel', 'Äpfel', 'äpfel', 'Öl', 'ol', 'Ol', 'co-op', 'coop', 'co op', 'ß', 'ss', 'SS',
                     '10', '9', '', ' ', NULL, NULL, 'résumé', 'resume', 'Résumé', 'naïve', 'naive', '_', '-', 'Å', 'Z', 'z', 'a']) AS term;
+
+-- Rows that refer to rows of their shard: checked at once, or when the transaction ends.
+CREATE TABLE owners (id bigint PRIMARY KEY, name text COLLATE "C");
+INSERT INTO owners SELECT g, 'owner ' || g FROM generate_series(1, 60) AS g;
+CREATE TABLE pets (
+    owner_id bigint, n integer, name text COLLATE "C",
+    CONSTRAINT pets_key PRIMARY KEY (owner_id, n),
+    CONSTRAINT pets_owner FOREIGN KEY (owner_id) REFERENCES owners DEFERRABLE
+);
+INSERT INTO pets SELECT 1 + g % 30, g, 'pet ' || g FROM generate_series(1, 90) AS g;
+CREATE TABLE debts (
+    owner_id bigint, n integer, amount numeric,
+    CONSTRAINT debts_key UNIQUE (owner_id, n) DEFERRABLE INITIALLY DEFERRED,
+    CONSTRAINT debts_owner FOREIGN KEY (owner_id) REFERENCES owners DEFERRABLE INITIALLY DEFERRED
+);
+INSERT INTO debts SELECT 1 + g % 30, g / 30, g / 4.0 FROM generate_series(0, 89) AS g;

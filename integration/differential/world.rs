@@ -15,12 +15,13 @@ use ringway::demo::captive::{CaptiveCluster, ShardServers, Spec};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
+use crate::support::wire::Wire;
 use crate::support::{self, Ringway};
 
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Simple, Protocol::Extended];
 
 /// Sharded tables with their keys, as the configuration writes them, and where their rows are.
-pub const SHARDED: [(&str, &str, Placed); 17] = [
+pub const SHARDED: [(&str, &str, Placed); 20] = [
     ("people", "'id'", Placed::Hashed(Hash::Integer)),
     ("orders", "'person_id'", Placed::Hashed(Hash::Integer)),
     ("items", "'person_id'", Placed::Hashed(Hash::Integer)),
@@ -36,6 +37,10 @@ pub const SHARDED: [(&str, &str, Placed); 17] = [
     ("prices", "'price'", Placed::Hashed(Hash::Numeric)),
     ("visits", "'day'", Placed::Hashed(Hash::Date)),
     ("parcels", "['tenant', 'code']", Placed::Hashed(Hash::Pair)),
+    // Before what they refer to.
+    ("pets", "'owner_id'", Placed::Hashed(Hash::Integer)),
+    ("debts", "'owner_id'", Placed::Hashed(Hash::Integer)),
+    ("owners", "'id'", Placed::Hashed(Hash::Integer)),
     (
         "branches",
         "'country', by = 'by_country'",
@@ -345,6 +350,13 @@ impl World {
             support::client(&ringway).await,
             support::client(&plain).await,
         )
+    }
+
+    /// As [`World::clients`], for messages that are sent together.
+    pub fn wires(&self, protocol: Protocol) -> (Wire, Wire) {
+        let database = database(&self.name, protocol);
+        let wire = |port| Wire::login(port, "ringway", &database).0;
+        (wire(self.ringway.port()), wire(self.plain.port))
     }
 
     /// `postgresql://…` through Ringway, and of the plain server.

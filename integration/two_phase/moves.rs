@@ -25,6 +25,7 @@ CREATE TABLE touched (k bigint PRIMARY KEY, name text, changed text);
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN IF (NEW.name <> OLD.name) THEN NEW.changed := upper(OLD.name); END IF; RETURN NEW; END $$;
 CREATE TRIGGER touch BEFORE UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE TABLE doubled (id bigint, k bigint GENERATED ALWAYS AS (id * 2) STORED PRIMARY KEY, v int);
 CREATE TABLE log (k bigint);
 CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO log VALUES (NEW.k); RETURN NEW; END $$;
@@ -37,9 +38,11 @@ CREATE TABLE after (k bigint); CREATE TRIGGER aft AFTER UPDATE ON after FOR EACH
 CREATE TABLE ruled (k bigint); CREATE RULE rule AS ON DELETE TO ruled DO INSTEAD NOTHING;
 CREATE TABLE rls (k bigint); ALTER TABLE rls ENABLE ROW LEVEL SECURITY;
 CREATE TABLE above (k bigint); CREATE TABLE below () INHERITS (above);
-CREATE TABLE typed (k bigint, c regclass);";
+CREATE TABLE typed (k bigint, c regclass);
+CREATE TABLE named (k bigint CONSTRAINT same REFERENCES parent DEFERRABLE);
+CREATE TABLE alike (k bigint CONSTRAINT same REFERENCES parent DEFERRABLE INITIALLY DEFERRED);";
 
-const SHARDED: [&str; 15] = [
+const SHARDED: [&str; 18] = [
     "parent",
     "later",
     "at_once",
@@ -47,6 +50,7 @@ const SHARDED: [&str; 15] = [
     "made",
     "parts",
     "touched",
+    "doubled",
     "writing",
     "calling",
     "inserting",
@@ -55,6 +59,8 @@ const SHARDED: [&str; 15] = [
     "rls",
     "above",
     "typed",
+    "named",
+    "alike",
 ];
 
 fn tables() -> String {
@@ -104,6 +110,20 @@ fn rows_move_with_all_that_belongs_to_them() {
     let touched = "UPDATE touched SET k = @b, name = 'new' WHERE k = @a RETURNING changed";
     assert_eq!(ask(touched), "OLD UPDATE 1 I");
     assert_eq!(world.each("SELECT changed FROM touched"), ["", "OLD"]);
+    // A key that is computed from what is set.
+    let [here, there] = [0, 1].map(|at| world.on(at, "SELECT min(k) FROM t WHERE k % 2 = 0"));
+    world.on(0, &format!("INSERT INTO doubled VALUES ({here} / 2)"));
+    let doubled = |sql: &str| sql.replace("@a", &here).replace("@b", &there);
+    for sql in [
+        "UPDATE doubled SET id = @b / 2 WHERE k = @a",
+        "UPDATE doubled SET v = 3 WHERE k = @b",
+    ] {
+        assert_eq!(ask(&doubled(sql)), "UPDATE 1 I", "{sql}");
+    }
+    assert_eq!(
+        world.each("SELECT k FROM doubled WHERE v = 3"),
+        ["", &there]
+    );
     assert_eq!(world.each(PREPARED), ["0", "0"]);
 
     // Rows that stay are updated where they are, whatever the table has.
@@ -116,7 +136,8 @@ fn rows_move_with_all_that_belongs_to_them() {
 #[test]
 fn an_error_where_rows_arrive_keeps_everything() {
     let world = World::start(2, TABLES);
-    let proxy = world.ringway("proxy", "", "", &tables());
+    let limit = "cross_shard_deadlock_timeout_ms = 300";
+    let proxy = world.ringway("proxy", "", limit, &tables());
     world.fill(&proxy, "t");
     let (here, there) = keys(&world);
     let mut wire = proxy.login();
@@ -157,22 +178,90 @@ fn an_error_where_rows_arrive_keeps_everything() {
     fails(
         &mut wire,
         "UPDATE t SET k = @b WHERE k = @a",
-        "40P01: deadlock over several shards is assumed",
+        "40P01: canceling statement due to a possible deadlock over shards",
     );
     assert_eq!(blocker.ask("ROLLBACK"), "ROLLBACK I");
     assert_eq!(
         world.each("SELECT sum(k) || ' ' || count(*) FROM t"),
         before
     );
+}
 
-    wire.query("BEGIN");
-    wire.read_to_ready();
-    wire.query("UPDATE t SET k = k + 100");
-    let said = error(&wire.read_to_ready());
-    assert!(
-        said.starts_with("0A000: an update of the sharding key cannot run in a transaction block"),
-        "{said}"
+#[test]
+fn a_block_fails_as_a_whole_where_rows_cannot_move() {
+    let world = World::start(2, TABLES);
+    let limit = "cross_shard_deadlock_timeout_ms = 300";
+    let proxy = world.ringway("proxy", "", limit, &tables());
+    world.fill(&proxy, "t");
+    let (here, there) = keys(&world);
+    world.on(
+        0,
+        &format!("INSERT INTO parent VALUES ({here}); INSERT INTO later VALUES ({here}, 1)"),
     );
+    let rows = "SELECT sum(k) || ' ' || sum(v) || ' ' || count(*) FROM t";
+    let before = world.each(rows);
+    let mut wire = proxy.login();
+    let sql = |sql: &str| sql.replace("@a", &here).replace("@b", &there);
+    // What arrives waits for another client.
+    let mut blocker = Wire::login(world.cluster.shards[1].primary.port, "ringway", "shop").0;
+    blocker.ask(&sql("BEGIN; DELETE FROM t WHERE k = @b"));
+    for (moves, wanted) in [
+        (
+            "UPDATE t SET k = @b WHERE k = @a",
+            "40P01: canceling statement due to a possible deadlock over shards",
+        ),
+        // Nobody else knows yet whether that is in the way.
+        (
+            "ALTER TABLE t ADD w int; UPDATE t SET k = k + 100",
+            "0A000: an update of the sharding key cannot follow DDL in its transaction",
+        ),
+        (
+            "UPDATE later SET k = @b WHERE k = @a",
+            "23503: insert or update on table \"later\"",
+        ),
+    ] {
+        assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+        let wrote = wire.ask(&sql("UPDATE t SET v = v + 1 WHERE k = @a"));
+        assert_eq!(wrote, "UPDATE 1 T");
+        assert_eq!(wire.ask("SAVEPOINT a"), "SAVEPOINT T");
+        let moves = sql(moves);
+        let (first, last) = moves.split_once("; ").unwrap_or(("", &moves));
+        wire.ask(first);
+        wire.query(last);
+        let frames = wire.read_to_ready();
+        let said = error(&frames);
+        assert!(said.starts_with(wanted), "{moves}: {said}");
+        assert_eq!(frames.last().unwrap().body, b"E");
+        if wanted.starts_with("23503") {
+            let named = frames
+                .iter()
+                .find(|frame| frame.tag == b'E')
+                .unwrap()
+                .fields();
+            assert_eq!(named[&'n'], "later_k_fkey");
+            assert_eq!(named[&'t'], "later");
+        }
+        assert_eq!(wire.ask("SELECT 1"), "25P02 E");
+        blocker.ask("ROLLBACK");
+        assert_eq!(wire.ask("ROLLBACK TO a"), "ROLLBACK T");
+        assert_eq!(
+            wire.ask("SELECT sum(v) || '/' || count(*) FROM t"),
+            "1/64 SELECT 1 T",
+            "{moves}"
+        );
+        // What was in the way of all that follows DDL is not looked into.
+        let again = match wanted.starts_with("0A000") {
+            true => ["0A000 E", "25P02 E"],
+            false => ["UPDATE 1 T"; 2],
+        };
+        let there_and_back = [
+            "UPDATE t SET k = 2000 WHERE k = @a",
+            "UPDATE t SET k = @a WHERE k = 2000",
+        ];
+        assert_eq!(there_and_back.map(|moves| wire.ask(&sql(moves))), again);
+        assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+        assert_eq!(world.each(rows), before, "{moves}");
+    }
 }
 
 #[test]
@@ -197,6 +286,10 @@ fn tables_whose_rows_cannot_move_say_why() {
         ("rls", "its table has row-level security"),
         ("above", "other tables inherit"),
         ("typed", "column c holds the OID"),
+        (
+            "named",
+            "another constraint with the name of its foreign key same",
+        ),
     ] {
         wire.query(&format!("UPDATE {table} SET k = k + 1"));
         let said = error(&wire.read_to_ready());
@@ -238,7 +331,10 @@ fn kills_while_rows_move_lose_and_double_none() {
         world.fill(&survivor, step);
         let mut victim = world.ringway(step, &format!("{step}:kill"), "", &keys.concat());
         let mut wire = victim.login();
-        wire.query(&format!("UPDATE {step} SET k = k + 1000"));
+        assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+        let moved = format!("UPDATE {step} SET k = k + 1000");
+        assert_eq!(wire.ask(&moved), "UPDATE 64 T");
+        wire.query("COMMIT");
         assert_eq!(wire.read_to_ready(), [], "{step}: no answer");
         assert!(!victim.process.wait_for_end().success());
     }

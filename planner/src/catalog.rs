@@ -155,8 +155,8 @@ pub struct TableColumn {
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,
-    /// Computed from the row; nothing may be inserted.
-    pub is_generated: bool,
+    /// Of a generated one, which nothing may be inserted in: the columns that it is computed from.
+    pub generated_from: Option<Vec<String>>,
     pub keeps: Keeps,
 }
 

@@ -20,7 +20,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use self::kept::Kept;
 use self::prepared::{PreparedLimits, PreparedSet};
 use super::mailbox::Mailbox;
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, Object};
 use crate::net::{Instant, TlsConnector};
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::frame::{self, HEADER};
@@ -728,5 +728,13 @@ pub fn read_error(body: &[u8]) -> Error {
     error.detail = text(b'D').map(Into::into);
     error.hint = text(b'H').map(Into::into);
     error.context = text(b'W').map(|context| Box::new(context.into()));
+    let object = Object {
+        schema: text(b's'),
+        table: text(b't'),
+        column: text(b'c'),
+        data_type: text(b'd'),
+        constraint: text(b'n'),
+    };
+    error.object = (object != Object::default()).then(|| Box::new(object));
     error
 }

@@ -5,7 +5,7 @@ use planner::ShardId;
 use planner::merge::MergePlan;
 
 use super::merge::Merger;
-use super::moves::Moves;
+use super::moves::{self, Moves};
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
 use crate::wire::frame::{self, HEADER};
@@ -74,6 +74,14 @@ pub struct Job {
 }
 
 impl Job {
+    /// The text that begins a transaction of its own for it.
+    pub fn begin(&self) -> &'static str {
+        match self.moves {
+            None => "BEGIN",
+            Some(_) => moves::BEGIN,
+        }
+    }
+
     /// What is left to be done in the transaction when all have answered; tells what the client is
     /// answered from.
     ///

@@ -4,15 +4,18 @@
 //! belong elsewhere now are deleted by where they lie, and inserted, in binary format, by their columns'
 //! names. Nothing else of the session could have touched them in between but a trigger, which the count
 //! of deleted rows tells.
+//!
+//! Of all constraints only a foreign key may refuse a row where it was and not where it goes: what it
+//! refers to is there. A transaction of the statement's own defers all of them to its end. In one of the
+//! client's, which of them wait is the client's to say.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use planner::moving::{Move, PLACE};
 use planner::{ShardId, ShardSet, Topology};
 
-use super::broadcast::{self, Answer};
+use super::broadcast::{self, Answer, Requests};
 use crate::backend::server::Server;
 use crate::error::{Error, Fault};
 use crate::wire::frame::{self, HEADER};
@@ -21,10 +24,11 @@ use crate::wire::write;
 /// Bytes of rows that one statement may move.
 const MAX_MOVED: usize = 64 << 20;
 
-/// How long a row waits for another transaction where it arrives. Servers see their own locks only, and
-/// such a transaction may wait for a lock of this one elsewhere.
-const MAX_WAIT: Duration = Duration::from_secs(5);
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Begins a transaction that is only there to move rows.
+pub const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL DEFERRED";
+/// Where the UPDATE begins in a transaction that is not. No client names its own so.
+const SAVEPOINT: &str = "\"ringway: rows that move\"";
+const FOREIGN_KEY_VIOLATION: &str = "23503";
 
 /// What an UPDATE of the key leaves to be done.
 #[derive(Debug, Clone)]
@@ -46,6 +50,35 @@ struct Batch {
 }
 
 impl Moves {
+    /// Runs the UPDATE, `requests`, and moves the rows, within a transaction of the client's. After that each
+    /// constraint is checked when the client wants it to be.
+    ///
+    /// # Errors
+    /// As [`Moves::carry_out`].
+    pub async fn run_within(
+        &self,
+        servers: &mut [&mut Server],
+        shards: &[ShardId],
+        requests: &Requests,
+    ) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(servers.len());
+        let mut waiting = Vec::with_capacity(servers.len());
+        for (at, server) in servers.iter_mut().enumerate() {
+            let (answer, deferred) = update_within(server, requests.of(at)).await?;
+            answers.push(answer);
+            waiting.push(deferred);
+        }
+        let left = self.carry_out(servers, shards, answers).await?;
+        for (server, deferred) in servers.iter_mut().zip(waiting) {
+            if !deferred.is_empty() {
+                // This checks the rows that have stayed.
+                let sql = format!("SET CONSTRAINTS {} IMMEDIATE", deferred.join(", "));
+                server.run_hidden(&sql).await?;
+            }
+        }
+        Ok(left)
+    }
+
     /// Moves the rows. `answers` are those to the UPDATE, by server; the client's is what is left of
     /// them.
     ///
@@ -82,7 +115,7 @@ impl Moves {
         }
         for (server, shard) in servers.iter_mut().zip(shards) {
             for batch in arriving.remove(shard).unwrap_or_default() {
-                self.insert(server, &batch).await?;
+                broadcast::ask(server, &self.insertion(&batch)).await?;
             }
         }
         Ok(left)
@@ -178,25 +211,8 @@ impl Moves {
         }
     }
 
-    async fn insert(&self, server: &mut Server, batch: &Batch) -> Result<(), Error> {
-        let mut request = BytesMut::new();
-        // A client that set it knows what it waits for.
-        let bounded = !server.applied.contains_key("lock_timeout");
-        if bounded {
-            let bound = format!("SET LOCAL lock_timeout = '{}s'", MAX_WAIT.as_secs());
-            put_statement(&mut request, bound.as_bytes());
-        }
-        put_deferral(&mut request);
-        self.put_insertion(&mut request, batch);
-        match broadcast::ask(server, &request).await {
-            Ok(_) => Ok(()),
-            Err(error) if bounded && error.code == LOCK_NOT_AVAILABLE => Err(deadlock(&error)),
-            Err(error) => Err(error),
-        }
-    }
-
     /// One INSERT, executed for each row: its DataRow is what Bind takes.
-    fn put_insertion(&self, request: &mut BytesMut, batch: &Batch) {
+    fn insertion(&self, batch: &Batch) -> BytesMut {
         let Move { table, columns, .. } = &self.moving;
         let values = (1..=columns.len()).map(|number| format!("${number}"));
         let sql = format!(
@@ -204,7 +220,8 @@ impl Moves {
             columns.join(", "),
             values.collect::<Vec<_>>().join(", ")
         );
-        write::parse(request, b"", sql.as_bytes(), &batch.types);
+        let mut request = BytesMut::new();
+        write::parse(&mut request, b"", sql.as_bytes(), &batch.types);
         let mut rest = BytesMut::new();
         for row in &batch.rows {
             rest.clear();
@@ -212,23 +229,58 @@ impl Moves {
             rest.put_slice(&[0, 1, 0, 1]);
             rest.put_slice(row);
             rest.put_u16(0);
-            write::bind(request, b"", b"", &rest);
-            write::execute(request, b"", 0);
+            write::bind(&mut request, b"", b"", &rest);
+            write::execute(&mut request, b"", 0);
         }
         request.extend_from_slice(write::SYNC);
+        request
     }
 }
 
-/// Constraints are checked when the transaction ends: where a row has gone, not where it was.
-pub fn put_deferral(out: &mut BytesMut) {
-    put_statement(out, b"SET CONSTRAINTS ALL DEFERRED");
+/// Runs an UPDATE of the key, and tells which foreign keys had to be deferred for it.
+///
+/// No server tells whether a client has deferred a constraint, perhaps by a function; only that it was
+/// checked at once. So one that refuses a row is deferred, and the UPDATE is run again.
+async fn update_within(
+    server: &mut Server,
+    request: &[u8],
+) -> Result<(Answer, Vec<String>), Error> {
+    let mut deferred: Vec<String> = Vec::new();
+    if request.is_empty() {
+        return Ok((Answer::default(), deferred));
+    }
+    server.run_hidden(&format!("SAVEPOINT {SAVEPOINT}")).await?;
+    loop {
+        let error = match broadcast::ask(server, request).await {
+            Ok(answer) => {
+                let sql = format!("RELEASE SAVEPOINT {SAVEPOINT}");
+                server.run_hidden(&sql).await?;
+                return Ok((answer, deferred));
+            }
+            Err(error) => error,
+        };
+        let foreign_key = match &*error.code {
+            FOREIGN_KEY_VIOLATION => named(&error),
+            _ => None,
+        };
+        let Some(foreign_key) = foreign_key.filter(|name| !deferred.contains(name)) else {
+            return Err(error);
+        };
+        let sql =
+            format!("ROLLBACK TO SAVEPOINT {SAVEPOINT}; SET CONSTRAINTS {foreign_key} DEFERRED");
+        // One that is not deferrable means what it says.
+        server.run_hidden(&sql).await.map_err(|_| error)?;
+        deferred.push(foreign_key);
+    }
 }
 
-fn put_statement(out: &mut BytesMut, sql: &[u8]) {
-    write::parse(out, b"", sql, &[]);
-    // No formats, no values, all results as text.
-    write::bind(out, b"", b"", &[0; 6]);
-    write::execute(out, b"", 0);
+/// A foreign key as SET CONSTRAINTS names it.
+fn named(error: &Error) -> Option<String> {
+    let object = error.object.as_ref()?;
+    let quoted =
+        |name: &Option<String>| Some(format!("\"{}\"", name.as_ref()?.replace('"', "\"\"")));
+    let (schema, name) = (quoted(&object.schema)?, quoted(&object.constraint)?);
+    Some(format!("{schema}.{name}"))
 }
 
 fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
@@ -325,17 +377,6 @@ fn too_many() -> Error {
             "Rows that move to other shards pass through here, {MAX_MOVED} bytes of them at most."
         ))
         .hint("Update fewer rows at once.")
-}
-
-fn deadlock(error: &Error) -> Error {
-    let message = "deadlock over several shards is assumed";
-    Error::new(Fault::Client, "40P01", message)
-        .detail(format!(
-            "A row that moves to another shard waited {} s for a lock there: {}.",
-            MAX_WAIT.as_secs(),
-            error.message
-        ))
-        .hint("Repeat it. Whoever wants to wait in another way sets lock_timeout.")
 }
 
 fn touched() -> Error {

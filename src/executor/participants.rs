@@ -1,6 +1,6 @@
 //! The shards that one statement writes: each in a transaction of its own, all begun, all run in the
 //! order of their ids, then all committed. Writes that meet each other meet on the first shard, so they
-//! cannot deadlock across shards; but for rows that move, whose INSERT waits for a bounded time.
+//! cannot deadlock across shards; but for rows that move.
 //!
 //! Every write to several shards commits here, in [`Participants::commit`]: by two-phase commit, or, where
 //! the operator has chosen that, one after the other. Then a failure between two commits leaves some
@@ -80,7 +80,7 @@ impl<'p, 's> Participants<'p, 's> {
         let mut answers = Vec::with_capacity(self.servers.len());
         for at in 0..self.servers.len() {
             let answer = async {
-                self.servers[at].run_hidden("BEGIN").await?;
+                self.servers[at].run_hidden(job.begin()).await?;
                 broadcast::ask(self.servers[at], job.requests.of(at)).await
             };
             match answer.await {
@@ -105,6 +105,11 @@ impl<'p, 's> Participants<'p, 's> {
     /// # Errors
     /// A server's error or loss: the transaction has failed then.
     pub async fn run_within(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
+        if let Some(moves) = &job.moves {
+            return moves
+                .run_within(self.servers, self.shards, &job.requests)
+                .await;
+        }
         let mut answers = Vec::with_capacity(self.servers.len());
         for at in 0..self.servers.len() {
             answers.push(broadcast::ask(self.servers[at], job.requests.of(at)).await?);

@@ -392,6 +392,12 @@ impl Session {
                 self.ready();
                 Ok(())
             }
+            // Any server may refuse what was deferred so far.
+            Statement::Set(set) if set.is_of_constraints() && self.taking_part() > 1 => {
+                Box::pin(self.on_all_quietly(text_of(&frame))).await?;
+                self.complete("SET CONSTRAINTS");
+                Ok(())
+            }
             Statement::Set(set) => {
                 self.check_set(set)?;
                 self.follow_set_transaction(set).await?;

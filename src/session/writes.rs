@@ -15,7 +15,7 @@ use crate::backend::server::Server;
 use crate::error::Error;
 use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
 use crate::executor::copy::{self, CopyingIn};
-use crate::executor::moves::{Moves, put_deferral};
+use crate::executor::moves::Moves;
 use crate::executor::participants::Participants;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::unless_gone;
@@ -62,8 +62,8 @@ impl Session {
         job: &Job,
         shards: &ShardSet,
     ) -> Result<Answer, Error> {
-        if job.moves.is_some() && !self.block.is_none() {
-            return Err(moves_in_block());
+        if job.moves.is_some() && self.batch.changed_schema {
+            return Err(moves_after_ddl());
         }
         let indexes = self.enlist_for_write(plan, shards).await?;
         let names: Vec<String> = shards
@@ -299,12 +299,12 @@ pub(super) fn job_of_parts(
     }
 }
 
-/// Its constraints are deferred to the end of its transaction, which may have those that are not to be.
-fn moves_in_block() -> Error {
+/// Whether rows of a table may move is known of the tables that others see.
+fn moves_after_ddl() -> Error {
     planner::Refusal::unsupported(
-        "an update of the sharding key cannot run in a transaction block",
-        "Its rows may move to other shards, and are checked there when the transaction ends.",
-        "Run it outside a transaction block, or DELETE the rows and INSERT them with the new key.",
+        "an update of the sharding key cannot follow DDL in its transaction",
+        "What was changed, perhaps a trigger, may be in the way of rows that move to other shards.",
+        "Commit the DDL first, or DELETE the rows and INSERT them with the new key.",
     )
     .into()
 }
@@ -325,7 +325,6 @@ pub(super) fn job_of_moves(
         Some(bind) => rest_with_formats(bind, hidden),
     };
     let mut request = BytesMut::new();
-    put_deferral(&mut request);
     broadcast::extended(&mut request, sql, types, &rest);
     let request = request.freeze();
     let takes_part = match shards {

@@ -137,7 +137,7 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
     };
     if let Some(OnInsert::OnConflict(conflict)) = &insert.on
         && let OnConflictAction::DoUpdate(update) = &conflict.action
-        && let Some(column) = set_of(&update.assignments, key)
+        && let Some(column) = set_of(&update.assignments, table, key)
     {
         let why = "ON CONFLICT updates a row where it is";
         return refused(refuse::update_of_key(column, why));
@@ -365,7 +365,7 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
     };
     let decision = by_rows(&writes, facts, input);
     match &table.class {
-        TableClass::Sharded(key) => match set_of(&update.assignments, key) {
+        TableClass::Sharded(key) => match set_of(&update.assignments, table, key) {
             Some(column) => moves::target(update, (table, key, column), decision, facts, input),
             None => decision,
         },
@@ -462,10 +462,15 @@ fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     }
 }
 
-/// The column of the key that one of the assignments sets.
-fn set_of<'k>(assignments: &[Assignment], key: &'k ShardKey) -> Option<&'k str> {
+/// The column of the key that one of the assignments sets, perhaps by setting what it is computed from.
+fn set_of<'k>(assignments: &[Assignment], table: &Table, key: &'k ShardKey) -> Option<&'k str> {
+    let computed = |name: &str| {
+        let column = table.columns.iter().find(|column| column.name == name);
+        let from = column.and_then(|column| column.generated_from.as_ref());
+        from.is_some_and(|from| from.iter().any(|source| sets(assignments, source)))
+    };
     let mut names = key.columns.iter().map(|column| column.name.as_str());
-    names.find(|name| sets(assignments, name))
+    names.find(|name| sets(assignments, name) || computed(name))
 }
 
 /// Does one of the assignments set `column`?

@@ -49,7 +49,7 @@ pub(super) fn target(
         columns: table
             .columns
             .iter()
-            .filter(|column| !column.is_generated)
+            .filter(|column| column.generated_from.is_none())
             .map(|column| quoted(&column.name))
             .collect(),
         key: key_of_params(table, key),

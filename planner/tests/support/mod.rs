@@ -49,7 +49,7 @@ fn table(name: &str, class: TableClass, kind: RelationKind, columns: &str) -> Ta
             collation,
             not_null: index == 0,
             default: default_of(name),
-            is_generated: name == "twice",
+            generated_from: (name == "twice").then(|| vec!["id".into()]),
             keeps: match type_name {
                 "numeric2" => Keeps::Rounded { scale: 2 },
                 "varchar9" => Keeps::WithoutSpaces,
@@ -119,6 +119,12 @@ pub fn catalog(shards: usize) -> Catalog {
         sharded("id", KeyType::Int4),
         plain,
         "id int4, v int4",
+    );
+    add(
+        "doubled",
+        sharded("twice", KeyType::Int8),
+        plain,
+        "id int8, name text, twice int8",
     );
     add(
         "users",

@@ -87,7 +87,7 @@ mod tests {
             collation: Collation::Bytewise,
             not_null: true,
             default,
-            is_generated: false,
+            generated_from: None,
         };
         let relation = Relation {
             kind: RelationKind::Table,

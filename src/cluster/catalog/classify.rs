@@ -73,7 +73,7 @@ pub struct Column {
     pub collation: Collation,
     pub not_null: bool,
     pub default: ColumnDefault,
-    pub is_generated: bool,
+    pub generated_from: Option<Vec<String>>,
 }
 
 pub struct Classified {
@@ -579,7 +579,7 @@ pub(super) fn planner_table(name: &TableName, relation: &Relation, class: TableC
         collation: column.collation,
         not_null: column.not_null,
         default: column.default,
-        is_generated: column.is_generated,
+        generated_from: column.generated_from.clone(),
         keeps: keeps(column),
     };
     Table {

@@ -41,6 +41,11 @@ hindrances AS (
   SELECT confrelid, format('foreign key %s of %s refers to it', conname, conrelid::regclass)
     FROM pg_constraint WHERE contype = 'f'
    UNION ALL
+  SELECT k.conrelid, format('another constraint with the name of its foreign key %s is deferred otherwise', k.conname)
+    FROM pg_constraint k JOIN pg_constraint o ON o.conname = k.conname AND o.connamespace = k.connamespace
+   WHERE k.contype = 'f' AND k.condeferrable
+     AND (o.condeferrable, o.condeferred) <> (k.condeferrable, k.condeferred)
+   UNION ALL
   SELECT ev_class, format('rule %s is on its table', rulename) FROM pg_rewrite WHERE oid >= 16384
    UNION ALL
   SELECT oid, 'its table has row-level security' FROM pg_class WHERE relrowsecurity

@@ -76,10 +76,17 @@ SELECT DISTINCT r.ev_class, n.nspname::text, c.relname::text
 /// With the text of each default, deparsed once.
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod),
-       a.attcollation, a.attnotnull, a.attnum, a.attidentity <> '', a.attgenerated <> '',
+       a.attcollation, a.attnotnull, a.attnum, a.attidentity <> '',
+       CASE WHEN a.attgenerated <> '' THEN ARRAY(
+         SELECT DISTINCT s.attname::text
+           FROM pg_depend p JOIN pg_attribute s ON s.attrelid = p.refobjid AND s.attnum = p.refobjsubid
+          WHERE p.refclassid = 'pg_class'::regclass AND s.attrelid = a.attrelid AND s.attnum <> a.attnum
+            AND (p.classid = 'pg_attrdef'::regclass AND p.objid = written.id
+              OR p.classid = 'pg_class'::regclass AND p.objid = a.attrelid AND p.objsubid = a.attnum)
+          ORDER BY 1) END,
        written.text
   FROM pg_attribute a
-  LEFT JOIN (SELECT adrelid, adnum, pg_get_expr(adbin, adrelid) AS text
+  LEFT JOIN (SELECT oid AS id, adrelid, adnum, pg_get_expr(adbin, adrelid) AS text
                FROM pg_attrdef OFFSET 0) AS written
     ON written.adrelid = a.attrelid AND written.adnum = a.attnum
   JOIN pg_class c ON c.oid = a.attrelid
@@ -385,8 +392,13 @@ async fn columns(
                 *collations.get(&collation).unwrap_or(&Collation::Unknown)
             },
             not_null: row.try_get(5)?,
-            is_generated: row.try_get(8)?,
-            default: default(row.try_get(7)?, row.try_get(8)?, row.try_get(9)?, &constant),
+            default: default(
+                row.try_get(7)?,
+                row.try_get::<_, Option<Vec<String>>>(8)?.is_some(),
+                row.try_get(9)?,
+                &constant,
+            ),
+            generated_from: row.try_get(8)?,
         };
         let of = columns.entry(row.try_get(0)?).or_default();
         of.push((row.try_get(6)?, column));

@@ -335,7 +335,7 @@ impl Session {
     }
 
     /// Servers that a COMMIT concerns.
-    pub(super) fn taking_part(&self) -> usize {
+    pub(in crate::session) fn taking_part(&self) -> usize {
         self.leases.iter().filter(|held| takes_part(held)).count()
     }
 

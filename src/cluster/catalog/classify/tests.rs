@@ -20,7 +20,7 @@ fn column(name: &str, type_oid: u32) -> Column {
         collation: Collation::Bytewise,
         not_null: false,
         default: ColumnDefault::Constant,
-        is_generated: false,
+        generated_from: None,
     }
 }
 
