@@ -33,6 +33,7 @@ mod shared;
 mod simple;
 pub mod startup;
 mod state;
+mod texts;
 mod writes;
 
 use block::Block;
@@ -148,7 +149,10 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Nothing,
+    /// Another statement of a text.
     Something,
+    /// The text's own COMMIT, which may fail: CommandComplete has to wait too.
+    Commit,
 }
 
 /// A server connection this session holds.

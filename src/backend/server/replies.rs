@@ -239,7 +239,7 @@ impl Server {
             }
             b'C' => {
                 self.note_tag(body);
-                self.finish_execute(tag)?
+                self.finish_execute(tag)? && self.ready != Ready::HoldTag
             }
             b'I' | b's' => self.finish_execute(tag)?,
             b'G' => self.note_copy_in()?,
@@ -359,7 +359,7 @@ impl Server {
     }
 
     fn holds_ready(&mut self) -> bool {
-        let holds = self.ready == Ready::Hold;
+        let holds = matches!(self.ready, Ready::Hold | Ready::HoldTag);
         if holds {
             self.ready = Ready::Held;
         }
