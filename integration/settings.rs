@@ -451,8 +451,10 @@ fn sets_among_other_statements_are_checked_as_well() {
     assert_eq!(wire.ask("SET search_path = elsewhere; SELECT 1"), "0A000 I");
     wire.ask("BEGIN");
     assert_eq!(two.ask(&mut wire, MEM_A), "4MB SELECT 1 T");
-    // A shard that joins later would not hear of it.
-    assert_eq!(wire.ask("SET LOCAL work_mem = '7MB'; SELECT 1"), "0A000 E");
+    let set = "SET LOCAL work_mem = '7MB'; SELECT 1";
+    assert_eq!(wire.ask(set), "SET 1 SELECT 1 T");
+    // A shard that joins later hears of it.
+    assert_eq!(two.ask(&mut wire, MEM_B), "7MB SELECT 1 T");
 }
 
 #[test]

@@ -168,18 +168,13 @@ fn a_commit_beside_a_pinned_shard_reaches_the_shard_that_wrote() {
 }
 
 #[test]
-fn a_transaction_begun_within_a_text_does_not_write_to_a_second_shard() {
+fn a_transaction_begun_within_a_text_writes_to_a_second_shard() {
     let two = Two::start("begun_within", "");
     let mut wire = two.login();
     assert_eq!(wire.ask("BEGIN; SELECT 1"), "BEGIN 1 SELECT 1 T");
-    let first = two.ask(&mut wire, WRITE_A);
-    let second = two.ask(&mut wire, WRITE_B);
-    let answers = [&*first, &*second];
-    assert!(
-        [["0A000 E", "25P02 E"], ["UPDATE 1 T", "0A000 E"]].contains(&answers),
-        "{answers:?}"
-    );
-    assert_eq!(wire.ask("COMMIT"), "ROLLBACK I");
+    assert_eq!(two.ask(&mut wire, WRITE_A), "UPDATE 1 T");
+    assert_eq!(two.ask(&mut wire, WRITE_B), "UPDATE 1 T");
+    assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
     two.assert_untouched();
 }
 

@@ -352,11 +352,17 @@ impl World {
         )
     }
 
-    /// As [`World::clients`], for messages that are sent together.
+    /// As [`World::clients`], for messages that are sent together; of servers of this machine.
     pub fn wires(&self, protocol: Protocol) -> (Wire, Wire) {
         let database = database(&self.name, protocol);
-        let wire = |port| Wire::login(port, "ringway", &database).0;
-        (wire(self.ringway.port()), wire(self.plain.port))
+        let wire = |endpoint: &str| {
+            let (_, port) = endpoint.rsplit_once(':').unwrap();
+            Wire::login(port.parse().unwrap(), "ringway", &database).0
+        };
+        (
+            wire(&self.proxy.endpoint()),
+            wire(&self.plain.endpoints[0]),
+        )
     }
 
     /// `postgresql://…` through Ringway, and of the plain server.

@@ -258,6 +258,11 @@ pub enum Access {
     Primary,
 }
 
+/// Where the single statements of a text stand, without empty ones and `;`.
+pub fn statements(sql: &str) -> Vec<Range<usize>> {
+    parse::Source::new(sql).statements()
+}
+
 /// What it leaves behind on the server connection when it and its transaction are over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEffect {

@@ -130,6 +130,8 @@ pub enum Ready {
     Show,
     /// It is kept back: something is to be done before the client goes on.
     Hold,
+    /// So is the CommandComplete before it.
+    HoldTag,
     /// It came: whoever wanted it held owes the client one.
     Held,
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::backend::server::{Expect, Server};
+use crate::backend::server::{Expect, Server, error_field};
 use crate::error::{Error, Fault};
 use crate::wire::{frame, write};
 
@@ -27,6 +27,44 @@ pub async fn describe(
     let mut found = Vec::new();
     each(server, &[sql], types, &mut found).await?;
     Ok(found.pop())
+}
+
+/// Can PostgreSQL read a text of several statements? To Parse it says that it takes one only, after it has
+/// read all of them. In a transaction that is an error like any other.
+///
+/// # Errors
+/// What is wrong with the text; 0A000 where it is one statement to PostgreSQL; the loss of the connection.
+pub async fn check_syntax(server: &mut Server, sql: &str) -> Result<(), Error> {
+    /// Where in PostgreSQL's source it is said, whatever the language.
+    const SAYS_ONE_ONLY: &[u8] = b"exec_parse_message";
+    server.begin_exchange();
+    server.unnamed = None;
+    let out = &mut server.conn.outbox;
+    write::parse(out, b"", sql.as_bytes(), &[]);
+    out.extend_from_slice(write::SYNC);
+    server.expect.push_back(Expect::Ready { show: false });
+    let mut is_read = false;
+    loop {
+        while let Some((tag, body)) = server.next_frame()? {
+            match tag {
+                b'E' => is_read = error_field(&body, b'R') == Some(SAYS_ONE_ONLY),
+                b'Z' => {
+                    return match server.error.take() {
+                        Some(_) if is_read => Ok(()),
+                        Some(error) => Err(*error),
+                        None => Err(planner::Refusal::unsupported(
+                            "statements of this text cannot be told apart",
+                            "PostgreSQL reads it as one statement.",
+                            "Send the statements one by one.",
+                        )
+                        .into()),
+                    };
+                }
+                _ => {}
+            }
+        }
+        server.exchange().await?;
+    }
 }
 
 /// Adds to `found` what is said of each text until one is wrong.

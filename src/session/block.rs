@@ -254,6 +254,15 @@ pub fn opening_tag(sql: &str) -> &'static str {
     }
 }
 
+/// Does a text that opens a block say more than that?
+pub fn says_modes(sql: &str) -> bool {
+    let mut more = planner::leading_words(sql, 3).into_iter().skip(1);
+    more.any(|word| {
+        let is = |known: &str| word.eq_ignore_ascii_case(known);
+        !is("transaction") && !is("work")
+    })
+}
+
 /// 25P02, as PostgreSQL words it.
 pub fn aborted() -> Error {
     Error::new(

@@ -1,5 +1,7 @@
 //! Transactions that write on several shards: when a second one may be written, and their end.
 
+use std::sync::Arc;
+
 use planner::ShardId;
 use planner::plan::Access;
 
@@ -69,8 +71,23 @@ impl Session {
                 listening.notified = false;
             }
             self.drop_changes();
+            self.undo_settings().await;
         }
         Some(result)
+    }
+
+    /// After a commit that failed: PREPARE TRANSACTION has made what the transaction had set the
+    /// server session's own, and nothing takes that back.
+    async fn undo_settings(&mut self) {
+        for held in self.leases.iter_mut().filter(|held| held.ran_set) {
+            held.ask_settings = false;
+            held.lease.applied = Arc::default();
+            let reset = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
+            if held.lease.run_hidden(reset).await.is_err() {
+                let doubt = "its settings could not be taken back";
+                held.lease.doubt.get_or_insert(doubt);
+            }
+        }
     }
 
     async fn commit_on_each(&mut self) -> Result<(), Error> {

@@ -72,6 +72,8 @@ pub(super) struct Batch {
     pub(super) changed_schema: bool,
     /// ReadyForQuery is owed to the client until the schema has been read anew.
     pub(super) holds_ready: bool,
+    /// The CommandComplete that waits for COMMIT.
+    pub(super) held_tag: Option<String>,
     /// When the first message since the last Sync came.
     pub(super) start: Option<Instant>,
     /// Execute messages since the last Sync.

@@ -34,6 +34,7 @@ mod shared;
 mod simple;
 pub mod startup;
 mod state;
+mod texts;
 mod writes;
 
 use block::Block;
@@ -151,7 +152,10 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Nothing,
+    /// Another statement of a text.
     Something,
+    /// The text's own COMMIT, which may fail: CommandComplete has to wait too.
+    Commit,
 }
 
 /// A server connection this session holds.

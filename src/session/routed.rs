@@ -1,7 +1,7 @@
 //! Statements that a plan routes, over the simple protocol; and what both protocols share of it.
 
 use bytes::BytesMut;
-use planner::plan::{Access, Plan, SessionEffect, Statement};
+use planner::plan::{Access, Plan, SessionEffect, Statement, Target};
 use planner::route::{Execution, Shards};
 use planner::shape::Piece;
 use planner::{Route, ShardId, ShardSet, Values, route};
@@ -19,7 +19,7 @@ use crate::executor::database::may_alter;
 use crate::executor::relay::{Broken, Told};
 use crate::metrics::{ReadBy, RouteKind};
 use crate::wire::frame::HEADER;
-use crate::wire::{frontend, write};
+use crate::wire::frontend;
 
 impl Session {
     pub(super) async fn routed_simple(
@@ -43,16 +43,18 @@ impl Session {
             self.check_sets(known)?;
         }
         self.check_settings_named(&plan.effect, &[(values.sql, &[])])?;
-        if plan.effect == SessionEffect::Settings
-            && self.db.config.is_sharded()
-            && !self.block.is_none()
-        {
+        if changes_settings(&plan.effect) && self.db.config.is_sharded() && !self.block.is_none() {
             // Every shard of the transaction has to hear of it.
-            Box::pin(self.on_all_enlisted(frame, None)).await?;
-            self.lose_track();
-            self.leases
-                .iter_mut()
-                .for_each(|held| held.ask_settings |= held.ran_set);
+            if !is_sent_to_all(plan, sql) {
+                return Err(not_settings_alone());
+            }
+            let ran = Box::pin(self.on_all_enlisted(frame, None)).await?;
+            if ran && plan.effect == SessionEffect::Settings {
+                self.lose_track();
+                self.leases
+                    .iter_mut()
+                    .for_each(|held| held.ask_settings |= held.ran_set);
+            }
             return Ok(());
         }
         if route.execution != Execution::Direct {
@@ -274,7 +276,11 @@ impl Session {
         sql: &[u8],
     ) -> Result<(), Error> {
         let hides_some = match statement {
-            Statement::Multiple(_) | Statement::Chain { .. } => true,
+            // One that is not read here may be anything.
+            Statement::Multiple(known) => {
+                sql.is_empty() || known.iter().any(Statement::controls_transaction)
+            }
+            Statement::Chain { .. } => true,
             Statement::Other => {
                 let text = std::str::from_utf8(sql).unwrap_or_default();
                 let word = planner::leading_words(text, 1)
@@ -357,8 +363,7 @@ impl Session {
             match result {
                 Ok(()) => {
                     let tag = format!("SELECT {}", run.rows_out());
-                    write::command_complete(&mut self.client.outbox, &tag);
-                    self.account.answered(run.rows_out());
+                    self.tell_tag(&tag);
                     self.ready();
                     return Ok(());
                 }
@@ -425,6 +430,30 @@ impl Session {
         }
         Ok(indexes)
     }
+}
+
+pub(super) fn changes_settings(effect: &SessionEffect) -> bool {
+    matches!(
+        effect,
+        SessionEffect::Settings | SessionEffect::LocalSettings
+    )
+}
+
+/// It concerns no table, so that every shard of a transaction may run it.
+fn is_sent_to_all(plan: &Plan, sql: &[u8]) -> bool {
+    let reads = |word: &[u8]| word.eq_ignore_ascii_case(b"from");
+    matches!(plan.statement, Statement::Query | Statement::Other)
+        && matches!(plan.target, Target::AnyShard | Target::OneShard(_))
+        && !sql.split(|byte| !byte.is_ascii_alphanumeric()).any(reads)
+}
+
+fn not_settings_alone() -> Error {
+    planner::Refusal::unsupported(
+        "set_config in a statement on tables, in a transaction on a sharded database",
+        "Every shard of the transaction has to hear of it, and the statement is not for all of them.",
+        "SELECT set_config(…) first, or use SET.",
+    )
+    .into()
 }
 
 /// In a transaction that may go on at another server: a cursor would not go with it, and its time has

@@ -170,6 +170,10 @@ impl Session {
         }
     }
 
+    pub(super) fn is_amid_transaction(&self) -> bool {
+        self.amid_transaction().is_some()
+    }
+
     /// The server on which extended messages have begun a transaction that this Query joins.
     fn amid_transaction(&self) -> Option<usize> {
         self.leases
@@ -338,7 +342,7 @@ impl Session {
         if self.block.is_failed() && !allowed_when_failed {
             match self.only_in_block() {
                 // It may end the block before it does anything else.
-                Some(_) if matches!(plan.statement, Statement::Multiple(_)) => {}
+                _ if matches!(plan.statement, Statement::Multiple(_)) => {}
                 Some(index) => {
                     if chains {
                         // It ends the transaction.
@@ -359,6 +363,16 @@ impl Session {
             )
         {
             return self.run_on(index, frame).await;
+        }
+        if let Statement::Multiple(known) = &plan.statement {
+            let values = Values {
+                sql: text_of(&frame).as_bytes(),
+                pieces: &shape.pieces,
+                params: &[],
+            };
+            if self.takes_apart(&plan, known, values)? {
+                return Box::pin(self.run_text(frame)).await;
+            }
         }
         if let Target::Ids(ids) = &plan.target {
             return Box::pin(self.simple_with_ids(frame, shape, ids)).await;
@@ -777,25 +791,41 @@ impl Session {
 
     /// Where the schema has changed the client is not told to go on before it has been read anew.
     pub(super) fn hold_ready(&mut self, index: usize) {
-        if self.batch.changed_schema || self.rest != Rest::Nothing {
-            self.leases[index].lease.ready = Ready::Hold;
-        }
+        self.leases[index].lease.ready = match self.rest {
+            Rest::Commit => Ready::HoldTag,
+            Rest::Something => Ready::Hold,
+            Rest::Nothing if self.batch.changed_schema => Ready::Hold,
+            Rest::Nothing => return,
+        };
     }
 
     /// After what came since [`Session::hold_ready`].
     pub(super) fn note_held(&mut self, index: usize) {
         let lease = &mut self.leases[index].lease;
         self.batch.holds_ready |= std::mem::take(&mut lease.ready) == Ready::Held;
+        if self.rest == Rest::Commit {
+            self.batch.held_tag = Some(lease.tag.clone());
+        }
     }
 
     pub(super) fn complete(&mut self, tag: &str) {
         self.note_route(RouteKind::Local);
-        write::command_complete(&mut self.client.outbox, tag);
-        self.account.tagged(tag);
+        self.tell_tag(tag);
         for index in 0..self.leases.len() {
             self.tell_parameters(index);
         }
         self.ready();
+    }
+
+    /// CommandComplete of our own.
+    pub(super) fn tell_tag(&mut self, tag: &str) {
+        self.account.tagged(tag);
+        match self.rest {
+            Rest::Commit => self.batch.held_tag = Some(tag.to_owned()),
+            Rest::Nothing | Rest::Something => {
+                write::command_complete(&mut self.client.outbox, tag);
+            }
+        }
     }
 
     /// A WARNING, as PostgreSQL sends it.

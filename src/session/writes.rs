@@ -45,8 +45,7 @@ impl Session {
             out.extend_from_slice(&answer.columns);
         }
         out.extend_from_slice(&answer.rows);
-        write::command_complete(out, &answer.tag);
-        self.account.tagged(&answer.tag);
+        self.tell_tag(&answer.tag);
         self.ready();
         Ok(())
     }

@@ -240,7 +240,7 @@ impl Server {
             b'C' => {
                 let rows = self.note_tag(body);
                 self.rows += rows;
-                self.finish_execute(tag, rows)?
+                self.finish_execute(tag, rows)? && self.ready != Ready::HoldTag
             }
             b'I' => self.finish_execute(tag, 0)?,
             b's' => self.finish_execute(tag, SUSPENDED)?,
@@ -363,7 +363,7 @@ impl Server {
     }
 
     fn holds_ready(&mut self) -> bool {
-        let holds = self.ready == Ready::Hold;
+        let holds = matches!(self.ready, Ready::Hold | Ready::HoldTag);
         if holds {
             self.ready = Ready::Held;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use planner::plan::{ExecuteStatement, SessionEffect, Statement};
+use planner::plan::{ExecuteStatement, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
@@ -16,6 +16,7 @@ use crate::metrics::RouteKind;
 use crate::session::block::aborted;
 use crate::session::prepared::Executed;
 use crate::session::retry::resend_of;
+use crate::session::routed::changes_settings;
 use crate::session::scattered::{Query, Scattered};
 use crate::session::writes::{job_of_moves, job_of_parts};
 use crate::session::{Enlisted, Known, Prepared, Session, local};
@@ -103,10 +104,7 @@ impl Session {
             let named = Bind::read(body)?;
             self.check_settings_named(&plan.effect, &[(&statement.sql, &named.values)])?;
         }
-        if plan.effect == SessionEffect::Settings
-            && self.db.config.is_sharded()
-            && !self.block.is_none()
-        {
+        if changes_settings(&plan.effect) && self.db.config.is_sharded() && !self.block.is_none() {
             return Err(settings_on_shards());
         }
         if plan.statement == Statement::Notify {

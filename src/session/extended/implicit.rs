@@ -4,6 +4,7 @@
 use planner::plan::TransactionMode;
 
 use crate::error::{Error, Fault};
+use crate::session::block::says_modes;
 use crate::session::{Block, Session};
 
 impl Session {
@@ -32,6 +33,14 @@ impl Session {
         if !self.batch.skipping && !self.block.is_failed() {
             return self.end_everywhere(true).await.map(drop);
         }
+        self.roll_back_block().await
+    }
+
+    /// Rolls a block back that has failed, as the client has been told.
+    ///
+    /// # Errors
+    /// FATAL: the loss of a server.
+    pub(in crate::session) async fn roll_back_block(&mut self) -> Result<(), Error> {
         for held in self.leases.iter_mut().filter(|held| held.in_block) {
             if std::mem::take(&mut held.needs_sync) {
                 held.lease.send_sync(false);
@@ -54,11 +63,7 @@ impl Session {
     /// # Errors
     /// 25001, as PostgreSQL's, for a mode that a transaction cannot take on any more.
     pub(super) fn begin_after_implicit(&mut self, sql: &str) -> Result<(), Error> {
-        if planner::leading_words(sql, 3).iter().skip(1).any(|word| {
-            !["transaction", "work"]
-                .iter()
-                .any(|known| word.eq_ignore_ascii_case(known))
-        }) {
+        if says_modes(sql) {
             let message = "transaction modes must be set before any query";
             return Err(Error::new(Fault::Client, "25001", message)
                 .detail("The pipeline has written on several shards already."));
