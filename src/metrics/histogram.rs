@@ -16,6 +16,9 @@ const BOUNDS_US: [u64; 16] = [
 #[derive(Debug, Default)]
 pub struct Buckets([AtomicU64; BOUNDS_US.len() + 1]);
 
+/// One for each bucket.
+pub type Counts = [u64; BOUNDS_US.len() + 1];
+
 impl Buckets {
     pub fn record(&self, elapsed: Duration) {
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
@@ -23,6 +26,18 @@ impl Buckets {
         let bucket = BOUNDS_US.iter().position(|bound| *bound >= micros);
         let bucket = bucket.unwrap_or(BOUNDS_US.len());
         self.0[bucket].fetch_add(1, Relaxed);
+    }
+
+    /// How many there were in each bucket.
+    pub fn counts(&self) -> Counts {
+        std::array::from_fn(|at| self.0[at].load(Relaxed))
+    }
+
+    /// Of so many durations of nothing.
+    pub fn counts_of_nothing(count: u64) -> Counts {
+        let mut counts = Counts::default();
+        counts[0] = count;
+        counts
     }
 
     /// How many there were.
@@ -33,10 +48,24 @@ impl Buckets {
     /// Appends the samples of one series in Prometheus' text format; `labels` as between braces.
     /// <https://prometheus.io/docs/instrumenting/exposition_formats/#histograms-and-summaries>
     pub fn write(&self, out: &mut String, name: &str, labels: &str, sum_micros: u64) {
+        self.write_with(&Counts::default(), out, name, labels, sum_micros);
+    }
+
+    /// As [`Buckets::write`], with `others` among them.
+    pub fn write_with(
+        &self,
+        others: &Counts,
+        out: &mut String,
+        name: &str,
+        labels: &str,
+        sum_micros: u64,
+    ) {
         let mut count = 0;
         let bounds = BOUNDS_US.iter().map(|bound| seconds(*bound).to_string());
-        for (bucket, bound) in self.0.iter().zip(bounds.chain(["+Inf".to_owned()])) {
-            count += bucket.load(Relaxed);
+        let counts = self.counts();
+        let both = counts.iter().zip(others);
+        for ((bucket, other), bound) in both.zip(bounds.chain(["+Inf".to_owned()])) {
+            count += bucket + other;
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
         }
         let _ = writeln!(out, "{name}_sum{{{labels}}} {}", seconds(sum_micros));

@@ -359,6 +359,10 @@ impl Session {
     }
 
     fn count_statement(&self, statement: &Statement<'_>) {
+        for Place { shard, role } in statement.places {
+            let metrics = self.db.shard_metrics(*shard);
+            metrics.statement_done(*role, statement.elapsed, statement.queued);
+        }
         if let Some(digest) = statement.digest {
             let shards = statement.places.iter().map(|place| place.shard);
             let outcome = Outcome {
