@@ -43,6 +43,7 @@ mod sessions;
 mod settings;
 mod sharded_copy;
 mod shares;
+mod slow_log;
 mod smoke;
 mod split;
 mod state;

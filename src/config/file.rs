@@ -208,6 +208,8 @@ fn read_general(
         merge_memory_bytes: section
             .mib("merge_memory_mib", 65_536)
             .unwrap_or(default.merge_memory_bytes),
+        log_min_duration: section.millis_or_zero("log_min_duration_ms"),
+        log_values: section.boolean("log_values").unwrap_or(default.log_values),
         log_format: section
             .choice(
                 "log_format",

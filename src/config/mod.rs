@@ -122,6 +122,10 @@ pub struct General {
     pub max_digests: usize,
     /// Memory one statement may use to merge shards' rows, in bytes.
     pub merge_memory_bytes: usize,
+    /// Statements that take as long are logged, of databases that say nothing else; `None`: none are.
+    pub log_min_duration: Option<Duration>,
+    /// With their values.
+    pub log_values: bool,
     pub log_format: LogFormat,
     /// tracing-subscriber's EnvFilter syntax.
     pub log_level: String,
@@ -150,6 +154,8 @@ impl Default for General {
             plan_cache_bytes: 32 << 20,
             max_digests: 1_000,
             merge_memory_bytes: 64 << 20,
+            log_min_duration: None,
+            log_values: false,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }

@@ -161,6 +161,12 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             mib(now.merge_memory_bytes),
             mib(default.merge_memory_bytes),
         ),
+        unset(
+            "general.log_min_duration_ms",
+            now.log_min_duration
+                .map(|time| time.as_millis().to_string()),
+        ),
+        setting("general.log_values", now.log_values, default.log_values),
     ]);
     entries
 }
@@ -359,6 +365,11 @@ fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
         setting("max_db_client_connections", now.max_clients, 0),
     ];
     entries.extend(timeouts(&now.timeouts));
+    entries.push(unset(
+        "log_min_duration_ms",
+        now.log_min_duration
+            .map(|time| time.as_millis().to_string()),
+    ));
     entries
 }
 

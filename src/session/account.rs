@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use planner::{NamedKey, Plan, ShardId, ShardSet, Values};
 
-use super::{Enlisted, Session};
+use super::slow::Text;
+use super::{Enlisted, Prepared, Session};
 use crate::backend::server::SUSPENDED;
 use crate::error::Error;
 use crate::metrics::digest::{Digest, Outcome};
@@ -23,6 +24,8 @@ const KEPT: usize = 4;
 pub(super) struct Account {
     /// Of the statement that was read or bound last.
     digest: Option<Arc<Digest>>,
+    /// And its text, where the log may need it.
+    text: Option<Box<Text>>,
     /// And how it is executed.
     kind: Option<RouteKind>,
     /// It was bound, and nothing has executed it yet.
@@ -56,6 +59,7 @@ struct Executed {
     shards: ShardSet,
     max_rows: u32,
     rows: Rows,
+    text: Option<Box<Text>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,7 @@ impl Account {
     /// An exchange begins.
     pub(super) fn begin(&mut self) {
         self.digest = None;
+        self.text = None;
         self.kind = None;
         self.is_bound = false;
         self.places.clear();
@@ -85,8 +90,9 @@ impl Account {
     }
 
     /// A statement was read, parsed or bound.
-    pub(super) fn statement(&mut self, digest: Option<Arc<Digest>>) {
+    pub(super) fn statement(&mut self, digest: Option<Arc<Digest>>, text: Option<Box<Text>>) {
         self.digest = digest;
+        self.text = text;
         self.is_bound = true;
     }
 
@@ -161,6 +167,7 @@ impl Account {
             shards,
             max_rows,
             rows,
+            text: self.text.take(),
         });
     }
 
@@ -223,6 +230,12 @@ impl Session {
     pub(super) fn note_route(&mut self, kind: RouteKind) {
         self.account.kind = Some(kind);
         self.db.metrics.routes.increment(kind);
+    }
+
+    /// A statement was bound; `bind` is the body of its Bind.
+    pub(super) fn note_bound(&mut self, prepared: &Prepared, bind: &[u8]) {
+        let text = self.kept_text(&prepared.statement.sql, Some(bind));
+        self.account.statement(prepared.digest.clone(), text);
     }
 
     /// A statement runs there.
@@ -319,6 +332,7 @@ impl Session {
             queued: account.queued,
             rows: account.rows.unwrap_or(0),
             failure: account.failure.as_deref(),
+            text: account.text.as_deref(),
         });
         self.account = account;
     }
@@ -353,12 +367,14 @@ impl Session {
                 queued: share(account.queued),
                 rows,
                 failure: account.failure.as_deref().filter(|_| failed),
+                text: executed.text.as_deref(),
             });
         }
         self.account = account;
     }
 
     fn count_statement(&self, statement: &Statement<'_>) {
+        self.log_if_slow(statement);
         for Place { shard, role } in statement.places {
             let metrics = self.db.shard_metrics(*shard);
             metrics.statement_done(*role, statement.elapsed, statement.queued);
@@ -378,14 +394,16 @@ impl Session {
 }
 
 /// A statement that was answered.
-struct Statement<'a> {
-    digest: Option<&'a Arc<Digest>>,
-    kind: RouteKind,
-    places: &'a [Place],
-    elapsed: Duration,
-    queued: Duration,
-    rows: u64,
-    failure: Option<&'a str>,
+pub(super) struct Statement<'a> {
+    pub(super) digest: Option<&'a Arc<Digest>>,
+    pub(super) kind: RouteKind,
+    pub(super) places: &'a [Place],
+    pub(super) elapsed: Duration,
+    pub(super) queued: Duration,
+    pub(super) rows: u64,
+    /// An SQLSTATE.
+    pub(super) failure: Option<&'a str>,
+    pub(super) text: Option<&'a Text>,
 }
 
 impl Enlisted {

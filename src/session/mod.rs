@@ -31,6 +31,7 @@ mod scattered;
 mod settings;
 mod shared;
 mod simple;
+mod slow;
 pub mod startup;
 mod state;
 mod writes;
@@ -133,14 +134,17 @@ pub struct Session {
 struct Limits {
     max_message_bytes: usize,
     merge_memory_bytes: usize,
+    slow_log: slow::SlowLog,
 }
 
 impl Limits {
-    fn of(shared: &Shared) -> Self {
-        let general = &shared.directory.load().config.general;
+    fn of(shared: &Shared, db: &Database) -> Self {
+        let directory = shared.directory.load();
+        let general = &directory.config.general;
         Self {
             max_message_bytes: general.max_message_bytes,
             merge_memory_bytes: general.merge_memory_bytes,
+            slow_log: slow::SlowLog::of(general, db),
         }
     }
 }
@@ -226,7 +230,7 @@ impl Session {
         generation: u64,
         info: Arc<ClientInfo>,
     ) -> Self {
-        let limits = Limits::of(&shared);
+        let limits = Limits::of(&shared, &db);
         let settings = shared.directory.load().pool_settings(&info.user, &db);
         let shards = db.config.shards.len();
         let source = source(&info.address);
@@ -376,7 +380,7 @@ impl Session {
             self.db = db;
         }
         self.pools.clear();
-        self.limits = Limits::of(&self.shared);
+        self.limits = Limits::of(&self.shared, &self.db);
         self.mode = directory.pool_settings(&self.info.user, &self.db).mode;
         self.generation = directory.generation;
         Ok(())

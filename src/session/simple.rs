@@ -207,7 +207,8 @@ impl Session {
         shape.scan(text.as_bytes());
         let catalog = self.db.cluster.catalog();
         let Planned { plan, digest } = self.db.plans.plan(&text, shape, &[], &catalog);
-        self.account.statement(digest);
+        let kept = self.kept_text(sql, None);
+        self.account.statement(digest, kept);
         if let Cow::Owned(_) = text {
             return Ok(Query::Inexact(plan));
         }

@@ -82,7 +82,8 @@ impl Session {
             Some(Planned { plan, digest }) => (Some(plan), digest),
             None => (None, None),
         };
-        self.account.statement(digest.clone());
+        let kept = self.kept_text(sql, None);
+        self.account.statement(digest.clone(), kept);
         let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
         if let Some(plan) = &planned
             && exact
