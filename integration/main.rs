@@ -45,6 +45,7 @@ mod sharded_copy;
 mod shares;
 mod slow_log;
 mod smoke;
+mod spans;
 mod split;
 mod state;
 mod statements;

@@ -17,4 +17,5 @@ pub mod metrics;
 pub mod net;
 pub mod pool;
 pub mod session;
+pub mod spans;
 pub mod wire;

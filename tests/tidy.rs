@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What each room of `src/` may import beside itself and, unless it is in there, [`COMMON`]. Imports run one way:
 /// session -> executor -> {cluster, pool} -> backend -> wire; admin is a sibling of session.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 19] = [
     ("admin", &["backend", "cluster", "executor", "pool", "wire"]),
     ("app", &["*"]),
     ("backend", &["wire"]),
@@ -25,8 +25,9 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("pool", &["backend", "wire"]),
     (
         "session",
-        &["backend", "cluster", "executor", "pool", "wire"],
+        &["backend", "cluster", "executor", "pool", "spans", "wire"],
     ),
+    ("spans", &[]),
     ("wire", &[]),
 ];
 

@@ -24,7 +24,7 @@ impl Sample {
         std::fs::write(&path, FILE).unwrap();
         let metrics = Arc::new(Metrics::new());
         let built = build(config::load(&path).unwrap(), None, &metrics).unwrap();
-        let (live, _) = Live::new(Shared::new(built, metrics, None));
+        let (live, _) = Live::new(Shared::new(built, metrics, None, None));
         Self { live, directory }
     }
 

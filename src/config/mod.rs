@@ -21,6 +21,7 @@ mod tables;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod userlist;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings, TransactionReads
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
 pub use tcp::TcpOptions;
+pub use traces::TracingSettings;
 
 /// The name under which clients reach the admin database.
 pub const ADMIN_DATABASE: &str = "ringway";
@@ -126,6 +128,8 @@ pub struct General {
     pub log_min_duration: Option<Duration>,
     /// With their values.
     pub log_values: bool,
+    /// `None`: nothing is traced.
+    pub tracing: Option<TracingSettings>,
     pub log_format: LogFormat,
     /// tracing-subscriber's EnvFilter syntax.
     pub log_level: String,
@@ -156,6 +160,7 @@ impl Default for General {
             merge_memory_bytes: 64 << 20,
             log_min_duration: None,
             log_values: false,
+            tracing: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }

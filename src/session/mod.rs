@@ -34,6 +34,7 @@ mod simple;
 mod slow;
 pub mod startup;
 mod state;
+mod traced;
 mod writes;
 
 use block::Block;
@@ -63,6 +64,7 @@ use crate::executor::database::{Database, Parameters, Statement as Text};
 use crate::metrics::digest::Digest;
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
+use crate::spans::Parent;
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::{frame, frontend};
 
@@ -265,7 +267,7 @@ impl Session {
             generation,
             limits,
             mode: settings.mode,
-            account: account::Account::default(),
+            account: account::Account::drawing(source),
         };
         session.enter_base_context();
         session.see_positions(&login.told.positions);
@@ -611,6 +613,8 @@ struct Prepared {
     plan: Arc<planner::Plan>,
     /// Where its executions are counted.
     digest: Option<Arc<Digest>>,
+    /// Of which they are a part, where they are traced.
+    parent: Option<Box<Parent>>,
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,

@@ -359,6 +359,7 @@ impl Session {
                     let tag = format!("SELECT {}", run.rows_out());
                     write::command_complete(&mut self.client.outbox, &tag);
                     self.account.answered(run.rows_out());
+                    self.note_ends(&indexes, &run.ends);
                     self.ready();
                     return Ok(());
                 }

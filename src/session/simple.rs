@@ -138,7 +138,7 @@ impl Session {
             self.ready();
         }
         let elapsed = now.duration_since(start);
-        self.count_query(elapsed);
+        self.count_query(start, elapsed);
         self.count_statements(1, elapsed);
         Ok(())
     }
@@ -209,6 +209,9 @@ impl Session {
         let Planned { plan, digest } = self.db.plans.plan(&text, shape, &[], &catalog);
         let kept = self.kept_text(sql, None);
         self.account.statement(digest, kept);
+        if self.shared.tracer.is_some() {
+            self.sample(self.parent_of(sql).as_deref());
+        }
         if let Cow::Owned(_) = text {
             return Ok(Query::Inexact(plan));
         }

@@ -54,6 +54,7 @@ impl Session {
             pieces,
             version: _,
             digest,
+            parent: _,
             name: _,
             known,
             ids: _,

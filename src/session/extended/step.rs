@@ -225,6 +225,7 @@ impl Session {
             pieces,
             version: _,
             digest: _,
+            parent: _,
             name: _,
             known: _,
             ids: _,
