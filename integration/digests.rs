@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ringway::demo::shop;
 use tokio_postgres::SimpleQueryMessage;
 
+use crate::admin::{check_with_promtool, free_port, get};
 use crate::support::wire::{Wire, bind, execute, parse, unnamed};
 use crate::support::{Ringway, client};
 
@@ -245,4 +246,75 @@ async fn shapes_are_bounded_and_may_be_none() {
     for table in ["DIGESTS", "HOT_KEYS", "HOT_SLOTS"] {
         assert!(show(&ringway, &format!("SHOW {table}")).await.is_empty());
     }
+}
+
+/// The sum of the samples whose name and labels hold all of `words`.
+fn sample(text: &str, words: &[&str]) -> f64 {
+    let is_it =
+        |line: &&str| !line.starts_with('#') && words.iter().all(|word| line.contains(word));
+    let values = text.lines().filter(is_it).map(|line| {
+        let value = line.rsplit(' ').next().unwrap();
+        value.parse::<f64>().unwrap()
+    });
+    values.sum()
+}
+
+#[tokio::test]
+async fn latencies_slots_and_memory_are_told_by_metrics() {
+    let cluster = crate::support::shop().await;
+    let http = free_port();
+    let ringway = Ringway::start(|port| {
+        let general = format!("[general]\nhttp_listen = \"127.0.0.1:{http}\"");
+        let toml = shop::ringway_toml(cluster, port).replace("[general]", &general);
+        toml.replace("[databases.shop]", "[databases.shop]\npool_size = 1")
+    });
+    let (one, other) = (ringway.client().await, ringway.client().await);
+    let read = "SELECT name FROM customers WHERE id = 7";
+    one.simple_query(read).await.unwrap();
+    one.simple_query("SELECT * FROM customers ORDER BY name")
+        .await
+        .unwrap();
+    one.batch_execute("BEGIN; ").await.unwrap();
+    one.simple_query("UPDATE customers SET name = name WHERE id = 7")
+        .await
+        .unwrap();
+    // It waits for the only connection.
+    let write = other.simple_query("UPDATE customers SET name = name WHERE id = 7");
+    let waits = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        one.simple_query("COMMIT").await.unwrap();
+    };
+    let (write, ()) = tokio::join!(write, waits);
+    write.unwrap();
+
+    let (_, text) = get(http, "/metrics");
+    check_with_promtool(&text);
+    let of = |name: &str, words: &[&str]| sample(&text, &[&[name], words].concat());
+    let client = |words: &[&str]| of("ringway_shard_client_seconds_count{", words);
+    let replica = "role=\"replica\"";
+    let primary = "role=\"primary\"";
+    assert!(client(&[]) >= 6.0, "{text}");
+    for name in ["queue", "server"] {
+        let count = of(&format!("ringway_shard_{name}_seconds_count{{"), &[]);
+        assert_eq!(count, client(&[]), "{text}");
+    }
+    assert!(client(&[primary]) >= 3.0 && client(&[replica]) + client(&[primary]) == client(&[]));
+    let queued = of("ringway_shard_queue_seconds_sum{", &[primary]);
+    assert!((0.04..10.0).contains(&queued), "{queued}\n{text}");
+    let server = of("ringway_shard_server_seconds_sum{", &[]);
+    let all = of("ringway_shard_client_seconds_sum{", &[]);
+    let queued = of("ringway_shard_queue_seconds_sum{", &[]);
+    assert!((all - server - queued).abs() < 0.001, "{text}");
+    let hot = show(&ringway, "SHOW HOT_SLOTS").await;
+    let slot = format!("slot=\"{}\"", hot[0]["slot"]);
+    assert_eq!(of("ringway_hot_slot_statements_total{", &[&slot]), 3.0);
+    assert!(of("ringway_merge_memory_peak_bytes{", &[]) > 0.0);
+    assert_eq!(of("ringway_merge_memory_bytes{", &[]), 0.0);
+    assert_eq!(
+        of("ringway_merge_memory_limit_bytes ", &[]),
+        f64::from(64 << 20)
+    );
+    assert!(of("ringway_server_connection_limit{", &[]) >= 2.0);
+    assert_eq!(of("ringway_client_limit ", &[]), 10_000.0);
+    assert!(of("ringway_digests{", &[]) >= 3.0);
 }

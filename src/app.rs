@@ -43,6 +43,7 @@ use crate::net::{self, Instant};
 use crate::pool::cap::Ledger;
 use crate::session::auth::Authenticators;
 use crate::session::{ClientInfo, Directory, Shared, Wildcard, startup};
+use crate::spans::Tracer;
 use accept::{accept, accept_waiting};
 use doors::{Doors, Passed};
 use handover::Predecessor;
@@ -125,7 +126,9 @@ async fn control(
     let metrics = Arc::new(Metrics::new());
     let directory = build(config, None, &metrics)?;
     let own_socket = general.run_directory.as_deref().map(handover::own_socket);
-    let shared = Shared::new(directory, metrics, own_socket.clone());
+    let tracer = general.tracing.as_ref().map(Tracer::start).transpose()?;
+    let tracer = tracer.map(Arc::new);
+    let shared = Shared::new(directory, metrics, own_socket.clone(), tracer.clone());
     let (live, mut errands) = Live::new(Arc::clone(&shared));
     let doors = Arc::new(Doors::open(&general, passed)?);
     let workers = Workers::start(general.workers, &live)?;
@@ -228,7 +231,12 @@ async fn control(
     let mut ended = std::pin::pin!(end(&shared, ending, general.shutdown_timeout));
     loop {
         let asked = tokio::select! {
-            () = &mut ended => return Ok(()),
+            () = &mut ended => {
+                if let Some(tracer) = tracer {
+                    let _ = tokio::task::spawn_blocking(move || tracer.finish()).await;
+                }
+                return Ok(());
+            }
             _ = terminate.recv() => signalled_again(ending),
             _ = interrupt.recv() => signalled_again(ending),
             Some(errand) = errands.recv() => match errand {

@@ -18,5 +18,6 @@ pub mod metrics;
 pub mod net;
 pub mod pool;
 pub mod session;
+pub mod spans;
 pub mod top;
 pub mod wire;

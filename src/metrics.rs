@@ -11,6 +11,8 @@ mod commits;
 pub mod digest;
 mod histogram;
 pub mod hot;
+mod latency;
+pub mod memory;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,8 @@ use std::time::Duration;
 pub use commits::{CommitKind, Recovery};
 use histogram::Buckets;
 pub use histogram::Counts;
+pub use latency::ShardMetrics;
+use memory::MergeMemory;
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 pub use words::{BlockKind, PolicyHit, ReadBy, Retry, Role, RouteKind};
@@ -46,6 +50,7 @@ enum Kind {
 }
 
 const DATABASE: &[&str] = &["database"];
+const SHARD: &[&str] = &["database", "shard", "role"];
 const SERVER: &[&str] = &["database", "shard", "server"];
 
 macro_rules! table {
@@ -92,6 +97,17 @@ table! {
     PLAN_MISSES = Counter "ringway_plan_cache_misses_total" DATABASE, "Statements that had to be planned.";
     PLAN_BYTES = Gauge "ringway_plan_cache_bytes" DATABASE, "Memory of the cached plans.";
     STATEMENT_BYTES = Gauge "ringway_statement_bytes" DATABASE, "Texts of statements that clients have prepared, equal ones counted once.";
+    CLIENT_SECONDS = Histogram "ringway_shard_client_seconds" SHARD, "From a statement's arrival to the end of its answer; one on several shards counts on each of them.";
+    QUEUE_SECONDS = Histogram "ringway_shard_queue_seconds" SHARD, "Of that, the wait for a server connection, a primary, or a replica that is fresh enough.";
+    SERVER_SECONDS = Histogram "ringway_shard_server_seconds" SHARD, "Of that, the rest: what servers, network and the reading of the answer take.";
+    MERGE_BYTES = Gauge "ringway_merge_memory_bytes" DATABASE, "Memory that statements hold now to merge or gather rows of shards.";
+    MERGE_PEAK = Gauge "ringway_merge_memory_peak_bytes" DATABASE, "The most that one statement has held since the process started.";
+    MERGE_LIMIT = Gauge "ringway_merge_memory_limit_bytes" &[], "What one statement may hold.";
+    DIGESTS = Gauge "ringway_digests" DATABASE, "Shapes of statements that SHOW DIGESTS tells of.";
+    DIGESTS_EVICTED = Counter "ringway_digests_evicted_total" DATABASE, "Shapes that made room for others.";
+    HOT_SLOTS = Counter "ringway_hot_slot_statements_total" &["database", "shard", "slot"], "Statements about the keys of a slot, of the ten slots with the most of them; estimated from a sample.";
+    CLIENT_LIMIT = Gauge "ringway_client_limit" &[], "Clients that the process lets in.";
+    CONNECTION_LIMIT = Gauge "ringway_server_connection_limit" SERVER, "Connections that the pools of a server may open together.";
     ERRORS = Counter "ringway_errors_total" &["database", "sqlstate"], "Errors that Ringway itself answered with; errors of servers are not among them.";
     SERVER_CONNECTIONS = Gauge "ringway_server_connections" &["database", "shard", "server", "state"], "Connections to servers now: active with a client, or idle.";
     SERVER_CONNECTS = Counter "ringway_server_connects_total" &["database", "shard", "server", "result"], "Connections opened to servers, and attempts that failed.";
@@ -163,6 +179,10 @@ impl<W: Word> CounterBy<W> {
 pub struct Metrics {
     recorder: PrometheusRecorder,
     databases: Mutex<BTreeMap<String, Arc<DatabaseMetrics>>>,
+    /// By database and shard.
+    shards: Mutex<BTreeMap<(String, String), Arc<ShardMetrics>>>,
+    pub client_limit: Gauge,
+    pub merge_limit: Gauge,
     pub reloads_applied: Counter,
     pub reloads_refused: Counter,
     pub login_failures: Counter,
@@ -200,6 +220,11 @@ pub struct DatabaseMetrics {
     pub plan_cache_misses: Counter,
     pub plan_cache_bytes: Gauge,
     pub statement_bytes: Gauge,
+    pub merge_memory: Arc<MergeMemory>,
+    pub merge_bytes: Gauge,
+    pub merge_peak: Gauge,
+    pub digests: Gauge,
+    pub digests_evicted: Counter,
     transactions: Total,
     transaction_micros: Total,
     query_micros: Total,
@@ -208,6 +233,15 @@ pub struct DatabaseMetrics {
     checkout_seconds: Buckets,
     read_wait_micros: Total,
     read_wait_seconds: Buckets,
+}
+
+/// A slot and how many statements were about its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HotSlot {
+    pub database: String,
+    pub shard: String,
+    pub slot: u16,
+    pub statements: u64,
 }
 
 /// What SHOW STATS counts, since the process started.
@@ -254,6 +288,8 @@ pub struct ServerMetrics {
     pub idle: Gauge,
     /// Of the texts that its connections keep prepared.
     pub prepared_bytes: Gauge,
+    /// Connections that its pools may open.
+    pub limit: Gauge,
     pub connects: Counter,
     pub connect_failures: Counter,
     pub up: Gauge,
@@ -282,6 +318,8 @@ impl Metrics {
         } in TABLE
         {
             match kind {
+                // Written by hand.
+                Kind::Counter if *name == HOT_SLOTS.name => {}
                 Kind::Counter => recorder.describe_counter((*name).into(), None, (*help).into()),
                 Kind::Gauge => recorder.describe_gauge((*name).into(), None, (*help).into()),
                 Kind::Histogram => {}
@@ -294,7 +332,10 @@ impl Metrics {
             reloads_applied: recorder.counter(&RELOADS, &["applied"]),
             reloads_refused: recorder.counter(&RELOADS, &["refused"]),
             login_failures: recorder.counter(&LOGIN_FAILURES, &[]),
+            client_limit: recorder.gauge(&CLIENT_LIMIT, &[]),
+            merge_limit: recorder.gauge(&MERGE_LIMIT, &[]),
             databases: Mutex::default(),
+            shards: Mutex::default(),
             recorder,
         }
     }
@@ -311,6 +352,13 @@ impl Metrics {
         let database = Arc::new(DatabaseMetrics::new(&self.recorder, name));
         databases.insert(name.to_owned(), Arc::clone(&database));
         database
+    }
+
+    /// The handles of a shard; the same ones whenever it is asked for.
+    pub fn shard(&self, database: &str, shard: &str) -> Arc<ShardMetrics> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (database.to_owned(), shard.to_owned());
+        Arc::clone(shards.entry(key).or_default())
     }
 
     /// The handles of a server; `server` is its endpoint, written as in the configuration, and
@@ -341,6 +389,7 @@ impl Metrics {
             active: connections("active"),
             idle: connections("idle"),
             prepared_bytes: gauge(&SERVER_PREPARED_BYTES),
+            limit: gauge(&CONNECTION_LIMIT),
             connects: connects("ok"),
             connect_failures: connects("failed"),
             up: gauge(&SERVER_UP),
@@ -360,8 +409,8 @@ impl Metrics {
             .increment(1);
     }
 
-    /// All metrics in Prometheus' text format.
-    pub fn render(&self) -> String {
+    /// All metrics in Prometheus' text format. `hot` are the hottest slots now.
+    pub fn render(&self, hot: &[HotSlot]) -> String {
         let databases = self
             .databases
             .lock()
@@ -422,6 +471,21 @@ impl Metrics {
         write_histogram(&mut text, &HOLD_SECONDS, &databases, |database| {
             (&database.hold_seconds, &database.hold_micros)
         });
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        latency::write(&mut text, &shards);
+        // Written here, as the exporter would go on to tell of slots that were hot once.
+        HOT_SLOTS.write_head(&mut text, "counter");
+        for slot in hot {
+            text.push_str(&format!(
+                "{}{{database=\"{}\",shard=\"{}\",slot=\"{}\"}} {}\n",
+                HOT_SLOTS.name,
+                escaped(&slot.database),
+                escaped(&slot.shard),
+                slot.slot,
+                slot.statements
+            ));
+        }
+        text.push('\n');
         text
     }
 }
@@ -434,10 +498,7 @@ fn write_histogram(
     of: impl Fn(&DatabaseMetrics) -> (&Buckets, &Total),
 ) {
     let name = metric.name;
-    text.push_str(&format!(
-        "# HELP {name} {}\n# TYPE {name} histogram\n",
-        metric.help
-    ));
+    metric.write_head(text, "histogram");
     for (database, metrics) in databases {
         let (buckets, sum) = of(metrics);
         let labels = format!("database=\"{}\"", escaped(database));
@@ -488,6 +549,11 @@ impl DatabaseMetrics {
             plan_cache_misses: counter(&PLAN_MISSES),
             plan_cache_bytes: gauge(&PLAN_BYTES),
             statement_bytes: gauge(&STATEMENT_BYTES),
+            merge_memory: Arc::default(),
+            merge_bytes: gauge(&MERGE_BYTES),
+            merge_peak: gauge(&MERGE_PEAK),
+            digests: gauge(&DIGESTS),
+            digests_evicted: counter(&DIGESTS_EVICTED),
             transactions: Total::default(),
             transaction_micros: Total::default(),
             query_micros: Total::default(),
@@ -559,6 +625,7 @@ impl ServerMetrics {
         self.active.set(0.0);
         self.idle.set(0.0);
         self.prepared_bytes.set(0.0);
+        self.limit.set(0.0);
         self.up.set(f64::NAN);
         self.primary.set(f64::NAN);
         self.set_lag(None, None);
@@ -600,6 +667,11 @@ impl FromTable for PrometheusRecorder {
 }
 
 impl Metric {
+    fn write_head(&self, text: &mut String, kind: &str) {
+        let Self { name, help, .. } = self;
+        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
     fn key(&self, kind: Kind, values: &[&str]) -> Key {
         debug_assert!(
             self.kind == kind && self.labels.len() == values.len(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What each room of `src/` may import beside itself and, unless it is in there, [`COMMON`]. Imports run one way:
 /// session -> executor -> {cluster, pool} -> backend -> wire; admin is a sibling of session.
-const IMPORTS: [(&str, &[&str]); 20] = [
+const IMPORTS: [(&str, &[&str]); 21] = [
     ("admin", &["backend", "cluster", "executor", "pool", "wire"]),
     ("app", &["*"]),
     ("backend", &["wire"]),
@@ -26,8 +26,9 @@ const IMPORTS: [(&str, &[&str]); 20] = [
     ("pool", &["backend", "wire"]),
     (
         "session",
-        &["backend", "cluster", "executor", "pool", "wire"],
+        &["backend", "cluster", "executor", "pool", "spans", "wire"],
     ),
+    ("spans", &[]),
     ("top", &["http"]),
     ("wire", &[]),
 ];

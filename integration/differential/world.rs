@@ -359,10 +359,7 @@ impl World {
             let (_, port) = endpoint.rsplit_once(':').unwrap();
             Wire::login(port.parse().unwrap(), "ringway", &database).0
         };
-        (
-            wire(&self.proxy.endpoint()),
-            wire(&self.plain.endpoints[0]),
-        )
+        (wire(&self.proxy.endpoint()), wire(&self.plain.endpoints[0]))
     }
 
     /// `postgresql://…` through Ringway, and of the plain server.

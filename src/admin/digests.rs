@@ -25,12 +25,7 @@ pub struct HotKeyRow {
 }
 
 #[derive(Debug, Clone)]
-pub struct HotSlotRow {
-    pub database: String,
-    pub shard: String,
-    pub slot: u16,
-    pub statements: u64,
-}
+pub struct HotSlotRow(pub crate::metrics::HotSlot);
 
 impl DigestRow {
     /// Those that surely are hot, with their share of the calls.
@@ -127,10 +122,10 @@ impl Row for HotSlotRow {
 
     fn cells(self) -> Vec<Cell> {
         vec![
-            self.database.into(),
-            u32::from(self.slot).into(),
-            self.shard.into(),
-            self.statements.into(),
+            self.0.database.into(),
+            u32::from(self.0.slot).into(),
+            self.0.shard.into(),
+            self.0.statements.into(),
         ]
     }
 }
@@ -193,12 +188,12 @@ mod tests {
             printed([row]),
             "database|key|shard|slot|statements|at_least\nshop|17|s2|7|31|30"
         );
-        let row = HotSlotRow {
+        let row = HotSlotRow(crate::metrics::HotSlot {
             database: "shop".into(),
             shard: "s2".into(),
             slot: 7,
             statements: 31,
-        };
+        });
         assert_eq!(
             printed([row]),
             "database|slot|shard|statements\nshop|7|s2|31"

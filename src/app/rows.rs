@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use super::live::Live;
+use super::scrape::hot_slots;
 use crate::admin::{
     AverageRow, ClientRow, ConfigRow, Connection, DatabaseRow, DigestRow, HelpRow, HotKeyRow,
     HotSlotRow, InDoubtRow, Lists, PeerRow, PoolRow, ReplicaRow, RoutingRow, ServerRow,
@@ -425,19 +426,9 @@ impl Look {
     }
 
     fn hot_slots(&self) -> Vec<HotSlotRow> {
-        let of_database = |db: Arc<Database>| {
-            let slots = db.digests.slots.hottest(HOT_SLOTS).into_iter();
-            slots.map(move |(slot, statements)| {
-                let shard = db.config.topology.owner(slot);
-                HotSlotRow {
-                    database: db.config.name.clone(),
-                    shard: db.config.shards[usize::from(shard.0)].name.clone(),
-                    slot,
-                    statements,
-                }
-            })
-        };
-        self.by_name().into_iter().flat_map(of_database).collect()
+        let databases = self.by_name();
+        let slots = databases.iter().flat_map(|db| hot_slots(db, HOT_SLOTS));
+        slots.map(HotSlotRow).collect()
     }
 
     fn routing(&self) -> Vec<RoutingRow> {

@@ -7,6 +7,7 @@ use super::history::STEP;
 use super::live::{Live, PERIOD};
 use crate::cluster::Standing;
 use crate::executor::database::Database;
+use crate::metrics::HotSlot;
 use crate::net;
 use crate::session::Shared;
 
@@ -17,6 +18,9 @@ pub async fn turn_periods(live: Arc<Live>) {
         live.turn_period();
     }
 }
+
+/// Slots that are told of each database.
+const HOT_SLOTS: usize = 10;
 
 /// Adds to the history of the status page, for as long as the process runs.
 pub async fn keep_history(live: Arc<Live>) {
@@ -30,7 +34,9 @@ pub async fn keep_history(live: Arc<Live>) {
 pub fn render(live: &Live) -> String {
     let shared = &live.shared;
     let clients = shared.clients();
-    for db in shared.directory.load().all() {
+    let directory = shared.directory.load();
+    let mut hot = Vec::new();
+    for db in directory.all() {
         let of_database = clients
             .iter()
             .filter(|client| client.is_logged_in() && client.database == db.config.name);
@@ -44,10 +50,35 @@ pub fn render(live: &Live) -> String {
             .first()
             .map_or(0.0, |doubt| doubt.age.as_secs_f64());
         db.metrics.in_doubt_seconds.set(oldest);
+        let (held, peak) = db.metrics.merge_memory.usage();
+        db.metrics.merge_bytes.set(held as f64);
+        db.metrics.merge_peak.set(peak as f64);
+        let (digests, evicted) = db.digests.usage();
+        db.metrics.digests.set(digests as f64);
+        db.metrics.digests_evicted.absolute(evicted);
+        hot.extend(hot_slots(&db, HOT_SLOTS));
         set_pools(&db);
         set_servers(&db);
     }
-    shared.metrics.render()
+    let general = &directory.config.general;
+    shared.metrics.client_limit.set(general.max_clients as f64);
+    let limit = general.merge_memory_bytes as f64;
+    shared.metrics.merge_limit.set(limit);
+    shared.metrics.render(&hot)
+}
+
+/// The slots of a database that most statements are about.
+pub fn hot_slots(db: &Database, most: usize) -> impl Iterator<Item = HotSlot> {
+    let hottest = db.digests.slots.hottest(most).into_iter();
+    hottest.map(|(slot, statements)| {
+        let shard = db.config.topology.owner(slot);
+        HotSlot {
+            database: db.config.name.clone(),
+            shard: db.config.shards[usize::from(shard.0)].name.clone(),
+            slot,
+            statements,
+        }
+    })
 }
 
 fn set_pools(db: &Database) {
@@ -58,11 +89,13 @@ fn set_pools(db: &Database) {
         let here = pools
             .iter()
             .filter(|(s, e, _)| (*s, *e) == (shard, endpoint));
-        let (mut active, mut idle, mut prepared) = (0, 0, 0);
+        let (mut active, mut idle, mut prepared, mut limit) = (0, 0, 0, 0);
         for (_, _, pool) in here {
             let usage = pool.usage();
             active += usage.0;
             idle += usage.1;
+            let settings = pool.settings();
+            limit += settings.size + settings.reserve_size;
             let servers = pool.servers();
             let bytes = servers.iter().map(|server| &server.activity.prepared_bytes);
             prepared += bytes.map(|bytes| bytes.load(Relaxed)).sum::<usize>();
@@ -70,6 +103,11 @@ fn set_pools(db: &Database) {
         let metrics = db.server_metrics(shard, endpoint);
         metrics.active.set(f64::from(active));
         metrics.idle.set(f64::from(idle));
+        let cap = match db.pools.cap(shard, endpoint).1 {
+            0 => limit,
+            cap => limit.min(cap),
+        };
+        metrics.limit.set(f64::from(cap));
         metrics.prepared_bytes.set(prepared as f64);
     }
 }

@@ -24,7 +24,7 @@ impl Sample {
         std::fs::write(&path, FILE).unwrap();
         let metrics = Arc::new(Metrics::new());
         let built = build(config::load(&path).unwrap(), None, &metrics).unwrap();
-        let (live, _) = Live::new(Shared::new(built, metrics, None));
+        let (live, _) = Live::new(Shared::new(built, metrics, None, None));
         Self { live, directory }
     }
 
@@ -60,8 +60,11 @@ async fn rows_have_the_columns_of_their_table() {
         assert_eq!(table.columns, show.columns());
         let may_be_empty = matches!(
             show,
-            Show::DnsHosts
+            Show::Digests
+                | Show::DnsHosts
                 | Show::DnsZones
+                | Show::HotKeys
+                | Show::HotSlots
                 | Show::InDoubt
                 | Show::Peers
                 | Show::Servers
@@ -134,7 +137,7 @@ async fn a_reload_keeps_what_did_not_change_and_refuses_as_a_whole() {
         .unwrap();
     assert!(!Arc::ptr_eq(&before, &sample.database()));
     assert_eq!(sample.live.shared.directory.load().generation, 3);
-    let text = sample.live.shared.metrics.render();
+    let text = sample.live.shared.metrics.render(&[]);
     for counted in ["{result=\"applied\"} 2\n", "{result=\"refused\"} 1\n"] {
         let sample = format!("ringway_config_reloads_total{counted}");
         assert!(text.contains(&sample), "{text}");

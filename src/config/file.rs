@@ -21,6 +21,7 @@ use super::database;
 use super::listen::{self, ListenAddress};
 use super::reader::{ConfigErrors, Mistakes, Place, Section, did_you_mean};
 use super::tcp;
+use super::traces;
 use super::{
     ADMIN_DATABASE, AuthSettings, Config, Database, General, LogFormat, Secret, ServerTls,
     TcpOptions, User,
@@ -145,6 +146,11 @@ fn read(source: &Source, env: Env<'_>, mistakes: &Mistakes<'_>) -> Option<Config
     let general = general.map_or_else(General::default, |section| {
         read_general(&section, &users, &auth, env)
     });
+    let tracing = root.section("tracing");
+    let general = General {
+        tracing: tracing.and_then(|section| traces::settings(&section)),
+        ..general
+    };
     let databases = databases(&root, &sources, &users, &auth, general.tcp);
     let peers = listen::peers(&root, general.peer_id);
     Some(Config {
@@ -209,6 +215,9 @@ fn read_general(
         merge_memory_bytes: section
             .mib("merge_memory_mib", 65_536)
             .unwrap_or(default.merge_memory_bytes),
+        log_min_duration: section.millis_or_zero("log_min_duration_ms"),
+        log_values: section.boolean("log_values").unwrap_or(default.log_values),
+        tracing: default.tracing,
         log_format: section
             .choice(
                 "log_format",

@@ -23,6 +23,7 @@ mod tables;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod userlist;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ pub use reads::{Balance, Freshness, PrimaryReads, ReadSettings, TransactionReads
 pub use secret::{SCRAM_KEY, ScramKeys, ScramVerifier, Secret, ServerSecret, StoredSecret, is_md5};
 pub use show::{Entry, diff_needs_restart, entries};
 pub use tcp::TcpOptions;
+pub use traces::TracingSettings;
 pub use userlist::listed_users;
 
 /// The name under which clients reach the admin database.
@@ -125,6 +127,12 @@ pub struct General {
     pub max_digests: usize,
     /// Memory one statement may use to merge shards' rows, in bytes.
     pub merge_memory_bytes: usize,
+    /// Statements that take as long are logged, of databases that say nothing else; `None`: none are.
+    pub log_min_duration: Option<Duration>,
+    /// With their values.
+    pub log_values: bool,
+    /// `None`: nothing is traced.
+    pub tracing: Option<TracingSettings>,
     pub log_format: LogFormat,
     /// tracing-subscriber's EnvFilter syntax.
     pub log_level: String,
@@ -153,6 +161,9 @@ impl Default for General {
             plan_cache_bytes: 32 << 20,
             max_digests: 1_000,
             merge_memory_bytes: 64 << 20,
+            log_min_duration: None,
+            log_values: false,
+            tracing: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }

@@ -60,6 +60,8 @@ pub struct PoolSettings {
     /// Clients of the database; 0 is no limit.
     pub max_clients: u32,
     pub timeouts: Timeouts,
+    /// Statements that take as long are logged; `None` leaves it to `[general]`.
+    pub log_min_duration: Option<Duration>,
 }
 
 impl Default for PoolSettings {
@@ -84,6 +86,7 @@ impl Default for PoolSettings {
             max_connections: 0,
             max_clients: 0,
             timeouts: Timeouts::default(),
+            log_min_duration: None,
         }
     }
 }
@@ -202,6 +205,7 @@ pub(super) fn settings(section: &Section<'_>) -> PoolSettings {
             .integer("max_db_client_connections", 0..=1_000_000)
             .unwrap_or(default.max_clients),
         timeouts: timeouts(section),
+        log_min_duration: section.millis_or_zero("log_min_duration_ms"),
     };
     if settings.min_size > settings.size {
         let what = format!(

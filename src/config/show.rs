@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     AuthQuery, AuthSettings, ClientCertificate, CommitSettings, Config, DEFAULT_AUTH_QUERY,
     Database, General, LogFormat, Policies, Policy, PoolSettings, ReadSettings, ServerUser,
-    TcpOptions, Timeouts, TlsMode, UserLimits,
+    TcpOptions, Timeouts, TlsMode, TracingSettings, UserLimits,
 };
 
 /// One setting.
@@ -79,6 +79,7 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
     let listen = |general: &General| join(general.listen.iter());
     let http = now.http_listen.map(|address| address.to_string());
     let octal = |general: &General| format!("{:04o}", general.unix_socket_mode);
+    let traced = |what: fn(&TracingSettings) -> String| now.tracing.as_ref().map(what);
     let watch = |general: &General| general.watch_interval.unwrap_or_default();
     let mut entries = vec![
         restart(setting("general.listen", listen(now), listen(default))),
@@ -161,6 +162,23 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
             mib(now.merge_memory_bytes),
             mib(default.merge_memory_bytes),
         ),
+        unset(
+            "general.log_min_duration_ms",
+            now.log_min_duration
+                .map(|time| time.as_millis().to_string()),
+        ),
+        setting("general.log_values", now.log_values, default.log_values),
+        restart(unset("tracing.endpoint", traced(TracingSettings::url))),
+        restart(setting(
+            "tracing.sample_one_in",
+            traced(|to| to.sample_one_in.to_string()).unwrap_or("100".to_owned()),
+            100,
+        )),
+        restart(setting(
+            "tracing.service_name",
+            traced(|to| to.service_name.clone()).unwrap_or("ringway".to_owned()),
+            "ringway",
+        )),
     ]);
     entries
 }
@@ -359,6 +377,11 @@ fn pool_settings(now: &PoolSettings, default: &PoolSettings) -> Vec<Entry> {
         setting("max_db_client_connections", now.max_clients, 0),
     ];
     entries.extend(timeouts(&now.timeouts));
+    entries.push(unset(
+        "log_min_duration_ms",
+        now.log_min_duration
+            .map(|time| time.as_millis().to_string()),
+    ));
     entries
 }
 

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use planner::ShardId;
 use planner::merge::MergePlan;
 
-use super::merge::Merger;
+use super::merge::{Memory, Merger};
 use super::moves::{self, Moves};
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
@@ -54,7 +54,13 @@ impl Combine {
             Self::First => return alike(answers),
             Self::Sum | Self::Rows(_) => {}
         }
-        let mut merger = Merger::new(&MergePlan::default(), answers.len(), None, 0, usize::MAX);
+        let mut merger = Merger::new(
+            &MergePlan::default(),
+            answers.len(),
+            None,
+            0,
+            Memory::new(usize::MAX),
+        );
         for (at, answer) in answers.iter().enumerate() {
             if answer.columns.first() == Some(&b'T') {
                 merger.row_description(at, &answer.columns[HEADER..])?;

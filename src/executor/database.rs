@@ -17,7 +17,7 @@ use crate::cluster::{Cluster, EndpointId, MonitorGuard, Standing};
 use crate::config::{self, ServerUser};
 use crate::error::Error;
 use crate::metrics::digest::Digests;
-use crate::metrics::{DatabaseMetrics, Metrics, ServerMetrics};
+use crate::metrics::{DatabaseMetrics, Metrics, ServerMetrics, ShardMetrics};
 use crate::net::{Instant, TlsConnector};
 use crate::pool::cap::Ledger;
 use crate::pool::{Amid, Denied, Pool};
@@ -87,6 +87,9 @@ impl Database {
         let pools = Arc::new(Pools::new(&config, Arc::clone(ledger)));
         let watched = Watched {
             metrics: config.shards.iter().map(of_shard).collect(),
+            shards: (config.shards.iter())
+                .map(|shard| metrics.shard(name, &shard.name))
+                .collect(),
             _monitor: monitor,
             _roles: roles::watch(&cluster, &pools),
         };
@@ -187,6 +190,10 @@ impl Database {
 
     pub fn server_metrics(&self, shard: ShardId, endpoint: EndpointId) -> &Arc<ServerMetrics> {
         &self.watched.metrics[usize::from(shard.0)][usize::from(endpoint.0)]
+    }
+
+    pub fn shard_metrics(&self, shard: ShardId) -> &ShardMetrics {
+        &self.watched.shards[usize::from(shard.0)]
     }
 
     /// TLS settings for connections to this database's servers.
@@ -300,6 +307,7 @@ impl Database {
 struct Watched {
     /// By shard and endpoint.
     metrics: Vec<Vec<Arc<ServerMetrics>>>,
+    shards: Vec<Arc<ShardMetrics>>,
     /// Stops the monitors with the last user of this database.
     _monitor: MonitorGuard,
     /// Tells the pools of what the monitors find.

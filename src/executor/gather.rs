@@ -86,7 +86,7 @@ fn cannot_finish() -> Error {
 /// client's parameters.
 ///
 /// # Errors
-/// Which side broke, a server's own error, 53200 above `memory_cap` bytes.
+/// Which side broke, a server's own error, 53200 above what `memory` allows.
 pub async fn gather(
     client: &mut Conn,
     servers: &mut [&mut Server],
@@ -94,7 +94,7 @@ pub async fn gather(
     sources: usize,
     types: &[u32],
     values: &Values,
-    memory_cap: usize,
+    memory: Memory,
 ) -> Result<Gathered, Broken> {
     for (server, ask) in servers.iter_mut().zip(asks) {
         request(server, ask, types, values);
@@ -104,8 +104,7 @@ pub async fn gather(
             .take(sources)
             .collect(),
         ready: vec![false; servers.len()],
-        // Once as they come, once in the message that takes them on.
-        memory: Memory::new(memory_cap / 2),
+        memory,
     };
     poll_fn(|cx| {
         loop {
@@ -333,7 +332,7 @@ pub fn finish(
     out.extend_from_slice(write::SYNC);
     server.expect.push_back(Expect::Ready { show: false });
     Ok(Run::started(
-        Merger::new(&MergePlan::default(), 1, None, 0, usize::MAX),
+        Merger::new(&MergePlan::default(), 1, None, 0, Memory::new(usize::MAX)),
         1,
     ))
 }

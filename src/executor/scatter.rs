@@ -13,6 +13,7 @@ use super::merge::{Merger, Step};
 use super::relay::Broken;
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
+use crate::net::Instant;
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::write;
 
@@ -40,6 +41,8 @@ pub struct Run {
     merger: Merger,
     shards: Vec<Shard>,
     columns: Option<BytesMut>,
+    /// When each shard had sent all of its rows, as far as somebody waited for that.
+    pub ends: Vec<Option<Instant>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,7 @@ impl Run {
             merger,
             shards: vec![Shard::Starting; servers],
             columns: None,
+            ends: vec![None; servers],
         }
     }
 
@@ -228,6 +232,7 @@ impl Run {
                 b'D' => self.merger.push(index, body)?,
                 b'C' => {
                     self.merger.end(index);
+                    self.ends[index] = Some(Instant::now());
                     self.shards[index] = Shard::Ended;
                 }
                 b'Z' => self.shards[index] = Shard::Ready,

@@ -27,7 +27,7 @@ impl Buckets {
 
     /// How many there were.
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|bucket| bucket.load(Relaxed)).sum()
+        self.counts().sum()
     }
 
     /// As it is now.
@@ -38,10 +38,24 @@ impl Buckets {
     /// Appends the samples of one series in Prometheus' text format; `labels` as between braces.
     /// <https://prometheus.io/docs/instrumenting/exposition_formats/#histograms-and-summaries>
     pub fn write(&self, out: &mut String, name: &str, labels: &str, sum_micros: u64) {
+        self.write_with(&Counts::default(), out, name, labels, sum_micros);
+    }
+
+    /// As [`Buckets::write`], with `others` among them.
+    pub fn write_with(
+        &self,
+        others: &Counts,
+        out: &mut String,
+        name: &str,
+        labels: &str,
+        sum_micros: u64,
+    ) {
         let mut count = 0;
         let bounds = BOUNDS_US.iter().map(|bound| seconds(*bound).to_string());
-        for (bucket, bound) in self.0.iter().zip(bounds.chain(["+Inf".to_owned()])) {
-            count += bucket.load(Relaxed);
+        let counts = self.counts();
+        let both = counts.0.iter().zip(others.0);
+        for ((bucket, other), bound) in both.zip(bounds.chain(["+Inf".to_owned()])) {
+            count += bucket + other;
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
         }
         let _ = writeln!(out, "{name}_sum{{{labels}}} {}", seconds(sum_micros));
@@ -54,6 +68,17 @@ impl Buckets {
 pub struct Counts([u64; BOUNDS_US.len() + 1]);
 
 impl Counts {
+    /// Of so many durations of nothing.
+    pub fn of_nothing(count: u64) -> Self {
+        let mut counts = Self::default();
+        counts.0[0] = count;
+        counts
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
     /// What came after `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         Self(std::array::from_fn(|at| {
@@ -66,7 +91,7 @@ impl Counts {
     /// it is that.
     /// <https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile>
     pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let all: u64 = self.0.iter().sum();
+        let all = self.sum();
         if all == 0 {
             return None;
         }

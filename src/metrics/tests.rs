@@ -28,7 +28,8 @@ fn every_metric_is_rendered_with_its_help_and_kind() {
         .database("shop")
         .read_wait_done(Duration::from_millis(1));
     metrics.error("shop", "53300");
-    let text = metrics.render();
+    metrics.shard("shop", "s1");
+    let text = metrics.render(&[]);
     for Metric {
         name,
         kind,
@@ -84,7 +85,7 @@ fn a_database_has_the_same_handles_whenever_it_is_asked_for() {
     metrics
         .database("shop")
         .query_done(Duration::from_millis(3));
-    let text = metrics.render();
+    let text = metrics.render(&[]);
     assert_eq!(
         samples(&text, "ringway_queries_total"),
         ["{database=\"shop\"} 2"]
@@ -100,7 +101,7 @@ fn a_database_has_the_same_handles_whenever_it_is_asked_for() {
 fn a_name_cannot_end_its_label() {
     let metrics = Metrics::new();
     metrics.database("a\"b\\c\nd").query_done(Duration::ZERO);
-    let counts = samples(&metrics.render(), "ringway_query_seconds_count");
+    let counts = samples(&metrics.render(&[]), "ringway_query_seconds_count");
     assert_eq!(counts, ["{database=\"a\\\"b\\\\c\\nd\"} 1"]);
 }
 
@@ -116,7 +117,7 @@ fn words_count_under_their_own_name() {
     }
     shop.routes.increment(RouteKind::Local);
     shop.reads.increment(ReadBy::Hint);
-    let text = metrics.render();
+    let text = metrics.render(&[]);
     let counted = |name| {
         samples(&text, name)
             .into_iter()
@@ -135,7 +136,7 @@ fn words_count_under_their_own_name() {
 fn an_unknown_lag_is_not_zero() {
     let metrics = Metrics::new();
     let server = metrics.server("shop", "s1", "a:5432", &["fresh", "down"]);
-    let lag = |metrics: &Metrics| samples(&metrics.render(), "ringway_replica_lag_seconds");
+    let lag = |metrics: &Metrics| samples(&metrics.render(&[]), "ringway_replica_lag_seconds");
     let labels = "{database=\"shop\",shard=\"s1\",server=\"a:5432\"}";
     assert_eq!(lag(&metrics), [format!("{labels} NaN")]);
     server.set_lag(Some(Duration::from_millis(250)), Some(10));
@@ -150,7 +151,7 @@ fn a_server_has_one_standing_at_a_time() {
     server.set_standing("down");
     let labels =
         |word| format!("{{database=\"shop\",shard=\"s1\",server=\"a:5432\",standing=\"{word}\"}}");
-    let standings = samples(&metrics.render(), "ringway_server_standing");
+    let standings = samples(&metrics.render(&[]), "ringway_server_standing");
     let expected = [
         format!("{} 1", labels("down")),
         format!("{} 0", labels("fresh")),
@@ -164,7 +165,7 @@ fn a_server_that_left_is_not_up() {
     let server = metrics.server("shop", "s1", "a:5432", &["fresh", "down"]);
     server.up.set(1.0);
     server.retire();
-    let up = samples(&metrics.render(), "ringway_server_up");
+    let up = samples(&metrics.render(&[]), "ringway_server_up");
     assert_eq!(
         up,
         ["{database=\"shop\",shard=\"s1\",server=\"a:5432\"} NaN"]

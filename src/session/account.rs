@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use planner::{NamedKey, Plan, ShardId, ShardSet, Values};
 
-use super::{Enlisted, Session};
+use super::slow::Text;
+use super::traced::{Hop, Sampled};
+use super::{Enlisted, Prepared, Session};
 use crate::backend::server::SUSPENDED;
 use crate::error::Error;
 use crate::metrics::digest::{Digest, Outcome};
 use crate::metrics::{Role, RouteKind};
+use crate::net::Instant;
 
 /// Keys of one statement that are looked at.
 const MOST_KEYS: usize = 8;
@@ -23,6 +26,8 @@ const KEPT: usize = 4;
 pub(super) struct Account {
     /// Of the statement that was read or bound last.
     digest: Option<Arc<Digest>>,
+    /// And its text, where the log may need it.
+    text: Option<Box<Text>>,
     /// And how it is executed.
     kind: Option<RouteKind>,
     /// It was bound, and nothing has executed it yet.
@@ -39,6 +44,10 @@ pub(super) struct Account {
     rows: Option<u64>,
     /// The SQLSTATE of the error that ended it.
     failure: Option<Cow<'static, str>>,
+    /// The statement at hand is traced.
+    pub(super) sampled: Option<Box<Sampled>>,
+    /// Of statements that are.
+    pub(super) hops: Vec<Hop>,
     /// Chooses which keys are looked at.
     drawn: u64,
 }
@@ -56,6 +65,8 @@ struct Executed {
     shards: ShardSet,
     max_rows: u32,
     rows: Rows,
+    text: Option<Box<Text>>,
+    sampled: Option<Box<Sampled>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +82,20 @@ enum Rows {
 }
 
 impl Account {
+    /// `seed` is for what is drawn: others draw otherwise.
+    pub(super) fn drawing(seed: u64) -> Self {
+        Self {
+            drawn: seed | 1,
+            ..Self::default()
+        }
+    }
+
     /// An exchange begins.
     pub(super) fn begin(&mut self) {
+        self.sampled = None;
+        self.hops.clear();
         self.digest = None;
+        self.text = None;
         self.kind = None;
         self.is_bound = false;
         self.places.clear();
@@ -85,8 +107,9 @@ impl Account {
     }
 
     /// A statement was read, parsed or bound.
-    pub(super) fn statement(&mut self, digest: Option<Arc<Digest>>) {
+    pub(super) fn statement(&mut self, digest: Option<Arc<Digest>>, text: Option<Box<Text>>) {
         self.digest = digest;
+        self.text = text;
         self.is_bound = true;
     }
 
@@ -101,14 +124,17 @@ impl Account {
         (self.portal == portal).then(|| self.digest.clone())?
     }
 
-    pub(super) fn used(&mut self, shard: ShardId, role: Role) {
+    /// True if it had not been used before.
+    fn used(&mut self, shard: ShardId, role: Role) -> bool {
         let place = Place { shard, role };
-        if !self.places.contains(&place) {
+        let is_new = !self.places.contains(&place);
+        if is_new {
             if self.places.is_empty() {
                 self.places.reserve_exact(1);
             }
             self.places.push(place);
         }
+        is_new
     }
 
     pub(super) fn waited(&mut self, waited: Duration) {
@@ -161,6 +187,8 @@ impl Account {
             shards,
             max_rows,
             rows,
+            text: self.text.take(),
+            sampled: self.sampled.clone(),
         });
     }
 
@@ -176,6 +204,16 @@ impl Account {
     pub(super) fn tagged(&mut self, tag: &str) {
         let rows = tag.rsplit(' ').next().and_then(|last| last.parse().ok());
         self.answered(rows.unwrap_or(0));
+    }
+
+    /// Any number. What comes in turns does not fall in step with it (xorshift).
+    pub(super) fn draw(&mut self) -> u64 {
+        let mut drawn = self.drawn;
+        drawn ^= drawn << 13;
+        drawn ^= drawn >> 7;
+        drawn ^= drawn << 17;
+        self.drawn = drawn;
+        drawn >> 8
     }
 
     fn place_on(&self, shard: ShardId) -> Place {
@@ -225,24 +263,30 @@ impl Session {
         self.db.metrics.routes.increment(kind);
     }
 
+    /// A statement was bound; `bind` is the body of its Bind.
+    pub(super) fn note_bound(&mut self, prepared: &Prepared, bind: &[u8]) {
+        let text = self.kept_text(&prepared.statement.sql, Some(bind));
+        self.account.statement(prepared.digest.clone(), text);
+        if self.shared.tracer.is_some() {
+            self.sample(prepared.parent.as_deref());
+        }
+    }
+
     /// A statement runs there.
     pub(super) fn note_place(&mut self, index: usize) {
         let Place { shard, role } = self.leases[index].place();
-        self.account.used(shard, role);
+        if self.account.used(shard, role) && self.account.sampled.is_some() {
+            self.note_hop(index);
+        }
     }
 
     /// Looks at the keys of some statements.
     pub(super) fn note_keys(&mut self, plan: &Plan, values: Values<'_>) {
+        let drawn = self.account.draw();
         let Some(digest) = self.account.digest.as_deref() else {
             return;
         };
-        // Xorshift: what comes in turns must not fall in step with it.
-        let mut drawn = self.account.drawn | 1;
-        drawn ^= drawn << 13;
-        drawn ^= drawn >> 7;
-        drawn ^= drawn << 17;
-        self.account.drawn = drawn;
-        if let Some(weight) = self.db.digests.looks_at_keys(digest, drawn >> 8) {
+        if let Some(weight) = self.db.digests.looks_at_keys(digest, drawn) {
             let topology = &self.db.config.topology;
             let keys: Vec<NamedKey> = planner::named_keys(plan, values, topology, MOST_KEYS);
             self.db.digests.count_keys(digest, &keys, weight);
@@ -309,7 +353,7 @@ impl Session {
     }
 
     /// A Query is done.
-    pub(super) fn count_query(&mut self, elapsed: Duration) {
+    pub(super) fn count_query(&mut self, start: Instant, elapsed: Duration) {
         let account = std::mem::take(&mut self.account);
         self.count_statement(&Statement {
             digest: account.digest.as_ref(),
@@ -319,12 +363,17 @@ impl Session {
             queued: account.queued,
             rows: account.rows.unwrap_or(0),
             failure: account.failure.as_deref(),
+            text: account.text.as_deref(),
+            sampled: account.sampled.as_deref(),
+            hops: &account.hops,
+            start,
+            whole: elapsed,
         });
         self.account = account;
     }
 
     /// Extended messages up to Sync are done. Those that were executed share the time evenly.
-    pub(super) fn count_batch(&mut self, elapsed: Duration) {
+    pub(super) fn count_batch(&mut self, start: Instant, elapsed: Duration) {
         let account = std::mem::take(&mut self.account);
         let is_counted = |executed: &&Executed| executed.outcome().is_some();
         let count = account.executed.iter().filter(is_counted).count();
@@ -353,12 +402,23 @@ impl Session {
                 queued: share(account.queued),
                 rows,
                 failure: account.failure.as_deref().filter(|_| failed),
+                text: executed.text.as_deref(),
+                sampled: executed.sampled.as_deref(),
+                hops: &account.hops,
+                start,
+                whole: elapsed,
             });
         }
         self.account = account;
     }
 
     fn count_statement(&self, statement: &Statement<'_>) {
+        self.log_if_slow(statement);
+        self.trace(statement);
+        for Place { shard, role } in statement.places {
+            let metrics = self.db.shard_metrics(*shard);
+            metrics.statement_done(*role, statement.elapsed, statement.queued);
+        }
         if let Some(digest) = statement.digest {
             let shards = statement.places.iter().map(|place| place.shard);
             let outcome = Outcome {
@@ -374,18 +434,25 @@ impl Session {
 }
 
 /// A statement that was answered.
-struct Statement<'a> {
-    digest: Option<&'a Arc<Digest>>,
-    kind: RouteKind,
-    places: &'a [Place],
-    elapsed: Duration,
-    queued: Duration,
-    rows: u64,
-    failure: Option<&'a str>,
+pub(super) struct Statement<'a> {
+    pub(super) digest: Option<&'a Arc<Digest>>,
+    pub(super) kind: RouteKind,
+    pub(super) places: &'a [Place],
+    pub(super) elapsed: Duration,
+    pub(super) queued: Duration,
+    pub(super) rows: u64,
+    /// An SQLSTATE.
+    pub(super) failure: Option<&'a str>,
+    pub(super) text: Option<&'a Text>,
+    pub(super) sampled: Option<&'a Sampled>,
+    pub(super) hops: &'a [Hop],
+    /// Of the exchange that it is a part of, and how long that took.
+    pub(super) start: Instant,
+    pub(super) whole: Duration,
 }
 
 impl Enlisted {
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         Place {
             shard: self.shard,
             role: self.role(),

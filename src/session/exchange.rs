@@ -437,7 +437,10 @@ impl Session {
             return Some(pick);
         }
         // Boxed, as all that is rare: what a session may await is room it takes while idle.
-        Box::pin(cluster.wait_fresh(shard, mark, self.source, pick)).await
+        let began = Instant::now();
+        let pick = Box::pin(cluster.wait_fresh(shard, mark, self.source, pick)).await;
+        self.account.waited(Instant::now().duration_since(began));
+        pick
     }
 
     async fn take_primary(&mut self, shard: ShardId) -> Result<Lease, Denied> {
@@ -448,8 +451,11 @@ impl Session {
             }
         }
         let login = self.as_user();
+        let began = Instant::now();
         let held = (self.db).lease_from_primary(shard, &login, self.amid());
-        Box::pin(held).await
+        let mut lease = Box::pin(held).await?;
+        lease.waited = Instant::now().duration_since(began);
+        Ok(lease)
     }
 
     fn amid(&self) -> Amid {

@@ -823,7 +823,7 @@ impl Session {
         let start = self.batch.start.take().unwrap_or(now);
         let executed = std::mem::take(&mut self.batch.executed);
         let elapsed = now.duration_since(start);
-        self.count_batch(elapsed);
+        self.count_batch(start, elapsed);
         self.count_statements(executed, elapsed);
         self.show_prepared();
         if self.batch.changed_schema {

@@ -204,6 +204,7 @@ impl Session {
             statement: self.db.unnamed_statement(b"", &[], &self.context, None),
             plan: Arc::new(plan),
             digest: None,
+            parent: None,
             pieces: Arc::default(),
             version: 0,
             name: name.into(),

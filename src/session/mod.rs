@@ -32,9 +32,11 @@ mod scattered;
 mod settings;
 mod shared;
 mod simple;
+mod slow;
 pub mod startup;
 mod state;
 mod texts;
+mod traced;
 mod writes;
 
 use block::Block;
@@ -64,6 +66,7 @@ use crate::executor::database::{Database, Parameters, Statement as Text};
 use crate::metrics::digest::Digest;
 use crate::net::{self, Instant, Stream};
 use crate::pool::{Lease, Pool};
+use crate::spans::Parent;
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::{frame, frontend};
 
@@ -136,14 +139,17 @@ pub struct Session {
 struct Limits {
     max_message_bytes: usize,
     merge_memory_bytes: usize,
+    slow_log: slow::SlowLog,
 }
 
 impl Limits {
-    fn of(shared: &Shared) -> Self {
-        let general = &shared.directory.load().config.general;
+    fn of(shared: &Shared, db: &Database) -> Self {
+        let directory = shared.directory.load();
+        let general = &directory.config.general;
         Self {
             max_message_bytes: general.max_message_bytes,
             merge_memory_bytes: general.merge_memory_bytes,
+            slow_log: slow::SlowLog::of(general, db),
         }
     }
 }
@@ -239,7 +245,7 @@ impl Session {
         generation: u64,
         info: Arc<ClientInfo>,
     ) -> Self {
-        let limits = Limits::of(&shared);
+        let limits = Limits::of(&shared, &db);
         let settings = shared.directory.load().pool_settings(&info.user, &db);
         let shards = db.config.shards.len();
         let source = source(&info.address);
@@ -275,7 +281,7 @@ impl Session {
             generation,
             limits,
             mode: settings.mode,
-            account: account::Account::default(),
+            account: account::Account::drawing(source),
         };
         session.enter_base_context();
         session.see_positions(&login.told.positions);
@@ -390,7 +396,7 @@ impl Session {
             self.db = db;
         }
         self.pools.clear();
-        self.limits = Limits::of(&self.shared);
+        self.limits = Limits::of(&self.shared, &self.db);
         self.mode = directory.pool_settings(&self.info.user, &self.db).mode;
         self.generation = directory.generation;
         Ok(())
@@ -621,6 +627,8 @@ struct Prepared {
     plan: Arc<planner::Plan>,
     /// Where its executions are counted.
     digest: Option<Arc<Digest>>,
+    /// Of which they are a part, where they are traced.
+    parent: Option<Box<Parent>>,
     pieces: Arc<[planner::shape::Piece]>,
     /// Catalog version of the plan.
     version: u64,

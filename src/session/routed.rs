@@ -364,6 +364,7 @@ impl Session {
                 Ok(()) => {
                     let tag = format!("SELECT {}", run.rows_out());
                     self.tell_tag(&tag);
+                    self.note_ends(&indexes, &run.ends);
                     self.ready();
                     return Ok(());
                 }

@@ -16,7 +16,7 @@ use super::routed::pick;
 use crate::error::{Error, Fault};
 use crate::executor::describe::describe;
 use crate::executor::gather;
-use crate::executor::merge::{Merger, columns_frame, shard_formats};
+use crate::executor::merge::{Memory, Merger, columns_frame, shard_formats};
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run};
 use crate::metrics::RouteKind;
@@ -278,7 +278,9 @@ impl Session {
         let asks: Vec<&Ask> = gathering.asks.iter().collect();
         let asked = asks.iter().map(|ask| index_of(ask.shard));
         let asked: Vec<usize> = asked.collect::<Option<_>>().ok_or_else(lacking)?;
-        let cap = self.limits.merge_memory_bytes;
+        // They are held once as they come, and once in the message that takes them on.
+        let memory = Memory::new(self.limits.merge_memory_bytes / 2);
+        let memory = memory.told(&self.db.metrics.merge_memory);
         let mut servers = pick(&mut self.leases, &asked);
         let gathered = gather::gather(
             &mut self.client,
@@ -287,7 +289,7 @@ impl Session {
             gathering.sources,
             &described.types,
             &given.values,
-            cap,
+            memory,
         );
         let rows = match gathered.await {
             Ok(rows) => rows,
@@ -370,8 +372,10 @@ impl Session {
             .map(|v| row_count(v, values, "OFFSET"))
             .transpose()?
             .flatten();
-        let cap = self.limits.merge_memory_bytes;
-        Ok(Merger::new(merge, shards, limit, offset.unwrap_or(0), cap))
+        let memory = Memory::new(self.limits.merge_memory_bytes);
+        let memory = memory.told(&self.db.metrics.merge_memory);
+        let offset = offset.unwrap_or(0);
+        Ok(Merger::new(merge, shards, limit, offset, memory))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::executor::database::{Database, StatementIds};
 use crate::metrics::Metrics;
 use crate::net::{self, Instant, TlsAcceptor};
 use crate::pool::cap::Ledger;
+use crate::spans::Tracer;
 
 use Ordering::{Acquire, Relaxed, Release};
 
@@ -34,6 +35,8 @@ pub struct Shared {
     learned: Mutex<HashMap<(String, String), ServerSecret>>,
     /// Where other processes of this machine reach this one.
     pub own_socket: Option<PathBuf>,
+    /// Where spans go; `None`: nothing is traced.
+    pub tracer: Option<Arc<Tracer>>,
     started: Instant,
     /// When a full process was last complained of, in seconds after it started, from 1.
     complained: AtomicU64,
@@ -587,6 +590,7 @@ impl Shared {
         directory: Directory,
         metrics: Arc<Metrics>,
         own_socket: Option<PathBuf>,
+        tracer: Option<Arc<Tracer>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             generation: AtomicU64::new(directory.generation),
@@ -595,6 +599,7 @@ impl Shared {
             metrics,
             learned: Mutex::default(),
             own_socket,
+            tracer,
             started: Instant::now(),
             complained: AtomicU64::new(0),
             arriving: AtomicUsize::new(0),

@@ -138,7 +138,7 @@ impl Session {
             self.ready();
         }
         let elapsed = now.duration_since(start);
-        self.count_query(elapsed);
+        self.count_query(start, elapsed);
         self.count_statements(1, elapsed);
         Ok(())
     }
@@ -211,7 +211,11 @@ impl Session {
         shape.scan(text.as_bytes());
         let catalog = self.db.cluster.catalog();
         let Planned { plan, digest } = self.db.plans.plan(&text, shape, &[], &catalog);
-        self.account.statement(digest);
+        let kept = self.kept_text(sql, None);
+        self.account.statement(digest, kept);
+        if self.shared.tracer.is_some() {
+            self.sample(self.parent_of(sql).as_deref());
+        }
         if let Cow::Owned(_) = text {
             return Ok(Query::Inexact(plan));
         }

@@ -26,6 +26,7 @@ use planner::merge::{Column, MergePlan};
 pub use row::{are_alike, columns_frame, shard_formats};
 
 use crate::error::{Error, Fault, Result};
+use crate::metrics::memory::MergeMemory;
 use aggregate::Groups;
 use row::{ColumnInfo, Description, Field, Format, malformed};
 use sort::{Order, RowKeys, SortRow};
@@ -151,22 +152,66 @@ impl Columns {
     }
 }
 
+/// Bytes that are held before anybody is told of them.
+const TOLD_STEP: usize = 16 * 1024;
+
 /// Bytes held, against their cap.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub struct Memory {
     used: usize,
+    most: usize,
     cap: usize,
+    /// Where it is told how much is held.
+    told: Option<Arc<MergeMemory>>,
+    /// Told so far, in steps of [`TOLD_STEP`].
+    told_bytes: usize,
 }
 
 impl Memory {
-    pub(super) fn new(cap: usize) -> Self {
-        Self { used: 0, cap }
+    pub fn new(cap: usize) -> Self {
+        Self {
+            used: 0,
+            most: 0,
+            cap,
+            told: None,
+            told_bytes: 0,
+        }
+    }
+
+    /// What is held is told there.
+    pub fn told(mut self, told: &Arc<MergeMemory>) -> Self {
+        self.told = Some(Arc::clone(told));
+        self
+    }
+
+    /// An empty one of the same kind.
+    fn fresh(&self) -> Self {
+        let fresh = Self::new(self.cap);
+        match &self.told {
+            Some(told) => fresh.told(told),
+            None => fresh,
+        }
+    }
+
+    fn tell(&mut self) {
+        let Some(told) = &self.told else {
+            return;
+        };
+        let bytes = self.used / TOLD_STEP * TOLD_STEP;
+        match bytes.checked_sub(self.told_bytes) {
+            Some(0) => return,
+            Some(more) => told.take(more as u64),
+            None => told.give_back((self.told_bytes - bytes) as u64),
+        }
+        self.told_bytes = bytes;
     }
 
     /// # Errors
     /// 53200 above the cap.
     pub(super) fn take(&mut self, bytes: usize) -> Result<()> {
         self.used = self.used.saturating_add(bytes);
+        self.most = self.most.max(self.used);
+        self.tell();
         if self.used <= self.cap {
             return Ok(());
         }
@@ -181,6 +226,16 @@ impl Memory {
 
     fn give_back(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
+        self.tell();
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(told) = &self.told {
+            told.give_back(self.told_bytes as u64);
+            told.done(self.most as u64);
+        }
     }
 }
 
@@ -192,14 +247,14 @@ enum Pull {
 }
 
 impl Merger {
-    /// `limit` and `offset` are the plan's, evaluated for this execution; `memory_cap` is in
-    /// bytes and bounds what has to be held at once.
+    /// `limit` and `offset` are the plan's, evaluated for this execution; `memory` bounds what has to be
+    /// held at once.
     pub fn new(
         plan: &MergePlan,
         shards: usize,
         limit: Option<u64>,
         offset: u64,
-        memory_cap: usize,
+        memory: Memory,
     ) -> Self {
         Self {
             plan: Arc::new(plan.clone()),
@@ -210,7 +265,7 @@ impl Merger {
             skip: offset,
             limit,
             rows_out: 0,
-            memory: Memory::new(memory_cap),
+            memory,
             fields: Vec::new(),
         }
     }
@@ -224,7 +279,7 @@ impl Merger {
             skip: self.skip,
             limit: self.limit,
             rows_out: 0,
-            memory: Memory::new(self.memory.cap),
+            memory: self.memory.fresh(),
             fields: Vec::new(),
         }
     }

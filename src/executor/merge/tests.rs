@@ -48,7 +48,7 @@ fn typed(oid: u32, length: i16, format: i16) -> Vec<u8> {
 #[test]
 fn types_of_users_may_differ_in_number_where_values_do_not() {
     let merged = |one: [i64; 3], other: [i64; 3]| {
-        let mut merger = Merger::new(&MergePlan::default(), 2, None, 0, usize::MAX);
+        let mut merger = Merger::new(&MergePlan::default(), 2, None, 0, Memory::new(usize::MAX));
         for (at, [oid, length, format]) in [one, other].into_iter().enumerate() {
             let body = typed(oid as u32, length as i16, format as i16);
             merger.row_description(at, &body)?;
@@ -147,7 +147,13 @@ impl<'a> Case<'a> {
     }
 
     fn merger(&self, shards: usize) -> Result<Merger> {
-        let mut merger = Merger::new(&self.plan, shards, self.limit, self.offset, self.memory_cap);
+        let mut merger = Merger::new(
+            &self.plan,
+            shards,
+            self.limit,
+            self.offset,
+            Memory::new(self.memory_cap),
+        );
         for shard in 0..shards {
             let frame = merger.row_description(shard, &description(self.types, 0))?;
             assert_eq!(frame.is_some(), shard == 0);
@@ -260,7 +266,7 @@ fn sorts_by_hidden_columns_and_cuts_them_off() {
     let merged = case.run(&[&["a 9.5", "b 10"], &["c 9.50", "d 9.75"]]);
     assert_eq!(merged.unwrap(), ["a", "c", "d", "b"]);
 
-    let mut merger = Merger::new(&case.plan, 1, None, 0, NO_CAP);
+    let mut merger = Merger::new(&case.plan, 1, None, 0, Memory::new(NO_CAP));
     let frame = merger.row_description(0, &description(&[TEXT, NUMERIC], 0));
     let frame = frame.unwrap().unwrap();
     assert_eq!(frame[0], b'T');
@@ -467,7 +473,7 @@ fn refuses_before_any_row() {
 #[test]
 fn shards_have_to_agree_on_columns() {
     for other in [&[INT4][..], &[INT4, INT8]] {
-        let mut merger = Merger::new(&MergePlan::default(), 2, None, 0, NO_CAP);
+        let mut merger = Merger::new(&MergePlan::default(), 2, None, 0, Memory::new(NO_CAP));
         merger
             .row_description(0, &description(&[INT4, TEXT], 0))
             .unwrap();
@@ -482,7 +488,7 @@ fn shards_have_to_agree_on_columns() {
 fn binary_results_are_merged_and_written_in_binary() {
     let mut plan = grouped(&[], &[average(0)]);
     plan.hidden = 2;
-    let mut merger = Merger::new(&plan, 2, None, 0, NO_CAP);
+    let mut merger = Merger::new(&plan, 2, None, 0, Memory::new(NO_CAP));
     let described = description(&[NUMERIC, INT8, INT8], 0);
     for shard in 0..2 {
         merger
@@ -512,7 +518,7 @@ fn formats_of_bind_reach_the_description() {
         ..MergePlan::default()
     };
     let body = description(&[INT4, INT4, INT4], 0);
-    let mut merger = Merger::new(&plan, 1, None, 0, NO_CAP);
+    let mut merger = Merger::new(&plan, 1, None, 0, Memory::new(NO_CAP));
     let frame = merger.row_description_with_formats(0, &body, &[1, 1]);
     assert_eq!(frame.unwrap().unwrap()[5..], description(&[INT4, INT4], 1));
     let error = merger
@@ -531,7 +537,7 @@ fn malformed_rows_are_the_servers_fault() {
         let error = merger.push(0, Bytes::copy_from_slice(body)).unwrap_err();
         assert_eq!((&*error.code, error.fault), ("08P01", Fault::Server));
     }
-    let mut early = Merger::new(&MergePlan::default(), 1, None, 0, NO_CAP);
+    let mut early = Merger::new(&MergePlan::default(), 1, None, 0, Memory::new(NO_CAP));
     assert!(early.push(0, good.clone()).is_err());
     let mut late = Case::new(MergePlan::default(), &[INT4]).merger(1).unwrap();
     late.end(0);

@@ -28,7 +28,7 @@ impl Session {
     pub(super) async fn bind(&mut self, frame: &[u8]) -> Result<(), Error> {
         let names = Bind::names(&frame[HEADER..])?;
         let prepared = self.prepared(names.1)?;
-        self.account.statement(prepared.digest.clone());
+        self.note_bound(&prepared, &frame[HEADER..]);
         match &prepared.ids {
             Some(ids) if !self.block.is_failed() => {
                 let frame = Box::pin(self.bind_with_ids(frame, ids)).await?;
@@ -55,6 +55,7 @@ impl Session {
             pieces,
             version: _,
             digest,
+            parent: _,
             name: _,
             known,
             ids: _,

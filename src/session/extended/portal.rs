@@ -588,6 +588,7 @@ impl Session {
                 }
                 Ok(Pause::Finished) => {
                     self.account.answered(run.rows_out() - before);
+                    self.note_ends(&indexes, &run.ends);
                     let tag = format!("SELECT {}", run.rows_out() - before);
                     write::command_complete(&mut out, &tag);
                 }

@@ -82,7 +82,10 @@ impl Session {
             Some(Planned { plan, digest }) => (Some(plan), digest),
             None => (None, None),
         };
-        self.account.statement(digest.clone());
+        let kept = self.kept_text(sql, None);
+        self.account.statement(digest.clone(), kept);
+        let parent = self.parent_of(sql);
+        self.sample(parent.as_deref());
         let exact = matches!(text, Some(std::borrow::Cow::Borrowed(_)));
         if let Some(plan) = &planned
             && exact
@@ -139,6 +142,7 @@ impl Session {
             pieces,
             version: catalog.version,
             digest,
+            parent,
             name: name.into(),
             known,
             ids: None,

@@ -179,7 +179,7 @@ impl Session {
         let name = Bind::names(body)?.1;
         self.db.metrics.binds.add(1);
         let prepared = self.prepared(name)?;
-        self.account.statement(prepared.digest.clone());
+        self.note_bound(&prepared, body);
         // Another shard may not have the tables of what was parsed before.
         let alone = !self.db.config.is_sharded() || self.batch.pending.iter().all(|n| n == name);
         let plain = is_plain(&prepared.plan.statement) && !asks_first(&prepared.plan.effect);
@@ -225,6 +225,7 @@ impl Session {
             pieces,
             version: _,
             digest: _,
+            parent: _,
             name: _,
             known: _,
             ids: _,

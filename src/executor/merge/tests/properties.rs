@@ -125,10 +125,10 @@ proptest! {
         } else {
             ordered(vec![ascending(0), ascending(1)], true)
         };
-        let mut merger = Merger::new(&plan, 1, None, 0, NO_CAP);
+        let mut merger = Merger::new(&plan, 1, None, 0, Memory::new(NO_CAP));
         let _ = merger.row_description(0, &described);
         let _ = merger.push(0, body.clone().into());
-        let mut merger = Merger::new(&plan, 1, None, 0, NO_CAP);
+        let mut merger = Merger::new(&plan, 1, None, 0, Memory::new(NO_CAP));
         if merger.row_description(0, &description(&types, format)).is_ok() {
             let _ = merger.push(0, body.into());
             let _ = merger.push(0, row::join(&values));
