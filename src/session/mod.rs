@@ -15,6 +15,7 @@ mod extended;
 mod follow;
 pub mod hints;
 mod ids;
+mod insertion;
 mod large;
 mod listening;
 mod local;
