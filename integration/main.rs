@@ -20,6 +20,7 @@ mod gather;
 mod handover;
 mod hints;
 mod ids;
+mod inserts;
 mod isolation;
 mod kept;
 mod keys;

@@ -91,11 +91,6 @@ pub enum Written {
 }
 
 impl OwnerColumn {
-    /// Is it in an encoding?
-    pub fn is_text(&self) -> bool {
-        matches!(self.key_type, KeyType::Text | KeyType::Bpchar)
-    }
-
     /// Does the column keep values of this type as they are, so that they tell the shard?
     pub fn takes(&self, type_oid: u32) -> bool {
         KeyType::of_oid(type_oid).is_some_and(|other| {

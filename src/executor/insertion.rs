@@ -136,8 +136,6 @@ impl Insertion {
         let formats: Vec<i16> = columns.iter().map(Column::format).collect();
         let gathering = self.gathering(server, &types, &formats).await?;
         self.check_key(&columns)?;
-        let encoding = server.parameters.get("client_encoding");
-        let is_utf8 = encoding.is_none_or(|name| name == "UTF8");
         let carried = carried(&columns);
         let sql = self.insertion(&columns, &carried, types.len());
         let all = gather::declared(&types, &sql);
@@ -152,7 +150,6 @@ impl Insertion {
             columns: &columns,
             carried: &carried,
             shards,
-            is_utf8,
             batches: Vec::new(),
             // Once as they come, once in the message that takes them on.
             memory: Memory::new(self.memory_cap / 2),
@@ -576,8 +573,6 @@ struct Sorting<'a> {
     columns: &'a [Column],
     carried: &'a [usize],
     shards: &'a [ShardId],
-    /// Are texts in the encoding in which keys are hashed?
-    is_utf8: bool,
     /// By participant; all in the first where every shard gets all rows.
     batches: Vec<Batch>,
     memory: Memory,
@@ -605,17 +600,6 @@ impl Sorting<'_> {
                         type_oid: if literal { 0 } else { column.type_oid },
                     }
                 };
-                let is_foreign = |key: &OwnerColumn| {
-                    let value = fields[key.position];
-                    !self.is_utf8 && value.is_some_and(|value| !value.is_ascii())
-                };
-                if let Some(key) = owners
-                    .columns
-                    .iter()
-                    .find(|key| key.is_text() && is_foreign(key))
-                {
-                    return Err(key_encoding(key));
-                }
                 let key: Vec<Param<'_>> = owners.columns.iter().map(param).collect();
                 match owners.owner(&key, &self.insertion.topology)? {
                     Some(shard) => self.index_of(shard)?,
@@ -699,14 +683,6 @@ fn key_of_type(key: &OwnerColumn) -> Error {
          known after they are converted."
     ))
     .hint(format!("Cast them to the type of {name} in the query."))
-}
-
-fn key_encoding(key: &OwnerColumn) -> Error {
-    let name = &key.name;
-    refusal(format!(
-        "A value of sharding key {name} is not ASCII, and client_encoding is not UTF8."
-    ))
-    .hint("Set client_encoding to UTF8.")
 }
 
 fn too_many() -> Error {

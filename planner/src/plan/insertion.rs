@@ -206,8 +206,8 @@ fn check_rest(
     }
 }
 
-/// The tokens of the query: `INSERT INTO table [AS alias] [(columns)] [OVERRIDING … VALUE] query
-/// [ON CONFLICT …] [RETURNING …]`.
+/// The tokens of the query: `INSERT INTO table [AS alias] [(columns)] query [ON CONFLICT …]
+/// [RETURNING …]`.
 fn query_tokens(insert: &Insert, source: &Source<'_>) -> Option<Range<usize>> {
     let text = |at: usize| source.tokens.get(at).map_or("", |token| source.text(token));
     if !source.are(0, &["insert", "into"]) {
@@ -228,9 +228,6 @@ fn query_tokens(insert: &Insert, source: &Source<'_>) -> Option<Range<usize>> {
     };
     if text(at) == "(" && !begins(at + 1) {
         at = closing(source, at)? + 1;
-    }
-    if source.is(at, "overriding") {
-        at += 3;
     }
     if !begins(at) {
         return None;
