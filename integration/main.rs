@@ -23,6 +23,7 @@ mod handover;
 mod hints;
 mod ids;
 mod importing;
+mod inserts;
 mod isolation;
 mod kept;
 mod keys;

@@ -40,6 +40,9 @@ fn statements_on_several_shards_are_warned_of_or_denied() {
             "UPDATE t SET id = id + 100 WHERE id = 1",
             "UPDATE 1".to_owned(),
         ),
+        ("INSERT INTO t SELECT id + 10, n FROM t", "0A000".to_owned()),
+        ("INSERT INTO t SELECT 9, 1", "INSERT 0 1".to_owned()),
+        ("DELETE FROM t WHERE id = 9", "DELETE 1".to_owned()),
         ("UPDATE r SET w = 'x'", "UPDATE 0".to_owned()),
         ("CREATE INDEX ON t (n)", "CREATE INDEX".to_owned()),
         (
@@ -92,6 +95,12 @@ fn a_missing_key_is_a_policy_of_its_own() {
         ("SELECT * FROM t WHERE id IN (1, 2, 3, 4)", "SELECT 4"),
         ("SELECT * FROM t", "0A000"),
         ("UPDATE t SET n = 5", "0A000"),
+        ("INSERT INTO t SELECT id + 10, n FROM t", "0A000"),
+        (
+            "INSERT INTO t SELECT id + 10, n FROM t WHERE id IN (1, 2, 3, 4)",
+            "INSERT 0 4",
+        ),
+        ("DELETE FROM t WHERE id IN (11, 12, 13, 14)", "DELETE 4"),
         ("UPDATE t SET n = 5 WHERE id IN (1, 2, 3, 4)", "UPDATE 4"),
         ("UPDATE t SET id = id + 100", "0A000"),
         ("UPDATE t SET id = 5 WHERE n = 6", "0A000"),

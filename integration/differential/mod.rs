@@ -1,7 +1,8 @@
 //! The same rows in one plain PostgreSQL and over two and four shards, the same SQL: the same answer,
 //! or a refusal before anything ran. After every write the tables' rows are compared as well.
 //!
-//! Statements written by hand are in `reads.sql`, `writes.sql`, `moves.sql`, `moves_in_blocks.sql` and, with what other sharders answer
+//! Statements written by hand are in `reads.sql`, `writes.sql`, `moves.sql`, `moves_in_blocks.sql`, `inserts.sql`
+//! and, with what other sharders answer
 //! wrongly, `peers.sql` and `peers_writes.sql`, in the format of the
 //! demo's tour. A block without flags must be answered alike, `refused` must be refused, `maybe` may
 //! be either (what one protocol or one number of shards can do and the other cannot), `ordered`
@@ -248,6 +249,12 @@ async fn moves_in_blocks_over(shards: usize) {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+async fn inserts_over(shards: usize) {
+    let world = World::start("inserts", shards).await;
+    let found = differences("inserts.sql", &world, true).await;
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[tokio::test]
 async fn rows_move_in_blocks_as_on_one_server() {
     moves_in_blocks_over(2).await;
@@ -256,6 +263,16 @@ async fn rows_move_in_blocks_as_on_one_server() {
 #[tokio::test]
 async fn rows_move_in_blocks_over_four_shards_as_on_one_server() {
     moves_in_blocks_over(4).await;
+}
+
+#[tokio::test]
+async fn rows_of_queries_are_inserted_as_on_one_server() {
+    inserts_over(2).await;
+}
+
+#[tokio::test]
+async fn rows_of_queries_are_inserted_over_four_shards_as_on_one_server() {
+    inserts_over(4).await;
 }
 
 #[tokio::test]

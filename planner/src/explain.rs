@@ -2,6 +2,7 @@
 
 use crate::copy::Rows;
 use crate::gather::Gathering;
+use crate::insertion::{Destination, Inserting};
 use crate::merge::{Aggregate, AggregateFunction, BitOperator, Column, MergePlan, SortKey};
 use crate::placement::Placement;
 use crate::plan::{Access, Plan, SessionEffect, Target};
@@ -148,6 +149,7 @@ fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<Str
                 "execution: each shard runs it with its own rows, {then}"
             ));
         }
+        Execution::Insert(inserting) => insertion(inserting, topology, lines),
         Execution::Move { from, sql, .. } => {
             let from = shards(&Shards::Exactly(from.clone()), topology);
             let sql = String::from_utf8_lossy(sql);
@@ -169,6 +171,20 @@ fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<Str
             lines.push("execution: as it is on each, the first answer is the answer".into());
         }
     }
+}
+
+/// Where the query runs, and what becomes of its rows.
+fn insertion(inserting: &Inserting<'_>, topology: &Topology, lines: &mut Vec<String>) {
+    let query = &inserting.query;
+    lines.push(format!("query: on {}", shards(&query.shards, topology)));
+    execution(&query.execution, topology, lines);
+    lines.push(match &inserting.insertion.destination {
+        Destination::Owners(_) => {
+            "insert: gathered rows, each on the shard of its key, row counts are added".into()
+        }
+        Destination::Everywhere => "insert: gathered rows, all on every shard".into(),
+        Destination::One(one) => format!("insert: gathered rows, on {}", shard(*one, topology)),
+    });
 }
 
 /// Each text that shards are asked, with the shards, and the one that runs over their rows.

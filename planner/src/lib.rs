@@ -11,6 +11,7 @@ pub mod explain;
 pub mod gather;
 pub mod hash;
 pub mod ids;
+pub mod insertion;
 mod key;
 mod lexer;
 pub mod limit;

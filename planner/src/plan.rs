@@ -12,6 +12,7 @@ mod gather;
 mod hidden;
 mod ids;
 mod insert_query;
+mod insertion;
 mod keys;
 mod layout;
 mod moves;
@@ -43,6 +44,7 @@ use crate::catalog::Catalog;
 use crate::copy::{CopyIn, Frame};
 use crate::gather::Gather;
 use crate::ids::Ids;
+use crate::insertion::Insertion;
 use crate::lexer::Kind;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
@@ -375,6 +377,8 @@ pub enum Many {
     SumTags,
     /// Each shard runs the INSERT with its own rows.
     Split(Box<Split>),
+    /// Gather the rows of a query and insert each where it belongs.
+    Insert(Box<Insertion>),
     CopyIn(Box<CopyIn>),
     CopyOut(Frame),
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::copy::{self, CopyIn};
 use crate::gather::Gathering;
 use crate::ids;
+use crate::insertion::Inserting;
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::moving::Move;
@@ -96,6 +97,8 @@ pub enum Execution<'p> {
         split: &'p Split,
         parts: Vec<Part>,
     },
+    /// The rows of a query are gathered, and each is inserted where it belongs.
+    Insert(Box<Inserting<'p>>),
     /// The shards that have the rows run `sql`, and give those away that belong elsewhere then.
     Move {
         moving: &'p Move,
@@ -122,7 +125,7 @@ pub fn route<'p>(
         Target::Keys { keys, many } => {
             let Some(shards) = place::shards_of(keys, values, topology)? else {
                 let all = ShardSet::all(topology.shard_count());
-                return several(all, many, values);
+                return several(all, many, values, topology);
             };
             match shards.len() {
                 // No row can match, or the shard itself will reject the value: any one tells.
@@ -138,15 +141,19 @@ pub fn route<'p>(
                     }),
                     Many::Merge(_)
                     | Many::Gather(_)
+                    | Many::Insert(_)
                     | Many::SumTags
                     | Many::SameAnswer
                     | Many::CopyIn(_)
                     | Many::CopyOut(_)
-                    | Many::Refused(_) => several(shards, many, values),
+                    | Many::Refused(_) => several(shards, many, values, topology),
                 },
             }
         }
-        Target::AllShards(many) => several(ShardSet::all(topology.shard_count()), many, values),
+        Target::AllShards(many) => {
+            let all = ShardSet::all(topology.shard_count());
+            several(all, many, values, topology)
+        }
         Target::Moves(moving) => moving.route(values, topology),
         Target::Ids(_) => Err(ids::not_drawn()),
         Target::Refused(refusal) => Err(refusal.clone()),
@@ -176,7 +183,12 @@ fn parts(
     }
 }
 
-fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<Route<'p>, Refusal> {
+fn several<'p>(
+    shards: ShardSet,
+    many: &'p Many,
+    values: Values<'_>,
+    topology: &Topology,
+) -> Result<Route<'p>, Refusal> {
     let (shards, execution) = match many {
         Many::Merge(scatter) => {
             let sql = match &scatter.rewrite {
@@ -196,6 +208,8 @@ fn several<'p>(shards: ShardSet, many: &'p Many, values: Values<'_>) -> Result<R
             let (shards, gathering) = gather.execution(shards, values);
             (shards, Execution::Gather(Box::new(gathering)))
         }
+        // It concerns others than those that it reads.
+        Many::Insert(insertion) => return insertion.route(values, topology),
         Many::SumTags => (shards, Execution::SumTags),
         Many::SameAnswer => (shards, Execution::SameAnswer),
         Many::CopyIn(copy) => (shards, Execution::CopyIn(copy)),
@@ -229,7 +243,7 @@ pub(crate) fn rewritten(pieces: &[TextPiece], given: usize, values: Values<'_>) 
 }
 
 /// Maps an offset that counts lifted pieces as one byte to one in the text at hand.
-fn at_hand(offset: usize, values: Values<'_>) -> usize {
+pub(crate) fn at_hand(offset: usize, values: Values<'_>) -> usize {
     let mut grown = 0;
     for piece in values.pieces {
         if piece.range.start - grown >= offset {

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use planner::ShardId;
 use planner::merge::MergePlan;
 
+use super::insertion::Insertion;
 use super::merge::{Memory, Merger};
 use super::moves::{self, Moves};
 use crate::backend::server::{Expect, Server};
@@ -71,12 +72,14 @@ impl Combine {
 }
 
 /// A statement on several shards.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Job {
     pub requests: Requests,
     pub combine: Combine,
     /// What is to be done with the answers before they are combined.
     pub moves: Option<Box<Moves>>,
+    /// What is to be done in place of requests.
+    pub insertion: Option<Box<Insertion>>,
 }
 
 impl Job {
@@ -92,13 +95,16 @@ impl Job {
     /// answered from.
     ///
     /// # Errors
-    /// As [`Combine::check`] and [`Moves::carry_out`].
+    /// As [`Combine::check`], [`Moves::carry_out`] and [`Insertion::carry_out`].
     pub async fn finish(
         &self,
         servers: &mut [&mut Server],
         shards: &[ShardId],
         answers: Vec<Answer>,
     ) -> Result<Vec<Answer>, Error> {
+        if let Some(insertion) = &self.insertion {
+            return Ok(vec![insertion.carry_out(servers, shards).await?]);
+        }
         let answers = match &self.moves {
             None => answers,
             Some(moves) => moves.carry_out(servers, shards, answers).await?,
@@ -115,6 +121,7 @@ impl Job {
             requests: Requests::Same(request.freeze()),
             combine,
             moves: None,
+            insertion: None,
         }
     }
 
@@ -127,6 +134,7 @@ impl Job {
             requests: Requests::Same(request.freeze()),
             combine,
             moves: None,
+            insertion: None,
         }
     }
 }
@@ -182,6 +190,14 @@ pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
     server.unnamed = None;
     server.conn.outbox.extend_from_slice(request);
     server.expect.push_back(Expect::Ready { show: false });
+    answer(server).await
+}
+
+/// Collects the answer to what was sent.
+///
+/// # Errors
+/// The server's error, or its loss.
+pub(super) async fn answer(server: &mut Server) -> Result<Answer, Error> {
     let mut answer = Answer::default();
     loop {
         while let Some((tag, body)) = server.next_frame()? {

@@ -11,7 +11,7 @@ use crate::wire::{frame, write};
 pub struct Described {
     /// The types of its parameters.
     pub types: Vec<u32>,
-    /// The body of its RowDescription.
+    /// The body of its RowDescription; empty where it returns no rows.
     pub columns: Bytes,
 }
 
@@ -26,7 +26,56 @@ pub async fn describe(
 ) -> Result<Option<Described>, Error> {
     let mut found = Vec::new();
     each(server, &[sql], types, &mut found).await?;
-    Ok(found.pop())
+    Ok(found
+        .pop()
+        .filter(|described| !described.columns.is_empty()))
+}
+
+/// The types of the parameters of a text.
+///
+/// # Errors
+/// What is wrong with it, or the loss of the connection.
+pub(super) async fn parameters(
+    server: &mut Server,
+    sql: &[u8],
+    types: &[u32],
+) -> Result<Vec<u32>, Error> {
+    let mut found = Vec::new();
+    each(server, &[sql], types, &mut found).await?;
+    Ok(found
+        .pop()
+        .map(|described| described.types)
+        .unwrap_or_default())
+}
+
+/// The types of the columns of a RowDescription's body.
+///
+/// # Errors
+/// 08P01 when it is malformed.
+pub(super) fn column_types(mut body: &[u8]) -> Result<Vec<u32>, Error> {
+    let malformed = || {
+        Error::new(
+            Fault::Server,
+            "08P01",
+            "malformed RowDescription from server",
+        )
+    };
+    let count = frame::u16(&mut body).ok_or_else(malformed)?;
+    let column = |_| {
+        /// Behind the name: the table's OID and the column's number; behind the type its length, its
+        /// modifier and the format.
+        const BEFORE: usize = 6;
+        const AFTER: usize = 8;
+        let name = body
+            .iter()
+            .position(|byte| *byte == 0)
+            .ok_or_else(malformed)?;
+        body = body.get(name + 1 + BEFORE..).ok_or_else(malformed)?;
+        let oid = frame::i32(&mut body).ok_or_else(malformed)?;
+        body = body.get(AFTER..).ok_or_else(malformed)?;
+        Ok(oid as u32)
+    };
+    (0..count).map(column).collect()
 }
 
 /// Can PostgreSQL read a text of several statements? To Parse it says that it takes one only, after it has
@@ -91,7 +140,7 @@ pub(super) async fn each(
         while let Some((tag, body)) = server.next_frame()? {
             match tag {
                 b't' => parameters = parameter_types(&body)?,
-                b'T' => found.push(Described {
+                b'T' | b'n' => found.push(Described {
                     types: std::mem::take(&mut parameters),
                     columns: body,
                 }),

@@ -14,11 +14,9 @@ use planner::merge::MergePlan;
 
 use super::describe::{self, Described};
 use super::merge::{Memory, Merger, are_alike};
-use super::relay::Broken;
-use super::scatter::{Run, poll_gone};
+use super::scatter::Run;
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
-use crate::wire::conn::Conn;
 use crate::wire::frontend::LARGEST;
 use crate::wire::{frame, write};
 
@@ -33,9 +31,22 @@ pub struct Values {
 
 /// The rows of one source: the elements of an array in binary format.
 #[derive(Debug, Default)]
-struct Rows {
+pub(super) struct Rows {
     count: u32,
     elements: BytesMut,
+}
+
+impl Rows {
+    /// A value in a row is written as an element of an array is: its length, then itself.
+    pub(super) fn push(&mut self, value: Option<&[u8]>) {
+        self.count += 1;
+        put_value(&mut self.elements, value);
+    }
+
+    /// In bytes.
+    pub(super) fn size(&self) -> usize {
+        self.elements.len()
+    }
 }
 
 /// The rows of all sources.
@@ -86,16 +97,15 @@ fn cannot_finish() -> Error {
 /// client's parameters.
 ///
 /// # Errors
-/// Which side broke, a server's own error, 53200 above what `memory` allows.
+/// A server's error or loss, 53200 above what `memory` allows.
 pub async fn gather(
-    client: &mut Conn,
     servers: &mut [&mut Server],
     asks: &[&Ask],
     sources: usize,
     types: &[u32],
     values: &Values,
     memory: Memory,
-) -> Result<Gathered, Broken> {
+) -> Result<Gathered, Error> {
     for (server, ask) in servers.iter_mut().zip(asks) {
         request(server, ask, types, values);
     }
@@ -109,10 +119,10 @@ pub async fn gather(
     poll_fn(|cx| {
         loop {
             if gathering.ready.iter().all(|ready| *ready) {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok::<(), Error>(()));
             }
             if gathering.poll(cx, servers, asks)?.is_pending() {
-                return poll_gone(cx, client);
+                return Poll::Pending;
             }
         }
     })
@@ -126,21 +136,8 @@ fn request(server: &mut Server, ask: &Ask, types: &[u32], values: &Values) {
     server.begin_exchange();
     server.unnamed = None;
     let out = &mut server.conn.outbox;
-    // What the ask does not mention has no type there; what it mentions may be of a type of users,
-    // whose OID is another on each server.
-    let mentions = |at: usize| mentioned(&ask.sql, at + 1);
-    let declared: Vec<u32> = types
-        .iter()
-        .enumerate()
-        .map(|(at, oid)| match (mentions(at), is_built_in(*oid)) {
-            (true, true) => *oid,
-            (true, false) => 0,
-            (false, _) => TEXT,
-        })
-        .collect();
-    write::parse(out, b"", &ask.sql, &declared);
-    let value = |(at, value): (usize, &Option<Bytes>)| value.clone().filter(|_| mentions(at));
-    let given: Vec<_> = values.values.iter().enumerate().map(value).collect();
+    write::parse(out, b"", &ask.sql, &declared(types, &ask.sql));
+    let given = mentioned_values(values, &ask.sql);
     write::frame(out, b'B', |out| {
         out.put_slice(&[0, 0]);
         put_formats(out, &values.formats);
@@ -153,6 +150,27 @@ fn request(server: &mut Server, ask: &Ask, types: &[u32], values: &Values) {
     write::execute(out, b"", 0);
     out.extend_from_slice(write::SYNC);
     server.expect.push_back(Expect::Ready { show: false });
+}
+
+/// The types to declare for the parameters of another text than the client's. What it does not mention
+/// has no type there; what it mentions may be of a type of users, whose OID is another on each server.
+pub(super) fn declared(types: &[u32], sql: &[u8]) -> Vec<u32> {
+    let all = types.iter().enumerate();
+    all.map(
+        |(at, oid)| match (mentioned(sql, at + 1), is_built_in(*oid)) {
+            (true, true) => *oid,
+            (true, false) => 0,
+            (false, _) => TEXT,
+        },
+    )
+    .collect()
+}
+
+/// The values to give to such a text.
+pub(super) fn mentioned_values(values: &Values, sql: &[u8]) -> Vec<Option<Bytes>> {
+    let all = values.values.iter().enumerate();
+    all.map(|(at, value)| value.clone().filter(|_| mentioned(sql, at + 1)))
+        .collect()
 }
 
 const TEXT: u32 = 25;
@@ -171,12 +189,12 @@ fn mentioned(sql: &[u8], number: usize) -> bool {
     })
 }
 
-fn put_formats(out: &mut BytesMut, formats: &[i16]) {
+pub(super) fn put_formats(out: &mut BytesMut, formats: &[i16]) {
     out.put_u16(formats.len() as u16);
     formats.iter().for_each(|format| out.put_i16(*format));
 }
 
-fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
+pub(super) fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
     match value {
         Some(bytes) => {
             out.put_i32(bytes.len() as i32);
@@ -198,25 +216,24 @@ impl Gathering {
         cx: &mut Context<'_>,
         servers: &mut [&mut Server],
         asks: &[&Ask],
-    ) -> Result<Poll<()>, Broken> {
+    ) -> Result<Poll<()>, Error> {
         let mut progress = Poll::Pending;
         for (index, server) in servers.iter_mut().enumerate() {
             if self.ready[index] {
                 continue;
             }
             if let Poll::Ready(Err(e)) = server.conn.poll_drain(cx) {
-                return Err(Broken::Server(server.lost(&e.to_string())));
+                return Err(server.lost(&e.to_string()));
             }
             match server.conn.poll_fill(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(0)) => {
-                    return Err(Broken::Server(server.lost("the server closed it")));
+                    return Err(server.lost("the server closed it"));
                 }
-                Poll::Ready(Err(e)) => return Err(Broken::Server(server.lost(&e.to_string()))),
+                Poll::Ready(Err(e)) => return Err(server.lost(&e.to_string())),
                 Poll::Ready(Ok(_)) => {
                     progress = Poll::Ready(());
-                    let taken = self.take_frames(index, server, asks[index]);
-                    taken.map_err(Broken::Server)?;
+                    self.take_frames(index, server, asks[index])?;
                 }
             }
         }
@@ -322,8 +339,10 @@ pub fn finish(
             .values
             .iter()
             .for_each(|value| put_value(out, value.as_deref()));
-        for rows in gathered.0 {
-            put_array(out, rows);
+        for rows in &gathered.0 {
+            // The type of a table's rows is another on each server, and PostgreSQL goes by the type
+            // that the parameter has.
+            put_array(out, rows, 0);
         }
         put_formats(out, &values.result_formats);
     });
@@ -337,12 +356,12 @@ pub fn finish(
     ))
 }
 
-/// `array_send` of one dimension. The type of the elements is left out: that of a table's rows is
-/// another on each server, and PostgreSQL goes by the type that the parameter has.
-fn put_array(out: &mut BytesMut, rows: Rows) {
+/// `array_send` of one dimension, of elements of the type `element`.
+pub(super) fn put_array(out: &mut BytesMut, rows: &Rows, element: u32) {
+    let element = element as i32;
     let header: &[i32] = match rows.count {
-        0 => &[0, 0, 0],
-        count => &[1, 0, 0, count as i32, 1],
+        0 => &[0, 0, element],
+        count => &[1, 0, element, count as i32, 1],
     };
     out.put_i32((4 * header.len() + rows.elements.len()) as i32);
     header.iter().for_each(|word| out.put_i32(*word));
@@ -388,7 +407,7 @@ mod tests {
         gathering.take_row(&row, &ask(&[2, 1])).unwrap();
         let arrays = gathering.rows.into_iter().map(|rows| {
             let mut out = BytesMut::new();
-            put_array(&mut out, rows);
+            put_array(&mut out, &rows, 0);
             out.to_vec()
         });
         let arrays: Vec<_> = arrays.collect();

@@ -5,6 +5,7 @@ pub mod copy;
 pub mod database;
 pub mod describe;
 pub mod gather;
+pub mod insertion;
 pub mod listen;
 pub mod merge;
 pub mod moves;

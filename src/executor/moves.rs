@@ -294,7 +294,7 @@ fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
 }
 
 /// The values of a DataRow.
-fn fields(mut body: &[u8]) -> Result<Vec<Option<&[u8]>>, Error> {
+pub(super) fn fields(mut body: &[u8]) -> Result<Vec<Option<&[u8]>>, Error> {
     let count = frame::u16(&mut body).ok_or_else(malformed)?;
     let mut fields = Vec::with_capacity(usize::from(count));
     for _ in 0..count {

@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::merge::{Merger, Step};
 use super::relay::Broken;
@@ -165,6 +165,36 @@ impl Run {
         .await
     }
 
+    /// Gives all rows to `take`, as DataRow frames.
+    ///
+    /// # Errors
+    /// A shard's error or loss, or what `take` has against a row.
+    pub(super) async fn take_all(
+        &mut self,
+        servers: &mut [&mut Server],
+        mut take: impl FnMut(Bytes) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        poll_fn(|cx| {
+            loop {
+                while !self.shards.contains(&Shard::Starting) {
+                    match self.merger.step()? {
+                        Step::Row(row) => take(row)?,
+                        Step::Need(_) => break,
+                        Step::Done => return Poll::Ready(Ok(())),
+                    }
+                }
+                match self.poll_servers(cx, servers) {
+                    Ok(Poll::Ready(())) => {}
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Err(Broken::Client(e) | Broken::Server(e) | Broken::Unanswered(e)) => {
+                        return Poll::Ready(Err(e));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
     /// Rows given so far.
     pub fn rows_out(&self) -> u64 {
         self.merger.rows_out()
@@ -254,6 +284,20 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Reads what a server that reported an error still owes.
+///
+/// # Errors
+/// The loss of its connection.
+pub async fn drain(server: &mut Server) -> Result<(), Error> {
+    while !server.expect.is_empty() {
+        while server.next_frame()?.is_some() {}
+        if !server.expect.is_empty() {
+            server.exchange().await?;
+        }
+    }
+    Ok(())
 }
 
 /// What `work` on servers comes to, unless the client leaves before.

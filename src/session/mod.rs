@@ -17,6 +17,7 @@ mod extended;
 mod follow;
 pub mod hints;
 mod ids;
+mod insertion;
 mod large;
 mod listening;
 mod local;

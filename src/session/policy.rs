@@ -1,7 +1,7 @@
 //! Policies on statements that run on several shards: checked where the route is decided.
 
 use bytes::BytesMut;
-use planner::plan::{Plan, Target};
+use planner::plan::{Many, Plan, Target};
 use planner::route::{Execution, Shards};
 use planner::{Route, ShardSet};
 
@@ -29,7 +29,7 @@ fn policies_on(
     let none = (Policy::Allow, keys);
     let own = match route.execution {
         Execution::Merge { .. } | Execution::Gather(_) | Execution::CopyOut(_) => reads,
-        Execution::SumTags => writes,
+        Execution::SumTags | Execution::Insert(_) => writes,
         Execution::Move { ref from, .. } if from.len() > 1 => writes,
         // On one shard; each row on its own; or on all for good reason.
         Execution::Direct
@@ -40,6 +40,7 @@ fn policies_on(
     };
     match &plan.target {
         Target::Moves(moving) if !moving.has_keys() => [own, (policies.missing_key, keys)],
+        Target::AllShards(Many::Insert(insertion)) if !insertion.lacks_keys() => [own, none],
         Target::AllShards(_) => [own, (policies.missing_key, keys)],
         Target::AnyShard
         | Target::OneShard(_)

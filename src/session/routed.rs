@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::may_alter;
 use crate::executor::relay::{Broken, Told};
+use crate::executor::scatter::drain;
 use crate::metrics::{ReadBy, RouteKind};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend;
@@ -120,6 +121,16 @@ impl Session {
             } => {
                 let moves = self.moves(moving, from);
                 let job = writes::job_of_moves(moves, &route.shards, &text, &[], None);
+                Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
+            }
+            Execution::Insert(inserting) => {
+                let query = Query {
+                    sql,
+                    types: &[],
+                    bind: None,
+                    values,
+                };
+                let job = self.insertion(&inserting, &query)?;
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
             Execution::Split { split, parts } => {
@@ -488,15 +499,4 @@ pub(super) fn pick<'a>(
         }
     }
     slots.into_iter().flatten().collect()
-}
-
-/// Reads what a server that reported an error still owes.
-async fn drain(server: &mut Server) -> Result<(), Error> {
-    while !server.expect.is_empty() {
-        while server.next_frame()?.is_some() {}
-        if !server.expect.is_empty() {
-            server.exchange().await?;
-        }
-    }
-    Ok(())
 }

@@ -18,7 +18,7 @@ use crate::executor::describe::describe;
 use crate::executor::gather;
 use crate::executor::merge::{Memory, Merger, columns_frame, shard_formats};
 use crate::executor::relay::Broken;
-use crate::executor::scatter::{Request, Run};
+use crate::executor::scatter::{Request, Run, unless_gone};
 use crate::metrics::RouteKind;
 use crate::wire::frontend::Bind;
 
@@ -87,21 +87,10 @@ impl Scattered {
 
 impl Gather {
     fn new(gathering: Gathering, query: &Query<'_>) -> Box<Self> {
-        let of_bind = |bind: &Bind<'_>| gather::Values {
-            formats: (0..bind.values.len())
-                .map(|at| i16::from(bind.is_binary(at)))
-                .collect(),
-            values: bind
-                .values
-                .iter()
-                .map(|value| value.map(Bytes::copy_from_slice))
-                .collect(),
-            result_formats: bind.result_formats.clone(),
-        };
         Box::new(Self {
             gathering,
             sql: query.sql.to_vec(),
-            values: query.bind.map(of_bind).unwrap_or_default(),
+            values: query.bind.map(values_of).unwrap_or_default(),
             protocol: match query.bind {
                 Some(_) => Protocol::Extended,
                 None => Protocol::Simple,
@@ -136,6 +125,7 @@ impl Session {
             Execution::Direct
             | Execution::SumTags
             | Execution::Split { .. }
+            | Execution::Insert(_)
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
@@ -283,7 +273,6 @@ impl Session {
         let memory = memory.told(&self.db.metrics.merge_memory);
         let mut servers = pick(&mut self.leases, &asked);
         let gathered = gather::gather(
-            &mut self.client,
             &mut servers,
             &asks,
             gathering.sources,
@@ -291,7 +280,11 @@ impl Session {
             &given.values,
             memory,
         );
-        let rows = match gathered.await {
+        let gathered = match unless_gone(&mut self.client, gathered).await {
+            Ok(gathered) => gathered.map_err(Broken::Server),
+            Err(broken) => Err(broken),
+        };
+        let rows = match gathered {
             Ok(rows) => rows,
             Err(broken) => return Err(self.fail_scattered(&asked, broken, access).await),
         };
@@ -376,6 +369,21 @@ impl Session {
         let memory = memory.told(&self.db.metrics.merge_memory);
         let offset = offset.unwrap_or(0);
         Ok(Merger::new(merge, shards, limit, offset, memory))
+    }
+}
+
+/// The client's values, kept.
+pub(super) fn values_of(bind: &Bind<'_>) -> gather::Values {
+    gather::Values {
+        formats: (0..bind.values.len())
+            .map(|at| i16::from(bind.is_binary(at)))
+            .collect(),
+        values: bind
+            .values
+            .iter()
+            .map(|value| value.map(Bytes::copy_from_slice))
+            .collect(),
+        result_formats: bind.result_formats.clone(),
     }
 }
 

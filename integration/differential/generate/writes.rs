@@ -5,7 +5,7 @@ use super::tables::{Table, Ty};
 use super::{Check, Generator, Source};
 
 /// What INSERT from a query is tried with; every source row has a key of its own.
-const FROM_QUERIES: [&str; 9] = [
+const FROM_QUERIES: [&str; 14] = [
     "INSERT INTO items SELECT id, person_id, 'made', qty FROM orders WHERE {items}",
     "INSERT INTO mid SELECT id, 'm', v FROM tiny WHERE {tiny} ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v",
     "INSERT INTO tiny (id, v) SELECT id, people_id FROM mid WHERE {mid} ON CONFLICT DO NOTHING",
@@ -14,6 +14,11 @@ const FROM_QUERIES: [&str; 9] = [
     "INSERT INTO items (person_id, sku) SELECT 7, sku FROM items WHERE person_id = 7",
     "INSERT INTO items (person_id, n) SELECT id, n FROM terms ORDER BY id LIMIT 3",
     "INSERT INTO terms (id, term) SELECT id + 100, term FROM terms WHERE {terms}",
+    "INSERT INTO people (id, name, born) SELECT id + 500, 'm', '2020-01-02' FROM tiny WHERE {tiny} ON CONFLICT DO NOTHING",
+    "INSERT INTO orders (id, person_id, total, qty) SELECT id + 5000, id, v * 1.005, v FROM tiny WHERE {tiny} ON CONFLICT DO NOTHING",
+    "INSERT INTO countries (code, area, made) SELECT 'm' || id, id, '2020-01-01' FROM mid WHERE {mid} ON CONFLICT (code) DO NOTHING",
+    "INSERT INTO mid SELECT person_id * 1000 + id, note, qty FROM orders WHERE {orders} ON CONFLICT DO NOTHING",
+    "INSERT INTO notes SELECT 7000 + count(*), sum(v), 'n' FROM tiny WHERE {tiny} ON CONFLICT DO NOTHING",
     "INSERT INTO notes SELECT id + 100, id, v FROM mid WHERE {mid}",
 ];
 

@@ -72,6 +72,7 @@ fn of_query(
         Many::Gather(_)
         | Many::SumTags
         | Many::Split(_)
+        | Many::Insert(_)
         | Many::CopyIn(_)
         | Many::CopyOut(_)
         | Many::SameAnswer

@@ -9,6 +9,7 @@ use sqlparser::ast::{
 use super::colocated;
 use super::facts::{Facts, Input};
 use super::insert_query::{self, Into};
+use super::insertion;
 use super::keys::Clauses;
 use super::moves;
 use super::picks;
@@ -18,6 +19,7 @@ use super::rows;
 use super::scope::{folded, object_name};
 use super::values::{self, TypedParams};
 use crate::catalog::{ColumnDefault, Keeps, KeyColumn, ShardKey, Table, TableClass, TableColumn};
+use crate::insertion::Destination;
 use crate::limit::{KeyPart, KeySet, Limit, Part, TableLimit};
 use crate::plan::{Many, Target};
 
@@ -113,7 +115,7 @@ fn on_sharded(table: &Table, facts: &Facts<'_>) -> Option<Decision> {
         .map(|_| refused(refuse::write_joins(&table.name)))
 }
 
-fn resolve<'a>(name: &ObjectName, input: Input<'a>) -> Option<&'a Table> {
+pub(super) fn resolve<'a>(name: &ObjectName, input: Input<'a>) -> Option<&'a Table> {
     let (schema, name) = object_name(name)?;
     input.catalog.table(schema.as_deref(), &name)
 }
@@ -126,14 +128,27 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
     if let Some(refusal) = table.and_then(|table| unequal_default(insert, table)) {
         return refused(refusal);
     }
-    if let Some(decision) = before_keys(insert, table, facts, input) {
+    let placed = before_keys(insert, table, facts, input);
+    // What is not where its rows belong may be brought there.
+    let elsewhere = matches!(&placed, Some((Target::Refused(_), _)))
+        && table.is_some_and(|table| insertion::may_gather(insert, table, facts));
+    if let Some(decision) = placed.filter(|_| !elsewhere) {
         return decision;
     }
     let Some(table) = table else {
         return refused(refuse::write_target());
     };
-    let TableClass::Sharded(key) = &table.class else {
-        return refused(refuse::write_target());
+    let key = match &table.class {
+        TableClass::Sharded(key) => key,
+        TableClass::Reference => {
+            let many = insertion::many(insert, table, Destination::Everywhere, facts, input);
+            return insertion::on_all(many);
+        }
+        TableClass::Single(shard) => {
+            let many = insertion::many(insert, table, Destination::One(*shard), facts, input);
+            return insertion::on_all(many);
+        }
+        TableClass::Undeclared => return refused(refuse::write_target()),
     };
     if let Some(OnInsert::OnConflict(conflict)) = &insert.on
         && let OnConflictAction::DoUpdate(update) = &conflict.action
@@ -154,7 +169,14 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
             key,
             positions,
         };
-        return insert_query::target(&into, query, facts, input);
+        let gathered = || {
+            let owners = insertion::owners(table, key, &into.positions);
+            insertion::many(insert, table, owners, facts, input)
+        };
+        return match elsewhere {
+            true => insertion::on_all(gathered()),
+            false => insert_query::target(&into, query, facts, &gathered, input),
+        };
     }
     if facts.sharded().count() > 1 {
         return refused(refuse::insert_select(&table.name));

@@ -2,7 +2,8 @@
 //!
 //! Either the key is a constant, and one shard has all that the query reads; or the key is that of a
 //! sharded table of the query: then each row is made on the shard that it belongs to, if every shard
-//! makes of its own rows what one server would make of them.
+//! makes of its own rows what one server would make of them. The rows of all else are gathered
+//! (`insertion.rs`).
 
 use std::ops::ControlFlow;
 
@@ -12,10 +13,10 @@ use sqlparser::ast::{
 
 use super::dml;
 use super::facts::{Facts, Input};
+use super::insertion;
 use super::keys::Clauses;
 use super::picks;
-use super::query::{Decision, by_keys, refused};
-use super::refuse;
+use super::query::{Decision, by_keys};
 use super::scope::object_name;
 use super::values::{self, TypedParams};
 use crate::catalog::{Keeps, ShardKey, Table};
@@ -35,9 +36,10 @@ pub(super) fn target(
     into: &Into<'_>,
     query: &Query,
     facts: &Facts<'_>,
+    gathered: &dyn Fn() -> Many,
     input: Input<'_>,
 ) -> Decision {
-    let unproven = || refused(refuse::insert_select(&into.table.name));
+    let unproven = || insertion::on_all(gathered());
     let SetExpr::Select(select) = query.body.as_ref() else {
         return unproven();
     };
@@ -49,7 +51,7 @@ pub(super) fn target(
     };
     if let Some(keys) = constant_keys(into, select, &items, input) {
         return match with_pins(Some(keys), facts) {
-            Some(keys) => by_keys(keys, Many::Refused(refuse::insert_select(&into.table.name))),
+            Some(keys) => by_keys(keys, gathered()),
             None => unproven(),
         };
     }
@@ -66,15 +68,15 @@ pub(super) fn target(
         && is_row_by_row(query, select, &clauses, input);
     let many = match apart {
         true => Many::SumTags,
-        false => Many::Refused(refuse::insert_select(&into.table.name)),
+        false => gathered(),
     };
-    match (with_pins(None, facts), many) {
-        (Some(keys), many) => by_keys(keys, many),
-        (None, Many::SumTags) => (
-            Target::AllShards(Many::SumTags),
+    match with_pins(None, facts) {
+        Some(keys) => by_keys(keys, many),
+        None if apart => (
+            Target::AllShards(many),
             "each row is made on the shard that its key belongs to".into(),
         ),
-        (None, _) => unproven(),
+        None => insertion::on_all(many),
     }
 }
 

@@ -137,6 +137,15 @@ pub(super) fn insert_select(table: &str) -> Refusal {
     )
 }
 
+/// An INSERT from a query whose rows would have to be gathered; `why` is a sentence.
+pub(super) fn insert_gathered(table: &str, why: &'static str) -> Refusal {
+    Refusal::unsupported(
+        format!("INSERT into \"{table}\" from this query is not supported"),
+        why,
+        "Run the query, then send INSERT with VALUES.",
+    )
+}
+
 pub(super) fn update_of_key(column: &str, why: &str) -> Refusal {
     Refusal::unsupported(
         format!("sharding key {column} cannot be updated"),

@@ -185,7 +185,7 @@ impl Memory {
     }
 
     /// An empty one of the same kind.
-    fn fresh(&self) -> Self {
+    pub fn fresh(&self) -> Self {
         let fresh = Self::new(self.cap);
         match &self.told {
             Some(told) => fresh.told(told),

@@ -162,6 +162,9 @@ impl Session {
                         &statement.types,
                         Some(&bind),
                     )),
+                    Execution::Insert(inserting) => {
+                        Kind::Broadcast(self.insertion(&inserting, &query)?)
+                    }
                     Execution::Split { split, parts } => Kind::Broadcast(job_of_parts(
                         split,
                         &parts,

@@ -54,12 +54,11 @@ impl Session {
             Some(Portal::Broadcast(portal)) => {
                 let (sql, types) = (portal.sql.clone(), portal.types.clone());
                 let formats = portal.result_formats.clone();
-                let shard = portal
-                    .shards
-                    .as_slice()
-                    .first()
-                    .copied()
-                    .unwrap_or(ShardId(0));
+                let first = portal.shards.as_slice().first().copied();
+                let shard = match &portal.job.insertion {
+                    Some(insertion) => insertion.describing,
+                    None => first.unwrap_or(ShardId(0)),
+                };
                 let columns = self.describe_hidden(shard, &sql, &types, &formats).await?;
                 self.emit(&columns);
                 Ok(())

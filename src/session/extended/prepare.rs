@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use planner::Values;
-use planner::plan::{Access, ExecuteStatement, Statement, Target};
+use planner::plan::{Access, ExecuteStatement, Many, Statement, Target};
 use planner::route::Shards;
 use planner::shape::Shape;
+use planner::{ShardId, Values};
 
 use super::portal::local_columns;
 use super::reuse::may_reuse;
@@ -382,6 +382,10 @@ impl Session {
                 return Err(Box::pin(self.syntax_error_or(refusal, &text.sql, &text.types)).await);
             }
             Target::OneShard(shard) => *shard,
+            // Only that one may have the table.
+            Target::AllShards(Many::Insert(insertion)) if insertion.only_shard().is_some() => {
+                insertion.only_shard().unwrap_or(ShardId(0))
+            }
             Target::AnyShard
             | Target::Keys { .. }
             | Target::AllShards(_)

@@ -253,6 +253,7 @@ impl Session {
             | Execution::Gather(_)
             | Execution::SumTags
             | Execution::Split { .. }
+            | Execution::Insert(_)
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)

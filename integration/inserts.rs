@@ -1,0 +1,120 @@
+//! INSERT from a query whose rows belong to other shards: what the same SQL on one server does not
+//! show. That is in `differential/inserts.sql`.
+
+use ringway::demo::captive::{CaptiveCluster, Spec};
+
+use crate::support::wire::Wire;
+use crate::support::{self, Ringway};
+
+const TABLES: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n integer, w text);
+    CREATE TABLE made (id bigint PRIMARY KEY, m mood, ms mood[], days date[], day date);
+    CREATE TABLE r (id bigint PRIMARY KEY, w text);";
+
+struct World {
+    shards: CaptiveCluster,
+    ringway: Ringway,
+}
+
+impl World {
+    /// On the second shard the type of users has another OID.
+    fn start() -> Self {
+        let shards = support::cluster(&Spec {
+            shards: 2,
+            ..Spec::default()
+        });
+        for (at, shard) in shards.shards.iter().enumerate() {
+            let before = "CREATE TYPE other AS ENUM ('x');".repeat(at);
+            let sql = format!("{before} CREATE TYPE mood AS ENUM ('sad', 'happy'); {TABLES}");
+            shard.primary.exec(&sql).unwrap();
+        }
+        let ringway = Ringway::start(|port| {
+            let mut toml = format!(
+                "[general]\nlisten = \"127.0.0.1:{port}\"\nmerge_memory_mib = 1\n[users.ringway]\nauth = \"trust\"\n\
+                 [databases.shop]\nserver_user = \"ringway\"\n[databases.shop.tables]\n\
+                 t = {{ key = \"id\" }}\nmade = {{ key = \"id\" }}\nr = \"reference\"\n"
+            );
+            for (at, shard) in shards.shards.iter().enumerate() {
+                let port = shard.primary.port;
+                toml.push_str(&format!(
+                    "[[databases.shop.shards]]\nname = \"s{at}\"\nservers = [\"127.0.0.1:{port}\"]\n"
+                ));
+            }
+            toml
+        });
+        Self { shards, ringway }
+    }
+
+    fn client(&self) -> Wire {
+        Wire::login(self.ringway.port(), "ringway", "shop").0
+    }
+
+    fn each(&self, sql: &str) -> Vec<String> {
+        let shards = self.shards.shards.iter();
+        shards
+            .map(|shard| shard.primary.exec(sql).unwrap())
+            .collect()
+    }
+}
+
+#[test]
+fn more_rows_than_may_be_held_are_not_inserted() {
+    let world = World::start();
+    let mut wire = world.client();
+    for shard in &world.shards.shards {
+        let sql = "INSERT INTO r SELECT g, repeat('x', 10000) FROM generate_series(1, 200) g";
+        shard.primary.exec(sql).unwrap();
+    }
+    let insert = "INSERT INTO t SELECT id, id, w FROM r";
+    wire.ask("INSERT INTO t VALUES (1001, 1), (1002, 1), (1003, 1), (1004, 1)");
+    for sql in [
+        insert,
+        "INSERT INTO t SELECT id + 1, id, w FROM r ORDER BY w, id",
+    ] {
+        let told = wire.ask(sql);
+        assert!(told.contains("53200"), "{told}");
+    }
+    assert!(wire.ask("SELECT count(*) FROM t").contains('4'));
+    wire.ask("BEGIN");
+    wire.ask("INSERT INTO t VALUES (2001, 1), (2002, 1), (2003, 1)");
+    let told = wire.ask(insert);
+    assert!(told.contains("53200"), "{told}");
+    let told = wire.ask("SELECT 1");
+    assert!(told.contains("25P02"), "{told}");
+    wire.ask("ROLLBACK");
+    assert!(wire.ask("SELECT count(*) FROM t").contains('4'));
+    let told = wire.ask("INSERT INTO t SELECT id, id, w FROM r WHERE id < 20");
+    assert!(told.contains("INSERT 0 19"), "{told}");
+    let counts = world.each("SELECT count(*) FROM t");
+    let counts: Vec<u32> = counts.iter().map(|count| count.parse().unwrap()).collect();
+    assert_eq!(counts.iter().sum::<u32>(), 23);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
+
+#[test]
+fn types_that_differ_by_server_travel_as_text() {
+    let world = World::start();
+    let mut wire = world.client();
+    let oids = world.each("SELECT 'mood'::regtype::oid");
+    assert_ne!(oids[0], oids[1]);
+    wire.ask("INSERT INTO t SELECT g, g FROM generate_series(1, 20) AS g");
+    let made = "INSERT INTO made SELECT id, CASE WHEN n > 5 THEN 'sad'::mood ELSE 'happy' END, \
+                ARRAY['sad', NULL, 'happy']::mood[], ARRAY[date '2024-02-03'], '2024-02-03' FROM t";
+    assert!(wire.ask(made).contains("INSERT 0 20"));
+    let again = "INSERT INTO made SELECT id + 100, m, ms, days, day FROM made RETURNING m";
+    assert!(wire.ask(again).contains("INSERT 0 20"));
+    let alike = world.each(
+        "SELECT bool_and((m = 'sad') = (id % 100 > 5) AND ms::text = '{sad,NULL,happy}' \
+         AND days = ARRAY[date '2024-02-03'] AND day = '2024-02-03') AND count(*) > 5 FROM made",
+    );
+    assert_eq!(alike, ["t", "t"]);
+    // What such settings write need not be what is read again.
+    for setting in ["DateStyle = 'SQL, DMY'", "extra_float_digits = 0"] {
+        wire.ask(&format!("SET {setting}"));
+        let told = wire.ask("INSERT INTO made (id, days) SELECT id + 200, days FROM made");
+        assert!(told.contains("0A000"), "{told}");
+        let told = wire.ask("INSERT INTO t (id) SELECT id + 300 FROM t WHERE id < 3");
+        assert!(!told.contains("0A000"), "{told}");
+        wire.ask("DELETE FROM t WHERE id > 300");
+    }
+    assert!(wire.ask("SELECT count(*) FROM made").contains("40"));
+}

@@ -1,0 +1,194 @@
+//! An INSERT from a query whose rows may belong to other shards than those that make them.
+//!
+//! The query runs as any read does. Its rows are gathered, and each is inserted where it belongs, in one
+//! statement for each shard: the client's own, over the gathered rows in place of the query.
+
+use std::ops::Range;
+
+use crate::catalog::KeyType;
+use crate::limit::KeySet;
+use crate::place;
+use crate::plan::{Plan, Target};
+use crate::refusal::Refusal;
+use crate::route::{self, Execution, Param, Route, Shards, Values};
+use crate::shape::Piece;
+use crate::split;
+use crate::topology::{ShardId, ShardSet, Topology};
+
+/// Described only; `ringway::executor::insertion` runs it. Places are bytes of the text that was planned,
+/// in which every lifted piece counts as one (as in [`crate::route::TextPiece::Original`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insertion {
+    /// The query, planned by itself.
+    pub(crate) plan: Plan,
+    /// Where it stands.
+    pub(crate) query: Range<usize>,
+    pub(crate) items: Vec<Item>,
+    pub destination: Destination,
+}
+
+/// What the query returns: a column of it, or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    Column,
+    /// `*`, or `table.*`.
+    Star,
+    /// A string, NULL or a parameter, whose type is that of the column it is inserted into: it is written
+    /// into the text again.
+    Given(Range<usize>),
+}
+
+/// Where rows are inserted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Each on the shard of its key.
+    Owners(Owners),
+    /// All on every shard: the table is a reference table.
+    Everywhere,
+    One(ShardId),
+}
+
+/// How the key of a row tells its shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owners {
+    /// A row to insert, its key's columns being the parameters.
+    pub(crate) key: KeySet,
+    /// The columns of the key, in its order.
+    pub columns: Vec<OwnerColumn>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerColumn {
+    /// `table.column`, for messages.
+    pub name: String,
+    /// Its place among what the query returns, from 0.
+    pub position: usize,
+    pub key_type: KeyType,
+}
+
+/// One execution of an [`Insertion`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inserting<'p> {
+    pub insertion: &'p Insertion,
+    /// Where the query runs, and how.
+    pub query: Box<Route<'p>>,
+    /// Its text, and what of it is lifted.
+    pub sql: Vec<u8>,
+    pub pieces: Vec<Piece>,
+    /// The client's text before and behind the query.
+    pub head: Vec<u8>,
+    pub tail: Vec<u8>,
+    pub items: Vec<Written>,
+}
+
+/// An [`Item`] of one execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    Column,
+    Star,
+    /// As the text has it.
+    Given(Vec<u8>),
+}
+
+impl OwnerColumn {
+    /// Does the column keep values of this type as they are, so that they tell the shard?
+    pub fn takes(&self, type_oid: u32) -> bool {
+        KeyType::of_oid(type_oid).is_some_and(|other| {
+            other == self.key_type || other.is_integer() && self.key_type.is_integer()
+        })
+    }
+}
+
+impl Owners {
+    /// The shard of a row with this key, by column; `None`: every shard rejects it alike.
+    ///
+    /// # Errors
+    /// 23502 for NULL, 23514 for a key that no shard takes, 0A000 for one that does not tell.
+    pub fn owner(
+        &self,
+        key: &[Param<'_>],
+        topology: &Topology,
+    ) -> Result<Option<ShardId>, Refusal> {
+        let values = Values {
+            params: key,
+            ..Values::default()
+        };
+        let owners = place::shards_of_rows(&self.key, values, topology)?;
+        owners.first().copied().ok_or_else(split::no_keys)
+    }
+}
+
+impl Insertion {
+    /// Is no value of a key given to the query, which reads all shards?
+    pub fn lacks_keys(&self) -> bool {
+        matches!(self.plan.target, Target::AllShards(_))
+    }
+
+    /// The shard that has the table, where it is one alone.
+    pub fn only_shard(&self) -> Option<ShardId> {
+        match self.destination {
+            Destination::One(shard) => Some(shard),
+            Destination::Owners(_) | Destination::Everywhere => None,
+        }
+    }
+
+    pub(crate) fn route<'p>(
+        &'p self,
+        values: Values<'_>,
+        topology: &Topology,
+    ) -> Result<Route<'p>, Refusal> {
+        let at = |range: &Range<usize>| {
+            route::at_hand(range.start, values)..route::at_hand(range.end, values)
+        };
+        let text = |range: Range<usize>| values.sql.get(range).unwrap_or_default().to_vec();
+        let place = at(&self.query);
+        let sql = text(place.clone());
+        let inside =
+            |piece: &&Piece| place.start <= piece.range.start && piece.range.end <= place.end;
+        let pieces: Vec<Piece> = values
+            .pieces
+            .iter()
+            .filter(inside)
+            .map(|piece| Piece {
+                range: piece.range.start - place.start..piece.range.end - place.start,
+                ..piece.clone()
+            })
+            .collect();
+        let own = Values {
+            sql: &sql,
+            pieces: &pieces,
+            params: values.params,
+        };
+        let query = route::route(&self.plan, own, topology)?;
+        let mut shards = match &self.destination {
+            Destination::One(shard) => ShardSet::one(*shard),
+            Destination::Owners(_) | Destination::Everywhere => {
+                ShardSet::all(topology.shard_count())
+            }
+        };
+        if let Shards::Exactly(read) = &query.shards {
+            shards.extend(read);
+        }
+        if shards.len() == 1 {
+            return Ok(Route::direct(Shards::Exactly(shards)));
+        }
+        let items = self.items.iter().map(|item| match item {
+            Item::Column => Written::Column,
+            Item::Star => Written::Star,
+            Item::Given(range) => Written::Given(text(at(range))),
+        });
+        let items = items.collect();
+        Ok(Route {
+            shards: Shards::Exactly(shards),
+            execution: Execution::Insert(Box::new(Inserting {
+                insertion: self,
+                query: Box::new(query),
+                head: text(0..place.start),
+                tail: text(place.end..values.sql.len()),
+                sql,
+                pieces,
+                items,
+            })),
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! INSERT from a query whose rows are gathered: what the executor needs, made of a route.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use planner::insertion::Inserting;
+use planner::route::{Execution, Shards};
+use planner::{ShardId, ShardSet, Values};
+
+use super::Session;
+use super::scattered::{Query, values_of};
+use crate::error::{Error, Fault};
+use crate::executor::broadcast::{Combine, Job, Requests};
+use crate::executor::insertion::{self, Insertion, Way};
+use crate::executor::merge::Memory;
+
+impl Session {
+    /// # Errors
+    /// A value of LIMIT or OFFSET that PostgreSQL would not take.
+    pub(super) fn insertion(
+        &self,
+        inserting: &Inserting<'_>,
+        query: &Query<'_>,
+    ) -> Result<Job, Error> {
+        let read = match &inserting.query.shards {
+            Shards::Exactly(shards) => shards.clone(),
+            Shards::Any => ShardSet::default(),
+        };
+        let first = read.as_slice().first().copied();
+        let (way, has_all) = match &inserting.query.execution {
+            Execution::Direct => (Way::Direct(first), first),
+            Execution::Merge {
+                merge,
+                sql,
+                otherwise,
+            } => {
+                let values = Values {
+                    sql: &inserting.sql,
+                    pieces: &inserting.pieces,
+                    params: query.values.params,
+                };
+                let merger = self.merger(merge, read.len(), values)?;
+                let way = Way::Merge {
+                    merger: Arc::new(merger),
+                    shards: read,
+                    sql: sql.to_vec(),
+                    hidden: merge.hidden,
+                    otherwise: otherwise.as_deref().cloned(),
+                };
+                (way, None)
+            }
+            Execution::Gather(gathering) => (Way::Gather((**gathering).clone()), gathering.at),
+            Execution::SumTags
+            | Execution::Split { .. }
+            | Execution::Insert(_)
+            | Execution::Move { .. }
+            | Execution::CopyIn(_)
+            | Execution::CopyOut(_)
+            | Execution::SameAnswer => {
+                return Err(Error::new(
+                    Fault::Ringway,
+                    "XX000",
+                    "not a query that reads",
+                ));
+            }
+        };
+        let only = inserting.insertion.only_shard();
+        let insertion = Insertion {
+            whole: query.sql.to_vec(),
+            head: inserting.head.clone(),
+            tail: inserting.tail.clone(),
+            items: inserting.items.clone(),
+            query: insertion::Query {
+                sql: inserting.sql.clone(),
+                way,
+            },
+            destination: inserting.insertion.destination.clone(),
+            types: query.types.to_vec(),
+            values: query.bind.map(values_of).unwrap_or_default(),
+            is_simple: query.bind.is_none(),
+            describing: only.or(has_all).or(first).unwrap_or(ShardId(0)),
+            topology: self.db.config.topology.clone(),
+            memory: Memory::new(self.limits.merge_memory_bytes / 2)
+                .told(&self.db.metrics.merge_memory),
+        };
+        Ok(Job {
+            requests: Requests::Same(Bytes::new()),
+            combine: Combine::First,
+            moves: None,
+            insertion: Some(Box::new(insertion)),
+        })
+    }
+}
