@@ -14,6 +14,7 @@ mod differential;
 mod digests;
 mod doubt;
 mod encodings;
+mod exporters;
 mod failover;
 mod faults;
 mod fresh;

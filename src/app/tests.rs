@@ -60,9 +60,14 @@ async fn rows_have_the_columns_of_their_table() {
         assert_eq!(table.columns, show.columns());
         let may_be_empty = matches!(
             show,
-            Show::DnsHosts
+            Show::Digests
+                | Show::DnsHosts
                 | Show::DnsZones
+                | Show::HotKeys
+                | Show::HotSlots
                 | Show::InDoubt
+                | Show::PeerPools
+                | Show::Prepared
                 | Show::Peers
                 | Show::Servers
                 | Show::Transactions
