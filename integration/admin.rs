@@ -76,6 +76,8 @@ async fn every_table_answers_in_both_protocols() {
                 | Show::HotKeys
                 | Show::HotSlots
                 | Show::InDoubt
+                | Show::PeerPools
+                | Show::Prepared
                 | Show::Peers
                 | Show::Transactions
         );
@@ -144,6 +146,80 @@ async fn the_tables_show_what_is_going_on() {
     assert!(count("total_xact_count") >= 2);
     assert!(count("total_received") > 100 && count("total_sent") > 100);
     assert!(count("total_bind_count") >= 1);
+}
+
+#[tokio::test]
+async fn slots_plans_and_prepared_statements_show() {
+    let cluster = shop().await;
+    // To the shard that does not own it.
+    let weight = |name: &str| planner::topology::ShardWeight {
+        name: name.to_owned(),
+        weight: 1,
+    };
+    let owner = planner::ring::slot_table(&[weight("s1"), weight("s2")])[7];
+    let other = if owner.0 == 0 { "s2" } else { "s1" };
+    let ringway = Ringway::start(|port| {
+        let moved =
+            format!("[[databases.shop.slot_overrides]]\nslots = \"7\"\nshard = \"{other}\"\n");
+        format!("{}\n{moved}", shop::ringway_toml(cluster, port))
+    });
+    let app = ringway.client().await;
+    let admin = client(&admin_url(&ringway)).await;
+    let slots = show(&admin, "SLOTS").await;
+    let number = |row: &tokio_postgres::SimpleQueryRow, name: &str| {
+        row.get(name).unwrap().parse::<usize>().unwrap()
+    };
+    let mut next = 0;
+    for row in &slots {
+        assert_eq!(number(row, "first_slot"), next);
+        next = number(row, "last_slot") + 1;
+        assert_eq!(number(row, "slots"), next - number(row, "first_slot"));
+    }
+    assert_eq!(next, 16_384);
+    let moved: Vec<_> = slots
+        .iter()
+        .filter(|row| row.get("moved") == Some("1"))
+        .collect();
+    assert_eq!(moved.len(), 1);
+    assert_eq!(
+        (moved[0].get("first_slot"), moved[0].get("last_slot")),
+        (Some("7"), Some("7"))
+    );
+    for row in show(&admin, "SHARDS").await {
+        let of_shard = slots
+            .iter()
+            .filter(|slots| slots.get("shard") == row.get("shard"));
+        let sum: usize = of_shard.map(|slots| number(slots, "slots")).sum();
+        assert_eq!(sum, number(&row, "slots"));
+    }
+
+    let sql = "SELECT name FROM customers WHERE id = $1 AND name <> 'no such name'";
+    let statement = app.prepare(sql).await.unwrap();
+    app.query(&statement, &[&1_i64]).await.unwrap();
+    let prepared = show(&admin, "PREPARED").await;
+    let is_it = |row: &tokio_postgres::SimpleQueryRow| {
+        row.get("statement")
+            .unwrap()
+            .contains("FROM customers WHERE id")
+    };
+    assert_eq!(cell(&prepared, "kind", is_it), "named");
+    assert_eq!(cell(&prepared, "outdated", is_it), "0");
+    assert_ne!(cell(&prepared, "holders", is_it), "0");
+    assert!(!cell(&prepared, "statement", is_it).contains("no such name"));
+    let is_shop = |row: &tokio_postgres::SimpleQueryRow| row.get("database") == Some("shop");
+    let misses = cell(&show(&admin, "PLANS").await, "misses", is_shop);
+    for _ in 0..3 {
+        app.simple_query("SELECT name FROM customers WHERE id = 5")
+            .await
+            .unwrap();
+    }
+    let plans = show(&admin, "PLANS").await;
+    let figure = |name| cell(&plans, name, is_shop).parse::<u64>().unwrap();
+    assert_eq!(figure("misses"), misses.parse::<u64>().unwrap() + 1);
+    assert!(figure("hits") >= 2 && figure("plans") >= 1 && figure("bytes") <= figure("max_bytes"));
+    let memory = show(&admin, "MEM").await;
+    let used = cell(&memory, "used", |row| row.get("name") == Some("shop.plans"));
+    assert_eq!(used, cell(&plans, "plans", is_shop));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod differential;
 mod digests;
 mod doubt;
 mod encodings;
+mod exporters;
 mod failover;
 mod faults;
 mod fresh;

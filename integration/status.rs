@@ -271,8 +271,9 @@ async fn top_prints_what_the_page_shows_or_that_nobody_answers() {
 async fn top_leaves_the_terminal_when_it_is_told_to() {
     let (_ringway, http) = with_http().await;
     for key in ["q", "\u{3}"] {
+        // It has no size of its own.
         let command = format!(
-            "{} top --url http://127.0.0.1:{http}/",
+            "stty rows 40 cols 120; exec {} top --url http://127.0.0.1:{http}/",
             env!("CARGO_BIN_EXE_ringway")
         );
         let script = Command::new("script")

@@ -5,6 +5,7 @@
 //! is busy, then the next one does: fewer awake threads batch more and cost less.
 
 mod accept;
+mod caches;
 pub mod check;
 mod deadlocks;
 mod doors;
@@ -435,15 +436,17 @@ fn fallback_user(config: &Config) -> Option<ServerUser> {
 
 /// Why a reload changed nothing.
 struct Refused {
-    error: Error,
+    error: Box<Error>,
     /// For the status page, which whoever reaches the port may read.
     for_all: String,
 }
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        let for_all = error.message.to_string();
-        Self { error, for_all }
+        Self {
+            for_all: error.message.to_string(),
+            error: Box::new(error),
+        }
     }
 }
 
@@ -462,9 +465,11 @@ impl From<config::ConfigErrors> for Refused {
                 true => message.to_owned(),
                 false => format!("{message}: {}", places.join(", ")),
             },
-            error: Error::new(Fault::Operator, "F0000", message)
-                .detail(mistakes.to_string())
-                .hint("Nothing has changed; correct the file and reload again."),
+            error: Box::new(
+                Error::new(Fault::Operator, "F0000", message)
+                    .detail(mistakes.to_string())
+                    .hint("Nothing has changed; correct the file and reload again."),
+            ),
         }
     }
 }
@@ -486,7 +491,7 @@ fn reload(path: &Path, live: &Live) -> Result<(), Error> {
             live.reloaded(Some(for_all));
             shared.metrics.reloads_refused.increment(1);
             tracing::error!(%error, "configuration not reloaded, the old one stays in force");
-            Err(error)
+            Err(*error)
         }
     }
 }

@@ -216,8 +216,8 @@ pub struct DatabaseMetrics {
     pub holding: Gauge,
     hold_micros: Total,
     hold_seconds: Buckets,
-    pub plan_cache_hits: Counter,
-    pub plan_cache_misses: Counter,
+    pub plan_cache_hits: Arc<Total>,
+    pub plan_cache_misses: Arc<Total>,
     pub plan_cache_bytes: Gauge,
     pub statement_bytes: Gauge,
     pub merge_memory: Arc<MergeMemory>,
@@ -427,6 +427,8 @@ impl Metrics {
             publish(&RECEIVED, totals.received_bytes);
             publish(&SENT, totals.sent_bytes);
             publish(&CHECKOUTS, totals.checkouts);
+            publish(&PLAN_HITS, database.plan_cache_hits.get());
+            publish(&PLAN_MISSES, database.plan_cache_misses.get());
             for (kind, count) in database.routes.counts() {
                 let counter = self.recorder.counter(&ROUTES, &[name, kind.name()]);
                 counter.absolute(count);
@@ -545,8 +547,8 @@ impl DatabaseMetrics {
             holding: gauge(&HOLDING),
             hold_micros: Total::default(),
             hold_seconds: Buckets::default(),
-            plan_cache_hits: counter(&PLAN_HITS),
-            plan_cache_misses: counter(&PLAN_MISSES),
+            plan_cache_hits: Arc::default(),
+            plan_cache_misses: Arc::default(),
             plan_cache_bytes: gauge(&PLAN_BYTES),
             statement_bytes: gauge(&STATEMENT_BYTES),
             merge_memory: Arc::default(),

@@ -41,7 +41,7 @@ impl Row for DatabaseRow {
         int4("pool_size"),
         int4("min_pool_size"),
         int4("reserve_pool_size"),
-        text("server_lifetime"),
+        int4("server_lifetime"),
         text("pool_mode"),
         text("load_balance_hosts"),
         int4("max_connections"),
@@ -50,6 +50,8 @@ impl Row for DatabaseRow {
         int4("current_client_connections"),
         int4("paused"),
         int4("disabled"),
+        // Before PgBouncer 1.8, and still asked for: by Debian's exporter, and by the Prometheus community's.
+        int4("reserve_pool"),
     ];
 
     fn cells(self) -> Vec<Cell> {
@@ -62,7 +64,7 @@ impl Row for DatabaseRow {
             self.pool_size.into(),
             self.min_pool_size.into(),
             self.reserve_pool_size.into(),
-            self.max_lifetime.as_secs().to_string().into(),
+            self.max_lifetime.as_secs().into(),
             self.mode.name().into(),
             Cell::Null,
             self.max_server_connections.into(),
@@ -71,6 +73,7 @@ impl Row for DatabaseRow {
             self.client_connections.into(),
             self.paused.into(),
             self.disabled.into(),
+            self.reserve_pool_size.into(),
         ]
     }
 }
@@ -106,8 +109,8 @@ mod tests {
             printed([row]),
             "name|host|port|database|force_user|pool_size|min_pool_size|reserve_pool_size|\
              server_lifetime|pool_mode|load_balance_hosts|max_connections|current_connections|\
-             max_client_connections|current_client_connections|paused|disabled\n\
-             shop|::1|5432|shop_1|NULL|20|1|2|3600|session|NULL|30|4|40|5|1|0",
+             max_client_connections|current_client_connections|paused|disabled|reserve_pool\n\
+             shop|::1|5432|shop_1|NULL|20|1|2|3600|session|NULL|30|4|40|5|1|0|2",
         );
     }
 }

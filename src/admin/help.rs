@@ -87,6 +87,11 @@ fn meaning(show: Show) -> &'static str {
             "Transactions that are prepared on a shard, and that no commit here is at work on."
         }
         Show::Lists => "How many there are of everything.",
+        Show::Memory => "What plans and prepared statements take.",
+        Show::PeerPools => "Nothing: a cancel for a peer has a connection of its own.",
+        Show::Plans => "The plan cache of each database.",
+        Show::Prepared => "Statements that clients have prepared, without their values.",
+        Show::Slots => "Which shard owns which slots.",
         Show::Peers => "Other processes that CancelRequests are passed on to.",
         Show::Pools => "Clients and server connections for each database and user.",
         Show::Replicas => "Servers with role, health and lag.",

@@ -19,6 +19,15 @@ pub struct Lists {
     pub active_servers: usize,
 }
 
+/// SHOW PEER_POOLS has no rows: a CancelRequest for a peer has a connection of its own.
+pub const PEER_POOLS: &[Column] = &[
+    int4("peer_id"),
+    int4("cl_active_cancel_req"),
+    int4("cl_waiting_cancel_req"),
+    int4("sv_active_cancel"),
+    int4("sv_login"),
+];
+
 /// SHOW DNS_HOSTS and SHOW DNS_ZONES have no rows: names are looked up anew for every connection.
 pub const DNS_HOSTS: &[Column] = &[text("hostname"), int8("ttl"), text("addrs")];
 pub const DNS_ZONES: &[Column] = &[text("zonename"), int8("serial"), int4("count")];

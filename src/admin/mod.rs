@@ -11,13 +11,17 @@ pub mod databases;
 pub mod digests;
 pub mod help;
 pub mod lists;
+pub mod memory;
 pub mod peers;
+pub mod plans;
 pub mod pools;
+pub mod prepared;
 pub mod replicas;
 pub mod routing;
 pub mod session;
 mod set;
 pub mod shards;
+pub mod slots;
 pub mod sockets;
 pub mod state;
 pub mod stats;
@@ -35,11 +39,15 @@ pub use databases::DatabaseRow;
 pub use digests::{DigestRow, HotKeyRow, HotSlotRow};
 pub use help::HelpRow;
 pub use lists::Lists;
+pub use memory::MemoryRow;
 pub use peers::PeerRow;
+pub use plans::PlansRow;
 pub use pools::PoolRow;
+pub use prepared::PreparedRow;
 pub use replicas::ReplicaRow;
 pub use routing::RoutingRow;
 pub use shards::ShardRow;
+pub use slots::SlotsRow;
 pub use sockets::SocketRow;
 pub use state::StateRow;
 pub use stats::{AverageRow, StatsRow, SumRow, TotalRow};
@@ -187,12 +195,17 @@ pub enum Show {
     HotSlots,
     InDoubt,
     Lists,
+    Memory,
+    PeerPools,
     Peers,
+    Plans,
     Pools,
+    Prepared,
     Replicas,
     Routing,
     Servers,
     Shards,
+    Slots,
     Sockets,
     State,
     Stats,
@@ -205,24 +218,14 @@ pub enum Show {
 }
 
 /// PgBouncer's tables that would be empty words here, and why.
-const ABSENT: [(&str, &str); 3] = [
-    (
-        "FDS",
-        "PgBouncer hands its open files over by it; `ringway serve --take-over` needs no such table.",
-    ),
-    (
-        "MEM",
-        "There are no caches of objects to show; /metrics has the memory of the process.",
-    ),
-    (
-        "PEER_POOLS",
-        "A CancelRequest for a peer has a connection of its own; SHOW PEERS lists the peers.",
-    ),
-];
+const ABSENT: [(&str, &str); 1] = [(
+    "FDS",
+    "PgBouncer hands its open files over by it; `ringway serve --take-over` needs no such table.",
+)];
 
 impl Show {
     /// In the order of SHOW HELP.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
         Self::ActiveSockets,
         Self::Clients,
         Self::Config,
@@ -235,12 +238,17 @@ impl Show {
         Self::HotSlots,
         Self::InDoubt,
         Self::Lists,
+        Self::Memory,
+        Self::PeerPools,
         Self::Peers,
+        Self::Plans,
         Self::Pools,
+        Self::Prepared,
         Self::Replicas,
         Self::Routing,
         Self::Servers,
         Self::Shards,
+        Self::Slots,
         Self::Sockets,
         Self::State,
         Self::Stats,
@@ -267,12 +275,17 @@ impl Show {
             Self::HotSlots => "HOT_SLOTS",
             Self::InDoubt => "IN_DOUBT",
             Self::Lists => "LISTS",
+            Self::Memory => "MEM",
+            Self::PeerPools => "PEER_POOLS",
             Self::Peers => "PEERS",
+            Self::Plans => "PLANS",
             Self::Pools => "POOLS",
+            Self::Prepared => "PREPARED",
             Self::Replicas => "REPLICAS",
             Self::Routing => "ROUTING",
             Self::Servers => "SERVERS",
             Self::Shards => "SHARDS",
+            Self::Slots => "SLOTS",
             Self::Sockets => "SOCKETS",
             Self::State => "STATE",
             Self::Stats => "STATS",
@@ -299,12 +312,17 @@ impl Show {
             Self::HotSlots => HotSlotRow::COLUMNS,
             Self::InDoubt => InDoubtRow::COLUMNS,
             Self::Lists => lists::ListRow::COLUMNS,
+            Self::Memory => MemoryRow::COLUMNS,
+            Self::PeerPools => lists::PEER_POOLS,
             Self::Peers => PeerRow::COLUMNS,
+            Self::Plans => PlansRow::COLUMNS,
             Self::Pools => PoolRow::COLUMNS,
+            Self::Prepared => PreparedRow::COLUMNS,
             Self::Replicas => ReplicaRow::COLUMNS,
             Self::Routing => RoutingRow::COLUMNS,
             Self::Servers => ServerRow::COLUMNS,
             Self::Shards => ShardRow::COLUMNS,
+            Self::Slots => SlotsRow::COLUMNS,
             Self::ActiveSockets | Self::Sockets => SocketRow::COLUMNS,
             Self::State => StateRow::COLUMNS,
             Self::Stats => StatsRow::COLUMNS,
@@ -389,6 +407,34 @@ mod tests {
             key: key.to_owned(),
             value: value.to_owned(),
         })
+    }
+
+    /// docs/admin.md has every table with its columns, in their order.
+    #[test]
+    fn every_table_is_documented() {
+        let text = include_str!("../../docs/admin.md");
+        let mut told = std::collections::HashMap::new();
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            if let (Some(names), Some(columns)) = (
+                pair[0].strip_prefix("### "),
+                pair[1].strip_prefix("Columns: "),
+            ) {
+                for name in names.split(", ") {
+                    told.insert(name, columns);
+                }
+            }
+        }
+        for show in Show::ALL {
+            let columns = show
+                .columns()
+                .iter()
+                .map(|column| format!("`{}`", column.name));
+            let columns = columns.collect::<Vec<_>>().join(", ");
+            let name = format!("SHOW {}", show.name());
+            assert_eq!(told.remove(&*name), Some(&*columns), "{name}");
+        }
+        assert!(told.is_empty(), "{told:?}");
     }
 
     #[test]

@@ -42,10 +42,14 @@ impl Row for StatsRow {
         numeric("avg_client_parse_count"),
         numeric("avg_server_parse_count"),
         numeric("avg_bind_count"),
+        // Before PgBouncer 1.8, and still asked for by Debian's exporter: the count of queries.
+        numeric("total_requests"),
     ];
 
     fn cells(self) -> Vec<Cell> {
+        let requests = self.totals.queries;
         let numbers = self.totals().into_iter().chain(self.averages());
+        let numbers = numbers.chain([requests]);
         row(self.database, numbers)
     }
 }
@@ -225,9 +229,9 @@ mod tests {
              total_client_parse_count|total_server_parse_count|total_bind_count|\
              avg_server_assignment_count|avg_xact_count|avg_query_count|avg_recv|avg_sent|\
              avg_xact_time|avg_query_time|avg_wait_time|avg_client_parse_count|\
-             avg_server_parse_count|avg_bind_count\n\
+             avg_server_parse_count|avg_bind_count|total_requests\n\
              shop|1100|2200|3300|4400|5500|660000|770000|880000|9900|11000|12100|\
-             100|200|300|400|500|300|233|800|900|1000|1100",
+             100|200|300|400|500|300|233|800|900|1000|1100|3300",
         );
     }
 
@@ -241,7 +245,7 @@ mod tests {
         };
         let whole = row().cells();
         assert_eq!(TotalRow(row()).cells()[1..], whole[1..12]);
-        assert_eq!(AverageRow(row()).cells()[1..], whole[12..]);
+        assert_eq!(AverageRow(row()).cells()[1..], whole[12..23]);
         let other = StatsRow {
             totals: totals(200),
             ..row()
@@ -268,6 +272,6 @@ mod tests {
             earlier: totals(1),
             period: Duration::ZERO,
         };
-        assert_eq!(row.cells()[12..], vec![Cell::Number(0); 11]);
+        assert_eq!(row.cells()[12..23], vec![Cell::Number(0); 11]);
     }
 }

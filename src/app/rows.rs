@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
+use super::caches;
 use super::live::Live;
 use super::scrape::hot_slots;
 use crate::admin::{
@@ -39,12 +40,16 @@ pub fn table(live: &Live, show: Show) -> Table {
         ),
         Show::Databases => Table::of(look.databases()),
         Show::Digests => Table::of(look.digests()),
-        Show::DnsHosts | Show::DnsZones => Table::empty(show.columns()),
+        Show::DnsHosts | Show::DnsZones | Show::PeerPools => Table::empty(show.columns()),
         Show::Help => Table::of(HelpRow::all()),
         Show::HotKeys => Table::of(look.hot_keys()),
         Show::HotSlots => Table::of(look.hot_slots()),
         Show::InDoubt => Table::of(look.in_doubt()),
         Show::Lists => Table::of(look.lists().rows()),
+        Show::Memory => Table::of(caches::memory(&look)),
+        Show::Plans => Table::of(caches::plans(&look)),
+        Show::Prepared => Table::of(caches::prepared(&look)),
+        Show::Slots => Table::of(caches::slots(&look)),
         Show::Peers => Table::of(look.peers()),
         Show::Pools => Table::of(look.pools()),
         Show::Replicas => Table::of(look.replicas()),

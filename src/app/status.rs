@@ -8,13 +8,14 @@ use super::rows::Look;
 use super::scrape;
 use crate::executor::database::Database;
 use crate::http::status::{
-    ConfigStatus, DatabaseStatus, InDoubt, PoolStatus, ServerStatus, ShardStatus, Status,
+    ConfigStatus, DatabaseStatus, InDoubt, PoolStatus, ServerStatus, Shape, ShardStatus, Status,
 };
 
 /// Databases of one answer; a wildcard can make hundreds.
 const MOST_DATABASES: usize = 50;
 /// Pools of one database, and prepared transactions: there is one pool per user and server.
 const MOST_ROWS: usize = 100;
+const MOST_SHAPES: usize = 10;
 
 /// The process as it is now.
 pub fn status(live: &Live) -> Status {
@@ -86,7 +87,7 @@ fn database(live: &Live, look: &Look, db: &Database) -> DatabaseStatus {
         in_doubt,
         in_doubt_left_out,
         history: live.history.points(name),
-        shapes: Vec::new(),
+        shapes: shapes(db),
     }
 }
 
@@ -146,6 +147,25 @@ fn pools(db: &Database) -> Vec<PoolStatus> {
             }
         };
     db.pools.all().into_iter().map(pool).collect()
+}
+
+/// By the time that they took.
+fn shapes(db: &Database) -> Vec<Shape> {
+    let slowest = db.digests.snapshot().into_iter().take(MOST_SHAPES);
+    let shape = |row: crate::metrics::digest::DigestRow| Shape {
+        total_ms: duration_ms(row.total),
+        mean_us: micros(row.mean()),
+        p95_us: micros(row.p95),
+        text: row.text,
+        calls: row.calls,
+        errors: row.errors,
+        rows: row.rows,
+    };
+    slowest.map(shape).collect()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn in_doubt(row: crate::admin::InDoubtRow) -> InDoubt {

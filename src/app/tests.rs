@@ -66,6 +66,8 @@ async fn rows_have_the_columns_of_their_table() {
                 | Show::HotKeys
                 | Show::HotSlots
                 | Show::InDoubt
+                | Show::PeerPools
+                | Show::Prepared
                 | Show::Peers
                 | Show::Servers
                 | Show::Transactions

@@ -57,7 +57,29 @@ pub fn entries(config: &Config) -> Vec<Entry> {
             ..entry
         }));
     }
+    entries.extend(names_of_pgbouncer(&config.general));
     entries
+}
+
+/// What exporters made for PgBouncer look for, under its names. They are changed under Ringway's own.
+fn names_of_pgbouncer(now: &General) -> Vec<Entry> {
+    let default = General::default();
+    let named = |key, value: &dyn ToString, default: &dyn ToString| {
+        restart(setting(key, value.to_string(), default.to_string()))
+    };
+    vec![
+        named("max_client_conn", &now.max_clients, &default.max_clients),
+        named(
+            "max_user_connections",
+            &now.max_user_connections,
+            &default.max_user_connections,
+        ),
+        named(
+            "max_user_client_connections",
+            &now.max_user_clients,
+            &default.max_user_clients,
+        ),
+    ]
 }
 
 /// The keys of settings that differ and that a reload cannot apply.

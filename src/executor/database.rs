@@ -1,6 +1,6 @@
 //! One configured database as sessions use it: its cluster, pools, plans and statement names.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -251,6 +251,26 @@ impl Database {
         self.statements.held.load(Relaxed)
     }
 
+    /// Texts that are prepared or kept for the next client, each with how many hold it. Those that belong
+    /// to one client alone are not among them.
+    pub fn prepared(&self) -> Vec<(Arc<Statement>, usize)> {
+        let Ok(known) = self.statements.known.lock() else {
+            return Vec::new();
+        };
+        let alive = known.by_hash.values().filter_map(Weak::upgrade);
+        let kept: HashSet<_> = known.kept.iter().map(Arc::as_ptr).collect();
+        // Without the one that this look holds, and the one that keeps it.
+        let holders = |statement: &Arc<Statement>| {
+            let is_kept = kept.contains(&Arc::as_ptr(statement));
+            Arc::strong_count(statement).saturating_sub(1 + usize::from(is_kept))
+        };
+        let with_holders = alive.map(|statement| {
+            let holders = holders(&statement);
+            (statement, holders)
+        });
+        with_holders.collect()
+    }
+
     /// What a server reported for these settings, and the settings as others have them already:
     /// equal settings are told by their address then.
     pub fn welcome(
@@ -372,7 +392,20 @@ impl Statement {
         self.parsed.load(Relaxed) >= WORTH_A_NAME
     }
 
-    fn bytes(&self) -> usize {
+    /// It has a name at its clients.
+    pub fn is_named(&self) -> bool {
+        match self.sharing {
+            Sharing::Named(_) => true,
+            Sharing::Nobody | Sharing::Unnamed(_) => false,
+        }
+    }
+
+    pub fn is_outdated(&self) -> bool {
+        self.outdated.load(Relaxed)
+    }
+
+    /// What it counts for in the limits.
+    pub fn bytes(&self) -> usize {
         STATEMENT_BYTES + self.sql.len() + size_of_val(&*self.types)
     }
 }

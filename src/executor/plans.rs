@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use ahash::RandomState;
-use metrics::Counter;
 use planner::Catalog;
 use planner::plan::{Plan, PlanOptions, plan};
 use planner::shape::Shape;
 
+use crate::metrics::Total;
 use crate::metrics::digest::{Digest, Digests};
 
 /// Charged per entry besides twice its key: the plan itself and the map's overhead.
@@ -38,13 +38,18 @@ pub struct PlanCache {
     capacity: usize,
     digests: Arc<Digests>,
     generations: Mutex<Generations>,
-    hits: Counter,
-    misses: Counter,
+    hits: Arc<Total>,
+    misses: Arc<Total>,
 }
 
 impl PlanCache {
     /// `capacity` in bytes, over both generations.
-    pub fn new(capacity: usize, digests: Arc<Digests>, hits: Counter, misses: Counter) -> Self {
+    pub fn new(
+        capacity: usize,
+        digests: Arc<Digests>,
+        hits: Arc<Total>,
+        misses: Arc<Total>,
+    ) -> Self {
         Self {
             capacity,
             digests,
@@ -73,10 +78,10 @@ impl PlanCache {
             &typed
         };
         if let Some(found) = self.lookup(key, catalog.version) {
-            self.hits.increment(1);
+            self.hits.add(1);
             return found;
         }
-        self.misses.increment(1);
+        self.misses.add(1);
         let made = Planned {
             plan: Arc::new(plan(sql, catalog, PlanOptions { param_types: types })),
             digest: self.digests.of(sql),
@@ -128,6 +133,11 @@ impl PlanCache {
         }
     }
 
+    /// Bytes that it may take.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// (entries, bytes charged).
     pub fn usage(&self) -> (usize, usize) {
         self.generations
@@ -143,16 +153,13 @@ fn entry_size(key: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
     use super::*;
 
     /// A cache and the count of its misses.
-    fn cache() -> (PlanCache, Arc<AtomicU64>) {
-        let misses = Arc::new(AtomicU64::new(0));
-        let counter = Counter::from_arc(Arc::clone(&misses));
+    fn cache() -> (PlanCache, Arc<Total>) {
+        let misses = Arc::new(Total::default());
         let digests = Arc::new(Digests::new(0, 1));
-        let cache = PlanCache::new(64 * 1024, digests, Counter::noop(), counter);
+        let cache = PlanCache::new(64 * 1024, digests, Arc::default(), Arc::clone(&misses));
         (cache, misses)
     }
 
@@ -173,7 +180,7 @@ mod tests {
             cache.plan(hot, &shape(hot), &[], &catalog);
         }
         assert!(cache.usage().1 <= 64 * 1024);
-        assert_eq!(misses.load(Relaxed), 1001, "the hot plan was made once");
+        assert_eq!(misses.get(), 1001, "the hot plan was made once");
     }
 
     #[test]
@@ -182,6 +189,6 @@ mod tests {
         let sql = "SELECT 1";
         cache.plan(sql, &shape(sql), &[], &Catalog::new(1, 1));
         cache.plan(sql, &shape(sql), &[], &Catalog::new(2, 1));
-        assert_eq!(misses.load(Relaxed), 2);
+        assert_eq!(misses.get(), 2);
     }
 }
