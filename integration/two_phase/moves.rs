@@ -26,6 +26,7 @@ CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN IF (NEW.name <> OLD.name) THEN NEW.changed := upper(OLD.name); END IF; RETURN NEW; END $$;
 CREATE TRIGGER touch BEFORE UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE TABLE doubled (id bigint, k bigint GENERATED ALWAYS AS (id * 2) STORED PRIMARY KEY, v int);
+CREATE TABLE wide (k bigint, n int, v text);
 CREATE TABLE log (k bigint);
 CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO log VALUES (NEW.k); RETURN NEW; END $$;
@@ -42,7 +43,7 @@ CREATE TABLE typed (k bigint, c regclass);
 CREATE TABLE named (k bigint CONSTRAINT same REFERENCES parent DEFERRABLE);
 CREATE TABLE alike (k bigint CONSTRAINT same REFERENCES parent DEFERRABLE INITIALLY DEFERRED);";
 
-const SHARDED: [&str; 18] = [
+const SHARDED: [&str; 19] = [
     "parent",
     "later",
     "at_once",
@@ -51,6 +52,7 @@ const SHARDED: [&str; 18] = [
     "parts",
     "touched",
     "doubled",
+    "wide",
     "writing",
     "calling",
     "inserting",
@@ -261,6 +263,50 @@ fn a_block_fails_as_a_whole_where_rows_cannot_move() {
         assert_eq!(there_and_back.map(|moves| wire.ask(&sql(moves))), again);
         assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
         assert_eq!(world.each(rows), before, "{moves}");
+    }
+}
+
+#[test]
+fn rows_that_move_are_held_within_the_memory_of_a_statement() {
+    let world = World::start(2, TABLES);
+    let proxy = world.ringway("proxy", "", "", &tables());
+    world.fill(&proxy, "t");
+    let (here, there) = keys(&world);
+    let sql = |sql: &str| sql.replace("@a", &here).replace("@b", &there);
+    // More than a shard's answer to another statement may have.
+    let wide = "INSERT INTO wide SELECT @a, n, repeat('x', 1 << 20) FROM generate_series(1, 18) n";
+    world.on(0, &sql(wide));
+    let there = "UPDATE wide SET k = @b WHERE k = @a";
+    let mut wire = proxy.login();
+    assert_eq!(wire.ask(&sql(there)), "UPDATE 18 I");
+    let rows = "SELECT count(DISTINCT n) || ' ' || coalesce(sum(length(v)), 0) FROM wide";
+    let moved = ["0 0", "18 18874368"];
+    assert_eq!(world.each(rows), moved);
+    proxy.show("SET merge_memory_mib = 1");
+    let mut wire = proxy.login();
+    for (begin, ready) in [("", "I"), ("BEGIN", "E")] {
+        for (back, few) in [
+            (
+                "UPDATE wide SET k = @a WHERE k = @b",
+                "UPDATE wide SET k = @a WHERE n = 0 AND k = @b",
+            ),
+            (
+                "UPDATE wide SET k = k RETURNING v",
+                "UPDATE wide SET k = k WHERE n = 0 RETURNING v",
+            ),
+        ] {
+            wire.ask(begin);
+            assert!(wire.ask(&sql(few)).starts_with("UPDATE 0 "));
+            wire.query(&sql(back));
+            let frames = wire.read_to_ready();
+            let said = error(&frames);
+            assert!(said.starts_with("53200: "), "{said}");
+            assert!(said.contains("merge_memory_mib"), "{said}");
+            assert_eq!(frames.last().unwrap().body, ready.as_bytes());
+            wire.ask("ROLLBACK");
+            assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
+            assert_eq!(world.each(rows), moved);
+        }
     }
 }
 

@@ -91,6 +91,18 @@ impl Job {
         }
     }
 
+    /// Runs its request on the next server; `answers` are those of the ones before.
+    ///
+    /// # Errors
+    /// As [`ask_within`].
+    pub async fn ask(&self, server: &mut Server, answers: &[Answer]) -> Result<Answer, Error> {
+        let request = self.requests.of(answers.len());
+        match &self.moves {
+            None => ask(server, request).await,
+            Some(moves) => moves.update(server, request, answers).await,
+        }
+    }
+
     /// What is left to be done in the transaction when all have answered; tells what the client is
     /// answered from.
     ///
@@ -183,6 +195,19 @@ pub struct Answer {
 /// # Errors
 /// The server's error, or its loss.
 pub async fn ask(server: &mut Server, request: &[u8]) -> Result<Answer, Error> {
+    ask_within(server, request, MAX_ANSWER, too_large).await
+}
+
+/// As [`ask`], for an answer whose rows have no more than `room` bytes.
+///
+/// # Errors
+/// `full` where they have.
+pub async fn ask_within(
+    server: &mut Server,
+    request: &[u8],
+    room: usize,
+    full: fn() -> Error,
+) -> Result<Answer, Error> {
     if request.is_empty() {
         return Ok(Answer::default());
     }
@@ -203,7 +228,8 @@ pub(super) async fn answer(server: &mut Server) -> Result<Answer, Error> {
         while let Some((tag, body)) = server.next_frame()? {
             match tag {
                 b'T' | b'n' => append(&mut answer.columns, tag, &body)?,
-                b'D' => append(&mut answer.rows, tag, &body)?,
+                b'D' if answer.rows.len() + body.len() > room => return Err(full()),
+                b'D' => write::frame(&mut answer.rows, tag, |out| out.put_slice(&body)),
                 b'N' => append(&mut answer.notices, tag, &body)?,
                 b'C' => answer.tag = text(&body),
                 b'Z' => {
@@ -229,20 +255,21 @@ pub(super) async fn answer(server: &mut Server) -> Result<Answer, Error> {
     }
 }
 
-fn append(rows: &mut BytesMut, tag: u8, body: &Bytes) -> Result<(), Error> {
-    if rows.len() + body.len() > MAX_ANSWER {
-        return Err(Error::new(
-            Fault::Client,
-            "54000",
-            "answer of a statement on all shards is too large",
-        )
+fn append(frames: &mut BytesMut, tag: u8, body: &Bytes) -> Result<(), Error> {
+    if frames.len() + body.len() > MAX_ANSWER {
+        return Err(too_large());
+    }
+    write::frame(frames, tag, |out| out.put_slice(body));
+    Ok(())
+}
+
+fn too_large() -> Error {
+    let message = "answer of a statement on all shards is too large";
+    Error::new(Fault::Client, "54000", message)
         .detail(format!(
             "It is held back until all shards agree, and may have {MAX_ANSWER} bytes."
         ))
-        .hint("Leave out RETURNING, or return fewer columns."));
-    }
-    write::frame(rows, tag, |out| out.put_slice(body));
-    Ok(())
+        .hint("Leave out RETURNING, or return fewer columns.")
 }
 
 fn text(body: &[u8]) -> String {

@@ -21,8 +21,8 @@ use crate::error::{Error, Fault};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
 
-/// Bytes of rows that one statement may move.
-const MAX_MOVED: usize = 64 << 20;
+/// Bytes of rows that are sent to where they go in one exchange.
+const SHARE: usize = 1 << 20;
 
 /// Begins a transaction that is only there to move rows.
 pub const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL DEFERRED";
@@ -37,6 +37,8 @@ pub struct Moves {
     /// The shards that run the UPDATE.
     pub from: ShardSet,
     pub topology: Topology,
+    /// Bytes of what the UPDATE returns and of rows on their way.
+    pub memory: usize,
 }
 
 /// Rows that leave one table of one shard for another shard: their ctids.
@@ -64,7 +66,8 @@ impl Moves {
         let mut answers = Vec::with_capacity(servers.len());
         let mut waiting = Vec::with_capacity(servers.len());
         for (at, server) in servers.iter_mut().enumerate() {
-            let (answer, deferred) = update_within(server, requests.of(at)).await?;
+            let request = requests.of(at);
+            let (answer, deferred) = self.update_within(server, request, &answers).await?;
             answers.push(answer);
             waiting.push(deferred);
         }
@@ -79,11 +82,65 @@ impl Moves {
         Ok(left)
     }
 
+    /// Runs an UPDATE of the key, and tells which foreign keys had to be deferred for it.
+    ///
+    /// No server tells whether a client has deferred a constraint, perhaps by a function; only that it was
+    /// checked at once. So one that refuses a row is deferred, and the UPDATE is run again.
+    async fn update_within(
+        &self,
+        server: &mut Server,
+        request: &[u8],
+        answers: &[Answer],
+    ) -> Result<(Answer, Vec<String>), Error> {
+        let mut deferred: Vec<String> = Vec::new();
+        if request.is_empty() {
+            return Ok((Answer::default(), deferred));
+        }
+        server.run_hidden(&format!("SAVEPOINT {SAVEPOINT}")).await?;
+        loop {
+            let error = match self.update(server, request, answers).await {
+                Ok(answer) => {
+                    let sql = format!("RELEASE SAVEPOINT {SAVEPOINT}");
+                    server.run_hidden(&sql).await?;
+                    return Ok((answer, deferred));
+                }
+                Err(error) => error,
+            };
+            let foreign_key = match &*error.code {
+                FOREIGN_KEY_VIOLATION => named(&error),
+                _ => None,
+            };
+            let Some(foreign_key) = foreign_key.filter(|name| !deferred.contains(name)) else {
+                return Err(error);
+            };
+            let sql = format!(
+                "ROLLBACK TO SAVEPOINT {SAVEPOINT}; SET CONSTRAINTS {foreign_key} DEFERRED"
+            );
+            // One that is not deferrable means what it says.
+            server.run_hidden(&sql).await.map_err(|_| error)?;
+            deferred.push(foreign_key);
+        }
+    }
+
+    /// Runs the UPDATE on one server; `answers` are those of the ones before.
+    ///
+    /// # Errors
+    /// The server's; 53200 where rows are too many.
+    pub async fn update(
+        &self,
+        server: &mut Server,
+        request: &[u8],
+        answers: &[Answer],
+    ) -> Result<Answer, Error> {
+        let room = self.memory.saturating_sub(held(answers));
+        broadcast::ask_within(server, request, room, too_many).await
+    }
+
     /// Moves the rows. `answers` are those to the UPDATE, by server; the client's is what is left of
     /// them.
     ///
     /// # Errors
-    /// What a server says of the rows; 55000 where they are not what the UPDATE returned, 54000 where
+    /// What a server says of the rows; 55000 where they are not what the UPDATE returned, 53200 where
     /// they are too many.
     pub async fn carry_out(
         &self,
@@ -93,7 +150,7 @@ impl Moves {
     ) -> Result<Vec<Answer>, Error> {
         let mut left = Vec::with_capacity(answers.len());
         let mut arriving: BTreeMap<ShardId, Vec<Batch>> = BTreeMap::new();
-        let mut bytes = 0;
+        let mut room = self.memory.saturating_sub(held(&answers));
         let sources = answers.into_iter().zip(shards).enumerate();
         for (at, (mut answer, shard)) in sources {
             if !self.from.as_slice().contains(shard) {
@@ -105,17 +162,14 @@ impl Moves {
                 if !shards.contains(&to) {
                     return Err(unforeseen());
                 }
-                let batch = self.remove(servers[at], table, &places).await?;
-                bytes += batch.rows.iter().map(Bytes::len).sum::<usize>();
-                if bytes > MAX_MOVED {
-                    return Err(too_many());
-                }
+                let batch = self.remove(servers[at], table, &places, room).await?;
+                room = room.saturating_sub(batch.rows.iter().map(Bytes::len).sum());
                 arriving.entry(to).or_default().push(batch);
             }
         }
         for (server, shard) in servers.iter_mut().zip(shards) {
             for batch in arriving.remove(shard).unwrap_or_default() {
-                broadcast::ask(server, &self.insertion(&batch)).await?;
+                self.insert(server, batch).await?;
             }
         }
         Ok(left)
@@ -181,6 +235,7 @@ impl Moves {
         server: &mut Server,
         table: u32,
         places: &[String],
+        room: usize,
     ) -> Result<Batch, Error> {
         let Move {
             table: name,
@@ -196,7 +251,7 @@ impl Moves {
         // No parameters; all results in binary format.
         let bind_rest = [0, 0, 0, 0, 0, 1, 0, 1];
         broadcast::extended(&mut request, sql.as_bytes(), &[], &bind_rest);
-        let answer = broadcast::ask(server, &request).await?;
+        let answer = broadcast::ask_within(server, &request, room, too_many).await?;
         let types = types_of(&answer.columns)?;
         let mut rest = answer.rows.freeze();
         let mut rows = Vec::with_capacity(places.len());
@@ -212,7 +267,7 @@ impl Moves {
     }
 
     /// One INSERT, executed for each row: its DataRow is what Bind takes.
-    fn insertion(&self, batch: &Batch) -> BytesMut {
+    async fn insert(&self, server: &mut Server, batch: Batch) -> Result<(), Error> {
         let Move { table, columns, .. } = &self.moving;
         let values = (1..=columns.len()).map(|number| format!("${number}"));
         let sql = format!(
@@ -220,57 +275,26 @@ impl Moves {
             columns.join(", "),
             values.collect::<Vec<_>>().join(", ")
         );
-        let mut request = BytesMut::new();
-        write::parse(&mut request, b"", sql.as_bytes(), &batch.types);
-        let mut rest = BytesMut::new();
-        for row in &batch.rows {
-            rest.clear();
-            // All values in binary format, no results.
-            rest.put_slice(&[0, 1, 0, 1]);
-            rest.put_slice(row);
-            rest.put_u16(0);
-            write::bind(&mut request, b"", b"", &rest);
-            write::execute(&mut request, b"", 0);
-        }
-        request.extend_from_slice(write::SYNC);
-        request
-    }
-}
-
-/// Runs an UPDATE of the key, and tells which foreign keys had to be deferred for it.
-///
-/// No server tells whether a client has deferred a constraint, perhaps by a function; only that it was
-/// checked at once. So one that refuses a row is deferred, and the UPDATE is run again.
-async fn update_within(
-    server: &mut Server,
-    request: &[u8],
-) -> Result<(Answer, Vec<String>), Error> {
-    let mut deferred: Vec<String> = Vec::new();
-    if request.is_empty() {
-        return Ok((Answer::default(), deferred));
-    }
-    server.run_hidden(&format!("SAVEPOINT {SAVEPOINT}")).await?;
-    loop {
-        let error = match broadcast::ask(server, request).await {
-            Ok(answer) => {
-                let sql = format!("RELEASE SAVEPOINT {SAVEPOINT}");
-                server.run_hidden(&sql).await?;
-                return Ok((answer, deferred));
+        let mut rows = batch.rows.into_iter().peekable();
+        let (mut request, mut rest) = (BytesMut::new(), BytesMut::new());
+        while rows.peek().is_some() {
+            request.clear();
+            write::parse(&mut request, b"", sql.as_bytes(), &batch.types);
+            while request.len() < SHARE
+                && let Some(row) = rows.next()
+            {
+                rest.clear();
+                // All values in binary format, no results.
+                rest.put_slice(&[0, 1, 0, 1]);
+                rest.put_slice(&row);
+                rest.put_u16(0);
+                write::bind(&mut request, b"", b"", &rest);
+                write::execute(&mut request, b"", 0);
             }
-            Err(error) => error,
-        };
-        let foreign_key = match &*error.code {
-            FOREIGN_KEY_VIOLATION => named(&error),
-            _ => None,
-        };
-        let Some(foreign_key) = foreign_key.filter(|name| !deferred.contains(name)) else {
-            return Err(error);
-        };
-        let sql =
-            format!("ROLLBACK TO SAVEPOINT {SAVEPOINT}; SET CONSTRAINTS {foreign_key} DEFERRED");
-        // One that is not deferrable means what it says.
-        server.run_hidden(&sql).await.map_err(|_| error)?;
-        deferred.push(foreign_key);
+            request.extend_from_slice(write::SYNC);
+            broadcast::ask(server, &request).await?;
+        }
+        Ok(())
     }
 }
 
@@ -371,12 +395,14 @@ fn malformed() -> Error {
 }
 
 fn too_many() -> Error {
-    let message = "an update of the sharding key moves too many rows";
-    Error::new(Fault::Client, "54000", message)
-        .detail(format!(
-            "Rows that move to other shards pass through here, {MAX_MOVED} bytes of them at most."
-        ))
-        .hint("Update fewer rows at once.")
+    let message = "an update of the sharding key needs too much memory";
+    Error::new(Fault::Client, "53200", message)
+        .detail("What it returns and the rows that move to other shards are held until all are where they belong.")
+        .hint("Update fewer rows at once, or raise merge_memory_mib.")
+}
+
+fn held(answers: &[Answer]) -> usize {
+    answers.iter().map(|answer| answer.rows.len()).sum()
 }
 
 fn touched() -> Error {

@@ -81,7 +81,7 @@ impl<'p, 's> Participants<'p, 's> {
         for at in 0..self.servers.len() {
             let answer = async {
                 self.servers[at].run_hidden(job.begin()).await?;
-                broadcast::ask(self.servers[at], job.requests.of(at)).await
+                job.ask(self.servers[at], &answers).await
             };
             match answer.await {
                 Ok(answer) => answers.push(answer),
@@ -111,8 +111,8 @@ impl<'p, 's> Participants<'p, 's> {
                 .await;
         }
         let mut answers = Vec::with_capacity(self.servers.len());
-        for at in 0..self.servers.len() {
-            answers.push(broadcast::ask(self.servers[at], job.requests.of(at)).await?);
+        for server in self.servers.iter_mut() {
+            answers.push(job.ask(server, &answers).await?);
         }
         job.finish(self.servers, self.shards, answers).await
     }

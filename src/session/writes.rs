@@ -181,6 +181,7 @@ impl Session {
             moving: moving.clone(),
             from,
             topology: self.db.config.topology.clone(),
+            memory: self.limits.merge_memory_bytes,
         }
     }
 
