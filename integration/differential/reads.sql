@@ -297,7 +297,6 @@ SELECT * FROM "Mixed Case" m WHERE m."Key" = 3 AND m.key = 4;
 SELECT "order", count(*) FROM "Mixed Case" GROUP BY "order";
 SELECT * FROM nosuch WHERE id = 3;
 SELECT * FROM people, nosuch WHERE people.id = 3;
-SELECT * FROM nosuch.people;
 SELECT count(*) FROM nosuch;
 SELECT nosuch FROM people WHERE id = 3;
 SELECT nosuch FROM people;
