@@ -58,3 +58,4 @@ mod support;
 mod trace;
 mod transactions;
 mod two_phase;
+mod unknown;

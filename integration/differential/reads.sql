@@ -296,6 +296,8 @@ SELECT * FROM "Mixed Case" WHERE "key" = 3;
 SELECT * FROM "Mixed Case" m WHERE m."Key" = 3 AND m.key = 4;
 SELECT "order", count(*) FROM "Mixed Case" GROUP BY "order";
 SELECT * FROM nosuch WHERE id = 3;
+SELECT * FROM people, nosuch WHERE people.id = 3;
+SELECT count(*) FROM nosuch;
 SELECT nosuch FROM people WHERE id = 3;
 SELECT nosuch FROM people;
 SELECT nosuch.id FROM people WHERE nosuch.id = 3;
@@ -317,7 +319,6 @@ SELECT "select", max("Key") FROM "Mixed Case" GROUP BY "select";
 [names, refused] refused
 SELECT "Key" FROM "Mixed Case" WHERE U&"\004Bey" = 3;
 SELECT * FROM U&"p\0065ople" WHERE id = 3;
-SELECT * FROM people, nosuch WHERE people.id = 3;
 SELECT * FROM stray;
 SELECT * FROM ONLY people WHERE id = 3;
 SELECT id FROM people * WHERE id = 3;

@@ -9,7 +9,7 @@ pub const UNREADABLE: &str = "this statement could not be read, so its shards ar
 
 /// Primary message of the refusal of a write to a table that is in no catalog yet. PostgreSQL says that
 /// there is none, or it was made a moment ago: a session can find out.
-pub const UNKNOWN_TABLE: &str = "the table that this statement writes to is not known yet";
+pub const UNKNOWN_TABLE: &str = "a table that this statement names is not known yet";
 
 /// A statement refused before anything ran: PostgreSQL's error fields.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -215,7 +215,7 @@ pub async fn ask_within(
     server.unnamed = None;
     server.conn.outbox.extend_from_slice(request);
     server.expect.push_back(Expect::Ready { show: false });
-    answer(server).await
+    answer_within(server, room, full).await
 }
 
 /// Collects the answer to what was sent.
@@ -223,6 +223,14 @@ pub async fn ask_within(
 /// # Errors
 /// The server's error, or its loss.
 pub(super) async fn answer(server: &mut Server) -> Result<Answer, Error> {
+    answer_within(server, MAX_ANSWER, too_large).await
+}
+
+async fn answer_within(
+    server: &mut Server,
+    room: usize,
+    full: fn() -> Error,
+) -> Result<Answer, Error> {
     let mut answer = Answer::default();
     loop {
         while let Some((tag, body)) = server.next_frame()? {

@@ -1,9 +1,11 @@
 //! Statements that a plan routes, over the simple protocol; and what both protocols share of it.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use planner::plan::{Access, Plan, SessionEffect, Statement, Target};
 use planner::route::{Execution, Shards};
-use planner::shape::Piece;
+use planner::shape::{Piece, Shape};
 use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::block::Reads;
@@ -38,6 +40,12 @@ impl Session {
         let decided = self.decide(plan, values, sql);
         let (access, route) = match decided {
             Ok(decided) => decided,
+            Err(error) if self.learns_of_table(&error).await => {
+                let text = std::str::from_utf8(sql).unwrap_or_default();
+                let mut shape = Shape::default();
+                let plan = self.plan_anew(text, &mut shape, &[]);
+                return Box::pin(self.routed_simple(frame, &plan, &shape.pieces)).await;
+            }
             Err(error) => return Err(Box::pin(self.syntax_error_or(error, sql, &[])).await),
         };
         if let Statement::Multiple(known) = &plan.statement {
@@ -256,6 +264,25 @@ impl Session {
     /// In a block that reads on a replica.
     pub(super) fn reads_on_replica(&self) -> bool {
         self.block.may_read_on_replica() && self.leases.iter().any(|held| held.home.is_some())
+    }
+
+    /// Was a statement refused for a table that is known now? What this session has open may hold locks that
+    /// reading the schema would wait for.
+    pub(super) async fn learns_of_table(&mut self, refusal: &Error) -> bool {
+        let is_unknown = refusal.message == planner::refusal::UNKNOWN_TABLE;
+        let holds = !self.block.is_none() || self.leases.iter().any(|held| held.needs_sync);
+        if !is_unknown || holds {
+            return false;
+        }
+        let before = self.db.cluster.catalog_version();
+        self.db.cluster.reload_catalog().await;
+        self.db.cluster.catalog_version() != before
+    }
+
+    pub(super) fn plan_anew(&mut self, text: &str, shape: &mut Shape, types: &[u32]) -> Arc<Plan> {
+        shape.scan(text.as_bytes());
+        let catalog = self.db.cluster.catalog();
+        self.db.plans.plan(text, shape, types, &catalog).plan
     }
 
     /// A text that could not be read may be no SQL at all, and a table that is not known may not be

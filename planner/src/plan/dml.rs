@@ -45,8 +45,10 @@ fn before_keys(
             });
         }
         None => {
-            let name = facts.unknown.first().map_or("", String::as_str);
-            return Some(refused(refuse::unknown_with_sharded(name)));
+            return Some(match facts.unknown.first() {
+                Some(name) => refused(refuse::unknown_table(name)),
+                None => refused(refuse::write_target()),
+            });
         }
     };
     match table.class {
@@ -93,7 +95,7 @@ fn to_reference(
         return refused(refuse::volatile_on_reference(&table.name));
     }
     if let Some(unknown) = facts.unknown.first() {
-        return refused(refuse::unknown_with_sharded(unknown));
+        return refused(refuse::unknown_table(unknown));
     }
     let reason = format!(
         "every shard has a copy of reference table \"{}\"",
@@ -107,7 +109,7 @@ fn on_sharded(table: &Table, facts: &Facts<'_>) -> Option<Decision> {
         return Some(refused(refuse::sequence_on_sharded(&table.name)));
     }
     if let Some(unknown) = facts.unknown.first() {
-        return Some(refused(refuse::unknown_with_sharded(unknown)));
+        return Some(refused(refuse::unknown_table(unknown)));
     }
     facts
         .singles()

@@ -22,14 +22,14 @@ pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Deci
     if facts.writes > 0 && facts.has_reference() {
         return refused(refuse::write_inside());
     }
+    if let Some(table) = facts.unknown.first() {
+        return refused(refuse::unknown_table(table));
+    }
     if !facts.has_sharded() {
         return match unsharded_tables(facts) {
             (Target::Refused(refusal), _) => gathered(query, None, refusal, facts, input),
             decision => decision,
         };
-    }
-    if let Some(table) = facts.unknown.first() {
-        return refused(refuse::unknown_with_sharded(table));
     }
     if let Some((single, _)) = facts.singles().next() {
         let sharded = facts
@@ -78,13 +78,9 @@ pub(super) fn unsharded_tables(facts: &Facts<'_>) -> Decision {
         return match facts.conduct.access {
             Access::Read => (Target::AnyShard, "every shard gives the same answer".into()),
             // Sequences, advisory locks and row locks work only if all sessions meet in one place.
-            Access::Write | Access::Primary if facts.unknown.is_empty() => (
+            Access::Write | Access::Primary => (
                 Target::OneShard(ShardId(0)),
                 "what concerns no sharded row runs on the first shard".into(),
-            ),
-            Access::Write | Access::Primary => (
-                Target::AnyShard,
-                "PostgreSQL itself tells of the table that is not there".into(),
             ),
         };
     };

@@ -37,7 +37,7 @@ pub(super) fn unknown_table(table: &str) -> Refusal {
     Refusal::unsupported(
         UNKNOWN_TABLE,
         format!("Where rows of \"{table}\" belong is not known before its schema has been read."),
-        "Try again; what this transaction has created can be written to after COMMIT.",
+        "Try again; what this transaction has created can be used after COMMIT. A hint names a shard to ask.",
     )
 }
 
@@ -94,14 +94,6 @@ pub(super) fn single_tables_apart(first: &str, second: &str) -> Refusal {
         format!("tables \"{first}\" and \"{second}\" are not on one shard"),
         "A join needs all its rows in one place.",
         "Query the tables one by one.",
-    )
-}
-
-pub(super) fn unknown_with_sharded(table: &str) -> Refusal {
-    Refusal::unsupported(
-        format!("table \"{table}\" is not in the catalog"),
-        "It is used together with a sharded table, and nothing says where its rows are.",
-        "Check the name; a table just created is known after the next catalog load.",
     )
 }
 

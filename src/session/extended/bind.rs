@@ -181,6 +181,10 @@ impl Session {
                 };
                 (access, route.shards, execution)
             }
+            Err(error) if self.learns_of_table(&error).await => {
+                let prepared = self.prepared(name)?;
+                return Box::pin(self.bind_whole(body, (portal, name, rest), prepared)).await;
+            }
             Err(error) => {
                 return Err(Box::pin(self.syntax_error_or(
                     error,

@@ -376,9 +376,22 @@ impl Session {
         plan: &planner::Plan,
         text: &Text,
     ) -> Result<usize, Error> {
+        let place = self
+            .wishes
+            .of_statement(&text.sql)?
+            .and_then(|hints| hints.place.clone());
+        if let Some(place) = place {
+            let shard = self.shard_of_place(&place)?;
+            return self.enlist(shard, self.describe_access(plan.access)).await;
+        }
         let shard = match &plan.target {
             Target::Refused(refusal) => {
                 let refusal = refusal.clone().into();
+                if Box::pin(self.learns_of_table(&refusal)).await {
+                    let sql = std::str::from_utf8(&text.sql).unwrap_or_default();
+                    let plan = self.plan_anew(sql, &mut Shape::default(), &text.types);
+                    return Box::pin(self.any_server(&plan, text)).await;
+                }
                 return Err(Box::pin(self.syntax_error_or(refusal, &text.sql, &text.types)).await);
             }
             Target::OneShard(shard) => *shard,
