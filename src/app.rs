@@ -5,6 +5,7 @@
 //! is busy, then the next one does: fewer awake threads batch more and cost less.
 
 mod accept;
+pub mod analyze;
 pub mod check;
 mod deadlocks;
 mod doors;
