@@ -194,12 +194,11 @@ async fn hashed_cluster() -> CaptiveCluster {
     cluster
 }
 
+/// A table, its key, the statement that counts misplaced rows, and the n-th key.
+type Keyed<'a> = (&'a str, &'a str, &'a str, fn(i64) -> String);
+
 /// What a cluster of `hash % 2` has to answer through Ringway with overrides only.
-async fn adopted(
-    ringway: &Ringway,
-    cluster: &CaptiveCluster,
-    tables: &[(&str, &str, &str, fn(i64) -> String)],
-) {
+async fn adopted(ringway: &Ringway, cluster: &CaptiveCluster, tables: &[Keyed<'_>]) {
     let client = client(&ringway.url()).await;
     for (table, key, proof, value) in tables {
         let all = one(&client, &format!("SELECT count(*) FROM {table}")).await;

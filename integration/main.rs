@@ -1,6 +1,7 @@
 //! What needs a real PostgreSQL: one binary, so that clusters are shared.
 
 mod admin;
+mod analyzing;
 mod auth;
 mod bad_input;
 mod book;

@@ -5,6 +5,7 @@
 //! is busy, then the next one does: fewer awake threads batch more and cost less.
 
 mod accept;
+pub mod analyze;
 mod caches;
 pub mod check;
 mod deadlocks;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// A PostgreSQL-wire proxy: pools connections, reads from fresh replicas, shards provably right.
 #[derive(Debug, Parser, PartialEq, Eq)]
@@ -30,6 +30,21 @@ pub enum Command {
     ///
     /// Reads /status.json of the HTTP port. q or Ctrl-C quits, arrows scroll.
     Top(Top),
+    /// Tell what would become of the statements of a log: direct, merged, refused, and why
+    ///
+    /// Reads PostgreSQL's logs (stderr, csvlog or jsonlog, with log_statement or
+    /// log_min_duration_statement), pg_stat_statements as CSV with the columns query and calls, or
+    /// pg_stat_statements of a server.
+    Analyze(Analyze),
+    /// Propose sharding keys for the statements of a log, with the share that each would keep on one shard
+    Advise(Advise),
+    /// Print a script that completes commands and options in a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff
+    Man,
     /// Make a configuration of the one of PgBouncer, PgCat or PgDog
     ///
     /// What is not carried over, or carried over with a difference, stands in comments above it and goes
@@ -110,6 +125,47 @@ pub struct Top {
 }
 
 #[derive(Debug, Args, PartialEq, Eq)]
+pub struct Analyze {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// The database to plan for; may be left out when the configuration has only one
+    #[arg(short, long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// A server whose schema is taken for that of every shard, instead of asking the configured servers
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Shapes shown of each kind; 0 is all
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub top: usize,
+    /// The log, or - for standard input; without it, pg_stat_statements of the server at --url is read
+    #[arg(value_name = "LOG", required_unless_present = "url")]
+    pub log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Advise {
+    /// The server with the tables: its schema, sizes and foreign keys are read
+    #[arg(long)]
+    pub url: String,
+    /// What the database is called in the proposal
+    #[arg(short, long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// How many shards are assumed
+    #[arg(long, value_name = "COUNT", default_value_t = 4,
+          value_parser = clap::value_parser!(u16).range(2..=64))]
+    pub shards: u16,
+    /// Tables with no more rows, and few writes, may be the same on every shard
+    #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
+    pub reference_rows: u64,
+    /// Print only the part of a configuration
+    #[arg(long)]
+    pub toml: bool,
+    /// The log, or - for standard input; without it, pg_stat_statements of the server is read
+    #[arg(value_name = "LOG")]
+    pub log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args, PartialEq, Eq)]
 pub struct Import {
     /// pgbouncer.ini, pgcat.toml, or pgdog.toml and users.toml; files that they name are read too
     #[arg(value_name = "FILE", required = true)]
@@ -148,9 +204,71 @@ pub struct Demo {
     pub rows: u32,
 }
 
+/// The manual page: one for the program and all its commands.
+///
+/// # Errors
+/// What writing gives.
+pub fn manual(out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let page = clap_mangen::Man::new(command.clone()).section("1");
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    page.render_synopsis_section(out)?;
+    page.render_description_section(out)?;
+    page.render_options_section(out)?;
+    let shown = |sub: &&clap::Command| !sub.is_hide_set() && sub.get_name() != "help";
+    for sub in command.get_subcommands().filter(shown) {
+        // A section of its own for each, since they differ in their options.
+        let name = format!("ringway {}", sub.get_name());
+        let about = sub.get_long_about().or(sub.get_about());
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        let mut section = clap_mangen::roff::Roff::new();
+        section.control("SH", [name.to_uppercase().as_str()]);
+        for paragraph in about.split("\n\n") {
+            section.text([clap_mangen::roff::roman(paragraph.replace('\n', " "))]);
+            section.control("PP", []);
+        }
+        section.to_writer(out)?;
+        let page = clap_mangen::Man::new(sub.clone());
+        page.render_synopsis_section(out)?;
+        page.render_options_section(out)?;
+    }
+    page.render_version_section(out)
+}
+
+/// The script for a shell.
+pub fn completions(shell: clap_complete::Shell, out: &mut dyn std::io::Write) {
+    clap_complete::generate(shell, &mut Cli::command(), "ringway", out);
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
+
+    /// Every command and option is in the page, and every shell has its script.
+    #[test]
+    fn the_manual_and_the_scripts_have_every_command() {
+        let mut page = Vec::new();
+        manual(&mut page).unwrap();
+        let page = String::from_utf8(page).unwrap().replace("\\-", "-");
+        let mut script = Vec::new();
+        completions(clap_complete::Shell::Bash, &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for sub in Cli::command().get_subcommands() {
+            let heading = format!("RINGWAY {}", sub.get_name().to_uppercase());
+            assert!(page.contains(&heading), "{heading}");
+            assert!(script.contains(sub.get_name()), "{}", sub.get_name());
+            for option in sub.get_arguments().filter_map(|option| option.get_long()) {
+                assert!(page.contains(&format!("--{option}")), "{option}");
+                assert!(script.contains(&format!("--{option}")), "{option}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod parsing {
     use clap::error::ErrorKind;
 
     use super::*;
@@ -235,6 +353,13 @@ mod tests {
                 output: Some(PathBuf::from("b.toml")),
             })),
         );
+        assert_eq!(
+            parse(&["ringway", "completions", "zsh"]).ok(),
+            Some(Command::Completions {
+                shell: clap_complete::Shell::Zsh
+            }),
+        );
+        assert_eq!(parse(&["ringway", "man"]).ok(), Some(Command::Man));
         let demo = Demo {
             check: true,
             port: 0,

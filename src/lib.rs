@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md is the map; `tests/tidy.rs` holds the import directions.
 
 pub mod admin;
+pub mod analyze;
 pub mod app;
 pub mod backend;
 pub mod cli;

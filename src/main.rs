@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ringway::app::analyze::{self, Statements, Wish};
 use ringway::app::check::{self, Kind};
 use ringway::app::init;
 use ringway::cli::{Cli, Command, Peer};
-use ringway::{app, config, demo, import, log, top};
+use ringway::{app, cli, config, demo, import, log, top};
 
 /// A statement takes and frees a few buffers of some kilobytes: glibc pays for each of them with a
 /// walk over its bins, which shows in the cost per transaction.
@@ -24,6 +25,13 @@ fn main() -> ExitCode {
         Command::Init(args) => run_init(args),
         Command::Explain(args) => run_explain(&args),
         Command::Top(args) => run_top(&args),
+        Command::Analyze(args) => run_analyze(&args),
+        Command::Advise(args) => run_advise(&args),
+        Command::Completions { shell } => {
+            cli::completions(shell, &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man => cli::manual(&mut std::io::stdout()).map_err(|error| error.to_string()),
         Command::Import(args) => run_import(&args),
         Command::Demo(args) => run_demo(args),
     };
@@ -94,6 +102,34 @@ fn run_top(args: &ringway::cli::Top) -> Result<(), String> {
         true => top::once(&address),
         false => top::run(address),
     }
+}
+
+fn run_analyze(args: &ringway::cli::Analyze) -> Result<(), String> {
+    let url = args.url.as_deref();
+    let statements = match (&args.log, url) {
+        (Some(log), _) => Statements::File(log),
+        (None, url) => Statements::Server(url.unwrap_or_default()),
+    };
+    let database = args.database.as_deref();
+    let report = analyze::analyze(&args.file.config, database, url, statements, args.top);
+    print!("{}", report.map_err(|e| e.report())?);
+    Ok(())
+}
+
+fn run_advise(args: &ringway::cli::Advise) -> Result<(), String> {
+    let wish = Wish {
+        url: &args.url,
+        database: args.database.as_deref(),
+        shards: usize::from(args.shards),
+        reference_rows: args.reference_rows,
+        statements: match &args.log {
+            Some(log) => Statements::File(log),
+            None => Statements::Server(&args.url),
+        },
+        only_toml: args.toml,
+    };
+    print!("{}", analyze::advise(&wish).map_err(|e| e.report())?);
+    Ok(())
 }
 
 fn run_import(args: &ringway::cli::Import) -> Result<(), String> {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// What each room of `src/` may import beside itself and, unless it is in there, [`COMMON`]. Imports run one way:
 /// session -> executor -> {cluster, pool} -> backend -> wire; admin is a sibling of session.
-const IMPORTS: [(&str, &[&str]); 21] = [
+const IMPORTS: [(&str, &[&str]); 22] = [
     ("admin", &["backend", "cluster", "executor", "pool", "wire"]),
+    ("analyze", &["cluster"]),
     ("app", &["*"]),
     ("backend", &["wire"]),
     ("cli", &[]),

@@ -385,7 +385,7 @@ async fn explain_live(config: Config, name: String, sql: &str) -> Result<Vec<Str
 }
 
 /// Why the schema is not known, if it is not: a route by half a schema could be wrong.
-fn unread(db: &Database, version: u64) -> Option<Error> {
+pub(super) fn unread(db: &Database, version: u64) -> Option<Error> {
     let findings = db.cluster.catalog_findings();
     let unread = findings
         .iter()

@@ -72,6 +72,7 @@ use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::{frame, frontend};
 
 pub use peers::cancel_here;
+pub use policy::denied_by;
 pub use shared::{
     Arriving, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared,
     Verdict, Wildcard,

@@ -51,6 +51,13 @@ fn policies_on(
     }
 }
 
+/// The key of the policy that denies an execution.
+pub fn denied_by(policies: &Policies, plan: &Plan, route: &Route<'_>) -> Option<&'static str> {
+    let mut found = policies_on(policies, plan, route).into_iter();
+    let denied = found.find(|(policy, _)| *policy == Policy::Deny);
+    denied.map(|(_, [_, denied])| denied.names().0)
+}
+
 impl Session {
     /// # Errors
     /// 0A000 for a statement that a policy denies.

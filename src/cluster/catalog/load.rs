@@ -6,7 +6,7 @@ use planner::Catalog;
 use planner::catalog::{ColumnDefault, Function, RelationKind, Volatility};
 use planner::merge::Collation;
 use regex::Regex;
-use tokio_postgres::{IsolationLevel, Row, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
 use super::classify::{Column, Relation, ShardSchema, TableName, Unique};
 use super::hidden::{Callee, Definitions, Text, settle};
@@ -236,6 +236,25 @@ pub async fn load(
         fingerprint,
         schema,
     }))
+}
+
+/// Reads the schema over any connection.
+///
+/// # Errors
+/// As [`load`].
+pub(super) async fn read(
+    client: &mut Client,
+    rules: &BTreeMap<FunctionName, FunctionRule>,
+) -> Result<ShardSchema, Failure> {
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let schema = schema(&transaction, rules).await?;
+    transaction.commit().await?;
+    Ok(schema)
 }
 
 async fn schema(

@@ -22,6 +22,7 @@ use crate::cluster::Cluster;
 use crate::cluster::control::Failure;
 use crate::cluster::own;
 use crate::cluster::shard::{EndpointId, Standing};
+use crate::config::{FunctionName, FunctionRule};
 use crate::net::timeout;
 use classify::{Declared, ShardSchema, classify};
 
@@ -50,6 +51,19 @@ const EPOCH_LIMIT: Duration = Duration::from_secs(1);
 
 /// How many shards' schemas are read at once: some memory is needed for each.
 const AT_ONCE: usize = 8;
+
+/// The schema of a server that is not watched.
+///
+/// # Errors
+/// As those of a load.
+pub async fn read_schema(
+    client: &mut Client,
+    rules: &BTreeMap<FunctionName, FunctionRule>,
+) -> Result<ShardSchema, Failure> {
+    timeout(LOAD_LIMIT, load::read(client, rules))
+        .await
+        .unwrap_or(Err(Failure::Slow("reading the schema", LOAD_LIMIT)))
+}
 
 /// The published catalog of one database.
 pub struct CatalogRoom {

@@ -131,8 +131,11 @@ pub(in crate::import) const GENERAL: Reasons = &[
     ("two_phase_commit_wal_dir", TWO_PHASE),
     ("two_phase_commit_wal_fsync_interval", TWO_PHASE),
     ("two_phase_commit_wal_segment_size", TWO_PHASE),
-    ("unique_id_function", "ids are of ringway.id(): docs/ids.md"),
-    ("unique_id_min", "ids are of ringway.id(): docs/ids.md"),
+    (
+        "unique_id_function",
+        "ids are of ringway.next_id(): docs/ids.md",
+    ),
+    ("unique_id_min", "ids are of ringway.next_id(): docs/ids.md"),
 ];
 
 /// Tables and lists of pgdog.toml as wholes.
