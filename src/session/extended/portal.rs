@@ -169,16 +169,24 @@ impl Session {
                         return Ok(());
                     }
                 }
+                let in_block = self.db.config.is_sharded() && !self.block.is_none();
+                if let Some(prepared) = &concerns_all {
+                    if in_block {
+                        // What failed before is nothing for the others.
+                        self.fetch().await?;
+                    }
+                    let text = String::from_utf8_lossy(&prepared.statement.sql);
+                    self.tell_others(index, &text).await?;
+                }
                 self.activate(index).await?;
                 self.pass_on(index, frame, Expect::Execute);
                 if let Some(prepared) = concerns_all {
-                    if self.db.config.is_sharded() && !self.block.is_none() {
-                        // What fails is nothing for the others.
+                    if in_block {
                         self.fetch().await?;
                     }
                     let text = String::from_utf8_lossy(&prepared.statement.sql);
                     let savepoint = prepared.plan.statement.savepoint();
-                    self.on_others(index, &text, savepoint).await?;
+                    self.note_on_all(index, &text, savepoint);
                 }
                 if let Some(base) = base {
                     self.fetch().await?;
