@@ -128,6 +128,7 @@ impl<'p> Lane<'p> {
                     self.tell(seed, &log, tally);
                     self.ringway = self.proxy.login();
                     self.plain.ask("ROLLBACK");
+                    self.plain.ask("RESET ALL");
                     return;
                 }
             }

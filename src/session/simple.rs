@@ -8,7 +8,7 @@ use planner::plan::{Access, Plan, Savepoint, SessionEffect, Statement, Target, T
 use planner::shape::Shape;
 use planner::{ShardId, Values};
 
-use super::block::{Block, aborted, opening_tag};
+use super::block::{Block, aborted, modes_amid, opening_tag, says_modes};
 use super::encoding::inexact;
 use super::extended::is_plain;
 use super::retry::resend_of;
@@ -549,6 +549,9 @@ impl Session {
     async fn begin(&mut self, frame: BytesMut, mode: TransactionMode) -> Result<(), Error> {
         self.check_blocks_allowed()?;
         if !self.block.is_none() {
+            if self.db.config.is_sharded() && says_modes(text_of(&frame)) {
+                return Err(modes_amid());
+            }
             return match self.leases.iter().position(|held| held.in_block) {
                 // The server gives its own warning.
                 Some(index) => self.run_on(index, frame).await,

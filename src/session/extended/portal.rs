@@ -15,7 +15,7 @@ use crate::executor::describe::describe;
 use crate::executor::merge::columns_frame;
 use crate::executor::relay::{Broken, Told, closed};
 use crate::executor::scatter::Pause;
-use crate::session::block::{Block, Reads, opening_tag};
+use crate::session::block::{Block, Reads, modes_amid, opening_tag, says_modes};
 use crate::session::retry::{Failed, MOST};
 use crate::session::scattered::{Started, lost_again};
 use crate::session::{Enlisted, Session, local, routed};
@@ -293,12 +293,17 @@ impl Session {
             Local::Begin { sql, mode } => {
                 let text = String::from_utf8_lossy(&sql);
                 self.note_end_of_block();
+                let amid = !self.block.is_none() || self.batch.executed > 1;
+                if amid && self.db.config.is_sharded() && says_modes(&text) {
+                    return Err(modes_amid());
+                }
                 match self.block.is_none() {
                     true => {
                         let text = text.trim().trim_end_matches(';');
                         Box::pin(self.begin_amid(text, mode)).await?;
                     }
-                    false if self.batch.implicit => self.begin_after_implicit(&text)?,
+                    // What was one transaction for this pipeline goes on after Sync.
+                    false if self.batch.implicit => self.batch.implicit = false,
                     false => self.warn("25001", "there is already a transaction in progress"),
                 }
                 write::command_complete(&mut out, opening_tag(&text));
