@@ -9,6 +9,7 @@
 //! compares the order of rows too. `generate/` makes statements from a seed, `generated.rs` runs them.
 
 mod answers;
+mod blocks;
 mod catalog;
 mod generate;
 mod generated;

@@ -16,23 +16,24 @@ use crate::support::{self, wait_until};
 
 /// After everything is back, nothing is prepared for longer than that.
 const RECOVERED: Duration = Duration::from_secs(5);
-const PREPARED: &str = "SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE 'ringway/1/%'";
+pub(super) const PREPARED: &str =
+    "SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE 'ringway/1/%'";
 
 /// Shards, and Ringway processes in front of them.
-struct World {
-    cluster: CaptiveCluster,
+pub(super) struct World {
+    pub(super) cluster: CaptiveCluster,
     directory: TempDir,
 }
 
 /// A Ringway of a test's.
-struct Proxy {
+pub(super) struct Proxy {
     process: Process,
     port: u16,
 }
 
 impl World {
     /// Each shard has the table `t` with rows for 64 keys and the tables in `more`.
-    fn start(shards: usize, more: &str) -> Self {
+    pub(super) fn start(shards: usize, more: &str) -> Self {
         let spec = Spec {
             shards,
             ..Spec::default()
@@ -56,7 +57,7 @@ impl World {
         self.cluster.shards[shard].primary.exec(sql).unwrap()
     }
 
-    fn each(&self, sql: &str) -> Vec<String> {
+    pub(super) fn each(&self, sql: &str) -> Vec<String> {
         (0..self.cluster.shards.len())
             .map(|shard| self.on(shard, sql))
             .collect()
@@ -78,7 +79,7 @@ impl World {
     }
 
     /// `failpoint`: a step of the protocol and what to do there, or nothing.
-    fn ringway(&self, name: &str, failpoint: &str, keys: &str, tables: &str) -> Proxy {
+    pub(super) fn ringway(&self, name: &str, failpoint: &str, keys: &str, tables: &str) -> Proxy {
         let port = free_port().unwrap();
         let process = Launch {
             directory: self.directory.path(),
@@ -108,7 +109,7 @@ impl World {
 }
 
 impl Proxy {
-    fn login(&self) -> Wire {
+    pub(super) fn login(&self) -> Wire {
         Wire::login(self.port, "ringway", "shop").0
     }
 

@@ -229,6 +229,19 @@ fn a_chain_does_not_follow_a_commit_that_failed() {
                 extended,
                 &["BEGIN", &fails, "COMMIT AND CHAIN", "ROLLBACK"],
             );
+            // What is deferred may fail before the end, on any of them.
+            let texts = [
+                "BEGIN",
+                &fails,
+                "UPDATE t SET v = 1 WHERE k = $a",
+                "UPDATE t SET v = 1 WHERE k = $b",
+                "SET CONSTRAINTS ALL IMMEDIATE",
+                "SELECT 1",
+                "SELEC 1",
+                "ROLLBACK",
+                "SELECT 1",
+            ];
+            both.same(&mut wires, extended, &texts);
         }
     }
 }
@@ -398,6 +411,19 @@ fn what_is_refused_of_a_text_has_no_effect() {
                 .replace("REFUSED", refused);
             assert_eq!(wire.ask(&text), "0A000 I", "{text}");
         }
+    }
+    // The row that decides could not be written.
+    for extended in [false, true] {
+        for text in [
+            "BEGIN",
+            "UPDATE t SET v = 1 WHERE k = $a",
+            "UPDATE t SET v = 1 WHERE k = $b",
+        ] {
+            ask(&mut wire, extended, &both.filled(text));
+        }
+        let answer = ask(&mut wire, extended, "SET TRANSACTION READ ONLY");
+        assert_eq!(answer, "0A000 E");
+        assert_eq!(ask(&mut wire, extended, "COMMIT"), "ROLLBACK I");
     }
     assert_eq!(both.world.each("SELECT sum(v) FROM t"), ["0", "0"]);
 }

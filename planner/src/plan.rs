@@ -232,6 +232,16 @@ pub struct SetStatement {
 }
 
 impl SetStatement {
+    /// May it say of the open transaction that it does not write any more?
+    pub fn makes_read_only(&self) -> bool {
+        let value = self.value.as_deref().unwrap_or_default();
+        match self.name.as_deref() {
+            Some("transaction") => value.to_ascii_lowercase().contains("only"),
+            Some("transaction_read_only") => true,
+            Some(_) | None => false,
+        }
+    }
+
     /// Does it say of the open transaction that it may write, which a standby refuses?
     pub fn allows_writes(&self) -> bool {
         let value = self.value.as_deref().unwrap_or_default();

@@ -263,6 +263,16 @@ pub fn says_modes(sql: &str) -> bool {
     })
 }
 
+/// Modes are for the transaction that is open already, on all of its shards, and some may not be said any more.
+pub fn modes_amid() -> Error {
+    planner::Refusal::unsupported(
+        "BEGIN with modes amid a transaction on a sharded database",
+        "They would change the transaction that is open, on each of its shards.",
+        "Send BEGIN first, or SET TRANSACTION.",
+    )
+    .into()
+}
+
 /// 25P02, as PostgreSQL words it.
 pub fn aborted() -> Error {
     Error::new(

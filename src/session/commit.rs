@@ -42,7 +42,7 @@ impl Session {
     }
 
     /// Has the open block written on more than one shard, as far as statements tell?
-    fn wrote_on_several(&self) -> bool {
+    pub(super) fn wrote_on_several(&self) -> bool {
         let wrote = |held: &&super::Enlisted| held.in_block && held.wrote;
         self.leases.iter().filter(wrote).count() > 1
     }

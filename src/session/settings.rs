@@ -270,6 +270,14 @@ impl super::Session {
                 .hint("Use another connection."));
         }
         self.check_settings_room(set)?;
+        if set.makes_read_only() && self.wrote_on_several() {
+            return Err(planner::Refusal::unsupported(
+                "a transaction that has written on several shards cannot become READ ONLY",
+                "What decides on its commit is a row that is written last.",
+                "Leave it out.",
+            )
+            .into());
+        }
         let catalog = self.db.cluster.catalog();
         match (&set.name, &set.value) {
             (Some(name), Some(value)) => check(name, value, Assumptions::of(&self.db, &catalog)),

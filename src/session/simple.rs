@@ -8,7 +8,7 @@ use planner::plan::{Access, Plan, Savepoint, SessionEffect, Statement, Target, T
 use planner::shape::Shape;
 use planner::{ShardId, Values};
 
-use super::block::{Block, aborted, opening_tag};
+use super::block::{Block, aborted, modes_amid, opening_tag, says_modes};
 use super::encoding::inexact;
 use super::extended::is_plain;
 use super::retry::resend_of;
@@ -344,7 +344,10 @@ impl Session {
             _ => chains && self.db.config.is_sharded(),
         };
         if self.block.is_failed() && !allowed_when_failed {
-            match self.only_in_block() {
+            // With several, any of them says what is wrong with it; what ends the block is not for one.
+            let ends = plan.statement == Statement::TwoPhase;
+            let any = || self.leases.iter().position(|held| held.in_block && !ends);
+            match self.only_in_block().or_else(any) {
                 // It may end the block before it does anything else.
                 _ if matches!(plan.statement, Statement::Multiple(_)) => {}
                 Some(index) => {
@@ -564,6 +567,9 @@ impl Session {
     async fn begin(&mut self, frame: BytesMut, mode: TransactionMode) -> Result<(), Error> {
         self.check_blocks_allowed()?;
         if !self.block.is_none() {
+            if self.db.config.is_sharded() && says_modes(text_of(&frame)) {
+                return Err(modes_amid());
+            }
             return match self.leases.iter().position(|held| held.in_block) {
                 // The server gives its own warning.
                 Some(index) => self.run_on(index, frame).await,
@@ -699,13 +705,12 @@ impl Session {
         self.check_prelude(sql.len())?;
         let first = self.first_enlisted().await?;
         self.end_joined(Some(first)).await?;
+        self.tell_others(first, &sql).await?;
         self.run_on(first, frame).await?;
         if self.leases[first].lease.error.is_some() {
             return Ok(false);
         }
-        // It has got its answer already.
-        let others = self.on_others(first, &sql, savepoint).await;
-        others.map_err(Error::fatal)?;
+        self.note_on_all(first, &sql, savepoint);
         Ok(true)
     }
 
@@ -717,7 +722,9 @@ impl Session {
         let lease = &mut self.leases[first].lease;
         lease.settle().await?;
         lease.run_hidden(sql).await?;
-        self.on_others(first, sql, None).await
+        self.tell_others(first, sql).await?;
+        self.note_on_all(first, sql, None);
+        Ok(())
     }
 
     /// May another server join the open transaction, and have to be told what ran in it?
@@ -748,12 +755,9 @@ impl Session {
         Ok(first)
     }
 
-    pub(super) async fn on_others(
-        &mut self,
-        first: usize,
-        sql: &str,
-        savepoint: Option<&Savepoint>,
-    ) -> Result<(), Error> {
+    /// The others of the block come before the one that answers the client: SET CONSTRAINTS may fail on
+    /// any of them.
+    pub(super) async fn tell_others(&mut self, first: usize, sql: &str) -> Result<(), Error> {
         for held in self
             .leases
             .iter_mut()
@@ -763,6 +767,11 @@ impl Session {
         {
             held.lease.run_hidden(sql).await?;
         }
+        Ok(())
+    }
+
+    /// All of the block have run it.
+    pub(super) fn note_on_all(&mut self, first: usize, sql: &str, savepoint: Option<&Savepoint>) {
         for held in self.leases.iter_mut().filter(|held| held.in_block) {
             held.ran_set = true;
         }
@@ -770,7 +779,6 @@ impl Session {
         if self.others_may_join() {
             self.block.push(sql.as_bytes(), savepoint);
         }
-        Ok(())
     }
 
     /// A block that failed before any server knew of it has no savepoint to return to.

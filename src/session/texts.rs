@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use bytes::BytesMut;
-use planner::plan::{Plan, Savepoint, SessionEffect, Statement};
+use planner::plan::{Access, Plan, Savepoint, SessionEffect, Statement};
 use planner::route::Shards;
 use planner::shape::Shape;
 use planner::{Values, route};
 
-use super::block::{Reads, opening_tag, says_modes};
+use super::block::{Reads, modes_amid, opening_tag, says_modes};
 use super::chain::not_in_block;
 use super::routed::changes_settings;
 use super::simple::text_of;
@@ -116,12 +116,13 @@ impl Session {
             true => Within::Nothing,
             false => Within::Block,
         };
+        let mut writes = false;
         for part in parts {
             let part = &text[part.clone()];
             let (shape, plan) = self.plan_of_part(part);
             within = match &plan.statement {
                 Statement::Begin { .. } if within != Within::Nothing && says_modes(part) => {
-                    return Err(refused("BEGIN with modes amid a transaction"));
+                    return Err(modes_amid());
                 }
                 Statement::Begin { .. } => Within::Block,
                 Statement::Commit | Statement::Rollback => Within::Nothing,
@@ -131,6 +132,10 @@ impl Session {
                 }
                 Statement::Show(name) if local::is_ours(Some(name)) => {
                     return Err(refused("a ringway setting"));
+                }
+                // It may have written on several shards; see [`Session::check_set`].
+                Statement::Set(set) if writes && set.makes_read_only() => {
+                    return Err(refused("SET TRANSACTION READ ONLY after writes"));
                 }
                 Statement::Set(set) => {
                     self.check_set(set)?;
@@ -161,6 +166,7 @@ impl Session {
                 | Statement::ExplainRoute { .. }
                 | Statement::Multiple(_) => return Err(refused("this statement")),
             };
+            writes = within != Within::Nothing && (writes || plan.access == Access::Write);
             if plan.effect == SessionEffect::DiscardAll {
                 return Err(refused("DISCARD ALL"));
             }

@@ -3,8 +3,7 @@
 
 use planner::plan::TransactionMode;
 
-use crate::error::{Error, Fault};
-use crate::session::block::says_modes;
+use crate::error::Error;
 use crate::session::{Block, Session};
 
 impl Session {
@@ -55,20 +54,6 @@ impl Session {
         self.block = Block::None;
         self.batch.done.clear();
         self.drop_changes();
-        Ok(())
-    }
-
-    /// BEGIN makes it a block of the client's, which goes on after Sync.
-    ///
-    /// # Errors
-    /// 25001, as PostgreSQL's, for a mode that a transaction cannot take on any more.
-    pub(super) fn begin_after_implicit(&mut self, sql: &str) -> Result<(), Error> {
-        if says_modes(sql) {
-            let message = "transaction modes must be set before any query";
-            return Err(Error::new(Fault::Client, "25001", message)
-                .detail("The pipeline has written on several shards already."));
-        }
-        self.batch.implicit = false;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::executor::describe::describe;
 use crate::executor::merge::columns_frame;
 use crate::executor::relay::{Broken, Told, closed};
 use crate::executor::scatter::Pause;
-use crate::session::block::{Block, Reads, opening_tag};
+use crate::session::block::{Block, Reads, modes_amid, opening_tag, says_modes};
 use crate::session::retry::{Failed, MOST};
 use crate::session::scattered::{Started, lost_again};
 use crate::session::{Enlisted, Session, local, routed};
@@ -173,6 +173,15 @@ impl Session {
                         return Ok(());
                     }
                 }
+                let in_block = self.db.config.is_sharded() && !self.block.is_none();
+                if let Some(prepared) = &concerns_all {
+                    if in_block {
+                        // What failed before is nothing for the others.
+                        self.fetch().await?;
+                    }
+                    let text = String::from_utf8_lossy(&prepared.statement.sql);
+                    self.tell_others(index, &text).await?;
+                }
                 self.activate(index).await?;
                 if may_check && let Some(prepared) = concerns_all.take() {
                     // What any of them refuses, the client is not told to have run.
@@ -181,13 +190,12 @@ impl Session {
                 }
                 self.pass_on(index, frame, Expect::Execute);
                 if let Some(prepared) = concerns_all {
-                    if self.db.config.is_sharded() && !self.block.is_none() {
-                        // What fails is nothing for the others.
+                    if in_block {
                         self.fetch().await?;
                     }
                     let text = String::from_utf8_lossy(&prepared.statement.sql);
                     let savepoint = prepared.plan.statement.savepoint();
-                    self.on_others(index, &text, savepoint).await?;
+                    self.note_on_all(index, &text, savepoint);
                 }
                 if let Some(base) = base {
                     self.fetch().await?;
@@ -296,12 +304,17 @@ impl Session {
             Local::Begin { sql, mode } => {
                 let text = String::from_utf8_lossy(&sql);
                 self.note_end_of_block();
+                let amid = !self.block.is_none() || self.batch.executed > 1;
+                if amid && self.db.config.is_sharded() && says_modes(&text) {
+                    return Err(modes_amid());
+                }
                 match self.block.is_none() {
                     true => {
                         let text = text.trim().trim_end_matches(';');
                         Box::pin(self.begin_amid(text, mode)).await?;
                     }
-                    false if self.batch.implicit => self.begin_after_implicit(&text)?,
+                    // What was one transaction for this pipeline goes on after Sync.
+                    false if self.batch.implicit => self.batch.implicit = false,
                     false => self.warn("25001", "there is already a transaction in progress"),
                 }
                 write::command_complete(&mut out, opening_tag(&text));
