@@ -280,7 +280,7 @@ impl Session {
         }
     }
 
-    /// Looks at the keys of some statements.
+    /// A statement is routed by these values: looks at the keys of some.
     pub(super) fn note_keys(&mut self, plan: &Plan, values: Values<'_>) {
         let drawn = self.account.draw();
         let Some(digest) = self.account.digest.as_deref() else {

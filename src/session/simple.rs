@@ -224,6 +224,7 @@ impl Session {
             params: &[],
         };
         let (access, route) = self.decide(&plan, values, sql)?;
+        self.note_keys(&plan, values);
         self.resend = resend_of(&plan, access);
         self.note_route(RouteKind::Direct);
         Ok(Query::Direct {

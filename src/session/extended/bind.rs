@@ -138,6 +138,7 @@ impl Session {
         let mut notices = BytesMut::new();
         let (access, shards, execution) = match decided {
             Ok((access, route)) => {
+                self.note_keys(plan, values);
                 if route.execution != Execution::Direct {
                     notices = self.policy_notices(plan, &route);
                 }
