@@ -207,6 +207,19 @@ async fn hot_keys_are_told_and_other_values_are_not() {
     assert_eq!(slots[0]["slot"], hot[0]["slot"]);
     assert_eq!(slots[0]["shard"], hot[0]["shard"]);
     assert_eq!(slots[0]["statements"], "21");
+    // Each once, over several shards too, in either protocol.
+    let several = "SELECT name FROM customers WHERE id IN (7, 501, 502, 503, 504, 505)";
+    app.simple_query(several).await.unwrap();
+    app.query(several, &[]).await.unwrap();
+    let hot = show(&ringway, "SHOW HOT_KEYS").await;
+    let of = |key: &str| hot.iter().find(|row| row["key"] == key).unwrap();
+    assert_eq!(
+        (
+            of("7")["statements"].as_str(),
+            of("501")["statements"].as_str()
+        ),
+        ("23", "2")
+    );
     for table in ["DIGESTS", "HOT_KEYS", "HOT_SLOTS"] {
         let told = show(&ringway, &format!("SHOW {table}")).await;
         assert!(!format!("{told:?}").contains("hunter2"), "{told:?}");

@@ -251,11 +251,6 @@ impl SetStatement {
             Some(_) | None => false,
         }
     }
-
-    /// SET CONSTRAINTS: it may check what was deferred.
-    pub fn is_of_constraints(&self) -> bool {
-        self.name.as_deref() == Some("constraints")
-    }
 }
 
 /// May it run on a replica?

@@ -28,6 +28,8 @@ use crate::wire::write;
 
 /// Stands for the rows of an Execute that ended at its own limit of rows.
 pub const SUSPENDED: u64 = u64::MAX;
+/// Executes up to one Sync whose rows are told apart: their memory has a bound.
+pub const MOST_ANSWERED: usize = 4096;
 /// Executes that memory is kept for.
 const ANSWERED_KEPT: usize = 4;
 

@@ -200,3 +200,25 @@ fn dashboard_and_alerts_know_the_metrics() {
         assert!(asked > 10, "{file} asks for {asked} metrics");
     }
 }
+
+/// The table in docs/monitoring.md is this one.
+#[test]
+fn the_book_has_every_metric() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring.md");
+    let book = std::fs::read_to_string(path).unwrap();
+    for metric in TABLE {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels = metric.labels.join(", ");
+        let row = format!(
+            "| `{}` | {kind} | {labels} | {} |",
+            metric.name, metric.help
+        );
+        assert!(book.contains(&row), "docs/monitoring.md lacks\n{row}");
+    }
+    let rows = book.lines().filter(|line| line.starts_with("| `ringway_"));
+    assert_eq!(rows.count(), TABLE.len(), "docs/monitoring.md has too many");
+}

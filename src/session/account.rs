@@ -10,7 +10,7 @@ use planner::{NamedKey, Plan, ShardId, ShardSet, Values};
 use super::slow::Text;
 use super::traced::{Hop, Sampled};
 use super::{Enlisted, Prepared, Session};
-use crate::backend::server::SUSPENDED;
+use crate::backend::server::{MOST_ANSWERED, SUSPENDED};
 use crate::error::Error;
 use crate::metrics::digest::{Digest, Outcome};
 use crate::metrics::{Role, RouteKind};
@@ -178,6 +178,9 @@ impl Account {
         rows: Rows,
     ) {
         self.is_bound = false;
+        if self.executed.len() >= MOST_ANSWERED {
+            return;
+        }
         if self.executed.is_empty() {
             self.executed.reserve_exact(1);
         }
@@ -280,7 +283,7 @@ impl Session {
         }
     }
 
-    /// Looks at the keys of some statements.
+    /// A statement is routed by these values: looks at the keys of some.
     pub(super) fn note_keys(&mut self, plan: &Plan, values: Values<'_>) {
         let drawn = self.account.draw();
         let Some(digest) = self.account.digest.as_deref() else {

@@ -48,6 +48,7 @@ impl Session {
             }
             Err(error) => return Err(Box::pin(self.syntax_error_or(error, sql, &[])).await),
         };
+        self.note_keys(plan, values);
         if let Statement::Multiple(known) = &plan.statement {
             self.check_sets(known)?;
         }
@@ -195,11 +196,7 @@ impl Session {
                 execution: Execution::Direct,
             },
         };
-        let by_keys = place.is_none();
         let after = hints.and_then(|hints| hints.into_owned().after);
-        if by_keys {
-            self.note_keys(plan, values);
-        }
         let demands = max_lag.is_some() || after.is_some();
         self.wishes.max_lag = max_lag;
         if let Some(token) = after {

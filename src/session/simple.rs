@@ -228,6 +228,7 @@ impl Session {
             params: &[],
         };
         let (access, route) = self.decide(&plan, values, sql)?;
+        self.note_keys(&plan, values);
         self.resend = resend_of(&plan, access);
         self.note_route(RouteKind::Direct);
         Ok(Query::Direct {
@@ -411,12 +412,6 @@ impl Session {
                 self.set_local_setting(set)?;
                 write::command_complete(&mut self.client.outbox, local::set_tag(set));
                 self.ready();
-                Ok(())
-            }
-            // Any server may refuse what was deferred so far.
-            Statement::Set(set) if set.is_of_constraints() && self.taking_part() > 1 => {
-                Box::pin(self.on_all_quietly(text_of(&frame))).await?;
-                self.complete("SET CONSTRAINTS");
                 Ok(())
             }
             Statement::Set(set) => {

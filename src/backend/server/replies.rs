@@ -5,7 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Expect, Progress, Ready, SUSPENDED, Server, Status, error_field, read_error};
+use super::{
+    Expect, MOST_ANSWERED, Progress, Ready, SUSPENDED, Server, Status, error_field, read_error,
+};
 use crate::error::{Error, Fault};
 use crate::wire::conn::Conn;
 use crate::wire::frame::{self, HEADER, Header};
@@ -305,7 +307,9 @@ impl Server {
             return Ok(*show);
         }
         let shown = self.finish(tag, &Expect::Execute)?;
-        self.answered.push_back(rows);
+        if self.answered.len() < MOST_ANSWERED {
+            self.answered.push_back(rows);
+        }
         Ok(shown)
     }
 

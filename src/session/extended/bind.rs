@@ -136,6 +136,7 @@ impl Session {
         let mut notices = BytesMut::new();
         let (access, shards, execution) = match decided {
             Ok((access, route)) => {
+                self.note_keys(plan, values);
                 if route.execution != Execution::Direct {
                     notices = self.policy_notices(plan, &route);
                 }
@@ -341,7 +342,7 @@ impl Session {
     }
 
     /// Servers that a COMMIT concerns.
-    pub(in crate::session) fn taking_part(&self) -> usize {
+    pub(super) fn taking_part(&self) -> usize {
         self.leases.iter().filter(|held| takes_part(held)).count()
     }
 

@@ -132,8 +132,7 @@ impl Session {
                     return self.execute_local(name).await;
                 }
                 let concerns_all = matches!(statement, Statement::Set(_) | Statement::Savepoint(_));
-                let mut concerns_all = concerns_all.then(|| Arc::clone(prepared));
-                let may_check = matches!(statement, Statement::Set(set) if set.is_of_constraints());
+                let concerns_all = concerns_all.then(|| Arc::clone(prepared));
                 let discards = prepared.plan.effect == SessionEffect::DiscardAll;
                 let base = match statement {
                     Statement::Set(set) if !self.block.is_none() => self.base_of(set),
@@ -183,11 +182,6 @@ impl Session {
                     self.tell_others(index, &text).await?;
                 }
                 self.activate(index).await?;
-                if may_check && let Some(prepared) = concerns_all.take() {
-                    // What any of them refuses, the client is not told to have run.
-                    let text = String::from_utf8_lossy(&prepared.statement.sql);
-                    self.on_others(index, &text, None).await?;
-                }
                 self.pass_on(index, frame, Expect::Execute);
                 if let Some(prepared) = concerns_all {
                     if in_block {

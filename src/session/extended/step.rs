@@ -248,7 +248,10 @@ impl Session {
         }
         let (access, route) = self.decide(plan, values, &statement.sql)?;
         Ok(match route.execution {
-            Execution::Direct => Some((self.pick_shard(&route.shards), access)),
+            Execution::Direct => {
+                self.note_keys(plan, values);
+                Some((self.pick_shard(&route.shards), access))
+            }
             Execution::Merge { .. }
             | Execution::Gather(_)
             | Execution::SumTags
