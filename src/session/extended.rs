@@ -8,6 +8,7 @@
 
 mod bind;
 mod bound;
+mod broadcast;
 mod implicit;
 mod names;
 mod portal;
