@@ -22,7 +22,7 @@ pub struct Error {
     pub fault: Fault,
 }
 
-/// Names, for programs that act on an error.
+/// Names, for programs that act on an error, and where in the statement they stand.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Object {
     pub schema: Option<String>,
@@ -30,6 +30,10 @@ pub struct Object {
     pub column: Option<String>,
     pub data_type: Option<String>,
     pub constraint: Option<String>,
+    /// In the text that the server was sent, in characters from 1; see [`Error::of_clients_text`].
+    pub position: Option<String>,
+    /// That text was the client's.
+    pub is_of_clients_text: bool,
 }
 
 /// FATAL ends the client's connection, ERROR ends the statement.
@@ -114,6 +118,14 @@ impl Error {
         self
     }
 
+    /// The server was sent what the client has sent: the position is told.
+    pub fn of_clients_text(mut self) -> Self {
+        if let Some(object) = &mut self.object {
+            object.is_of_clients_text = true;
+        }
+        self
+    }
+
     pub fn is_fatal(&self) -> bool {
         self.severity == Severity::Fatal
     }
@@ -152,6 +164,13 @@ impl Error {
                 .iter()
                 .filter_map(|(tag, name)| Some((*tag, name.as_deref()?)));
             fields.extend(named);
+            if let Some(position) = object
+                .position
+                .as_deref()
+                .filter(|_| object.is_of_clients_text)
+            {
+                fields.push((b'P', position));
+            }
         }
         let length: usize = 4 + 1 + fields.iter().map(|(_, v)| v.len() + 2).sum::<usize>();
         out.put_u8(b'E');

@@ -738,6 +738,8 @@ pub fn read_error(body: &[u8]) -> Error {
         column: text(b'c'),
         data_type: text(b'd'),
         constraint: text(b'n'),
+        position: text(b'P'),
+        is_of_clients_text: false,
     };
     error.object = (object != Object::default()).then(|| Box::new(object));
     error

@@ -192,8 +192,10 @@ impl Database {
         &self.watched.metrics[usize::from(shard.0)][usize::from(endpoint.0)]
     }
 
-    pub fn shard_metrics(&self, shard: ShardId) -> &ShardMetrics {
-        &self.watched.shards[usize::from(shard.0)]
+    /// `None` of a shard that a reload has taken out.
+    pub fn shard_metrics(&self, shard: ShardId) -> Option<&ShardMetrics> {
+        let shard = self.watched.shards.get(usize::from(shard.0))?;
+        Some(shard)
     }
 
     /// TLS settings for connections to this database's servers.

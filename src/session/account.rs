@@ -419,8 +419,9 @@ impl Session {
         self.log_if_slow(statement);
         self.trace(statement);
         for Place { shard, role } in statement.places {
-            let metrics = self.db.shard_metrics(*shard);
-            metrics.statement_done(*role, statement.elapsed, statement.queued);
+            if let Some(metrics) = self.db.shard_metrics(*shard) {
+                metrics.statement_done(*role, statement.elapsed, statement.queued);
+            }
         }
         if let Some(digest) = statement.digest {
             let shards = statement.places.iter().map(|place| place.shard);

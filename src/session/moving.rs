@@ -98,12 +98,7 @@ impl Session {
 
     /// Has a replica forget the block that goes on at `index`, and answers where that is then.
     pub(super) fn let_go(&mut self, replica: usize, index: usize) -> usize {
-        let held = self.remove(replica);
-        self.batch.forget_lease(replica);
-        self.info.cancel.clear();
-        for held in &self.leases {
-            self.info.cancel.add(&held.lease.identity);
-        }
+        let held = self.take_out(replica);
         if let Some(load) = &held.load {
             load.answered(Instant::now(), false);
         }
@@ -117,6 +112,23 @@ impl Session {
             }
         });
         index - usize::from(replica < index)
+    }
+
+    /// Takes a connection out of this session's hands, which no cancel request of its client is to meet again.
+    fn take_out(&mut self, index: usize) -> Enlisted {
+        let held = self.remove(index);
+        self.batch.forget_lease(index);
+        self.info.cancel.clear();
+        for held in &self.leases {
+            self.info.cancel.add(&held.lease.identity);
+        }
+        held
+    }
+
+    /// Gives back a connection that was only asked something: its shard has no part in what is under way.
+    pub(super) fn return_unused(&mut self, index: usize) {
+        let held = self.take_out(index);
+        self.give_back(held);
     }
 
     /// A block that reads there begins, with this text.

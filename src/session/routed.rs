@@ -297,8 +297,8 @@ impl Session {
             return refusal;
         }
         match self.describe_hidden(ShardId(0), sql, types, &[]).await {
-            Err(error) if error.code == "42601" || error.is_fatal() => error,
-            Err(error) if is_unknown && error.code == "42P01" => error,
+            Err(error) if error.code == "42601" || error.is_fatal() => error.of_clients_text(),
+            Err(error) if is_unknown && error.code == "42P01" => error.of_clients_text(),
             Ok(_) | Err(_) => refusal,
         }
     }

@@ -93,14 +93,20 @@ impl Session {
 
     /// PostgreSQL reads a text whole before it runs any of it.
     async fn check_text(&mut self, text: &str) -> Result<(), Error> {
+        let held = self.leases.len();
         let index = match self.leases.iter().position(|held| held.in_block) {
             Some(index) => index,
             None => self.reach_primary(self.pick_shard(&Shards::Any)).await?,
         };
+        let is_only_asked = self.leases.len() > held;
         let lease = &mut self.leases[index].lease;
         lease.settle().await?;
         if lease.status != Status::InTransaction {
-            return check_syntax(lease, text).await;
+            let read = check_syntax(lease, text).await;
+            if is_only_asked {
+                self.return_unused(index);
+            }
+            return read;
         }
         // The answer is an error in any case.
         lease.run_hidden("SAVEPOINT ringway_text").await?;
