@@ -141,7 +141,9 @@ impl Live {
             error.write_to(&mut conn.outbox);
         }
         // One that does not read its last answers loses them.
-        let _ = net::timeout(FAREWELL, conn.close()).await;
+        let _ = net::timeout(FAREWELL, conn.end()).await;
+        drop(registration);
+        conn.linger().await;
     }
 }
 

@@ -137,8 +137,18 @@ async fn serve_client(stream: Stream, arriving: Arriving, live: Arc<Live>) {
     // Boxed: what does not last takes far more room than the session that does.
     match Box::pin(welcome(stream, arriving, &live)).await {
         Arrival::Over => {}
-        Arrival::Session(session, _registration) => session.run().await,
-        Arrival::Replication(relay, _registration) => Box::pin(relay.run()).await,
+        Arrival::Session(session, registration) => {
+            let conn = session.run().await;
+            drop(registration);
+            if let Some(conn) = conn {
+                conn.linger().await;
+            }
+        }
+        Arrival::Replication(relay, registration) => {
+            let conn = Box::pin(relay.run()).await;
+            drop(registration);
+            conn.linger().await;
+        }
         Arrival::Admin { conn, registration } => {
             Box::pin(live.serve_admin(conn, registration)).await;
         }

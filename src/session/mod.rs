@@ -290,8 +290,8 @@ impl Session {
         session
     }
 
-    /// Serves until the client leaves or must go.
-    pub async fn run(mut self: Box<Self>) {
+    /// Serves until the client leaves or must go. Answers its connection if that is to linger.
+    pub async fn run(mut self: Box<Self>) -> Option<Conn> {
         self.info.attend().await;
         let info = Arc::clone(&self.info);
         let end = info.unless_ended(pin!(self.serve())).await;
@@ -310,10 +310,13 @@ impl Session {
             }
         }
         self.leave();
-        if self.client.must_be_closed() {
-            let _ = Box::pin(net::timeout(FAREWELL, self.client.close())).await;
-            self.count_bytes();
+        if !self.client.must_be_ended() {
+            return None;
         }
+        let _ = Box::pin(net::timeout(FAREWELL, self.client.end())).await;
+        self.count_bytes();
+        let Self { client, .. } = *self;
+        Some(client)
     }
 
     async fn serve(&mut self) -> Result<(), Error> {

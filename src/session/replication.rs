@@ -176,7 +176,8 @@ impl Relay {
 
     /// Passes bytes on until either side has ended. A process that is to end waits for it as for an
     /// open transaction: nobody can tell here whether a base backup is under way.
-    pub async fn run(mut self) {
+    /// Answers the client's connection, which is to linger.
+    pub async fn run(mut self) -> Conn {
         let (client, server) = (&mut self.client, &mut self.server);
         let pass = poll_fn(|cx| {
             let upwards = poll_pass(cx, client, server);
@@ -190,10 +191,11 @@ impl Relay {
         // One who is killed is not told: the bytes may be amid a message.
         let _ = self.info.unless_ended(pin!(pass)).await;
         self.info.cancel.clear();
-        let _ = net::timeout(FAREWELL, self.client.close()).await;
+        let _ = net::timeout(FAREWELL, self.client.end()).await;
         let metrics = &self.db.metrics;
         metrics.received_bytes.add(self.client.received);
         metrics.sent_bytes.add(self.client.sent);
+        self.client
     }
 }
 

@@ -146,24 +146,26 @@ impl Conn {
     }
 
     /// Writes what is left of the outbox and ends the stream: TLS in order, as its bare end may be an
-    /// attacker's. Then reads until the peer ends it, too, for a moment at most: what arrives at a closed
-    /// socket has the connection reset, and the last answer may be lost in what stands between.
-    pub async fn close(&mut self) -> io::Result<()> {
+    /// attacker's. [`Conn::linger`] comes after it.
+    pub async fn end(&mut self) -> io::Result<()> {
         self.drain().await?;
-        self.stream.shutdown().await?;
-        let read = async {
-            loop {
+        self.stream.shutdown().await
+    }
+
+    /// Reads until the peer has ended the stream, too, for a moment at most: what arrives at a closed socket
+    /// has the connection reset, and the last answer may be lost in what stands between.
+    pub async fn linger(mut self) {
+        let ended = async {
+            self.inbox.clear();
+            while self.fill().await.is_ok_and(|read| read > 0) {
                 self.inbox.clear();
-                if self.fill().await? == 0 {
-                    return Ok(());
-                }
             }
         };
-        net::timeout(LAST_READS, read).await.unwrap_or(Ok(()))
+        let _ = net::timeout(LAST_READS, ended).await;
     }
 
     /// It has more to do at its end than to be dropped.
-    pub fn must_be_closed(&self) -> bool {
+    pub fn must_be_ended(&self) -> bool {
         self.stream.is_tls() || !self.outbox.is_empty()
     }
 
