@@ -2,6 +2,7 @@
 
 mod blocks;
 mod kills;
+mod limits;
 mod moves;
 mod texts;
 
@@ -66,6 +67,7 @@ impl World {
     fn config(&self, port: u16, keys: &str, tables: &str) -> String {
         let mut config = format!(
             "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
+             shutdown_timeout_s = 1\n\
              [users.ringway]\nauth = \"trust\"\n[databases.shop]\nserver_user = \"ringway\"\n{keys}\n\
              [databases.shop.tables]\nt = {{ key = \"k\" }}\n{tables}\n"
         );

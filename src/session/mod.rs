@@ -74,8 +74,8 @@ use crate::wire::{frame, frontend};
 pub use peers::cancel_here;
 pub use policy::denied_by;
 pub use shared::{
-    Arriving, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared,
-    Verdict, Wildcard,
+    Arriving, COMMIT_GRACE, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration,
+    Shared, Verdict, Wildcard,
 };
 
 /// How long a dying connection may take to accept its last error.
