@@ -60,8 +60,8 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
                 (ALL.to_owned(), Some(1)),
             ] {
                 let holder = held.map(|shard| {
-                    let other = format!("UPDATE t SET v = 9 WHERE k = (SELECT max(k) FROM t)");
-                    hold(&world, shard, &other)
+                    let other = "UPDATE t SET v = 9 WHERE k = (SELECT max(k) FROM t)";
+                    hold(&world, shard, other)
                 });
                 script(
                     &mut wire,

@@ -1,7 +1,9 @@
 //! Writes on several shards are committed on all of them or on none, whatever dies and when.
 
 mod blocks;
+mod deadlocks;
 mod kills;
+mod levels;
 mod limits;
 mod moves;
 mod texts;
