@@ -6,6 +6,7 @@ mod kills;
 mod levels;
 mod limits;
 mod moves;
+mod state;
 mod texts;
 
 use std::time::Duration;
