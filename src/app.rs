@@ -44,7 +44,7 @@ use crate::metrics::Metrics;
 use crate::net::{self, Instant};
 use crate::pool::cap::Ledger;
 use crate::session::auth::Authenticators;
-use crate::session::{ClientInfo, Directory, Shared, Wildcard, startup};
+use crate::session::{COMMIT_GRACE, ClientInfo, Directory, Shared, Verdict, Wildcard, startup};
 use crate::spans::Tracer;
 use accept::{accept, accept_waiting};
 use doors::{Doors, Passed};
@@ -57,6 +57,8 @@ use workers::Workers;
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long a draining process waits for connections that have said nothing yet.
 const ARRIVAL: Duration = Duration::from_secs(2);
+/// How long servers may take to end statements that are cancelled because the process ends.
+const CANCELLED: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT. `take_over`: in the place of the process that serves now, of the
 /// one with that name if it is not empty.
@@ -564,7 +566,7 @@ async fn end(shared: &Shared, ending: Shutdown, limit: Duration) {
 }
 
 /// Sends off the clients that are between transactions, and waits until the others are, or the
-/// time is over.
+/// time is over: then what is still open is broken off.
 async fn drain(shared: &Shared, limit: Duration) {
     let start = Instant::now();
     shared.stop();
@@ -573,6 +575,30 @@ async fn drain(shared: &Shared, limit: Duration) {
         net::sleep(DRAIN_LOOK).await;
         // Those who were new are not for ever.
         shared.wake_all();
+    }
+    break_off(shared).await;
+}
+
+/// Ends all sessions, and what servers do for them: by the end of a process alone they hear of it
+/// when they next read or write, and hold locks until then. Commits over several shards may come to
+/// their end; what is left of one holds locks until another process finishes it.
+async fn break_off(shared: &Shared) {
+    for client in shared.clients() {
+        client.end(Verdict::Killed);
+    }
+    let start = Instant::now();
+    let is_served = || shared.clients().iter().any(|client| client.is_logged_in());
+    while start.elapsed() < COMMIT_GRACE && is_served() {
+        net::sleep(DRAIN_LOOK).await;
+    }
+    let start = Instant::now();
+    let works = || {
+        let pools = shared.directory.load().all();
+        let mut pools = pools.iter().flat_map(|db| db.pools.all());
+        pools.any(|(_, _, pool)| pool.usage().0 > 0)
+    };
+    while start.elapsed() < CANCELLED && works() {
+        net::sleep(DRAIN_LOOK).await;
     }
 }
 

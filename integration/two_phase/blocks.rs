@@ -20,7 +20,7 @@ pub(super) fn ask(wire: &mut Wire, extended: bool, sql: &str) -> String {
     }
 }
 
-fn script(wire: &mut Wire, extended: bool, steps: &[(&str, &str)]) {
+pub(super) fn script(wire: &mut Wire, extended: bool, steps: &[(&str, &str)]) {
     for (sql, answer) in steps {
         assert_eq!(
             ask(wire, extended, sql),

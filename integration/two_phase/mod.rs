@@ -1,8 +1,12 @@
 //! Writes on several shards are committed on all of them or on none, whatever dies and when.
 
 mod blocks;
+mod deadlocks;
 mod kills;
+mod levels;
+mod limits;
 mod moves;
+mod state;
 mod texts;
 
 use std::time::Duration;
@@ -66,6 +70,7 @@ impl World {
     fn config(&self, port: u16, keys: &str, tables: &str) -> String {
         let mut config = format!(
             "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
+             shutdown_timeout_s = 1\n\
              [users.ringway]\nauth = \"trust\"\n[databases.shop]\nserver_user = \"ringway\"\n{keys}\n\
              [databases.shop.tables]\nt = {{ key = \"k\" }}\n{tables}\n"
         );

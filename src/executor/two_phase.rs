@@ -273,9 +273,14 @@ fn undecided(error: Error) -> Error {
     }
 }
 
-/// The decision failed: whatever the server's words, its meaning is that nothing was kept.
+/// The decision failed: whatever the server's words, its meaning is that nothing was kept. Those of a
+/// serialization failure say so.
 fn not_committed(error: Error) -> Error {
     let message = "transaction was rolled back on all shards";
+    if error.code == "40001" {
+        // As on one server; drivers repeat it by this code.
+        return error;
+    }
     let detail = match &*error.code {
         // Its own row stands there already: recovery took this process for dead.
         "23505" => {

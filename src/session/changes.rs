@@ -71,6 +71,24 @@ impl Ended {
 }
 
 impl Changes {
+    /// The channels that LISTEN asks for, unless UNLISTEN follows.
+    pub(super) fn channels(&self) -> BTreeSet<&String> {
+        let mut channels = BTreeSet::new();
+        for change in &self.made {
+            match change {
+                Change::Listen(channel) => {
+                    channels.insert(channel);
+                }
+                Change::Unlisten(Some(channel)) => {
+                    channels.remove(channel);
+                }
+                Change::Unlisten(None) => channels.clear(),
+                Change::Set(_) | Change::Restored(_) => {}
+            }
+        }
+        channels
+    }
+
     /// # Errors
     /// 54000 when there are too many.
     pub(super) fn push(&mut self, change: Change) -> Result<(), Error> {

@@ -669,6 +669,7 @@ impl Session {
             self.leave_mark(shard, home, wrote, now);
         }
         self.keep_changes();
+        self.forget_cursors();
         self.batch.forget_portals();
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;

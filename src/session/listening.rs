@@ -156,6 +156,16 @@ impl Session {
         }
     }
 
+    /// The transaction is about to commit: what is committed from then on is heard, its own
+    /// notifications among it, whoever is faster. Where it fails, listening ends again.
+    pub(super) fn expect_listens(&self) {
+        if let Some(Listening { hub, mailbox, .. }) = self.listening.as_deref() {
+            for channel in self.changes.channels() {
+                hub.activate(channel, mailbox);
+            }
+        }
+    }
+
     /// The transaction has committed.
     pub(super) fn keep_listens(&mut self, changes: &[Change]) {
         let Some(listening) = &mut self.listening else {

@@ -11,6 +11,7 @@ mod block;
 mod chain;
 mod changes;
 mod commit;
+mod cursors;
 mod encoding;
 mod exchange;
 mod extended;
@@ -74,8 +75,8 @@ use crate::wire::{frame, frontend};
 pub use peers::cancel_here;
 pub use policy::denied_by;
 pub use shared::{
-    Arriving, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration, Shared,
-    Verdict, Wildcard,
+    Arriving, COMMIT_GRACE, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration,
+    Shared, Verdict, Wildcard,
 };
 
 /// How long a dying connection may take to accept its last error.
@@ -111,6 +112,8 @@ pub struct Session {
     names_unknown: bool,
     listening: Option<Box<listening::Listening>>,
     block: block::Block,
+    /// Those of the open transaction, and held ones.
+    cursors: Vec<cursors::Cursor>,
     /// When the first statement of the open transaction came.
     transaction_start: Option<Instant>,
     leases: Vec<Enlisted>,
@@ -267,6 +270,7 @@ impl Session {
             custom_settings: BTreeSet::new(),
             names_unknown: false,
             listening: None,
+            cursors: Vec::new(),
             block: block::Block::None,
             transaction_start: None,
             leases: Vec::new(),

@@ -197,6 +197,7 @@ impl Session {
             },
         };
         let after = hints.and_then(|hints| hints.into_owned().after);
+        let routed = self.follow_cursors(plan, text, routed)?;
         let demands = max_lag.is_some() || after.is_some();
         self.wishes.max_lag = max_lag;
         if let Some(token) = after {

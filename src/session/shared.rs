@@ -67,7 +67,7 @@ const CLIENT_BITS: u32 = 21;
 const FIRST_STATEMENT: Duration = Duration::from_secs(2);
 
 /// How long a commit over several shards may go on for a session that is to end.
-const COMMIT_GRACE: Duration = Duration::from_secs(10);
+pub const COMMIT_GRACE: Duration = Duration::from_secs(10);
 
 /// One configuration and what was built of it. Replaced as a whole by a reload.
 pub struct Directory {

@@ -621,6 +621,9 @@ impl Session {
                 return Ok(());
             }
         }
+        if commit && !self.block.is_failed() {
+            self.expect_listens();
+        }
         if commit && let Some(result) = Box::pin(self.commit_together()).await {
             result?;
             Box::pin(self.await_own_notifications()).await;

@@ -422,6 +422,9 @@ impl Session {
             return Ok(verb);
         }
         let commit = commit && !self.block.is_failed();
+        if commit {
+            self.expect_listens();
+        }
         if commit && let Some(result) = Box::pin(self.commit_together()).await {
             if result.is_err() {
                 self.batch.done.clear();

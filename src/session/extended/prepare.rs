@@ -403,12 +403,11 @@ impl Session {
             | Target::Keys { .. }
             | Target::AllShards(_)
             | Target::Moves(_)
-            | Target::Ids(_) => {
-                if let Some(index) = self.batch.active {
-                    return Ok(index);
-                }
-                self.pick_shard(&Shards::Any)
-            }
+            | Target::Ids(_) => match (self.shard_of_cursor(&text.sql)?, self.batch.active) {
+                (Some(shard), _) => shard,
+                (None, Some(index)) => return Ok(index),
+                (None, None) => self.pick_shard(&Shards::Any),
+            },
         };
         self.enlist(shard, self.describe_access(plan.access)).await
     }

@@ -1,0 +1,235 @@
+//! Time limits and shutdown amid transactions that are on several shards.
+
+use std::time::Duration;
+
+use ringway::demo::captive::Signal;
+
+use super::blocks::{keys, script};
+use super::{ALL, PREPARED, World, error};
+use crate::support::process::LIMIT;
+use crate::support::wait_until;
+use crate::support::wire::{Wire, digest, parse};
+
+const OPEN: &str = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+const VALUES: &str = "SELECT min(v) || ' ' || max(v) FROM t";
+
+/// Updates of a row of each shard.
+pub(super) fn updates(world: &World) -> Vec<String> {
+    let update = |key: &String| format!("UPDATE t SET v = v + 1 WHERE k = {key}");
+    keys(world).iter().map(update).collect()
+}
+
+/// A client of a shard's server.
+pub(super) fn direct(world: &World, shard: usize) -> Wire {
+    let primary = &world.cluster.shards[shard].primary;
+    Wire::login(primary.port, "ringway", &primary.database).0
+}
+
+/// Holds `key` there until it is told to roll back.
+fn hold(world: &World, shard: usize, update: &str) -> Wire {
+    let mut holder = direct(world, shard);
+    assert_eq!(holder.ask("BEGIN"), "BEGIN T");
+    assert_eq!(holder.ask(update), "UPDATE 1 T");
+    holder
+}
+
+#[test]
+fn a_statement_over_its_time_fails_the_block_on_every_shard() {
+    let world = World::start(2, "");
+    let plain = world.ringway("plain", "", "", "");
+    let limited = world.ringway("limited", "", "query_timeout_ms = 150", "");
+    world.fill(&plain, "t");
+    let updates = updates(&world);
+    let sleep = |key: &str| format!("SELECT pg_sleep(9) FROM t WHERE k = {key}");
+    let [a, b] = &keys(&world)[..] else {
+        panic!("two shards");
+    };
+    for proxy in [&plain, &limited] {
+        let mut wire = proxy.login();
+        if std::ptr::eq(proxy, &plain) {
+            assert_eq!(wire.ask("SET statement_timeout = 150"), "SET I");
+        }
+        for extended in [false, true] {
+            // On one of its shards, on all, and where one is through and the other waits for a lock.
+            let both = "SELECT pg_sleep(9) FROM t".to_owned();
+            for (late, held) in [
+                (sleep(a), None),
+                (sleep(b), None),
+                (both, None),
+                (ALL.to_owned(), Some(0)),
+                (ALL.to_owned(), Some(1)),
+            ] {
+                let holder = held.map(|shard| {
+                    let other = "UPDATE t SET v = 9 WHERE k = (SELECT max(k) FROM t)";
+                    hold(&world, shard, other)
+                });
+                script(
+                    &mut wire,
+                    extended,
+                    &[
+                        ("BEGIN", "BEGIN T"),
+                        (&updates[0], "UPDATE 1 T"),
+                        (&updates[1], "UPDATE 1 T"),
+                        (&late, "57014 E"),
+                        (&updates[0], "25P02 E"),
+                        (&updates[1], "25P02 E"),
+                        ("COMMIT", "ROLLBACK I"),
+                    ],
+                );
+                // It is over everywhere, at once.
+                assert_eq!(world.each(VALUES), ["0 0", "0 0"], "{late}");
+                drop(holder);
+            }
+            // A savepoint before it brings all of them back.
+            script(
+                &mut wire,
+                extended,
+                &[
+                    ("BEGIN", "BEGIN T"),
+                    (&updates[0], "UPDATE 1 T"),
+                    ("SAVEPOINT s", "SAVEPOINT T"),
+                    (&updates[1], "UPDATE 1 T"),
+                    (&sleep(b), "57014 E"),
+                    ("ROLLBACK TO s", "ROLLBACK T"),
+                    (&updates[1], "UPDATE 1 T"),
+                    ("ROLLBACK", "ROLLBACK I"),
+                ],
+            );
+        }
+        assert_eq!(world.each(VALUES), ["0 0", "0 0"]);
+        assert_eq!(world.each(OPEN), ["0", "0"]);
+        assert_eq!(wire.ask(ALL), "UPDATE 64 I");
+        world.on_all("UPDATE t SET v = 0");
+    }
+    assert_eq!(world.each(PREPARED), ["0", "0"]);
+}
+
+#[test]
+fn who_idles_in_a_transaction_leaves_nothing_on_its_shards() {
+    let world = World::start(3, "");
+    let proxy = world.ringway("proxy", "", "idle_transaction_timeout_ms = 200", "");
+    world.fill(&proxy, "t");
+    let updates = updates(&world);
+    for extended in [false, true] {
+        let mut wire = proxy.login();
+        script(
+            &mut wire,
+            extended,
+            &[
+                ("BEGIN", "BEGIN T"),
+                (&updates[0], "UPDATE 1 T"),
+                (&updates[1], "UPDATE 1 T"),
+                ("SELECT min(v) FROM t", "0 SELECT 1 T"),
+            ],
+        );
+        if extended {
+            // Half of a pipeline.
+            wire.send_bytes(&parse("", &updates[2]));
+        }
+        let said = wire.read().map(|frame| frame.code());
+        assert_eq!(said.as_deref(), Some("25P03"), "extended: {extended}");
+        assert_eq!(wire.read(), None);
+        wait_until(LIMIT, "no open transaction", || {
+            world.each(OPEN) == ["0", "0", "0"]
+        });
+        assert_eq!(world.each(VALUES), ["0 0", "0 0", "0 0"]);
+        // The connections are as good as new.
+        let mut wire = proxy.login();
+        assert_eq!(wire.ask(ALL), "UPDATE 64 I");
+        world.on_all("UPDATE t SET v = 0");
+    }
+    assert_eq!(world.each(PREPARED), ["0", "0", "0"]);
+}
+
+#[test]
+fn a_shutdown_lets_blocks_end_and_rolls_back_what_does_not() {
+    let world = World::start(2, "");
+    let mut proxy = world.ringway("proxy", "", "", "");
+    world.fill(&proxy, "t");
+    let updates = updates(&world);
+    let begin = |wire: &mut Wire| {
+        let statements = [
+            ("BEGIN", "BEGIN T"),
+            (updates[0].as_str(), "UPDATE 1 T"),
+            (updates[1].as_str(), "UPDATE 1 T"),
+        ];
+        script(wire, false, &statements);
+    };
+    let mut wire = proxy.login();
+    begin(&mut wire);
+    proxy.process.signal(Signal::Term);
+    proxy.process.wait_for_log("shutting down");
+    script(
+        &mut wire,
+        false,
+        &[(&updates[0], "UPDATE 1 T"), ("COMMIT", "COMMIT I")],
+    );
+    assert!(proxy.process.wait_for_end().success());
+    assert_eq!(world.each("SELECT max(v) FROM t"), ["2", "1"]);
+    world.on_all("UPDATE t SET v = 0");
+    // One idles in its transaction, another one's statement takes longer.
+    let mut proxy = world.ringway("again", "", "", "");
+    let mut idle = proxy.login();
+    begin(&mut idle);
+    let mut busy = proxy.login();
+    assert_eq!(busy.ask("BEGIN"), "BEGIN T");
+    assert_eq!(
+        busy.ask("INSERT INTO t VALUES (101, 0), (102, 0), (103, 0), (104, 0)"),
+        "INSERT 0 4 T"
+    );
+    busy.query("SELECT pg_sleep(30) FROM t WHERE k > 100");
+    proxy.process.signal(Signal::Term);
+    assert!(proxy.process.wait_for_end().success());
+    while idle.read().is_some() {}
+    wait_until(Duration::from_secs(3), "no open transaction", || {
+        let open = "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass";
+        world.each(open) == ["0", "0"]
+    });
+    assert_eq!(
+        world.each("SELECT count(*) FROM t WHERE k > 100"),
+        ["0", "0"]
+    );
+    assert_eq!(world.each(VALUES), ["0 0", "0 0"]);
+    assert_eq!(world.each(PREPARED), ["0", "0"]);
+}
+
+/// Where the standby that COMMIT waits for does not come, or comes late.
+#[test]
+fn a_shutdown_amid_a_commit_leaves_it_on_all_shards_and_nothing_prepared() {
+    let world = World::start(2, "");
+    let primary = &world.cluster.shards[0].primary;
+    let standby = |name: &str| {
+        world.on(
+            0,
+            &format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'"),
+        );
+        world.on(0, "SELECT pg_reload_conf()");
+        primary
+            .wait_for("SHOW synchronous_standby_names", name, LIMIT)
+            .unwrap();
+        world.on(0, "CHECKPOINT");
+    };
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE wait_event = 'SyncRep' AND query LIKE '%''commit''%'";
+    let mut proxy = world.ringway("proxy", "", "", "");
+    world.fill(&proxy, "t");
+    standby("nobody");
+    let mut wire = proxy.login();
+    script(
+        &mut wire,
+        false,
+        &[("BEGIN", "BEGIN T"), (ALL, "UPDATE 64 T")],
+    );
+    wire.query("COMMIT");
+    primary.wait_for(waits, "1", LIMIT).unwrap();
+    proxy.process.signal(Signal::Term);
+    proxy.process.wait_for_log("shutting down");
+    // Longer than shutdown_timeout_s.
+    std::thread::sleep(Duration::from_millis(1500));
+    standby("");
+    let frames = wire.read_to_ready();
+    assert_eq!(digest(&frames), "COMMIT I", "{}", error(&frames));
+    assert!(proxy.process.wait_for_end().success());
+    assert_eq!(world.each(PREPARED), ["0", "0"]);
+    assert_eq!(world.each(VALUES), ["1 1", "1 1"]);
+}
