@@ -275,18 +275,23 @@ impl Proxy {
         file.write_all(config(databases, shards).as_bytes())
             .unwrap();
         // Each process looks at the file by itself; a balancer goes from one to the next.
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let mut in_a_row = 0;
+        let deadline = Instant::now() + Duration::from_secs(90);
+        let (mut in_a_row, mut told) = (0, String::new());
         while in_a_row < 6 {
-            assert!(Instant::now() < deadline, "{databases:?} are not served");
-            let knows = |database| {
+            assert!(
+                Instant::now() < deadline,
+                "{databases:?} are not served: {told}"
+            );
+            let mut knows = |database| {
                 let url = format!("{}/{database}", beginning(&outside.ringway));
                 let psql = Command::new("psql")
                     .args(["-X", "-q", "-c", "SELECT count(*) FROM people", &url])
-                    .output();
-                psql.unwrap().status.success()
+                    .output()
+                    .unwrap();
+                told = String::from_utf8_lossy(&psql.stderr).into_owned();
+                psql.status.success()
             };
-            in_a_row = match databases.iter().all(knows) {
+            in_a_row = match databases.iter().all(&mut knows) {
                 true => in_a_row + 1,
                 false => 0,
             };
