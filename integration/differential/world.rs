@@ -191,15 +191,17 @@ struct Servers {
 /// A cluster that runs already, and Ringway in front of it.
 #[derive(Clone)]
 struct Outside {
-    /// `host:port` of Ringway, or of what stands in front of it.
+    /// `host:port` of what stands in front of its processes.
     ringway: String,
+    /// `host:port` of each of them.
+    processes: Vec<String>,
     /// Its configuration, which worlds are added to.
     config: String,
 }
 
 impl Servers {
     /// Started here, or those of the environment: `docker/test` sets `RINGWAY_SUITE` to
-    /// `RINGWAY CONFIG PLAIN SHARD…`, where a server is `primary:port,replica:port`.
+    /// `BALANCER PROCESS,… CONFIG PLAIN SHARD…`, where a server is `primary:port,replica:port`.
     fn start() -> Self {
         if let Ok(suite) = std::env::var("RINGWAY_SUITE") {
             return Self::outside(&suite);
@@ -228,13 +230,15 @@ impl Servers {
 
     fn outside(suite: &str) -> Self {
         let mut words = suite.split_whitespace();
-        let mut word = || words.next().expect("RINGWAY_SUITE has four words or more");
+        let mut word = || words.next().expect("RINGWAY_SUITE has five words or more");
+        let endpoints = |word: &str| word.split(',').map(str::to_owned).collect();
         let server = |word: &str| Server {
-            endpoints: word.split(',').map(str::to_owned).collect(),
+            endpoints: endpoints(word),
         };
         Self {
             outside: Some(Outside {
                 ringway: word().to_owned(),
+                processes: endpoints(word()),
                 config: word().to_owned(),
             }),
             plain: server(word()),
@@ -274,27 +278,24 @@ impl Proxy {
             .unwrap();
         file.write_all(config(databases, shards).as_bytes())
             .unwrap();
-        // Each process looks at the file by itself; a balancer goes from one to the next.
+        // Each process looks at the file by itself.
         let deadline = Instant::now() + Duration::from_secs(90);
-        let (mut in_a_row, mut told) = (0, String::new());
-        while in_a_row < 6 {
-            assert!(
-                Instant::now() < deadline,
-                "{databases:?} are not served: {told}"
-            );
-            let mut knows = |database| {
-                let url = format!("{}/{database}", beginning(&outside.ringway));
-                let psql = Command::new("psql")
-                    .args(["-X", "-q", "-c", "SELECT count(*) FROM people", &url])
-                    .output()
-                    .unwrap();
-                told = String::from_utf8_lossy(&psql.stderr).into_owned();
-                psql.status.success()
-            };
-            in_a_row = match databases.iter().all(&mut knows) {
-                true => in_a_row + 1,
-                false => 0,
-            };
+        for process in &outside.processes {
+            for database in databases {
+                let url = format!("{}/{database}", beginning(process));
+                loop {
+                    let psql = Command::new("psql")
+                        .args(["-X", "-q", "-c", "SELECT count(*) FROM people", &url])
+                        .output()
+                        .unwrap();
+                    if psql.status.success() {
+                        break;
+                    }
+                    let told = String::from_utf8_lossy(&psql.stderr);
+                    assert!(Instant::now() < deadline, "{url} is not served: {told}");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
         }
         Self::Outside(outside.clone())
     }

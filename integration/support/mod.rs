@@ -96,7 +96,7 @@ impl Drop for Ringway {
 pub async fn client(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
-        .unwrap_or_else(|error| panic!("{url}: {error}"));
+        .unwrap_or_else(|error| panic!("{url}: {error}: {:?}", error.as_db_error()));
     tokio::spawn(connection);
     client
 }
