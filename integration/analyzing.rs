@@ -93,7 +93,7 @@ const WORK: &[(usize, &str)] = &[
     (4, "SELECT count(*) FROM orders"),
     (
         3,
-        "SELECT id FROM customers WHERE country = 'AT' FOR UPDATE",
+        "SELECT id FROM customers WHERE country = 'AT' LIMIT 1 FOR UPDATE",
     ),
     (
         1,
@@ -214,8 +214,7 @@ async fn logs_and_statistics_are_labelled_alike() {
             report.contains("database shop: 52 calls of 11 shapes\nrefused"),
             "{report}"
         );
-        let refused =
-            "         3   5.8 %  SELECT id FROM customers WHERE country = 'AT' FOR UPDATE\n";
+        let refused = "         3   5.8 %  SELECT id FROM customers WHERE country = 'AT' LIMIT 1 FOR UPDATE\n";
         assert!(report.contains(refused), "{report}");
         // The worst comes first.
         let at = |heading: &str| report.find(&format!("\n\n{heading}\n")).unwrap();

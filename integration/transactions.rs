@@ -315,14 +315,14 @@ fn a_refused_statement_fails_the_transaction_for_good() {
             true => two.ask_extended(&mut wire, &[sql]),
         };
         assert_eq!(ask("BEGIN"), "BEGIN T");
-        assert_eq!(ask("SELECT v FROM $t FOR UPDATE"), "0A000 E");
+        assert_eq!(ask("SELECT v FROM $t LIMIT 1 FOR UPDATE"), "0A000 E");
         assert_eq!(ask("SAVEPOINT s"), "25P02 E");
         assert_eq!(ask(WRITE_A), "25P02 E");
         assert_eq!(ask("COMMIT"), "ROLLBACK I", "extended: {extended}");
         // With a shard that has written before.
         assert_eq!(ask("BEGIN"), "BEGIN T");
         assert_eq!(ask(WRITE_A), "UPDATE 1 T");
-        assert_eq!(ask("SELECT v FROM $t FOR UPDATE"), "0A000 E");
+        assert_eq!(ask("SELECT v FROM $t LIMIT 1 FOR UPDATE"), "0A000 E");
         assert_eq!(ask("SAVEPOINT s"), "25P02 E");
         assert_eq!(ask("COMMIT"), "ROLLBACK I", "extended: {extended}");
         two.assert_untouched();
@@ -563,4 +563,91 @@ fn session_state_reaches_every_shard_or_is_refused() {
         assert_eq!(wire.ask(misleading), "0A000 I");
         assert_eq!(wire.ask_extended(&[misleading]), "0A000 I");
     }
+}
+
+#[test]
+fn rows_locked_on_several_shards_are_locked_until_the_end() {
+    let two = Two::start("locked", "");
+    let (mut wire, mut other) = (two.login(), two.login());
+    for extended in [false, true] {
+        let ask = |wire: &mut Wire, sql: &str| match extended {
+            false => two.ask(wire, sql),
+            true => two.ask_extended(wire, &[sql]),
+        };
+        for end in ["COMMIT", "ROLLBACK"] {
+            assert_eq!(ask(&mut wire, "BEGIN"), "BEGIN T");
+            let all = "SELECT k FROM $t ORDER BY k DESC FOR UPDATE";
+            assert_eq!(ask(&mut wire, all), "8 7 6 5 4 3 2 1 SELECT 8 T");
+            for key in ["$a", "$b"] {
+                let sql = format!("SELECT v FROM $t WHERE k = {key} FOR SHARE NOWAIT");
+                assert_eq!(ask(&mut other, &sql), "55P03 I");
+            }
+            let sql = "SELECT v FROM $t FOR UPDATE NOWAIT";
+            assert_eq!(ask(&mut other, sql), "55P03 I");
+            let sql = "SELECT v FROM $t FOR UPDATE SKIP LOCKED";
+            assert_eq!(ask(&mut other, sql), "SELECT 0 I");
+            assert_eq!(ask(&mut wire, WRITE_A), "UPDATE 1 T");
+            assert_eq!(ask(&mut wire, end), format!("{end} I"));
+            let sql = "SELECT v FROM $t ORDER BY v FOR NO KEY UPDATE NOWAIT";
+            let first = if end == "COMMIT" {
+                "0 0 0 0 0 0 0 1"
+            } else {
+                "0 0 0 0 0 0 0 0"
+            };
+            assert_eq!(ask(&mut other, sql), format!("{first} SELECT 8 I"));
+            assert_eq!(ask(&mut other, "UPDATE $t SET v = 0"), "UPDATE 8 I");
+        }
+    }
+    two.assert_untouched();
+}
+
+#[test]
+fn the_plans_of_all_shards_are_explained() {
+    let two = Two::start("explained", "");
+    let mut wire = two.login();
+    for extended in [false, true] {
+        let mut ask = |sql: &str| match extended {
+            false => two.ask(&mut wire, sql),
+            true => two.ask_extended(&mut wire, &[sql]),
+        };
+        let said = ask("EXPLAIN (COSTS OFF) SELECT k, v FROM $t ORDER BY v, k LIMIT 3;");
+        let head = "Ringway on 2 shards   Step: merge sorted rows by column 2 nulls last, column 1 nulls last   Step: limit 3";
+        assert!(said.starts_with(head), "{said}");
+        for shard in ["s0", "s1"] {
+            let begin = format!(
+                "  ->  Shard {shard} runs SELECT k, v FROM explained ORDER BY v, k LIMIT 3         Limit           ->"
+            );
+            assert!(said.contains(&begin), "{said}");
+        }
+        assert!(said.ends_with(" EXPLAIN I"), "{said}");
+        let said = ask("EXPLAIN ANALYZE SELECT count(*) FROM $t");
+        assert_eq!(said.matches("Execution Time").count(), 2, "{said}");
+        let said = ask("EXPLAIN SELECT count(DISTINCT v) FROM $t");
+        assert_eq!(said.matches("gives SELECT ROW").count(), 2, "{said}");
+        assert!(
+            said.contains("finishes, here without rows, SELECT count(DISTINCT v) FROM"),
+            "{said}"
+        );
+        assert!(
+            said.contains("Function Scan") || said.contains("Result"),
+            "{said}"
+        );
+        let said = ask("EXPLAIN VERBOSE UPDATE $t SET v = 5");
+        assert_eq!(
+            said.matches("Update on public.explained").count(),
+            2,
+            "{said}"
+        );
+        assert_eq!(ask("BEGIN"), "BEGIN T");
+        assert_eq!(ask(WRITE_A), "UPDATE 1 T");
+        let said = ask("EXPLAIN DELETE FROM $t");
+        assert_eq!(said.matches("Delete on explained").count(), 2, "{said}");
+        assert!(said.ends_with(" EXPLAIN T"), "{said}");
+        assert_eq!(ask("EXPLAIN SELECT nosuch FROM $t ORDER BY k"), "42703 E");
+        assert_eq!(ask("ROLLBACK"), "ROLLBACK I");
+        assert_eq!(ask("EXPLAIN ANALYZE UPDATE $t SET v = 1"), "0A000 I");
+        assert_eq!(ask("EXPLAIN (FORMAT json) SELECT k FROM $t"), "0A000 I");
+        assert_eq!(ask("EXPLAIN SELECT nosuch FROM $t"), "42703 I");
+    }
+    two.assert_untouched();
 }

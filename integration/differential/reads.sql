@@ -356,9 +356,39 @@ SELECT id, name FROM people WHERE id = 5 FOR SHARE NOWAIT;
 SELECT o.id FROM people p JOIN orders o ON p.id = o.person_id WHERE p.id = 4 FOR KEY SHARE OF p SKIP LOCKED;
 SELECT id FROM notes FOR NO KEY UPDATE;
 
-[locks of rows of several keys, refused] refused
+[locks of rows of several keys]
 SELECT id FROM people FOR UPDATE;
 SELECT id FROM people WHERE age = 1 FOR NO KEY UPDATE;
+SELECT *, age + 1 FROM people WHERE id IN (1, 2, 3, 4, 5) FOR KEY SHARE NOWAIT;
+SELECT p.id, o.id, o.total FROM people p JOIN orders o ON o.person_id = p.id WHERE p.age > 0 FOR SHARE OF o SKIP LOCKED;
+SELECT p.id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id AND o.qty = 3) FOR UPDATE;
+SELECT id FROM people WHERE age = 99 FOR UPDATE;
+SELECT 1 / (id - 3) FROM people FOR UPDATE;
+SELECT nosuch FROM people FOR UPDATE;
+BEGIN;
+SELECT id FROM people WHERE id > 3 FOR UPDATE;
+SELECT count(*) FROM people;
+COMMIT;
+BEGIN READ ONLY;
+SELECT id FROM people FOR UPDATE;
+ROLLBACK;
+
+[locks of rows of several keys, in order] ordered
+SELECT id, age FROM people ORDER BY age DESC NULLS LAST, id FOR UPDATE;
+SELECT id, name FROM people WHERE id < 9 ORDER BY name, id DESC FOR SHARE;
+SELECT born, id FROM people ORDER BY 1, 2 FOR NO KEY UPDATE;
+
+[locks of rows of several keys, refused] refused
+SELECT id FROM people LIMIT 3 FOR UPDATE;
+SELECT id FROM people ORDER BY id OFFSET 1 FOR UPDATE;
+SELECT id FROM people ORDER BY id FETCH FIRST 2 ROWS ONLY FOR UPDATE;
+SELECT id FROM people ORDER BY age, id FOR UPDATE;
+SELECT count(*) FROM people FOR UPDATE;
+SELECT DISTINCT age FROM people FOR UPDATE;
+SELECT p.id FROM people p JOIN countries c ON c.code = p.city FOR UPDATE;
+SELECT p.id FROM people p JOIN orders o ON o.id = p.id FOR UPDATE;
+SELECT id FROM (SELECT id FROM people FOR UPDATE) AS q;
+WITH q AS (SELECT id FROM people FOR UPDATE) SELECT * FROM q;
 
 [subqueries and windows within one key]
 SELECT id FROM people p WHERE EXISTS (SELECT FROM orders o WHERE o.person_id = p.id AND o.total > 3);
@@ -614,7 +644,6 @@ SELECT id FROM people ORDER BY random() LIMIT 0;
 SELECT id, feel::text FROM people ORDER BY feel::text COLLATE "C", id;
 SELECT id, id::text FROM people ORDER BY id::text COLLATE "C";
 SELECT id, inet '10.0.0.1' + id FROM people ORDER BY 2;
-SELECT id FROM people FOR UPDATE;
 
 [ORDER BY, rows in order, refused in one protocol] ordered maybe
 SELECT id FROM people ORDER BY $1, id;
@@ -1248,7 +1277,14 @@ COPY (SELECT id FROM people) TO PROGRAM 'true';
 COPY (SELECT sum(length(note)) FROM orders, pg_class WHERE relname = note) TO STDOUT;
 
 [EXPLAIN of several shards, refused] refused
-EXPLAIN (COSTS OFF) SELECT id FROM people;
+EXPLAIN (COSTS OFF, FORMAT json) SELECT id FROM people;
+EXPLAIN (ANALYZE) SELECT count(DISTINCT age) FROM people;
+EXPLAIN ANALYZE SELECT id FROM people FOR UPDATE;
+EXPLAIN SELECT id FROM people WHERE age > $1;
+
+[not PostgreSQL's]
+UPDATE people p JOIN orders o ON o.person_id = p.id SET age = 1;
+UPDATE people JOIN notes ON true SET age = 1 WHERE people.id = 3;
 
 [settings that change what a text means] maybe
 SHOW standard_conforming_strings;

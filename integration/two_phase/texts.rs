@@ -399,7 +399,7 @@ fn what_is_refused_of_a_text_has_no_effect() {
         "BEGIN READ ONLY",
         "SHOW ringway.route",
         "DO 'BEGIN END'",
-        "SELECT * FROM t FOR UPDATE",
+        "SELECT * FROM t LIMIT 1 FOR UPDATE",
     ] {
         for text in [
             "$A; COMMIT; $B; REFUSED",

@@ -7,7 +7,7 @@ use crate::merge::{Aggregate, AggregateFunction, BitOperator, Column, MergePlan,
 use crate::placement::Placement;
 use crate::plan::{Access, Plan, SessionEffect, Target};
 use crate::refusal::Refusal;
-use crate::route::{Execution, Route, Shards, ValueRef};
+use crate::route::{Execution, Route, Shards, ValueRef, Values};
 use crate::topology::{ShardId, ShardSet, Topology};
 
 /// Tells where a statement goes and why, one fact per line, `name: value`. `route` is what
@@ -122,7 +122,7 @@ fn execution(way: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) 
         } => {
             lines.push(format!("sql: {}", String::from_utf8_lossy(sql)));
             lines.extend(
-                merge_steps(merge)
+                merge_steps(merge, Values::default())
                     .into_iter()
                     .map(|step| format!("merge: {step}")),
             );
@@ -134,6 +134,11 @@ fn execution(way: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) 
         Execution::Gather(gathering) => gather(gathering, topology, lines),
         Execution::SumTags => {
             lines.push("execution: as it is on each, row counts are added".into())
+        }
+        Execution::Lock(merge) => {
+            lines.push("execution: as it is on each, as a write, so that locks are held".into());
+            let steps = merge_steps(merge, Values::default()).into_iter();
+            lines.extend(steps.map(|step| format!("merge: {step}")));
         }
         Execution::Split { split, parts } => {
             lines.extend(parts.iter().map(|part| {
@@ -170,6 +175,12 @@ fn execution(way: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) 
         Execution::CopyRows(copy) => {
             execution(&copy.query, topology, lines);
             lines.push("copy: the rows are written as COPY does".into());
+        }
+        Execution::Explain(explained) => {
+            let names = explained.asks.iter().map(|ask| shard(ask.shard, topology));
+            let names: Vec<_> = names.collect();
+            lines.push(format!("explain: on {}", names.join(", ")));
+            lines.extend(explained.steps.iter().map(|step| format!("step: {step}")));
         }
         Execution::SameAnswer => {
             lines.push("execution: as it is on each, the first answer is the answer".into());
@@ -209,8 +220,27 @@ fn gather(gathering: &Gathering, topology: &Topology, lines: &mut Vec<String>) {
     lines.push(format!("finish: on {place}: {sql}"));
 }
 
+/// What happens to the shards' answers, in order.
+pub(crate) fn steps(way: &Execution<'_>, values: Values<'_>) -> Vec<String> {
+    match way {
+        Execution::Merge { merge, .. } => merge_steps(merge, values),
+        Execution::Lock(merge) => merge_steps(merge, values),
+        Execution::SumTags => vec!["add row counts".into()],
+        Execution::SameAnswer => vec!["take the first answer, all are alike".into()],
+        Execution::Direct
+        | Execution::Gather(_)
+        | Execution::Split { .. }
+        | Execution::Insert(_)
+        | Execution::Move { .. }
+        | Execution::CopyIn(_)
+        | Execution::CopyOut(_)
+        | Execution::CopyRows(_)
+        | Execution::Explain(_) => vec![],
+    }
+}
+
 /// What happens to the shards' rows, in order.
-fn merge_steps(merge: &MergePlan) -> Vec<String> {
+fn merge_steps(merge: &MergePlan, values: Values<'_>) -> Vec<String> {
     let mut steps = Vec::new();
     if let Some(group) = &merge.group {
         let keys: Vec<_> = group.keys.iter().map(|key| column(key.column)).collect();
@@ -234,10 +264,10 @@ fn merge_steps(merge: &MergePlan) -> Vec<String> {
         steps.push("take rows as they come".into());
     }
     if let Some(offset) = &merge.offset {
-        steps.push(format!("skip {}", value(offset)));
+        steps.push(format!("skip {}", value(offset, values)));
     }
     if let Some(limit) = &merge.limit {
-        steps.push(format!("limit {}", value(limit)));
+        steps.push(format!("limit {}", value(limit, values)));
     }
     if merge.hidden > 0 {
         steps.push(format!("drop {} hidden", merge.hidden));
@@ -276,14 +306,17 @@ fn sort_key(key: &SortKey) -> String {
     format!("{}{direction} nulls {nulls}", column(key.column))
 }
 
-fn value(value: &ValueRef) -> String {
+/// Literals by their number where their values are not at hand.
+fn value(value: &ValueRef, values: Values<'_>) -> String {
     match value {
         ValueRef::Literal { piece, negative } => {
-            format!(
-                "{}literal {}",
-                if *negative { "minus " } else { "" },
-                piece + 1
-            )
+            let sign = if *negative { "minus " } else { "" };
+            let text = values.pieces.get(*piece);
+            let text = text.and_then(|piece| values.sql.get(piece.range.clone()));
+            match text {
+                Some(text) => format!("{sign}{}", String::from_utf8_lossy(text)),
+                None => format!("{sign}literal {}", piece + 1),
+            }
         }
         ValueRef::Param(index) => format!("${}", index + 1),
         ValueRef::Text(text) => text.clone(),

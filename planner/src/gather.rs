@@ -72,6 +72,15 @@ impl Gather {
         (concerned, gathering)
     }
 
+    /// The text that runs over the gathered rows, with NULL in place of them.
+    pub(crate) fn finish_without_rows(&self, values: Values<'_>) -> Vec<u8> {
+        let pieces = self.finish.iter().map(|piece| match piece {
+            TextPiece::Rows(_) => TextPiece::Added("NULL".to_owned()),
+            TextPiece::Original(_) | TextPiece::Added(_) => piece.clone(),
+        });
+        route::rewritten(&pieces.collect::<Vec<_>>(), 0, values)
+    }
+
     fn ask(&self, shard: ShardId, values: Values<'_>) -> Option<Ask> {
         let here = |source: &&Source| source.on.is_none_or(|on| on == shard);
         let all = self.sources.iter().enumerate();

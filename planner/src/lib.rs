@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod copy;
 pub mod digest;
 pub mod explain;
+pub mod explained;
 pub mod gather;
 pub mod hash;
 pub mod ids;

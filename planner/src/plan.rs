@@ -42,6 +42,7 @@ pub use self::hidden::may_write;
 use self::parse::Source;
 use crate::catalog::Catalog;
 use crate::copy::{CopyIn, CopyQuery, Frame};
+use crate::explained::Explain;
 use crate::gather::Gather;
 use crate::ids::Ids;
 use crate::insertion::Insertion;
@@ -380,6 +381,8 @@ pub enum Many {
     Gather(Box<Gather>),
     /// Run the same text on each, add up the command tags, return all rows (UPDATE, DELETE).
     SumTags,
+    /// Run the same text on each as a write; their rows are put in order (FOR UPDATE).
+    Lock(Box<MergePlan>),
     /// Each shard runs the INSERT with its own rows.
     Split(Box<Split>),
     /// Gather the rows of a query and insert each where it belongs.
@@ -388,6 +391,8 @@ pub enum Many {
     CopyOut(Frame),
     /// Run its query as one over several shards, and write the rows as COPY does.
     CopyQuery(Box<CopyQuery>),
+    /// Each shard explains what it would run.
+    Explain(Box<Explain>),
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
     SameAnswer,
     Refused(Refusal),

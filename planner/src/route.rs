@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::copy::{self, CopyIn, CopyRows};
+use crate::explained::Explained;
 use crate::gather::Gathering;
 use crate::ids;
 use crate::insertion::Inserting;
@@ -92,6 +93,8 @@ pub enum Execution<'p> {
     /// Rows of several shards are gathered, and one server runs the client's text over them.
     Gather(Box<Gathering>),
     SumTags,
+    /// Each shard runs the text as a write does; then their rows are put in order.
+    Lock(&'p MergePlan),
     /// Each shard runs its part.
     Split {
         split: &'p Split,
@@ -111,6 +114,8 @@ pub enum Execution<'p> {
     CopyOut(copy::Frame),
     /// The rows of a query, written as COPY does.
     CopyRows(Box<CopyRows<'p>>),
+    /// Each shard explains what it would run.
+    Explain(Box<Explained>),
     SameAnswer,
 }
 
@@ -145,10 +150,12 @@ pub fn route<'p>(
                     | Many::Gather(_)
                     | Many::Insert(_)
                     | Many::SumTags
+                    | Many::Lock(_)
                     | Many::SameAnswer
                     | Many::CopyIn(_)
                     | Many::CopyOut(_)
                     | Many::CopyQuery(_)
+                    | Many::Explain(_)
                     | Many::Refused(_) => several(shards, many, values, topology),
                 },
             }
@@ -214,10 +221,12 @@ pub(crate) fn several<'p>(
         // It concerns others than those that it reads.
         Many::Insert(insertion) => return insertion.route(values, topology),
         Many::SumTags => (shards, Execution::SumTags),
+        Many::Lock(merge) => (shards, Execution::Lock(merge)),
         Many::SameAnswer => (shards, Execution::SameAnswer),
         Many::CopyIn(copy) => (shards, Execution::CopyIn(copy)),
         Many::CopyOut(frame) => (shards, Execution::CopyOut(*frame)),
         Many::CopyQuery(copy) => return copy.route(shards, values, topology),
+        Many::Explain(explain) => return explain.route(shards, values, topology),
         // Without keys there is nothing to split by.
         Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),

@@ -327,6 +327,7 @@ fn of_execution(execution: &Execution<'_>, one: bool) -> Class {
         Execution::Merge { .. }
         | Execution::Gather(_)
         | Execution::SumTags
+        | Execution::Lock(_)
         | Execution::CopyOut(_)
         | Execution::SameAnswer
             if one =>
@@ -336,8 +337,8 @@ fn of_execution(execution: &Execution<'_>, one: bool) -> Class {
         Execution::Gather(_) => Class::Gathered,
         Execution::CopyRows(copy) => of_execution(&copy.query, one),
         Execution::Merge { .. } | Execution::CopyOut(_) => Class::Merged,
-        Execution::SumTags => Class::Several,
-        Execution::SameAnswer => Class::Everywhere,
+        Execution::SumTags | Execution::Lock(_) => Class::Several,
+        Execution::SameAnswer | Execution::Explain(_) => Class::Everywhere,
     }
 }
 

@@ -5,7 +5,7 @@ use planner::ShardId;
 use planner::merge::MergePlan;
 
 use super::insertion::Insertion;
-use super::merge::{Memory, Merger};
+use super::merge::{Memory, Merger, Step};
 use super::moves::{self, Moves};
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
@@ -42,6 +42,8 @@ pub enum Combine {
     /// As [`Combine::Sum`]; by participant, which rows of the whole each was given. Where every shard
     /// returned as many, they come in that order.
     Rows(Vec<Vec<usize>>),
+    /// As [`Combine::Sum`], in the order that it tells.
+    Merged(MergePlan),
 }
 
 impl Combine {
@@ -53,7 +55,7 @@ impl Combine {
         match self {
             // Whatever made the copies differ: it ends here.
             Self::First => return alike(answers),
-            Self::Sum | Self::Rows(_) => {}
+            Self::Sum | Self::Rows(_) | Self::Merged(_) => {}
         }
         let mut merger = Merger::new(
             &MergePlan::default(),
@@ -122,7 +124,10 @@ impl Job {
             Some(moves) => moves.carry_out(servers, shards, answers).await?,
         };
         self.combine.check(&answers)?;
-        Ok(answers)
+        match &self.combine {
+            Combine::Merged(merge) => Ok(vec![merged(merge, answers)?]),
+            Combine::First | Combine::Sum | Combine::Rows(_) => Ok(answers),
+        }
     }
 
     /// The same Query on each.
@@ -188,6 +193,27 @@ pub struct Answer {
     pub notices: BytesMut,
     /// Command tag.
     pub tag: String,
+}
+
+impl Answer {
+    /// The first column of each row, as text.
+    ///
+    /// # Errors
+    /// 08P01 when a row is malformed.
+    pub fn texts(&self) -> Result<Vec<String>, Error> {
+        let malformed = || Error::new(Fault::Server, "08P01", "a shard sent a malformed row");
+        let mut rest = &self.rows[..];
+        let mut texts = Vec::new();
+        while let Some(header) = frame::peek(rest)? {
+            let row = frame::take(&mut rest, header.len).ok_or_else(malformed)?;
+            let mut row = row.get(HEADER + 2..).ok_or_else(malformed)?;
+            let length = frame::i32(&mut row).ok_or_else(malformed)?;
+            let length = usize::try_from(length).unwrap_or(0);
+            let text = frame::take(&mut row, length).ok_or_else(malformed)?;
+            texts.push(String::from_utf8_lossy(text).into_owned());
+        }
+        Ok(texts)
+    }
 }
 
 /// Runs `request` (frames that end in one ReadyForQuery, or none) and collects the answer.
@@ -288,7 +314,7 @@ fn text(body: &[u8]) -> String {
 pub fn combine(mut answers: Vec<Answer>, how: &Combine) -> Answer {
     let tag = match how {
         Combine::First => return answers.into_iter().next().unwrap_or_default(),
-        Combine::Sum | Combine::Rows(_) => {
+        Combine::Sum | Combine::Rows(_) | Combine::Merged(_) => {
             sum_tags(answers.iter().map(|answer| answer.tag.as_str()))
         }
     };
@@ -306,12 +332,43 @@ pub fn combine(mut answers: Vec<Answer>, how: &Combine) -> Answer {
     let by_shard: Vec<Bytes> = by_shard.collect();
     let ordered = match how {
         Combine::Rows(given) => in_order(&by_shard, given),
-        Combine::First | Combine::Sum => None,
+        Combine::First | Combine::Sum | Combine::Merged(_) => None,
     };
     for rows in ordered.unwrap_or(by_shard) {
         whole.rows.extend_from_slice(&rows);
     }
     whole
+}
+
+/// One answer with the rows of all in order.
+///
+/// # Errors
+/// 0A000 for rows that are not merged, 08P01 for malformed ones.
+fn merged(merge: &MergePlan, answers: Vec<Answer>) -> Result<Answer, Error> {
+    let mut merger = Merger::new(merge, answers.len(), None, 0, Memory::new(usize::MAX));
+    let mut whole = Answer {
+        tag: sum_tags(answers.iter().map(|answer| answer.tag.as_str())),
+        ..Answer::default()
+    };
+    for (at, answer) in answers.iter().enumerate() {
+        let body = answer.columns.get(HEADER..).unwrap_or_default();
+        if let Some(columns) = merger.row_description(at, body)? {
+            whole.columns = columns;
+        }
+        whole.notices.extend_from_slice(&answer.notices);
+    }
+    for (at, answer) in answers.into_iter().enumerate() {
+        let mut rows = answer.rows.freeze();
+        while let Some(header) = frame::peek(&rows)? {
+            let mut row = rows.split_to(header.len.min(rows.len()));
+            merger.push(at, row.split_off(HEADER))?;
+        }
+        merger.end(at);
+    }
+    while let Step::Row(row) = merger.step()? {
+        whole.rows.extend_from_slice(&row);
+    }
+    Ok(whole)
 }
 
 /// The rows of all in the order in which they were given; `None` when a shard returned fewer or more

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use planner::explained::Explained;
 use planner::plan::{Access, SetStatement};
 use planner::route::{Execution, Shards};
 use planner::shape::Shape;
@@ -11,8 +13,12 @@ use planner::{Route, ShardId, ShardSet, Values, route};
 
 use super::Session;
 use super::hints::{self, Hints, Role};
+use super::routed::pick;
 use crate::cluster::{Lsn, Token};
 use crate::error::{Error, Fault};
+use crate::executor::broadcast;
+use crate::executor::relay::Broken;
+use crate::executor::scatter::unless_gone;
 use crate::net::Instant;
 use crate::wire::write;
 
@@ -201,6 +207,60 @@ impl Session {
             lines.push(format!("hints: {said}"));
         }
         lines
+    }
+
+    /// The lines of EXPLAIN on several shards.
+    ///
+    /// # Errors
+    /// A server's error or loss.
+    pub(super) async fn explain_on(
+        &mut self,
+        explained: &Explained,
+        shards: &ShardSet,
+        access: Access,
+    ) -> Result<Vec<String>, Error> {
+        let access = match access {
+            Access::Read => Access::Read,
+            // A write that is explained writes nothing.
+            Access::Primary | Access::Write => Access::Primary,
+        };
+        let indexes = self.enlist_for_read(shards, access).await?;
+        self.sync_quietly(&indexes).await?;
+        let mut servers = pick(&mut self.leases, &indexes);
+        let work = async {
+            let mut plans = Vec::with_capacity(explained.asks.len());
+            for ask in &explained.asks {
+                let at = shards
+                    .as_slice()
+                    .iter()
+                    .position(|known| *known == ask.shard);
+                let mut request = BytesMut::new();
+                write::query(&mut request, &ask.sql);
+                let answer = broadcast::ask(servers[at.unwrap_or(0)], &request).await?;
+                plans.push(answer.texts()?);
+            }
+            Ok::<_, Error>(plans)
+        };
+        let plans = match unless_gone(&mut self.client, work).await {
+            Ok(Ok(plans)) => plans,
+            Ok(Err(error)) => {
+                let sound = indexes.iter().all(|index| {
+                    let lease = &self.leases[*index].lease;
+                    lease.doubt.is_none() && lease.expect.is_empty()
+                });
+                if !sound {
+                    self.end_scatter(&indexes, Err(Broken::Server(error)))
+                        .await?;
+                    return Ok(vec![]);
+                }
+                return Err(error);
+            }
+            Err(broken) => {
+                self.end_scatter(&indexes, Err(broken)).await?;
+                return Ok(vec![]);
+            }
+        };
+        Ok(explained.lines(&plans, &self.db.config.topology))
     }
 
     /// Writes lines as PostgreSQL's EXPLAIN does.

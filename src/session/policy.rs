@@ -32,13 +32,14 @@ fn policies_on(
         | Execution::Gather(_)
         | Execution::CopyOut(_)
         | Execution::CopyRows(_) => reads,
-        Execution::SumTags | Execution::Insert(_) => writes,
+        Execution::SumTags | Execution::Lock(_) | Execution::Insert(_) => writes,
         Execution::Move { ref from, .. } if from.len() > 1 => writes,
         // On one shard; each row on its own; or on all for good reason.
         Execution::Direct
         | Execution::Split { .. }
         | Execution::Move { .. }
         | Execution::CopyIn(_)
+        | Execution::Explain(_)
         | Execution::SameAnswer => return [none; 2],
     };
     match &plan.target {

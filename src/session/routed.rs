@@ -111,6 +111,10 @@ impl Session {
                 let job = Job::same(sql, Combine::Sum);
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
+            Execution::Lock(merge) => {
+                let job = Job::same(sql, Combine::Merged(merge.clone()));
+                Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
+            }
             Execution::SameAnswer => {
                 let job = Job::same(sql, Combine::First);
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
@@ -122,6 +126,16 @@ impl Session {
             Execution::CopyOut(frame) => {
                 let way = Way::Out(frame);
                 Box::pin(self.copy_simple(plan, way, &route.shards, access, sql)).await
+            }
+            Execution::Explain(explained) => {
+                self.note_route(RouteKind::Broadcast);
+                self.end_joined(None).await?;
+                let shards = self.shard_set(&route.shards);
+                let lines = self.explain_on(&explained, &shards, access);
+                let lines = Box::pin(lines).await?;
+                self.write_explain(&lines, true);
+                self.ready();
+                Ok(())
             }
             Execution::CopyRows(copy) => {
                 self.end_joined(None).await?;

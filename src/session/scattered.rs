@@ -134,12 +134,14 @@ impl Session {
             Execution::Gather(gathering) => Way::Gather(Gather::new(*gathering, query)),
             Execution::Direct
             | Execution::SumTags
+            | Execution::Lock(_)
             | Execution::Split { .. }
             | Execution::Insert(_)
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
             | Execution::CopyRows(_)
+            | Execution::Explain(_)
             | Execution::SameAnswer => {
                 return Err(Error::new(
                     Fault::Ringway,

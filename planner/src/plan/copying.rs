@@ -86,11 +86,13 @@ fn of_query(
         }
         Many::Refused(refusal) => Err(refusal),
         Many::SumTags
+        | Many::Lock(_)
         | Many::Split(_)
         | Many::Insert(_)
         | Many::CopyIn(_)
         | Many::CopyOut(_)
         | Many::CopyQuery(_)
+        | Many::Explain(_)
         | Many::SameAnswer => Err(refuse::copy_of_write()),
     });
     match reason {

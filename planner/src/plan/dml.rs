@@ -354,6 +354,10 @@ fn inserted_keys(
 }
 
 pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+    if !update.table.joins.is_empty() {
+        // Not PostgreSQL's.
+        return refused(refuse::unreadable());
+    }
     let table = written(&update.table, input);
     if let Some(table) = table
         && table.class == TableClass::Reference

@@ -49,6 +49,10 @@ pub(super) struct Facts<'a> {
     pub(super) table_functions: bool,
     /// Statements that write, those in WITH included.
     pub(super) writes: usize,
+    /// Queries with FOR UPDATE, FOR SHARE or the like.
+    pub(super) locks: usize,
+    /// But for these the statement would only read.
+    pub(super) only_locks: bool,
     /// What each SELECT says of the keys of its sharded tables.
     pub(super) pins: Vec<Pin>,
     /// True when the tree has a part whose tables this walk does not see, or may have misread one.
@@ -88,6 +92,8 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             creates: None,
             table_functions: false,
             writes: 0,
+            locks: 0,
+            only_locks: false,
             pins: Vec::new(),
             opaque: false,
         },
@@ -97,6 +103,10 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
     };
     let _: ControlFlow<()> = statement.visit(&mut walk);
     walk.resolve_names();
+    if walk.facts.locks > 0 {
+        walk.facts.only_locks = walk.facts.conduct.access == Access::Read;
+        walk.needs_primary();
+    }
     // What looks like an unknown table may be syntax that sqlparser took for a name, as in
     // `FROM ONLY orders`.
     let seen = &walk.facts.tables;
@@ -219,9 +229,7 @@ impl Visitor for Walk<'_> {
             self.ctes
                 .extend(with.cte_tables.iter().map(|cte| folded(&cte.alias.name)));
         }
-        if !query.locks.is_empty() {
-            self.needs_primary();
-        }
+        self.facts.locks += usize::from(!query.locks.is_empty());
         self.facts.opaque |= names_a_table(&query.body) || !query.pipe_operators.is_empty();
         ControlFlow::Continue(())
     }

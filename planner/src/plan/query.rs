@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use sqlparser::ast::{Query, SetExpr};
+use sqlparser::ast::{Query, Select, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{Clauses, Pin};
@@ -109,6 +109,19 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     if tied && colocated::subqueries(Some(query), select, &clauses, input) != Some(elsewhere) {
         return None;
     }
+    let keys = union_of_keys(&pins);
+    if facts.only_locks {
+        let many = locking(query, select, &clauses, facts, input);
+        let many = many.map_or_else(Many::Refused, |merge| Many::Lock(Box::new(merge)));
+        return Some(match (keys, many) {
+            (Some(keys), many) => by_keys(keys, many),
+            (None, Many::Refused(refusal)) => refused(refusal),
+            (None, many) => (
+                Target::AllShards(many),
+                "each shard locks the rows that it has".into(),
+            ),
+        });
+    }
     let merged = if facts.conduct.access != Access::Read || facts.sequences {
         Err(refuse::writes_in_query())
     } else if picks::picks_inside(query, input) {
@@ -118,7 +131,6 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     } else {
         scatter::plan(query, select, &clauses, facts.volatile, input)
     };
-    let keys = union_of_keys(&pins);
     let mut scatter = match merged {
         Ok(scatter) => scatter,
         Err(refusal) => return Some(gathered(query, keys, refusal, facts, input)),
@@ -139,6 +151,44 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
             Target::AllShards(many),
             "no value of the sharding key is given".into(),
         ),
+    })
+}
+
+/// What becomes of the rows that each shard has locked.
+///
+/// # Errors
+/// Names what keeps the shards from locking just those rows that one PostgreSQL would.
+fn locking(
+    query: &Query,
+    select: &Select,
+    clauses: &Clauses<'_>,
+    facts: &Facts<'_>,
+    input: Input<'_>,
+) -> Result<MergePlan, Refusal> {
+    if query.limit_clause.is_some() || query.fetch.is_some() {
+        return Err(refuse::lock_with_limit());
+    }
+    let plain = facts.locks == 1
+        && !query.locks.is_empty()
+        && clauses.is_colocated()
+        && !facts.has_reference()
+        && !facts.table_functions
+        && !facts.system_tables
+        && !facts.sequences
+        && !picks::picks_inside(query, input);
+    if !plain {
+        return Err(refuse::writes_in_query());
+    }
+    let scatter = scatter::plan(query, select, clauses, facts.volatile, input)?;
+    let merge = scatter.merge;
+    let as_it_is = scatter.rewrite.is_none() && !scatter.doubtful;
+    if !as_it_is || merge.group.is_some() || merge.hidden > 0 {
+        return Err(refuse::lock_in_order());
+    }
+    Ok(MergePlan {
+        // A row that was changed meanwhile is shown as it is now, where it stood before.
+        shards_sorted: false,
+        ..merge
     })
 }
 

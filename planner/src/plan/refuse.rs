@@ -324,6 +324,22 @@ pub(super) fn write_inside() -> Refusal {
     )
 }
 
+pub(super) fn lock_with_limit() -> Refusal {
+    Refusal::unsupported(
+        "a query over several shards that locks rows, with LIMIT or OFFSET, is not supported",
+        "Each shard would lock as many rows as are wanted of all.",
+        "Lock without LIMIT, or compare the sharding key of every sharded table with a constant.",
+    )
+}
+
+pub(super) fn lock_in_order() -> Refusal {
+    Refusal::unsupported(
+        "a query over several shards that locks rows may be ordered by columns that it selects only",
+        "Its rows are put in order once all shards have locked theirs, by what they return.",
+        "Select what it is ordered by, or leave ORDER BY out.",
+    )
+}
+
 pub(super) fn writes_in_query() -> Refusal {
     Refusal::unsupported(
         "a query over several shards that locks or writes is not supported",
@@ -422,9 +438,41 @@ pub(super) fn lock() -> Refusal {
 
 pub(super) fn inner_statement() -> Refusal {
     Refusal::unsupported(
-        "EXPLAIN, DECLARE and COPY of a query over several shards are not supported",
-        "They run in one place.",
+        "DECLARE of a query over several shards is not supported",
+        "A cursor is in one place.",
         "Compare the sharding key of every sharded table with a constant; EXPLAIN (ROUTE) tells where a query runs.",
+    )
+}
+
+pub(super) fn explain_format() -> Refusal {
+    Refusal::unsupported(
+        "EXPLAIN over several shards in another format than TEXT is not supported",
+        "The plans of all shards are shown as lines of one.",
+        "Leave FORMAT out, or ask a shard by /* ringway: shard=NAME */.",
+    )
+}
+
+pub(super) fn explain_parameters() -> Refusal {
+    Refusal::unsupported(
+        "EXPLAIN of a statement with parameters over several shards is not supported",
+        "Their values are not in what each shard is asked to explain.",
+        "Write constants in their place.",
+    )
+}
+
+pub(super) fn explain_analyze() -> Refusal {
+    Refusal::unsupported(
+        "EXPLAIN ANALYZE over several shards of what gathers, locks or writes is not supported",
+        "It would have to run on all of them as one statement.",
+        "Leave ANALYZE out, or run the statement itself.",
+    )
+}
+
+pub(super) fn explain_parts() -> Refusal {
+    Refusal::unsupported(
+        "EXPLAIN of a write whose shards do different things is not supported",
+        "Which shard gets which rows depends on the rows.",
+        "EXPLAIN (ROUTE) tells what would happen.",
     )
 }
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use super::parse::Source;
 use super::{copying, functions, keys, prepared, refuse, unread};
 use crate::catalog::Catalog;
+use crate::explained::Explain;
 use crate::ids;
 use crate::lexer::Kind;
 use crate::plan::{
@@ -372,7 +373,7 @@ pub(super) fn in_place_of(
             many: several(many).unwrap_or_else(Many::Refused),
         },
         Target::AllShards(many) => several(many).map_or_else(Target::Refused, Target::AllShards),
-        Target::Moves(_) => Target::Refused(refuse::inner_statement()),
+        Target::Moves(_) => Target::Refused(refuse::explain_parts()),
         Target::Ids(_) => Target::Refused(ids::not_drawn()),
         Target::Refused(refusal) => Target::Refused(refusal),
     };
@@ -427,30 +428,32 @@ fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
     let Some(start) = source.tokens.get(inner).map(|token| token.range.start) else {
         return plan;
     };
+    let end = source.tokens.last().map_or(source.sql.len(), |token| {
+        let ends = token.kind == Kind::Semicolon;
+        if ends {
+            token.range.start
+        } else {
+            token.range.end
+        }
+    });
+    let statement = start..end.max(start);
     if source
         .tokens
         .get(1)
         .is_some_and(|token| token.kind == Kind::Open)
         && source.is(2, "route")
     {
-        let end = source.tokens.last().map_or(source.sql.len(), |token| {
-            let ends = token.kind == Kind::Semicolon;
-            if ends {
-                token.range.start
-            } else {
-                token.range.end
-            }
-        });
-        return session(Statement::ExplainRoute {
-            inner: start..end.max(start),
-        });
+        return session(Statement::ExplainRoute { inner: statement });
     }
     if source.is(inner, "execute") {
         let within = Within::Explain { runs };
         return prepared::executed(source, inner, within).map_or_else(as_it_is, on_primary);
     }
-    let refused = |_| Err(refuse::inner_statement());
-    let plan = in_place_of(plan, &source.sql[start..], catalog, options, refused);
+    let text = &source.sql[statement.clone()];
+    let plan = in_place_of(plan, text, catalog, options, |many| {
+        let many = explainable(source, inner, runs, many)?;
+        Ok(Many::Explain(Box::new(Explain { many, statement })))
+    });
     if runs {
         return plan;
     }
@@ -461,6 +464,35 @@ fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
         access,
         effect: SessionEffect::None,
         ..plan
+    }
+}
+
+/// A statement over several shards that each of them can explain.
+///
+/// # Errors
+/// Names what is not explained.
+fn explainable(source: &Source<'_>, inner: usize, runs: bool, many: Many) -> Result<Many, Refusal> {
+    let format = (2..inner).find(|at| source.is(*at, "format"));
+    if format.is_some_and(|at| !source.is(at + 1, "text")) {
+        return Err(refuse::explain_format());
+    }
+    if source.tokens.iter().any(|token| token.kind == Kind::Param) {
+        return Err(refuse::explain_parameters());
+    }
+    if runs && !matches!(many, Many::Merge(_) | Many::Refused(_)) {
+        return Err(refuse::explain_analyze());
+    }
+    match many {
+        Many::Refused(refusal) => Err(refusal),
+        Many::Merge(_) | Many::Gather(_) | Many::SumTags | Many::Lock(_) | Many::SameAnswer => {
+            Ok(many)
+        }
+        Many::Split(_)
+        | Many::Insert(_)
+        | Many::CopyIn(_)
+        | Many::CopyOut(_)
+        | Many::CopyQuery(_)
+        | Many::Explain(_) => Err(refuse::explain_parts()),
     }
 }
 

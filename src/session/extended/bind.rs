@@ -156,6 +156,10 @@ impl Session {
                         (&statement.sql, &statement.types, rest),
                         Combine::Sum,
                     )),
+                    Execution::Lock(merge) => Kind::Broadcast(Job::bound(
+                        (&statement.sql, &statement.types, rest),
+                        Combine::Merged(merge.clone()),
+                    )),
                     Execution::Move { moving, from, sql } => Kind::Broadcast(job_of_moves(
                         self.moves(moving, from),
                         &route.shards,
@@ -173,6 +177,13 @@ impl Session {
                         &statement.types,
                         Some(&bind),
                     )),
+                    Execution::Explain(explained) => {
+                        let shards = self.shard_set(&route.shards);
+                        self.fetch().await?;
+                        self.check_settings_elsewhere(None)?;
+                        let lines = self.explain_on(&explained, &shards, access);
+                        Kind::Explained(Box::pin(lines).await?)
+                    }
                     Execution::CopyIn(_) => Kind::Copy(CopyWay::In),
                     Execution::CopyOut(frame) => Kind::Copy(CopyWay::Out(frame)),
                     Execution::CopyRows(copy) => {
@@ -243,6 +254,11 @@ impl Session {
                     ran: false,
                     digest: digest.clone(),
                 }))
+            }
+            Kind::Explained(lines) => {
+                self.note_route(RouteKind::Broadcast);
+                self.account.bound_here(portal);
+                Portal::Local(Local::Explain(lines))
             }
             Kind::Broadcast(job) => {
                 self.note_route(RouteKind::Broadcast);
@@ -505,4 +521,5 @@ enum Kind {
     Scatter(Scattered),
     Broadcast(Job),
     Copy(CopyWay),
+    Explained(Vec<String>),
 }

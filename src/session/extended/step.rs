@@ -255,12 +255,14 @@ impl Session {
             Execution::Merge { .. }
             | Execution::Gather(_)
             | Execution::SumTags
+            | Execution::Lock(_)
             | Execution::Split { .. }
             | Execution::Insert(_)
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
             | Execution::CopyRows(_)
+            | Execution::Explain(_)
             | Execution::SameAnswer => None,
         })
     }
