@@ -195,8 +195,10 @@ pub struct Activity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     QueryTimeout = 1,
-    /// It waits for a lock for long, while its transaction is on other shards.
+    /// It waits for a lock whose holder waits for it on another shard.
     Deadlock = 2,
+    /// It waits for a lock for long, while its transaction is on other shards, and its holder's is not known.
+    PossibleDeadlock = 3,
 }
 
 impl Activity {
@@ -212,6 +214,7 @@ impl Activity {
         match self.blame.swap(0, Relaxed) {
             1 => Some(Blame::QueryTimeout),
             2 => Some(Blame::Deadlock),
+            3 => Some(Blame::PossibleDeadlock),
             _ => None,
         }
     }
@@ -229,17 +232,28 @@ impl Identity {
                 error.message = "canceling statement due to query timeout".into();
                 error.detail = Some("It ran for longer than query_timeout_ms.".into());
             }
-            Some(Blame::Deadlock) => {
+            Some(blame @ (Blame::Deadlock | Blame::PossibleDeadlock)) => {
+                let server = &self.endpoint;
+                let (message, detail) = match blame {
+                    Blame::Deadlock => (
+                        "canceling statement due to a deadlock over shards",
+                        format!(
+                            "It waited on server {server} for a lock of a transaction that waits for its \
+                             own on another server."
+                        ),
+                    ),
+                    _ => (
+                        "canceling statement due to a possible deadlock over shards",
+                        format!(
+                            "It waited on server {server} for longer than cross_shard_deadlock_timeout_ms, \
+                             while its transaction was on other servers too, for a lock of a transaction \
+                             that is not of this process."
+                        ),
+                    ),
+                };
                 error.code = "40P01".into();
-                error.message = "canceling statement due to a possible deadlock over shards".into();
-                error.detail = Some(
-                    format!(
-                        "It waited on server {} for a lock for longer than cross_shard_deadlock_timeout_ms, \
-                         while its transaction was on other shards too.",
-                        self.endpoint
-                    )
-                    .into(),
-                );
+                error.message = message.into();
+                error.detail = Some(detail.into());
                 error.hint =
                     Some("Repeat the transaction. Lock rows in the same order everywhere.".into());
             }
