@@ -691,6 +691,9 @@ impl Server {
     /// # Errors
     /// A frame that makes no sense, or ReadyForQuery that nothing asked for.
     pub fn next_frame(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
+        let skipped = self.rest_of_frame.min(self.conn.inbox.len());
+        self.conn.inbox.advance(skipped);
+        self.rest_of_frame -= skipped;
         let Some((header, _)) = frame::whole(&self.conn.inbox)? else {
             return Ok(None);
         };
@@ -713,6 +716,18 @@ impl Server {
         let mut frame = self.conn.inbox.split_to(header.len);
         frame.advance(HEADER);
         Ok(Some((header.tag, frame.freeze())))
+    }
+
+    /// Drops a row that nobody wants and that is not whole yet: what has come of it, and the rest as it comes.
+    ///
+    /// # Errors
+    /// A frame that makes no sense.
+    pub fn skip_row(&mut self) -> Result<(), Error> {
+        if let Some(Header { tag: b'D', len }) = frame::peek(&self.conn.inbox)? {
+            self.rest_of_frame = len;
+            self.rest_is_shown = false;
+        }
+        Ok(())
     }
 
     /// Writes what is in the outbox and reads once.
