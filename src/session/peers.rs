@@ -8,7 +8,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::shared::{Directory, Shared, peer_of};
+use super::client::peer_of;
+use super::directory::Directory;
+use super::shared::Shared;
 use crate::backend::cancel;
 
 /// Who sent a CancelRequest, and so how far it may still go.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 
 use super::FAREWELL;
-use super::shared::{ClientInfo, ClientState};
+use super::client::{ClientInfo, ClientState};
 use crate::backend::connect::{ConnectTarget, connect_with};
 use crate::backend::server::{Activity, Identity};
 use crate::config::{PoolMode, ServerUser};
