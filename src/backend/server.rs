@@ -205,6 +205,16 @@ pub enum Blame {
     Deadlock = 2,
 }
 
+impl Blame {
+    /// For the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueryTimeout => "query timeout",
+            Self::Deadlock => "possible deadlock over shards",
+        }
+    }
+}
+
 impl Activity {
     pub fn blame(&self, blame: Blame) {
         self.blame.store(blame as u8, Relaxed);

@@ -4,12 +4,14 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
+use crate::backend::cancel;
 use crate::backend::server::Identity;
 use crate::error::{Error, Fault};
 use crate::net::{self, Instant};
@@ -41,36 +43,31 @@ pub struct Newcomer {
 pub struct CancelSlot(Mutex<Vec<Arc<Identity>>>);
 
 impl CancelSlot {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Identity>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn add(&self, server: &Arc<Identity>) {
-        if let Ok(mut servers) = self.0.lock() {
-            servers.push(Arc::clone(server));
-        }
+        self.lock().push(Arc::clone(server));
     }
 
     pub fn clear(&self) {
-        if let Ok(mut servers) = self.0.lock() {
-            servers.clear();
-        }
+        self.lock().clear();
     }
 
     /// For SHOW CLIENTS and SHOW SERVERS.
     pub fn servers(&self) -> Vec<Arc<Identity>> {
-        self.0
-            .lock()
-            .map(|servers| servers.clone())
-            .unwrap_or_default()
+        self.lock().clone()
     }
 
     /// The servers to cancel. Until the [`Cancelling`] is dropped, none of them is given to
     /// another client: the slot is cleared under the same lock before they are given back.
     pub fn cancelling(&self) -> Cancelling {
-        let servers = self.0.lock().map(|servers| {
-            for server in servers.iter() {
-                server.activity.cancels.fetch_add(1, Ordering::Relaxed);
-            }
-            servers.clone()
-        });
-        Cancelling(servers.unwrap_or_default())
+        let servers = self.lock();
+        for server in servers.iter() {
+            server.activity.cancels.fetch_add(1, Relaxed);
+        }
+        Cancelling(servers.clone())
     }
 }
 
@@ -78,17 +75,26 @@ impl CancelSlot {
 pub struct Cancelling(pub Vec<Arc<Identity>>);
 
 impl Cancelling {
-    /// Apart, so that each is free when its own request has arrived.
-    pub fn apart(mut self) -> Vec<Self> {
+    /// Sends the requests, all at once: a server that is out of reach must not keep the others at work. Each
+    /// may be given to another client when its own has arrived. `why` is for the log.
+    pub async fn send(mut self, limit: Duration, why: &'static str) {
         let servers = std::mem::take(&mut self.0).into_iter();
-        servers.map(|server| Self(vec![server])).collect()
+        let each = servers.map(|server| Self(vec![server]));
+        let each = each.map(|one| async move {
+            for server in &one.0 {
+                if let Err(error) = cancel::cancel(server, limit).await {
+                    tracing::warn!(%error, why, "cancel request failed");
+                }
+            }
+        });
+        join_all(each).await;
     }
 }
 
 impl Drop for Cancelling {
     fn drop(&mut self) {
         for server in &self.0 {
-            server.activity.cancels.fetch_sub(1, Ordering::Relaxed);
+            server.activity.cancels.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -192,7 +198,7 @@ pub struct ClientInfo {
     pub tls: bool,
     pub connected_at: Instant,
     pub cancel: CancelSlot,
-    pub pinned: Mutex<Option<&'static str>>,
+    pinned: Mutex<Option<&'static str>>,
     /// Prepared statements as of the last Sync or PREPARE, for SHOW CLIENTS.
     pub prepared: AtomicUsize,
     /// What those of a name count for, in bytes.
@@ -257,6 +263,15 @@ impl ClientInfo {
         self.key.len() == key.len() && same(&self.key, key)
     }
 
+    /// Why its server connection stays with it, if one does.
+    pub fn pinned(&self) -> Option<&'static str> {
+        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn tell_pinned(&self, why: Option<&'static str>) {
+        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     pub fn is_logged_in(&self) -> bool {
         self.state() != ClientState::LoggingIn
     }
@@ -292,9 +307,7 @@ impl ClientInfo {
 
     /// Has its session look whether it is to end, as often as that may be.
     pub(super) fn wake(&self) {
-        if let Ok(waker) = self.waker.lock()
-            && let Some(waker) = &*waker
-        {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
             waker.wake_by_ref();
         }
     }
@@ -372,9 +385,8 @@ impl ClientInfo {
     }
 
     pub(super) fn register(&self, task: &Waker) {
-        if let Ok(mut waker) = self.waker.lock() {
-            *waker = Some(task.clone());
-        }
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        *waker = Some(task.clone());
     }
 
     /// Makes the calling task the one that is woken when the process is to end.
@@ -430,7 +442,10 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::backend::server::tests::identity;
 
     #[test]
     fn a_process_id_tells_whose_client_it_is() {
@@ -441,5 +456,31 @@ mod tests {
         }
         assert!(draw_pid(None) > 0);
         assert_eq!(peer_of(-1), 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_no_cancel_request_does_not_keep_the_others_at_work() {
+        let listener = || async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let port = listener.local_addr().expect("an address").port();
+            (listener, Arc::new(identity("127.0.0.1", port)))
+        };
+        let (_silent, first) = listener().await;
+        let (taking, second) = listener().await;
+        let slot = CancelSlot::default();
+        slot.add(&first);
+        slot.add(&second);
+        let counts = || [&first, &second].map(|server| server.activity.cancels.load(Relaxed));
+        let sending = slot.cancelling().send(Duration::from_secs(60), "a test");
+        assert_eq!(counts(), [1, 1]);
+        let sending = tokio::spawn(sending);
+        let taken = net::timeout(Duration::from_secs(5), taking.accept()).await;
+        drop(taken.expect("a request comes").expect("accepted"));
+        while counts() != [1, 0] {
+            tokio::task::yield_now().await;
+        }
+        sending.abort();
+        assert!(sending.await.is_err_and(|error| error.is_cancelled()));
+        assert_eq!(counts(), [0, 0]);
     }
 }

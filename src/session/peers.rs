@@ -61,11 +61,7 @@ pub async fn cancel_here(shared: &Shared, pid: i32, key: &[u8]) -> bool {
         return false;
     };
     let limit = shared.directory.load().config.general.login_timeout;
-    for server in &servers.0 {
-        if let Err(error) = cancel::cancel(server, limit).await {
-            tracing::warn!(%error, "cancel request failed");
-        }
-    }
+    servers.send(limit, "its client asked for it").await;
     true
 }
 

@@ -161,9 +161,7 @@ impl Relay {
         info: Arc<ClientInfo>,
     ) -> Self {
         info.cancel.add(&server.identity);
-        if let Ok(mut pinned) = info.pinned.lock() {
-            *pinned = Some(PINNED);
-        }
+        info.tell_pinned(Some(PINNED));
         info.set(ClientState::Replicating);
         Self {
             client: Conn::new(stream, inbox),

@@ -58,6 +58,12 @@ struct Admitted {
 #[derive(Default)]
 pub struct Clients(Mutex<HashMap<i32, Arc<ClientInfo>>>);
 
+impl Clients {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Arc<ClientInfo>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Takes the client off the list when dropped.
 pub struct Registration {
     shared: Arc<Shared>,
@@ -129,9 +135,7 @@ impl Drop for Registration {
             count_down(&mut admitted.users, &self.info.user);
             count_down(&mut admitted.databases, &self.info.database);
         }
-        if let Ok(mut clients) = self.shared.clients.0.lock() {
-            clients.remove(&self.info.pid);
-        }
+        self.shared.clients.lock().remove(&self.info.pid);
     }
 }
 
@@ -239,18 +243,20 @@ impl Shared {
 
     /// Keeps what a login is worth to servers, for this session and those after it.
     pub fn learn(&self, database: &str, user: &str, secret: ServerSecret) {
-        if !secret.is_none()
-            && let Ok(mut learned) = self.learned.lock()
-        {
-            learned.insert((database.to_owned(), user.to_owned()), secret);
+        if !secret.is_none() {
+            let key = (database.to_owned(), user.to_owned());
+            self.lock_learned().insert(key, secret);
         }
     }
 
     pub fn learned(&self, database: &str, user: &str) -> ServerSecret {
         let key = (database.to_owned(), user.to_owned());
-        let learned = self.learned.lock();
-        let secret = learned.ok().and_then(|learned| learned.get(&key).cloned());
+        let secret = self.lock_learned().get(&key).cloned();
         secret.unwrap_or(ServerSecret::None)
+    }
+
+    fn lock_learned(&self) -> MutexGuard<'_, HashMap<(String, String), ServerSecret>> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has every session end, at once or when its transaction does.
@@ -303,18 +309,13 @@ impl Shared {
         let mut key = vec![0; key_len];
         rand::fill(&mut key[..]);
         let peer_id = self.directory.load().config.general.peer_id;
-        let info = match self.clients.0.lock() {
-            Ok(mut clients) => {
-                let mut pid = draw_pid(peer_id);
-                while clients.contains_key(&pid) {
-                    pid = draw_pid(peer_id);
-                }
-                let info = Arc::new(ClientInfo::new(pid, key, who));
-                clients.insert(pid, Arc::clone(&info));
-                info
-            }
-            Err(_) => Arc::new(ClientInfo::new(1, key, who)),
-        };
+        let mut clients = self.clients.lock();
+        let mut pid = draw_pid(peer_id);
+        while clients.contains_key(&pid) {
+            pid = draw_pid(peer_id);
+        }
+        let info = Arc::new(ClientInfo::new(pid, key, who));
+        clients.insert(pid, Arc::clone(&info));
         Registration {
             shared: Arc::clone(self),
             info,
@@ -324,19 +325,15 @@ impl Shared {
 
     /// The servers to cancel for a CancelRequest; none when the key is not the client's.
     pub fn cancel_targets(&self, pid: i32, key: &[u8]) -> Option<Cancelling> {
-        let client = self.clients.0.lock().ok()?.get(&pid).cloned()?;
+        let client = self.clients.lock().get(&pid).cloned()?;
         client.has_key(key).then(|| client.cancel.cancelling())
     }
 
     pub fn client_count(&self) -> usize {
-        self.clients.0.lock().map_or(0, |clients| clients.len())
+        self.clients.lock().len()
     }
 
     pub fn clients(&self) -> Vec<Arc<ClientInfo>> {
-        self.clients
-            .0
-            .lock()
-            .map(|clients| clients.values().cloned().collect())
-            .unwrap_or_default()
+        self.clients.lock().values().cloned().collect()
     }
 }

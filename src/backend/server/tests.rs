@@ -9,14 +9,13 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::net::Stream;
 
-/// A connection, and the server's end of it.
-pub fn pair() -> (Server, UnixStream) {
-    let (ours, theirs) = UnixStream::pair().expect("sockets");
-    let identity = Identity {
+/// A connection to the server of this address.
+pub fn identity(host: &str, port: u16) -> Identity {
+    Identity {
         id: 1,
         endpoint: crate::config::Endpoint {
-            host: "server".into(),
-            port: 5432,
+            host: host.into(),
+            port,
         },
         user: "app".into(),
         pid: 1,
@@ -26,14 +25,19 @@ pub fn pair() -> (Server, UnixStream) {
         local: None,
         connected_at: Instant::now(),
         activity: Activity::default(),
-    };
+    }
+}
+
+/// A connection, and the server's end of it.
+pub fn pair() -> (Server, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
     let limits = PreparedLimits {
         count: 2,
         bytes: 1000,
     };
     let conn = Conn::new(Stream::Unix(ours), BytesMut::new());
     (
-        Server::new(conn, identity, Parameters::new(), limits),
+        Server::new(conn, identity("server", 5432), Parameters::new(), limits),
         theirs,
     )
 }
