@@ -299,7 +299,11 @@ fn serve_http(
         ready: move || scrape::readiness(&ready.shared),
         status: move || status::status(&status),
     };
-    tokio::spawn(crate::http::serve(listener, answers, end));
+    tokio::spawn(async move {
+        if let Err(error) = crate::http::serve(listener, answers, end).await {
+            tracing::error!(%error, "the HTTP port is not served any more");
+        }
+    });
     Ok(())
 }
 

@@ -7,6 +7,8 @@
 pub mod kept;
 pub mod prepared;
 pub(super) mod replies;
+#[cfg(test)]
+pub mod tests;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -19,11 +21,12 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use self::kept::Kept;
 use self::prepared::{PreparedLimits, PreparedSet};
+use self::replies::MAX_CONTROL_FRAME;
 use super::mailbox::Mailbox;
 use crate::error::{Error, Fault, Object};
 use crate::net::{Instant, TlsConnector};
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
-use crate::wire::frame::{self, HEADER};
+use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::write;
 
 /// Stands for the rows of an Execute that ended at its own limit of rows.
@@ -38,6 +41,9 @@ pub type Settings = BTreeMap<String, String>;
 
 /// ParameterStatus names and values.
 pub type Parameters = BTreeMap<String, String>;
+
+/// Why a connection is in doubt that sent what the queue of owed replies does not explain.
+const UNEXPECTED: &str = "the server sent a reply that nothing asked for";
 
 /// What the names of statements on servers begin with.
 const SERVER_NAME: &str = "ringway_";
@@ -199,6 +205,16 @@ pub enum Blame {
     Deadlock = 2,
     /// It waits for a lock for long, while its transaction is on other shards, and its holder's is not known.
     PossibleDeadlock = 3,
+}
+
+impl Blame {
+    /// For the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueryTimeout => "query timeout",
+            Self::Deadlock => "possible deadlock over shards",
+        }
+    }
 }
 
 impl Activity {
@@ -422,17 +438,8 @@ impl Server {
             self.flush_approved(out);
         }
         loop {
-            while let Ok(Some((header, body))) = frame::whole(&self.conn.inbox) {
-                if header.tag == b'E' {
-                    let error = read_error(body).fatal();
-                    self.doubt = Some("the server ended it");
-                    return Poll::Ready(error);
-                }
-                if header.tag == b'S' {
-                    self.note_parameter(HEADER..header.len, true);
-                }
-                out.extend_from_slice(&self.conn.inbox[..header.len]);
-                self.conn.inbox.advance(header.len);
+            if let Err(error) = self.pass_unasked(out) {
+                return Poll::Ready(error.fatal());
             }
             if out.len() >= OUTBOX_HIGH {
                 return Poll::Pending;
@@ -442,6 +449,43 @@ impl Server {
                 Ok(_) => {}
                 Err(e) => return Poll::Ready(self.lost(&e.to_string()).fatal()),
             }
+        }
+    }
+
+    /// Passes on the frames that a server sends by itself.
+    /// <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC>
+    ///
+    /// # Errors
+    /// The server's last words, or a frame that it may not send now: the connection is in doubt.
+    fn pass_unasked(&mut self, out: &mut BytesMut) -> Result<(), Error> {
+        while let Some(header) = self.peek_unasked()? {
+            let Some(frame) = self.conn.inbox.get(..header.len) else {
+                break;
+            };
+            match header.tag {
+                b'E' => {
+                    let error = read_error(&frame[HEADER..]);
+                    self.doubt = Some("the server ended it");
+                    return Err(error);
+                }
+                b'S' => self.note_parameter(HEADER..header.len, true),
+                _ => {}
+            }
+            out.extend_from_slice(&self.conn.inbox[..header.len]);
+            self.conn.inbox.advance(header.len);
+        }
+        Ok(())
+    }
+
+    /// The header of the next frame, of a kind and a length that may come unasked.
+    fn peek_unasked(&mut self) -> Result<Option<Header>, Error> {
+        let next = frame::peek(&self.conn.inbox);
+        match next.inspect_err(|_| self.doubt = Some(UNEXPECTED))? {
+            Some(header) => match header.tag {
+                b'A' | b'E' | b'N' | b'S' if header.len <= MAX_CONTROL_FRAME => Ok(Some(header)),
+                tag => Err(self.unexpected(tag)),
+            },
+            None => Ok(None),
         }
     }
 
@@ -671,6 +715,9 @@ impl Server {
     /// # Errors
     /// A frame that makes no sense, or ReadyForQuery that nothing asked for.
     pub fn next_frame(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
+        let skipped = self.rest_of_frame.min(self.conn.inbox.len());
+        self.conn.inbox.advance(skipped);
+        self.rest_of_frame -= skipped;
         let Some((header, _)) = frame::whole(&self.conn.inbox)? else {
             return Ok(None);
         };
@@ -695,6 +742,18 @@ impl Server {
         Ok(Some((header.tag, frame.freeze())))
     }
 
+    /// Drops a row that nobody wants and that is not whole yet: what has come of it, and the rest as it comes.
+    ///
+    /// # Errors
+    /// A frame that makes no sense.
+    pub fn skip_row(&mut self) -> Result<(), Error> {
+        if let Some(Header { tag: b'D', len }) = frame::peek(&self.conn.inbox)? {
+            self.rest_of_frame = len;
+            self.rest_is_shown = false;
+        }
+        Ok(())
+    }
+
     /// Writes what is in the outbox and reads once.
     ///
     /// # Errors
@@ -711,6 +770,12 @@ impl Server {
             Ok(_) => Ok(()),
             Err(e) => Err(self.lost(&e.to_string())),
         }
+    }
+
+    /// Marks the connection as one that sent a frame which nothing asked for, and words it for the client.
+    pub fn unexpected(&mut self, tag: u8) -> Error {
+        self.doubt = Some(UNEXPECTED);
+        replies::unexpected(tag)
     }
 
     /// Marks the connection as lost and words it for the client.

@@ -17,8 +17,9 @@ use super::merge::{Memory, Merger, are_alike};
 use super::scatter::Run;
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
+use crate::wire::frame::{self, Header};
 use crate::wire::frontend::LARGEST;
-use crate::wire::{frame, write};
+use crate::wire::write;
 
 /// The client's values of one execution.
 #[derive(Debug, Clone, Default)]
@@ -250,18 +251,14 @@ impl Gathering {
                     return Err(error.unwrap_or_else(|| server.lost("it failed")));
                 }
                 b'1' | b'2' | b'C' | b'N' | b'S' | b'A' => {}
-                other => {
-                    server.doubt = Some("the server sent a reply that nothing asked for");
-                    return Err(Error::new(
-                        Fault::Server,
-                        "08P01",
-                        "unexpected message from server",
-                    )
-                    .detail(format!("Message type \"{}\".", other.escape_ascii())));
-                }
+                other => return Err(server.unexpected(other)),
             }
         }
-        Ok(())
+        // What is above the limit by itself need not be read whole to be refused.
+        match frame::peek(&server.conn.inbox)? {
+            Some(Header { tag: b'D', len }) => self.memory.check(len),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// A value in a row is written as an element of an array is: its length, then itself.

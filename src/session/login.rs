@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::client::Newcomer;
+use super::directory::Directory;
 use super::exchange::MOST_LOST;
 use super::peers::{self, Sender};
 use super::replication::{self, Relay};
-use super::shared::{Directory, Newcomer, Registration, Shared};
+use super::shared::{Registration, Shared};
 use super::{FAREWELL, Login, Session, auth, hints::Told, local, settings, startup, state};
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{self, Settings};

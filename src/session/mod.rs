@@ -10,8 +10,10 @@ pub mod auth;
 mod block;
 mod chain;
 mod changes;
+mod client;
 mod commit;
 mod cursors;
+mod directory;
 mod encoding;
 mod exchange;
 mod extended;
@@ -72,12 +74,11 @@ use crate::spans::Parent;
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::{frame, frontend};
 
+pub use client::{COMMIT_GRACE, CancelSlot, ClientInfo, ClientState, Newcomer, Verdict};
+pub use directory::{Directory, Wildcard};
 pub use peers::cancel_here;
 pub use policy::denied_by;
-pub use shared::{
-    Arriving, COMMIT_GRACE, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration,
-    Shared, Verdict, Wildcard,
-};
+pub use shared::{Arriving, Registration, Shared};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -470,7 +471,7 @@ impl Session {
                 return Poll::Ready(Ok(true));
             }
             if between_transactions && self.shared.sends_away(info, cx) {
-                return Poll::Ready(Err(shared::shut_down()));
+                return Poll::Ready(Err(client::shut_down()));
             }
             loop {
                 for held in leases.iter_mut() {

@@ -163,13 +163,7 @@ impl Session {
             None => held.may_release = true,
         }
         held.pinned = Some(Pinned::By(pin));
-        self.tell_pin(Some(pin.why()));
-    }
-
-    fn tell_pin(&self, why: Option<&'static str>) {
-        if let Ok(mut pinned) = self.info.pinned.lock() {
-            *pinned = why;
-        }
+        self.info.tell_pinned(Some(pin.why()));
     }
 
     /// currval and lastval are right where this transaction has moved the sequence. What an earlier
@@ -496,7 +490,7 @@ impl Session {
                 Some(_) => Some(Pin::Unknown),
             };
             held.pinned = pin.map(Pinned::By);
-            self.tell_pin(pin.map(Pin::why));
+            self.info.tell_pinned(pin.map(Pin::why));
         }
     }
 
@@ -507,7 +501,7 @@ impl Session {
             Some(Pinned::ModeWithState) => self.leases[index].pinned = Some(Pinned::Mode),
             Some(Pinned::By(_)) => {
                 self.leases[index].pinned = None;
-                self.tell_pin(None);
+                self.info.tell_pinned(None);
             }
         }
     }

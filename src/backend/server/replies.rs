@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    Expect, MOST_ANSWERED, Progress, Ready, SUSPENDED, Server, Status, error_field, read_error,
+    Expect, MOST_ANSWERED, Progress, Ready, SUSPENDED, Server, Status, UNEXPECTED, error_field,
+    read_error,
 };
 use crate::error::{Error, Fault};
 use crate::wire::conn::Conn;
@@ -15,7 +16,7 @@ use crate::wire::write;
 
 /// Frames that are read as a whole are cut off here. Of longer errors the beginning is read, longer
 /// notices pass unread, anything else breaks the connection.
-const MAX_CONTROL_FRAME: usize = 1 << 20;
+pub(super) const MAX_CONTROL_FRAME: usize = 1 << 20;
 /// SQLSTATE with which PostgreSQL refuses a prepared statement that would return other columns now.
 const OUTDATED: &str = "0A000";
 /// What is read of an error that is not read whole: its SQLSTATE is among the first fields.
@@ -53,7 +54,7 @@ impl Server {
     pub fn scan(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
         let result = self.scan_frames(out);
         if result.is_err() {
-            self.doubt = Some("the server sent a reply that nothing asked for");
+            self.doubt = Some(UNEXPECTED);
         }
         result
     }
@@ -515,9 +516,9 @@ impl Server {
     }
 
     /// The body of a whole ErrorResponse that names a statement by the name it has here, with the
-    /// client's name for it.
+    /// client's name for it. One that is not whole passes as it is.
     fn renamed(&self, frame: &[u8]) -> Option<Vec<u8>> {
-        let body = frame.get(HEADER..)?;
+        let (_, body) = frame::whole(frame).ok()??;
         let start = memchr::memmem::find(body, b"\"ringway_")? + 1;
         let end = start + memchr::memchr(b'"', body.get(start..)?)?;
         let (id, name) = match (self.expect.front(), &self.executes) {

@@ -215,13 +215,28 @@ impl Memory {
         if self.used <= self.cap {
             return Ok(());
         }
-        Err(Error::new(
+        Err(self.exhausted())
+    }
+
+    /// Whether so many bytes can ever be held.
+    ///
+    /// # Errors
+    /// 53200 when they are above the cap alone.
+    pub(super) fn check(&self, bytes: usize) -> Result<()> {
+        match bytes <= self.cap {
+            true => Ok(()),
+            false => Err(self.exhausted()),
+        }
+    }
+
+    fn exhausted(&self) -> Error {
+        Error::new(
             Fault::Client,
             "53200",
             "merging the rows of several shards needs too much memory",
         )
         .detail(format!("The limit is {} bytes.", self.cap))
-        .hint("Add a LIMIT or a narrower WHERE, or raise merge_memory_mib."))
+        .hint("Add a LIMIT or a narrower WHERE, or raise merge_memory_mib.")
     }
 
     fn give_back(&mut self, bytes: usize) {
@@ -376,6 +391,14 @@ impl Merger {
             Work::Emit(_) => return Err(malformed("a row after all shards have ended")),
         }
         Ok(())
+    }
+
+    /// Whether a row of so many bytes, which has only begun to come, can be taken.
+    ///
+    /// # Errors
+    /// 53200 when it is above the memory cap alone.
+    pub(super) fn check_row(&self, bytes: usize) -> Result<()> {
+        self.memory.check(bytes)
     }
 
     /// The shard has sent its last row.
