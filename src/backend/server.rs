@@ -212,7 +212,8 @@ impl Blame {
     pub fn name(self) -> &'static str {
         match self {
             Self::QueryTimeout => "query timeout",
-            Self::Deadlock => "possible deadlock over shards",
+            Self::Deadlock => "deadlock over shards",
+            Self::PossibleDeadlock => "possible deadlock over shards",
         }
     }
 }
