@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use ringway::demo::captive::{CaptiveCluster, Spec};
 
-use crate::support::wire::{Frame, Wire};
+use crate::support::wire::{self, Frame, Wire};
 use crate::support::{self, Ringway};
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n integer CHECK (n < 1000), w text);
@@ -246,4 +246,61 @@ fn data_go_to_their_shards_and_come_back_in_every_format() {
     );
     let listed = copy_in(&mut ringway, "COPY g (id) FROM STDIN", b"1\n2\n3\n4\n", 100);
     assert_eq!(outcome(&listed), "COPY 4\0");
+}
+
+/// Frames of an answer with what is not to differ in them.
+fn shown(frames: &[Frame]) -> Vec<(char, String)> {
+    let all = frames.iter();
+    all.map(|frame| match frame.tag {
+        b'E' => ('E', outcome(std::slice::from_ref(frame))),
+        tag => (char::from(tag), frame.body.escape_ascii().to_string()),
+    })
+    .collect()
+}
+
+#[test]
+fn queries_over_shards_are_copied_message_by_message_as_by_one_server() {
+    let world = World::start();
+    let [mut plain, mut ringway] = world.both();
+    let rows = "INSERT INTO t VALUES (1, 1, E'a\\tb'), (2, NULL, 'x'), (3, 3, NULL), (4, 1, ''), \
+         (5, 5, E'\\\\.'), (6, 6, E'\\u00fc\\n')";
+    for wire in [&mut plain, &mut ringway] {
+        wire.query(rows);
+        assert_eq!(outcome(&wire.read_to_ready()), "INSERT 0 6\0");
+    }
+    let queries = [
+        "SELECT w, id, n FROM t ORDER BY id",
+        "SELECT n, count(*) FROM t GROUP BY n ORDER BY n",
+        "SELECT id FROM t ORDER BY id LIMIT 0",
+        "SELECT count(DISTINCT n) FROM t",
+        "SELECT nosuch FROM t ORDER BY id",
+    ];
+    let options = [
+        "",
+        " (FORMAT csv, HEADER, FORCE_QUOTE *)",
+        " BINARY",
+        " (QUOTE 'x')",
+    ];
+    for query in queries {
+        for options in options {
+            let sql = format!("COPY ({query}) TO STDOUT{options}");
+            let [wanted, got] = [&mut plain, &mut ringway].map(|wire| {
+                wire.query(&sql);
+                shown(&wire.read_to_ready())
+            });
+            assert_eq!(got, wanted, "{sql}");
+            let messages = [
+                wire::parse("", &sql),
+                wire::bind("", "", &[]),
+                wire::execute("", 0),
+                wire::frame(b'S', b""),
+            ]
+            .concat();
+            let [wanted, got] = [&mut plain, &mut ringway].map(|wire| {
+                wire.send_bytes(&messages);
+                shown(&wire.read_to_ready())
+            });
+            assert_eq!(got, wanted, "{sql}");
+        }
+    }
 }

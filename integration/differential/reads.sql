@@ -1187,7 +1187,67 @@ COPY notes TO STDOUT;
 COPY (SELECT id FROM people) TO STDOUT;
 COPY people TO STDOUT;
 
-[EXPLAIN and COPY of several shards, refused] refused
+[COPY of queries over several shards] ordered
+COPY (SELECT id, name, city, tags, doc, score, born, at, feel FROM people ORDER BY id) TO STDOUT;
+COPY (SELECT * FROM people ORDER BY id DESC) TO STDOUT (FORMAT csv, HEADER);
+COPY (SELECT * FROM people ORDER BY id) TO STDOUT (FORMAT binary);
+COPY (SELECT id, tags, doc FROM people ORDER BY id LIMIT 7 OFFSET 2) TO STDOUT (FORMAT csv, HEADER true, NULL 'none', FORCE_QUOTE (id, tags));
+COPY (SELECT id, name FROM people ORDER BY id LIMIT 0) TO STDOUT (FORMAT csv, HEADER);
+COPY (SELECT id, name FROM people ORDER BY id LIMIT 0) TO STDOUT BINARY;
+COPY (SELECT id, name FROM people ORDER BY id LIMIT 0) TO STDOUT;
+COPY (SELECT name, id FROM people ORDER BY id) TO STDOUT WITH DELIMITER 'n' NULL AS 'A''b';
+COPY (SELECT name, id FROM people ORDER BY id) TO STDOUT CSV HEADER DELIMITER AS 'b' QUOTE 'A' ESCAPE AS 'o' FORCE QUOTE *;
+COPY (SELECT name, id FROM people ORDER BY id) TO STDOUT DELIMITER E'\t' CSV NULL '' FORCE QUOTE name;
+COPY (SELECT name, id AS name, nick FROM people ORDER BY 2) TO STDOUT (FORMAT csv, FORCE_QUOTE (name), ENCODING 'UTF8');
+COPY (SELECT name FROM people ORDER BY id) TO STDOUT (FORMAT csv, NULL 'bob1');
+COPY (SELECT '\.' || left(nick, 0) FROM people ORDER BY id LIMIT 3) TO STDOUT CSV;
+COPY (SELECT '\.' || left(nick, 0) AS "a,b", id FROM people ORDER BY id LIMIT 3) TO STDOUT CSV HEADER;
+COPY (SELECT E'a\tb\nc\rd\\\b\f\v' || id, id FROM people ORDER BY 2) TO STDOUT;
+COPY (SELECT E'a\tb\nc\rd\\"\b\f\v' || id, id FROM people ORDER BY 2) TO STDOUT (FORMAT csv);
+COPY (SELECT max(id), count(*), sum(age), avg(age) FROM people) TO STDOUT CSV HEADER;
+COPY (SELECT max(id), count(*), sum(age), avg(age) FROM people) TO STDOUT (FORMAT 'binary');
+COPY (SELECT age, count(*) FROM people GROUP BY age ORDER BY age -- by age
+) TO STDOUT;
+COPY (SELECT city, count(DISTINCT name) FROM people GROUP BY city ORDER BY city COLLATE "C") TO STDOUT (FORMAT csv);
+COPY (SELECT p.id, o.id, n.id FROM people p, orders o, notes n WHERE p.id = o.id ORDER BY 1, 2, o.person_id, 3) TO STDOUT (FORMAT csv, HEADER on);
+COPY (SELECT p.id, o.id, o.total FROM people p, orders o WHERE p.id = o.id ORDER BY 1, 2, o.person_id) TO STDOUT BINARY;
+COPY (WITH q AS (SELECT id, rank() OVER (ORDER BY age DESC NULLS LAST, id) AS r FROM people) SELECT * FROM q WHERE r < 8 ORDER BY r) TO STDOUT;
+COPY ((SELECT id FROM people WHERE id < 3) UNION (SELECT id FROM orders) ORDER BY id) TO STDOUT;
+COPY (SELECT FROM people WHERE id > 0 ORDER BY id) TO STDOUT;
+COPY (SELECT count(*) FROM people WHERE id IN (1, 2, 3, 4, 5)) TO STDOUT;
+COPY (SELECT id FROM people WHERE id IN (1, 2, 3, 4, 5) ORDER BY id DESC LIMIT 2) TO STDOUT;
+COPY (SELECT id FROM people WHERE id IN (3) ORDER BY id) TO STDOUT;
+COPY (SELECT 1 / (id - 3) FROM people ORDER BY id) TO STDOUT;
+COPY (SELECT count(DISTINCT 1 / (id - 3)) FROM people) TO STDOUT;
+COPY (SELECT id, nosuch FROM people ORDER BY id) TO STDOUT;
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT (FORMAT text, QUOTE '"');
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT (FORMAT csv, FORCE_QUOTE (nosuch));
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT (FORMAT csv, DELIMITER '"');
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT (FORMAT csv, FORMAT text);
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT (DELIMITER 'a');
+COPY (SELECT id FROM people WHERE id < $1 ORDER BY id) TO STDOUT;
+SET DateStyle = 'SQL, DMY';
+COPY (SELECT born, at, id FROM people ORDER BY id) TO STDOUT (FORMAT csv);
+RESET DateStyle;
+BEGIN READ ONLY;
+COPY (SELECT id FROM people ORDER BY id LIMIT 1) TO STDOUT;
+COPY (SELECT sum(age) FROM people) TO STDOUT;
+COMMIT;
+
+[COPY of queries over several shards, without an order]
+COPY (SELECT id, name FROM people WHERE id > 3 LIMIT 100) TO STDOUT;
+COPY (SELECT DISTINCT age FROM people) TO STDOUT (FORMAT csv);
+COPY (VALUES ((SELECT count(*) FROM people)), (1)) TO STDOUT;
+
+[COPY of queries over several shards, refused] refused
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT (DELIMITER 'ab');
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT (ENCODING 'LATIN1');
+COPY (SELECT id FROM people ORDER BY id) TO STDOUT (FORMAT csv, NOSUCH);
+COPY (SELECT id FROM people ORDER BY id) TO '/nosuch';
+COPY (SELECT id FROM people) TO PROGRAM 'true';
+COPY (SELECT sum(length(note)) FROM orders, pg_class WHERE relname = note) TO STDOUT;
+
+[EXPLAIN of several shards, refused] refused
 EXPLAIN (COSTS OFF) SELECT id FROM people;
 
 [settings that change what a text means] maybe

@@ -458,8 +458,7 @@ x
 COPY countries (code, name) FROM STDIN;
 q1	no default
 \.
-COPY (SELECT max(id) FROM people) TO STDOUT;
-COPY (SELECT id FROM people ORDER BY id) TO STDOUT;
+COPY (DELETE FROM people RETURNING id) TO STDOUT;
 
 [a transaction that stays in one shard]
 BEGIN;

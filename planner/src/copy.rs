@@ -1,11 +1,15 @@
 //! COPY on several shards: how its data is cut into rows, and where the key is in them.
 
+use std::ops::Range;
+
 use crate::limit::KeyPart;
 use crate::place;
 use crate::placement::Placement;
+use crate::plan::Many;
 use crate::refusal::Refusal;
-use crate::route::{Param, Values};
-use crate::topology::{ShardId, Topology};
+use crate::route::{self, Execution, Param, Route, Values};
+use crate::shape::{Piece, Shape};
+use crate::topology::{ShardId, ShardSet, Topology};
 
 /// COPY FROM STDIN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,4 +98,89 @@ pub fn owner(
         params: &params,
     };
     place::shard_of_row(&key.columns, key.placement, values, topology)
+}
+
+/// COPY (query) TO STDOUT of a query whose rows Ringway puts together, and writes as COPY does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyQuery {
+    /// What becomes of the query.
+    pub many: Many,
+    /// Where the query stands in the text that was planned, from which nothing is lifted.
+    pub query: Range<usize>,
+    pub written: Written,
+}
+
+/// How rows are written for the client, in UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    pub format: Format,
+    pub force_quote: ForceQuote,
+}
+
+/// Which values are in quotes in CSV, whatever they are. NULL never is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ForceQuote {
+    /// Those that have to.
+    #[default]
+    Needed,
+    All,
+    /// Those of the columns with these names.
+    Columns(Vec<String>),
+}
+
+/// One execution of a [`CopyQuery`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyRows<'p> {
+    /// How the query's rows are had.
+    pub query: Execution<'p>,
+    /// The query's text.
+    pub sql: Vec<u8>,
+    /// Of the query's text.
+    pub pieces: Vec<Piece>,
+    /// The COPY without its rows: a server that runs it checks the options, and answers with what comes
+    /// before the first row.
+    pub head: Vec<u8>,
+    pub written: &'p Written,
+}
+
+impl CopyQuery {
+    /// # Errors
+    /// As [`crate::route()`] of the query.
+    pub(crate) fn route<'p>(
+        &'p self,
+        shards: ShardSet,
+        values: Values<'_>,
+        topology: &Topology,
+    ) -> Result<Route<'p>, Refusal> {
+        let text = |range: Range<usize>| values.sql.get(range).unwrap_or_default();
+        let sql = text(self.query.clone()).to_vec();
+        let mut shape = Shape::default();
+        shape.scan(&sql);
+        let inner = Values {
+            sql: &sql,
+            pieces: &shape.pieces,
+            params: values.params,
+        };
+        let Route { shards, execution } = route::several(shards, &self.many, inner, topology)?;
+        // A comment may end the query.
+        let head = [
+            text(0..self.query.start),
+            b"SELECT * FROM (",
+            &sql,
+            b"\n) AS ringway LIMIT 0",
+            text(self.query.end..values.sql.len()),
+        ]
+        .concat();
+        let copy = CopyRows {
+            query: execution,
+            sql,
+            pieces: shape.pieces,
+            head,
+            written: &self.written,
+        };
+        Ok(Route {
+            shards,
+            execution: Execution::CopyRows(Box::new(copy)),
+        })
+    }
 }

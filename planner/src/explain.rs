@@ -112,8 +112,8 @@ fn role(access: Access) -> &'static str {
     }
 }
 
-fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) {
-    match execution {
+fn execution(way: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) {
+    match way {
         Execution::Direct => lines.push("execution: as it is".into()),
         Execution::Merge {
             merge,
@@ -166,6 +166,10 @@ fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<Str
         }),
         Execution::CopyOut(_) => {
             lines.push("execution: as it is on each, their rows follow each other".into());
+        }
+        Execution::CopyRows(copy) => {
+            execution(&copy.query, topology, lines);
+            lines.push("copy: the rows are written as COPY does".into());
         }
         Execution::SameAnswer => {
             lines.push("execution: as it is on each, the first answer is the answer".into());

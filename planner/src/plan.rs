@@ -41,7 +41,7 @@ pub use self::functions::{worse_access, worse_effect};
 pub use self::hidden::may_write;
 use self::parse::Source;
 use crate::catalog::Catalog;
-use crate::copy::{CopyIn, Frame};
+use crate::copy::{CopyIn, CopyQuery, Frame};
 use crate::gather::Gather;
 use crate::ids::Ids;
 use crate::insertion::Insertion;
@@ -386,6 +386,8 @@ pub enum Many {
     Insert(Box<Insertion>),
     CopyIn(Box<CopyIn>),
     CopyOut(Frame),
+    /// Run its query as one over several shards, and write the rows as COPY does.
+    CopyQuery(Box<CopyQuery>),
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
     SameAnswer,
     Refused(Refusal),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::copy::{self, CopyIn};
+use crate::copy::{self, CopyIn, CopyRows};
 use crate::gather::Gathering;
 use crate::ids;
 use crate::insertion::Inserting;
@@ -109,6 +109,8 @@ pub enum Execution<'p> {
     CopyIn(&'p CopyIn),
     /// Each shard runs the text; their data follow each other.
     CopyOut(copy::Frame),
+    /// The rows of a query, written as COPY does.
+    CopyRows(Box<CopyRows<'p>>),
     SameAnswer,
 }
 
@@ -146,6 +148,7 @@ pub fn route<'p>(
                     | Many::SameAnswer
                     | Many::CopyIn(_)
                     | Many::CopyOut(_)
+                    | Many::CopyQuery(_)
                     | Many::Refused(_) => several(shards, many, values, topology),
                 },
             }
@@ -183,7 +186,7 @@ fn parts(
     }
 }
 
-fn several<'p>(
+pub(crate) fn several<'p>(
     shards: ShardSet,
     many: &'p Many,
     values: Values<'_>,
@@ -214,6 +217,7 @@ fn several<'p>(
         Many::SameAnswer => (shards, Execution::SameAnswer),
         Many::CopyIn(copy) => (shards, Execution::CopyIn(copy)),
         Many::CopyOut(frame) => (shards, Execution::CopyOut(*frame)),
+        Many::CopyQuery(copy) => return copy.route(shards, values, topology),
         // Without keys there is nothing to split by.
         Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),

@@ -316,7 +316,11 @@ fn of_route(route: &Route<'_>) -> Class {
         Shards::Any => true,
         Shards::Exactly(shards) => shards.len() == 1,
     };
-    match &route.execution {
+    of_execution(&route.execution, one)
+}
+
+fn of_execution(execution: &Execution<'_>, one: bool) -> Class {
+    match execution {
         Execution::Direct => Class::Direct,
         Execution::Move { .. } | Execution::Insert(_) => Class::Several,
         Execution::CopyIn(_) | Execution::Split { .. } => Class::Split,
@@ -330,6 +334,7 @@ fn of_route(route: &Route<'_>) -> Class {
             Class::Direct
         }
         Execution::Gather(_) => Class::Gathered,
+        Execution::CopyRows(copy) => of_execution(&copy.query, one),
         Execution::Merge { .. } | Execution::CopyOut(_) => Class::Merged,
         Execution::SumTags => Class::Several,
         Execution::SameAnswer => Class::Everywhere,

@@ -52,7 +52,22 @@ pub(super) async fn parameters(
 ///
 /// # Errors
 /// 08P01 when it is malformed.
-pub(super) fn column_types(mut body: &[u8]) -> Result<Vec<u32>, Error> {
+pub(super) fn column_types(body: &[u8]) -> Result<Vec<u32>, Error> {
+    let all = columns(body)?.into_iter();
+    Ok(all.map(|(_, oid)| oid).collect())
+}
+
+/// The names of the columns of a RowDescription's body.
+///
+/// # Errors
+/// 08P01 when it is malformed.
+pub(super) fn column_names(body: &[u8]) -> Result<Vec<&[u8]>, Error> {
+    let all = columns(body)?.into_iter();
+    Ok(all.map(|(name, _)| name).collect())
+}
+
+/// The names and types of the columns of a RowDescription's body.
+fn columns(mut body: &[u8]) -> Result<Vec<(&[u8], u32)>, Error> {
     let malformed = || {
         Error::new(
             Fault::Server,
@@ -66,14 +81,11 @@ pub(super) fn column_types(mut body: &[u8]) -> Result<Vec<u32>, Error> {
         /// modifier and the format.
         const BEFORE: usize = 6;
         const AFTER: usize = 8;
-        let name = body
-            .iter()
-            .position(|byte| *byte == 0)
-            .ok_or_else(malformed)?;
-        body = body.get(name + 1 + BEFORE..).ok_or_else(malformed)?;
+        let name = frame::cstr(&mut body).ok_or_else(malformed)?;
+        body = body.get(BEFORE..).ok_or_else(malformed)?;
         let oid = frame::i32(&mut body).ok_or_else(malformed)?;
         body = body.get(AFTER..).ok_or_else(malformed)?;
-        Ok(oid as u32)
+        Ok((name, oid as u32))
     };
     (0..count).map(column).collect()
 }

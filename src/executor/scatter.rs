@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
+use super::copy::written::Writer;
 use super::merge::{Merger, Step};
 use super::relay::Broken;
 use crate::backend::server::{Expect, Server};
@@ -42,6 +43,8 @@ pub struct Run {
     merger: Merger,
     shards: Vec<Shard>,
     columns: Option<BytesMut>,
+    /// Writes the rows where they are not shown as they are.
+    pub writer: Option<Writer>,
     /// When each shard had sent all of its rows, as far as somebody waited for that.
     pub ends: Vec<Option<Instant>>,
 }
@@ -89,6 +92,7 @@ impl Run {
             merger,
             shards: vec![Shard::Starting; servers],
             columns: None,
+            writer: None,
             ends: vec![None; servers],
         }
     }
@@ -138,7 +142,12 @@ impl Run {
                         return Poll::Ready(Ok(Pause::RowLimit));
                     }
                     match self.merger.step().map_err(Broken::Server)? {
-                        Step::Row(row) => client.outbox.extend_from_slice(&row),
+                        Step::Row(row) => match &mut self.writer {
+                            None => client.outbox.extend_from_slice(&row),
+                            Some(writer) => writer
+                                .row(&row, &mut client.outbox)
+                                .map_err(Broken::Server)?,
+                        },
                         Step::Need(_) => {
                             starved = true;
                             break;

@@ -33,7 +33,7 @@ use crate::wire::frame::HEADER;
 use crate::wire::frontend::Parse;
 use crate::wire::{frontend, write};
 pub(super) use bound::Local;
-use bound::{BroadcastPortal, CopyPortal, Portal, Ran, ScatterPortal};
+use bound::{BroadcastPortal, CopyPortal, CopyWay, Portal, Ran, ScatterPortal};
 use names::Names;
 use step::Step;
 pub(super) use step::{asks_first, is_plain};

@@ -28,7 +28,10 @@ fn policies_on(
     let keys = [PolicyHit::MissingKeyWarned, PolicyHit::MissingKeyDenied];
     let none = (Policy::Allow, keys);
     let own = match route.execution {
-        Execution::Merge { .. } | Execution::Gather(_) | Execution::CopyOut(_) => reads,
+        Execution::Merge { .. }
+        | Execution::Gather(_)
+        | Execution::CopyOut(_)
+        | Execution::CopyRows(_) => reads,
         Execution::SumTags | Execution::Insert(_) => writes,
         Execution::Move { ref from, .. } if from.len() > 1 => writes,
         // On one shard; each row on its own; or on all for good reason.

@@ -123,6 +123,13 @@ impl Session {
                 let way = Way::Out(frame);
                 Box::pin(self.copy_simple(plan, way, &route.shards, access, sql)).await
             }
+            Execution::CopyRows(copy) => {
+                self.end_joined(None).await?;
+                let shards = self.shard_set(&route.shards);
+                let scattered = self.copied(*copy, shards.len())?;
+                self.note_route(scattered.kind());
+                Box::pin(self.copied_simple(scattered, &shards, access)).await
+            }
             Execution::Move {
                 moving,
                 from,
@@ -380,10 +387,35 @@ impl Session {
         &mut self,
         scattered: Scattered,
         shards: &ShardSet,
-        mut access: Access,
+        access: Access,
     ) -> Result<(), Error> {
+        let rows = self.send_scattered(&scattered, shards, access).await?;
+        self.tell_tag(&format!("SELECT {rows}"));
+        self.ready();
+        Ok(())
+    }
+
+    async fn copied_simple(
+        &mut self,
+        scattered: Scattered,
+        shards: &ShardSet,
+        access: Access,
+    ) -> Result<(), Error> {
+        let rows = self.send_scattered(&scattered, shards, access).await?;
+        self.tell_tag(&format!("COPY {rows}"));
+        self.ready();
+        Ok(())
+    }
+
+    /// All up to the command tag; answers the number of rows.
+    pub(super) async fn send_scattered(
+        &mut self,
+        scattered: &Scattered,
+        shards: &ShardSet,
+        mut access: Access,
+    ) -> Result<u64, Error> {
         for _ in 0..MOST {
-            let started = self.start_scattered(&scattered, shards, &mut access);
+            let started = self.start_scattered(scattered, shards, &mut access);
             let Started {
                 mut run,
                 indexes,
@@ -398,11 +430,11 @@ impl Session {
             };
             match result {
                 Ok(()) => {
-                    let tag = format!("SELECT {}", run.rows_out());
-                    self.tell_tag(&tag);
+                    if let Some(writer) = &mut run.writer {
+                        writer.end(&mut self.client.outbox);
+                    }
                     self.note_ends(&indexes, &run.ends);
-                    self.ready();
-                    return Ok(());
+                    return Ok(run.rows_out());
                 }
                 Err(broken) if told.nothing_since(&self.client) => {
                     match self.fail_scattered(&indexes, broken, access).await {
@@ -411,7 +443,10 @@ impl Session {
                     }
                     told.take_back(&mut self.client);
                 }
-                Err(broken) => return self.end_scatter(&indexes, Err(broken)).await,
+                Err(broken) => {
+                    self.end_scatter(&indexes, Err(broken)).await?;
+                    return Ok(0);
+                }
             }
         }
         Err(lost_again())

@@ -4,6 +4,7 @@
 use std::num::IntErrorKind;
 
 use bytes::{Bytes, BytesMut};
+use planner::copy::{CopyRows, Format, Written};
 use planner::gather::{Ask, Gathering};
 use planner::merge::MergePlan;
 use planner::plan::Access;
@@ -14,6 +15,7 @@ use super::Session;
 use super::retry::{Failed, MOST};
 use super::routed::pick;
 use crate::error::{Error, Fault};
+use crate::executor::copy::written::{self, Writer};
 use crate::executor::describe::describe;
 use crate::executor::gather;
 use crate::executor::merge::{Memory, Merger, columns_frame, shard_formats};
@@ -38,6 +40,14 @@ pub(super) struct Scattered {
     way: Way,
     /// Declared parameter types.
     types: Vec<u32>,
+    /// Rows that are written as COPY does.
+    copy: Option<Copying>,
+}
+
+struct Copying {
+    /// The COPY without its rows.
+    head: Vec<u8>,
+    written: Written,
 }
 
 enum Way {
@@ -72,7 +82,7 @@ pub(super) struct Started {
     pub(super) run: Run,
     /// The servers that they come from.
     pub(super) indexes: Vec<usize>,
-    /// The RowDescription frame for the client.
+    /// What the client gets before the rows: a RowDescription frame, or what begins a COPY.
     pub(super) columns: BytesMut,
 }
 
@@ -129,6 +139,7 @@ impl Session {
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
+            | Execution::CopyRows(_)
             | Execution::SameAnswer => {
                 return Err(Error::new(
                     Fault::Ringway,
@@ -140,6 +151,42 @@ impl Session {
         Ok(Scattered {
             way,
             types: query.types.to_vec(),
+            copy: None,
+        })
+    }
+
+    /// What a COPY of a query over several `shards` comes to.
+    ///
+    /// # Errors
+    /// As [`Session::scattered`].
+    pub(super) fn copied(&self, copy: CopyRows<'_>, shards: usize) -> Result<Scattered, Error> {
+        /// No values, and all results in binary format: what follows the names.
+        const BINARY: [u8; 8] = [0, 0, 0, 0, 0, 1, 0, 1];
+        let bind = Bind {
+            portal: b"",
+            statement: b"",
+            formats: vec![],
+            values: vec![],
+            result_formats: vec![1],
+            rest: &BINARY,
+        };
+        let query = Query {
+            sql: &copy.sql,
+            types: &[],
+            bind: (copy.written.format == Format::Binary).then_some(&bind),
+            values: Values {
+                sql: &copy.sql,
+                pieces: &copy.pieces,
+                params: &[],
+            },
+        };
+        let copying = Copying {
+            head: copy.head,
+            written: copy.written.clone(),
+        };
+        Ok(Scattered {
+            copy: Some(copying),
+            ..self.scattered(copy.query, &query, shards)?
         })
     }
 
@@ -174,7 +221,41 @@ impl Session {
     ) -> Result<Started, Failed> {
         let indexes = self.enlist_for_read(shards, access).await?;
         self.sync_quietly(&indexes).await?;
-        let Scattered { way, types } = scattered;
+        let Some(copying) = &scattered.copy else {
+            return self.start_rows(scattered, shards, indexes, access).await;
+        };
+        let place = match &scattered.way {
+            Way::Merge { .. } => None,
+            Way::Gather(gather) => gather.gathering.at,
+        };
+        let at = shards
+            .as_slice()
+            .iter()
+            .position(|shard| Some(*shard) == place);
+        let index = indexes[at.unwrap_or(0)];
+        let server = &mut self.leases[index].lease;
+        let head = written::head(server, &copying.head).await;
+        let head = self.or_lost(index, head, access).await?;
+        let mut started = self.start_rows(scattered, shards, indexes, access).await?;
+        let columns = std::mem::take(&mut started.columns);
+        let out = &mut started.columns;
+        started.run.writer = Some(Writer::start(&copying.written, &head, &columns, out)?);
+        Ok(started)
+    }
+
+    /// Of servers that are enlisted.
+    async fn start_rows(
+        &mut self,
+        scattered: &Scattered,
+        shards: &ShardSet,
+        indexes: Vec<usize>,
+        access: Access,
+    ) -> Result<Started, Failed> {
+        let Scattered {
+            way,
+            types,
+            copy: _,
+        } = scattered;
         let (merger, sql, bind_rest) = match way {
             Way::Gather(gather) => {
                 let started = self.start_gathered(gather, types, shards, indexes, access);

@@ -56,7 +56,13 @@ impl Generator {
         sql.insert_str(0, &head);
         let copied = self.params.is_empty() && !check.limited && !check.loose && self.chance(4);
         if copied && !self.loose {
-            let options = *self.pick(&["", " (FORMAT csv)", " (FORMAT csv, HEADER)"]);
+            let options = *self.pick(&[
+                "",
+                " (FORMAT csv)",
+                " (FORMAT csv, HEADER)",
+                " (NULL 'none', DELIMITER '|')",
+                " CSV DELIMITER ';' NULL 'a' ESCAPE 'b' FORCE QUOTE *",
+            ]);
             sql = format!("COPY ({sql}) TO STDOUT{options}");
             check.order.clear();
         }

@@ -1,15 +1,15 @@
 //! COPY: where its table or query is, and how its data is written.
 
+use std::ops::Range;
+
 use super::parse::Source;
 use super::utility::{in_place_of, is_plain_name, other, token_text, top_level};
 use super::{dml, refuse, unread};
 use crate::catalog::{Catalog, ColumnDefault, KeyColumn, Table, TableClass, TableColumn};
-use crate::copy::{CopyIn, Format, Frame, Key, Rows};
+use crate::copy::{CopyIn, CopyQuery, ForceQuote, Format, Frame, Key, Rows, Written};
 use crate::lexer::Kind;
 use crate::merge::MergePlan;
-use crate::plan::{
-    Access, Many, Plan, PlanOptions, SessionEffect, Statement, Target, inner as plan_inner,
-};
+use crate::plan::{Access, Many, Plan, PlanOptions, SessionEffect, Statement, Target};
 use crate::refusal::Refusal;
 
 pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
@@ -45,7 +45,7 @@ pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<
                 && close.kind == Kind::Close
                 && open.range.end <= close.range.start =>
         {
-            let inner = &source.sql[open.range.end..close.range.start];
+            let inner = open.range.end..close.range.start;
             let plan = Plan {
                 access: if to_client { Access::Read } else { plan.access },
                 ..plan
@@ -56,53 +56,49 @@ pub(super) fn plan(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<
     }
 }
 
-/// `COPY (inner) TO`: on several shards where their rows just follow each other.
+/// `COPY (inner) TO`: shards whose rows just follow each other run it themselves.
 fn of_query(
     source: &Source<'_>,
     direction: usize,
     plan: Plan,
-    inner: &str,
+    query: Range<usize>,
     catalog: &Catalog,
     options: PlanOptions<'_>,
 ) -> Plan {
     let to_client = plan.statement == Statement::CopyOut;
-    let placed = in_place_of(plan, inner, catalog, options);
-    let follows = |many: &Many| match many {
-        Many::Merge(scatter) => scatter.rewrite.is_none() && scatter.merge == MergePlan::default(),
-        Many::Gather(_)
-        | Many::SumTags
+    let inner = &source.sql[query.clone()];
+    let mut reason = None;
+    let placed = in_place_of(plan, inner, catalog, options, |many| match many {
+        Many::Merge(_) | Many::Gather(_) if !to_client => Err(refuse::copy_to_file()),
+        Many::Merge(scatter)
+            if scatter.rewrite.is_none() && scatter.merge == MergePlan::default() =>
+        {
+            reason = Some("its rows are those of the shards, one after the other");
+            Ok(Many::CopyOut(read(source, direction)?.frame()))
+        }
+        many @ (Many::Merge(_) | Many::Gather(_)) => {
+            reason = Some("its rows are had as those of a query over several shards");
+            Ok(Many::CopyQuery(Box::new(CopyQuery {
+                many,
+                query,
+                written: read(source, direction)?.written()?,
+            })))
+        }
+        Many::Refused(refusal) => Err(refusal),
+        Many::SumTags
         | Many::Split(_)
         | Many::Insert(_)
         | Many::CopyIn(_)
         | Many::CopyOut(_)
-        | Many::SameAnswer
-        | Many::Refused(_) => false,
-    };
-    let copied = match plan_inner(inner, catalog, options).target {
-        Target::AllShards(many) | Target::Keys { many, .. } => to_client && follows(&many),
-        Target::AnyShard
-        | Target::OneShard(_)
-        | Target::Moves(_)
-        | Target::Ids(_)
-        | Target::Refused(_) => false,
-    };
-    let Some(frame) = read(source, direction).ok().filter(|_| copied) else {
-        return placed;
-    };
-    let many = Many::CopyOut(frame.frame());
-    let target = match placed.target {
-        Target::Keys { keys, many: _ } => Target::Keys { keys, many },
-        Target::AnyShard
-        | Target::OneShard(_)
-        | Target::AllShards(_)
-        | Target::Moves(_)
-        | Target::Ids(_)
-        | Target::Refused(_) => Target::AllShards(many),
-    };
-    Plan {
-        target,
-        reason: "its rows are those of the shards, one after the other".into(),
-        ..placed
+        | Many::CopyQuery(_)
+        | Many::SameAnswer => Err(refuse::copy_of_write()),
+    });
+    match reason {
+        Some(reason) => Plan {
+            reason: reason.into(),
+            ..placed
+        },
+        None => placed,
     }
 }
 
@@ -256,6 +252,7 @@ struct Options {
     quote: Option<Vec<u8>>,
     escape: Option<Vec<u8>>,
     header: bool,
+    force_quote: ForceQuote,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -273,6 +270,15 @@ impl Options {
             FormatKind::Text | FormatKind::Csv if self.header => Frame::Header,
             FormatKind::Text | FormatKind::Csv => Frame::Rows,
         }
+    }
+
+    /// # Errors
+    /// 0A000 for what PostgreSQL would reject.
+    fn written(self) -> Result<Written, Refusal> {
+        Ok(Written {
+            format: self.format()?,
+            force_quote: self.force_quote,
+        })
     }
 
     /// # Errors
@@ -336,6 +342,19 @@ fn in_parentheses(
             let kind = source.tokens.get(at).map(|token| token.kind);
             matches!(kind, Some(Kind::Comma | Kind::Close))
         };
+        let opens = source.tokens.get(at + 1).map(|token| token.kind) == Some(Kind::Open);
+        if name == "force_quote" && opens && !source.has("stdin") {
+            let (names, last) = names(source, at + 2).ok_or_else(unread)?;
+            if !ends(last + 1) || source.tokens[last].kind != Kind::Close {
+                return Err(unread());
+            }
+            options.force_quote = ForceQuote::Columns(names);
+            if source.tokens[last + 1].kind == Kind::Close {
+                return Ok(());
+            }
+            at = last + 2;
+            continue;
+        }
         let value = (!ends(at + 1)).then_some(at + 1);
         let next = value.map_or(at + 1, |value| value + 1);
         if !ends(next) {
@@ -369,8 +388,9 @@ fn in_parentheses(
             "quote" => options.quote = Some(string()?),
             "escape" => options.escape = Some(string()?),
             "encoding" if is_utf8(&string()?) => {}
-            // On the way out it changes nothing that matters here.
-            "force_quote" if !source.has("stdin") => {}
+            "force_quote" if !source.has("stdin") && word.as_deref() == Some("*") => {
+                options.force_quote = ForceQuote::All;
+            }
             _ => return Err(unread()),
         }
         if source.tokens[next].kind == Kind::Close {
@@ -422,18 +442,32 @@ fn by_keywords(source: &Source<'_>, mut at: usize, options: &mut Options) -> Res
                 true => value + 1,
                 false => return Err(unread()),
             },
-            // On the way out it changes nothing that matters here.
             "force" if source.is(at + 1, "quote") && !source.has("stdin") => {
-                let mut last = at + 2;
-                while source.tokens.get(last + 1).map(|token| token.kind) == Some(Kind::Comma) {
-                    last += 2;
+                if token_text(source, at + 2) == "*" {
+                    options.force_quote = ForceQuote::All;
+                    at + 3
+                } else {
+                    let (names, next) = names(source, at + 2).ok_or_else(unread)?;
+                    options.force_quote = ForceQuote::Columns(names);
+                    next
                 }
-                last + 1
             }
             _ => return Err(unread()),
         };
     }
     Ok(())
+}
+
+/// Names with commas between, from token `at` on, and the index behind the last.
+fn names(source: &Source<'_>, mut at: usize) -> Option<(Vec<String>, usize)> {
+    let mut names = Vec::new();
+    loop {
+        names.push(source.name(at)?);
+        if source.tokens.get(at + 1).map(|token| token.kind) != Some(Kind::Comma) {
+            return Some((names, at + 1));
+        }
+        at += 2;
+    }
 }
 
 fn is_utf8(encoding: &[u8]) -> bool {

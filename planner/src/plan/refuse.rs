@@ -268,6 +268,22 @@ pub(super) fn copy_of_file(table: &str) -> Refusal {
     )
 }
 
+pub(super) fn copy_to_file() -> Refusal {
+    Refusal::unsupported(
+        "COPY of a query over several shards to a file or a program of the server is not supported",
+        "Its rows are on several servers, and each has files of its own.",
+        "Use COPY … TO STDOUT; psql's \\copy does.",
+    )
+}
+
+pub(super) fn copy_of_write() -> Refusal {
+    Refusal::unsupported(
+        "COPY of the rows that a write on several shards returns is not supported",
+        "What one shard has written would be kept, should another one fail.",
+        "Run the write by itself, with RETURNING.",
+    )
+}
+
 pub(super) fn copy_option(option: &str) -> Refusal {
     Refusal::unsupported(
         format!("option {option} of COPY over several shards is not supported"),

@@ -13,6 +13,7 @@ use crate::plan::{
     Access, Many, Pin, Plan, PlanOptions, Savepoint, SessionEffect, SetStatement, Statement,
     Target, TransactionMode, Within, inner as plan_inner,
 };
+use crate::refusal::Refusal;
 use crate::topology::ShardId;
 
 /// The plan of a utility statement; `None` for what is none.
@@ -340,7 +341,11 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
         other(Access::Read, SessionEffect::None, reason)
     };
     match query.and_then(|at| source.tokens.get(at)) {
-        Some(token) => in_place_of(plan, &source.sql[token.range.start..], catalog, options),
+        Some(token) => {
+            let query = &source.sql[token.range.start..];
+            let refused = |_| Err(refuse::inner_statement());
+            in_place_of(plan, query, catalog, options, refused)
+        }
         None => Plan {
             target: unread::target(source, catalog, Access::Primary, refuse::unreadable),
             ..plan
@@ -348,25 +353,26 @@ fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
     }
 }
 
-/// `plan`, run where the statement `inner` runs; only in one shard.
+/// `plan`, run where the statement `inner` runs; `several` tells what becomes of it on several shards.
 pub(super) fn in_place_of(
     plan: Plan,
     inner: &str,
     catalog: &Catalog,
     options: PlanOptions<'_>,
+    several: impl FnOnce(Many) -> Result<Many, Refusal>,
 ) -> Plan {
     let planned = plan_inner(inner, catalog, options);
     let access = functions::worse_access(plan.access, planned.access);
     let effect = functions::worse_effect(plan.effect, planned.effect);
-    let refused = refuse::inner_statement;
     let target = match planned.target {
         Target::AnyShard => Target::AnyShard,
         Target::OneShard(shard) => Target::OneShard(shard),
-        Target::Keys { keys, many: _ } => Target::Keys {
+        Target::Keys { keys, many } => Target::Keys {
             keys: keys::with_constants(keys, inner),
-            many: Many::Refused(refused()),
+            many: several(many).unwrap_or_else(Many::Refused),
         },
-        Target::AllShards(_) | Target::Moves(_) => Target::Refused(refused()),
+        Target::AllShards(many) => several(many).map_or_else(Target::Refused, Target::AllShards),
+        Target::Moves(_) => Target::Refused(refuse::inner_statement()),
         Target::Ids(_) => Target::Refused(ids::not_drawn()),
         Target::Refused(refusal) => Target::Refused(refusal),
     };
@@ -443,7 +449,8 @@ fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
         let within = Within::Explain { runs };
         return prepared::executed(source, inner, within).map_or_else(as_it_is, on_primary);
     }
-    let plan = in_place_of(plan, &source.sql[start..], catalog, options);
+    let refused = |_| Err(refuse::inner_statement());
+    let plan = in_place_of(plan, &source.sql[start..], catalog, options, refused);
     if runs {
         return plan;
     }

@@ -2,6 +2,7 @@
 //! client. Streams; what is held is bounded by the buffers of both sides and one row.
 
 mod rows;
+pub mod written;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

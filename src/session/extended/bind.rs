@@ -7,7 +7,7 @@ use planner::plan::{ExecuteStatement, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
-use super::{BroadcastPortal, CopyPortal, Local, Portal, Ran, ScatterPortal, asks_first};
+use super::{BroadcastPortal, CopyPortal, CopyWay, Local, Portal, Ran, ScatterPortal, asks_first};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{Combine, Job};
@@ -173,8 +173,13 @@ impl Session {
                         &statement.types,
                         Some(&bind),
                     )),
-                    Execution::CopyIn(_) => Kind::Copy(None),
-                    Execution::CopyOut(frame) => Kind::Copy(Some(frame)),
+                    Execution::CopyIn(_) => Kind::Copy(CopyWay::In),
+                    Execution::CopyOut(frame) => Kind::Copy(CopyWay::Out(frame)),
+                    Execution::CopyRows(copy) => {
+                        let count = self.shard_set(&route.shards).len();
+                        let scattered = self.copied(*copy, count)?;
+                        Kind::Copy(CopyWay::Rows(Arc::new(scattered)))
+                    }
                     Execution::SameAnswer => Kind::Broadcast(Job::bound(
                         (&statement.sql, &statement.types, rest),
                         Combine::First,
@@ -224,14 +229,17 @@ impl Session {
                     digest: digest.clone(),
                 }))
             }
-            Kind::Copy(out) => {
-                self.note_route(RouteKind::Broadcast);
+            Kind::Copy(way) => {
+                self.note_route(match &way {
+                    CopyWay::In | CopyWay::Out(_) => RouteKind::Broadcast,
+                    CopyWay::Rows(scattered) => scattered.kind(),
+                });
                 Portal::Copy(Box::new(CopyPortal {
                     plan: Arc::clone(plan),
                     sql: statement.sql.to_vec(),
                     shards: self.shard_set(&shards),
                     access,
-                    out,
+                    way,
                     ran: false,
                     digest: digest.clone(),
                 }))
@@ -496,6 +504,5 @@ enum Kind {
     Direct,
     Scatter(Scattered),
     Broadcast(Job),
-    /// How the data are framed on their way out; `None` is FROM STDIN.
-    Copy(Option<planner::copy::Frame>),
+    Copy(CopyWay),
 }

@@ -81,10 +81,19 @@ pub(super) struct CopyPortal {
     pub(super) sql: Vec<u8>,
     pub(super) shards: ShardSet,
     pub(super) access: Access,
-    /// How the data are framed on their way out; `None` is FROM STDIN.
-    pub(super) out: Option<planner::copy::Frame>,
+    pub(super) way: CopyWay,
     pub(super) ran: bool,
     pub(super) digest: Option<Arc<Digest>>,
+}
+
+/// Which way its data go.
+#[derive(Clone)]
+pub(super) enum CopyWay {
+    In,
+    /// Those of the shards follow each other.
+    Out(planner::copy::Frame),
+    /// Rows of a query over several shards.
+    Rows(Arc<Scattered>),
 }
 
 /// What is left of a statement that ran whole at its first Execute.

@@ -7,7 +7,7 @@ use planner::ShardId;
 use planner::plan::{Many, SessionEffect, Statement, Target, TransactionMode};
 
 use super::bind::chains;
-use super::{CopyPortal, Done, Local, Portal, ScatterPortal, no_portal};
+use super::{CopyPortal, CopyWay, Done, Local, Portal, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
 use crate::executor::database::may_alter;
@@ -237,19 +237,24 @@ impl Session {
             sql,
             shards,
             access,
-            out,
+            way,
             ran: _,
             digest: _,
         } = &**portal;
         let (plan, sql, shards) = (Arc::clone(plan), sql.clone(), shards.clone());
-        let (access, out) = (*access, *out);
+        let (access, way) = (*access, way.clone());
         self.fetch().await?;
-        let tag = match (out, &plan.target) {
-            (Some(frame), _) => {
+        let tag = match (way, &plan.target) {
+            (CopyWay::Rows(scattered), _) => {
+                self.check_settings_elsewhere(None)?;
+                let sent = self.send_scattered(&scattered, &shards, access);
+                format!("COPY {}", Box::pin(sent).await?)
+            }
+            (CopyWay::Out(frame), _) => {
                 self.check_settings_elsewhere(None)?;
                 self.copy_out(frame, &shards, access, &sql).await?
             }
-            (None, Target::AllShards(Many::CopyIn(copy))) => {
+            (CopyWay::In, Target::AllShards(Many::CopyIn(copy))) => {
                 self.end_pipeline().await?;
                 let (indexes, tag) = self.copy_in(&plan, copy, &shards, &sql).await?;
                 match self.check_sync_follows(name).await {
@@ -261,7 +266,7 @@ impl Session {
                 }
                 tag
             }
-            (None, _) => return Err(no_portal(name)),
+            (CopyWay::In, _) => return Err(no_portal(name)),
         };
         write::command_complete(&mut self.client.outbox, &tag);
         self.account.tagged(&tag);
