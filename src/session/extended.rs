@@ -368,7 +368,11 @@ impl Session {
         match frame[0] {
             b'P' => {
                 self.check_pending().await?;
-                self.parse(&Parse::read(&frame[HEADER..])?)?;
+                let parse = Parse::read(&frame[HEADER..])?;
+                match self.check_new_name(parse.name) {
+                    Ok(()) => self.parse(&parse)?,
+                    Err(taken) => return Err(self.fault_of(&parse).await.err().unwrap_or(taken)),
+                }
             }
             b'B' => self.bind(frame).await?,
             b'D' => self.describe(frame).await?,

@@ -7,7 +7,7 @@ use planner::plan::{Pin, Savepoint, SetStatement};
 
 use super::Session;
 use super::changes::{Change, Ended};
-use super::settings::{apply_settings, keep_setting, may_be_repeated};
+use super::settings::{OF_TRANSACTION, apply_settings, keep_setting, may_be_repeated};
 use crate::backend::server::Settings;
 use crate::error::Error;
 use crate::executor::database::{
@@ -19,7 +19,8 @@ impl Session {
     /// what [`Session::base_of`] says.
     pub(super) fn note_set(&mut self, set: &SetStatement, restored: bool) {
         self.change_context(set);
-        if set.local {
+        let name = set.name.as_deref().unwrap_or_default();
+        if set.local || OF_TRANSACTION.contains(&name) {
             return;
         }
         if !may_be_repeated(set) {

@@ -222,6 +222,13 @@ pub(super) fn setting_bytes(name: &str, sql: &str) -> usize {
 /// In the order in which they have to be set.
 const WHO: [&str; 2] = ["session_authorization", "role"];
 
+/// Say something of the open transaction, and nothing of the next.
+pub(super) const OF_TRANSACTION: [&str; 3] = [
+    "transaction_deferrable",
+    "transaction_isolation",
+    "transaction_read_only",
+];
+
 pub(super) const TIMEOUTS: [&str; 2] = ["lock_timeout", "statement_timeout"];
 
 impl super::Session {

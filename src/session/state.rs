@@ -12,7 +12,7 @@ use planner::{SettingName, ShardId, settings_named};
 
 use super::changes::Change;
 use super::local::is_ours;
-use super::settings::{MAX_SETTINGS, TIMEOUTS, setting_bytes};
+use super::settings::{MAX_SETTINGS, OF_TRANSACTION, TIMEOUTS, setting_bytes};
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
@@ -65,13 +65,13 @@ fn settings_question(user: &str, custom: &BTreeSet<&String>) -> String {
     let mut sql = format!(
         "{};{UNLIMITED} SELECT name, {} FROM pg_catalog.pg_settings \
          WHERE source OPERATOR(pg_catalog.=) 'session' \
-         AND name OPERATOR(pg_catalog.!~~) 'transaction\\_%' \
-         AND name OPERATOR(pg_catalog.<>) ALL (ARRAY['{}']) \
+         AND name OPERATOR(pg_catalog.<>) ALL (ARRAY['{}', '{}']) \
          UNION ALL SELECT name, {} FROM pg_catalog.pg_settings \
          WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['{}']) \
          UNION ALL {} UNION ALL {authorization}",
         limits.join(" UNION ALL "),
         value("setting"),
+        OF_TRANSACTION.join("', '"),
         TIMEOUTS.join("', '"),
         value("reset_val"),
         TIMEOUTS.join("', '"),

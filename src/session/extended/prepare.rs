@@ -31,8 +31,19 @@ impl Session {
         Err(Error::new(Fault::Client, "42P05", message))
     }
 
+    /// What a server says of a text whose name is taken: that comes before this does.
+    pub(super) async fn fault_of(&mut self, parse: &Parse<'_>) -> Result<(), Error> {
+        let prepared = self.prepare(b"", parse.sql, &parse.types)?;
+        let (plan, text) = (Arc::clone(&prepared.plan), prepared.statement);
+        let index = self.any_server(&plan, &text).await?;
+        self.activate(index).await?;
+        let lease = &mut self.leases[index].lease;
+        lease.send_parse_unnamed(text.id, &text.sql, &text.types, false);
+        self.fetch().await
+    }
+
+    /// The name is not taken.
     pub(super) fn parse(&mut self, parse: &Parse<'_>) -> Result<(), Error> {
-        self.check_new_name(parse.name)?;
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
             let prepared = self.prepare(parse.name, parse.sql, &parse.types)?;

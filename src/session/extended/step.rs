@@ -40,7 +40,7 @@ impl Session {
         match frame[0] {
             b'P' => {
                 let parse = Parse::read(body)?;
-                match self.replaces_pending(&parse) {
+                match self.replaces_pending(&parse) || self.check_new_name(parse.name).is_err() {
                     true => Ok(Step::Waits),
                     false => self.parse(&parse).map(|()| Step::Done),
                 }
