@@ -8,10 +8,9 @@
 use sqlparser::ast::{CastKind, Expr, Insert, SetExpr, UnaryOperator, Value};
 
 use super::facts::{Facts, Input};
-use super::parse::param_index;
 use super::refuse;
 use crate::key::oid;
-use crate::lexer::Kind;
+use crate::lexer::{Kind, param_index};
 use crate::refusal::Refusal;
 use crate::split::Split;
 
