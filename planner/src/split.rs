@@ -66,7 +66,9 @@ pub(crate) fn parts(split: &Split, values: Values<'_>, owners: &[Option<ShardId>
         }
         sql.extend_from_slice(text(tail..values.sql.len()));
         let here = params_of(&sql);
-        let absent = mentioned.iter().filter(|param| !here.contains(param));
+        let absent = mentioned
+            .iter()
+            .filter(|param| here.binary_search(param).is_err());
         Part {
             shard,
             absent: absent.copied().collect(),
