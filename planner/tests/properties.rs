@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use planner::hash::{slot_of_int, slot_of_text};
 use planner::plan::{Access, PlanOptions, Statement, Target, plan};
-use planner::route::{Shards, Values, route};
+use planner::route::{Execution, Shards, Values, route};
 use planner::shape::{PieceKind, Shape};
 use planner::{Catalog, ShardId, ShardSet, Topology};
 use proptest::prelude::*;
@@ -582,6 +582,37 @@ fn long_chains_do_not_exhaust_the_stack() {
     }
     let unions = "SELECT 1 UNION ".repeat(30_000) + "SELECT 2";
     plan(&unions, &catalog, PlanOptions::default());
+}
+
+/// Each entry of a list is compared with those of the others.
+#[test]
+fn lists_longer_than_postgresql_takes_are_not_merged() {
+    let topology = support::topology(3);
+    let catalog = support::catalog(3);
+    let is_merged = |sql: &str| {
+        let planned = plan(sql, &catalog, PlanOptions::default());
+        let mut shape = Shape::default();
+        shape.scan(sql.as_bytes());
+        let values = Values {
+            sql: sql.as_bytes(),
+            pieces: &shape.pieces,
+            params: &[],
+        };
+        let routed = route(&planned, values, &topology);
+        routed.is_ok_and(|routed| matches!(routed.execution, Execution::Merge { .. }))
+    };
+    let list = |count: usize| vec!["id"; count].join(", ");
+    for (count, expected) in [(20, true), (50_000, false)] {
+        let list = list(count);
+        for sql in [
+            format!("SELECT {list} FROM orders ORDER BY id"),
+            format!("SELECT id FROM orders ORDER BY {list}"),
+            format!("SELECT id, count(*) FROM orders GROUP BY {list}"),
+            format!("SELECT {list}, count(*) FROM orders GROUP BY {list} ORDER BY {list}"),
+        ] {
+            assert_eq!(is_merged(&sql), expected, "{}", &sql[..60]);
+        }
+    }
 }
 
 #[test]

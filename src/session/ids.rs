@@ -78,7 +78,7 @@ impl Session {
         ids: &Ids,
     ) -> Result<Prepared, Error> {
         let given = params_in(values.sql).max(types.len());
-        if given + ids.count > MAX_PARAMS {
+        if given.saturating_add(ids.count) > MAX_PARAMS {
             return Err(too_many(given, ids.count));
         }
         let mut all = types.to_vec();

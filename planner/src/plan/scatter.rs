@@ -46,6 +46,10 @@ struct Shards<'a> {
     doubtful: bool,
 }
 
+/// No query of PostgreSQL's has more columns (MaxTupleAttributeNumber). Each is compared with the others
+/// here, so that there has to be an end.
+const MOST_ENTRIES: usize = 1664;
+
 /// LIMIT and OFFSET.
 struct Bounds {
     limit: Option<ValueRef>,
@@ -66,7 +70,8 @@ pub(super) fn plan(
         && layout.items.len() == select.projection.len()
         && layout.order.as_ref().map_or(0, |list| list.items.len()) == order.len()
         && layout.group.as_ref().map_or(0, |list| list.items.len()) == group.len();
-    if !agrees {
+    let longest = select.projection.len().max(group.len()).max(order.len());
+    if !agrees || longest > MOST_ENTRIES {
         return Err(refuse::not_rewritten());
     }
     let bounds = bounds(query, input)?;

@@ -8,10 +8,10 @@ use sqlparser::ast::{
 };
 
 use super::facts::Input;
-use super::parse::param_index;
 use super::scope::Scope;
 use crate::catalog::KeyType;
 use crate::key::{accepts_array, oid};
+use crate::lexer::param_index;
 use crate::limit::{Computed, KeyValue};
 use crate::route::ValueRef;
 use crate::shape::PieceKind;
