@@ -167,6 +167,15 @@ fn execution(execution: &Execution<'_>, topology: &Topology, lines: &mut Vec<Str
         Execution::CopyOut(_) => {
             lines.push("execution: as it is on each, their rows follow each other".into());
         }
+        Execution::Cursor(declare) => lines.push(
+            match declare.gathers {
+                true => "execution: a cursor on one server, over gathered rows",
+                false => {
+                    "execution: a cursor on each, their rows are merged as FETCH asks for them"
+                }
+            }
+            .into(),
+        ),
         Execution::SameAnswer => {
             lines.push("execution: as it is on each, the first answer is the answer".into());
         }

@@ -11,7 +11,7 @@ use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::moving::Move;
 use crate::place;
-use crate::plan::{Many, Plan, Target};
+use crate::plan::{Declare, Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
 use crate::split::{self, Part, Split};
@@ -109,6 +109,8 @@ pub enum Execution<'p> {
     CopyIn(&'p CopyIn),
     /// Each shard runs the text; their data follow each other.
     CopyOut(copy::Frame),
+    /// A cursor over the answers: its query has a route of its own.
+    Cursor(&'p Declare),
     SameAnswer,
 }
 
@@ -146,6 +148,7 @@ pub fn route<'p>(
                     | Many::SameAnswer
                     | Many::CopyIn(_)
                     | Many::CopyOut(_)
+                    | Many::Cursor(_)
                     | Many::Refused(_) => several(shards, many, values, topology),
                 },
             }
@@ -214,6 +217,7 @@ fn several<'p>(
         Many::SameAnswer => (shards, Execution::SameAnswer),
         Many::CopyIn(copy) => (shards, Execution::CopyIn(copy)),
         Many::CopyOut(frame) => (shards, Execution::CopyOut(*frame)),
+        Many::Cursor(declare) => (shards, Execution::Cursor(declare)),
         // Without keys there is nothing to split by.
         Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),

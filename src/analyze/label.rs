@@ -172,7 +172,7 @@ impl<'a> Labels<'a> {
 
 impl Planner<'_> {
     fn plan(&self, sql: &str, params: &Params) -> Plan {
-        let options = PlanOptions { param_types: &[] };
+        let options = PlanOptions::default();
         let made = plan(sql, self.catalog, options);
         match &made.statement {
             // What was prepared is what runs.
@@ -324,13 +324,15 @@ fn of_route(route: &Route<'_>) -> Class {
         | Execution::Gather(_)
         | Execution::SumTags
         | Execution::CopyOut(_)
+        | Execution::Cursor(_)
         | Execution::SameAnswer
             if one =>
         {
             Class::Direct
         }
         Execution::Gather(_) => Class::Gathered,
-        Execution::Merge { .. } | Execution::CopyOut(_) => Class::Merged,
+        Execution::Cursor(declare) if declare.gathers => Class::Gathered,
+        Execution::Merge { .. } | Execution::CopyOut(_) | Execution::Cursor(_) => Class::Merged,
         Execution::SumTags => Class::Several,
         Execution::SameAnswer => Class::Everywhere,
     }

@@ -56,6 +56,7 @@ impl Session {
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
+            | Execution::Cursor(_)
             | Execution::SameAnswer => {
                 return Err(Error::new(
                     Fault::Ringway,

@@ -75,6 +75,7 @@ fn of_query(
         | Many::Insert(_)
         | Many::CopyIn(_)
         | Many::CopyOut(_)
+        | Many::Cursor(_)
         | Many::SameAnswer
         | Many::Refused(_) => false,
     };

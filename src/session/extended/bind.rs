@@ -14,6 +14,7 @@ use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::Statement as Text;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
+use crate::session::cursors::Declaring;
 use crate::session::prepared::Executed;
 use crate::session::retry::resend_of;
 use crate::session::routed::changes_settings;
@@ -82,7 +83,10 @@ impl Session {
             return Box::pin(self.bind_execute([portal, name, rest], execute, &statement.sql))
                 .await;
         }
-        if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
+        if let Some(mut local) = self.bind_locally(&plan.statement, &statement.sql) {
+            if let Local::Cursor(portal) = &mut local {
+                self.bind_cursor(portal, body)?;
+            }
             self.note_route(RouteKind::Local);
             self.account.bound_here(portal);
             self.complete_pending(name).await?;
@@ -173,6 +177,14 @@ impl Session {
                         &statement.types,
                         Some(&bind),
                     )),
+                    Execution::Cursor(declare) => {
+                        let texts = (&*statement.sql, &*statement.types);
+                        let given = (Some(&bind), &*params);
+                        let (declaring, told) =
+                            self.declaring(declare, plan, access, texts, given)?;
+                        notices = told;
+                        Kind::Declare(Box::new(declaring))
+                    }
                     Execution::CopyIn(_) => Kind::Copy(None),
                     Execution::CopyOut(frame) => Kind::Copy(Some(frame)),
                     Execution::SameAnswer => Kind::Broadcast(Job::bound(
@@ -223,6 +235,10 @@ impl Session {
                     interrupted: false,
                     digest: digest.clone(),
                 }))
+            }
+            Kind::Declare(declaring) => {
+                self.account.bound_here(portal);
+                Portal::Local(Local::Declare(declaring))
             }
             Kind::Copy(out) => {
                 self.note_route(RouteKind::Broadcast);
@@ -331,7 +347,7 @@ impl Session {
             Some(
                 Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_) | Portal::Copy(_),
             ) => true,
-            None => false,
+            None => self.cursors.named(name).is_some(),
         };
         if name.is_empty() || !taken {
             return Ok(());
@@ -387,9 +403,9 @@ impl Session {
             Statement::Unlisten(channel) => {
                 (!self.is_session_mode()).then(|| Local::Unlisten(channel.clone()))
             }
+            Statement::Other => self.cursor_locally(sql),
             Statement::Execute(_)
             | Statement::Notify
-            | Statement::Other
             | Statement::Savepoint(_)
             | Statement::Set(_)
             | Statement::Query
@@ -496,6 +512,7 @@ enum Kind {
     Direct,
     Scatter(Scattered),
     Broadcast(Job),
+    Declare(Box<Declaring>),
     /// How the data are framed on their way out; `None` is FROM STDIN.
     Copy(Option<planner::copy::Frame>),
 }

@@ -260,6 +260,7 @@ impl Session {
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
+            | Execution::Cursor(_)
             | Execution::SameAnswer => None,
         })
     }
