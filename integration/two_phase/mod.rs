@@ -114,6 +114,10 @@ impl World {
 }
 
 impl Proxy {
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(super) fn login(&self) -> Wire {
         Wire::login(self.port, "ringway", "shop").0
     }

@@ -171,6 +171,15 @@ fn execution(way: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) 
             execution(&copy.query, topology, lines);
             lines.push("copy: the rows are written as COPY does".into());
         }
+        Execution::Cursor(declare) => lines.push(
+            match declare.gathers {
+                true => "execution: a cursor on one server, over gathered rows",
+                false => {
+                    "execution: a cursor on each, their rows are merged as FETCH asks for them"
+                }
+            }
+            .into(),
+        ),
         Execution::SameAnswer => {
             lines.push("execution: as it is on each, the first answer is the answer".into());
         }

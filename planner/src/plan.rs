@@ -5,6 +5,7 @@
 
 mod colocated;
 mod copying;
+mod cursors;
 mod dml;
 mod facts;
 mod functions;
@@ -35,6 +36,7 @@ use std::ops::Range;
 
 use sqlparser::ast;
 
+pub use self::cursors::{CursorStatement, Declare, Direction};
 use self::facts::{Creates, Facts, Input};
 use self::functions::Conduct;
 pub use self::functions::{worse_access, worse_effect};
@@ -388,6 +390,8 @@ pub enum Many {
     CopyOut(Frame),
     /// Run its query as one over several shards, and write the rows as COPY does.
     CopyQuery(Box<CopyQuery>),
+    /// Open a cursor over the answers.
+    Cursor(Box<Declare>),
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
     SameAnswer,
     Refused(Refusal),
@@ -411,6 +415,8 @@ pub struct Scatter {
 pub struct PlanOptions<'a> {
     /// Parameter types declared in Parse, by position; 0 is unspecified.
     pub param_types: &'a [u32],
+    /// Rows of several shards are to be gathered, where they could be merged too.
+    pub gathers: bool,
 }
 
 /// Plans one text. Never fails: what cannot be done is a plan that refuses.

@@ -11,7 +11,7 @@ use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::moving::Move;
 use crate::place;
-use crate::plan::{Many, Plan, Target};
+use crate::plan::{Declare, Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
 use crate::split::{self, Part, Split};
@@ -111,6 +111,8 @@ pub enum Execution<'p> {
     CopyOut(copy::Frame),
     /// The rows of a query, written as COPY does.
     CopyRows(Box<CopyRows<'p>>),
+    /// A cursor over the answers: its query has a route of its own.
+    Cursor(&'p Declare),
     SameAnswer,
 }
 
@@ -149,6 +151,7 @@ pub fn route<'p>(
                     | Many::CopyIn(_)
                     | Many::CopyOut(_)
                     | Many::CopyQuery(_)
+                    | Many::Cursor(_)
                     | Many::Refused(_) => several(shards, many, values, topology),
                 },
             }
@@ -218,6 +221,7 @@ pub(crate) fn several<'p>(
         Many::CopyIn(copy) => (shards, Execution::CopyIn(copy)),
         Many::CopyOut(frame) => (shards, Execution::CopyOut(*frame)),
         Many::CopyQuery(copy) => return copy.route(shards, values, topology),
+        Many::Cursor(declare) => (shards, Execution::Cursor(declare)),
         // Without keys there is nothing to split by.
         Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),

@@ -373,7 +373,7 @@ async fn explain_live(config: Config, name: String, sql: &str) -> Result<Vec<Str
     }
     let mut shape = Shape::default();
     shape.scan(sql.as_bytes());
-    let plan = plan(sql, &catalog, PlanOptions { param_types: &[] });
+    let plan = plan(sql, &catalog, PlanOptions::default());
     let values = Values {
         sql: sql.as_bytes(),
         pieces: &shape.pieces,

@@ -302,6 +302,33 @@ pub fn finish(
     values: &Values,
     gathered: Gathered,
 ) -> Result<Run, Error> {
+    send(server, sql, types, values, gathered, Returns::Rows)?;
+    Ok(Run::started(
+        Merger::new(&MergePlan::default(), 1, None, 0, Memory::new(usize::MAX)),
+        1,
+    ))
+}
+
+/// What a text over gathered rows returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returns {
+    Rows,
+    /// DECLARE.
+    Nothing,
+}
+
+/// Queues the text that runs over gathered rows, as [`finish`] does; its replies are owed then.
+///
+/// # Errors
+/// As [`finish`].
+pub fn send(
+    server: &mut Server,
+    sql: &[u8],
+    types: &[u32],
+    values: &Values,
+    gathered: Gathered,
+    returns: Returns,
+) -> Result<(), Error> {
     let mut size = values
         .values
         .iter()
@@ -348,14 +375,13 @@ pub fn finish(
         }
         put_formats(out, &values.result_formats);
     });
-    write::describe(out, b'P', b"");
+    if returns == Returns::Rows {
+        write::describe(out, b'P', b"");
+    }
     write::execute(out, b"", 0);
     out.extend_from_slice(write::SYNC);
     server.expect.push_back(Expect::Ready { show: false });
-    Ok(Run::started(
-        Merger::new(&MergePlan::default(), 1, None, 0, Memory::new(usize::MAX)),
-        1,
-    ))
+    Ok(())
 }
 
 /// `array_send` of one dimension, of elements of the type `element`.

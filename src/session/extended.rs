@@ -9,6 +9,7 @@
 mod bind;
 mod bound;
 mod broadcast;
+mod cursor;
 mod implicit;
 mod names;
 mod portal;
@@ -135,6 +136,10 @@ impl Batch {
     /// No message has come since the last Sync.
     pub(super) fn is_between(&self) -> bool {
         self.start.is_none()
+    }
+
+    pub(super) fn has_portal(&self, name: &[u8]) -> bool {
+        self.portals.contains(name)
     }
 
     /// Something is bound, perhaps to shards as they are now.
@@ -525,6 +530,10 @@ impl Session {
                     self.check_pending().await?;
                     self.activate(index).await?;
                     self.pass_on(index, frame, close_shown());
+                }
+                None if self.cursors.named(name).is_some() => {
+                    self.check_pending().await?;
+                    Box::pin(self.close_cursor(name)).await?;
                 }
                 None if self.cursor_server().is_some() => {
                     self.check_pending().await?;

@@ -118,6 +118,19 @@ impl Session {
         self.forget_listens(&undone);
     }
 
+    /// As [`Session::note_savepoint`], where it is the whole transaction's.
+    pub(super) fn follow_savepoint(&mut self, savepoint: &Savepoint) {
+        self.note_savepoint(savepoint);
+        self.cursors_follow(savepoint);
+    }
+
+    /// Cursors that were made after a savepoint go with what it undoes.
+    pub(super) fn cursors_follow(&mut self, savepoint: &Savepoint) {
+        if self.db.config.is_sharded() {
+            self.cursors.follow(savepoint);
+        }
+    }
+
     /// At the end of a transaction: its changes become the session's, or vanish with it.
     pub(super) fn keep_changes(&mut self) {
         self.restore_context();
@@ -240,6 +253,7 @@ impl Session {
         self.drop_changes();
         self.unlisten_all();
         self.unpin_discarded(index);
+        self.discard_cursors(index);
         let lease = &mut self.leases[index].lease;
         lease.forget_prepared();
         lease.applied = Arc::default();

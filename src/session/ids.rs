@@ -56,7 +56,7 @@ impl Session {
         };
         let drawn = self.db.cluster.ids.draw(ids.count).await?;
         let text = ids.with_constants(values, &drawn);
-        let sql = std::str::from_utf8(&text).map_err(|_| super::simple::not_utf8())?;
+        let sql = std::str::from_utf8(&text).map_err(|_| super::encoding::not_utf8())?;
         let mut shape = Shape::default();
         shape.scan(&text);
         let catalog = self.db.cluster.catalog();

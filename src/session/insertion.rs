@@ -57,6 +57,7 @@ impl Session {
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
             | Execution::CopyRows(_)
+            | Execution::Cursor(_)
             | Execution::SameAnswer => {
                 return Err(Error::new(
                     Fault::Ringway,

@@ -114,7 +114,7 @@ pub struct Session {
     listening: Option<Box<listening::Listening>>,
     block: block::Block,
     /// Those of the open transaction, and held ones.
-    cursors: Vec<cursors::Cursor>,
+    cursors: cursors::Cursors,
     /// When the first statement of the open transaction came.
     transaction_start: Option<Instant>,
     leases: Vec<Enlisted>,
@@ -271,7 +271,7 @@ impl Session {
             custom_settings: BTreeSet::new(),
             names_unknown: false,
             listening: None,
-            cursors: Vec::new(),
+            cursors: cursors::Cursors::default(),
             block: block::Block::None,
             transaction_start: None,
             leases: Vec::new(),

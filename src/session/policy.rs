@@ -39,6 +39,8 @@ fn policies_on(
         | Execution::Split { .. }
         | Execution::Move { .. }
         | Execution::CopyIn(_)
+        // Its query is judged by itself.
+        | Execution::Cursor(_)
         | Execution::SameAnswer => return [none; 2],
     };
     match &plan.target {

@@ -91,6 +91,7 @@ fn of_query(
         | Many::CopyIn(_)
         | Many::CopyOut(_)
         | Many::CopyQuery(_)
+        | Many::Cursor(_)
         | Many::SameAnswer => Err(refuse::copy_of_write()),
     });
     match reason {

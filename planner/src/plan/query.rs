@@ -111,6 +111,8 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     }
     let merged = if facts.conduct.access != Access::Read || facts.sequences {
         Err(refuse::writes_in_query())
+    } else if input.options.gathers {
+        Err(refuse::not_one_shard("a cursor that scrolls"))
     } else if picks::picks_inside(query, input) {
         Err(refuse::not_one_shard("a subquery that picks rows"))
     } else if !clauses.is_colocated() || facts.table_functions || facts.system_tables {
@@ -146,6 +148,7 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
 fn union_all(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
     let reads = facts.conduct.access == Access::Read && !facts.sequences;
     let sound = reads
+        && !input.options.gathers
         && !facts.table_functions
         && !facts.system_tables
         && !picks::picks_inside(query, input);

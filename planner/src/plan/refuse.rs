@@ -422,7 +422,7 @@ pub(super) fn lock() -> Refusal {
 
 pub(super) fn inner_statement() -> Refusal {
     Refusal::unsupported(
-        "EXPLAIN, DECLARE and COPY of a query over several shards are not supported",
+        "EXPLAIN and COPY of a query over several shards are not supported",
         "They run in one place.",
         "Compare the sharding key of every sharded table with a constant; EXPLAIN (ROUTE) tells where a query runs.",
     )

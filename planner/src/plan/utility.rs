@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::parse::Source;
-use super::{copying, functions, keys, prepared, refuse, unread};
+use super::{copying, cursors, functions, keys, prepared, refuse, unread};
 use crate::catalog::Catalog;
 use crate::ids;
 use crate::lexer::Kind;
@@ -56,7 +56,7 @@ pub(super) fn plan(
             ..on_first_shard(writes("all sessions must meet on one shard"))
         },
         "load" => pinned(Pin::Loaded),
-        "declare" => declare(source, catalog, options),
+        "declare" => cursors::declare(source, catalog, options),
         "fetch" | "move" => primary("a cursor lives in its transaction"),
         "close" => effect(SessionEffect::Releases, "a cursor lives in its transaction"),
         "lock" => lock(source, catalog),
@@ -130,7 +130,7 @@ fn effect(effect: SessionEffect, reason: &'static str) -> Plan {
     other(Access::Primary, effect, reason)
 }
 
-fn pinned(pin: Pin) -> Plan {
+pub(super) fn pinned(pin: Pin) -> Plan {
     other(Access::Primary, SessionEffect::Pin(pin), pin.why())
 }
 
@@ -326,31 +326,6 @@ pub(super) fn token_text<'a>(source: &Source<'a>, index: usize) -> &'a str {
         .tokens
         .get(index)
         .map_or("", |token| source.text(token))
-}
-
-/// DECLARE: the cursor's query decides where, WITH HOLD that it outlives the transaction.
-fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let query = (1..source.tokens.len())
-        .find(|at| source.is(*at, "for"))
-        .map(|at| at + 1);
-    let holds = (1..query.unwrap_or(0)).any(|at| source.are(at, &["with", "hold"]));
-    let plan = if holds {
-        pinned(Pin::HeldCursor)
-    } else {
-        let reason = "a cursor lives in its transaction";
-        other(Access::Read, SessionEffect::None, reason)
-    };
-    match query.and_then(|at| source.tokens.get(at)) {
-        Some(token) => {
-            let query = &source.sql[token.range.start..];
-            let refused = |_| Err(refuse::inner_statement());
-            in_place_of(plan, query, catalog, options, refused)
-        }
-        None => Plan {
-            target: unread::target(source, catalog, Access::Primary, refuse::unreadable),
-            ..plan
-        },
-    }
 }
 
 /// `plan`, run where the statement `inner` runs; `several` tells what becomes of it on several shards.

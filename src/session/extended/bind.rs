@@ -14,6 +14,7 @@ use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::Statement as Text;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
+use crate::session::cursors::Declaring;
 use crate::session::prepared::Executed;
 use crate::session::retry::resend_of;
 use crate::session::routed::changes_settings;
@@ -82,7 +83,10 @@ impl Session {
             return Box::pin(self.bind_execute([portal, name, rest], execute, &statement.sql))
                 .await;
         }
-        if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
+        if let Some(mut local) = self.bind_locally(&plan.statement, &statement.sql) {
+            if let Local::Cursor(portal) = &mut local {
+                self.bind_cursor(portal, body)?;
+            }
             self.note_route(RouteKind::Local);
             self.account.bound_here(portal);
             self.complete_pending(name).await?;
@@ -173,6 +177,14 @@ impl Session {
                         &statement.types,
                         Some(&bind),
                     )),
+                    Execution::Cursor(declare) => {
+                        let texts = (&*statement.sql, &*statement.types);
+                        let given = (Some(&bind), &*params);
+                        let (declaring, told) =
+                            self.declaring(declare, plan, access, texts, given)?;
+                        notices = told;
+                        Kind::Declare(Box::new(declaring))
+                    }
                     Execution::CopyIn(_) => Kind::Copy(CopyWay::In),
                     Execution::CopyOut(frame) => Kind::Copy(CopyWay::Out(frame)),
                     Execution::CopyRows(copy) => {
@@ -228,6 +240,10 @@ impl Session {
                     interrupted: false,
                     digest: digest.clone(),
                 }))
+            }
+            Kind::Declare(declaring) => {
+                self.account.bound_here(portal);
+                Portal::Local(Local::Declare(declaring))
             }
             Kind::Copy(way) => {
                 self.note_route(match &way {
@@ -339,7 +355,7 @@ impl Session {
             Some(
                 Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_) | Portal::Copy(_),
             ) => true,
-            None => false,
+            None => self.cursors.named(name).is_some(),
         };
         if name.is_empty() || !taken {
             return Ok(());
@@ -395,9 +411,9 @@ impl Session {
             Statement::Unlisten(channel) => {
                 (!self.is_session_mode()).then(|| Local::Unlisten(channel.clone()))
             }
+            Statement::Other => self.cursor_locally(sql),
             Statement::Execute(_)
             | Statement::Notify
-            | Statement::Other
             | Statement::Savepoint(_)
             | Statement::Set(_)
             | Statement::Query
@@ -504,5 +520,6 @@ enum Kind {
     Direct,
     Scatter(Scattered),
     Broadcast(Job),
+    Declare(Box<Declaring>),
     Copy(CopyWay),
 }

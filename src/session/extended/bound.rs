@@ -7,11 +7,13 @@ use bytes::BytesMut;
 use planner::ShardSet;
 use planner::plan::{Access, PrepareStatement, SetStatement, TransactionMode};
 
+use super::cursor::CursorPortal;
 use super::names;
 use crate::executor::broadcast::Job;
 use crate::executor::scatter::Run;
 use crate::metrics::digest::Digest;
 use crate::session::Prepared;
+use crate::session::cursors::Declaring;
 use crate::session::scattered::Scattered;
 
 pub(super) enum Portal {
@@ -46,6 +48,10 @@ pub(in crate::session) enum Local {
     Deallocate(Option<String>),
     Listen(String),
     Unlisten(Option<String>),
+    /// DECLARE over several shards.
+    Declare(Box<Declaring>),
+    /// FETCH, MOVE or CLOSE there.
+    Cursor(Box<CursorPortal>),
     /// Executed. What returns rows has no more of them and says so with this tag; all else cannot
     /// be run twice.
     Ran(Option<String>),

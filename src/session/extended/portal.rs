@@ -27,9 +27,10 @@ impl Session {
     pub(super) async fn describe_portal(&mut self, name: &[u8], frame: &[u8]) -> Result<(), Error> {
         self.check_pending().await?;
         match self.batch.portals.get(name) {
-            None => match self.cursor_server() {
-                Some(index) => self.describe_on(index, frame).await,
-                None => Err(no_portal(name)),
+            None => match (self.cursors.named(name), self.cursor_server()) {
+                (Some(cursor), _) => self.describe_cursor(cursor).await,
+                (None, Some(index)) => self.describe_on(index, frame).await,
+                (None, None) => Err(no_portal(name)),
             },
             Some(Portal::Server { lease, .. }) => self.describe_on(*lease, frame).await,
             Some(Portal::Local(local)) => {
@@ -108,13 +109,14 @@ impl Session {
         self.check_pending().await?;
         self.account_for(name, max_rows);
         match self.batch.portals.get(name) {
-            None => match self.cursor_server() {
-                Some(index) => {
+            None => match (self.cursors.named(name), self.cursor_server()) {
+                (Some(cursor), _) => Box::pin(self.execute_on_cursor(cursor, max_rows)).await,
+                (None, Some(index)) => {
                     self.activate(index).await?;
                     self.pass_on(index, frame, Expect::Execute);
                     Ok(())
                 }
-                None => Err(no_portal(name)),
+                (None, None) => Err(no_portal(name)),
             },
             Some(Portal::Server { lease, prepared }) => {
                 let index = *lease;
@@ -190,6 +192,9 @@ impl Session {
                     let text = String::from_utf8_lossy(&prepared.statement.sql);
                     let savepoint = prepared.plan.statement.savepoint();
                     self.note_on_all(index, &text, savepoint);
+                    savepoint
+                        .iter()
+                        .for_each(|savepoint| self.cursors_follow(savepoint));
                 }
                 if let Some(base) = base {
                     self.fetch().await?;
@@ -217,6 +222,9 @@ impl Session {
                     self.block.observe(Status::InTransaction);
                 }
                 Ok(())
+            }
+            Some(Portal::Local(Local::Cursor(_) | Local::Declare(_))) => {
+                Box::pin(self.execute_cursor(name, max_rows)).await
             }
             Some(Portal::Local(_)) => self.execute_local(name).await,
             Some(Portal::Scatter(_)) => Box::pin(self.execute_scatter(name, max_rows)).await,
@@ -291,7 +299,9 @@ impl Session {
                     | Local::Prepare(..)
                     | Local::Deallocate(_)
                     | Local::Listen(_)
-                    | Local::Unlisten(_) => None,
+                    | Local::Unlisten(_)
+                    | Local::Declare(_)
+                    | Local::Cursor(_) => None,
                 };
                 std::mem::replace(local, Local::Ran(ran))
             }
@@ -362,7 +372,7 @@ impl Session {
                 write::command_complete(&mut out, "UNLISTEN");
             }
             Local::Ran(Some(tag)) => write::command_complete(&mut out, &tag),
-            Local::Ran(None) => {
+            Local::Ran(None) | Local::Declare(_) | Local::Cursor(_) => {
                 return Err(cannot_run(name));
             }
         }
@@ -429,6 +439,12 @@ impl Session {
         let commit = commit && !self.block.is_failed();
         if commit {
             self.expect_listens();
+            let enlisted = (0..self.leases.len()).filter(|at| self.leases[*at].in_block);
+            let mut enlisted: Vec<usize> = enlisted.collect();
+            enlisted.sort_by_key(|index| !self.leases[*index].wrote);
+            if let [decisive, ..] = enlisted[..] {
+                Box::pin(self.commit_held(&enlisted, decisive)).await?;
+            }
         }
         if commit && let Some(result) = Box::pin(self.commit_together()).await {
             if result.is_err() {
@@ -499,6 +515,7 @@ impl Session {
         let done = std::mem::take(&mut self.batch.done);
         self.note_done(done);
         self.keep_changes();
+        self.cursors.end_transaction();
     }
 
     pub(super) fn take_scatter(&mut self, name: &[u8]) -> Result<Box<ScatterPortal>, Error> {
@@ -659,6 +676,7 @@ pub(super) fn local_columns(local: &Local) -> BytesMut {
     match local {
         Local::Show(name) => write::text_columns(&mut out, &[name.as_str()]),
         Local::Explain(_) => write::text_columns(&mut out, &["QUERY PLAN"]),
+        Local::Cursor(portal) => out.extend_from_slice(&portal.columns),
         Local::Empty
         | Local::Begin { .. }
         | Local::End { .. }
@@ -668,6 +686,7 @@ pub(super) fn local_columns(local: &Local) -> BytesMut {
         | Local::Deallocate(_)
         | Local::Listen(_)
         | Local::Unlisten(_)
+        | Local::Declare(_)
         | Local::Ran(_) => {
             out.extend_from_slice(write::NO_DATA);
         }

@@ -15,7 +15,7 @@ use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
 use crate::executor::plans::Planned;
 use crate::session::encoding::inexact;
-use crate::session::{Known, Prepared, Session, simple};
+use crate::session::{Known, Prepared, Session, encoding, simple};
 use crate::wire::frontend::Parse;
 use crate::wire::write;
 
@@ -113,7 +113,7 @@ impl Session {
         }
         let plan = match planned {
             Some(plan) if exact || simple::is_its_rows_alone(&plan.statement) => plan,
-            Some(_) | None if self.db.config.is_sharded() => return Err(simple::not_utf8()),
+            Some(_) | None if self.db.config.is_sharded() => return Err(encoding::not_utf8()),
             Some(plan) if matches!(plan.statement, Statement::Commit | Statement::Rollback) => plan,
             Some(plan) => Arc::new(inexact(&plan)),
             // Only its surroundings matter: it goes to the primary, and the connection is cleaned.
@@ -414,7 +414,7 @@ impl Session {
             | Target::Keys { .. }
             | Target::AllShards(_)
             | Target::Moves(_)
-            | Target::Ids(_) => match (self.shard_of_cursor(&text.sql)?, self.batch.active) {
+            | Target::Ids(_) => match (self.shard_of_cursor(&text.sql), self.batch.active) {
                 (Some(shard), _) => shard,
                 (None, Some(index)) => return Ok(index),
                 (None, None) => self.pick_shard(&Shards::Any),

@@ -261,6 +261,7 @@ impl Session {
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
             | Execution::CopyRows(_)
+            | Execution::Cursor(_)
             | Execution::SameAnswer => None,
         })
     }
