@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardId;
-use planner::plan::{Access, Savepoint, SetStatement};
+use planner::plan::{Access, Savepoint, SetStatement, Statement};
 
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Expect, StatementId};
@@ -29,6 +29,7 @@ use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
 use crate::executor::relay::End;
 use crate::net::Instant;
+use crate::session::block::aborted;
 use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Parse;
@@ -610,6 +611,9 @@ impl Session {
             let plan = Arc::clone(&prepared.plan);
             let sql = Arc::clone(&prepared.statement);
             if self.bind_locally(&plan.statement, &sql.sql).is_some() {
+                if self.block.is_failed() && !is_parsed_when_failed(&plan.statement) {
+                    return Err(aborted());
+                }
                 self.batch.pending.remove(0);
                 self.complete_parse(&name);
                 continue;
@@ -875,5 +879,13 @@ fn no_portal(name: &[u8]) -> Error {
         Fault::Client,
         "34000",
         format!("portal \"{name}\" does not exist"),
+    )
+}
+
+/// PostgreSQL parses these in a failed block too: what ends it, and nothing.
+fn is_parsed_when_failed(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Empty | Statement::Commit | Statement::Rollback | Statement::Chain { .. }
     )
 }

@@ -11,6 +11,7 @@ use crate::executor::database::Database;
 use crate::pool::Lease;
 use crate::session::changes::charge;
 use crate::session::state::is_plain;
+use crate::wire::write;
 
 /// What the planner has to assume of a session to be right.
 #[derive(Debug, Clone, Copy)]
@@ -289,6 +290,20 @@ impl super::Session {
         match (&set.name, &set.value) {
             (Some(name), Some(value)) => check(name, value, Assumptions::of(&self.db, &catalog)),
             (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// A notice as the server would have sent it, unless the client wants errors only.
+    pub(super) fn warn(&mut self, code: &str, message: &str) {
+        let least = self.settings.get("client_min_messages");
+        let errors_only = |sql: &String| {
+            let sql = sql.to_ascii_lowercase();
+            ["error", "fatal", "panic"]
+                .iter()
+                .any(|level| sql.contains(level))
+        };
+        if !least.is_some_and(errors_only) {
+            write::notice(&mut self.client.outbox, "WARNING", code, message, "");
         }
     }
 }

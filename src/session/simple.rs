@@ -838,11 +838,6 @@ impl Session {
             }
         }
     }
-
-    /// A WARNING, as PostgreSQL sends it.
-    pub(super) fn warn(&mut self, code: &str, message: &str) {
-        write::notice(&mut self.client.outbox, "WARNING", code, message, "");
-    }
 }
 
 /// SET … TO DEFAULT resets as well.
