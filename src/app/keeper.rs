@@ -339,7 +339,7 @@ pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
             "SUSPEND is not supported",
         )
         .detail("It is for PgBouncer's restart with -R, which hands over open sockets.")
-        .hint("PAUSE holds statements back; a new process can listen on the same port meanwhile.")),
+        .hint("`ringway serve --take-over` replaces the process without a refused connection.")),
         // The control thread's.
         Order::Shutdown(_) => Ok(()),
     }

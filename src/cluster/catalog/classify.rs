@@ -421,7 +421,7 @@ impl<'a> Classifier<'a> {
             return Vec::new();
         }
         vec![mistake(format!(
-            "Table {} is declared but exists on no shard.",
+            "Table {} is declared but exists on no shard: CREATE TABLE through Ringway makes it where it belongs.",
             dotted(name)
         ))]
     }
@@ -435,10 +435,12 @@ impl<'a> Classifier<'a> {
             [(only, _)] if self.is_complete() => (TableClass::Single(*only), Vec::new()),
             [(_, relation), ..] if relation.kind == RelationKind::Table => {
                 let text = format!(
-                    "Table {} exists on {} shards and is declared nowhere: statements that name \
-                     it are refused.",
+                    "Table {} exists on {} and is declared nowhere: statements that name it are refused.",
                     dotted(name),
-                    copies.len()
+                    match copies.len() {
+                        1 => "1 shard".to_owned(),
+                        several => format!("{several} shards"),
+                    }
                 );
                 (TableClass::Undeclared, vec![notice(text)])
             }

@@ -511,7 +511,8 @@ fn shards_that_disagree_are_reported_all_at_once() {
     assert_eq!(classes["orders"], TableClass::Undeclared);
     let expected = [
         "Table public.country differs between shards \"a\" and \"b\": 1 columns against 2.",
-        "Table public.gone is declared but exists on no shard.",
+        "Table public.gone is declared but exists on no shard: CREATE TABLE through Ringway makes it \
+         where it belongs.",
         "Table public.half is declared to live on shard \"b\" but does not exist there.",
         "Table public.half is declared to live on shard \"b\" but exists on others too: rows \
          there are not seen.",
