@@ -403,7 +403,7 @@ impl Session {
                     shards: shards.clone(),
                     access: *access,
                     formats: if declare.binary { &[1] } else { &[] },
-                    cursor: cursor::Cursor::new(name, merger, columns, shards.len()),
+                    cursor: cursor::Cursor::new(name, *merger, columns, shards.len()),
                 }))
             }
         };
