@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn conf(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("conf")
+        .join(file)
 }
 
 /// What systemd-analyze says of copies of the units, whose program is the one that was built.
@@ -36,7 +38,10 @@ fn systemd_understands_every_line_of_the_units() {
     };
     // It reads what they want, too: this machine's own units may have faults.
     let said = String::from_utf8_lossy(&output.stderr);
-    let faults: Vec<_> = said.lines().filter(|line| line.contains("ringway")).collect();
+    let faults: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("ringway"))
+        .collect();
     assert!(faults.is_empty(), "{said}");
     assert!(output.status.success(), "{output:?}");
 }
