@@ -91,7 +91,7 @@ pub(super) enum Opened {
     /// It is one of the server of this lease, by the client's name.
     OnOne(usize),
     OnEach {
-        merger: Merger,
+        merger: Box<Merger>,
         /// The body of a shard's RowDescription.
         columns: Bytes,
         /// The leases.
@@ -430,7 +430,7 @@ impl Session {
         let declared = cursor::run_on_each(&mut servers, &request);
         match unless_gone(&mut self.client, declared).await {
             Ok(Ok(())) => Ok(Opened::OnEach {
-                merger: merger.fresh(),
+                merger: Box::new(merger.fresh()),
                 columns: described.columns,
                 indexes,
             }),
