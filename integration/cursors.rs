@@ -294,6 +294,24 @@ const HELD: &[&str] = &[
     "SELECT count(*) FROM pg_cursors WHERE is_holdable",
 ];
 
+/// COMMIT reads them to their end, and fails on the shard of that key.
+const HELD_FAIL: &[&str] = &[
+    "BEGIN",
+    "UPDATE t SET v = v + 1 WHERE k = 3",
+    "DECLARE h NO SCROLL CURSOR WITH HOLD FOR SELECT 1 / (k - 700) FROM t ORDER BY k",
+    "COMMIT",
+    "FETCH h",
+    "BEGIN",
+    "UPDATE t SET v = v + 1 WHERE k = 3",
+    "DECLARE h NO SCROLL CURSOR WITH HOLD FOR SELECT 1 / (k - 701) FROM t ORDER BY k",
+    "COMMIT",
+    "BEGIN",
+    "UPDATE t SET v = v + 1 WHERE k = 3",
+    "DECLARE h NO SCROLL CURSOR WITH HOLD FOR SELECT 1 / (k - 704) FROM t ORDER BY k",
+    "COMMIT",
+    "SELECT v FROM t WHERE k = 3",
+];
+
 const TEXTS: &[&str] = &[
     "BEGIN; DECLARE c NO SCROLL CURSOR FOR SELECT k FROM t ORDER BY k; FETCH 2 FROM c; FETCH 2 FROM c",
     "FETCH 2 FROM c; MOVE 2 FROM c; FETCH c",
@@ -309,12 +327,15 @@ const TEXTS: &[&str] = &[
     "DECLARE c NO SCROLL CURSOR FOR SELECT k FROM t ORDER BY k",
     "FETCH 3 c",
     "COMMIT",
+    // In a pipeline DECLARE is told before it fails.
+    "DECLARE h NO SCROLL CURSOR WITH HOLD FOR SELECT 1 / (k - 704) FROM t ORDER BY k",
+    "FETCH h",
 ];
 
 fn compare(shards: usize) {
     let pair = Pair::start(shards);
     for way in [Way::Simple, Way::Text, Way::Binary] {
-        for script in [MERGED, KINDS, ERRORS, SAVEPOINTS, SCROLLED, HELD] {
+        for script in [MERGED, KINDS, ERRORS, SAVEPOINTS, SCROLLED, HELD, HELD_FAIL] {
             run(&pair, way, script);
         }
     }

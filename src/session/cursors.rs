@@ -629,6 +629,7 @@ impl Session {
                 // It is prepared, and says there that it cannot be.
                 continue;
             }
+            held.needs_sync = false;
             held.lease.settle().await?;
             if let Err(error) = held.lease.run_hidden("COMMIT").await {
                 return Err(self.commit_failed(error, enlisted, index).await);
