@@ -60,6 +60,15 @@ pub(super) fn check(name: &str, value: &str, assumed: Assumptions<'_>) -> Result
                 "Write E'…' where a backslash is to be an escape.",
             )
         }
+        "extra_float_digits" if assumed.sharded => {
+            if text.parse().is_ok_and(|digits: i32| digits > 0) {
+                return Ok(());
+            }
+            refuse(
+                "Floats of several shards are compared and added up as they are written, and would be rounded.",
+                "Leave it at 1, or use round().",
+            )
+        }
         "client_encoding" | "names" if assumed.sharded => {
             if matches!(
                 text.to_ascii_lowercase().as_str(),

@@ -275,7 +275,8 @@ impl Session {
             | SessionEffect::DiscardAll => return Ok(()),
         };
         self.check_not_ours(texts)?;
-        const RELIED_ON: [&str; 4] = [
+        const RELIED_ON: [&str; 5] = [
+            "extra_float_digits",
             "search_path",
             "standard_conforming_strings",
             "client_encoding",

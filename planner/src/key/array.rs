@@ -104,7 +104,12 @@ fn of_text(text: &[u8], key_type: KeyType) -> Result<Option<Vec<Datum<'_>>>, Ref
         let Some((element, after)) = element(text) else {
             return Ok(None);
         };
-        if let Some(element) = element {
+        // With array_nulls off, NULL without quotes is a text like others.
+        let text_null = matches!(key_type, KeyType::Text | KeyType::Bpchar)
+            .then(|| text.trim_ascii_start().get(..4))
+            .flatten()
+            .map(Cow::Borrowed);
+        if let Some(element) = element.or(text_null) {
             match from_cow(element, key_type)? {
                 Reading::Is(datum) => found.push(datum),
                 Reading::Null | Reading::Nowhere => {}

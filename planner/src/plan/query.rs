@@ -6,7 +6,7 @@ use sqlparser::ast::{Query, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{Clauses, Pin};
-use super::{colocated, gather, picks, refuse, scatter};
+use super::{colocated, gather, physical, picks, refuse, scatter};
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::plan::{Access, Many, Scatter, Target};
@@ -111,6 +111,12 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     }
     let merged = if facts.conduct.access != Access::Read || facts.sequences {
         Err(refuse::writes_in_query())
+    } else if physical::compares(&select.selection) || physical::compares(&select.from) {
+        let refusal = refuse::physical_column();
+        return Some(match union_of_keys(&pins) {
+            Some(keys) => by_keys(keys, Many::Refused(refusal)),
+            None => refused(refusal),
+        });
     } else if input.options.gathers {
         Err(refuse::not_one_shard("a cursor that scrolls"))
     } else if picks::picks_inside(query, input) {

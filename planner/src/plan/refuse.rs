@@ -89,6 +89,24 @@ pub(super) fn not_one_shard(what: &str) -> Refusal {
     )
 }
 
+pub(super) fn physical_column() -> Refusal {
+    Refusal::unsupported(
+        "a system column in a condition over several shards is not supported",
+        "Where a row lies and what wrote it is told by each server for itself, and several may tell the same.",
+        "Compare the sharding key with a constant too, or use columns of the table.",
+    )
+}
+
+pub(super) fn conflict_elsewhere(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!(
+            "ON CONFLICT by a unique constraint of \"{table}\" without its sharding key is not supported"
+        ),
+        "The row that it conflicts with may be on another shard, which is not asked.",
+        "Name columns of a unique constraint that has the key among them.",
+    )
+}
+
 pub(super) fn single_tables_apart(first: &str, second: &str) -> Refusal {
     Refusal::unsupported(
         format!("tables \"{first}\" and \"{second}\" are not on one shard"),
@@ -393,6 +411,14 @@ pub(super) fn function_reads_tables(function: &str) -> Refusal {
         format!("function {function} is not supported on a sharded database"),
         "Its code may read tables, and a shard has only a part of their rows.",
         "Send the function's statements themselves; if it reads no table, declare it IMMUTABLE.",
+    )
+}
+
+pub(super) fn policy(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("a policy of table \"{table}\" over several shards is not supported"),
+        "It is not proven that the shard with a row has all rows that the policy reads.",
+        "Let the policy compare columns of the row, or join other tables by the sharding key.",
     )
 }
 

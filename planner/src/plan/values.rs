@@ -246,6 +246,24 @@ impl TypedParams {
         }
     }
 
+    /// The type that `value` may have where it meets a column of type `key_type`: a parameter that meets a
+    /// wider integer too may be as wide.
+    pub(super) fn read_as(&self, value: &Expr, key_type: KeyType) -> KeyType {
+        let index = match value {
+            Expr::Value(constant) => match &constant.value {
+                Value::Placeholder(name) => param_index(name),
+                _ => None,
+            },
+            _ => None,
+        };
+        let met = self.0.iter().filter(|(param, _)| Some(*param) == index);
+        let met = met.filter_map(|(_, type_oid)| KeyType::of_oid(*type_oid));
+        met.filter(|met| met.hashes_like(key_type))
+            .chain([key_type])
+            .max_by_key(|met| width(*met))
+            .unwrap_or(key_type)
+    }
+
     /// How often parameter `index` meets a column whose type is as good as `key_type`.
     fn uses(&self, index: usize, key_type: KeyType) -> usize {
         let fits = |(param, type_oid): &&(usize, u32)| {

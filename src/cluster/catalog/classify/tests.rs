@@ -523,6 +523,33 @@ fn shards_that_disagree_are_reported_all_at_once() {
 }
 
 #[test]
+fn policies_that_need_rows_of_other_shards_are_told() {
+    let policy = |table: &str, condition: &str| {
+        let query = format!("SELECT 1 FROM {table} WHERE {condition}");
+        (name(table), query)
+    };
+    let one = ShardSchema {
+        policies: vec![
+            // Known to be wrong only when what it reads is.
+            policy("c", "(EXISTS (SELECT 1 FROM b WHERE (b.id = c.id)))"),
+            policy("b", "(n < (SELECT max(a.n) AS max FROM a))"),
+            policy("a", "(n > 0)"),
+            policy("d", "(EXISTS (SELECT 1 FROM a WHERE (a.id = d.id)))"),
+        ],
+        ..schema(&["a", "b", "c", "d"].map(|name| (name, table(&[("id", INT8), ("n", INT8)]))))
+    };
+    let rules = ["a", "b", "c", "d"].map(|name| (name, by("id")));
+    let told = |table| {
+        format!(
+            "A policy of table public.{table} may need rows of other shards: statements that name the \
+             table are refused."
+        )
+    };
+    let (_, findings) = check(&rules, &[Some(&one), Some(&one)]);
+    assert_eq!(findings, ["b", "c"].map(told));
+}
+
+#[test]
 fn a_listed_function_that_no_shard_has_is_a_mistake() {
     let unknown = |names: &[&str]| ShardSchema {
         unknown_functions: names.iter().map(ToString::to_string).collect(),
