@@ -114,3 +114,14 @@ async fn an_error_too_long_to_be_read_reaches_the_client_whole() {
     assert_eq!(sent, Some(out.len()));
     assert!(out.ends_with(b"xx\0\0"));
 }
+
+#[test]
+fn a_servers_name_for_a_statement_tells_its_number() {
+    for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
+        let id = StatementId(number);
+        let name = id.server_name();
+        assert_eq!(*name, *format!("ringway_{number}").as_bytes());
+        assert_eq!(StatementId::of_server_name(&name), Some(id));
+    }
+    assert!(ServerName::default().is_empty());
+}
