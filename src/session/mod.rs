@@ -300,6 +300,8 @@ impl Session {
         self.info.attend().await;
         let info = Arc::clone(&self.info);
         let end = info.unless_ended(pin!(self.serve())).await;
+        // Its last words may be on their way, and lost if what the client still sends is not read.
+        let is_told = end.is_err();
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
@@ -315,7 +317,7 @@ impl Session {
             }
         }
         self.leave();
-        if !self.client.must_be_ended() {
+        if !is_told && !self.client.must_be_ended() {
             return None;
         }
         let _ = Box::pin(net::timeout(FAREWELL, self.client.end())).await;

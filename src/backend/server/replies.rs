@@ -50,11 +50,12 @@ impl Server {
     /// Injected bytes go to `out`, after all that was approved before them.
     ///
     /// # Errors
-    /// A reply that nothing asked for, or a frame that makes no sense: the connection is in doubt.
+    /// A reply that nothing asked for, a frame that makes no sense, or the server's last words in answer to
+    /// what the client knows nothing of: the connection is in doubt.
     pub fn scan(&mut self, out: &mut BytesMut) -> Result<Progress, Error> {
         let result = self.scan_frames(out);
         if result.is_err() {
-            self.doubt = Some(UNEXPECTED);
+            self.doubt.get_or_insert(UNEXPECTED);
         }
         result
     }
@@ -439,11 +440,16 @@ impl Server {
             }
             return Ok(());
         }
+        let is_last = error_field(&frame[HEADER..], b'V').is_some_and(|v| v != b"ERROR");
         let renamed = self.renamed(frame);
         let mut error = read_error(renamed.as_deref().unwrap_or(&frame[HEADER..]));
         let is_ours = self.identity.reword(&mut error);
         if error.code == OUTDATED {
             self.note_outdated();
+        }
+        if is_last && self.expect.front() == Some(&Expect::Ready { show: false }) {
+            self.doubt = Some("the server ended it");
+            return Err(error);
         }
         let error = Box::new(error);
         self.error = Some(error.clone());
