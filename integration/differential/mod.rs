@@ -11,6 +11,7 @@
 mod answers;
 mod blocks;
 mod catalog;
+mod clients;
 mod generate;
 mod generated;
 mod world;

@@ -90,6 +90,14 @@ impl Session {
             self.note_route(RouteKind::Local);
             self.account.bound_here(portal);
             self.complete_pending(name).await?;
+            let values = Bind::read(body)?.values.len();
+            if values > 0 {
+                let name = String::from_utf8_lossy(name);
+                let message = format!(
+                    "bind message supplies {values} parameters, but prepared statement \"{name}\" requires 0"
+                );
+                return Err(Error::new(Fault::Client, "08P01", message));
+            }
             self.name_portal(portal, None)?;
             self.emit(write::BIND_COMPLETE);
             self.batch.portals.insert(portal, Portal::Local(local));

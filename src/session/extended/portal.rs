@@ -15,7 +15,7 @@ use crate::executor::describe::describe;
 use crate::executor::merge::columns_frame;
 use crate::executor::relay::{Broken, Told};
 use crate::executor::scatter::Pause;
-use crate::session::block::{Block, Reads, modes_amid, opening_tag, says_modes};
+use crate::session::block::{Block, Reads, aborted, modes_amid, opening_tag, says_modes};
 use crate::session::retry::{Failed, MOST};
 use crate::session::scattered::{Started, lost_again};
 use crate::session::{Session, local, routed};
@@ -284,8 +284,14 @@ impl Session {
     pub(super) async fn execute_local(&mut self, name: &[u8]) -> Result<(), Error> {
         // What fails before it keeps it from running.
         self.fetch().await?;
+        let is_failed = self.block.is_failed();
         let local = match self.batch.portals.get_mut(name) {
             Some(Portal::Local(Local::Empty)) => Local::Empty,
+            Some(Portal::Local(local))
+                if is_failed && !matches!(local, Local::End { .. } | Local::Chain { .. }) =>
+            {
+                return Err(aborted());
+            }
             Some(Portal::Local(local)) => {
                 let ran = match local {
                     Local::Show(_) => Some("SHOW".to_owned()),
@@ -333,6 +339,8 @@ impl Session {
                     self.warn("25P01", "there is no transaction in progress");
                 }
                 let tag = Box::pin(self.end_everywhere(commit)).await?;
+                // It ends with the transaction.
+                self.batch.portals.remove(name);
                 write::command_complete(&mut out, tag);
             }
             Local::Chain { commit } => {
