@@ -60,7 +60,7 @@ use planner::shape::Shape;
 use login::ClientUser;
 
 use crate::backend::server::kept::Resend;
-use crate::backend::server::{Settings, Status};
+use crate::backend::server::{ServerName, Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::PoolMode;
 use crate::error::{Error, Fault};
@@ -665,9 +665,9 @@ impl Prepared {
     }
 
     /// What servers call it.
-    fn server_name(&self) -> Vec<u8> {
+    fn server_name(&self) -> ServerName {
         match self.name.is_empty() && !self.is_unread() {
-            true => Vec::new(),
+            true => ServerName::default(),
             false => self.statement.id.server_name(),
         }
     }
