@@ -77,7 +77,7 @@ impl StatementId {
 }
 
 /// The name of a statement on servers, or none. Every Bind has one: made on the stack, without
-/// `format!`, it costs 60 instructions and not 700.
+/// `format!`, it costs 82 instructions and not 680.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerName {
     bytes: [u8; SERVER_NAME.len() + DIGITS],
@@ -867,4 +867,20 @@ pub fn read_error(body: &[u8]) -> Error {
     };
     error.object = (object != Object::default()).then(|| Box::new(object));
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_name_for_a_statement_tells_its_number() {
+        for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            let id = StatementId(number);
+            let name = id.server_name();
+            assert_eq!(*name, *format!("ringway_{number}").as_bytes());
+            assert_eq!(StatementId::of_server_name(&name), Some(id));
+        }
+        assert!(ServerName::default().is_empty());
+    }
 }
