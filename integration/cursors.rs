@@ -396,6 +396,16 @@ fn portals(pair: &Pair) {
         extended("FETCH 30 FROM c", 1),
         extended("FETCH ALL FROM c", 0),
         extended("ROLLBACK", 0),
+        // On one server among several.
+        [
+            extended("BEGIN", 0),
+            extended("DECLARE c SCROLL CURSOR FOR SELECT k, v FROM t WHERE k <= 300 ORDER BY k", 0),
+        ]
+        .concat(),
+        [describe(b'P', "c"), execute("c", 3)].concat(),
+        [extended("FETCH PRIOR FROM c", 1), execute("c", 2)].concat(),
+        [close("c"), execute("c", 0)].concat(),
+        extended("ROLLBACK", 0),
         // In one pipeline.
         [
             extended("BEGIN", 0),

@@ -868,19 +868,3 @@ pub fn read_error(body: &[u8]) -> Error {
     error.object = (object != Object::default()).then(|| Box::new(object));
     error
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_servers_name_for_a_statement_tells_its_number() {
-        for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
-            let id = StatementId(number);
-            let name = id.server_name();
-            assert_eq!(*name, *format!("ringway_{number}").as_bytes());
-            assert_eq!(StatementId::of_server_name(&name), Some(id));
-        }
-        assert!(ServerName::default().is_empty());
-    }
-}

@@ -127,6 +127,25 @@ impl Cursors {
         self.all.iter().find(is_it).map(|cursor| cursor.number)
     }
 
+    /// The shard of the cursor with this name that is on one alone.
+    pub(super) fn shard_named(&self, name: &[u8]) -> Option<ShardId> {
+        let named = |cursor: &&Cursor| cursor.name.as_bytes() == name;
+        self.all
+            .iter()
+            .filter(named)
+            .find_map(|cursor| match cursor.place {
+                Place::Shard(shard) => Some(shard),
+                Place::Shards(_) => None,
+            })
+    }
+
+    /// Those on one shard with this name are closed.
+    pub(super) fn forget(&mut self, name: &[u8]) {
+        self.all.retain(|cursor| {
+            cursor.name.as_bytes() != name || matches!(cursor.place, Place::Shards(_))
+        });
+    }
+
     /// A statement about a savepoint has succeeded.
     pub(super) fn follow(&mut self, savepoint: &Savepoint) {
         let place = |name: &str| self.savepoints.iter().rposition(|(known, _)| known == name);

@@ -536,9 +536,10 @@ impl Session {
                     self.check_pending().await?;
                     Box::pin(self.close_cursor(name)).await?;
                 }
-                None if self.cursor_server().is_some() => {
+                None if self.cursor_server(name).is_some() => {
                     self.check_pending().await?;
-                    if let Some(index) = self.cursor_server() {
+                    if let Some(index) = self.cursor_server(name) {
+                        self.cursors.forget(name);
                         self.activate(index).await?;
                         self.pass_on(index, frame, close_shown());
                     }

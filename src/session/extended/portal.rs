@@ -27,7 +27,7 @@ impl Session {
     pub(super) async fn describe_portal(&mut self, name: &[u8], frame: &[u8]) -> Result<(), Error> {
         self.check_pending().await?;
         match self.batch.portals.get(name) {
-            None => match (self.cursors.named(name), self.cursor_server()) {
+            None => match (self.cursors.named(name), self.cursor_server(name)) {
                 (Some(cursor), _) => self.describe_cursor(cursor).await,
                 (None, Some(index)) => self.describe_on(index, frame).await,
                 (None, None) => Err(no_portal(name)),
@@ -74,9 +74,15 @@ impl Session {
     }
 
     /// The server that may know a portal which Bind did not make: SQL's cursors are portals too.
-    pub(super) fn cursor_server(&self) -> Option<usize> {
-        let mut bound = (0..self.leases.len())
-            .filter(|i| self.leases[*i].in_block || self.leases[*i].pinned.is_some());
+    pub(super) fn cursor_server(&self, name: &[u8]) -> Option<usize> {
+        let may_know = |index: &usize| {
+            let held = &self.leases[*index];
+            held.in_block || held.pinned.is_some()
+        };
+        let mut bound = (0..self.leases.len()).filter(may_know);
+        if let Some(shard) = self.cursors.shard_named(name) {
+            return bound.find(|index| self.leases[*index].shard == shard);
+        }
         bound.next().filter(|_| bound.next().is_none())
     }
 
@@ -109,7 +115,7 @@ impl Session {
         self.check_pending().await?;
         self.account_for(name, max_rows);
         match self.batch.portals.get(name) {
-            None => match (self.cursors.named(name), self.cursor_server()) {
+            None => match (self.cursors.named(name), self.cursor_server(name)) {
                 (Some(cursor), _) => Box::pin(self.execute_on_cursor(cursor, max_rows)).await,
                 (None, Some(index)) => {
                     self.activate(index).await?;

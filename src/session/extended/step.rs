@@ -129,7 +129,9 @@ impl Session {
         match self.batch.portals.get(portal) {
             None => {
                 // SQL's cursors are portals too.
-                let shard = self.cursor_server().map(|index| self.leases[index].shard);
+                let shard = self
+                    .cursor_server(portal)
+                    .map(|index| self.leases[index].shard);
                 if let Some(shard) = shard {
                     self.account.executes_on(shard, None, max_rows);
                 }
