@@ -4,6 +4,8 @@ WASM := wasm32-unknown-unknown
 
 # Where the driver matrix keeps what it installs.
 DRIVER_TOOLS := $(abspath $(or $(CARGO_TARGET_DIR),target))/drivers
+# What `make test` installs from PyPI.
+TEST_TOOLS := $(abspath $(or $(CARGO_TARGET_DIR),target))/tools
 
 .PHONY: demo test test-drivers test-differential docker-test soak fuzz bench fmt deps
 
@@ -12,7 +14,7 @@ demo: deps
 	cargo run --quiet --release --bin ringway -- demo
 
 test:
-	@scripts/install-deps --test
+	@scripts/install-deps --test "$(TEST_TOOLS)"
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@# The planner is pure: it builds where there is no operating system.
@@ -21,12 +23,16 @@ test:
 	else \
 		echo "skipped: planner on $(WASM) (rustup target add $(WASM))"; \
 	fi
+	@# Advisories come from GitHub.
 	@if cargo deny --version >/dev/null 2>&1; then \
-		cargo deny check; \
+		cargo deny check bans licenses sources && \
+		if cargo deny fetch db >/dev/null 2>&1; then cargo deny check advisories; else \
+			echo "skipped: cargo deny check advisories (their database is not in reach)"; \
+		fi \
 	else \
 		echo "skipped: cargo deny check (cargo install cargo-deny)"; \
 	fi
-	cargo test --workspace
+	PATH="$$PATH:$(TEST_TOOLS)/bin" cargo test --workspace
 
 # Real drivers of eight languages; ARGS="--drivers psql,pgx --targets pooled" for some of it.
 test-drivers: deps

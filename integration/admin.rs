@@ -11,7 +11,7 @@ use ringway::demo::shop;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::support::wire::Wire;
-use crate::support::{Ringway, client, psql, shop};
+use crate::support::{Ringway, certificate, client, psql, shop};
 
 /// Longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -533,6 +533,35 @@ async fn check_tells_everything_in_one_run() {
     }
     let (code, out, err) = ringway(&["check", "-c", path, "--offline"]);
     assert_eq!(code, Some(0), "{out}{err}");
+
+    // A whole shard that nobody listens at is told once per server, and nothing that follows from it.
+    let servers = good.find("servers = [").unwrap();
+    let end = servers + good[servers..].find(']').unwrap();
+    let wrong = format!("{}servers = [\"{dead}\"{}", &good[..servers], &good[end..]);
+    std::fs::write(&file, wrong).unwrap();
+    let (code, out, _) = ringway(&["check", "-c", path]);
+    assert_eq!(code, Some(1), "{out}");
+    let mistakes: Vec<_> = out
+        .lines()
+        .filter(|line| line.starts_with("mistake: "))
+        .collect();
+    assert!(
+        matches!(mistakes[..], [one] if one.contains(&dead)),
+        "{out}"
+    );
+
+    // Certificates are loaded as `serve` does.
+    let [ours, other] = ["ours", "other"].map(|name| {
+        let dir = directory.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        certificate(&dir)
+    });
+    let (certificate, key) = (ours.certificate, other.private_key);
+    let tls = format!("\n[tls]\ncertificate = {certificate:?}\nprivate_key = {key:?}\n");
+    std::fs::write(&file, format!("{good}{tls}")).unwrap();
+    let (code, out, _) = ringway(&["check", "-c", path, "--offline"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("does not belong to"), "{out}");
 
     std::fs::write(
         &file,

@@ -1,13 +1,15 @@
 //! Servers that refuse, die and come back; pools that are full; configurations that are wrong.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use ringway::demo::captive::{Spec, StopMode};
+use ringway::demo::captive::{CaptiveCluster, Spec, StopMode};
 
 use crate::sessions::pooler;
-use crate::support;
 use crate::support::wire::{Frame, Wire, frame};
+use crate::support::{self, Ringway};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -114,6 +116,74 @@ fn a_backend_that_is_terminated_ends_its_own_statement_only() {
         Some(b'Z'),
         "the session ends: {frames:?}"
     );
+}
+
+/// Between Ringway and a server: where the words `at` would reach it, the server is gone with those of a
+/// fast shutdown.
+fn shut_down_at(at: &'static [u8]) -> (CaptiveCluster, Ringway) {
+    let cluster = support::cluster(&Spec::default());
+    let server = cluster.shards[0].primary.port;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let words = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0";
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+            let (mut to, mut from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut server, &mut client);
+                let _ = client.shutdown(Shutdown::Both);
+            });
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 16];
+                while let Ok(read @ 1..) = from.read(&mut bytes) {
+                    if memchr::memmem::find(&bytes[..read], at).is_some() {
+                        let _ = from.write_all(&frame(b'E', words));
+                        break;
+                    }
+                    if to.write_all(&bytes[..read]).is_err() {
+                        break;
+                    }
+                }
+                let _ = to.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    let ringway = Ringway::start(|own| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{own}\"\n[users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\nservers = [\"127.0.0.1:{port}\"]\n"
+        )
+    });
+    (cluster, ringway)
+}
+
+#[test]
+fn the_last_words_of_a_server_reach_the_client_whatever_they_answer() {
+    let (_cluster, ringway) = shut_down_at(b"BEGIN");
+    let mut wire = login(ringway.port());
+    assert_eq!(ask(&mut wire, "SELECT 1"), "1");
+    ask(&mut wire, "BEGIN");
+    // The BEGIN goes with the first statement, whose client knows of no answer to it.
+    wire.query("CREATE TABLE one (); CREATE TABLE two ()");
+    let frames = wire.read_to_ready();
+    assert_eq!(answer(&frames), "57P01", "{frames:?}");
+    assert_eq!(frames.len(), 1, "the session ends: {frames:?}");
+}
+
+#[test]
+fn the_last_words_are_not_lost_to_what_the_client_still_sends() {
+    let (_cluster, ringway) = shut_down_at(b"the_end");
+    let mut wire = login(ringway.port());
+    let mut messages = frame(b'Q', b"CREATE TABLE the_end (); CREATE TABLE two ()\0");
+    for _ in 0..100 {
+        messages.extend(frame(b'Q', &[b' '; 4_096]));
+    }
+    wire.send_bytes(&messages);
+    assert_eq!(wire.read().unwrap().code(), "57P01");
+    // A reset would take from the client, or from a load balancer, what it has not read yet.
+    assert!(wire.ends_in_order());
 }
 
 #[test]

@@ -90,6 +90,22 @@ fn more_rows_than_may_be_held_are_not_inserted() {
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
+/// As many parameters as such a number says would take more memory than there is.
+#[test]
+fn a_parameter_that_nobody_can_give_costs_an_error() {
+    let world = World::start();
+    let mut wire = world.client();
+    for number in ["65536", "99999999999", "99999999999999999999"] {
+        let sql = format!("INSERT INTO t VALUES (1, ${number}), (2, 3), (3, 4), (4, 5)");
+        for told in [wire.ask(&sql), wire.ask_extended(&[&sql])] {
+            // There is none, its type is not known, or it is not among those that were given.
+            let codes = ["42P02 I", "42P18 I", "08P01 I"];
+            assert!(codes.contains(&&*told), "{sql}: {told}");
+        }
+    }
+    assert_eq!(wire.ask("SELECT count(*) FROM t"), "0 SELECT 1 I");
+}
+
 #[test]
 fn types_that_differ_by_server_travel_as_text() {
     let world = World::start();

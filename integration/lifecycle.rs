@@ -509,3 +509,59 @@ fn a_signal_hastens_a_shutdown_that_waits_for_clients_and_spares_transactions() 
     assert_eq!(amid.ask("COMMIT"), "COMMIT I");
     assert!(process.wait_for_end().success());
 }
+
+#[test]
+fn what_is_logged_follows_set_down_to_refused_logins() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    // Two more with passwords, neither of them a role of the server: nobody watches it as one of them.
+    let users = "[users.ann]\npassword = \"a\"\n[users.bob]\npassword = \"b\"";
+    let config = config(&format!("listen = \"127.0.0.1:{port}\""), users);
+    let mut process = start(directory.path(), "told", config);
+    let url = |user: &str, database: &str| {
+        format!("host=127.0.0.1 port={port} user={user} password=wrong dbname={database}")
+    };
+    assert_eq!(psql(&url("ringway", "shop"), "SELECT 1"), "1");
+    let refused = || {
+        let mut psql = std::process::Command::new("psql");
+        let output = psql
+            .args(["-X", "-c", "SELECT 1", &url("ann", "shop")])
+            .output();
+        let stderr = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+        assert!(
+            stderr.contains("password authentication failed"),
+            "{stderr}"
+        );
+    };
+    refused();
+    let level = |level: &str| {
+        psql(
+            &url("ringway", "ringway"),
+            &format!("SET log_level = '{level}'"),
+        )
+    };
+    level("info,ringway::session=debug");
+    refused();
+    process.wait_for_log("login refused");
+    level("info");
+    refused();
+    process.signal(Signal::Term);
+    assert!(process.wait_for_end().success());
+    let log = process.log();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("login refused"))
+        .collect();
+    let [line] = lines[..] else {
+        panic!("{log}");
+    };
+    for part in ["client=\"127.0.0.1:", "user=\"ann\"", "database=\"shop\""] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(
+        log.lines()
+            .last()
+            .is_some_and(|line| line.ends_with("stopped")),
+        "{log}"
+    );
+}

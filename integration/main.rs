@@ -10,6 +10,7 @@ mod captive;
 mod copy;
 mod corpus;
 mod crowd;
+mod cursors;
 mod cve;
 mod demo;
 mod differential;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use ringway::demo::shop;
-use ringway::http::status::{DatabaseStatus, Status};
+use ringway::http::status::{DatabaseStatus, Status, Trouble};
 
 use crate::admin::{cell, free_port, get, show, wait_for};
 use crate::support::{Ringway, client, shop};
@@ -204,6 +204,11 @@ async fn a_dead_server_shows_as_down_with_its_reason() {
     };
     wait_for("the dead server is found so", || {
         server().standing == "down"
+    });
+    let text = format!("1 of 5 servers out: 127.0.0.1:{dead} (down)");
+    let told = vec![Trouble { grave: false, text }];
+    wait_for("it is told at the top", || {
+        shop_of(status(http)).troubles == told
     });
     let server = server();
     assert_eq!(server.address, format!("127.0.0.1:{dead}"));

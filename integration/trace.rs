@@ -9,6 +9,9 @@
 mod message;
 mod reply;
 
+pub(crate) use message::Message;
+pub(crate) use reply::describe;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

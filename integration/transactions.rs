@@ -596,8 +596,34 @@ fn rows_locked_on_several_shards_are_locked_until_the_end() {
             };
             assert_eq!(ask(&mut other, sql), format!("{first} SELECT 8 I"));
             assert_eq!(ask(&mut other, "UPDATE $t SET v = 0"), "UPDATE 8 I");
+            // One shard has given its locks when the other one refuses: none is kept.
+            assert_eq!(ask(&mut other, "BEGIN"), "BEGIN T");
+            assert_eq!(ask(&mut other, WRITE_B), "UPDATE 1 T");
+            let sql = "SELECT k FROM $t FOR UPDATE NOWAIT";
+            assert_eq!(ask(&mut wire, sql), "55P03 I");
+            assert_eq!(ask(&mut wire, "BEGIN"), "BEGIN T");
+            assert_eq!(ask(&mut wire, "SAVEPOINT s"), "SAVEPOINT T");
+            assert_eq!(ask(&mut wire, sql), "55P03 E");
+            assert_eq!(ask(&mut wire, "ROLLBACK TO s"), "ROLLBACK T");
+            assert_eq!(ask(&mut other, WRITE_A), "UPDATE 1 T");
+            assert_eq!(ask(&mut other, "ROLLBACK"), "ROLLBACK I");
+            assert_eq!(ask(&mut wire, "COMMIT"), "COMMIT I");
         }
     }
+    // A pipeline is one transaction.
+    let pipeline = ["SELECT k FROM $t ORDER BY k FOR UPDATE", WRITE_A];
+    let said = two.ask_extended(&mut wire, &pipeline);
+    assert_eq!(said, "1 2 3 4 5 6 7 8 SELECT 8 UPDATE 1 I");
+    let pipeline = [
+        "UPDATE $t SET v = 0",
+        "SELECT v FROM $t FOR UPDATE",
+        "SELECT 1 / 0",
+    ];
+    let said = two.ask_extended(&mut wire, &pipeline);
+    assert_eq!(said, "UPDATE 8 0 0 0 0 0 0 0 0 SELECT 8 22012 I");
+    let sql = "SELECT v FROM $t ORDER BY v FOR UPDATE NOWAIT";
+    assert_eq!(two.ask(&mut other, sql), "0 0 0 0 0 0 0 1 SELECT 8 I");
+    assert_eq!(two.ask(&mut wire, "UPDATE $t SET v = 0"), "UPDATE 8 I");
     two.assert_untouched();
 }
 

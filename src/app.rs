@@ -40,6 +40,7 @@ use crate::admin::{Change, Order, Shutdown};
 use crate::config::{self, Config, ServerSecret, ServerUser};
 use crate::error::{Error, Fault};
 use crate::executor::database::{Database, StatementIds};
+use crate::log::SetLevel;
 use crate::metrics::Metrics;
 use crate::net::{self, Instant};
 use crate::pool::cap::Ledger;
@@ -61,11 +62,16 @@ const ARRIVAL: Duration = Duration::from_secs(2);
 const CANCELLED: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT. `take_over`: in the place of the process that serves now, of the
-/// one with that name if it is not empty.
+/// one with that name if it is not empty. `set_level` is called with each new `log_level`.
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn serve(path: &Path, config: Config, take_over: Option<&str>) -> Result<(), Error> {
+pub fn serve(
+    path: &Path,
+    config: Config,
+    take_over: Option<&str>,
+    set_level: SetLevel,
+) -> Result<(), Error> {
     let mut passed = systemd::passed_sockets()?;
     let predecessor = match take_over {
         None => None,
@@ -76,7 +82,13 @@ pub fn serve(path: &Path, config: Config, take_over: Option<&str>) -> Result<(),
         .enable_all()
         .build()
         .map_err(|e| cannot("start a runtime", &e))?;
-    runtime.block_on(control(path.to_owned(), config, passed, predecessor))
+    runtime.block_on(control(
+        path.to_owned(),
+        config,
+        passed,
+        predecessor,
+        set_level,
+    ))
 }
 
 /// Does what a signal orders; nobody waits for an answer.
@@ -115,6 +127,7 @@ async fn control(
     config: Config,
     passed: Vec<Passed>,
     predecessor: Option<Predecessor>,
+    set_level: SetLevel,
 ) -> Result<(), Error> {
     let general = config.general.clone();
     let (mut terminate, mut interrupt, mut hangup) = (
@@ -164,7 +177,9 @@ async fn control(
     let listen: Vec<_> = general.listen.iter().map(ToString::to_string).collect();
     tracing::info!(
         listen = listen.join(", "),
+        http = general.http_listen.map(tracing::field::display),
         workers = general.workers,
+        version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
     let mut watching = std::pin::pin!(net::sleep(watch_interval(&shared)));
@@ -207,7 +222,9 @@ async fn control(
             Some(errand) = errands.recv() => match errand {
                 Errand::Reload(answer) => Some(answer),
                 Errand::Change(change, answer) => {
-                    let _ = answer.send(apply_change(&shared, &change));
+                    let done = apply_change(&shared, &change);
+                    set_level(&shared.directory.load().config.general.log_level);
+                    let _ = answer.send(done);
                     continue;
                 }
                 Errand::Shutdown(ending) => break ending,
@@ -217,6 +234,7 @@ async fn control(
         watch.refresh();
         systemd::reloading();
         let done = reload(&path, &live);
+        set_level(&shared.directory.load().config.general.log_level);
         systemd::ready();
         if done.is_ok() {
             watch = Watch::new(shared.directory.load().config.files.clone());
@@ -239,6 +257,7 @@ async fn control(
                 if let Some(tracer) = tracer {
                     let _ = tokio::task::spawn_blocking(move || tracer.finish()).await;
                 }
+                tracing::info!("stopped");
                 return Ok(());
             }
             _ = terminate.recv() => signalled_again(ending),
@@ -299,7 +318,11 @@ fn serve_http(
         ready: move || scrape::readiness(&ready.shared),
         status: move || status::status(&status),
     };
-    tokio::spawn(crate::http::serve(listener, answers, end));
+    tokio::spawn(async move {
+        if let Err(error) = crate::http::serve(listener, answers, end).await {
+            tracing::error!(%error, "the HTTP port is not served any more");
+        }
+    });
     Ok(())
 }
 
@@ -411,8 +434,8 @@ fn wildcard(
     })
 }
 
-/// Who watches the servers when the configuration names nobody: the first user with a password,
-/// else the first who needs none. `None` where passwords are only known as hashes.
+/// Who watches the servers when the configuration names nobody: the only user with a password, else
+/// the only one who needs none. Of several none is taken, as each may be no role of the servers.
 fn fallback_user(config: &Config) -> Option<ServerUser> {
     let of = |user: &config::User| match (&user.secret, user.method) {
         (config::StoredSecret::Plain(secret), _) => Some(ServerSecret::Password(secret.clone())),
@@ -424,13 +447,18 @@ fn fallback_user(config: &Config) -> Option<ServerUser> {
             _,
         ) => None,
     };
-    let users = || config.users.values();
-    let with_password = users().find_map(|user| {
-        let secret = of(user).filter(|secret| !secret.is_none())?;
-        Some((user, secret))
-    });
-    let (user, secret) =
-        with_password.or_else(|| users().find_map(|user| Some((user, of(user)?))))?;
+    let able: Vec<_> = config
+        .users
+        .values()
+        .filter_map(|user| Some((user, of(user)?)))
+        .collect();
+    let has_password = able.iter().any(|(_, secret)| !secret.is_none());
+    let mut fit = able
+        .into_iter()
+        .filter(|(_, secret)| secret.is_none() != has_password);
+    let (Some((user, secret)), None) = (fit.next(), fit.next()) else {
+        return None;
+    };
     Some(ServerUser {
         name: user.name.clone(),
         secret,
@@ -575,6 +603,13 @@ async fn drain(shared: &Shared, limit: Duration) {
         net::sleep(DRAIN_LOOK).await;
         // Those who were new are not for ever.
         shared.wake_all();
+    }
+    let left = shared.clients().iter().filter(|c| c.is_logged_in()).count();
+    if left > 0 {
+        tracing::warn!(
+            clients = left,
+            "shutdown_timeout_s is over: what they have open is rolled back"
+        );
     }
     break_off(shared).await;
 }

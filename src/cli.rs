@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// A PostgreSQL-wire proxy: pools connections, reads from fresh replicas, shards provably right.
 #[derive(Debug, Parser, PartialEq, Eq)]
@@ -111,7 +111,8 @@ pub struct Explain {
 }
 
 #[derive(Debug, Args, PartialEq, Eq)]
-#[group(id = "which", required = true, multiple = true, args = ["config", "url"])]
+#[group(skip)]
+#[command(group(ArgGroup::new("which").args(["config", "url"]).required(true).multiple(true)))]
 pub struct Top {
     /// The configuration of a process on this machine; its http_listen is asked
     #[arg(short, long, value_name = "FILE", env = "RINGWAY_CONFIG")]

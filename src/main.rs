@@ -47,8 +47,9 @@ fn main() -> ExitCode {
 fn serve(args: &ringway::cli::Serve) -> Result<(), String> {
     let path = &args.file.config;
     let config = config::load(path).map_err(|mistakes| mistakes.to_string())?;
-    log::init(config.general.log_format, &config.general.log_level).map_err(|e| e.to_string())?;
-    app::serve(path, config, args.take_over.as_deref()).map_err(|e| e.report())
+    let general = &config.general;
+    let set_level = log::init(general.log_format, &general.log_level).map_err(|e| e.to_string())?;
+    app::serve(path, config, args.take_over.as_deref(), set_level).map_err(|e| e.report())
 }
 
 fn run_check(args: &ringway::cli::Check) -> Result<(), String> {
@@ -153,7 +154,7 @@ fn run_import(args: &ringway::cli::Import) -> Result<(), String> {
         eprintln!("- {note}");
     }
     for mistake in &made.mistakes {
-        eprintln!("mistake: {mistake}");
+        eprintln!("mistake: {}: {mistake}", out.display());
     }
     match made.mistakes.is_empty() {
         true => Ok(()),

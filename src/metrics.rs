@@ -137,8 +137,15 @@ impl Total {
     }
 
     fn add_micros(&self, elapsed: Duration) {
-        self.add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+        self.add(micros(elapsed));
     }
+}
+
+/// Whole microseconds: without the 128 bits of [`Duration::as_micros`], as each statement needs them
+/// several times.
+fn micros(time: Duration) -> u64 {
+    let micros = time.as_secs().saturating_mul(1_000_000);
+    micros.saturating_add(u64::from(time.subsec_micros()))
 }
 
 /// An enum whose words are values of a label.

@@ -237,7 +237,7 @@ fn comparable(answer: &str) -> String {
 
 /// How many statements an answer tells the end of.
 fn words_of_tags(answer: &str) -> usize {
-    const TAGS: [&str; 13] = [
+    const TAGS: [&str; 17] = [
         "BEGIN",
         "COMMIT",
         "ROLLBACK",
@@ -251,6 +251,10 @@ fn words_of_tags(answer: &str) -> usize {
         "UPDATE",
         "DELETE",
         "START",
+        "DECLARE",
+        "FETCH",
+        "MOVE",
+        "CLOSE",
     ];
     answer.split(' ').filter(|word| TAGS.contains(word)).count()
 }
@@ -290,7 +294,8 @@ impl Maker {
             0..=24 => self.control(),
             25..=31 => self.setting(),
             32..=36 => self.failing(),
-            37..=54 => self.read(),
+            37..=50 => self.read(),
+            51..=58 => self.cursor(),
             _ => self.write(),
         }
     }
@@ -366,6 +371,27 @@ impl Maker {
             3 => "SELECT sum(v) FROM r".to_owned(),
             4 => format!("SELECT t.v, c.n FROM t JOIN c USING (k) WHERE k = {key} ORDER BY n"),
             _ => format!("SELECT current_setting('work_mem') FROM t WHERE k = {key}"),
+        }
+    }
+
+    fn cursor(&mut self) -> String {
+        let key = self.key();
+        let name = self.pick(&["a", "a", "b"]);
+        match self.below(12) {
+            0 | 1 => format!("DECLARE {name} NO SCROLL CURSOR FOR SELECT k, v FROM t ORDER BY k"),
+            2 => format!("DECLARE {name} NO SCROLL CURSOR FOR SELECT v FROM t WHERE k = {key}"),
+            3 => {
+                format!("DECLARE {name} CURSOR FOR SELECT v, count(*) FROM t GROUP BY v ORDER BY v")
+            }
+            4 => format!(
+                "DECLARE {name} SCROLL CURSOR FOR SELECT k, rank() OVER (ORDER BY v, k) FROM t ORDER BY k"
+            ),
+            5 | 6 => format!("FETCH 2 FROM {name}"),
+            7 => format!("FETCH {name}"),
+            8 => format!("FETCH ALL FROM {name}"),
+            9 => format!("MOVE {key} FROM {name}"),
+            10 => format!("CLOSE {name}"),
+            _ => "CLOSE ALL".to_owned(),
         }
     }
 

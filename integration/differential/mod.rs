@@ -1,7 +1,7 @@
 //! The same rows in one plain PostgreSQL and over two and four shards, the same SQL: the same answer,
 //! or a refusal before anything ran. After every write the tables' rows are compared as well.
 //!
-//! Statements written by hand are in `reads.sql`, `writes.sql`, `moves.sql`, `moves_in_blocks.sql`, `inserts.sql`
+//! Statements written by hand are in `reads.sql`, `odd.sql`, `writes.sql`, `moves.sql`, `moves_in_blocks.sql`, `inserts.sql`
 //! and, with what other sharders answer
 //! wrongly, `peers.sql` and `peers_writes.sql`, in the format of the
 //! demo's tour. A block without flags must be answered alike, `refused` must be refused, `maybe` may
@@ -11,6 +11,7 @@
 mod answers;
 mod blocks;
 mod catalog;
+mod clients;
 mod generate;
 mod generated;
 mod world;
@@ -122,6 +123,22 @@ async fn peers_over(shards: usize) {
     let mut found = differences("peers.sql", &world, false).await;
     found.extend(differences("peers_writes.sql", &world, true).await);
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+async fn odd_over(shards: usize) {
+    let world = World::start_with("odd", shards, &file("odd_schema.sql")).await;
+    let found = differences("odd.sql", &world, false).await;
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[tokio::test]
+async fn what_statements_do_not_show_is_answered_as_by_one_server_or_refused() {
+    odd_over(2).await;
+}
+
+#[tokio::test]
+async fn what_statements_do_not_show_over_four_shards_is_answered_as_by_one_server_or_refused() {
+    odd_over(4).await;
 }
 
 async fn writes_over(shards: usize) {

@@ -320,6 +320,12 @@ pub struct World {
 impl World {
     /// `name` is the world's own, since its databases are named by it.
     pub async fn start(name: &'static str, shards: usize) -> Self {
+        Self::start_with(name, shards, "").await
+    }
+
+    /// With what `more` makes of the rows that are on their shards.
+    pub async fn start_with(name: &'static str, shards: usize, more: &str) -> Self {
+        let more = more.to_owned();
         let servers = servers().await;
         let plain = &servers.plain;
         let shards = &servers.shards[..shards];
@@ -328,9 +334,10 @@ impl World {
             let databases = PROTOCOLS.map(|protocol| database(&name, protocol));
             std::thread::scope(|scope| {
                 for database in &databases {
-                    scope.spawn(|| fill(plain, database, None, shards.len()));
+                    let more = more.as_str();
+                    scope.spawn(move || fill(plain, database, None, shards.len(), more));
                     for (at, server) in shards.iter().enumerate() {
-                        let fill = move || fill(server, database, Some(at), shards.len());
+                        let fill = move || fill(server, database, Some(at), shards.len(), more);
                         scope.spawn(fill);
                     }
                 }
@@ -435,7 +442,7 @@ pub fn file(name: &str) -> String {
 }
 
 /// Makes a database with the rows of one shard, or of all.
-fn fill(server: &Server, database: &str, shard: Option<usize>, shards: usize) {
+fn fill(server: &Server, database: &str, shard: Option<usize>, shards: usize, more: &str) {
     server.exec_in("postgres", &format!("CREATE DATABASE {database}"));
     let settings = format!("ALTER DATABASE {database} SET timezone = 'Europe/Oslo'");
     server.exec_in("postgres", &settings);
@@ -457,6 +464,7 @@ fn fill(server: &Server, database: &str, shard: Option<usize>, shards: usize) {
     if let Some(shard) = shard {
         sql += &strangers(shard, shards);
     }
+    sql += more;
     server.exec_in(database, &sql);
 }
 

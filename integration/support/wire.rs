@@ -223,6 +223,17 @@ impl Wire {
         matches!(here, Ok(1..)).then(|| self.read())?
     }
 
+    /// The next frame, `Some(None)` at the end of the connection; `None` when neither comes before the limit
+    /// ([`Wire::set_limit`]).
+    pub fn try_read_or_end(&mut self) -> Option<Option<Frame>> {
+        match self.socket().peek(&mut [MaybeUninit::uninit()]) {
+            Ok(0) => Some(None),
+            Ok(_) => Some(self.read()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(None),
+            Err(_) => None,
+        }
+    }
+
     /// All bytes up to the end of the connection.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -535,7 +535,10 @@ fn a_deadlock_over_shards_ends() {
             .filter(|said| said.starts_with("40P01"))
             .collect();
         assert_eq!(failed.len(), 1, "{said:?}");
-        assert!(failed[0].contains("deadlock over shards"), "{said:?}");
+        assert!(
+            failed[0].contains("due to a deadlock over shards"),
+            "{said:?}"
+        );
         for wire in [&mut one, &mut other] {
             wire.ask("COMMIT");
             assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");

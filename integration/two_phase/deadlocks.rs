@@ -57,7 +57,10 @@ impl Scene {
         assert!(start.elapsed() < LIMIT + Duration::from_secs(3), "{said:?}");
         let failed: Vec<_> = (0..2).filter(|at| said[*at].starts_with("40P01")).collect();
         assert_eq!(failed.len(), 1, "{said:?}");
-        assert!(said[failed[0]].contains("deadlock over shards"), "{said:?}");
+        assert!(
+            said[failed[0]].contains("due to a deadlock over shards"),
+            "{said:?}"
+        );
         assert!(said[1 - failed[0]].starts_with(": "), "{said:?}");
         assert_eq!(self.world.each(PREPARED), ["0", "0"]);
         failed[0]
@@ -167,4 +170,48 @@ fn two_copies() {
     assert_eq!(wires[1 - failed].ask("COMMIT"), "COMMIT I");
     let found = scene.world.each("SELECT count(*) FROM t WHERE k > 200");
     assert_eq!(found, ["1", "1"]);
+}
+
+#[test]
+fn three_blocks_in_a_circle_of_which_one_is_on_one_shard() {
+    let scene = Scene::start();
+    let last = &scene.world.each("SELECT max(k) FROM t")[0];
+    let other_row = format!("UPDATE t SET v = v + 1 WHERE k = {last}");
+    let mut one = hold(&scene, 0);
+    let mut two = hold(&scene, 1);
+    let mut three = scene.proxy.login();
+    script(
+        &mut three,
+        false,
+        &[("BEGIN", "BEGIN T"), (&other_row, "UPDATE 1 T")],
+    );
+    three.query(&scene.updates[0]);
+    scene.wait(0, "1");
+    two.query(&other_row);
+    scene.wait(0, "2");
+    one.query(&scene.updates[1]);
+    // The youngest.
+    let said = error(&one.read_to_ready());
+    assert!(
+        said.starts_with("40P01: canceling statement due to a deadlock over shards"),
+        "{said}"
+    );
+    assert_eq!(one.ask("COMMIT"), "ROLLBACK I");
+    assert_eq!(digest(&three.read_to_ready()), "UPDATE 1 T");
+    assert_eq!(three.ask("COMMIT"), "COMMIT I");
+    assert_eq!(digest(&two.read_to_ready()), "UPDATE 1 T");
+    assert_eq!(two.ask("COMMIT"), "COMMIT I");
+}
+
+#[test]
+fn a_wait_for_a_client_at_rest_is_none_however_long() {
+    let scene = Scene::start();
+    let (mut one, mut other) = (hold(&scene, 0), hold(&scene, 1));
+    other.query(&scene.updates[0]);
+    scene.wait(0, "1");
+    std::thread::sleep(LIMIT * 4);
+    scene.wait(0, "1");
+    assert_eq!(one.ask("COMMIT"), "COMMIT I");
+    assert_eq!(digest(&other.read_to_ready()), "UPDATE 1 T");
+    assert_eq!(other.ask("COMMIT"), "COMMIT I");
 }

@@ -1,11 +1,13 @@
 //! Writes on several shards are committed on all of them or on none, whatever dies and when.
 
 mod blocks;
+mod cancels;
 mod deadlocks;
 mod kills;
 mod levels;
 mod limits;
 mod moves;
+mod promoted;
 mod state;
 mod texts;
 
@@ -42,8 +44,12 @@ impl World {
             shards,
             ..Spec::default()
         };
+        Self::of(&spec, more)
+    }
+
+    fn of(spec: &Spec, more: &str) -> Self {
         let world = Self {
-            cluster: support::cluster(&spec),
+            cluster: support::cluster(spec),
             directory: tempfile::tempdir().unwrap(),
         };
         let tables = format!("CREATE TABLE t (k bigint PRIMARY KEY, v int NOT NULL); {more}");
@@ -75,9 +81,13 @@ impl World {
              [databases.shop.tables]\nt = {{ key = \"k\" }}\n{tables}\n"
         );
         for (at, shard) in self.cluster.shards.iter().enumerate() {
+            let servers = [&shard.primary].into_iter().chain(&shard.replicas);
+            let servers: Vec<_> = servers
+                .map(|s| format!("\"127.0.0.1:{}\"", s.port))
+                .collect();
             config.push_str(&format!(
-                "[[databases.shop.shards]]\nname = \"s{at}\"\nservers = [\"127.0.0.1:{}\"]\n",
-                shard.primary.port
+                "[[databases.shop.shards]]\nname = \"s{at}\"\nservers = [{}]\n",
+                servers.join(", ")
             ));
         }
         config
@@ -114,6 +124,10 @@ impl World {
 }
 
 impl Proxy {
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(super) fn login(&self) -> Wire {
         Wire::login(self.port, "ringway", "shop").0
     }

@@ -131,19 +131,19 @@ fn cursors_are_found_on_their_shards() {
             ],
             false,
         );
-        // What FETCH could not tell apart, and what would be on one shard.
+        // One of that name on another shard, and all of them.
         let again = declare[2][0].replace("c2", "c1");
-        for refused in [&again, "CLOSE ALL"] {
-            scene.run(
-                wrote,
-                &[
-                    (&declare[0][0], declared),
-                    (&declare[1][0], declared),
-                    (refused, "0A000 E"),
-                    ("COMMIT", "ROLLBACK I"),
-                ],
-                false,
-            );
+        for (sql, answer, end) in [
+            (again.as_str(), "42P03 E", "ROLLBACK I"),
+            ("CLOSE ALL", "CLOSE CURSOR ALL T", "COMMIT I"),
+        ] {
+            let steps = [
+                (declare[0][0].as_str(), declared),
+                (&declare[1][0], declared),
+                (sql, answer),
+                ("COMMIT", end),
+            ];
+            scene.run(wrote, &steps, end == "COMMIT I");
         }
         // One that outlives the transaction: where it is prepared, it cannot.
         for shard in 0..3 {

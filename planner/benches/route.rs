@@ -97,6 +97,7 @@ fn main() {
         let types: Vec<u32> = case.params.iter().map(|param| param.type_oid).collect();
         let options = PlanOptions {
             param_types: &types,
+            ..PlanOptions::default()
         };
         let plan = plan::plan(case.sql, &catalog, options);
         let values = Values {

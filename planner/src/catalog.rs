@@ -20,6 +20,8 @@ pub struct Catalog {
     default_ids: HashMap<(String, String), String>,
     /// Why rows of a table cannot go to another shard, by schema and table.
     immovable: HashMap<(String, String), String>,
+    /// Unique indexes of sharded tables without the key, by schema and table.
+    keyless_unique: HashMap<(String, String), Vec<String>>,
     /// By unqualified name: the least safe volatility and kind of all overloads in all schemas.
     functions: HashMap<String, Function>,
     pub suspects: Suspects,
@@ -40,6 +42,12 @@ pub struct Suspects {
     /// Foreign tables, and tables with such parts: what reading them does, and how old the answer
     /// is, only another server knows.
     pub foreign: HashSet<String>,
+    /// Domains and operators whose functions may read tables that a statement does not name.
+    pub readers: HashSet<String>,
+    /// Tables with policies that need rows of other shards than the one that has the row.
+    pub policed: HashSet<String>,
+    /// There are collations in which texts of different bytes are equal.
+    pub equates_texts: bool,
     /// A write may change settings: by a trigger, a default, a check.
     pub writes_set: bool,
 }
@@ -52,6 +60,9 @@ impl Suspects {
         self.operators.extend(other.operators.iter().cloned());
         self.casts |= other.casts;
         self.foreign.extend(other.foreign.iter().cloned());
+        self.readers.extend(other.readers.iter().cloned());
+        self.policed.extend(other.policed.iter().cloned());
+        self.equates_texts |= other.equates_texts;
         self.writes_set |= other.writes_set;
     }
 }
@@ -241,6 +252,18 @@ impl Catalog {
         self.immovable.get(&name).map(String::as_str)
     }
 
+    /// Unique indexes of a sharded table that do not have its whole key among their columns: each shard
+    /// enforces them for its own rows.
+    pub fn set_keyless_unique(&mut self, schema: &str, table: &str, names: Vec<String>) {
+        let name = (schema.to_owned(), table.to_owned());
+        self.keyless_unique.insert(name, names);
+    }
+
+    pub fn keyless_unique(&self, table: &Table) -> &[String] {
+        let name = (table.schema.clone(), table.name.clone());
+        self.keyless_unique.get(&name).map_or(&[], Vec::as_slice)
+    }
+
     pub fn has_default_ids(&self) -> bool {
         !self.default_ids.is_empty()
     }
@@ -271,6 +294,13 @@ impl Catalog {
     pub fn distrust_function(&mut self, name: &str) -> bool {
         let function = self.functions.get_mut(name);
         function.is_some_and(|function| !std::mem::replace(&mut function.may_write, true))
+    }
+
+    /// What it calls may read tables that it does not name.
+    pub fn unsettle_function(&mut self, name: &str) {
+        if let Some(function) = self.functions.get_mut(name) {
+            function.may_read_tables = true;
+        }
     }
 
     pub fn function(&self, name: &str) -> Option<Function> {

@@ -182,6 +182,15 @@ fn execution(way: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) 
             lines.push(format!("explain: on {}", names.join(", ")));
             lines.extend(explained.steps.iter().map(|step| format!("step: {step}")));
         }
+        Execution::Cursor(declare) => lines.push(
+            match declare.gathers {
+                true => "execution: a cursor on one server, over gathered rows",
+                false => {
+                    "execution: a cursor on each, their rows are merged as FETCH asks for them"
+                }
+            }
+            .into(),
+        ),
         Execution::SameAnswer => {
             lines.push("execution: as it is on each, the first answer is the answer".into());
         }
@@ -235,7 +244,8 @@ pub(crate) fn steps(way: &Execution<'_>, values: Values<'_>) -> Vec<String> {
         | Execution::CopyIn(_)
         | Execution::CopyOut(_)
         | Execution::CopyRows(_)
-        | Execution::Explain(_) => vec![],
+        | Execution::Explain(_)
+        | Execution::Cursor(_) => vec![],
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn not_drawn() -> Refusal {
     .everywhere()
 }
 
-/// The highest `n` of the parameters `$n` in a text, 0 when there is none.
+/// The highest `n` of the parameters `$n` in a text, whether a Bind can give it or not; 0 when there is none.
 pub fn params_in(sql: &[u8]) -> usize {
     let mut highest = 0;
     let mut at = 0;
@@ -92,7 +92,8 @@ pub fn params_in(sql: &[u8]) -> usize {
         let (kind, end) = lexer::next(sql, at);
         if kind == Kind::Param {
             let digits = std::str::from_utf8(&sql[at + 1..end]).unwrap_or_default();
-            highest = highest.max(digits.parse().unwrap_or(0));
+            // Digits that are no number are too many.
+            highest = highest.max(digits.parse().unwrap_or(usize::MAX));
         }
         at = end;
     }

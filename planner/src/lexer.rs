@@ -113,6 +113,16 @@ pub fn leading_words(sql: &str, count: usize) -> Vec<&str> {
     found
 }
 
+/// A Bind counts the values that it gives in 16 bits.
+const MAX_PARAMS: usize = 65_535;
+
+/// Which parameter the token `$n` is, from 0. `None` for one that no Bind can give a value: where a text
+/// mentions it, the server says what is wrong.
+pub(crate) fn param_index(token: &str) -> Option<usize> {
+    let number: usize = token.strip_prefix('$')?.parse().ok()?;
+    number.checked_sub(1).filter(|index| *index < MAX_PARAMS)
+}
+
 /// The token at `at`, which must be inside `sql`, and where it ends.
 #[inline]
 pub(crate) fn next(sql: &[u8], at: usize) -> (Kind, usize) {

@@ -39,7 +39,8 @@ pub struct Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupKey {
     pub column: Column,
-    /// [`Collation::Unknown`] leaves it to the type found at run time.
+    /// [`Collation::Unknown`] leaves it to the type found at run time; [`Collation::Other`] is one in which
+    /// texts of different bytes may be equal.
     pub collation: Collation,
 }
 

@@ -5,6 +5,7 @@
 
 mod colocated;
 mod copying;
+mod cursors;
 mod dml;
 mod facts;
 mod functions;
@@ -18,6 +19,7 @@ mod layout;
 mod moves;
 mod multiple;
 mod parse;
+mod physical;
 mod picks;
 pub mod prepared;
 mod query;
@@ -35,10 +37,11 @@ use std::ops::Range;
 
 use sqlparser::ast;
 
+pub use self::cursors::{CursorStatement, Declare, Direction};
 use self::facts::{Creates, Facts, Input};
 use self::functions::Conduct;
 pub use self::functions::{worse_access, worse_effect};
-pub use self::hidden::may_write;
+pub use self::hidden::{may_read_tables, may_write};
 use self::parse::Source;
 use crate::catalog::Catalog;
 use crate::copy::{CopyIn, CopyQuery, Frame};
@@ -393,6 +396,8 @@ pub enum Many {
     CopyQuery(Box<CopyQuery>),
     /// Each shard explains what it would run.
     Explain(Box<Explain>),
+    /// Open a cursor over the answers.
+    Cursor(Box<Declare>),
     /// Run the same text on each; the answer of the first is the answer (DDL, writes to reference tables).
     SameAnswer,
     Refused(Refusal),
@@ -416,6 +421,8 @@ pub struct Scatter {
 pub struct PlanOptions<'a> {
     /// Parameter types declared in Parse, by position; 0 is unspecified.
     pub param_types: &'a [u32],
+    /// Rows of several shards are to be gathered, where they could be merged too.
+    pub gathers: bool,
 }
 
 /// Plans one text. Never fails: what cannot be done is a plan that refuses.
@@ -444,6 +451,7 @@ pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
     };
     let planned = guarded(planned, &source, catalog, options);
     let planned = cleaned_up_after(planned, catalog);
+    let planned = seen_whole(planned, &source, catalog);
     if catalog.is_sharded() {
         planned
     } else {
@@ -488,6 +496,29 @@ fn guarded(plan: Plan, source: &Source<'_>, catalog: &Catalog, options: PlanOpti
         effect: worse_effect(plan.effect, conduct.effect),
         reason: reason.into(),
         ..plan
+    }
+}
+
+/// Refuses what reads rows by an operator, a domain or a policy, where a shard has a part of them.
+fn seen_whole(plan: Plan, source: &Source<'_>, catalog: &Catalog) -> Plan {
+    let runs = matches!(
+        plan.statement,
+        Statement::Query
+            | Statement::Insert
+            | Statement::Update
+            | Statement::Delete
+            | Statement::CopyIn
+            | Statement::CopyOut
+            | Statement::Other
+            | Statement::Multiple(_)
+    );
+    match hidden::refusal(source, catalog) {
+        Some(refusal) if runs && catalog.is_sharded() => Plan {
+            reason: refusal.detail.clone(),
+            target: Target::Refused(refusal),
+            ..plan
+        },
+        Some(_) | None => plan,
     }
 }
 

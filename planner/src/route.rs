@@ -12,7 +12,7 @@ use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::moving::Move;
 use crate::place;
-use crate::plan::{Many, Plan, Target};
+use crate::plan::{Declare, Many, Plan, Target};
 use crate::refusal::Refusal;
 use crate::shape::Piece;
 use crate::split::{self, Part, Split};
@@ -116,6 +116,8 @@ pub enum Execution<'p> {
     CopyRows(Box<CopyRows<'p>>),
     /// Each shard explains what it would run.
     Explain(Box<Explained>),
+    /// A cursor over the answers: its query has a route of its own.
+    Cursor(&'p Declare),
     SameAnswer,
 }
 
@@ -156,6 +158,7 @@ pub fn route<'p>(
                     | Many::CopyOut(_)
                     | Many::CopyQuery(_)
                     | Many::Explain(_)
+                    | Many::Cursor(_)
                     | Many::Refused(_) => several(shards, many, values, topology),
                 },
             }
@@ -227,6 +230,7 @@ pub(crate) fn several<'p>(
         Many::CopyOut(frame) => (shards, Execution::CopyOut(*frame)),
         Many::CopyQuery(copy) => return copy.route(shards, values, topology),
         Many::Explain(explain) => return explain.route(shards, values, topology),
+        Many::Cursor(declare) => (shards, Execution::Cursor(declare)),
         // Without keys there is nothing to split by.
         Many::Split(_) => return Err(split::no_keys()),
         Many::Refused(refusal) => return Err(refusal.clone()),

@@ -66,7 +66,9 @@ pub(crate) fn parts(split: &Split, values: Values<'_>, owners: &[Option<ShardId>
         }
         sql.extend_from_slice(text(tail..values.sql.len()));
         let here = params_of(&sql);
-        let absent = mentioned.iter().filter(|param| !here.contains(param));
+        let absent = mentioned
+            .iter()
+            .filter(|param| here.binary_search(param).is_err());
         Part {
             shard,
             absent: absent.copied().collect(),
@@ -105,9 +107,8 @@ fn params_of(sql: &[u8]) -> Vec<usize> {
     while at < sql.len() {
         let (kind, end) = lexer::next(sql, at);
         if kind == Kind::Param {
-            let digits = std::str::from_utf8(&sql[at + 1..end]).ok();
-            let number = digits.and_then(|digits| digits.parse::<usize>().ok());
-            found.extend(number.and_then(|number| number.checked_sub(1)));
+            let token = std::str::from_utf8(&sql[at..end]).ok();
+            found.extend(token.and_then(lexer::param_index));
         }
         at = end;
     }
@@ -120,6 +121,12 @@ fn params_of(sql: &[u8]) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::shape::Shape;
+
+    #[test]
+    fn a_parameter_that_no_bind_can_give_is_none() {
+        let sql = b"SELECT $65535, $65536, $2, $0, $99999999999, $99999999999999999999, '$3', $2";
+        assert_eq!(params_of(sql), [1, 65_534]);
+    }
 
     #[test]
     fn each_shard_gets_its_rows() {

@@ -80,6 +80,7 @@ fn answer(case: &mut TestCase) -> String {
     let topology = support::topology(shards);
     let options = PlanOptions {
         param_types: &types,
+        ..PlanOptions::default()
     };
     let mut planned = plan(sql, &catalog, options);
     let mut shape = Shape::default();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use planner::hash::{slot_of_int, slot_of_text};
 use planner::plan::{Access, PlanOptions, Statement, Target, plan};
-use planner::route::{Shards, Values, route};
+use planner::route::{Execution, Shards, Values, route};
 use planner::shape::{PieceKind, Shape};
 use planner::{Catalog, ShardId, ShardSet, Topology};
 use proptest::prelude::*;
@@ -582,6 +582,60 @@ fn long_chains_do_not_exhaust_the_stack() {
     }
     let unions = "SELECT 1 UNION ".repeat(30_000) + "SELECT 2";
     plan(&unions, &catalog, PlanOptions::default());
+}
+
+/// Does a statement run on every shard, its rows being merged?
+fn is_merged(sql: &str) -> bool {
+    let planned = plan(sql, &support::catalog(3), PlanOptions::default());
+    let mut shape = Shape::default();
+    shape.scan(sql.as_bytes());
+    let values = Values {
+        sql: sql.as_bytes(),
+        pieces: &shape.pieces,
+        params: &[],
+    };
+    let routed = route(&planned, values, &support::topology(3));
+    routed.is_ok_and(|routed| matches!(routed.execution, Execution::Merge { .. }))
+}
+
+/// Each entry of a list is compared with those of the others.
+#[test]
+fn lists_longer_than_postgresql_takes_are_not_merged() {
+    let list = |count: usize| vec!["id"; count].join(", ");
+    for (count, expected) in [(20, true), (50_000, false)] {
+        let list = list(count);
+        for sql in [
+            format!("SELECT {list} FROM orders ORDER BY id"),
+            format!("SELECT id FROM orders ORDER BY {list}"),
+            format!("SELECT id, count(*) FROM orders GROUP BY {list}"),
+            format!("SELECT {list}, count(*) FROM orders GROUP BY {list} ORDER BY {list}"),
+        ] {
+            assert_eq!(is_merged(&sql), expected, "{}", &sql[..60]);
+        }
+    }
+}
+
+/// What is equal over so many joins must not be looked for anew for each pair of tables: before, this took
+/// minutes.
+#[test]
+fn hundreds_of_joins_are_planned() {
+    let joined = |on: fn(usize) -> String| {
+        let joins = (1..300).map(|at| format!(" JOIN orders o{at} ON {}", on(at)));
+        format!("SELECT o0.id FROM orders o0{}", joins.collect::<String>())
+    };
+    for (sql, expected) in [
+        (
+            joined(|at| format!("o{at}.customer_id = o0.customer_id")),
+            true,
+        ),
+        (
+            joined(|at| format!("o{at}.customer_id = o{}.customer_id", at - 1)),
+            true,
+        ),
+        (joined(|at| format!("o{at}.id = o{}.id", at - 1)), false),
+    ] {
+        assert_eq!(is_merged(&sql), expected, "{}", &sql[..60]);
+    }
 }
 
 #[test]

@@ -33,6 +33,16 @@ impl HelpRow {
     }
 }
 
+/// How the command that begins with `word` is written; empty when there is none. SHOW is not one of
+/// them: its tables are many.
+pub(super) fn forms(word: &str) -> Vec<String> {
+    let of_word = |row: &HelpRow| row.command.split(' ').next() == Some(word);
+    let rows = HelpRow::all().into_iter().filter(of_word);
+    rows.filter(|row| !row.command.starts_with("SHOW "))
+        .map(|row| row.command)
+        .collect()
+}
+
 const ORDERS: [(&str, &str); 12] = [
     (
         "PAUSE [db]",

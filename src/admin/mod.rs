@@ -357,10 +357,17 @@ pub fn parse(sql: &str) -> Result<Command, Error> {
         ["SET", _, ..] => set::parse(rest),
         ["SHOW", word] => show(word),
         ["SHOW"] => Err(unknown("SHOW needs to know what".to_owned(), "")),
-        [..] => Err(unknown(
-            format!("unknown admin command \"{}\"", shortened(text)),
-            "",
-        )),
+        [word, ..] => Err(match help::forms(word) {
+            forms if forms.is_empty() => {
+                unknown(format!("unknown admin command \"{}\"", shortened(text)), "")
+            }
+            forms => Error::new(
+                Fault::Client,
+                "42601",
+                format!("{word} is not written like this: \"{}\"", shortened(text)),
+            )
+            .hint(format!("Write {}.", forms.join(", or "))),
+        }),
     }
 }
 
@@ -512,17 +519,27 @@ mod tests {
             ),
             (
                 "DISABLE",
-                "unknown admin command \"DISABLE\"",
-                "SHOW HELP lists the commands.",
+                "DISABLE is not written like this: \"DISABLE\"",
+                "Write DISABLE db.",
             ),
             (
-                "PAUSE a b",
-                "unknown admin command \"PAUSE a b\"",
-                "SHOW HELP lists the commands.",
+                "pause a b",
+                "PAUSE is not written like this: \"pause a b\"",
+                "Write PAUSE [db].",
             ),
             (
                 "RELOAD now",
-                "unknown admin command \"RELOAD now\"",
+                "RELOAD is not written like this: \"RELOAD now\"",
+                "Write RELOAD.",
+            ),
+            (
+                "SHUTDOWN now",
+                "SHUTDOWN is not written like this: \"SHUTDOWN now\"",
+                "Write SHUTDOWN, or SHUTDOWN WAIT_FOR_SERVERS, or SHUTDOWN WAIT_FOR_CLIENTS.",
+            ),
+            (
+                "HELP",
+                "unknown admin command \"HELP\"",
                 "SHOW HELP lists the commands.",
             ),
             (

@@ -172,7 +172,7 @@ impl<'a> Labels<'a> {
 
 impl Planner<'_> {
     fn plan(&self, sql: &str, params: &Params) -> Plan {
-        let options = PlanOptions { param_types: &[] };
+        let options = PlanOptions::default();
         let made = plan(sql, self.catalog, options);
         match &made.statement {
             // What was prepared is what runs.
@@ -329,6 +329,7 @@ fn of_execution(execution: &Execution<'_>, one: bool) -> Class {
         | Execution::SumTags
         | Execution::Lock(_)
         | Execution::CopyOut(_)
+        | Execution::Cursor(_)
         | Execution::SameAnswer
             if one =>
         {
@@ -336,7 +337,8 @@ fn of_execution(execution: &Execution<'_>, one: bool) -> Class {
         }
         Execution::Gather(_) => Class::Gathered,
         Execution::CopyRows(copy) => of_execution(&copy.query, one),
-        Execution::Merge { .. } | Execution::CopyOut(_) => Class::Merged,
+        Execution::Cursor(declare) if declare.gathers => Class::Gathered,
+        Execution::Merge { .. } | Execution::CopyOut(_) | Execution::Cursor(_) => Class::Merged,
         Execution::SumTags | Execution::Lock(_) => Class::Several,
         Execution::SameAnswer | Execution::Explain(_) => Class::Everywhere,
     }

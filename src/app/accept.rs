@@ -34,6 +34,8 @@ pub async fn accept(listener: Arc<Listener>, workers: Arc<Workers>) {
                 }
                 continue;
             }
+            // It was gone before it was let in: that says nothing of those who come next.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => error,
         };
         if complained.is_none_or(|at| at.elapsed() > QUIET) {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use planner::Route;
 use planner::plan::Plan;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use super::check::{block_on, first_look, one_database, start, unread};
@@ -182,15 +183,20 @@ async fn schema_of(client: &mut Client, database: &Database) -> Result<ShardSche
 }
 
 async fn connect(url: &str) -> Result<Client, Error> {
-    let connected = tokio_postgres::connect(url, NoTls).await;
-    let (client, connection) = connected.map_err(|error| {
-        let error = Error::new(
-            Fault::Server,
-            "08001",
-            "the server at --url cannot be reached",
-        )
-        .detail(chain(&error));
-        error.hint("It is connected to without TLS: use a socket or a tunnel where it wants TLS.")
+    let config = url.parse::<tokio_postgres::Config>().map_err(|error| {
+        Error::new(Fault::Operator, "F0000", "--url is no connection string")
+            .detail(chain(&error))
+            .hint("Write postgresql://USER:PASSWORD@HOST:5432/DATABASE.")
+    })?;
+    let (client, connection) = config.connect(NoTls).await.map_err(|error| {
+        let message = "the server at --url cannot be reached";
+        let told = Error::new(Fault::Server, "08001", message).detail(chain(&error));
+        match error.code() == Some(&SqlState::INVALID_PASSWORD) {
+            true => told,
+            false => told.hint(
+                "It is connected to without TLS: use a socket or a tunnel where it wants TLS.",
+            ),
+        }
     })?;
     tokio::spawn(connection);
     Ok(client)

@@ -18,6 +18,7 @@ use crate::executor::database::Database;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::pool::Amid;
+use crate::session::startup;
 
 /// Time for the first health queries and the first catalog, beside connecting.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
@@ -66,6 +67,14 @@ pub fn check(path: &Path, offline: bool) -> Result<Vec<Finding>, Error> {
             return Ok(mistakes.map(finding).collect());
         }
     };
+    let tls = config.tls.as_ref().map(startup::tls_acceptor);
+    if let Some(Err(error)) = tls {
+        return Ok(vec![Finding::mistake(format!(
+            "{}: tls: {}",
+            path.display(),
+            sentence(&error)
+        ))]);
+    }
     let mut findings = vec![Finding::fine(format!("{} is valid", path.display()))];
     if !offline {
         findings.extend(block_on(live(config))??);
@@ -118,8 +127,12 @@ async fn live(config: Config) -> Result<Vec<Finding>, Error> {
         first_look(&db).await;
         let name = &db.config.name;
         let found = servers(&db, fallback.as_ref()).await.into_iter();
-        let found = found.chain(primaries(&db)).chain(schema(&db));
-        let found = found.chain(own_schema(&db).await).chain(commits(&db));
+        // What is wrong with all servers of a shard is told by then.
+        let dead = dead_shards(&db);
+        let found = found.chain(primaries(&db, &dead));
+        let found = found.chain(schema(&db, &dead));
+        let found = found.chain(own_schema(&db).await);
+        let found = found.chain(commits(&db, &dead));
         findings.extend(found.map(|finding| Finding {
             text: format!("{name}: {}", finding.text),
             ..finding
@@ -187,6 +200,33 @@ async fn log_in(
     lease.map(drop).map_err(Error::from)
 }
 
+/// Shards none of whose servers can be used, as `shard "NAME"`.
+fn dead_shards(db: &Database) -> Vec<String> {
+    let states = db.cluster.replica_snapshot();
+    let is_dead = |name: &str| {
+        let mut of_shard = states.iter().filter(|state| &*state.shard_name == name);
+        of_shard.all(|state| matches!(state.standing, Standing::Down | Standing::Unknown))
+    };
+    let shards = db.config.shards.iter().map(|shard| shard.name.as_str());
+    let dead = shards.filter(|name| is_dead(name));
+    dead.map(|name| format!("shard \"{name}\"")).collect()
+}
+
+/// Whether a text is about one of `shards`, as [`dead_shards`] writes them.
+fn is_of(shards: &[String], text: &str) -> bool {
+    shards.iter().any(|shard| text.contains(shard))
+}
+
+/// Message, detail and hint as one line.
+fn sentence(error: &Error) -> String {
+    let more = [error.detail.as_deref(), error.hint.as_deref()];
+    let more: Vec<_> = more.into_iter().flatten().collect();
+    match more.is_empty() {
+        true => error.message.to_string(),
+        false => format!("{}: {}", error.message, more.join(" ")),
+    }
+}
+
 fn standing(state: &ReplicaState, is_watched: bool) -> Finding {
     let server = format!(
         "server {} of shard \"{}\"",
@@ -200,7 +240,8 @@ fn standing(state: &ReplicaState, is_watched: bool) -> Finding {
         Standing::Primary if !is_watched => Finding {
             kind: Kind::Notice,
             text: format!(
-                "{server} can be reached; no password is known that Ringway itself could ask it with"
+                "{server} can be reached; Ringway itself asks it nothing, as neither monitor_user nor server_user is \
+                 written and [users] does not have just one password"
             ),
         },
         Standing::Primary => Finding::fine(format!("{server} is the primary")),
@@ -210,10 +251,14 @@ fn standing(state: &ReplicaState, is_watched: bool) -> Finding {
             text: format!("{server} is a replica that may not serve reads, {lag}"),
         },
         Standing::Unknown => Finding::mistake(format!("{server} did not answer in time")),
-        Standing::Down => Finding::mistake(format!(
-            "{server} cannot be used: {}",
-            state.error.as_deref().unwrap_or("it does not answer")
-        )),
+        Standing::Down => {
+            let error = state.error.as_deref().unwrap_or("it does not answer");
+            let remedy = match error.contains("authentication failed") {
+                true => "; correct its password here or on the server",
+                false => "",
+            };
+            Finding::mistake(format!("{server} cannot be used: {error}{remedy}"))
+        }
         Standing::Fenced => Finding::mistake(format!(
             "{server} takes writes although another server is the shard's primary"
         )),
@@ -235,32 +280,38 @@ fn blind(state: &ReplicaState) -> Finding {
     }
 }
 
-fn primaries(db: &Database) -> Vec<Finding> {
+fn primaries(db: &Database, dead: &[String]) -> Vec<Finding> {
     let shards = db.config.shards.iter();
     let without = shards.filter(|shard| db.cluster.primary(shard.id).is_none());
     without
         .map(|shard| Finding::mistake(format!("shard \"{}\" has no primary", shard.name)))
+        .filter(|finding| !is_of(dead, &finding.text))
         .collect()
 }
 
 /// Whether writes on several shards can be committed on all or none, or need not be.
-fn commits(db: &Database) -> Vec<Finding> {
+fn commits(db: &Database, dead: &[String]) -> Vec<Finding> {
     let kind = match db.config.commits.mode {
         MultiShardCommit::Atomic => Kind::Mistake,
         MultiShardCommit::BestEffort => Kind::Notice,
     };
     let obstacles = db.cluster.two_phase.obstacles().into_iter();
-    let finding = |error: Error| {
-        let hint = error.hint.as_deref().unwrap_or_default();
-        let text = format!("{error}. {hint}");
-        Finding { kind, text }
+    let finding = |error: Error| Finding {
+        kind,
+        text: sentence(&error),
     };
-    obstacles.map(finding).collect()
+    obstacles
+        .map(finding)
+        .filter(|finding| !is_of(dead, &finding.text))
+        .collect()
 }
 
 /// Tables against their rules, and the shards' schemas against each other.
-fn schema(db: &Database) -> Vec<Finding> {
+fn schema(db: &Database, dead: &[String]) -> Vec<Finding> {
     let findings = db.cluster.catalog_findings();
+    let is_new = |finding: &&crate::cluster::Finding| {
+        finding.kind != FindingKind::Unread || !is_of(dead, &finding.text)
+    };
     let of = |finding: &crate::cluster::Finding| Finding {
         kind: match finding.kind {
             FindingKind::Mistake | FindingKind::Unread => Kind::Mistake,
@@ -268,12 +319,13 @@ fn schema(db: &Database) -> Vec<Finding> {
         },
         text: finding.text.clone(),
     };
-    findings.iter().map(of).collect()
+    findings.iter().filter(is_new).map(of).collect()
 }
 
 /// Schema `ringway`, which `ringway init` makes.
 async fn own_schema(db: &Database) -> Vec<Finding> {
     let needs_ids = !db.config.default_ids.is_empty();
+    let is_atomic = matches!(db.config.commits.mode, MultiShardCommit::Atomic);
     if !db.config.is_sharded() || !db.cluster.is_watched() {
         return Vec::new();
     }
@@ -288,7 +340,9 @@ async fn own_schema(db: &Database) -> Vec<Finding> {
                 if found.has_workers {
                     homes.push(shard.name.as_str());
                 }
-                findings.extend(own_of_shard(&shard.name, found, needs_ids));
+                let own = own_of_shard(&shard.name, found, needs_ids);
+                // That a schema is missing is told with the commits that need it.
+                findings.extend(own.filter(|own| own.kind == Kind::Mistake || !is_atomic));
             }
             Err(failure) => findings.push(Finding::mistake(format!(
                 "schema ringway of shard \"{}\" cannot be read: {failure}",
@@ -373,7 +427,7 @@ async fn explain_live(config: Config, name: String, sql: &str) -> Result<Vec<Str
     }
     let mut shape = Shape::default();
     shape.scan(sql.as_bytes());
-    let plan = plan(sql, &catalog, PlanOptions { param_types: &[] });
+    let plan = plan(sql, &catalog, PlanOptions::default());
     let values = Values {
         sql: sql.as_bytes(),
         pieces: &shape.pieces,
@@ -381,7 +435,18 @@ async fn explain_live(config: Config, name: String, sql: &str) -> Result<Vec<Str
     };
     let topology = &db.config.topology;
     let route = route(&plan, values, topology);
-    Ok(explain::explain(&plan, route.as_ref(), topology))
+    let mut lines = explain::explain(&plan, route.as_ref(), topology);
+    if lines
+        .first()
+        .is_some_and(|line| line.starts_with("refused"))
+    {
+        // A table that is missing is refused as one that is not known yet.
+        let wrong = schema(&db, &[])
+            .into_iter()
+            .filter(|finding| finding.kind == Kind::Mistake);
+        lines.extend(wrong.map(|finding| format!("mistake: {}", finding.text)));
+    }
+    Ok(lines)
 }
 
 /// Why the schema is not known, if it is not: a route by half a schema could be wrong.

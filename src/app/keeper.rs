@@ -11,7 +11,6 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use crate::admin::Order;
-use crate::backend::cancel;
 use crate::backend::server::Blame;
 use crate::config::{ADMIN_DATABASE, Config, Timeouts};
 use crate::error::{Error, Fault};
@@ -252,15 +251,7 @@ pub(super) fn cancel_statement(
     for server in &cancelling.0 {
         server.activity.blame(blame);
     }
-    tokio::spawn(async move {
-        for one in cancelling.apart() {
-            for server in &one.0 {
-                if let Err(error) = cancel::cancel(server, limit).await {
-                    tracing::warn!(%error, ?blame, "statement not cancelled");
-                }
-            }
-        }
-    });
+    tokio::spawn(cancelling.send(limit, blame.name()));
     true
 }
 
@@ -348,7 +339,7 @@ pub async fn obey(shared: &Shared, order: &Order) -> Result<(), Error> {
             "SUSPEND is not supported",
         )
         .detail("It is for PgBouncer's restart with -R, which hands over open sockets.")
-        .hint("PAUSE holds statements back; a new process can listen on the same port meanwhile.")),
+        .hint("`ringway serve --take-over` replaces the process without a refused connection.")),
         // The control thread's.
         Order::Shutdown(_) => Ok(()),
     }

@@ -169,11 +169,10 @@ impl Look {
     }
 
     fn pinned(&self, client: &ClientInfo) -> Option<&'static str> {
-        let stated = client.pinned.lock().ok().and_then(|pinned| *pinned);
         let db = self.directory.database(&client.database);
         let by_mode = db.is_some_and(|db| self.mode(&client.user, &db) == PoolMode::Session)
             && !client.cancel.servers().is_empty();
-        stated.or(by_mode.then_some("session pool mode"))
+        client.pinned().or(by_mode.then_some("session pool mode"))
     }
 
     /// The mode of a client.

@@ -9,6 +9,7 @@ use super::scrape;
 use crate::executor::database::Database;
 use crate::http::status::{
     ConfigStatus, DatabaseStatus, InDoubt, PoolStatus, ServerStatus, Shape, ShardStatus, Status,
+    troubles,
 };
 
 /// Databases of one answer; a wildcard can make hundreds.
@@ -74,6 +75,7 @@ fn database(live: &Live, look: &Look, db: &Database) -> DatabaseStatus {
     let mut in_doubt: Vec<_> = look.in_doubt_of(db).map(in_doubt).collect();
     let in_doubt_left_out = in_doubt.len().saturating_sub(MOST_ROWS);
     in_doubt.truncate(MOST_ROWS);
+    let shards = shards(look, db);
     DatabaseStatus {
         name: name.clone(),
         paused: db.pools.is_paused(),
@@ -81,7 +83,8 @@ fn database(live: &Live, look: &Look, db: &Database) -> DatabaseStatus {
         clients: look.of_database(name).count(),
         waiting: waits.len(),
         longest_wait_ms: duration_ms(waits.into_iter().max().unwrap_or_default()),
-        shards: shards(look, db),
+        troubles: troubles(&shards),
+        shards,
         pools,
         pools_left_out,
         in_doubt,

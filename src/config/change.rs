@@ -234,7 +234,7 @@ mod tests {
             ("a b", "7", "22023", "not one setting"),
             ("general", "{}", "22023", "expected a table"),
             ("general.workers", "7", "55P02", "general.workers"),
-            ("general.log_level", "debug", "55P02", "general.log_level"),
+            ("general.log_format", "json", "55P02", "general.log_format"),
         ] {
             let error = changed(&config(), key, value).err();
             let error = error.unwrap_or_else(|| panic!("{key} = {value} is accepted"));

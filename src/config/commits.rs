@@ -29,8 +29,8 @@ pub struct CommitSettings {
     pub mode: MultiShardCommit,
     /// How often the shards are asked for prepared transactions that nobody finishes.
     pub recovery_interval: Duration,
-    /// How long a statement may wait for a lock while its transaction is on several shards; `None` is for
-    /// ever.
+    /// How long a statement whose transaction is on several shards may wait for a lock of who is not of this
+    /// process; `None` is for ever.
     pub deadlock_timeout: Option<Duration>,
     /// How long decisions are kept at least, for clients that ask what became of a COMMIT.
     pub retention: Duration,

@@ -520,10 +520,14 @@ pub(super) fn shard_named(
 ) -> Option<ShardId> {
     let known = shards.iter().find(|(shard, _)| shard.name == name);
     if known.is_none() {
-        let names = shards.iter().map(|(shard, _)| shard.name.as_str());
-        let likely = did_you_mean(name, names.clone());
+        let mut names: Vec<_> = shards
+            .iter()
+            .map(|(shard, _)| shard.name.as_str())
+            .collect();
+        names.dedup();
+        let likely = did_you_mean(name, names.iter().copied());
         let remedy = if likely.is_empty() {
-            format!("known shards: {}", names.collect::<Vec<_>>().join(", "))
+            format!("known shards: {}", names.join(", "))
         } else {
             likely
         };

@@ -114,6 +114,10 @@ fn bare_or_quoted(name: &str) -> Cow<'_, str> {
 pub(super) struct Mistakes<'a> {
     text: &'a str,
     found: RefCell<Vec<(usize, Mistake)>>,
+    /// Of the sections that were read: their paths, and the keys that they may have.
+    sections: RefCell<Vec<(String, Vec<&'static str>)>>,
+    /// Keys that their section does not have, by their offset.
+    strangers: RefCell<Vec<(usize, String)>>,
 }
 
 impl<'a> Mistakes<'a> {
@@ -121,6 +125,8 @@ impl<'a> Mistakes<'a> {
         Self {
             text,
             found: RefCell::default(),
+            sections: RefCell::default(),
+            strangers: RefCell::default(),
         }
     }
 
@@ -164,8 +170,34 @@ impl<'a> Mistakes<'a> {
     /// All mistakes in the file's order.
     pub(super) fn into_vec(self) -> Vec<Mistake> {
         let mut found = self.found.into_inner();
+        let sections = self.sections.into_inner();
+        for (offset, key) in self.strangers.into_inner() {
+            // A key in the wrong section is no misspelt one.
+            let home = sections
+                .iter()
+                .find(|(_, keys)| keys.contains(&key.as_str()));
+            let of_key = |(at, mistake): &&mut (usize, Mistake)| {
+                *at == offset && mistake.what == UNKNOWN_KEY
+            };
+            if let (Some((home, _)), Some((_, mistake))) = (home, found.iter_mut().find(of_key)) {
+                mistake.remedy = match mistake.remedy.starts_with("did you mean") {
+                    true => format!("{} It is a key of {} too", mistake.remedy, header(home)),
+                    false => format!("it is a key of {}", header(home)),
+                };
+            }
+        }
         found.sort_by_key(|(offset, _)| *offset);
         found.into_iter().map(|(_, mistake)| mistake).collect()
+    }
+}
+
+const UNKNOWN_KEY: &str = "unknown key";
+
+/// How a section's path is written at its head.
+fn header(path: &str) -> String {
+    match path.rsplit_once('[') {
+        Some((list, _)) => format!("[[{list}]]"),
+        None => format!("[{path}]"),
     }
 }
 
@@ -194,6 +226,10 @@ pub(super) struct Section<'a> {
 impl Drop for Section<'_> {
     fn drop(&mut self) {
         let asked = self.asked.borrow();
+        if !self.place.path.is_empty() {
+            let section = (self.place.path.clone(), asked.clone());
+            self.mistakes.sections.borrow_mut().push(section);
+        }
         for name in self.table.keys() {
             let key: &str = name.get_ref();
             if !asked.contains(&key) {
@@ -203,8 +239,12 @@ impl Drop for Section<'_> {
                     known.sort_unstable();
                     remedy = format!("known here: {}", known.join(", "));
                 }
-                self.mistakes
-                    .add(&self.place.key(key, name.span()), "unknown key", remedy);
+                let place = self.place.key(key, name.span());
+                if !self.place.path.is_empty() {
+                    let stranger = (place.offset, key.to_owned());
+                    self.mistakes.strangers.borrow_mut().push(stranger);
+                }
+                self.mistakes.add(&place, UNKNOWN_KEY, remedy);
             }
         }
     }

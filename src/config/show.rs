@@ -128,11 +128,7 @@ fn general(now: &General, default: &General) -> Vec<Entry> {
         )),
         restart(setting("general.workers", now.workers, default.workers)),
         restart(setting("general.log_format", format(now), format(default))),
-        restart(setting(
-            "general.log_level",
-            &now.log_level,
-            &default.log_level,
-        )),
+        setting("general.log_level", &now.log_level, &default.log_level),
         setting("general.max_clients", now.max_clients, default.max_clients),
         setting(
             "general.max_user_connections",

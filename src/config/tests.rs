@@ -246,6 +246,20 @@ fn unknown_keys_name_the_likely_one() {
 }
 
 #[test]
+fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
+    check_mistakes(
+        &with_user(
+            "[general]\npool_size = 3\n[databases.shop]\nservers = [\"a:1\"]\nlisten = \"127.0.0.1:1\"\nreads = { dbname = \"x\" }\n",
+        ),
+        &[
+            "line 4: general.pool_size: unknown key; it is a key of [users.app]",
+            "line 7: databases.shop.listen: unknown key; it is a key of [general]",
+            "line 8: databases.shop.reads.dbname: unknown key; it is a key of [databases.shop]",
+        ],
+    );
+}
+
+#[test]
 fn wrong_types() {
     check_mistakes(
         &with_user(

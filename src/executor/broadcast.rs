@@ -273,16 +273,7 @@ async fn answer_within(
                     };
                 }
                 b'E' | b'1' | b'2' | b'S' | b'A' | b'I' => {}
-                other => {
-                    server.doubt =
-                        Some("a broadcast statement answered with something else than rows");
-                    return Err(Error::new(
-                        Fault::Server,
-                        "08P01",
-                        "unexpected message from server",
-                    )
-                    .detail(format!("Message type \"{}\".", other.escape_ascii())));
-                }
+                other => return Err(server.unexpected(other)),
             }
         }
         server.exchange().await?;

@@ -5,6 +5,7 @@
 //! binary format, a table's row as one value, and they become arrays of rows: parameters of the
 //! text. [`Run`] reads its answer.
 
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -17,8 +18,9 @@ use super::merge::{Memory, Merger, are_alike};
 use super::scatter::Run;
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
+use crate::wire::frame::{self, Header};
 use crate::wire::frontend::LARGEST;
-use crate::wire::{frame, write};
+use crate::wire::write;
 
 /// The client's values of one execution.
 #[derive(Debug, Clone, Default)]
@@ -155,9 +157,10 @@ fn request(server: &mut Server, ask: &Ask, types: &[u32], values: &Values) {
 /// The types to declare for the parameters of another text than the client's. What it does not mention
 /// has no type there; what it mentions may be of a type of users, whose OID is another on each server.
 pub(super) fn declared(types: &[u32], sql: &[u8]) -> Vec<u32> {
+    let mentioned = mentioned(sql);
     let all = types.iter().enumerate();
     all.map(
-        |(at, oid)| match (mentioned(sql, at + 1), is_built_in(*oid)) {
+        |(at, oid)| match (mentioned.contains(&(at + 1)), is_built_in(*oid)) {
             (true, true) => *oid,
             (true, false) => 0,
             (false, _) => TEXT,
@@ -168,8 +171,9 @@ pub(super) fn declared(types: &[u32], sql: &[u8]) -> Vec<u32> {
 
 /// The values to give to such a text.
 pub(super) fn mentioned_values(values: &Values, sql: &[u8]) -> Vec<Option<Bytes>> {
+    let mentioned = mentioned(sql);
     let all = values.values.iter().enumerate();
-    all.map(|(at, value)| value.clone().filter(|_| mentioned(sql, at + 1)))
+    all.map(|(at, value)| value.clone().filter(|_| mentioned.contains(&(at + 1))))
         .collect()
 }
 
@@ -180,13 +184,15 @@ fn is_built_in(oid: u32) -> bool {
     oid < FIRST_USER_TYPE
 }
 
-/// Does `$number` stand in the text? In a string or comment it counts too.
-fn mentioned(sql: &[u8], number: usize) -> bool {
-    let name = format!("${number}");
-    memchr::memmem::find_iter(sql, name.as_bytes()).any(|at| {
-        let next = sql.get(at + name.len());
-        !next.is_some_and(u8::is_ascii_digit)
-    })
+/// The numbers of the parameters `$1`, `$2` and so on that stand in the text. In a string or comment they
+/// count too.
+fn mentioned(sql: &[u8]) -> HashSet<usize> {
+    let number = |at: usize| {
+        let rest = &sql[at + 1..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+    };
+    memchr::memchr_iter(b'$', sql).filter_map(number).collect()
 }
 
 pub(super) fn put_formats(out: &mut BytesMut, formats: &[i16]) {
@@ -250,18 +256,14 @@ impl Gathering {
                     return Err(error.unwrap_or_else(|| server.lost("it failed")));
                 }
                 b'1' | b'2' | b'C' | b'N' | b'S' | b'A' => {}
-                other => {
-                    server.doubt = Some("the server sent a reply that nothing asked for");
-                    return Err(Error::new(
-                        Fault::Server,
-                        "08P01",
-                        "unexpected message from server",
-                    )
-                    .detail(format!("Message type \"{}\".", other.escape_ascii())));
-                }
+                other => return Err(server.unexpected(other)),
             }
         }
-        Ok(())
+        // What is above the limit by itself need not be read whole to be refused.
+        match frame::peek(&server.conn.inbox)? {
+            Some(Header { tag: b'D', len }) => self.memory.check(len),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// A value in a row is written as an element of an array is: its length, then itself.
@@ -300,6 +302,33 @@ pub fn finish(
     values: &Values,
     gathered: Gathered,
 ) -> Result<Run, Error> {
+    send(server, sql, types, values, gathered, Returns::Rows)?;
+    Ok(Run::started(
+        Merger::new(&MergePlan::default(), 1, None, 0, Memory::new(usize::MAX)),
+        1,
+    ))
+}
+
+/// What a text over gathered rows returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returns {
+    Rows,
+    /// DECLARE.
+    Nothing,
+}
+
+/// Queues the text that runs over gathered rows, as [`finish`] does; its replies are owed then.
+///
+/// # Errors
+/// As [`finish`].
+pub fn send(
+    server: &mut Server,
+    sql: &[u8],
+    types: &[u32],
+    values: &Values,
+    gathered: Gathered,
+    returns: Returns,
+) -> Result<(), Error> {
     let mut size = values
         .values
         .iter()
@@ -346,14 +375,13 @@ pub fn finish(
         }
         put_formats(out, &values.result_formats);
     });
-    write::describe(out, b'P', b"");
+    if returns == Returns::Rows {
+        write::describe(out, b'P', b"");
+    }
     write::execute(out, b"", 0);
     out.extend_from_slice(write::SYNC);
     server.expect.push_back(Expect::Ready { show: false });
-    Ok(Run::started(
-        Merger::new(&MergePlan::default(), 1, None, 0, Memory::new(usize::MAX)),
-        1,
-    ))
+    Ok(())
 }
 
 /// `array_send` of one dimension, of elements of the type `element`.
@@ -395,8 +423,8 @@ mod tests {
     #[test]
     fn parameters_are_found_by_their_whole_number() {
         let sql = ask(&[0]).sql;
-        assert!(mentioned(&sql, 12));
-        assert!(!mentioned(&sql, 1) && !mentioned(&sql, 2));
+        assert_eq!(mentioned(&sql), HashSet::from([12]));
+        assert_eq!(mentioned(b"$1, '$2' $$ $3$4"), HashSet::from([1, 2, 3, 4]));
     }
 
     #[test]

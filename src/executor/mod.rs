@@ -2,6 +2,7 @@
 
 pub mod broadcast;
 pub mod copy;
+pub mod cursor;
 pub mod database;
 pub mod describe;
 pub mod gather;

@@ -83,7 +83,14 @@ impl PlanCache {
         }
         self.misses.add(1);
         let made = Planned {
-            plan: Arc::new(plan(sql, catalog, PlanOptions { param_types: types })),
+            plan: Arc::new(plan(
+                sql,
+                catalog,
+                PlanOptions {
+                    param_types: types,
+                    ..PlanOptions::default()
+                },
+            )),
             digest: self.digests.of(sql),
         };
         self.insert(key, catalog.version, &made);

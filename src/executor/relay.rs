@@ -300,47 +300,21 @@ pub fn closed() -> Error {
 mod tests {
     use std::sync::Mutex;
 
-    use bytes::{Bytes, BytesMut};
+    use bytes::BytesMut;
     use tokio::io::AsyncWriteExt;
     use tokio::net::UnixStream;
 
     use super::*;
-    use crate::backend::server::prepared::PreparedLimits;
-    use crate::backend::server::{Activity, Identity};
-    use crate::net::{Instant, Stream};
+    use crate::backend::server::tests::pair;
+    use crate::net::Stream;
     use crate::wire::write;
-
-    fn server(stream: UnixStream) -> Server {
-        let identity = Identity {
-            id: 1,
-            endpoint: crate::config::Endpoint {
-                host: "server".into(),
-                port: 5432,
-            },
-            user: "app".into(),
-            pid: 1,
-            cancel_key: Bytes::new(),
-            tls: None,
-            peer: None,
-            local: None,
-            connected_at: Instant::now(),
-            activity: Activity::default(),
-        };
-        let limits = PreparedLimits {
-            count: 2,
-            bytes: 1000,
-        };
-        let conn = Conn::new(Stream::Unix(stream), BytesMut::new());
-        Server::new(conn, identity, Default::default(), limits)
-    }
 
     /// Who hears that a write is done must not be faster than those who have to know of it.
     #[tokio::test]
     async fn what_was_done_is_noted_before_the_client_hears_of_it() {
         let (ours, client) = UnixStream::pair().unwrap();
         let mut session = Conn::new(Stream::Unix(ours), BytesMut::new());
-        let (theirs, mut postgres) = UnixStream::pair().unwrap();
-        let mut server = server(theirs);
+        let (mut server, mut postgres) = pair();
         server.send_query(b"COMMIT", true);
         let mut answer = BytesMut::new();
         write::command_complete(&mut answer, "COMMIT");

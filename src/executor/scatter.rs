@@ -13,9 +13,10 @@ use super::copy::written::Writer;
 use super::merge::{Merger, Step};
 use super::relay::Broken;
 use crate::backend::server::{Expect, Server};
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::net::Instant;
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
+use crate::wire::frame::{self, Header};
 use crate::wire::write;
 
 /// How the shards are asked.
@@ -221,6 +222,7 @@ impl Run {
                         *shard = Shard::Ready;
                     }
                 }
+                server.skip_row()?;
                 if *shard != Shard::Ready {
                     server.exchange().await?;
                 }
@@ -280,18 +282,14 @@ impl Run {
                     return Err(error.unwrap_or_else(|| server.lost("it failed")));
                 }
                 b'1' | b'2' | b'N' | b'S' | b'A' => {}
-                other => {
-                    server.doubt = Some("the server sent a reply that nothing asked for");
-                    return Err(Error::new(
-                        Fault::Server,
-                        "08P01",
-                        "unexpected message from server",
-                    )
-                    .detail(format!("Message type \"{}\".", other.escape_ascii())));
-                }
+                other => return Err(server.unexpected(other)),
             }
         }
-        Ok(())
+        // What is above the limit by itself need not be read whole to be refused.
+        match frame::peek(&server.conn.inbox)? {
+            Some(Header { tag: b'D', len }) => self.merger.check_row(len),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -302,6 +300,7 @@ impl Run {
 pub async fn drain(server: &mut Server) -> Result<(), Error> {
     while !server.expect.is_empty() {
         while server.next_frame()?.is_some() {}
+        server.skip_row()?;
         if !server.expect.is_empty() {
             server.exchange().await?;
         }
@@ -335,4 +334,62 @@ pub(super) fn poll_gone<T>(cx: &mut Context<'_>, client: &mut Conn) -> Poll<Resu
         }
     }
     Poll::Pending
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use planner::merge::MergePlan;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    use super::super::merge::Memory;
+    use super::*;
+    use crate::backend::server::tests::pair;
+    use crate::net::{Stream, timeout};
+
+    #[tokio::test]
+    async fn a_row_above_the_memory_limit_is_refused_before_it_has_come() {
+        const CAP: usize = 1 << 20;
+        let (mut server, mut postgres) = pair();
+        let (ours, _client) = UnixStream::pair().expect("sockets");
+        let mut client = Conn::new(Stream::Unix(ours), BytesMut::new());
+        let mut answer = BytesMut::new();
+        write::text_columns(&mut answer, &["a"]);
+        write::text_row(&mut answer, &[Some("small")]);
+        // No more of it comes.
+        answer.extend_from_slice(b"D\x3f\xff\xff\xff\0\x01");
+        postgres.write_all(&answer).await.expect("written");
+        let merger = Merger::new(&MergePlan::default(), 1, None, 0, Memory::new(CAP));
+        let mut run = Run::started(merger, 1);
+        let mut servers = [&mut server];
+        let answered = async {
+            run.columns(&mut client, &mut servers).await?;
+            run.rows(&mut client, &mut servers, 0).await
+        };
+        let answered = timeout(Duration::from_secs(5), answered).await;
+        match answered.expect("it is not waited for") {
+            Err(Broken::Server(error)) => assert_eq!(error.code, "53200"),
+            Ok(pause) => panic!("{pause:?}"),
+            Err(Broken::Client(error) | Broken::Unanswered(error)) => panic!("{error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_row_that_nobody_wants_is_not_kept_until_it_is_whole() {
+        const ROW: usize = 4 << 20;
+        let (mut server, mut postgres) = pair();
+        server.send_query(b"SELECT", false);
+        let mut answer = BytesMut::new();
+        write::frame(&mut answer, b'D', |out| out.resize(out.len() + ROW, 0));
+        write::command_complete(&mut answer, "SELECT 1");
+        write::ready(&mut answer, b'I');
+        let (written, drained) = tokio::join!(postgres.write_all(&answer), drain(&mut server));
+        written.expect("written");
+        drained.expect("drained");
+        assert!(server.is_clean());
+        let kept = server.conn.inbox.capacity();
+        assert!(kept < ROW / 2, "{kept}");
+    }
 }

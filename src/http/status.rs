@@ -51,6 +51,9 @@ pub struct DatabaseStatus {
     pub waiting: usize,
     /// How long the first of them has waited.
     pub longest_wait_ms: u64,
+    /// What an operator has to know first, the gravest at the top.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
     /// In the order of the configuration.
     pub shards: Vec<ShardStatus>,
     /// By shard, server and user.
@@ -65,6 +68,68 @@ pub struct DatabaseStatus {
     /// Those that took most time since the start; left out where none are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shapes: Vec<Shape>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Statements fail for it.
+    pub grave: bool,
+    /// One line, without the database's name.
+    pub text: String,
+}
+
+/// What is wrong with `shards` by the standing of their servers.
+pub fn troubles(shards: &[ShardStatus]) -> Vec<Trouble> {
+    let has_primary = |shard: &ShardStatus| shard.servers.iter().any(|s| s.standing == "primary");
+    let orphans: Vec<_> = shards
+        .iter()
+        .filter(|shard| !has_primary(shard))
+        .map(|shard| shard.name.as_str())
+        .collect();
+    let servers = || shards.iter().flat_map(|shard| &shard.servers);
+    let unusable = ["down", "fenced", "foreign", "silent", "ejected"];
+    let out: Vec<_> = servers()
+        .filter(|server| unusable.contains(&server.standing.as_str()))
+        .map(|server| format!("{} ({})", server.address, server.standing))
+        .collect();
+    let out: Vec<_> = out.iter().map(String::as_str).collect();
+    let mut troubles = Vec::new();
+    if !orphans.is_empty() {
+        let text = match shards.len() {
+            1 => "no primary: writes wait, and fail after failover_hold_ms".to_owned(),
+            all => format!(
+                "{} of {all} shards without a primary: {}",
+                orphans.len(),
+                first(&orphans)
+            ),
+        };
+        troubles.push(Trouble { grave: true, text });
+    }
+    if !out.is_empty() {
+        let text = format!(
+            "{} of {} servers out: {}",
+            out.len(),
+            servers().count(),
+            first(&out)
+        );
+        troubles.push(Trouble { grave: false, text });
+    }
+    troubles
+}
+
+/// The first few of them, and how many more there are.
+fn first(names: &[&str]) -> String {
+    const FEW: usize = 4;
+    let shown = names
+        .iter()
+        .take(FEW)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(FEW) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// Statements that differ in their values only.

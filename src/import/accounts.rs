@@ -8,6 +8,21 @@ use super::notes::Notes;
 /// A user at the servers, and its password.
 type ServerLogin = (String, Option<String>);
 
+/// Who asks the servers of a database for one of its users.
+struct Whom {
+    place: String,
+    /// The user itself.
+    own: ServerLogin,
+    /// Somebody else for it.
+    server: Option<ServerLogin>,
+}
+
+impl Whom {
+    fn login(&self) -> &ServerLogin {
+        self.server.as_ref().unwrap_or(&self.own)
+    }
+}
+
 /// A user as it is written for some databases.
 #[derive(Debug, Default)]
 pub(super) struct Account {
@@ -57,13 +72,17 @@ pub(super) fn write(
     notes: &Notes,
 ) {
     let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut servers: BTreeMap<String, Vec<(String, Option<ServerLogin>)>> = BTreeMap::new();
+    let mut servers: BTreeMap<String, Vec<Whom>> = BTreeMap::new();
     for account in accounts {
         for database in &account.databases {
             if draft.databases.contains_key(database) {
                 let names = members.entry(database.clone()).or_default();
                 names.insert(account.name.clone());
-                let whom = (account.place.clone(), account.server.clone());
+                let whom = Whom {
+                    place: account.place.clone(),
+                    own: (account.name.clone(), account.password.clone()),
+                    server: account.server.clone(),
+                };
                 servers.entry(database.clone()).or_default().push(whom);
             } else {
                 let setting = format!("{}: database {database}", account.place);
@@ -72,10 +91,10 @@ pub(super) fn write(
         }
         user(account, draft, notes);
     }
-    for (database, whom) in servers {
-        server_user(&database, &whom, draft, notes);
+    for (database, whom) in &servers {
+        server_user(database, whom, draft, notes);
     }
-    monitors(&members, draft, notes);
+    monitors(&servers, draft, notes);
     let admin = admin.map(|admin| administrator(admin, draft, notes));
     rules(&members, admin, login, draft, notes);
 }
@@ -98,39 +117,29 @@ fn user(account: Account, draft: &mut Draft, notes: &Notes) {
 }
 
 /// Who logs in to the servers of a database: one for all its users, or each as itself.
-fn server_user(
-    database: &str,
-    whom: &[(String, Option<ServerLogin>)],
-    draft: &mut Draft,
-    notes: &Notes,
-) {
+fn server_user(database: &str, whom: &[Whom], draft: &mut Draft, notes: &Notes) {
     let Some(database) = draft.databases.get_mut(database) else {
         return;
     };
     let known = database.settings.get("server_user").is_some();
-    let first = whom.iter().find_map(|(_, server)| server.clone());
-    let Some((name, password)) = first.filter(|_| !known) else {
+    let Some(first) = whom.iter().find(|whom| whom.server.is_some() && !known) else {
         return;
     };
-    let alike = |(_, server): &(String, Option<ServerLogin>)| {
-        server
-            .as_ref()
-            .is_some_and(|server| *server == (name.clone(), password.clone()))
-    };
-    if whom.iter().all(alike) {
+    let (name, password) = first.login().clone();
+    if whom.iter().all(|whom| whom.login() == first.login()) {
         database.settings.set("server_user", name);
         database.settings.set_some("server_password", password);
         return;
     }
-    for (place, _) in whom.iter().filter(|(_, server)| server.is_some()) {
+    for Whom { place, .. } in whom.iter().filter(|whom| whom.server.is_some()) {
         let why = "the users of the database log in to its servers as different users, and Ringway has \
                    one server_user for a database: each logs in as itself";
         notes.dropped(format!("{place}: user at the servers"), why);
     }
 }
 
-/// A database whose servers have to be watched needs a user for that.
-fn monitors(members: &BTreeMap<String, BTreeSet<String>>, draft: &mut Draft, notes: &Notes) {
+/// A database whose servers have to be watched needs a user for that: one that is known there.
+fn monitors(servers: &BTreeMap<String, Vec<Whom>>, draft: &mut Draft, notes: &Notes) {
     for (name, database) in &mut draft.databases {
         let is_watched = database
             .settings
@@ -139,17 +148,17 @@ fn monitors(members: &BTreeMap<String, BTreeSet<String>>, draft: &mut Draft, not
         if !is_watched || database.settings.get("server_user").is_some() {
             continue;
         }
-        let mut names = members.get(name).into_iter().flatten();
-        let found = names.find_map(|name| {
-            let password = draft.users.get(name)?.get("password")?;
-            Some((name.clone(), password.clone()))
-        });
-        if let Some((user, password)) = found {
+        let logins = servers.get(name).into_iter().flatten().map(Whom::login);
+        let mut logins: Vec<_> = logins.filter(|(_, password)| password.is_some()).collect();
+        logins.sort();
+        if let Some((user, password)) = logins.first() {
             let why = "it is also asked for roles, lag and the schema now: make it a member of pg_monitor, or \
                        write a monitor_user that is";
             notes.changed(format!("user {user} of database {name}"), why);
-            database.settings.set("monitor_user", user);
-            database.settings.set("monitor_password", password);
+            database.settings.set("monitor_user", user.clone());
+            database
+                .settings
+                .set_some("monitor_password", password.clone());
         }
     }
 }

@@ -111,19 +111,9 @@ fn entry(line: &str) -> Option<(String, String)> {
         let (key, value) = line.split_once('=')?;
         return Some((key.trim().to_owned(), value.trim().to_owned()));
     };
-    let (mut key, mut rest) = (String::new(), quoted);
-    loop {
-        let (part, after) = rest.split_once('"')?;
-        key.push_str(part);
-        match after.strip_prefix('"') {
-            Some(after) => rest = after,
-            None => {
-                let value = after.trim_start().strip_prefix('=')?;
-                return Some((key, value.trim().to_owned()));
-            }
-        }
-        key.push('"');
-    }
+    let (key, after) = until_quote(quoted, '"')?;
+    let value = after.trim_start().strip_prefix('=')?;
+    Some((key, value.trim().to_owned()))
 }
 
 /// `key=value` parted by spaces; a value may stand in single quotes, of which two stand for one.
@@ -135,7 +125,7 @@ fn connection_string(text: &str) -> Option<Vec<(String, String)>> {
         let key = key.trim();
         let after = after.trim_start();
         let (value, left) = match after.strip_prefix('\'') {
-            Some(quoted) => until_quote(quoted)?,
+            Some(quoted) => until_quote(quoted, '\'')?,
             None => {
                 let end = after.find(char::is_whitespace).unwrap_or(after.len());
                 (after[..end].to_owned(), &after[end..])
@@ -150,16 +140,17 @@ fn connection_string(text: &str) -> Option<Vec<(String, String)>> {
     Some(pairs)
 }
 
-fn until_quote(mut rest: &str) -> Option<(String, &str)> {
+/// What stands before the closing `quote`, of which two stand for one, and what comes after it.
+fn until_quote(mut rest: &str, quote: char) -> Option<(String, &str)> {
     let mut value = String::new();
     loop {
-        let (part, after) = rest.split_once('\'')?;
+        let (part, after) = rest.split_once(quote)?;
         value.push_str(part);
-        match after.strip_prefix('\'') {
+        match after.strip_prefix(quote) {
             Some(after) => rest = after,
             None => return Some((value, after)),
         }
-        value.push('\'');
+        value.push(quote);
     }
 }
 

@@ -288,7 +288,8 @@ fn client_tls(settings: &Table, path: &Path, sources: &Sources, draft: &mut Draf
         ("client_tls_ca_file", "client_ca"),
     ];
     for (theirs, ours) in files {
-        let Some(setting) = settings.take(theirs) else {
+        // Nothing behind the sign is its default, no file.
+        let Some(setting) = settings.take(theirs).filter(|it| !it.text().is_empty()) else {
             continue;
         };
         match name.as_str() {
@@ -523,7 +524,7 @@ fn server_tls(
         ("server_tls_key_file", "server_key", is_known),
     ];
     for (theirs, ours, is_used) in files {
-        let Some(setting) = settings.take(theirs) else {
+        let Some(setting) = settings.take(theirs).filter(|it| !it.text().is_empty()) else {
             continue;
         };
         match is_used {

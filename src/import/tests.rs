@@ -290,6 +290,11 @@ fn hard_settings_of_pgbouncer() {
         &["client_tls_ca_file", "client_tls_sslmode is disable"],
     );
     let made = of(
+        "a = host=h",
+        "client_tls_sslmode=prefer\nclient_tls_ca_file=",
+    );
+    assert!(!made.toml.contains("client_ca"), "{}", made.toml);
+    let made = of(
         "a = host=h user=nobody",
         "auth_type = pam\nauth_query = SELECT 1\nauth_dbname = b",
     );
@@ -592,4 +597,26 @@ fn what_is_no_configuration() {
         "{}",
         loops.report()
     );
+}
+
+#[test]
+fn users_of_pgcat_who_are_one_at_the_servers() {
+    let of = |server: &str| {
+        pgcat(&format!(
+            "[general]\nadmin_username = \"a\"\nadmin_password = \"p\"\n[pools.shop.users.0]\nusername = \"shop\"\n\
+             password = \"s\"\n[pools.shop.users.1]\nusername = \"guest\"\npassword = \"g\"\n\
+             server_username = \"{server}\"\nserver_password = \"s\"\n[pools.shop.shards.0]\ndatabase = \"shop\"\n\
+             servers = [[\"x\", 5432, \"primary\"], [\"y\", 5432, \"replica\"]]\n"
+        ))
+    };
+    let made = of("shop");
+    has(
+        &made,
+        &["server_user = \"shop\"", "server_password = \"s\""],
+    );
+    assert!(!made.toml.contains("monitor_user"), "{}", made.toml);
+    // As two, each is itself there; who watches is one that is known there.
+    let made = of("other");
+    noted(&made, Kind::Dropped, &["users.1: user at the servers"]);
+    has(&made, &["monitor_user = \"other\""]);
 }

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::micros;
+
 /// Upper bounds of the buckets, in microseconds: from a point query on a warm cache to a report.
 const BOUNDS_US: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
@@ -18,7 +20,7 @@ pub struct Buckets([AtomicU64; BOUNDS_US.len() + 1]);
 
 impl Buckets {
     pub fn record(&self, elapsed: Duration) {
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(elapsed);
         // The first are met far more often than the last.
         let bucket = BOUNDS_US.iter().position(|bound| *bound >= micros);
         let bucket = bucket.unwrap_or(BOUNDS_US.len());

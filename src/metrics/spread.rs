@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::micros;
+
 /// Buckets of an octave; a duration is known to within half of one.
 const PARTS: usize = 4;
 /// The last octave begins at 2^26 µs, a bit more than a minute; what takes longer counts there.
@@ -20,8 +22,7 @@ impl Default for Spread {
 
 impl Spread {
     pub fn record(&self, elapsed: Duration) {
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        self.0[bucket(micros)].fetch_add(1, Relaxed);
+        self.0[bucket(micros(elapsed))].fetch_add(1, Relaxed);
     }
 
     pub fn count(&self) -> u64 {

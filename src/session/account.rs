@@ -356,8 +356,8 @@ impl Session {
     }
 
     /// A Query is done.
-    pub(super) fn count_query(&mut self, start: Instant, elapsed: Duration) {
-        let account = std::mem::take(&mut self.account);
+    pub(super) fn count_query(&self, start: Instant, elapsed: Duration) {
+        let account = &self.account;
         self.count_statement(&Statement {
             digest: account.digest.as_ref(),
             kind: account.kind.unwrap_or(RouteKind::Local),
@@ -372,15 +372,18 @@ impl Session {
             start,
             whole: elapsed,
         });
-        self.account = account;
     }
 
     /// Extended messages up to Sync are done. Those that were executed share the time evenly.
-    pub(super) fn count_batch(&mut self, start: Instant, elapsed: Duration) {
-        let account = std::mem::take(&mut self.account);
+    pub(super) fn count_batch(&self, start: Instant, elapsed: Duration) {
+        let account = &self.account;
         let is_counted = |executed: &&Executed| executed.outcome().is_some();
         let count = account.executed.iter().filter(is_counted).count();
-        let share = |time: Duration| time / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        let share = |time: Duration| match count {
+            // Nearly always, and without a division.
+            0 | 1 => time,
+            _ => time / u32::try_from(count).unwrap_or(u32::MAX),
+        };
         for executed in account.executed.iter() {
             let Some((rows, failed)) = executed.outcome() else {
                 continue;
@@ -412,7 +415,6 @@ impl Session {
                 whole: elapsed,
             });
         }
-        self.account = account;
     }
 
     fn count_statement(&self, statement: &Statement<'_>) {

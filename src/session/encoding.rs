@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use planner::plan::{Access, Pin, Plan, SessionEffect, Statement, Target, worse_effect};
 
 use super::Session;
+use crate::error::{Error, Fault};
 
 /// Encodings for clients alone, whose second bytes can be letters, backslashes and the like; with
 /// their other names, as PostgreSQL compares them.
@@ -102,6 +103,12 @@ impl Session {
             && asked.all(|setting| is_plain(setting))
             && reported.all(|name| is_plain(name))
     }
+}
+
+pub(super) fn not_utf8() -> Error {
+    Error::new(Fault::Client, "0A000", "statement is not valid UTF-8")
+        .detail("On a sharded database Ringway must read every statement to route it.")
+        .hint("Set client_encoding to UTF8.")
 }
 
 #[cfg(test)]

@@ -669,7 +669,9 @@ impl Session {
             self.leave_mark(shard, home, wrote, now);
         }
         self.keep_changes();
-        self.forget_cursors();
+        if !self.cursors.is_empty() {
+            Box::pin(self.end_cursors()).await;
+        }
         self.batch.forget_portals();
         if self.leases.iter().any(|held| held.ask_settings) {
             Box::pin(self.ask_settings()).await;

@@ -9,6 +9,7 @@
 mod bind;
 mod bound;
 mod broadcast;
+mod cursor;
 mod implicit;
 mod names;
 mod portal;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::ShardId;
-use planner::plan::{Access, Savepoint, SetStatement};
+use planner::plan::{Access, Savepoint, SetStatement, Statement};
 
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Expect, StatementId};
@@ -28,12 +29,13 @@ use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
 use crate::executor::relay::End;
 use crate::net::Instant;
+use crate::session::block::aborted;
 use crate::session::{ClientState, Enlisted, Prepared, Session, prepared, take_front};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::Parse;
 use crate::wire::{frontend, write};
 pub(super) use bound::Local;
-use bound::{BroadcastPortal, CopyPortal, CopyWay, Portal, Ran, ScatterPortal};
+use bound::{BroadcastPortal, CopyPortal, CopyWay, Explaining, Portal, Ran, ScatterPortal};
 use names::Names;
 use step::Step;
 pub(super) use step::{asks_first, is_plain};
@@ -135,6 +137,10 @@ impl Batch {
     /// No message has come since the last Sync.
     pub(super) fn is_between(&self) -> bool {
         self.start.is_none()
+    }
+
+    pub(super) fn has_portal(&self, name: &[u8]) -> bool {
+        self.portals.contains(name)
     }
 
     /// Something is bound, perhaps to shards as they are now.
@@ -368,7 +374,11 @@ impl Session {
         match frame[0] {
             b'P' => {
                 self.check_pending().await?;
-                self.parse(&Parse::read(&frame[HEADER..])?)?;
+                let parse = Parse::read(&frame[HEADER..])?;
+                match self.check_new_name(parse.name) {
+                    Ok(()) => self.parse(&parse)?,
+                    Err(taken) => return Err(self.fault_of(&parse).await.err().unwrap_or(taken)),
+                }
             }
             b'B' => self.bind(frame).await?,
             b'D' => self.describe(frame).await?,
@@ -522,9 +532,14 @@ impl Session {
                     self.activate(index).await?;
                     self.pass_on(index, frame, close_shown());
                 }
-                None if self.cursor_server().is_some() => {
+                None if self.cursors.named(name).is_some() => {
                     self.check_pending().await?;
-                    if let Some(index) = self.cursor_server() {
+                    Box::pin(self.close_cursor(name)).await?;
+                }
+                None if self.cursor_server(name).is_some() => {
+                    self.check_pending().await?;
+                    if let Some(index) = self.cursor_server(name) {
+                        self.cursors.forget(name);
                         self.activate(index).await?;
                         self.pass_on(index, frame, close_shown());
                     }
@@ -597,6 +612,9 @@ impl Session {
             let plan = Arc::clone(&prepared.plan);
             let sql = Arc::clone(&prepared.statement);
             if self.bind_locally(&plan.statement, &sql.sql).is_some() {
+                if self.block.is_failed() && !is_parsed_when_failed(&plan.statement) {
+                    return Err(aborted());
+                }
                 self.batch.pending.remove(0);
                 self.complete_parse(&name);
                 continue;
@@ -862,5 +880,13 @@ fn no_portal(name: &[u8]) -> Error {
         Fault::Client,
         "34000",
         format!("portal \"{name}\" does not exist"),
+    )
+}
+
+/// PostgreSQL parses these in a failed block too: what ends it, and nothing.
+fn is_parsed_when_failed(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Empty | Statement::Commit | Statement::Rollback | Statement::Chain { .. }
     )
 }

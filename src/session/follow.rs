@@ -7,7 +7,7 @@ use planner::plan::{Pin, Savepoint, SetStatement};
 
 use super::Session;
 use super::changes::{Change, Ended};
-use super::settings::{apply_settings, keep_setting, may_be_repeated};
+use super::settings::{OF_TRANSACTION, apply_settings, keep_setting, may_be_repeated};
 use crate::backend::server::Settings;
 use crate::error::Error;
 use crate::executor::database::{
@@ -19,7 +19,8 @@ impl Session {
     /// what [`Session::base_of`] says.
     pub(super) fn note_set(&mut self, set: &SetStatement, restored: bool) {
         self.change_context(set);
-        if set.local {
+        let name = set.name.as_deref().unwrap_or_default();
+        if set.local || OF_TRANSACTION.contains(&name) {
             return;
         }
         if !may_be_repeated(set) {
@@ -115,6 +116,19 @@ impl Session {
         self.follow_context(savepoint);
         let undone = self.changes.follow(savepoint);
         self.forget_listens(&undone);
+    }
+
+    /// As [`Session::note_savepoint`], where it is the whole transaction's.
+    pub(super) fn follow_savepoint(&mut self, savepoint: &Savepoint) {
+        self.note_savepoint(savepoint);
+        self.cursors_follow(savepoint);
+    }
+
+    /// Cursors that were made after a savepoint go with what it undoes.
+    pub(super) fn cursors_follow(&mut self, savepoint: &Savepoint) {
+        if self.db.config.is_sharded() {
+            self.cursors.follow(savepoint);
+        }
     }
 
     /// At the end of a transaction: its changes become the session's, or vanish with it.
@@ -239,6 +253,7 @@ impl Session {
         self.drop_changes();
         self.unlisten_all();
         self.unpin_discarded(index);
+        self.discard_cursors(index);
         let lease = &mut self.leases[index].lease;
         lease.forget_prepared();
         lease.applied = Arc::default();

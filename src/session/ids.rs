@@ -56,7 +56,7 @@ impl Session {
         };
         let drawn = self.db.cluster.ids.draw(ids.count).await?;
         let text = ids.with_constants(values, &drawn);
-        let sql = std::str::from_utf8(&text).map_err(|_| super::simple::not_utf8())?;
+        let sql = std::str::from_utf8(&text).map_err(|_| super::encoding::not_utf8())?;
         let mut shape = Shape::default();
         shape.scan(&text);
         let catalog = self.db.cluster.catalog();
@@ -78,7 +78,7 @@ impl Session {
         ids: &Ids,
     ) -> Result<Prepared, Error> {
         let given = params_in(values.sql).max(types.len());
-        if given + ids.count > MAX_PARAMS {
+        if given.saturating_add(ids.count) > MAX_PARAMS {
             return Err(too_many(given, ids.count));
         }
         let mut all = types.to_vec();

@@ -59,6 +59,7 @@ impl Session {
             | Execution::CopyOut(_)
             | Execution::CopyRows(_)
             | Execution::Explain(_)
+            | Execution::Cursor(_)
             | Execution::SameAnswer => {
                 return Err(Error::new(
                     Fault::Ringway,

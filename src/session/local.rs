@@ -249,15 +249,14 @@ impl Session {
                     lease.doubt.is_none() && lease.expect.is_empty()
                 });
                 if !sound {
-                    self.end_scatter(&indexes, Err(Broken::Server(error)))
-                        .await?;
-                    return Ok(vec![]);
+                    let ended = self.end_scatter(&indexes, Err(Broken::Server(error)));
+                    return ended.await.map(|()| vec![]);
                 }
                 return Err(error);
             }
             Err(broken) => {
-                self.end_scatter(&indexes, Err(broken)).await?;
-                return Ok(vec![]);
+                let ended = self.end_scatter(&indexes, Err(broken));
+                return ended.await.map(|()| vec![]);
             }
         };
         Ok(explained.lines(&plans, &self.db.config.topology))

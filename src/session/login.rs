@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::client::Newcomer;
+use super::directory::Directory;
 use super::exchange::MOST_LOST;
 use super::peers::{self, Sender};
 use super::replication::{self, Relay};
-use super::shared::{Directory, Newcomer, Registration, Shared};
+use super::shared::{Registration, Shared};
 use super::{FAREWELL, Login, Session, auth, hints::Told, local, settings, startup, state};
 use crate::backend::connect::{ConnectTarget, connect};
 use crate::backend::server::{self, Settings};
@@ -110,6 +112,7 @@ async fn log_in(
         }
         Ok(Ok((stream, buf, Opening::Session(packet)))) => (stream, buf, packet),
     };
+    let (user, database) = (packet.user.clone(), packet.database.clone());
     // What the client has yet to be told, should its login fail now.
     let mut out = BytesMut::new();
     match welcome(
@@ -161,9 +164,13 @@ async fn log_in(
         }
         Err(error) => {
             shared.metrics.login_failures.increment(1);
-            let is_told = error.code != too_many_clients().code || shared.may_complain();
-            if error.fault != Fault::Client && is_told {
-                tracing::warn!(%error, "login failed");
+            let client = stream.peer_name();
+            // While a process is full or a shard has no primary, every client comes again and again.
+            let may_flood = error.code == too_many_clients().code || error.code == "57P03";
+            if error.fault == Fault::Client {
+                tracing::debug!(client, user, database, %error, "login refused");
+            } else if !may_flood || shared.may_complain() {
+                tracing::warn!(client, user, database, %error, "login failed");
             }
             error.fatal().write_to(&mut out);
             refuse_with(&mut stream, &out).await;

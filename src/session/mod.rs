@@ -10,8 +10,10 @@ pub mod auth;
 mod block;
 mod chain;
 mod changes;
+mod client;
 mod commit;
 mod cursors;
+mod directory;
 mod encoding;
 mod exchange;
 mod extended;
@@ -60,7 +62,7 @@ use planner::shape::Shape;
 use login::ClientUser;
 
 use crate::backend::server::kept::Resend;
-use crate::backend::server::{Settings, Status};
+use crate::backend::server::{ServerName, Settings, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::PoolMode;
 use crate::error::{Error, Fault};
@@ -72,12 +74,11 @@ use crate::spans::Parent;
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
 use crate::wire::{frame, frontend};
 
+pub use client::{COMMIT_GRACE, CancelSlot, ClientInfo, ClientState, Newcomer, Verdict};
+pub use directory::{Directory, Wildcard};
 pub use peers::cancel_here;
 pub use policy::denied_by;
-pub use shared::{
-    Arriving, COMMIT_GRACE, CancelSlot, ClientInfo, ClientState, Directory, Newcomer, Registration,
-    Shared, Verdict, Wildcard,
-};
+pub use shared::{Arriving, Registration, Shared};
 
 /// How long a dying connection may take to accept its last error.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -113,7 +114,7 @@ pub struct Session {
     listening: Option<Box<listening::Listening>>,
     block: block::Block,
     /// Those of the open transaction, and held ones.
-    cursors: Vec<cursors::Cursor>,
+    cursors: cursors::Cursors,
     /// When the first statement of the open transaction came.
     transaction_start: Option<Instant>,
     leases: Vec<Enlisted>,
@@ -270,7 +271,7 @@ impl Session {
             custom_settings: BTreeSet::new(),
             names_unknown: false,
             listening: None,
-            cursors: Vec::new(),
+            cursors: cursors::Cursors::default(),
             block: block::Block::None,
             transaction_start: None,
             leases: Vec::new(),
@@ -299,6 +300,8 @@ impl Session {
         self.info.attend().await;
         let info = Arc::clone(&self.info);
         let end = info.unless_ended(pin!(self.serve())).await;
+        // Its last words may be on their way, and lost if what the client still sends is not read.
+        let is_told = end.is_err();
         if let Err(error) = end {
             tracing::debug!(client = %self.info.address, %error, "session ended");
             self.count_error(&error);
@@ -314,7 +317,7 @@ impl Session {
             }
         }
         self.leave();
-        if !self.client.must_be_ended() {
+        if !is_told && !self.client.must_be_ended() {
             return None;
         }
         let _ = Box::pin(net::timeout(FAREWELL, self.client.end())).await;
@@ -470,7 +473,7 @@ impl Session {
                 return Poll::Ready(Ok(true));
             }
             if between_transactions && self.shared.sends_away(info, cx) {
-                return Poll::Ready(Err(shared::shut_down()));
+                return Poll::Ready(Err(client::shut_down()));
             }
             loop {
                 for held in leases.iter_mut() {
@@ -665,9 +668,9 @@ impl Prepared {
     }
 
     /// What servers call it.
-    fn server_name(&self) -> Vec<u8> {
+    fn server_name(&self) -> ServerName {
         match self.name.is_empty() && !self.is_unread() {
-            true => Vec::new(),
+            true => ServerName::default(),
             false => self.statement.id.server_name(),
         }
     }

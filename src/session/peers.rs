@@ -8,7 +8,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::shared::{Directory, Shared, peer_of};
+use super::client::peer_of;
+use super::directory::Directory;
+use super::shared::Shared;
 use crate::backend::cancel;
 
 /// Who sent a CancelRequest, and so how far it may still go.
@@ -59,11 +61,7 @@ pub async fn cancel_here(shared: &Shared, pid: i32, key: &[u8]) -> bool {
         return false;
     };
     let limit = shared.directory.load().config.general.login_timeout;
-    for server in &servers.0 {
-        if let Err(error) = cancel::cancel(server, limit).await {
-            tracing::warn!(%error, "cancel request failed");
-        }
-    }
+    servers.send(limit, "its client asked for it").await;
     true
 }
 

@@ -40,6 +40,8 @@ fn policies_on(
         | Execution::Move { .. }
         | Execution::CopyIn(_)
         | Execution::Explain(_)
+        // Its query is judged by itself.
+        | Execution::Cursor(_)
         | Execution::SameAnswer => return [none; 2],
     };
     match &plan.target {
@@ -66,6 +68,9 @@ impl Session {
     /// # Errors
     /// 0A000 for a statement that a policy denies.
     pub(super) fn check_policy(&self, plan: &Plan, route: &Route<'_>) -> Result<(), Error> {
+        if route.execution == Execution::Direct {
+            return Ok(());
+        }
         let policies = &self.db.config.policies;
         for (policy, [_, denied]) in policies_on(policies, plan, route) {
             if policy == Policy::Deny {

@@ -49,13 +49,6 @@ impl Session {
         sql: &str,
     ) -> Result<(), Error> {
         let name = prepare.name.as_bytes();
-        if self.batch.has_statement(name) {
-            return Err(Error::new(
-                Fault::Client,
-                "42P05",
-                format!("prepared statement \"{}\" already exists", prepare.name),
-            ));
-        }
         // Spaces in place of what stands before it keep the places that errors tell.
         let before = sql.get(..prepare.body.start).unwrap_or_default();
         let body = sql.get(prepare.body.clone()).unwrap_or_default();
@@ -73,6 +66,8 @@ impl Session {
         lease
             .prepare_hidden(statement.id, &statement.sql, &statement.types)
             .await?;
+        // What is wrong with its text is told first.
+        self.check_new_name(name)?;
         self.batch.add_statement(name, prepared);
         self.show_prepared();
         Ok(())

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 
 use super::FAREWELL;
-use super::shared::{ClientInfo, ClientState};
+use super::client::{ClientInfo, ClientState};
 use crate::backend::connect::{ConnectTarget, connect_with};
 use crate::backend::server::{Activity, Identity};
 use crate::config::{PoolMode, ServerUser};
@@ -161,9 +161,7 @@ impl Relay {
         info: Arc<ClientInfo>,
     ) -> Self {
         info.cancel.add(&server.identity);
-        if let Ok(mut pinned) = info.pinned.lock() {
-            *pinned = Some(PINNED);
-        }
+        info.tell_pinned(Some(PINNED));
         info.set(ClientState::Replicating);
         Self {
             client: Conn::new(stream, inbox),

@@ -31,6 +31,8 @@ enum Verdict {
         /// A replica that is not to be asked now.
         avoid: Option<EndpointId>,
     },
+    /// It is as it should be, and refuses once more: then the client sees all of its answer.
+    Here,
     Tell(Error),
 }
 
@@ -122,19 +124,28 @@ impl Session {
         for _ in 0..MOST {
             // Of this server: how much of it was sent is told by its own count.
             let kept = self.leases[index].lease.take_kept();
-            let (why, access, avoid) = match self.judge(index, error, &kept, resend).await {
-                Verdict::Again { why, access, avoid } => (why, access, avoid),
+            let resend = match self.judge(index, error, &kept, resend).await {
+                Verdict::Again { why, access, avoid } => {
+                    self.db.metrics.retries.increment(why);
+                    self.count_failure(index, why);
+                    let moved = match kept.within() {
+                        Within::UntilWrite => self.move_block(index).await,
+                        Within::Nothing | Within::ReadOnly => {
+                            self.move_to_another(index, access, avoid).await
+                        }
+                    };
+                    index = moved.map_err(fail)?;
+                    resend
+                }
+                Verdict::Here => {
+                    let was_active = self.batch.active == Some(index);
+                    let needs_sync = self.leases[index].needs_sync;
+                    self.resume(index, was_active, needs_sync, needs_sync);
+                    self.leases[index].lease.tag.clear();
+                    Resend::Never
+                }
                 Verdict::Tell(error) => return Err(fail(error)),
             };
-            self.db.metrics.retries.increment(why);
-            self.count_failure(index, why);
-            let moved = match kept.within() {
-                Within::UntilWrite => self.move_block(index).await,
-                Within::Nothing | Within::ReadOnly => {
-                    self.move_to_another(index, access, avoid).await
-                }
-            };
-            index = moved.map_err(fail)?;
             self.repeat(index, &kept)?;
             self.keep(index, resend);
             let held = &mut self.leases[index];
@@ -291,7 +302,10 @@ impl Session {
             Err(error) => return Verdict::Tell(self.server_lost(index, error)),
         };
         if !is_standby {
-            return Verdict::Tell(error);
+            return match self.block.is_none() {
+                true => Verdict::Here,
+                false => Verdict::Tell(error),
+            };
         }
         let endpoint = &self.leases[index].lease.identity.endpoint;
         if let Some(id) = self.db.cluster.endpoint_id(shard, endpoint) {

@@ -32,6 +32,11 @@ impl Session {
         pieces: &[Piece],
     ) -> Result<(), Error> {
         let sql = frontend::query(&frame[HEADER..])?;
+        if plan.statement == Statement::Other
+            && let Some(action) = self.cursor_action(sql)
+        {
+            return Box::pin(self.act_simple(&action)).await;
+        }
         let values = Values {
             sql,
             pieces,
@@ -106,6 +111,12 @@ impl Session {
                 let scattered = self.scattered(execution, &query, shards.len())?;
                 self.note_route(scattered.kind());
                 Box::pin(self.scattered_simple(scattered, &shards, access)).await
+            }
+            Execution::Cursor(declare) => {
+                let (texts, given) = ((sql, &[][..]), (None, &[][..]));
+                let (declaring, notices) = self.declaring(declare, plan, access, texts, given)?;
+                self.client.outbox.extend_from_slice(&notices);
+                Box::pin(self.declare_simple(&declaring)).await
             }
             Execution::SumTags => {
                 let job = Job::same(sql, Combine::Sum);

@@ -16,8 +16,9 @@ use super::retry::{Failed, MOST};
 use super::routed::pick;
 use crate::error::{Error, Fault};
 use crate::executor::copy::written::{self, Writer};
-use crate::executor::describe::describe;
-use crate::executor::gather;
+use crate::executor::cursor;
+use crate::executor::describe::{Described, describe};
+use crate::executor::gather::{self, Returns};
 use crate::executor::merge::{Memory, Merger, columns_frame, shard_formats};
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run, unless_gone};
@@ -86,6 +87,38 @@ pub(super) struct Started {
     pub(super) columns: BytesMut,
 }
 
+/// Rows that have been gathered.
+struct Arrived {
+    /// The lease on whose server the text runs over them.
+    finishing: usize,
+    /// What the client's text returns.
+    described: Described,
+    rows: gather::Gathered,
+}
+
+/// A cursor that has been declared.
+pub(super) enum Opened {
+    /// It is one of the server of this lease, by the client's name.
+    OnOne(usize),
+    OnEach {
+        merger: Box<Merger>,
+        /// The body of a shard's RowDescription.
+        columns: Bytes,
+        /// The leases.
+        indexes: Vec<usize>,
+    },
+}
+
+/// The text of a DECLARE up to its query.
+pub(super) struct Head<'a> {
+    pub(super) before: &'a [u8],
+    /// As it is written.
+    pub(super) name: &'a [u8],
+    pub(super) after: &'a [u8],
+    /// The name of the cursors that stand for it on each shard.
+    pub(super) on_each: &'a str,
+}
+
 impl Scattered {
     pub(super) fn kind(&self) -> RouteKind {
         match self.way {
@@ -142,6 +175,7 @@ impl Session {
             | Execution::CopyOut(_)
             | Execution::CopyRows(_)
             | Execution::Explain(_)
+            | Execution::Cursor(_)
             | Execution::SameAnswer => {
                 return Err(Error::new(
                     Fault::Ringway,
@@ -331,6 +365,37 @@ impl Session {
         indexes: Vec<usize>,
         access: Access,
     ) -> Result<Started, Failed> {
+        let gathered = self.gather_rows(given, types, shards, indexes, access);
+        let Arrived {
+            finishing,
+            described,
+            rows,
+        } = gathered.await?;
+        let columns = columns_frame(&described.columns, &given.values.result_formats)?;
+        let server = &mut self.leases[finishing].lease;
+        let sql = &given.gathering.finish;
+        let mut run = gather::finish(server, sql, &described.types, &given.values, rows)?;
+        let indexes = vec![finishing];
+        let mut servers = pick(&mut self.leases, &indexes);
+        match run.columns(&mut self.client, &mut servers).await {
+            Ok(_) => Ok(Started {
+                run,
+                indexes,
+                columns,
+            }),
+            Err(broken) => Err(self.fail_scattered(&indexes, broken, access).await),
+        }
+    }
+
+    /// Up to where the text is to run over the rows.
+    async fn gather_rows(
+        &mut self,
+        given: &Gather,
+        types: &[u32],
+        shards: &ShardSet,
+        indexes: Vec<usize>,
+        access: Access,
+    ) -> Result<Arrived, Failed> {
         let gathering = &given.gathering;
         let place = self.finishing_shard(gathering, shards);
         let index_of = |shard: ShardId| {
@@ -346,7 +411,6 @@ impl Session {
             let missing = self.values_missing(given, described.types.len(), finishing);
             return Err(missing.await.into());
         }
-        let columns = columns_frame(&described.columns, &given.values.result_formats)?;
 
         let asks: Vec<&Ask> = gathering.asks.iter().collect();
         let asked = asks.iter().map(|ask| index_of(ask.shard));
@@ -367,22 +431,141 @@ impl Session {
             Ok(gathered) => gathered.map_err(Broken::Server),
             Err(broken) => Err(broken),
         };
-        let rows = match gathered {
-            Ok(rows) => rows,
-            Err(broken) => return Err(self.fail_scattered(&asked, broken, access).await),
-        };
-        let server = &mut self.leases[finishing].lease;
-        let sql = &gathering.finish;
-        let mut run = gather::finish(server, sql, &described.types, &given.values, rows)?;
-        let indexes = vec![finishing];
-        let mut servers = pick(&mut self.leases, &indexes);
-        match run.columns(&mut self.client, &mut servers).await {
-            Ok(_) => Ok(Started {
-                run,
-                indexes,
-                columns,
+        match gathered {
+            Ok(rows) => Ok(Arrived {
+                finishing,
+                described,
+                rows,
             }),
+            Err(broken) => Err(self.fail_scattered(&asked, broken, access).await),
+        }
+    }
+
+    /// Declares a cursor: on each shard for a merge, else on the server that the rows are gathered on.
+    ///
+    /// # Errors
+    /// As [`Session::start_scattered`].
+    pub(super) async fn open_cursor(
+        &mut self,
+        scattered: &Scattered,
+        shards: &ShardSet,
+        mut access: Access,
+        head: &Head<'_>,
+    ) -> Result<Opened, Error> {
+        for _ in 0..MOST {
+            match self.try_open(scattered, shards, access, head).await {
+                Ok(opened) => return Ok(opened),
+                Err(Failed::Again(next)) => access = next,
+                Err(Failed::Tell(error)) => return Err(error),
+            }
+        }
+        Err(lost_again())
+    }
+
+    async fn try_open(
+        &mut self,
+        scattered: &Scattered,
+        shards: &ShardSet,
+        access: Access,
+        head: &Head<'_>,
+    ) -> Result<Opened, Failed> {
+        let indexes = self.enlist_for_read(shards, access).await?;
+        self.sync_quietly(&indexes).await?;
+        let Scattered {
+            way,
+            types,
+            copy: _,
+        } = scattered;
+        let (merger, sql, bind_rest, otherwise) = match way {
+            Way::Merge {
+                merger,
+                sql,
+                bind_rest,
+                otherwise,
+            } => (merger, sql, bind_rest, otherwise),
+            Way::Gather(gather) => {
+                let opened = self.open_gathered(gather, types, shards, indexes, access, head);
+                return Box::pin(opened).await;
+            }
+        };
+        let first = indexes[0];
+        let described = describe(&mut self.leases[first].lease, sql, types).await;
+        let described = self.or_lost(first, described, access).await?;
+        let described = described.ok_or_else(returns_nothing)?;
+        if bind_rest.is_none() && !described.types.is_empty() {
+            return Err(no_parameter().into());
+        }
+        // FETCH will say which of the formats it wants.
+        let checked = [0, 1].map(|format| merger.check(&described.columns, &[format]));
+        let [as_text, _] = &checked;
+        let fails =
+            |checked: &Result<(), Error>| matches!(checked, Err(error) if error.code == "0A000");
+        match otherwise {
+            Some(gather) if checked.iter().any(fails) => {
+                let opened = self.open_gathered(gather, types, shards, indexes, access, head);
+                return Box::pin(opened).await;
+            }
+            Some(_) | None => as_text.clone()?,
+        }
+        let sql = [head.before, head.on_each.as_bytes(), head.after, sql].concat();
+        let request = cursor::Request {
+            sql: &sql,
+            types,
+            bind_rest: bind_rest.as_deref().unwrap_or(cursor::NO_VALUES),
+        };
+        let mut servers = pick(&mut self.leases, &indexes);
+        let declared = cursor::run_on_each(&mut servers, &request);
+        match unless_gone(&mut self.client, declared).await {
+            Ok(Ok(())) => Ok(Opened::OnEach {
+                merger: Box::new(merger.fresh()),
+                columns: described.columns,
+                indexes,
+            }),
+            Ok(Err((at, error))) => {
+                let close = format!("CLOSE {}", head.on_each);
+                for index in indexes.iter().filter(|index| **index != indexes[at]) {
+                    let held = &mut self.leases[*index];
+                    if !held.in_block && held.lease.error.is_none() {
+                        let closed = held.lease.run_hidden(&close).await;
+                        closed.unwrap_or_else(|_| {
+                            held.lease.doubt.get_or_insert("a cursor was left on it");
+                        });
+                    }
+                }
+                let broken = Broken::Server(error);
+                Err(self.fail_scattered(&[indexes[at]], broken, access).await)
+            }
             Err(broken) => Err(self.fail_scattered(&indexes, broken, access).await),
+        }
+    }
+
+    async fn open_gathered(
+        &mut self,
+        given: &Gather,
+        types: &[u32],
+        shards: &ShardSet,
+        indexes: Vec<usize>,
+        access: Access,
+        head: &Head<'_>,
+    ) -> Result<Opened, Failed> {
+        let gathered = self.gather_rows(given, types, shards, indexes, access);
+        let Arrived {
+            finishing,
+            described,
+            rows,
+        } = gathered.await?;
+        let finish = given.gathering.finish.as_slice();
+        let sql = [head.before, head.name, head.after, finish].concat();
+        let server = &mut self.leases[finishing].lease;
+        let (types, values) = (&described.types, &given.values);
+        gather::send(server, &sql, types, values, rows, Returns::Nothing)?;
+        match unless_gone(&mut self.client, cursor::finished(server)).await {
+            Ok(Ok(())) => Ok(Opened::OnOne(finishing)),
+            Ok(Err(error)) => {
+                let broken = Broken::Server(error);
+                Err(self.fail_scattered(&[finishing], broken, access).await)
+            }
+            Err(broken) => Err(self.fail_scattered(&[finishing], broken, access).await),
         }
     }
 
@@ -468,6 +651,15 @@ pub(super) fn values_of(bind: &Bind<'_>) -> gather::Values {
             .collect(),
         result_formats: bind.result_formats.clone(),
     }
+}
+
+fn returns_nothing() -> Error {
+    Error::new(Fault::Server, "08P01", "a server did not describe a query")
+}
+
+/// In PostgreSQL's words.
+fn no_parameter() -> Error {
+    Error::new(Fault::Client, "42P02", "there is no parameter $1")
 }
 
 /// Server after server is lost.

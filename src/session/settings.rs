@@ -11,6 +11,7 @@ use crate::executor::database::Database;
 use crate::pool::Lease;
 use crate::session::changes::charge;
 use crate::session::state::is_plain;
+use crate::wire::write;
 
 /// What the planner has to assume of a session to be right.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,15 @@ pub(super) fn check(name: &str, value: &str, assumed: Assumptions<'_>) -> Result
             refuse(
                 "Ringway reads string constants as standard SQL does; otherwise it could take text for SQL.",
                 "Write E'…' where a backslash is to be an escape.",
+            )
+        }
+        "extra_float_digits" if assumed.sharded => {
+            if text.parse().is_ok_and(|digits: i32| digits > 0) {
+                return Ok(());
+            }
+            refuse(
+                "Floats of several shards are compared and added up as they are written, and would be rounded.",
+                "Leave it at 1, or use round().",
             )
         }
         "client_encoding" | "names" if assumed.sharded => {
@@ -222,6 +232,13 @@ pub(super) fn setting_bytes(name: &str, sql: &str) -> usize {
 /// In the order in which they have to be set.
 const WHO: [&str; 2] = ["session_authorization", "role"];
 
+/// Say something of the open transaction, and nothing of the next.
+pub(super) const OF_TRANSACTION: [&str; 3] = [
+    "transaction_deferrable",
+    "transaction_isolation",
+    "transaction_read_only",
+];
+
 pub(super) const TIMEOUTS: [&str; 2] = ["lock_timeout", "statement_timeout"];
 
 impl super::Session {
@@ -282,6 +299,20 @@ impl super::Session {
         match (&set.name, &set.value) {
             (Some(name), Some(value)) => check(name, value, Assumptions::of(&self.db, &catalog)),
             (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// A notice as the server would have sent it, unless the client wants errors only.
+    pub(super) fn warn(&mut self, code: &str, message: &str) {
+        let least = self.settings.get("client_min_messages");
+        let errors_only = |sql: &String| {
+            let sql = sql.to_ascii_lowercase();
+            ["error", "fatal", "panic"]
+                .iter()
+                .any(|level| sql.contains(level))
+        };
+        if !least.is_some_and(errors_only) {
+            write::notice(&mut self.client.outbox, "WARNING", code, message, "");
         }
     }
 }

@@ -9,7 +9,7 @@ use planner::shape::Shape;
 use planner::{ShardId, Values};
 
 use super::block::{Block, aborted, modes_amid, opening_tag, says_modes};
-use super::encoding::inexact;
+use super::encoding::{inexact, not_utf8};
 use super::extended::is_plain;
 use super::retry::resend_of;
 use super::{ClientState, Rest, Session, local, take_front};
@@ -402,7 +402,7 @@ impl Session {
             Statement::Savepoint(savepoint) => {
                 self.check_revivable()?;
                 if self.on_all_enlisted(frame, Some(savepoint)).await? {
-                    self.note_savepoint(savepoint);
+                    self.follow_savepoint(savepoint);
                 }
                 Ok(())
             }
@@ -623,6 +623,7 @@ impl Session {
         }
         if commit && !self.block.is_failed() {
             self.expect_listens();
+            self.commit_held(&enlisted, decisive).await?;
         }
         if commit && let Some(result) = Box::pin(self.commit_together()).await {
             result?;
@@ -837,11 +838,6 @@ impl Session {
             }
         }
     }
-
-    /// A WARNING, as PostgreSQL sends it.
-    pub(super) fn warn(&mut self, code: &str, message: &str) {
-        write::notice(&mut self.client.outbox, "WARNING", code, message, "");
-    }
 }
 
 /// SET … TO DEFAULT resets as well.
@@ -890,10 +886,4 @@ pub(super) fn text_of(frame: &[u8]) -> &str {
         .and_then(|body| frontend::query(body).ok())
         .and_then(|sql| std::str::from_utf8(sql).ok())
         .unwrap_or_default()
-}
-
-pub(super) fn not_utf8() -> Error {
-    Error::new(Fault::Client, "0A000", "statement is not valid UTF-8")
-        .detail("On a sharded database Ringway must read every statement to route it.")
-        .hint("Set client_encoding to UTF8.")
 }

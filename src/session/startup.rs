@@ -66,7 +66,13 @@ pub fn tls_acceptor(tls: &ServerTls) -> Result<TlsAcceptor> {
             let builder = builder.with_client_cert_verifier(clients);
             builder.with_single_cert(chain, key)
         })
-        .map_err(|error| unusable("certificate", &tls.certificate, &error))?;
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                let why = format!("It does not belong to {}.", tls.certificate.display());
+                unusable("private key", &tls.private_key, &why)
+            }
+            error => unusable("certificate", &tls.certificate, &error),
+        })?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }

@@ -12,7 +12,7 @@ use planner::{SettingName, ShardId, settings_named};
 
 use super::changes::Change;
 use super::local::is_ours;
-use super::settings::{MAX_SETTINGS, TIMEOUTS, setting_bytes};
+use super::settings::{MAX_SETTINGS, OF_TRANSACTION, TIMEOUTS, setting_bytes};
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
@@ -65,13 +65,13 @@ fn settings_question(user: &str, custom: &BTreeSet<&String>) -> String {
     let mut sql = format!(
         "{};{UNLIMITED} SELECT name, {} FROM pg_catalog.pg_settings \
          WHERE source OPERATOR(pg_catalog.=) 'session' \
-         AND name OPERATOR(pg_catalog.!~~) 'transaction\\_%' \
-         AND name OPERATOR(pg_catalog.<>) ALL (ARRAY['{}']) \
+         AND name OPERATOR(pg_catalog.<>) ALL (ARRAY['{}', '{}']) \
          UNION ALL SELECT name, {} FROM pg_catalog.pg_settings \
          WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['{}']) \
          UNION ALL {} UNION ALL {authorization}",
         limits.join(" UNION ALL "),
         value("setting"),
+        OF_TRANSACTION.join("', '"),
         TIMEOUTS.join("', '"),
         value("reset_val"),
         TIMEOUTS.join("', '"),
@@ -163,13 +163,7 @@ impl Session {
             None => held.may_release = true,
         }
         held.pinned = Some(Pinned::By(pin));
-        self.tell_pin(Some(pin.why()));
-    }
-
-    fn tell_pin(&self, why: Option<&'static str>) {
-        if let Ok(mut pinned) = self.info.pinned.lock() {
-            *pinned = why;
-        }
+        self.info.tell_pinned(Some(pin.why()));
     }
 
     /// currval and lastval are right where this transaction has moved the sequence. What an earlier
@@ -281,7 +275,8 @@ impl Session {
             | SessionEffect::DiscardAll => return Ok(()),
         };
         self.check_not_ours(texts)?;
-        const RELIED_ON: [&str; 4] = [
+        const RELIED_ON: [&str; 5] = [
+            "extra_float_digits",
             "search_path",
             "standard_conforming_strings",
             "client_encoding",
@@ -496,7 +491,7 @@ impl Session {
                 Some(_) => Some(Pin::Unknown),
             };
             held.pinned = pin.map(Pinned::By);
-            self.tell_pin(pin.map(Pin::why));
+            self.info.tell_pinned(pin.map(Pin::why));
         }
     }
 
@@ -507,7 +502,7 @@ impl Session {
             Some(Pinned::ModeWithState) => self.leases[index].pinned = Some(Pinned::Mode),
             Some(Pinned::By(_)) => {
                 self.leases[index].pinned = None;
-                self.tell_pin(None);
+                self.info.tell_pinned(None);
             }
         }
     }

@@ -70,6 +70,7 @@ impl Session {
             || known.iter().any(|part| matches!(part, Statement::Set(_)));
         Ok(stays_open
             || (in_block && sets)
+            || self.names_cursor(values.sql)
             || route(plan, values, &self.db.config.topology).is_err())
     }
 

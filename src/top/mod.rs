@@ -105,6 +105,8 @@ struct Screen {
     failure: Option<String>,
     /// Lines above the first that is shown.
     scroll: u16,
+    /// Columns before the first that is shown.
+    aside: u16,
 }
 
 impl Screen {
@@ -114,6 +116,7 @@ impl Screen {
             seen: None,
             failure: None,
             scroll: 0,
+            aside: 0,
         }
     }
 
@@ -144,6 +147,12 @@ impl Screen {
             KeyCode::Home => 0,
             _ => self.scroll,
         };
+        self.aside = match key {
+            KeyCode::Right | KeyCode::Char('l') => self.aside.saturating_add(PAGE),
+            KeyCode::Left | KeyCode::Char('h') => self.aside.saturating_sub(PAGE),
+            KeyCode::Home => 0,
+            _ => self.aside,
+        };
     }
 
     fn draw(&mut self, frame: &mut Frame<'_>, now: Instant) {
@@ -161,7 +170,12 @@ impl Screen {
         let lines = lines.unwrap_or_default();
         let last = (lines.len() as u16).saturating_sub(middle.height);
         self.scroll = self.scroll.min(last);
-        frame.render_widget(Paragraph::new(lines).scroll((self.scroll, 0)), middle);
+        let widest = lines.iter().map(Line::width).max().unwrap_or_default() as u16;
+        self.aside = self.aside.min(widest.saturating_sub(middle.width));
+        frame.render_widget(
+            Paragraph::new(lines).scroll((self.scroll, self.aside)),
+            middle,
+        );
         let keys = Line::from(format!("q quits, arrows scroll   {}", self.name)).dim();
         frame.render_widget(keys, bottom);
     }

@@ -5,7 +5,7 @@ use ratatui::buffer::Buffer;
 use super::*;
 use crate::http::status::{
     ConfigStatus, DatabaseStatus, InDoubt, Point, PoolStatus, Reload, ServerStatus, Shape,
-    ShardStatus,
+    ShardStatus, troubles,
 };
 
 fn server(address: &str, role: &str, standing: &str) -> ServerStatus {
@@ -41,8 +41,9 @@ fn status() -> Status {
         zone: Some("eu-1".into()),
         ..server("c:5432", "unknown", "down")
     };
-    let shop = DatabaseStatus {
+    let mut shop = DatabaseStatus {
         name: "shop".into(),
+        troubles: Vec::new(),
         paused: true,
         disabled: false,
         clients: 9,
@@ -82,7 +83,8 @@ fn status() -> Status {
         }],
         in_doubt_left_out: 0,
         history: vec![
-            point(0.0, None),
+            point(100.0, Some(2_500)),
+            point(40.0, None),
             point(100.0, Some(5_000)),
             point(200.0, Some(2_500)),
             point(50.0, Some(1_000)),
@@ -97,6 +99,7 @@ fn status() -> Status {
             p95_us: 9_000,
         }],
     };
+    shop.troubles = troubles(&shop.shards);
     Status {
         version: "0.1.0".into(),
         now_at_ms: 300_000,
@@ -142,23 +145,25 @@ fn lines_are_what_a_script_reads() {
         "",
         "shop  ▲ paused  50.0 queries/s  40.0 transactions/s  p50 640 µs  p95 1.00 ms  p99 12.3 ms  \
          9 clients  ▲ 2 waiting, up to 700 ms",
+        "  ✕ 1 of 2 shards without a primary: s2",
+        "  ▲ 1 of 3 servers out: c:5432 (down)",
     ];
-    assert_eq!(text[..4], expected);
+    assert_eq!(text[..6], expected);
     assert_eq!(
-        text[4].split_whitespace().collect::<Vec<_>>(),
+        text[6].split_whitespace().collect::<Vec<_>>(),
         ["queries/s", "▄█", "up", "to", "200", "in", "10", "min"]
     );
     assert_eq!(
-        text[5].split_whitespace().collect::<Vec<_>>(),
-        ["p95", "█▄", "up", "to", "5.00", "ms", "in", "10", "min"]
+        text[7].split_whitespace().collect::<Vec<_>>(),
+        ["p95", "▄█", "up", "to", "5.00", "ms", "in", "10", "min"]
     );
     assert_eq!(
-        text[6..],
+        text[8..],
         [
-            "  SERVER  SHARD   SLOTS  ROLE, HEALTH            LAG  USED  IDLE  WEIGHT  NOTE",
-            "  a:5432  s1     25.0 %  ✓ primary                 –     3     2    1.00",
-            "  b:5432  s2     75.0 %  ▲ replica, lagging      1 s     3     2    1.00",
-            "  c:5432  s2     75.0 %  ✕ unknown, down     unknown     3     2    1.00  \
+            "  ROLE, HEALTH            LAG  SERVER  SHARD   SLOTS  USED  IDLE  WEIGHT  NOTE",
+            "  ✓ primary                 –  a:5432  s1     25.0 %     3     2    1.00",
+            "  ▲ replica, lagging      1 s  b:5432  s2     75.0 %     3     2    1.00",
+            "  ✕ unknown, down     unknown  c:5432  s2     75.0 %     3     2    1.00  \
              zone eu-1; down 2 times; connection refused\\u{1b}[2J",
             "  ▲ IN DOUBT  PREPARED ON  DECIDED ON   AGE  RECOVERY",
             "  7f3a        s2           unknown     73 s  its coordinator is alive",
@@ -184,8 +189,21 @@ fn the_screen_follows_the_window_and_the_keys() {
     assert_eq!(tall[24], "q quits, arrows scroll   http://a:9187/");
     assert!(
         tall.iter()
-            .any(|row| row.starts_with("  a:5432  s1     25.0 %  ✓ primary"))
+            .any(|row| row.starts_with("  ✓ primary                 –  a:5432  s1"))
     );
+    // To the right, as far as the longest line goes, and back.
+    for _ in 0..30 {
+        screen.press(KeyCode::Right);
+    }
+    let aside = drawn(&mut screen, (80, 25), later);
+    assert!(
+        aside.iter().any(|row| row.ends_with("refused\\u{1b}[2J")),
+        "{aside:?}"
+    );
+    for _ in 0..30 {
+        screen.press(KeyCode::Left);
+    }
+    assert_eq!(drawn(&mut screen, (80, 25), later), tall);
 
     // Less room: the keys reach what does not fit, and go no further.
     for _ in 0..3 {

@@ -10,8 +10,10 @@ use crate::http::status::{DatabaseStatus, Point, PoolStatus, ServerStatus, Shard
 
 /// Of all shards together.
 const SLOTS: f64 = 16_384.0;
-/// Columns of a curve; two points each of a full history.
-const CURVE: usize = 60;
+/// Columns of a curve; three points each of a full history. With its name and its highest value a line
+/// has 80 columns at most.
+const CURVE: usize = 40;
+const POINTS: usize = 3;
 /// Heights of a curve, from nothing.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const GOOD: Color = Color::Green;
@@ -69,6 +71,13 @@ fn configuration(status: &Status) -> Line<'static> {
 
 fn database_lines(database: &DatabaseStatus, point_s: u64) -> Vec<Line<'static>> {
     let mut lines = vec![summary(database)];
+    lines.extend(database.troubles.iter().map(|trouble| {
+        let text = escape_controls(&trouble.text);
+        Line::from(match trouble.grave {
+            true => format!("  ✕ {text}").fg(BAD),
+            false => format!("  ▲ {text}").fg(WARN),
+        })
+    }));
     let curve = |name, of: fn(&Point) -> f64, print: fn(f64) -> String| {
         let (bars, most) = curve(&database.history, of);
         let long = span(Duration::from_secs(120 * point_s));
@@ -158,12 +167,13 @@ fn servers(database: &DatabaseStatus) -> Vec<Line<'static>> {
         let server = |server| server_row(shard, server);
         shard.servers.iter().map(server).collect::<Vec<_>>()
     });
+    // What matters most stands where a narrow window shows it.
     let titles = [
+        "ROLE, HEALTH",
+        ">LAG",
         "SERVER",
         "SHARD",
         ">SLOTS",
-        "ROLE, HEALTH",
-        ">LAG",
         ">USED",
         ">IDLE",
         ">WEIGHT",
@@ -187,7 +197,10 @@ fn server_row(shard: &ShardStatus, server: &ServerStatus) -> Vec<Span<'static>> 
         None if server.role == "primary" => "–".to_owned(),
         None => "unknown".to_owned(),
     };
-    let down = format!("down {} times", server.times_down);
+    let down = match server.times_down {
+        1 => "down once".to_owned(),
+        times => format!("down {times} times"),
+    };
     let zone = server.zone.as_ref().map(|zone| format!("zone {zone}"));
     let notes = [
         zone,
@@ -196,11 +209,11 @@ fn server_row(shard: &ShardStatus, server: &ServerStatus) -> Vec<Span<'static>> 
     ];
     let notes: Vec<String> = notes.into_iter().flatten().collect();
     vec![
+        format!("{sign} {health}").fg(color),
+        lag.into(),
         cell(&server.address),
         cell(&shard.name),
         format!("{:.1} %", 100.0 * shard.slots as f64 / SLOTS).into(),
-        format!("{sign} {health}").fg(color),
-        lag.into(),
         server.used.to_string().into(),
         server.idle.to_string().into(),
         format!("{:.2}", server.weight).into(),
@@ -260,10 +273,10 @@ fn table(titles: &[&'static str], rows: Vec<Vec<Span<'static>>>) -> Vec<Line<'st
 fn curve(history: &[Point], of: impl Fn(&Point) -> f64) -> (String, f64) {
     let values: Vec<f64> = history.iter().map(of).collect();
     let most = values.iter().copied().fold(0.0, f64::max);
-    // From the end, so that a pair stays one.
-    let pairs = values.rchunks(2).take(CURVE);
-    let bars = pairs.map(|pair| {
-        let high = pair.iter().copied().fold(0.0, f64::max);
+    // From the end, so that a group stays one.
+    let groups = values.rchunks(POINTS).take(CURVE);
+    let bars = groups.map(|group| {
+        let high = group.iter().copied().fold(0.0, f64::max);
         let steps = (BARS.len() - 1) as f64;
         let step = (high / most * steps).ceil();
         BARS[if most > 0.0 { step as usize } else { 0 }]

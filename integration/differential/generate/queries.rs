@@ -94,7 +94,14 @@ impl Generator {
         {
             let mut items = Vec::new();
             if !others.is_empty() && self.chance(70) {
-                let direction = *self.pick(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"]);
+                let direction = *self.pick(&[
+                    "",
+                    " DESC",
+                    " NULLS FIRST",
+                    " DESC NULLS LAST",
+                    " USING <",
+                    " USING > NULLS LAST",
+                ]);
                 items.push(self.pick(others).clone() + direction);
             }
             items.push(unique.clone());

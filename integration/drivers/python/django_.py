@@ -233,6 +233,10 @@ def keyed():
             expect(int(locked.amount), n)
             Item.objects.filter(id=100 + n).update(amount=F("amount") + 1)
         expect(int(Item.objects.get(id=100 + n).amount), n + 1)
+    items = Item.objects.filter(id__gte=100, id__lt=120).order_by("id")
+    expect([item.id for item in items.iterator(chunk_size=7)], list(range(100, 120)))
+    with transaction.atomic():
+        expect([item.id for item in items.iterator(chunk_size=7)], list(range(100, 120)))
     expect(Item.objects.filter(id=100).delete()[0], 1)
     expect(Item.objects.filter(id=100).exists(), False)
 

@@ -249,6 +249,12 @@ def keyed():
             expect(query(db, f"SELECT name FROM {TABLE} WHERE id = %s", (100 + n,)), [(f"name {n}",)])
             expect(query(db, f"UPDATE {TABLE} SET amount = %s WHERE id = %s", (n, 100 + n)), 1)
             expect(query(db, f"SELECT amount::int FROM {TABLE} WHERE id = %s", (100 + n,)), [(n,)])
+        db.autocommit = False
+        with db, db.cursor("All of them") as named:
+            named.itersize = 7
+            named.execute(f"SELECT id FROM {TABLE} WHERE id BETWEEN %s AND 119 ORDER BY id", (100,))
+            expect([n for (n,) in named], list(range(100, 120)))
+        db.autocommit = True
         expect(query(db, f"DELETE FROM {TABLE} WHERE id = %s", (100,)), 1)
         expect(query(db, f"SELECT name FROM {TABLE} WHERE id = %s", (100,)), [])
 

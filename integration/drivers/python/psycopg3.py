@@ -307,6 +307,16 @@ def keyed():
                 db.execute(f"UPDATE {TABLE} SET amount = amount + 1 WHERE id = %s", (100 + n,))
                 expect(db.execute(f"SELECT amount::int FROM {TABLE} WHERE id = %s", (100 + n,)).fetchone(), (n + 1,))
             expect(db.execute(f"SELECT amount::int FROM {TABLE} WHERE id = %s", (100 + n,)).fetchone(), (n + 1,))
+        for binary in (False, True):
+            with db.transaction(), db.cursor(name="All of them", binary=binary) as named:
+                named.itersize = 7
+                named.execute(f"SELECT id FROM {TABLE} WHERE id BETWEEN %s AND 119 ORDER BY id", (100,))
+                expect([n for (n,) in named], list(range(100, 120)))
+            with db.cursor(name="held", withhold=True, binary=binary) as held:
+                held.execute(f"SELECT id FROM {TABLE} WHERE id BETWEEN 100 AND %s ORDER BY id", (119,))
+                expect(held.fetchone(), (100,))
+                expect(db.execute("SELECT 1").fetchone(), (1,))
+                expect(held.fetchmany(2), [(101,), (102,)])
         expect(db.execute(f"DELETE FROM {TABLE} WHERE id = %s", (100,)).rowcount, 1)
         expect(db.execute(f"SELECT name FROM {TABLE} WHERE id = %s", (100,)).fetchall(), [])
 

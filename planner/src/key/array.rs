@@ -104,7 +104,12 @@ fn of_text(text: &[u8], key_type: KeyType) -> Result<Option<Vec<Datum<'_>>>, Ref
         let Some((element, after)) = element(text) else {
             return Ok(None);
         };
-        if let Some(element) = element {
+        // With array_nulls off, NULL without quotes is a text like others.
+        let text_null = matches!(key_type, KeyType::Text | KeyType::Bpchar)
+            .then(|| text.trim_ascii_start().get(..4))
+            .flatten()
+            .map(Cow::Borrowed);
+        if let Some(element) = element.or(text_null) {
             match from_cow(element, key_type)? {
                 Reading::Is(datum) => found.push(datum),
                 Reading::Null | Reading::Nowhere => {}
@@ -208,7 +213,8 @@ mod tests {
             ("{a,b}", &["a", "b"]),
             ("{ a b , c }", &["a b", "c"]),
             (r#"{"a,b","c\"d","e\\f",""}"#, &["a,b", "c\"d", "e\\f", ""]),
-            ("{NULL,null,\"NULL\"}", &["NULL"]),
+            // It may be NULL, and with array_nulls off a text.
+            ("{NULL,null,\"NULL\"}", &["NULL", "null", "NULL"]),
             ("{\"a\" , b}", &["a", "b"]),
         ] {
             let expected: Vec<_> = expected.iter().map(ToString::to_string).collect();

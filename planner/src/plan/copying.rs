@@ -68,33 +68,41 @@ fn of_query(
     let to_client = plan.statement == Statement::CopyOut;
     let inner = &source.sql[query.clone()];
     let mut reason = None;
-    let placed = in_place_of(plan, inner, catalog, options, |many| match many {
-        Many::Merge(_) | Many::Gather(_) if !to_client => Err(refuse::copy_to_file()),
-        Many::Merge(scatter)
-            if scatter.rewrite.is_none() && scatter.merge == MergePlan::default() =>
-        {
-            reason = Some("its rows are those of the shards, one after the other");
-            Ok(Many::CopyOut(read(source, direction)?.frame()))
-        }
-        many @ (Many::Merge(_) | Many::Gather(_)) => {
-            reason = Some("its rows are had as those of a query over several shards");
-            Ok(Many::CopyQuery(Box::new(CopyQuery {
-                many,
-                query,
-                written: read(source, direction)?.written()?,
-            })))
-        }
-        Many::Refused(refusal) => Err(refusal),
-        Many::SumTags
-        | Many::Lock(_)
-        | Many::Split(_)
-        | Many::Insert(_)
-        | Many::CopyIn(_)
-        | Many::CopyOut(_)
-        | Many::CopyQuery(_)
-        | Many::Explain(_)
-        | Many::SameAnswer => Err(refuse::copy_of_write()),
-    });
+    let placed = in_place_of(
+        plan,
+        inner,
+        catalog,
+        options,
+        refuse::copy_of_write,
+        |many| match many {
+            Many::Merge(_) | Many::Gather(_) if !to_client => Err(refuse::copy_to_file()),
+            Many::Merge(scatter)
+                if scatter.rewrite.is_none() && scatter.merge == MergePlan::default() =>
+            {
+                reason = Some("its rows are those of the shards, one after the other");
+                Ok(Many::CopyOut(read(source, direction)?.frame()))
+            }
+            many @ (Many::Merge(_) | Many::Gather(_)) => {
+                reason = Some("its rows are had as those of a query over several shards");
+                Ok(Many::CopyQuery(Box::new(CopyQuery {
+                    many,
+                    query,
+                    written: read(source, direction)?.written()?,
+                })))
+            }
+            Many::Refused(refusal) => Err(refusal),
+            Many::SumTags
+            | Many::Lock(_)
+            | Many::Split(_)
+            | Many::Insert(_)
+            | Many::CopyIn(_)
+            | Many::CopyOut(_)
+            | Many::CopyQuery(_)
+            | Many::Explain(_)
+            | Many::Cursor(_)
+            | Many::SameAnswer => Err(refuse::copy_of_write()),
+        },
+    );
     match reason {
         Some(reason) => Plan {
             reason: reason.into(),

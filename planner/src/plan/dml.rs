@@ -1,9 +1,9 @@
 //! Where INSERT, UPDATE and DELETE run.
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, OnConflictAction,
-    OnInsert, SelectItem, SetExpr, TableFactor, TableObject, TableWithJoins, Update,
-    UpdateTableFromKind, Visit,
+    Assignment, AssignmentTarget, ConflictTarget, Delete, Expr, FromTable, Insert, ObjectName,
+    OnConflictAction, OnInsert, SelectItem, SetExpr, TableFactor, TableObject, TableWithJoins,
+    Update, UpdateTableFromKind, Visit,
 };
 
 use super::colocated;
@@ -12,6 +12,7 @@ use super::insert_query::{self, Into};
 use super::insertion;
 use super::keys::Clauses;
 use super::moves;
+use super::physical;
 use super::picks;
 use super::query::{Decision, by_keys, joint_keys, refused, union_of_keys, unsharded_tables};
 use super::refuse;
@@ -152,6 +153,9 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
         }
         TableClass::Undeclared => return refused(refuse::write_target()),
     };
+    if conflicts_elsewhere(insert, table, key, input) {
+        return refused(refuse::conflict_elsewhere(&table.name));
+    }
     if let Some(OnInsert::OnConflict(conflict)) = &insert.on
         && let OnConflictAction::DoUpdate(update) = &conflict.action
         && let Some(column) = set_of(&update.assignments, table, key)
@@ -192,6 +196,25 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
             )
         }
         Err(refusal) => refused(refusal),
+    }
+}
+
+/// May a row conflict with one of another shard? Of a unique index without the key a shard knows its own
+/// rows only.
+fn conflicts_elsewhere(insert: &Insert, table: &Table, key: &ShardKey, input: Input<'_>) -> bool {
+    let Some(OnInsert::OnConflict(conflict)) = &insert.on else {
+        return false;
+    };
+    let keyless = input.catalog.keyless_unique(table);
+    match &conflict.conflict_target {
+        None => !keyless.is_empty(),
+        Some(ConflictTarget::OnConstraint(name)) => {
+            object_name(name).is_none_or(|(_, name)| keyless.contains(&name))
+        }
+        Some(ConflictTarget::Columns(columns)) => {
+            let is_there = |part: &KeyColumn| columns.iter().any(|name| folded(name) == part.name);
+            !key.columns.iter().all(is_there)
+        }
     }
 }
 
@@ -471,6 +494,8 @@ fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
         Many::Refused(refuse::write_joins(&write.table.name))
     } else if write.picks {
         Many::Refused(refuse::write_picks(&write.table.name))
+    } else if write.selection.is_some_and(physical::compares) {
+        Many::Refused(refuse::physical_column())
     } else {
         Many::SumTags
     };

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, Select,
-    SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+    AccessExpr, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query,
+    Select, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
 };
 
 use super::functions::{self, Conduct};
@@ -73,6 +73,8 @@ struct Walk<'a> {
     ctes: Vec<String>,
     /// The next relation is a function in FROM, not a table.
     function_next: bool,
+    /// `row.name` where a function `name` may read tables.
+    fields: Vec<String>,
 }
 
 pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts<'a> {
@@ -100,6 +102,7 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
         names: Vec::new(),
         ctes: Vec::new(),
         function_next: false,
+        fields: Vec::new(),
     };
     let _: ControlFlow<()> = statement.visit(&mut walk);
     walk.resolve_names();
@@ -155,12 +158,18 @@ impl<'a> Walk<'a> {
         if function.is_some_and(|f| f.user_defined && f.may_write) {
             self.call(name, false);
         }
+        if function.is_some_and(|f| f.may_read_tables) {
+            self.fields.push(name.to_owned());
+        }
     }
 
     /// `(value).f` calls f(value), whatever the value: `('s'::regclass).nextval`.
     fn maybe_call_on_value(&mut self, name: &str) {
         if functions::misconduct(name, self.input.catalog).is_some() {
             self.call(name, false);
+        }
+        if functions::may_read_tables(name, self.input.catalog) {
+            self.fields.push(name.to_owned());
         }
     }
 
@@ -178,6 +187,13 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        let tables = &self.facts.tables;
+        let is_column = |name: &String| {
+            let mut columns = tables.iter().flat_map(|table| &table.columns);
+            columns.any(|column| column.name == *name)
+        };
+        let called = self.fields.drain(..).find(|name| !is_column(name));
+        self.facts.reads_unseen = self.facts.reads_unseen.take().or(called);
     }
 
     fn needs_primary(&mut self) {
@@ -279,6 +295,10 @@ impl Visitor for Walk<'_> {
                 }
                 args => self.call_object(&function.name, ends_with_true(args)),
             },
+            // Names of one thing have other OIDs on each server.
+            Expr::Cast { data_type, .. } => {
+                self.facts.differs_by_server |= is_object_name(data_type);
+            }
             Expr::Ceil { .. } => self.call("ceil", false),
             Expr::Floor { .. } => self.call("floor", false),
             Expr::Substring { .. } => self.call("substring", false),
@@ -300,6 +320,12 @@ impl Visitor for Walk<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `regclass` and its kin: a name to read, an OID to keep.
+pub(super) fn is_object_name(data_type: &DataType) -> bool {
+    let name = data_type.to_string().to_ascii_lowercase();
+    name.starts_with("reg") || name.starts_with("pg_catalog.reg")
 }
 
 /// UPDATE of `pg_settings` is SET, of any setting.

@@ -207,6 +207,11 @@ pub(super) fn differs_by_server(name: &str, catalog: &Catalog) -> bool {
             .is_none_or(|function| function.volatility != Volatility::Immutable)
 }
 
+/// True for functions whose value is one for a statement of one server, and another one on each.
+pub(super) fn is_each_servers_own(name: &str, catalog: &Catalog) -> bool {
+    differs_by_server(name, catalog) && !is_volatile(name, catalog)
+}
+
 /// True for the functions that are called without parentheses and tell the time.
 pub(super) fn tells_time(name: &str) -> bool {
     matches!(

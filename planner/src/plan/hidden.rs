@@ -3,11 +3,15 @@
 //!
 //! By names alone, and so more careful than need be.
 
+use std::collections::HashSet;
+
 use super::functions::{self, Conduct};
 use super::parse::Source;
+use super::refuse;
 use crate::catalog::Catalog;
 use crate::lexer::{Kind, Token};
 use crate::plan::{Access, PlanOptions, SessionEffect};
+use crate::refusal::Refusal;
 
 /// The first OID that types of users have (`FirstNormalObjectId`).
 const FIRST_USER_TYPE: u32 = 16384;
@@ -84,6 +88,34 @@ pub fn may_write(text: &str, catalog: &Catalog) -> bool {
     false
 }
 
+/// Why a shard cannot answer for itself, whatever the statement shows: a domain or operator whose function may
+/// read tables, or a policy that needs rows of other shards.
+pub(super) fn refusal(source: &Source<'_>, catalog: &Catalog) -> Option<Refusal> {
+    let suspects = &catalog.suspects;
+    let (readers, policed) = (&suspects.readers, &suspects.policed);
+    if readers.is_empty() && policed.is_empty() {
+        return None;
+    }
+    let named = (0..source.tokens.len()).filter_map(|at| source.name(at));
+    let mut said = named.filter_map(|name| match readers.contains(&name) {
+        true => Some(refuse::function_reads_tables(&name)),
+        false => policed.contains(&name).then(|| refuse::policy(&name)),
+    });
+    said.next()
+        .or_else(|| operator_in(source, readers).map(refuse::function_reads_tables))
+}
+
+/// Whether the checks of a domain, or the functions of an aggregate, call what may read tables.
+pub fn may_read_tables(text: &str, catalog: &Catalog) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let readers = &catalog.suspects.readers;
+    let mut words = text.split(|c| !is_word(c));
+    words.any(|word| readers.contains(word) || functions::may_read_tables(word, catalog))
+        || readers
+            .iter()
+            .any(|known| !known.starts_with(is_word) && text.contains(known.as_str()))
+}
+
 /// `name(`, or `value.name` where the value is no name.
 fn is_call(source: &Source<'_>, at: usize) -> bool {
     let follows = source
@@ -144,12 +176,13 @@ fn makes_a_row(source: &Source<'_>, at: usize) -> bool {
     string || matches!(before, ":" | "::" | ".") || before.eq_ignore_ascii_case("as")
 }
 
-/// Operators are told apart by the longest run of their characters, which is not done here.
 fn calls_by_operator(source: &Source<'_>, catalog: &Catalog) -> bool {
     let operators = &catalog.suspects.operators;
-    if operators.is_empty() {
-        return false;
-    }
+    !operators.is_empty() && operator_in(source, operators).is_some()
+}
+
+/// Operators are told apart by the longest run of their characters, which is not done here.
+fn operator_in<'o>(source: &Source<'_>, operators: &'o HashSet<String>) -> Option<&'o str> {
     let touch = |one: &Token, next: &Token| {
         one.kind == next.kind && one.kind == Kind::Other && one.range.end == next.range.start
     };
@@ -158,7 +191,10 @@ fn calls_by_operator(source: &Source<'_>, catalog: &Catalog) -> bool {
         let (first, last) = (run.first()?, run.last()?);
         source.sql.get(first.range.start..last.range.end)
     });
-    texts
-        .filter(|text| !text.is_empty())
-        .any(|text| operators.iter().any(|known| text.contains(known.as_str())))
+    texts.filter(|text| !text.is_empty()).find_map(|text| {
+        let mut known = operators.iter();
+        known
+            .find(|known| text.contains(known.as_str()))
+            .map(String::as_str)
+    })
 }

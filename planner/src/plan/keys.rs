@@ -6,6 +6,7 @@
 
 mod conditions;
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use sqlparser::ast::{
@@ -338,18 +339,20 @@ impl<'c> Clauses<'c> {
         self.follow(column, self.optional.iter().copied())
     }
 
-    fn follow(
-        &self,
-        column: usize,
-        one_way: impl Iterator<Item = (usize, usize)> + Clone,
-    ) -> Vec<usize> {
+    fn follow(&self, column: usize, one_way: impl Iterator<Item = (usize, usize)>) -> Vec<usize> {
+        let mut neighbours = vec![Vec::new(); self.columns.len()];
+        let both_ways = self.equal.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
+        for (from, to) in both_ways.chain(one_way) {
+            neighbours[from].push(to);
+        }
+        let mut is_reached = vec![false; self.columns.len()];
+        is_reached[column] = true;
         let mut reached = vec![column];
         let mut next = 0;
         while let Some(here) = reached.get(next).copied() {
-            let both_ways = self.equal.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
-            for (from, to) in both_ways.chain(one_way.clone()) {
-                if from == here && !reached.contains(&to) {
-                    reached.push(to);
+            for to in &neighbours[here] {
+                if !std::mem::replace(&mut is_reached[*to], true) {
+                    reached.push(*to);
                 }
             }
             next += 1;
@@ -480,29 +483,25 @@ impl<'c> Clauses<'c> {
     /// True when every row of the join comes from rows of one shard: from one sharded reference all
     /// others are reached over equal keys.
     pub(super) fn is_colocated(&self) -> bool {
-        let sharded: Vec<_> = (0..self.scope.references.len())
-            .filter(|r| self.is_sharded(*r))
+        let references = self.scope.references.iter().enumerate();
+        let sharded: Vec<_> = references
+            .filter_map(|(at, reference)| Some((reference.key()?, self.key_columns(at))))
             .collect();
-        let reaches_all = |from: &usize| {
-            sharded
-                .iter()
-                .all(|other| from == other || self.reaches(*from, *other))
-        };
-        self.splits && sharded.iter().any(reaches_all)
-    }
-
-    /// Do rows of `other` live beside those of `from` that they are joined with?
-    fn reaches(&self, from: usize, other: usize) -> bool {
-        let references = &self.scope.references;
-        let (Some(one), Some(two)) = (references[from].key(), references[other].key()) else {
-            return false;
-        };
-        let (here, there) = (self.key_columns(from), self.key_columns(other));
-        one.is_colocated_with(two)
-            && here.iter().zip(&there).all(|pair| match pair {
-                (Some(here), Some(there)) => self.reached(*here).contains(there),
-                (Some(_) | None, _) => false,
+        let reaches_all = |(key, columns): &(&ShardKey, Vec<Option<usize>>)| {
+            let reached = columns.iter().map(|column| match column {
+                Some(column) => self.reached(*column).into_iter().collect(),
+                None => HashSet::new(),
+            });
+            let reached: Vec<HashSet<usize>> = reached.collect();
+            sharded.iter().all(|(other, columns)| {
+                // Do its rows live beside those that they are joined with?
+                key.is_colocated_with(other)
+                    && reached.iter().zip(columns).all(|(reached, column)| {
+                        column.is_some_and(|column| reached.contains(&column))
+                    })
             })
+        };
+        self.splits && (sharded.len() == 1 || sharded.iter().any(reaches_all))
     }
 }
 

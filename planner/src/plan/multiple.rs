@@ -98,6 +98,10 @@ fn controls_transaction(text: &str) -> bool {
 /// What a statement leaves behind that the session does not see on its own. `controls`: some of
 /// the text's statements may be undone while others are not.
 fn effect(part: &Plan, controls: bool) -> SessionEffect {
+    if part.effect == SessionEffect::DiscardAll {
+        // It fails among others, whose text is a transaction.
+        return SessionEffect::Releases;
+    }
     match &part.statement {
         Statement::Set(set) if set.local || !controls => SessionEffect::None,
         Statement::Set(_) => SessionEffect::Settings,

@@ -10,7 +10,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token as ParserToken, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::scope::truncated;
-use crate::lexer::{self, Boundary, Kind, Token};
+use crate::lexer::{self, Boundary, Kind, Token, param_index};
 use crate::shape::{Piece, PieceKind, Shape};
 
 /// Operators that may follow each other without parentheses or commas. sqlparser builds one level
@@ -360,13 +360,6 @@ impl Parsed {
 }
 
 /// `$3` is 2.
-pub(super) fn param_index(text: &str) -> Option<usize> {
-    text.strip_prefix('$')?
-        .parse::<usize>()
-        .ok()?
-        .checked_sub(1)
-}
-
 fn is_compared(kind: Kind) -> bool {
     match kind {
         Kind::Word

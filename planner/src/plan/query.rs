@@ -6,7 +6,7 @@ use sqlparser::ast::{Query, Select, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{Clauses, Pin};
-use super::{colocated, gather, picks, refuse, scatter};
+use super::{colocated, gather, physical, picks, refuse, scatter};
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::plan::{Access, Many, Scatter, Target};
@@ -124,6 +124,14 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     }
     let merged = if facts.conduct.access != Access::Read || facts.sequences {
         Err(refuse::writes_in_query())
+    } else if physical::compares(&select.selection) || physical::compares(&select.from) {
+        let refusal = refuse::physical_column();
+        return Some(match union_of_keys(&pins) {
+            Some(keys) => by_keys(keys, Many::Refused(refusal)),
+            None => refused(refusal),
+        });
+    } else if input.options.gathers {
+        Err(refuse::not_one_shard("a cursor that scrolls"))
     } else if picks::picks_inside(query, input) {
         Err(refuse::not_one_shard("a subquery that picks rows"))
     } else if !clauses.is_colocated() || facts.table_functions || facts.system_tables {
@@ -179,10 +187,16 @@ fn locking(
     if !plain {
         return Err(refuse::writes_in_query());
     }
+    if physical::compares(&select.selection) || physical::compares(&select.from) {
+        return Err(refuse::physical_column());
+    }
     let scatter = scatter::plan(query, select, clauses, facts.volatile, input)?;
     let merge = scatter.merge;
+    if merge.group.is_some() {
+        return Err(refuse::writes_in_query());
+    }
     let as_it_is = scatter.rewrite.is_none() && !scatter.doubtful;
-    if !as_it_is || merge.group.is_some() || merge.hidden > 0 {
+    if !as_it_is || merge.hidden > 0 {
         return Err(refuse::lock_in_order());
     }
     Ok(MergePlan {
@@ -196,6 +210,7 @@ fn locking(
 fn union_all(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
     let reads = facts.conduct.access == Access::Read && !facts.sequences;
     let sound = reads
+        && !input.options.gathers
         && !facts.table_functions
         && !facts.system_tables
         && !picks::picks_inside(query, input);

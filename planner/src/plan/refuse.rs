@@ -37,7 +37,7 @@ pub(super) fn unknown_table(table: &str) -> Refusal {
     Refusal::unsupported(
         UNKNOWN_TABLE,
         format!("Where rows of \"{table}\" belong is not known before its schema has been read."),
-        "Try again; what this transaction has created can be used after COMMIT. A hint names a shard to ask.",
+        "Check the name; if it is right, try again: what this transaction has created can be used after COMMIT. A hint names a shard to ask.",
     )
 }
 
@@ -86,6 +86,24 @@ pub(super) fn not_one_shard(what: &str) -> Refusal {
         format!("{what} over several shards is not supported"),
         "The shards' answers cannot be put together to the answer of one PostgreSQL.",
         "Compare the sharding key of every sharded table with a constant, so that one shard has all rows.",
+    )
+}
+
+pub(super) fn physical_column() -> Refusal {
+    Refusal::unsupported(
+        "a system column in a condition over several shards is not supported",
+        "Where a row lies and what wrote it is told by each server for itself, and several may tell the same.",
+        "Compare the sharding key with a constant too, or use columns of the table.",
+    )
+}
+
+pub(super) fn conflict_elsewhere(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!(
+            "ON CONFLICT by a unique constraint of \"{table}\" without its sharding key is not supported"
+        ),
+        "The row that it conflicts with may be on another shard, which is not asked.",
+        "Name columns of a unique constraint that has the key among them.",
     )
 }
 
@@ -412,6 +430,14 @@ pub(super) fn function_reads_tables(function: &str) -> Refusal {
     )
 }
 
+pub(super) fn policy(table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("a policy of table \"{table}\" over several shards is not supported"),
+        "It is not proven that the shard with a row has all rows that the policy reads.",
+        "Let the policy compare columns of the row, or join other tables by the sharding key.",
+    )
+}
+
 pub(super) fn temporary() -> Refusal {
     Refusal::unsupported(
         "temporary tables are not supported on a sharded database",
@@ -433,14 +459,6 @@ pub(super) fn lock() -> Refusal {
         "LOCK of tables on several shards is not supported",
         "The lock would have to be taken on all of them or on none.",
         "Lock the rows with SELECT … FOR UPDATE and the sharding key.",
-    )
-}
-
-pub(super) fn inner_statement() -> Refusal {
-    Refusal::unsupported(
-        "DECLARE of a query over several shards is not supported",
-        "A cursor is in one place.",
-        "Compare the sharding key of every sharded table with a constant; EXPLAIN (ROUTE) tells where a query runs.",
     )
 }
 

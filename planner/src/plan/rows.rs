@@ -5,13 +5,14 @@
 //! not: a parameter without a declared type gets it from the first place it stands in, and a row
 //! that is alone is read by other rules (it may hold functions that return sets).
 
+use std::collections::HashMap;
+
 use sqlparser::ast::{CastKind, Expr, Insert, SetExpr, UnaryOperator, Value};
 
 use super::facts::{Facts, Input};
-use super::parse::param_index;
 use super::refuse;
 use crate::key::oid;
-use crate::lexer::Kind;
+use crate::lexer::{Kind, param_index};
 use crate::refusal::Refusal;
 use crate::split::Split;
 
@@ -81,27 +82,34 @@ fn untyped(rows: &[&[Expr]], input: Input<'_>) -> Option<usize> {
         .collect();
     repeated.sort_unstable();
     repeated.dedup();
+    // How often each stands for a value, and in which column; `None`: in several.
+    let mut places: HashMap<usize, (usize, Option<usize>)> = HashMap::new();
+    if !repeated.is_empty() {
+        for (column, value) in rows.iter().flat_map(|row| row.iter().enumerate()) {
+            if let Some(param) = param(value) {
+                let (count, place) = places.entry(param).or_insert((0, Some(column)));
+                *count += 1;
+                *place = place.filter(|known| *known == column);
+            }
+        }
+    }
     // In one column it has that column's type wherever it stands.
     let in_one_column = |param: usize| {
-        let columns: Vec<usize> = rows
-            .iter()
-            .flat_map(|row| row.iter().enumerate())
-            .filter(|(_, value)| is_param(value, param))
-            .map(|(column, _)| column)
-            .collect();
-        columns.len() == source.uses_of_param(param)
-            && columns.iter().all(|column| *column == columns[0])
+        places.get(&param).is_some_and(|(count, column)| {
+            *count == source.uses_of_param(param) && column.is_some()
+        })
     };
     repeated.into_iter().find(|param| !in_one_column(*param))
 }
 
-fn is_param(value: &Expr, param: usize) -> bool {
+/// The parameter that is all of a value.
+fn param(value: &Expr) -> Option<usize> {
     match value {
         Expr::Value(value) => match &value.value {
-            Value::Placeholder(name) => param_index(name) == Some(param),
-            _ => false,
+            Value::Placeholder(name) => param_index(name),
+            _ => None,
         },
-        _ => false,
+        _ => None,
     }
 }
 

@@ -16,11 +16,12 @@ use sqlparser::ast::{
     visit_expressions,
 };
 
-use super::facts::Input;
+use super::facts::{Input, is_object_name};
+use super::functions;
 use super::keys::{Clauses, without_parentheses};
 use super::layout::Layout;
 use super::refuse;
-use super::scope::folded;
+use super::scope::{folded, object_name};
 use super::values::{self, TypedParams};
 use crate::catalog::{KeyType, TableColumn};
 use crate::key::oid;
@@ -46,6 +47,10 @@ struct Shards<'a> {
     doubtful: bool,
 }
 
+/// No query of PostgreSQL's has more columns (MaxTupleAttributeNumber). Each is compared with the others
+/// here, so that there has to be an end.
+const MOST_ENTRIES: usize = 1664;
+
 /// LIMIT and OFFSET.
 struct Bounds {
     limit: Option<ValueRef>,
@@ -66,7 +71,8 @@ pub(super) fn plan(
         && layout.items.len() == select.projection.len()
         && layout.order.as_ref().map_or(0, |list| list.items.len()) == order.len()
         && layout.group.as_ref().map_or(0, |list| list.items.len()) == group.len();
-    if !agrees {
+    let longest = select.projection.len().max(group.len()).max(order.len());
+    if !agrees || longest > MOST_ENTRIES {
         return Err(refuse::not_rewritten());
     }
     let bounds = bounds(query, input)?;
@@ -333,6 +339,7 @@ impl<'a> Shards<'a> {
     /// order.
     fn sort_collation(&mut self, expr: &Expr) -> Result<Collation, Refusal> {
         let expr = without_parentheses(expr);
+        self.is_alike_everywhere(expr)?;
         if let Expr::Collate { collation, .. } = expr {
             let name = match collation.0.last() {
                 Some(ObjectNamePart::Identifier(ident)) => folded(ident),
@@ -372,17 +379,62 @@ impl<'a> Shards<'a> {
     /// # Errors
     /// A type whose equality is not known here.
     fn group_collation(&mut self, expr: &Expr) -> Result<Collation, Refusal> {
+        self.is_alike_everywhere(expr)?;
         match self.known_column(expr) {
             Some(column) if !types::has_equality(column.type_oid) => {
                 Err(refuse::order_of_type(&column.name))
             }
-            Some(column) if is_text(column.type_oid) => Ok(column.collation),
+            Some(column) if is_text(column.type_oid) => match column.collation {
+                Collation::Bytewise | Collation::Other => Ok(Collation::Bytewise),
+                Collation::Unknown => Err(refuse::order_of_text(&column.name)),
+            },
             Some(column) if has_one_text(column.type_oid) => Ok(Collation::Bytewise),
             Some(_) => Ok(Collation::Unknown),
             None => {
                 self.doubtful = true;
-                Ok(Collation::Unknown)
+                match self.input.catalog.suspects.equates_texts {
+                    true => Ok(Collation::Other),
+                    false => Ok(Collation::Unknown),
+                }
             }
+        }
+    }
+
+    /// # Errors
+    /// A value that is one for all rows of one PostgreSQL, and another one on each shard.
+    fn is_alike_everywhere(&self, expr: &Expr) -> Result<(), Refusal> {
+        let catalog = self.input.catalog;
+        let (mut differs, mut of_row, mut of_server) = (false, false, false);
+        let _: ControlFlow<()> = visit_expressions(expr, |part| {
+            match part {
+                Expr::Identifier(name) if self.known_column(part).is_none() => {
+                    of_server |= folded(name) == "tableoid";
+                    of_row = true;
+                }
+                Expr::CompoundIdentifier(names) if self.known_column(part).is_none() => {
+                    of_server |= names.last().is_some_and(|name| folded(name) == "tableoid");
+                    of_row = true;
+                }
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => of_row = true,
+                Expr::Function(call) => {
+                    let (_, name) = object_name(&call.name).unwrap_or_default();
+                    differs |= match &call.args {
+                        FunctionArguments::None => functions::tells_time(&name),
+                        FunctionArguments::List(_) | FunctionArguments::Subquery(_) => {
+                            functions::is_each_servers_own(&name, catalog)
+                        }
+                    };
+                }
+                Expr::Cast { data_type, .. } => differs |= is_object_name(data_type),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        });
+        match of_server || (differs && !of_row) {
+            true => Err(refuse::not_one_shard(
+                "a value that each shard has of its own",
+            )),
+            false => Ok(()),
         }
     }
 

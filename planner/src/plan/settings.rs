@@ -1,6 +1,6 @@
 //! The settings that a text names in calls of set_config.
 
-use crate::lexer::{self, Kind, Token};
+use crate::lexer::{self, Kind, Token, param_index};
 
 /// The name of a setting as set_config gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +35,7 @@ pub fn settings_named(sql: &str) -> Option<Vec<SettingName>> {
                 let inner = text(name).strip_prefix('\'')?.strip_suffix('\'')?;
                 SettingName::Written(inner.replace("''", "'").to_lowercase())
             }
-            Kind::Param => {
-                SettingName::Param(text(name).get(1..)?.parse::<usize>().ok()?.checked_sub(1)?)
-            }
+            Kind::Param => SettingName::Param(param_index(text(name))?),
             _ => return None,
         });
     }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::parse::Source;
-use super::{copying, functions, keys, prepared, refuse, unread};
+use super::{copying, cursors, functions, keys, prepared, refuse, unread};
 use crate::catalog::Catalog;
 use crate::explained::Explain;
 use crate::ids;
@@ -57,7 +57,7 @@ pub(super) fn plan(
             ..on_first_shard(writes("all sessions must meet on one shard"))
         },
         "load" => pinned(Pin::Loaded),
-        "declare" => declare(source, catalog, options),
+        "declare" => cursors::declare(source, catalog, options),
         "fetch" | "move" => primary("a cursor lives in its transaction"),
         "close" => effect(SessionEffect::Releases, "a cursor lives in its transaction"),
         "lock" => lock(source, catalog),
@@ -131,7 +131,7 @@ fn effect(effect: SessionEffect, reason: &'static str) -> Plan {
     other(Access::Primary, effect, reason)
 }
 
-fn pinned(pin: Pin) -> Plan {
+pub(super) fn pinned(pin: Pin) -> Plan {
     other(Access::Primary, SessionEffect::Pin(pin), pin.why())
 }
 
@@ -329,37 +329,13 @@ pub(super) fn token_text<'a>(source: &Source<'a>, index: usize) -> &'a str {
         .map_or("", |token| source.text(token))
 }
 
-/// DECLARE: the cursor's query decides where, WITH HOLD that it outlives the transaction.
-fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
-    let query = (1..source.tokens.len())
-        .find(|at| source.is(*at, "for"))
-        .map(|at| at + 1);
-    let holds = (1..query.unwrap_or(0)).any(|at| source.are(at, &["with", "hold"]));
-    let plan = if holds {
-        pinned(Pin::HeldCursor)
-    } else {
-        let reason = "a cursor lives in its transaction";
-        other(Access::Read, SessionEffect::None, reason)
-    };
-    match query.and_then(|at| source.tokens.get(at)) {
-        Some(token) => {
-            let query = &source.sql[token.range.start..];
-            let refused = |_| Err(refuse::inner_statement());
-            in_place_of(plan, query, catalog, options, refused)
-        }
-        None => Plan {
-            target: unread::target(source, catalog, Access::Primary, refuse::unreadable),
-            ..plan
-        },
-    }
-}
-
 /// `plan`, run where the statement `inner` runs; `several` tells what becomes of it on several shards.
 pub(super) fn in_place_of(
     plan: Plan,
     inner: &str,
     catalog: &Catalog,
     options: PlanOptions<'_>,
+    moves: fn() -> Refusal,
     several: impl FnOnce(Many) -> Result<Many, Refusal>,
 ) -> Plan {
     let planned = plan_inner(inner, catalog, options);
@@ -373,7 +349,7 @@ pub(super) fn in_place_of(
             many: several(many).unwrap_or_else(Many::Refused),
         },
         Target::AllShards(many) => several(many).map_or_else(Target::Refused, Target::AllShards),
-        Target::Moves(_) => Target::Refused(refuse::explain_parts()),
+        Target::Moves(_) => Target::Refused(moves()),
         Target::Ids(_) => Target::Refused(ids::not_drawn()),
         Target::Refused(refusal) => Target::Refused(refusal),
     };
@@ -450,10 +426,17 @@ fn explain(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>) -> 
         return prepared::executed(source, inner, within).map_or_else(as_it_is, on_primary);
     }
     let text = &source.sql[statement.clone()];
-    let plan = in_place_of(plan, text, catalog, options, |many| {
-        let many = explainable(source, inner, runs, many)?;
-        Ok(Many::Explain(Box::new(Explain { many, statement })))
-    });
+    let plan = in_place_of(
+        plan,
+        text,
+        catalog,
+        options,
+        refuse::explain_parts,
+        |many| {
+            let many = explainable(source, inner, runs, many)?;
+            Ok(Many::Explain(Box::new(Explain { many, statement })))
+        },
+    );
     if runs {
         return plan;
     }
@@ -493,6 +476,7 @@ fn explainable(source: &Source<'_>, inner: usize, runs: bool, many: Many) -> Res
         | Many::CopyOut(_)
         | Many::CopyQuery(_)
         | Many::Explain(_) => Err(refuse::explain_parts()),
+        Many::Cursor(_) => Err(refuse::unreadable()),
     }
 }
 

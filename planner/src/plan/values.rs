@@ -8,10 +8,10 @@ use sqlparser::ast::{
 };
 
 use super::facts::Input;
-use super::parse::param_index;
 use super::scope::Scope;
 use crate::catalog::KeyType;
 use crate::key::{accepts_array, oid};
+use crate::lexer::param_index;
 use crate::limit::{Computed, KeyValue};
 use crate::route::ValueRef;
 use crate::shape::PieceKind;
@@ -244,6 +244,24 @@ impl TypedParams {
         if visited.is_continue() {
             self.0.extend(found);
         }
+    }
+
+    /// The type that `value` may have where it meets a column of type `key_type`: a parameter that meets a
+    /// wider integer too may be as wide.
+    pub(super) fn read_as(&self, value: &Expr, key_type: KeyType) -> KeyType {
+        let index = match value {
+            Expr::Value(constant) => match &constant.value {
+                Value::Placeholder(name) => param_index(name),
+                _ => None,
+            },
+            _ => None,
+        };
+        let met = self.0.iter().filter(|(param, _)| Some(*param) == index);
+        let met = met.filter_map(|(_, type_oid)| KeyType::of_oid(*type_oid));
+        met.filter(|met| met.hashes_like(key_type))
+            .chain([key_type])
+            .max_by_key(|met| width(*met))
+            .unwrap_or(key_type)
     }
 
     /// How often parameter `index` meets a column whose type is as good as `key_type`.

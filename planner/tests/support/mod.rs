@@ -268,6 +268,12 @@ pub fn catalog(shards: usize) -> Catalog {
         plain,
         "id int8, twice int8",
     );
+    add(
+        "walled",
+        sharded("id", KeyType::Int8),
+        plain,
+        "id int8, note text",
+    );
     add("stray", TableClass::Undeclared, plain, "id int8");
     add(
         "order_view",
@@ -338,6 +344,10 @@ pub fn catalog(shards: usize) -> Catalog {
         },
     );
     catalog.set_immovable("public", "rooted", "foreign key f of leaves refers to it");
+    catalog.suspects.readers = ["weighty".to_owned(), "<#>".to_owned()].into();
+    catalog.suspects.policed = ["walled".to_owned()].into();
+    let keyless = vec!["tickets_number_key".to_owned()];
+    catalog.set_keyless_unique("public", "tickets", keyless);
     catalog.set_default_id("public", "notes", "id");
     catalog.set_default_id("public", "bills", "number");
     catalog

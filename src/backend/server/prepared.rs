@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use ahash::RandomState;
+
 use super::StatementId;
 
 /// How much one server connection keeps prepared.
@@ -14,7 +16,7 @@ pub struct PreparedLimits {
 }
 
 pub struct PreparedSet {
-    known: HashMap<StatementId, Known>,
+    known: HashMap<StatementId, Known, RandomState>,
     /// Those that could not be prepared again. They make way for none.
     kept: Vec<StatementId>,
     bytes: usize,
@@ -30,7 +32,7 @@ struct Known {
 impl PreparedSet {
     pub fn new(limits: PreparedLimits) -> Self {
         Self {
-            known: HashMap::new(),
+            known: HashMap::default(),
             kept: Vec::new(),
             bytes: 0,
             limits,

@@ -1,6 +1,6 @@
 //! What the schema of a table keeps from working over shards: for people to read. Pure.
 
-use planner::catalog::{ColumnDefault, RelationKind, TableClass};
+use planner::catalog::{ColumnDefault, RelationKind, ShardKey, TableClass};
 
 use super::Finding;
 use super::classify::{Relation, TableName, Unique, dotted, notice};
@@ -31,10 +31,7 @@ pub(super) fn of_table(
         TableClass::Single(_) | TableClass::Undeclared => return Vec::new(),
     }
     if let TableClass::Sharded(key) = class {
-        let lacks = |unique: &&Unique| {
-            let mut parts = key.columns.iter();
-            !parts.all(|part| unique.columns.contains(&part.name))
-        };
+        let lacks = |unique: &&Unique| lacks_key(unique, key);
         for unique in relation.unique.iter().filter(lacks) {
             found.push(notice(format!(
                 "Index {} of table {} is unique on each shard and not over all of them: sharding \
@@ -61,12 +58,35 @@ pub(super) fn of_table(
     found
 }
 
+/// Unique indexes of a sharded table without its whole key, on any shard.
+pub(super) fn keyless_unique<'a>(
+    class: &TableClass,
+    copies: impl Iterator<Item = &'a Relation>,
+) -> Vec<String> {
+    let TableClass::Sharded(key) = class else {
+        return Vec::new();
+    };
+    let lacks = |unique: &&Unique| lacks_key(unique, key);
+    let mut names: Vec<String> = copies
+        .flat_map(|copy| copy.unique.iter().filter(lacks))
+        .map(|unique| unique.name.clone())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn lacks_key(unique: &Unique, key: &ShardKey) -> bool {
+    let mut parts = key.columns.iter();
+    !parts.all(|part| unique.columns.contains(&part.name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::classify::Column;
     use super::super::immovable::Immovable;
     use super::*;
-    use planner::catalog::{KeyColumn, KeyType, ShardKey};
+    use planner::catalog::{KeyColumn, KeyType};
     use planner::merge::Collation;
     use planner::placement::Placement;
 

@@ -9,6 +9,7 @@ use planner::catalog::{
 };
 use planner::merge::Collation;
 use planner::placement::{Placement, Rule, RuleId};
+use planner::plan::{Many, PlanOptions, Target, plan};
 use planner::{Catalog, ShardId};
 
 use super::immovable::{self, Immovable};
@@ -33,6 +34,8 @@ pub struct ShardSchema {
     /// By unqualified name; the least safe of all overloads.
     pub functions: BTreeMap<String, Function>,
     pub suspects: Suspects,
+    /// Policies, each as a query of the rows that it lets through, with their tables.
+    pub policies: Vec<(TableName, String)>,
     /// Names that the configuration tells of functions which do not exist.
     pub unknown_functions: BTreeSet<String>,
     /// Table `ringway.epoch` is there, and may be read and written.
@@ -128,8 +131,33 @@ pub fn classify(
     for name in classifier.names() {
         let copies = classifier.copies(name);
         let said = copies.iter().map(|(_, copy)| &copy.immovable);
+        let class = catalog
+            .table(Some(&name.0), &name.1)
+            .map(|table| &table.class);
+        let relations = copies.iter().map(|(_, copy)| *copy);
+        let keyless = class.map(|class| checks::keyless_unique(class, relations));
+        if let Some(keyless) = keyless.filter(|keyless| !keyless.is_empty()) {
+            catalog.set_keyless_unique(&name.0, &name.1, keyless);
+        }
         if let Some(why) = immovable::why(name, said, &catalog) {
             catalog.set_immovable(&name.0, &name.1, &why);
+        }
+    }
+    let policies = schemas.iter().flatten().flat_map(|schema| &schema.policies);
+    let mut known = None;
+    // A policy that reads a table is under the policies of that table.
+    while schemas.len() > 1 && known != Some(catalog.suspects.policed.len()) {
+        known = Some(catalog.suspects.policed.len());
+        for (table, query) in policies.clone() {
+            if !is_answered_by_each(query, &catalog)
+                && catalog.suspects.policed.insert(table.1.clone())
+            {
+                findings.push(notice(format!(
+                    "A policy of table {} may need rows of other shards: statements that name the \
+                     table are refused.",
+                    dotted(table)
+                )));
+            }
         }
     }
     for (name, column) in declared.default_ids {
@@ -146,6 +174,15 @@ pub fn classify(
         }
     }
     Classified { catalog, findings }
+}
+
+/// Has the shard with a row all that the query needs to give it?
+fn is_answered_by_each(query: &str, catalog: &Catalog) -> bool {
+    match plan(query, catalog, PlanOptions::default()).target {
+        Target::AnyShard | Target::OneShard(_) => true,
+        Target::AllShards(many) | Target::Keys { many, .. } => matches!(many, Many::Merge(_)),
+        Target::Moves(_) | Target::Ids(_) | Target::Refused(_) => false,
+    }
 }
 
 /// May ids be written into the column?
@@ -421,7 +458,7 @@ impl<'a> Classifier<'a> {
             return Vec::new();
         }
         vec![mistake(format!(
-            "Table {} is declared but exists on no shard.",
+            "Table {} is declared but exists on no shard: CREATE TABLE through Ringway makes it where it belongs.",
             dotted(name)
         ))]
     }
@@ -435,10 +472,12 @@ impl<'a> Classifier<'a> {
             [(only, _)] if self.is_complete() => (TableClass::Single(*only), Vec::new()),
             [(_, relation), ..] if relation.kind == RelationKind::Table => {
                 let text = format!(
-                    "Table {} exists on {} shards and is declared nowhere: statements that name \
-                     it are refused.",
+                    "Table {} exists on {} and is declared nowhere: statements that name it are refused.",
                     dotted(name),
-                    copies.len()
+                    match copies.len() {
+                        1 => "1 shard".to_owned(),
+                        several => format!("{several} shards"),
+                    }
                 );
                 (TableClass::Undeclared, vec![notice(text)])
             }

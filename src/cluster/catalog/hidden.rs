@@ -62,6 +62,7 @@ pub fn settle(schema: &mut ShardSchema, told: &Definitions) -> Suspects {
     // Each round finds more or is the last, and there is only so much to find.
     let mut raised = HashSet::new();
     while spread(&mut catalog, told, &mut raised) {}
+    while spread_reads(&mut catalog, told) {}
     for (name, function) in &mut schema.functions {
         *function = catalog.function(name).unwrap_or(*function);
     }
@@ -107,6 +108,36 @@ fn spread<'a>(catalog: &mut Catalog, told: &'a Definitions, raised: &mut HashSet
         }
     }
     found
+}
+
+/// One round of what may read tables; false when it found nothing new. Functions tell it by their
+/// volatility, but for aggregates, which are immutable by name.
+fn spread_reads(catalog: &mut Catalog, told: &Definitions) -> bool {
+    let mut found = Vec::new();
+    for Text { name, text } in &told.domains {
+        if planner::may_read_tables(text, catalog) {
+            found.push(name.clone());
+        }
+    }
+    for (operator, callee) in &told.operators {
+        let function = catalog.function(&callee.name);
+        if function.is_some_and(|function| function.may_read_tables) {
+            found.push(operator.clone());
+        }
+    }
+    let aggregates = told.functions.iter().filter(|Text { name, text }| {
+        let function = catalog.function(name);
+        function.is_some_and(|function| function.is_aggregate && !function.may_read_tables)
+            && planner::may_read_tables(text, catalog)
+    });
+    let aggregates: Vec<_> = aggregates.map(|function| &function.name).collect();
+    for name in &aggregates {
+        catalog.unsettle_function(name);
+    }
+    let readers = &mut catalog.suspects.readers;
+    let before = readers.len();
+    readers.extend(found);
+    readers.len() > before || !aggregates.is_empty()
 }
 
 #[cfg(test)]
@@ -166,6 +197,38 @@ mod tests {
         assert_eq!(names(&suspects.rows), "r");
         let writes = |name: &str| schema.functions[name].may_write;
         assert_eq!([writes("a"), writes("b"), writes("c")], [true, true, false]);
+    }
+
+    #[test]
+    fn what_reads_tables_unseen_is_found_however_far_away() {
+        let mut schema = schema(&[("reads", false), ("sums", false), ("plain", false)]);
+        for name in ["reads", "sums"] {
+            let function = schema.functions.get_mut(name).unwrap();
+            function.may_read_tables = name == "reads";
+            function.is_aggregate = name == "sums";
+        }
+        let callee = |name: &str| Callee {
+            name: name.to_owned(),
+            volatile: false,
+        };
+        let told = Definitions {
+            functions: vec![text("sums", "reads() integer")],
+            domains: vec![
+                text("over", "few"),
+                text("few", "int CHECK (VALUE @+ 1 > 0)"),
+                text("small", "int CHECK (plain(VALUE))"),
+            ],
+            operators: vec![
+                ("@+".to_owned(), callee("reads")),
+                ("@-".to_owned(), callee("plain")),
+            ],
+            ..Definitions::default()
+        };
+        let suspects = settle(&mut schema, &told);
+        let readers: HashSet<_> = ["@+", "few", "over"].map(String::from).into();
+        assert_eq!(suspects.readers, readers);
+        assert!(schema.functions["sums"].may_read_tables);
+        assert!(!schema.functions["plain"].may_read_tables);
     }
 
     #[test]

@@ -39,6 +39,7 @@ SELECT concat_ws(' ', current_schemas(false)::text,
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_rewrite WHERE oid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_policy),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_operator WHERE oid >= 16384),
+  (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_collation WHERE oid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_cast WHERE oid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_depend
     WHERE refclassid = 'pg_proc'::regclass AND refobjid >= 16384),
@@ -124,6 +125,9 @@ SELECT c.oid, c.collprovider::text, c.collisdeterministic,
                 to_jsonb(c) ->> 'collcollate')
   FROM pg_collation c";
 
+const EQUATES_TEXTS: &str =
+    "SELECT EXISTS (SELECT FROM pg_collation WHERE NOT collisdeterministic)";
+
 const DEFAULT_COLLATION: &str = "
 SELECT COALESCE(to_jsonb(d) ->> 'datlocprovider', 'c'),
        CASE WHEN COALESCE(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c' THEN d.datcollate
@@ -169,6 +173,14 @@ SELECT c.relname::text,
        concat('SELECT 1 FROM ', c.oid::regclass, ' WHERE ', pg_get_expr(p.polqual, p.polrelid))
   FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
  WHERE c.relrowsecurity AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL";
+
+/// What a policy lets through to be read, and to be written.
+const POLICIES: &str = "
+SELECT n.nspname::text, c.relname::text,
+       concat('SELECT 1 FROM ', c.oid::regclass, ' WHERE ', pg_get_expr(said.expr, p.polrelid))
+  FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
+       LATERAL (VALUES (p.polqual), (p.polwithcheck)) AS said (expr)
+ WHERE c.relrowsecurity AND said.expr IS NOT NULL ORDER BY 1, 2, 3";
 
 const DOMAIN_TEXTS: &str = "
 SELECT t.typname::text, concat(format_type(t.typbasetype, NULL), ' ',
@@ -273,6 +285,14 @@ async fn schema(
     functions(transaction, rules, &mut schema).await?;
     let told = definitions(transaction, rules).await?;
     schema.suspects = settle(&mut schema, &told);
+    for row in transaction.query(POLICIES, &[]).await? {
+        let table = (row.try_get(0)?, row.try_get(1)?);
+        schema.policies.push((table, row.try_get(2)?));
+    }
+    schema.suspects.equates_texts = transaction
+        .query_one(EQUATES_TEXTS, &[])
+        .await?
+        .try_get(0)?;
     schema.suspects.writes_set = may_set_unseen(&bodies(transaction).await?);
     Ok(schema)
 }

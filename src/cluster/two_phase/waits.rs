@@ -1,33 +1,35 @@
-//! Which server connections wait for locks: a deadlock over shards is none that a server could see.
-
-use std::time::Duration;
+//! Who waits for whose locks on a server: a deadlock over shards is none that a server could see.
 
 use planner::ShardId;
 
 use crate::cluster::Cluster;
 use crate::cluster::control::Failure;
 
-const WAITING: &str = "
-SELECT pid FROM pg_stat_activity
- WHERE pid = ANY($1) AND wait_event_type = 'Lock'
-   AND clock_timestamp() - query_start >= $2 * interval '1 millisecond'";
+/// `pg_locks` and `pg_blocking_pids` tell every role, unlike `pg_stat_activity`.
+const WAITS: &str = "SELECT DISTINCT pid, pg_blocking_pids(pid) FROM pg_locks WHERE NOT granted AND pid IS NOT NULL";
+
+/// A server process that waits for a lock.
+pub struct LockWait {
+    pub pid: i32,
+    /// The processes that hold it, or wait for it before; 0 is a prepared transaction. None: it has just
+    /// been granted.
+    pub blockers: Vec<i32>,
+}
 
 impl Cluster {
-    /// Of the backends `pids` of the shard's primary, those that wait for a lock in a statement that has
-    /// run for `limit`.
+    /// All waits for locks on the shard's primary, also of other databases there.
     ///
     /// # Errors
     /// Why the primary does not say.
-    pub async fn waiting_for_lock(
-        &self,
-        shard: ShardId,
-        pids: &[i32],
-        limit: Duration,
-    ) -> Result<Vec<i32>, Failure> {
+    pub async fn lock_waits(&self, shard: ShardId) -> Result<Vec<LockWait>, Failure> {
         let client = self.recovery_client(shard).await?;
-        let millis = limit.as_secs_f64() * 1000.0;
-        let rows = client.query(WAITING, &[&pids, &millis]).await?;
-        let pids = rows.iter().map(|row| row.try_get::<_, i32>(0));
-        Ok(pids.collect::<Result<_, _>>()?)
+        let rows = client.query(WAITS, &[]).await?;
+        let wait = |row: &tokio_postgres::Row| {
+            Ok(LockWait {
+                pid: row.try_get(0)?,
+                blockers: row.try_get(1)?,
+            })
+        };
+        rows.iter().map(wait).collect()
     }
 }

@@ -151,7 +151,7 @@ impl CaptiveCluster {
         let guard = guard(directory.path())?;
         let mut shards = Vec::with_capacity(spec.shards);
         for shard in 0..spec.shards.max(1) {
-            progress(&format!("creating the files of shard {shard}"));
+            progress(&format!("creating the files of shard s{}", shard + 1));
             shards.push(shard_files(&programs, directory.path(), shard, spec)?);
         }
         for shard in &mut shards {
@@ -324,6 +324,8 @@ fn shard_files(
         programs.run(copy.arg("-pR").arg(&template).arg(dir.join("data")))?;
         Ok(Server::stopped(programs, &name, dir, spec))
     };
+    // From 1, as the shards of the sample's configuration are called.
+    let shard = shard + 1;
     let primary = server(format!("s{shard}-primary"))?;
     let replicas = (1..=spec.replicas)
         .map(|n| server(format!("s{shard}-replica{n}")))

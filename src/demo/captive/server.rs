@@ -29,7 +29,7 @@ pub enum StopMode {
 /// A running or stopped server. Dropping it stops it; its files go with the cluster's directory.
 #[derive(Debug)]
 pub struct Server {
-    /// `s0-primary`, `s0-replica1`: as it was started, whatever role it has taken since.
+    /// `s1-primary`, `s1-replica1`: as it was started, whatever role it has taken since.
     pub name: String,
     /// On 127.0.0.1. Does not change once the server has been up.
     pub port: u16,

@@ -14,7 +14,7 @@ use planner::{ShardId, Topology};
 
 use self::rows::{Field, Piece, Row, Splitter};
 use super::relay::{Broken, closed};
-use super::scatter::{poll_gone, unless_gone};
+use super::scatter::{drain, poll_gone, unless_gone};
 use crate::backend::server::{Expect, Server};
 use crate::error::{Error, Fault};
 use crate::wire::conn::{Conn, OUTBOX_HIGH};
@@ -458,16 +458,7 @@ async fn stop(servers: &mut [&mut Server], streams: &mut [Stream]) {
         // One that has failed by itself ignores it.
         write::frame(&mut server.conn.outbox, b'f', |out| write::cstr(out, b""));
         server.copy_in = false;
-        let ended = async {
-            while !server.expect.is_empty() {
-                while server.next_frame()?.is_some() {}
-                if !server.expect.is_empty() {
-                    server.exchange().await?;
-                }
-            }
-            Ok::<(), Error>(())
-        };
-        if ended.await.is_err() {
+        if drain(server).await.is_err() {
             server.doubt.get_or_insert("it failed to end a COPY");
         }
     }

@@ -35,7 +35,8 @@ impl Groups {
     pub fn new(group: &Group, columns: &Columns) -> Result<Self> {
         let key = |key: &GroupKey| {
             let column = columns.index(key.column)?;
-            Ok((column, Decoder::for_equality(columns.info(column))?))
+            let decoder = Decoder::for_group(columns.info(column), key.collation)?;
+            Ok((column, decoder))
         };
         let mut groups = Self {
             keys: group.keys.iter().map(key).collect::<Result<_>>()?,

@@ -64,8 +64,20 @@ impl Interval {
         })
     }
 
-    /// `None` when a part overflows.
+    /// From PostgreSQL 17 on these values are its infinities; before, they are intervals like any other.
+    fn may_be_infinite(self) -> bool {
+        let ends = [
+            (i32::MIN, i32::MIN, i64::MIN),
+            (i32::MAX, i32::MAX, i64::MAX),
+        ];
+        ends.contains(&(self.months, self.days, self.micros))
+    }
+
+    /// `None` when a part overflows, or when the sum depends on the server's version.
     pub fn checked_add(self, other: Self) -> Option<Self> {
+        if self.may_be_infinite() || other.may_be_infinite() {
+            return None;
+        }
         Some(Self {
             months: self.months.checked_add(other.months)?,
             days: self.days.checked_add(other.days)?,
@@ -206,5 +218,27 @@ mod tests {
             micros: 0,
         };
         assert_eq!(most.checked_add(parse("1 mon")), None);
+    }
+
+    #[test]
+    fn what_may_be_infinite_is_not_added_to() {
+        for (months, days, micros) in [
+            (i32::MIN, i32::MIN, i64::MIN),
+            (i32::MAX, i32::MAX, i64::MAX),
+        ] {
+            let end = Interval {
+                months,
+                days,
+                micros,
+            };
+            let sign = if months < 0 { 1 } else { -1 };
+            let towards_zero = Interval {
+                months: 0,
+                days: sign,
+                micros: 0,
+            };
+            assert_eq!(end.checked_add(towards_zero), None);
+            assert_eq!(towards_zero.checked_add(end), None);
+        }
     }
 }

@@ -215,13 +215,28 @@ impl Memory {
         if self.used <= self.cap {
             return Ok(());
         }
-        Err(Error::new(
+        Err(self.exhausted())
+    }
+
+    /// Whether so many bytes can ever be held.
+    ///
+    /// # Errors
+    /// 53200 when they are above the cap alone.
+    pub(super) fn check(&self, bytes: usize) -> Result<()> {
+        match bytes <= self.cap {
+            true => Ok(()),
+            false => Err(self.exhausted()),
+        }
+    }
+
+    fn exhausted(&self) -> Error {
+        Error::new(
             Fault::Client,
             "53200",
             "merging the rows of several shards needs too much memory",
         )
         .detail(format!("The limit is {} bytes.", self.cap))
-        .hint("Add a LIMIT or a narrower WHERE, or raise merge_memory_mib."))
+        .hint("Add a LIMIT or a narrower WHERE, or raise merge_memory_mib.")
     }
 
     fn give_back(&mut self, bytes: usize) {
@@ -321,6 +336,49 @@ impl Merger {
         Schema::new(&self.plan, description.columns).map(drop)
     }
 
+    /// The RowDescription frame for a client that asks for these formats, made of a shard's; as
+    /// [`Merger::row_description_with_formats`], but nothing is merged of it.
+    ///
+    /// # Errors
+    /// 08P01 when it is malformed, or the codes do not fit the columns.
+    pub fn columns(&self, body: &[u8], formats: &[i16]) -> Result<BytesMut> {
+        let mut description = Description::parse(body)?;
+        description.set_formats(&shard_formats(formats, self.plan.hidden))?;
+        let visible = description.columns.len().saturating_sub(self.plan.hidden);
+        Ok(description.client_frame(body, visible))
+    }
+
+    /// Forgets the rows that were read ahead, as they are to come again in other formats: how many there are of
+    /// each shard. The shards' columns have to be described anew.
+    pub fn forget_ahead(&mut self) -> Vec<u64> {
+        self.schema = None;
+        let forget = |source: &mut Shard| {
+            source.taken = None;
+            source.ended &= source.queue.is_empty();
+            self.memory
+                .give_back(std::mem::take(&mut source.queued_bytes));
+            source.queue.drain(..).count() as u64
+        };
+        self.shards.iter_mut().map(forget).collect()
+    }
+
+    /// Columns that the shards add to the client's.
+    pub fn hidden(&self) -> usize {
+        self.plan.hidden
+    }
+
+    /// Are all rows of all shards wanted before the first is given?
+    pub fn collects(&self) -> bool {
+        self.plan.group.is_some() || !(self.plan.order.is_empty() || self.plan.shards_sorted)
+    }
+
+    /// Is nothing given before this shard has delivered a row or ended?
+    pub fn waits_for(&self, shard: usize) -> bool {
+        let lacks = |source: &Shard| !source.ended && source.queue.is_empty();
+        !self.plan.order.is_empty() && self.shards.get(shard).is_some_and(lacks)
+            || self.plan.group.is_some()
+    }
+
     fn describe(
         &mut self,
         shard: usize,
@@ -376,6 +434,14 @@ impl Merger {
             Work::Emit(_) => return Err(malformed("a row after all shards have ended")),
         }
         Ok(())
+    }
+
+    /// Whether a row of so many bytes, which has only begun to come, can be taken.
+    ///
+    /// # Errors
+    /// 53200 when it is above the memory cap alone.
+    pub(super) fn check_row(&self, bytes: usize) -> Result<()> {
+        self.memory.check(bytes)
     }
 
     /// The shard has sent its last row.

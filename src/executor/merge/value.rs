@@ -126,8 +126,19 @@ impl Decoder {
         }
     }
 
-    /// Keys whose equality is PostgreSQL's. Collations do not matter: built-in ones are
-    /// deterministic, and the planner knows the others.
+    /// Keys that are equal where PostgreSQL puts values in one group.
+    ///
+    /// # Errors
+    /// 0A000 as [`Decoder::for_equality`], and for text of which other bytes may be equal.
+    pub fn for_group(column: &ColumnInfo, collation: Collation) -> Result<Self> {
+        let decoder = Self::for_equality(column)?;
+        match collation {
+            Collation::Other if decoder.kind.is_collatable() => Err(unknown_order(column)),
+            Collation::Other | Collation::Bytewise | Collation::Unknown => Ok(decoder),
+        }
+    }
+
+    /// Keys whose equality is PostgreSQL's, of text in a deterministic collation.
     ///
     /// # Errors
     /// 0A000 when equality of the type is not known here.

@@ -7,13 +7,16 @@ use planner::plan::{ExecuteStatement, Statement};
 use planner::route::{Execution, Param};
 use planner::{ShardId, Values};
 
-use super::{BroadcastPortal, CopyPortal, CopyWay, Local, Portal, Ran, ScatterPortal, asks_first};
+use super::{
+    BroadcastPortal, CopyPortal, CopyWay, Explaining, Local, Portal, Ran, ScatterPortal, asks_first,
+};
 use crate::backend::server::{Expect, Server, StatementId};
 use crate::error::{Error, Fault};
 use crate::executor::broadcast::{Combine, Job};
 use crate::executor::database::Statement as Text;
 use crate::metrics::RouteKind;
 use crate::session::block::aborted;
+use crate::session::cursors::Declaring;
 use crate::session::prepared::Executed;
 use crate::session::retry::resend_of;
 use crate::session::routed::changes_settings;
@@ -82,10 +85,21 @@ impl Session {
             return Box::pin(self.bind_execute([portal, name, rest], execute, &statement.sql))
                 .await;
         }
-        if let Some(local) = self.bind_locally(&plan.statement, &statement.sql) {
+        if let Some(mut local) = self.bind_locally(&plan.statement, &statement.sql) {
+            if let Local::Cursor(portal) = &mut local {
+                self.bind_cursor(portal, body)?;
+            }
             self.note_route(RouteKind::Local);
             self.account.bound_here(portal);
             self.complete_pending(name).await?;
+            let values = Bind::read(body)?.values.len();
+            if values > 0 {
+                let name = String::from_utf8_lossy(name);
+                let message = format!(
+                    "bind message supplies {values} parameters, but prepared statement \"{name}\" requires 0"
+                );
+                return Err(Error::new(Fault::Client, "08P01", message));
+            }
             self.name_portal(portal, None)?;
             self.emit(write::BIND_COMPLETE);
             self.batch.portals.insert(portal, Portal::Local(local));
@@ -179,10 +193,21 @@ impl Session {
                     )),
                     Execution::Explain(explained) => {
                         let shards = self.shard_set(&route.shards);
-                        self.fetch().await?;
-                        self.check_settings_elsewhere(None)?;
-                        let lines = self.explain_on(&explained, &shards, access);
-                        Kind::Explained(Box::pin(lines).await?)
+                        let max_lag = self.wishes.max_lag;
+                        Kind::Explain(Box::new(Explaining {
+                            explained,
+                            shards,
+                            access,
+                            max_lag,
+                        }))
+                    }
+                    Execution::Cursor(declare) => {
+                        let texts = (&*statement.sql, &*statement.types);
+                        let given = (Some(&bind), &*params);
+                        let (declaring, told) =
+                            self.declaring(declare, plan, access, texts, given)?;
+                        notices = told;
+                        Kind::Declare(Box::new(declaring))
                     }
                     Execution::CopyIn(_) => Kind::Copy(CopyWay::In),
                     Execution::CopyOut(frame) => Kind::Copy(CopyWay::Out(frame)),
@@ -240,6 +265,10 @@ impl Session {
                     digest: digest.clone(),
                 }))
             }
+            Kind::Declare(declaring) => {
+                self.account.bound_here(portal);
+                Portal::Local(Local::Declare(declaring))
+            }
             Kind::Copy(way) => {
                 self.note_route(match &way {
                     CopyWay::In | CopyWay::Out(_) => RouteKind::Broadcast,
@@ -255,10 +284,10 @@ impl Session {
                     digest: digest.clone(),
                 }))
             }
-            Kind::Explained(lines) => {
+            Kind::Explain(explaining) => {
                 self.note_route(RouteKind::Broadcast);
                 self.account.bound_here(portal);
-                Portal::Local(Local::Explain(lines))
+                Portal::Local(Local::ExplainOn(explaining))
             }
             Kind::Broadcast(job) => {
                 self.note_route(RouteKind::Broadcast);
@@ -355,7 +384,7 @@ impl Session {
             Some(
                 Portal::Local(_) | Portal::Scatter(_) | Portal::Broadcast(_) | Portal::Copy(_),
             ) => true,
-            None => false,
+            None => self.cursors.named(name).is_some(),
         };
         if name.is_empty() || !taken {
             return Ok(());
@@ -411,9 +440,9 @@ impl Session {
             Statement::Unlisten(channel) => {
                 (!self.is_session_mode()).then(|| Local::Unlisten(channel.clone()))
             }
+            Statement::Other => self.cursor_locally(sql),
             Statement::Execute(_)
             | Statement::Notify
-            | Statement::Other
             | Statement::Savepoint(_)
             | Statement::Set(_)
             | Statement::Query
@@ -520,6 +549,7 @@ enum Kind {
     Direct,
     Scatter(Scattered),
     Broadcast(Job),
+    Declare(Box<Declaring>),
     Copy(CopyWay),
-    Explained(Vec<String>),
+    Explain(Box<Explaining>),
 }

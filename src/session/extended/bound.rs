@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use planner::ShardSet;
+use planner::explained::Explained;
 use planner::plan::{Access, PrepareStatement, SetStatement, TransactionMode};
 
+use super::cursor::CursorPortal;
 use super::names;
 use crate::executor::broadcast::Job;
 use crate::executor::scatter::Run;
 use crate::metrics::digest::Digest;
 use crate::session::Prepared;
+use crate::session::cursors::Declaring;
 use crate::session::scattered::Scattered;
 
 pub(super) enum Portal {
@@ -42,13 +45,26 @@ pub(in crate::session) enum Local {
     Set(SetStatement),
     Show(String),
     Explain(Vec<String>),
+    /// EXPLAIN over several shards.
+    ExplainOn(Box<Explaining>),
     Prepare(PrepareStatement, Box<[u8]>),
     Deallocate(Option<String>),
     Listen(String),
     Unlisten(Option<String>),
+    /// DECLARE over several shards.
+    Declare(Box<Declaring>),
+    /// FETCH, MOVE or CLOSE there.
+    Cursor(Box<CursorPortal>),
     /// Executed. What returns rows has no more of them and says so with this tag; all else cannot
     /// be run twice.
     Ran(Option<String>),
+}
+
+pub(in crate::session) struct Explaining {
+    pub(super) explained: Box<Explained>,
+    pub(super) shards: ShardSet,
+    pub(super) access: Access,
+    pub(super) max_lag: Option<Duration>,
 }
 
 pub(super) struct ScatterPortal {

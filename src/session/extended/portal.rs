@@ -7,7 +7,7 @@ use planner::ShardId;
 use planner::plan::{Many, SessionEffect, Statement, Target, TransactionMode};
 
 use super::bind::chains;
-use super::{CopyPortal, CopyWay, Done, Local, Portal, ScatterPortal, no_portal};
+use super::{CopyPortal, CopyWay, Done, Explaining, Local, Portal, ScatterPortal, no_portal};
 use crate::backend::server::{Expect, Status};
 use crate::error::{Error, Fault};
 use crate::executor::database::may_alter;
@@ -15,7 +15,7 @@ use crate::executor::describe::describe;
 use crate::executor::merge::columns_frame;
 use crate::executor::relay::{Broken, Told};
 use crate::executor::scatter::Pause;
-use crate::session::block::{Block, Reads, modes_amid, opening_tag, says_modes};
+use crate::session::block::{Block, Reads, aborted, modes_amid, opening_tag, says_modes};
 use crate::session::retry::{Failed, MOST};
 use crate::session::scattered::{Started, lost_again};
 use crate::session::{Session, local, routed};
@@ -27,9 +27,10 @@ impl Session {
     pub(super) async fn describe_portal(&mut self, name: &[u8], frame: &[u8]) -> Result<(), Error> {
         self.check_pending().await?;
         match self.batch.portals.get(name) {
-            None => match self.cursor_server() {
-                Some(index) => self.describe_on(index, frame).await,
-                None => Err(no_portal(name)),
+            None => match (self.cursors.named(name), self.cursor_server(name)) {
+                (Some(cursor), _) => self.describe_cursor(cursor).await,
+                (None, Some(index)) => self.describe_on(index, frame).await,
+                (None, None) => Err(no_portal(name)),
             },
             Some(Portal::Server { lease, .. }) => self.describe_on(*lease, frame).await,
             Some(Portal::Local(local)) => {
@@ -73,9 +74,15 @@ impl Session {
     }
 
     /// The server that may know a portal which Bind did not make: SQL's cursors are portals too.
-    pub(super) fn cursor_server(&self) -> Option<usize> {
-        let mut bound = (0..self.leases.len())
-            .filter(|i| self.leases[*i].in_block || self.leases[*i].pinned.is_some());
+    pub(super) fn cursor_server(&self, name: &[u8]) -> Option<usize> {
+        let may_know = |index: &usize| {
+            let held = &self.leases[*index];
+            held.in_block || held.pinned.is_some()
+        };
+        let mut bound = (0..self.leases.len()).filter(may_know);
+        if let Some(shard) = self.cursors.shard_named(name) {
+            return bound.find(|index| self.leases[*index].shard == shard);
+        }
         bound.next().filter(|_| bound.next().is_none())
     }
 
@@ -108,13 +115,14 @@ impl Session {
         self.check_pending().await?;
         self.account_for(name, max_rows);
         match self.batch.portals.get(name) {
-            None => match self.cursor_server() {
-                Some(index) => {
+            None => match (self.cursors.named(name), self.cursor_server(name)) {
+                (Some(cursor), _) => Box::pin(self.execute_on_cursor(cursor, max_rows)).await,
+                (None, Some(index)) => {
                     self.activate(index).await?;
                     self.pass_on(index, frame, Expect::Execute);
                     Ok(())
                 }
-                None => Err(no_portal(name)),
+                (None, None) => Err(no_portal(name)),
             },
             Some(Portal::Server { lease, prepared }) => {
                 let index = *lease;
@@ -190,6 +198,9 @@ impl Session {
                     let text = String::from_utf8_lossy(&prepared.statement.sql);
                     let savepoint = prepared.plan.statement.savepoint();
                     self.note_on_all(index, &text, savepoint);
+                    savepoint
+                        .iter()
+                        .for_each(|savepoint| self.cursors_follow(savepoint));
                 }
                 if let Some(base) = base {
                     self.fetch().await?;
@@ -217,6 +228,9 @@ impl Session {
                     self.block.observe(Status::InTransaction);
                 }
                 Ok(())
+            }
+            Some(Portal::Local(Local::Cursor(_) | Local::Declare(_))) => {
+                Box::pin(self.execute_cursor(name, max_rows)).await
             }
             Some(Portal::Local(_)) => self.execute_local(name).await,
             Some(Portal::Scatter(_)) => Box::pin(self.execute_scatter(name, max_rows)).await,
@@ -276,12 +290,18 @@ impl Session {
     pub(super) async fn execute_local(&mut self, name: &[u8]) -> Result<(), Error> {
         // What fails before it keeps it from running.
         self.fetch().await?;
+        let is_failed = self.block.is_failed();
         let local = match self.batch.portals.get_mut(name) {
             Some(Portal::Local(Local::Empty)) => Local::Empty,
+            Some(Portal::Local(local))
+                if is_failed && !matches!(local, Local::End { .. } | Local::Chain { .. }) =>
+            {
+                return Err(aborted());
+            }
             Some(Portal::Local(local)) => {
                 let ran = match local {
                     Local::Show(_) => Some("SHOW".to_owned()),
-                    Local::Explain(_) => Some("EXPLAIN".to_owned()),
+                    Local::Explain(_) | Local::ExplainOn(_) => Some("EXPLAIN".to_owned()),
                     Local::Ran(tag) => tag.clone(),
                     Local::Empty
                     | Local::Begin { .. }
@@ -291,7 +311,9 @@ impl Session {
                     | Local::Prepare(..)
                     | Local::Deallocate(_)
                     | Local::Listen(_)
-                    | Local::Unlisten(_) => None,
+                    | Local::Unlisten(_)
+                    | Local::Declare(_)
+                    | Local::Cursor(_) => None,
                 };
                 std::mem::replace(local, Local::Ran(ran))
             }
@@ -323,6 +345,8 @@ impl Session {
                     self.warn("25P01", "there is no transaction in progress");
                 }
                 let tag = Box::pin(self.end_everywhere(commit)).await?;
+                // It ends with the transaction.
+                self.batch.portals.remove(name);
                 write::command_complete(&mut out, tag);
             }
             Local::Chain { commit } => {
@@ -344,6 +368,22 @@ impl Session {
                     .for_each(|line| write::text_row(&mut out, &[Some(line)]));
                 write::command_complete(&mut out, "EXPLAIN");
             }
+            Local::ExplainOn(explaining) => {
+                self.check_settings_elsewhere(None)?;
+                // Other statements may have been bound since.
+                self.wishes.max_lag = explaining.max_lag;
+                let Explaining {
+                    explained,
+                    shards,
+                    access,
+                    max_lag: _,
+                } = &*explaining;
+                let lines = self.explain_on(explained, shards, *access);
+                for line in Box::pin(lines).await? {
+                    write::text_row(&mut out, &[Some(&line)]);
+                }
+                write::command_complete(&mut out, "EXPLAIN");
+            }
             Local::Prepare(prepare, sql) => {
                 let text = String::from_utf8_lossy(&sql);
                 Box::pin(self.prepare_sql(&prepare, &text)).await?;
@@ -362,7 +402,7 @@ impl Session {
                 write::command_complete(&mut out, "UNLISTEN");
             }
             Local::Ran(Some(tag)) => write::command_complete(&mut out, &tag),
-            Local::Ran(None) => {
+            Local::Ran(None) | Local::Declare(_) | Local::Cursor(_) => {
                 return Err(cannot_run(name));
             }
         }
@@ -429,6 +469,12 @@ impl Session {
         let commit = commit && !self.block.is_failed();
         if commit {
             self.expect_listens();
+            let enlisted = (0..self.leases.len()).filter(|at| self.leases[*at].in_block);
+            let mut enlisted: Vec<usize> = enlisted.collect();
+            enlisted.sort_by_key(|index| !self.leases[*index].wrote);
+            if let [decisive, ..] = enlisted[..] {
+                Box::pin(self.commit_held(&enlisted, decisive)).await?;
+            }
         }
         if commit && let Some(result) = Box::pin(self.commit_together()).await {
             if result.is_err() {
@@ -499,6 +545,7 @@ impl Session {
         let done = std::mem::take(&mut self.batch.done);
         self.note_done(done);
         self.keep_changes();
+        self.cursors.end_transaction();
     }
 
     pub(super) fn take_scatter(&mut self, name: &[u8]) -> Result<Box<ScatterPortal>, Error> {
@@ -658,7 +705,8 @@ pub(super) fn local_columns(local: &Local) -> BytesMut {
     let mut out = BytesMut::new();
     match local {
         Local::Show(name) => write::text_columns(&mut out, &[name.as_str()]),
-        Local::Explain(_) => write::text_columns(&mut out, &["QUERY PLAN"]),
+        Local::Explain(_) | Local::ExplainOn(_) => write::text_columns(&mut out, &["QUERY PLAN"]),
+        Local::Cursor(portal) => out.extend_from_slice(&portal.columns),
         Local::Empty
         | Local::Begin { .. }
         | Local::End { .. }
@@ -668,6 +716,7 @@ pub(super) fn local_columns(local: &Local) -> BytesMut {
         | Local::Deallocate(_)
         | Local::Listen(_)
         | Local::Unlisten(_)
+        | Local::Declare(_)
         | Local::Ran(_) => {
             out.extend_from_slice(write::NO_DATA);
         }

@@ -15,7 +15,7 @@ use crate::error::{Error, Fault};
 use crate::executor::database::Statement as Text;
 use crate::executor::plans::Planned;
 use crate::session::encoding::inexact;
-use crate::session::{Known, Prepared, Session, simple};
+use crate::session::{Known, Prepared, Session, encoding, simple};
 use crate::wire::frontend::Parse;
 use crate::wire::write;
 
@@ -31,8 +31,19 @@ impl Session {
         Err(Error::new(Fault::Client, "42P05", message))
     }
 
+    /// What a server says of a text whose name is taken: that comes before this does.
+    pub(super) async fn fault_of(&mut self, parse: &Parse<'_>) -> Result<(), Error> {
+        let prepared = self.prepare(b"", parse.sql, &parse.types)?;
+        let (plan, text) = (Arc::clone(&prepared.plan), prepared.statement);
+        let index = self.any_server(&plan, &text).await?;
+        self.activate(index).await?;
+        let lease = &mut self.leases[index].lease;
+        lease.send_parse_unnamed(text.id, &text.sql, &text.types, false);
+        self.fetch().await
+    }
+
+    /// The name is not taken.
     pub(super) fn parse(&mut self, parse: &Parse<'_>) -> Result<(), Error> {
-        self.check_new_name(parse.name)?;
         self.db.metrics.client_parses.add(1);
         if !self.is_repeated(parse) {
             let prepared = self.prepare(parse.name, parse.sql, &parse.types)?;
@@ -102,7 +113,7 @@ impl Session {
         }
         let plan = match planned {
             Some(plan) if exact || simple::is_its_rows_alone(&plan.statement) => plan,
-            Some(_) | None if self.db.config.is_sharded() => return Err(simple::not_utf8()),
+            Some(_) | None if self.db.config.is_sharded() => return Err(encoding::not_utf8()),
             Some(plan) if matches!(plan.statement, Statement::Commit | Statement::Rollback) => plan,
             Some(plan) => Arc::new(inexact(&plan)),
             // Only its surroundings matter: it goes to the primary, and the connection is cleaned.
@@ -403,7 +414,7 @@ impl Session {
             | Target::Keys { .. }
             | Target::AllShards(_)
             | Target::Moves(_)
-            | Target::Ids(_) => match (self.shard_of_cursor(&text.sql)?, self.batch.active) {
+            | Target::Ids(_) => match (self.shard_of_cursor(&text.sql), self.batch.active) {
                 (Some(shard), _) => shard,
                 (None, Some(index)) => return Ok(index),
                 (None, None) => self.pick_shard(&Shards::Any),

@@ -40,7 +40,7 @@ impl Session {
         match frame[0] {
             b'P' => {
                 let parse = Parse::read(body)?;
-                match self.replaces_pending(&parse) {
+                match self.replaces_pending(&parse) || self.check_new_name(parse.name).is_err() {
                     true => Ok(Step::Waits),
                     false => self.parse(&parse).map(|()| Step::Done),
                 }
@@ -129,7 +129,9 @@ impl Session {
         match self.batch.portals.get(portal) {
             None => {
                 // SQL's cursors are portals too.
-                let shard = self.cursor_server().map(|index| self.leases[index].shard);
+                let shard = self
+                    .cursor_server(portal)
+                    .map(|index| self.leases[index].shard);
                 if let Some(shard) = shard {
                     self.account.executes_on(shard, None, max_rows);
                 }
@@ -263,6 +265,7 @@ impl Session {
             | Execution::CopyOut(_)
             | Execution::CopyRows(_)
             | Execution::Explain(_)
+            | Execution::Cursor(_)
             | Execution::SameAnswer => None,
         })
     }

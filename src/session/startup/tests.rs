@@ -256,7 +256,7 @@ fn unusable_certificate_files_are_named() {
         private_key: other.private_key,
         ..ours
     };
-    for (tls, named) in [(missing, "absent.crt"), (mismatch, "ours.crt")] {
+    for (tls, named) in [(missing, "absent.crt"), (mismatch, "other.key")] {
         let error = tls_acceptor(&tls).expect_err("must be refused");
         assert_eq!(error.code, "F0000");
         assert!(error.message.contains(named), "{error}");

@@ -190,11 +190,14 @@ impl<'c> Clauses<'c> {
         right: &'e Expr,
         sides: &Sides,
     ) -> Option<(usize, KeyType, &'e Expr)> {
-        if let Some((column, key_type)) = self.limited_column(left, sides) {
-            return Some((column, key_type, right));
-        }
-        let (column, key_type) = self.limited_column(right, sides)?;
-        Some((column, key_type, left))
+        let (column, key_type, other) = match self.limited_column(left, sides) {
+            Some((column, key_type)) => (column, key_type, right),
+            None => {
+                let (column, key_type) = self.limited_column(right, sides)?;
+                (column, key_type, left)
+            }
+        };
+        Some((column, self.typed.read_as(other, key_type), other))
     }
 
     /// A column whose rows a condition on this side of a join limits.

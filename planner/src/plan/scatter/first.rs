@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Query, Select, UnaryOperator, visit_expressions};
+use sqlparser::ast::{Expr, OrderBySort, Query, Select, UnaryOperator, visit_expressions};
 
 use super::{Layout, Shards, TextPiece, lists, ordinal, without_parentheses};
 use crate::plan::facts::Input;
@@ -77,6 +77,9 @@ impl Shards<'_> {
     fn first_by(&self) -> Option<Vec<TextPiece>> {
         let mut pieces = Vec::new();
         for (index, order) in self.order.iter().enumerate() {
+            if matches!(order.options.sort, Some(OrderBySort::Using(_))) {
+                return None;
+            }
             let expr = without_parentheses(&order.expr);
             let item = match expr {
                 Expr::Identifier(name) => self.item_named(name).ok()?,

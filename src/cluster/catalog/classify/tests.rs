@@ -511,7 +511,8 @@ fn shards_that_disagree_are_reported_all_at_once() {
     assert_eq!(classes["orders"], TableClass::Undeclared);
     let expected = [
         "Table public.country differs between shards \"a\" and \"b\": 1 columns against 2.",
-        "Table public.gone is declared but exists on no shard.",
+        "Table public.gone is declared but exists on no shard: CREATE TABLE through Ringway makes it \
+         where it belongs.",
         "Table public.half is declared to live on shard \"b\" but does not exist there.",
         "Table public.half is declared to live on shard \"b\" but exists on others too: rows \
          there are not seen.",
@@ -519,6 +520,33 @@ fn shards_that_disagree_are_reported_all_at_once() {
          id type_23.",
     ];
     assert_eq!(findings, expected);
+}
+
+#[test]
+fn policies_that_need_rows_of_other_shards_are_told() {
+    let policy = |table: &str, condition: &str| {
+        let query = format!("SELECT 1 FROM {table} WHERE {condition}");
+        (name(table), query)
+    };
+    let one = ShardSchema {
+        policies: vec![
+            // Known to be wrong only when what it reads is.
+            policy("c", "(EXISTS (SELECT 1 FROM b WHERE (b.id = c.id)))"),
+            policy("b", "(n < (SELECT max(a.n) AS max FROM a))"),
+            policy("a", "(n > 0)"),
+            policy("d", "(EXISTS (SELECT 1 FROM a WHERE (a.id = d.id)))"),
+        ],
+        ..schema(&["a", "b", "c", "d"].map(|name| (name, table(&[("id", INT8), ("n", INT8)]))))
+    };
+    let rules = ["a", "b", "c", "d"].map(|name| (name, by("id")));
+    let told = |table| {
+        format!(
+            "A policy of table public.{table} may need rows of other shards: statements that name the \
+             table are refused."
+        )
+    };
+    let (_, findings) = check(&rules, &[Some(&one), Some(&one)]);
+    assert_eq!(findings, ["b", "c"].map(told));
 }
 
 #[test]
