@@ -607,10 +607,11 @@ impl Session {
             self.complete(if committed { "COMMIT" } else { "ROLLBACK" });
             return Ok(());
         };
-        if self.block.is_failed() && commit {
-            // A shard that did not fail must not commit what the failed ones roll back.
+        if self.block.is_failed() || !commit {
+            // A shard that did not fail must not commit what the failed ones roll back; and whoever hears
+            // of the end finds no lock on any of them.
             self.roll_back_others(&enlisted, decisive).await;
-            if self.leases[decisive].lease.status != Status::Failed {
+            if commit && self.leases[decisive].lease.status != Status::Failed {
                 self.leases[decisive]
                     .lease
                     .run_hidden("ROLLBACK")
