@@ -610,6 +610,18 @@ fn rows_locked_on_several_shards_are_locked_until_the_end() {
             assert_eq!(ask(&mut wire, "COMMIT"), "COMMIT I");
         }
     }
+    // A portal gives them in parts.
+    let all = two.sql("SELECT k FROM $t ORDER BY k DESC FOR UPDATE");
+    assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+    let parts = [
+        parse("", &all),
+        bind("", "", &[]),
+        execute("", 3),
+        execute("", 0),
+    ];
+    let said = wire.ask_pipeline(&parts);
+    assert_eq!(said, "8 7 6 suspended 5 4 3 2 1 SELECT 5 T");
+    assert_eq!(wire.ask("COMMIT"), "COMMIT I");
     // A pipeline is one transaction.
     let pipeline = ["SELECT k FROM $t ORDER BY k FOR UPDATE", WRITE_A];
     let said = two.ask_extended(&mut wire, &pipeline);
