@@ -60,12 +60,25 @@ impl Session {
         shard: ShardId,
         access: Access,
     ) -> Result<usize, Error> {
+        // Apart: the room of both at once would be each idle client's.
+        match self.enlist_primary(shard, access).await? {
+            Some(index) => Ok(index),
+            None => self.enlist(shard, access).await,
+        }
+    }
+
+    /// `None` where it is not as simple as that.
+    async fn enlist_primary(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+    ) -> Result<Option<usize>, Error> {
         let splits = access == Access::Read && self.db.config.reads.split;
         if splits || !self.leases.is_empty() || !self.block.is_none() || self.batch.suspended {
-            return self.enlist(shard, access).await;
+            return Ok(None);
         }
         let Some(endpoint) = self.db.cluster.primary(shard) else {
-            return self.enlist(shard, access).await;
+            return Ok(None);
         };
         let lease = match self.pool(shard, endpoint).try_checkout() {
             Some(lease) => Ok(lease),
@@ -78,9 +91,7 @@ impl Session {
         let lease = match self.db.usable(shard, endpoint, lease) {
             Some(Ok(lease)) => lease,
             // Another server is the primary, or another configuration is in force.
-            None | Some(Err(Denied::Gone | Denied::Moved)) => {
-                return self.enlist(shard, access).await;
-            }
+            None | Some(Err(Denied::Gone | Denied::Moved)) => return Ok(None),
             Some(Err(denied)) => return Err(denied.into()),
         };
         if access == Access::Read {
@@ -93,15 +104,14 @@ impl Session {
                 Ok(()) => {}
                 Err(error) if is_outage(&error) => {
                     Box::pin(self.presence(&held)).await;
-                    drop(held);
-                    return Box::pin(self.enlist(shard, access)).await;
+                    return Ok(None);
                 }
                 Err(error) => return Err(error),
             }
         }
         let index = self.adopt(held);
         self.note_access(index, access);
-        Ok(index)
+        Ok(Some(index))
     }
 
     /// As [`Session::enlist`], for what neither reads nor writes.

@@ -683,3 +683,20 @@ fn source(address: &str) -> u64 {
     host.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_of<T, F>(_: impl FnOnce(T) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A client that does nothing takes its session and what waits for it.
+    #[test]
+    fn an_idle_client_takes_little() {
+        assert!(size_of::<Session>() <= 1536);
+        let waiting = future_of(|session: Box<Session>| session.run());
+        assert!(waiting <= 2176, "{waiting}");
+    }
+}

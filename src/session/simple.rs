@@ -66,7 +66,7 @@ impl Session {
                 let frame = take_front(&mut input, len);
                 self.client.inbox = input;
                 let result = match other {
-                    Ok(query) => self.run_query(frame, query, &shape).await,
+                    Ok(query) => Box::pin(self.run_query(frame, query, &shape)).await,
                     Err(error) => Err(error),
                 };
                 self.shape = shape;
