@@ -110,7 +110,7 @@ impl Session {
                 };
                 let scattered = self.scattered(execution, &query, shards.len())?;
                 self.note_route(scattered.kind());
-                Box::pin(self.scattered_simple(scattered, &shards, access)).await
+                Box::pin(self.scattered_simple(scattered, &shards, access, "SELECT")).await
             }
             Execution::Cursor(declare) => {
                 let (texts, given) = ((sql, &[][..]), (None, &[][..]));
@@ -153,7 +153,7 @@ impl Session {
                 let shards = self.shard_set(&route.shards);
                 let scattered = self.copied(*copy, shards.len())?;
                 self.note_route(scattered.kind());
-                Box::pin(self.copied_simple(scattered, &shards, access)).await
+                Box::pin(self.scattered_simple(scattered, &shards, access, "COPY")).await
             }
             Execution::Move {
                 moving,
@@ -413,21 +413,10 @@ impl Session {
         scattered: Scattered,
         shards: &ShardSet,
         access: Access,
+        verb: &str,
     ) -> Result<(), Error> {
         let rows = self.send_scattered(&scattered, shards, access).await?;
-        self.tell_tag(&format!("SELECT {rows}"));
-        self.ready();
-        Ok(())
-    }
-
-    async fn copied_simple(
-        &mut self,
-        scattered: Scattered,
-        shards: &ShardSet,
-        access: Access,
-    ) -> Result<(), Error> {
-        let rows = self.send_scattered(&scattered, shards, access).await?;
-        self.tell_tag(&format!("COPY {rows}"));
+        self.tell_tag(&format!("{verb} {rows}"));
         self.ready();
         Ok(())
     }
