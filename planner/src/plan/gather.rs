@@ -41,6 +41,9 @@ pub(super) fn plan(
     if facts.system_tables || facts.opaque || facts.undeclared().is_some() {
         return Err(refusal);
     }
+    if has_subquery_in_sets(query) {
+        return Err(refusal);
+    }
     let at = facts.singles().next().map(|(_, shard)| shard);
     let mut walk = Walk {
         input,
@@ -78,6 +81,22 @@ pub(super) fn plan(
         source.from.extend(first.into_iter().flatten());
     }
     Ok(gather)
+}
+
+/// Does a grouping set group by a subquery? Where the select list repeats it, each is over gathered rows of its
+/// own, and PostgreSQL no longer sees that they are the same: what a set leaves out is not NULL then.
+fn has_subquery_in_sets(query: &Query) -> bool {
+    let is_subquery = |expr: &Expr| match expr {
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let set = |expr: &Expr| match expr {
+        Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
+            visit_expressions(expr, is_subquery)
+        }
+        _ => ControlFlow::Continue(()),
+    };
+    visit_expressions(query, set).is_break()
 }
 
 /// One table, as it is.
