@@ -116,7 +116,7 @@ pub fn leading_words(sql: &str, count: usize) -> Vec<&str> {
 /// A Bind counts the values that it gives in 16 bits.
 const MAX_PARAMS: usize = 65_535;
 
-/// Which parameter the token `$n` is, from 0. `None` for one that no Bind can give a value: where a text
+/// Which parameter the token `$n` is, from 0: `$3` is 2. `None` for one that no Bind can give a value: where a text
 /// mentions it, the server says what is wrong.
 pub(crate) fn param_index(token: &str) -> Option<usize> {
     let number: usize = token.strip_prefix('$')?.parse().ok()?;

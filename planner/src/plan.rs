@@ -512,13 +512,16 @@ fn seen_whole(plan: Plan, source: &Source<'_>, catalog: &Catalog) -> Plan {
             | Statement::Other
             | Statement::Multiple(_)
     );
+    if !runs || !catalog.is_sharded() {
+        return plan;
+    }
     match hidden::refusal(source, catalog) {
-        Some(refusal) if runs && catalog.is_sharded() => Plan {
+        Some(refusal) => Plan {
             reason: refusal.detail.clone(),
             target: Target::Refused(refusal),
             ..plan
         },
-        Some(_) | None => plan,
+        None => plan,
     }
 }
 

@@ -235,7 +235,10 @@ impl Cursor {
 
     fn take_formats(&mut self, formats: Vec<i16>) -> Result<(), Error> {
         match &self.formats {
-            Some(known) if *known == formats => Ok(()),
+            Some(known) if *known == formats => {
+                self.others = None;
+                Ok(())
+            }
             Some(_) if self.merger.collects() => Err(other_format()),
             Some(_) => {
                 self.others = Some(formats);
@@ -431,7 +434,7 @@ impl Cursor {
                     return Err(error.unwrap_or_else(|| server.lost("it failed")));
                 }
                 b'1' | b'2' | b'N' | b'S' | b'A' => {}
-                other => return Err(unexpected(server, other)),
+                other => return Err(server.unexpected(other)),
             }
         }
         Ok(Poll::Ready(false))
@@ -487,17 +490,11 @@ pub async fn finished(server: &mut Server) -> Result<(), Error> {
                     return error.map_or(Ok(()), Err);
                 }
                 b'1' | b'2' | b'n' | b'C' | b'E' | b'N' | b'S' | b'A' => {}
-                other => return Err(unexpected(server, other)),
+                other => return Err(server.unexpected(other)),
             }
         }
         server.exchange().await?;
     }
-}
-
-fn unexpected(server: &mut Server, tag: u8) -> Error {
-    server.doubt = Some("the server sent a reply that nothing asked for");
-    Error::new(Fault::Server, "08P01", "unexpected message from server")
-        .detail(format!("Message type \"{}\".", tag.escape_ascii()))
 }
 
 /// As PostgreSQL says it of a cursor that it made without SCROLL.

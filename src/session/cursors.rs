@@ -541,7 +541,7 @@ impl Session {
                 if told.nothing_since(&self.client) && !matches!(broken, Broken::Client(_)) {
                     told.take_back(&mut self.client);
                 }
-                self.end_scatter(&indexes, Err(broken)).await.map(|()| 0)
+                Err(self.end_scatter(&indexes, broken).await)
             }
         }
     }
@@ -602,8 +602,8 @@ impl Session {
         match run_on_each(&mut servers, &request).await {
             Ok(()) => Ok(()),
             Err((at, error)) => {
-                let broken = Err(Broken::Server(error));
-                self.end_scatter(&indexes[at..=at], broken).await
+                let broken = Broken::Server(error);
+                Err(self.end_scatter(&indexes[at..=at], broken).await)
             }
         }
     }

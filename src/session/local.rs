@@ -249,15 +249,11 @@ impl Session {
                     lease.doubt.is_none() && lease.expect.is_empty()
                 });
                 if !sound {
-                    let ended = self.end_scatter(&indexes, Err(Broken::Server(error)));
-                    return ended.await.map(|()| vec![]);
+                    return Err(self.end_scatter(&indexes, Broken::Server(error)).await);
                 }
                 return Err(error);
             }
-            Err(broken) => {
-                let ended = self.end_scatter(&indexes, Err(broken));
-                return ended.await.map(|()| vec![]);
-            }
+            Err(broken) => return Err(self.end_scatter(&indexes, broken).await),
         };
         Ok(explained.lines(&plans, &self.db.config.topology))
     }

@@ -49,13 +49,6 @@ impl From<Error> for Failed {
     }
 }
 
-impl From<Result<(), Error>> for Failed {
-    fn from(ended: Result<(), Error>) -> Self {
-        let unknown = || Error::new(Fault::Ringway, "XX000", "a query ended without an answer");
-        Self::Tell(ended.err().unwrap_or_else(unknown))
-    }
-}
-
 /// Whether a statement that runs by itself may be sent again.
 pub(super) fn resend_of(plan: &Plan, access: Access) -> Resend {
     if plan.effect != SessionEffect::None {
@@ -241,7 +234,7 @@ impl Session {
     ) -> Failed {
         let error = match broken {
             Broken::Server(error) | Broken::Unanswered(error) => error,
-            Broken::Client(_) => return self.end_scatter(indexes, Err(broken)).await.into(),
+            Broken::Client(_) => return self.end_scatter(indexes, broken).await.into(),
         };
         let by = |index: &&usize| {
             let lease = &self.leases[**index].lease;
@@ -258,15 +251,16 @@ impl Session {
         };
         // The session goes on, whatever the server's has come to.
         let error = Broken::Server(ended(error));
-        match (why, self.end_scatter(indexes, Err(error)).await) {
-            (Some(why), Err(error)) if !error.is_fatal() => {
+        let error = self.end_scatter(indexes, error).await;
+        match why {
+            Some(why) if !error.is_fatal() => {
                 self.db.metrics.retries.increment(why);
                 match why {
                     Retry::ReadOnly | Retry::Conflict => Failed::Again(Access::Primary),
                     Retry::ShutDown | Retry::Lost | Retry::Unsent => Failed::Again(access),
                 }
             }
-            (_, ended) => ended.into(),
+            _ => error.into(),
         }
     }
 

@@ -457,29 +457,21 @@ impl Session {
                     }
                     told.take_back(&mut self.client);
                 }
-                Err(broken) => {
-                    self.end_scatter(&indexes, Err(broken)).await?;
-                    return Ok(0);
-                }
+                Err(broken) => return Err(self.end_scatter(&indexes, broken).await),
             }
         }
         Err(lost_again())
     }
 
     /// After a run that broke, no server may go on with it: what is still busy is cancelled and
-    /// closed, which also rolls its transaction back.
-    pub(super) async fn end_scatter(
-        &mut self,
-        indexes: &[usize],
-        result: Result<(), Broken>,
-    ) -> Result<(), Error> {
-        let error = match result {
-            Ok(()) => return Ok(()),
-            Err(Broken::Client(error)) => {
+    /// closed, which also rolls its transaction back. Answers what the client is told.
+    pub(super) async fn end_scatter(&mut self, indexes: &[usize], broken: Broken) -> Error {
+        let error = match broken {
+            Broken::Client(error) => {
                 self.abandon();
-                return Err(error.fatal());
+                return error.fatal();
             }
-            Err(Broken::Server(error) | Broken::Unanswered(error)) => error,
+            Broken::Server(error) | Broken::Unanswered(error) => error,
         };
         let mut lost = false;
         let mut busy: Vec<usize> = indexes.to_vec();
@@ -496,7 +488,7 @@ impl Session {
                 self.stop(held, "a scatter read broke");
             }
         }
-        Err(if lost { error.fatal() } else { error })
+        if lost { error.fatal() } else { error }
     }
 
     /// Connections to all `shards`, taken in their order, so that two sessions cannot each hold

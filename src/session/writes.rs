@@ -201,14 +201,10 @@ impl Session {
         let max_row = self.limits.max_message_bytes;
         let mut servers = pick(&mut self.leases, &indexes);
         let result = copy::copy_out(&mut self.client, &mut servers, sql, frame, max_row).await;
-        let count = match result {
-            Ok(count) => count,
-            Err(broken) => {
-                self.end_scatter(&indexes, Err(broken)).await?;
-                0
-            }
-        };
-        Ok(format!("COPY {count}"))
+        match result {
+            Ok(count) => Ok(format!("COPY {count}")),
+            Err(broken) => Err(self.end_scatter(&indexes, broken).await),
+        }
     }
 
     /// A COPY in the simple protocol.

@@ -359,7 +359,6 @@ impl Parsed {
     }
 }
 
-/// `$3` is 2.
 fn is_compared(kind: Kind) -> bool {
     match kind {
         Kind::Word

@@ -126,7 +126,7 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
         Err(refuse::writes_in_query())
     } else if physical::compares(&select.selection) || physical::compares(&select.from) {
         let refusal = refuse::physical_column();
-        return Some(match union_of_keys(&pins) {
+        return Some(match keys {
             Some(keys) => by_keys(keys, Many::Refused(refusal)),
             None => refused(refusal),
         });

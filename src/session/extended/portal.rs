@@ -662,7 +662,7 @@ impl Session {
                     portal.has_started = false;
                     continue;
                 }
-                Err(broken) => return self.end_scatter(&indexes, Err(broken)).await,
+                Err(broken) => return Err(self.end_scatter(&indexes, broken).await),
             }
             break;
         }
