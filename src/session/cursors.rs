@@ -649,8 +649,12 @@ impl Session {
                 continue;
             }
             held.needs_sync = false;
-            held.lease.settle().await?;
-            if let Err(error) = held.lease.run_hidden("COMMIT").await {
+            let settled = held.lease.settle().await;
+            let ended = match settled {
+                Ok(()) => held.lease.run_hidden("COMMIT").await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
                 return Err(self.commit_failed(error, enlisted, index).await);
             }
         }

@@ -234,9 +234,12 @@ impl Session {
                     .as_slice()
                     .iter()
                     .position(|known| *known == ask.shard);
+                let at = at.ok_or_else(|| {
+                    Error::new(Fault::Ringway, "XX000", "a shard was not enlisted")
+                })?;
                 let mut request = BytesMut::new();
                 write::query(&mut request, &ask.sql);
-                let answer = broadcast::ask(servers[at.unwrap_or(0)], &request).await?;
+                let answer = broadcast::ask(servers[at], &request).await?;
                 plans.push(answer.texts()?);
             }
             Ok::<_, Error>(plans)
