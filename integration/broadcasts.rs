@@ -134,3 +134,92 @@ fn ready_for_query_waits_for_the_schema_to_be_read() {
         );
     }
 }
+
+#[test]
+fn what_a_user_repeats_on_every_shard_is_done_on_all_or_none() {
+    let world = World::start_with("");
+    let mut wire = world.through();
+    let all = "/* ringway: shards=all */";
+    let exists = |table: &str| format!("SELECT to_regclass('{table}') IS NOT NULL");
+    let make = |table: &str| format!("{all} DO $$ BEGIN CREATE TABLE {table} (id bigint); END $$");
+    assert_eq!(wire.ask(&make("one")), "DO I");
+    assert_eq!(world.each(&exists("one")), ["t", "t"]);
+    // The schema was read again.
+    let stray = wire.ask("SELECT * FROM one");
+    assert!(stray.starts_with("0A000"), "{stray}");
+    assert_eq!(wire.ask_extended(&[&make("two")]), "DO I");
+    assert_eq!(world.each(&exists("two")), ["t", "t"]);
+
+    world.on_shard(1, "CREATE TABLE three (id bigint)");
+    assert_eq!(wire.ask(&make("three")), "42P07 I");
+    assert_eq!(world.each(&exists("three")), ["f", "t"]);
+    assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+    assert_eq!(wire.ask(&make("four")), "DO T");
+    assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+    assert_eq!(world.each(&exists("four")), ["f", "f"]);
+
+    let rows = "CREATE FUNCTION fill() RETURNS int LANGUAGE sql AS \
+                'INSERT INTO one VALUES (1), (2); SELECT 7'";
+    assert_eq!(wire.ask(rows), "CREATE FUNCTION I");
+    let code = "CREATE PROCEDURE fill_too() LANGUAGE sql AS 'INSERT INTO one VALUES (3)'";
+    assert_eq!(wire.ask(code), "CREATE PROCEDURE I");
+    assert!(wire.ask("SELECT fill()").starts_with("0A000"));
+    assert_eq!(wire.ask(&format!("{all} SELECT fill()")), "7 SELECT 1 I");
+    let called = format!("{all} CALL fill_too()");
+    assert_eq!(wire.ask_extended(&[&called]), "CALL I");
+    assert_eq!(
+        world.each("SELECT string_agg(id::text, ' ' ORDER BY id) FROM one"),
+        ["1 2 3", "1 2 3"]
+    );
+    let copied = format!("{all} CREATE TABLE copied AS SELECT id FROM one");
+    assert_eq!(wire.ask(&copied), "SELECT 3 I");
+    assert_eq!(world.each("SELECT count(*) FROM copied"), ["3", "3"]);
+    let explained = wire.ask(&format!("{all} EXPLAIN (ROUTE) CALL fill_too()"));
+    assert!(explained.contains("shards: s0, s1"), "{explained}");
+
+    // A part of the rows would be told as if it were all.
+    for sql in [
+        "SELECT count(*) FROM t",
+        "SELECT 1",
+        "UPDATE t SET n = 1",
+        "MERGE INTO t USING g ON t.id = g.id WHEN MATCHED THEN DELETE",
+        "CREATE TEMP TABLE kept (id int)",
+        "DO $$ BEGIN END $$; DO $$ BEGIN END $$",
+    ] {
+        let answer = wire.ask(&format!("{all} {sql}"));
+        assert_eq!(answer, "0A000 I", "{sql}");
+    }
+    assert_eq!(wire.ask("SET ringway.route = 'shards=s1'"), "22023 I");
+}
+
+#[test]
+fn lock_table_is_held_on_every_shard_up_to_the_end_of_the_block() {
+    let world = World::start_with("");
+    let mut wire = world.through();
+    let held = "SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation \
+                WHERE relname = 't' AND mode = 'ShareLock' AND granted";
+    for ask in [
+        (|wire, sql| Wire::ask(wire, sql)) as fn(&mut Wire, &str) -> String,
+        |wire, sql| wire.ask_extended(&[sql]),
+    ] {
+        let outside = ask(&mut wire, "LOCK TABLE t IN SHARE MODE");
+        assert!(outside.starts_with("25P01"), "{outside}");
+        assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+        let locked = ask(&mut wire, "LOCK TABLE t, r IN SHARE MODE");
+        assert!(locked.ends_with("LOCK TABLE T"), "{locked}");
+        assert_eq!(world.each(held), ["1", "1"]);
+        let mut other = world.through();
+        assert_eq!(other.ask("BEGIN"), "BEGIN T");
+        let write = other.ask("LOCK TABLE t IN ROW EXCLUSIVE MODE NOWAIT");
+        assert_eq!(write, "55P03 E");
+        assert_eq!(other.ask("ROLLBACK"), "ROLLBACK I");
+        assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+        assert_eq!(world.each(held), ["0", "0"]);
+    }
+    assert_eq!(
+        wire.ask("LOCK TABLE t IN SHARE MODE; SELECT count(*) FROM t"),
+        "LOCK TABLE 0 SELECT 1 I"
+    );
+    assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+    assert_eq!(wire.ask("LOCK TABLE nosuch"), "42P01 E");
+}

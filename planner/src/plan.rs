@@ -115,7 +115,8 @@ pub enum Statement {
     ExplainRoute {
         inner: Range<usize>,
     },
-    /// Everything else: DO, CALL, LOCK, FETCH, EXPLAIN …
+    LockTable,
+    /// Everything else: DO, CALL, FETCH, EXPLAIN …
     Other,
     /// Several statements in one simple query: those of them that a session must know of, and those
     /// that control transactions.
@@ -138,6 +139,7 @@ impl Statement {
             | Self::Update
             | Self::Delete
             | Self::Ddl { .. }
+            | Self::LockTable
             | Self::Set(_)
             | Self::Show(_)
             | Self::Prepare(_)
@@ -468,6 +470,7 @@ fn guarded(plan: Plan, source: &Source<'_>, catalog: &Catalog, options: PlanOpti
         | Statement::Update
         | Statement::Delete
         | Statement::Ddl { .. }
+        | Statement::LockTable
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
@@ -537,6 +540,7 @@ fn cleaned_up_after(plan: Plan, catalog: &Catalog) -> Plan {
         | Statement::Other
         | Statement::Multiple(_) => plan.access == Access::Write,
         Statement::Empty
+        | Statement::LockTable
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback

@@ -306,6 +306,7 @@ fn of_session(statement: &Statement) -> Option<Class> {
         | Statement::Notify
         | Statement::CopyIn
         | Statement::CopyOut
+        | Statement::LockTable
         | Statement::Other
         | Statement::Multiple(_) => None,
     }

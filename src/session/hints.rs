@@ -3,7 +3,8 @@
 //!
 //! `primary` keeps a read off the replicas, `replica` refuses what may write, `max_lag=500ms` narrows
 //! the replicas down, `after=TOKEN` names what must be seen, `shard=NAME` and `key=VALUE` send the
-//! text to a shard unchecked. `ttl=5s` limits the time of what is set. Commas or spaces part them.
+//! text to a shard unchecked, `shards=all` one text to all of them. `ttl=5s` limits the time of what is
+//! set. Commas or spaces part them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub enum Place {
     Shard(String),
     /// The shard that owns this key.
     Key(String),
+    /// Every shard, of a statement that writes.
+    All,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,6 +66,11 @@ impl Hints {
         Ok(hints)
     }
 
+    /// Does the statement go to every shard?
+    pub fn is_for_all(&self) -> bool {
+        self.place == Some(Place::All)
+    }
+
     /// False when there is one of this kind already.
     fn take(&mut self, name: &str, value: Option<&str>) -> Result<bool, Error> {
         Ok(match (name, value) {
@@ -70,6 +78,7 @@ impl Hints {
             ("replica", None) => self.role.replace(Role::Replica).is_none(),
             ("shard", Some(name)) => self.place.replace(Place::Shard(name.to_owned())).is_none(),
             ("key", Some(key)) => self.place.replace(Place::Key(key.to_owned())).is_none(),
+            ("shards", Some("all")) => self.place.replace(Place::All).is_none(),
             ("max_lag", Some(text)) => self.max_lag.replace(duration(name, text)?).is_none(),
             ("ttl", Some(text)) => self.ttl.replace(duration(name, text)?).is_none(),
             ("after", Some(text)) => self.after.replace(token(text)?).is_none(),
@@ -109,6 +118,7 @@ impl std::fmt::Display for Hints {
         let place = self.place.as_ref().map(|place| match place {
             Place::Shard(name) => format!("shard={}", quoted(name)),
             Place::Key(key) => format!("key={}", quoted(key)),
+            Place::All => "shards=all".to_owned(),
         });
         let max_lag = self.max_lag.map(|lag| format!("max_lag={}", millis(lag)));
         let parts: Vec<_> = role.into_iter().chain(place).chain(max_lag).collect();
@@ -335,8 +345,8 @@ fn unknown(hint: &str) -> Error {
         format!("unknown ringway hint: {hint}"),
     )
     .hint(
-        "Known hints are primary, replica, max_lag=TIME, after=TOKEN, shard=NAME, key=VALUE and \
-         ttl=TIME.",
+        "Known hints are primary, replica, max_lag=TIME, after=TOKEN, shard=NAME, key=VALUE, \
+         shards=all and ttl=TIME.",
     )
 }
 

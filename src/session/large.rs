@@ -263,7 +263,10 @@ impl Session {
                 | Statement::Execute(_)
                 | Statement::Set(_)
         ) || asks_first(&prepared.plan.effect);
+        let hints = self.wishes.of_statement(&prepared.statement.sql);
+        let everywhere = hints.is_ok_and(|hints| hints.is_some_and(|hints| hints.is_for_all()));
         !by_values
+            && !everywhere
             && !elsewhere
             && prepared.ids.is_none()
             && self

@@ -7,9 +7,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use planner::explained::Explained;
 use planner::plan::{Access, SetStatement};
-use planner::route::{Execution, Shards};
 use planner::shape::Shape;
-use planner::{Route, ShardId, ShardSet, Values, route};
+use planner::{ShardId, ShardSet, Values, route};
 
 use super::Session;
 use super::hints::{self, Hints, Role};
@@ -174,7 +173,10 @@ impl Session {
             Ok(hints) => hints.unwrap_or_default(),
             Err(error) => return refused(&error),
         };
-        let place = hints.place.as_ref().map(|place| self.shard_of_place(place));
+        let place = hints
+            .place
+            .as_ref()
+            .map(|place| self.placed(&plan, sql.as_bytes(), place));
         let role = (hints.role, plan.access);
         let values = Values {
             sql: sql.as_bytes(),
@@ -195,10 +197,7 @@ impl Session {
         }
         let routed = match place {
             None => route(&plan, values, topology),
-            Some(Ok(shard)) => Ok(Route {
-                shards: Shards::Exactly(ShardSet::one(shard)),
-                execution: Execution::Direct,
-            }),
+            Some(Ok(route)) => Ok(route),
             Some(Err(error)) => return refused(&error),
         };
         let mut lines = planner::explain::explain(&plan, routed.as_ref(), topology);

@@ -223,10 +223,7 @@ impl Session {
                     }
                 }
             }
-            Some(place) => Route {
-                shards: Shards::Exactly(ShardSet::one(self.shard_of_place(place)?)),
-                execution: Execution::Direct,
-            },
+            Some(place) => self.placed(plan, values.sql, place)?,
         };
         let after = hints.and_then(|hints| hints.into_owned().after);
         let routed = self.follow_cursors(plan, text, routed)?;
@@ -274,21 +271,43 @@ impl Session {
         Ok((access, routed))
     }
 
-    pub(super) fn shard_of_place(&self, place: &Place) -> Result<ShardId, Error> {
+    /// The route that a hint names.
+    ///
+    /// # Errors
+    /// A shard or key that is none, and what makes no sense on every shard.
+    pub(super) fn placed(
+        &self,
+        plan: &Plan,
+        sql: &[u8],
+        place: &Place,
+    ) -> Result<Route<'static>, Error> {
         let topology = &self.db.config.topology;
-        match place {
+        let shard = match place {
             Place::Shard(name) => {
                 let mut shards = (0..).map(ShardId).zip(topology.shards());
                 let found = shards.find(|(_, shard)| shard.name == *name);
-                found
-                    .map(|(id, _)| id)
-                    .ok_or_else(|| hints::unknown_shard(name, topology))
+                let found = found.map(|(id, _)| id);
+                found.ok_or_else(|| hints::unknown_shard(name, topology))?
             }
             Place::Key(key) => {
                 let catalog = self.db.cluster.catalog();
-                Ok(planner::shard_of_key(key, &catalog, topology)?)
+                planner::shard_of_key(key, &catalog, topology)?
             }
-        }
+            Place::All => {
+                check_repeats(plan, sql)?;
+                if self.db.config.is_sharded() {
+                    return Ok(Route {
+                        shards: Shards::Exactly(ShardSet::all(topology.shards().len())),
+                        execution: Execution::SameAnswer,
+                    });
+                }
+                ShardId(0)
+            }
+        };
+        Ok(Route {
+            shards: Shards::Exactly(ShardSet::one(shard)),
+            execution: Execution::Direct,
+        })
     }
 
     /// In a block that reads on a replica.
@@ -364,6 +383,7 @@ impl Session {
             | Statement::Update
             | Statement::Delete
             | Statement::Ddl { .. }
+            | Statement::LockTable
             | Statement::Begin { .. }
             | Statement::Commit
             | Statement::Rollback
@@ -519,10 +539,46 @@ pub(super) fn changes_settings(effect: &SessionEffect) -> bool {
 
 /// It concerns no table, so that every shard of a transaction may run it.
 fn is_sent_to_all(plan: &Plan, sql: &[u8]) -> bool {
-    let reads = |word: &[u8]| word.eq_ignore_ascii_case(b"from");
     matches!(plan.statement, Statement::Query | Statement::Other)
         && matches!(plan.target, Target::AnyShard | Target::OneShard(_))
-        && !sql.split(|byte| !byte.is_ascii_alphanumeric()).any(reads)
+        && !has_from(sql)
+}
+
+fn has_from(sql: &[u8]) -> bool {
+    let is_from = |word: &[u8]| word.eq_ignore_ascii_case(b"from");
+    sql.split(|byte| !byte.is_ascii_alphanumeric()).any(is_from)
+}
+
+/// May a statement be repeated on every shard, because its user says so? Not one whose answer would be a part
+/// of the rows.
+///
+/// # Errors
+/// 0A000 when it may not.
+fn check_repeats(plan: &Plan, sql: &[u8]) -> Result<(), Error> {
+    let counts = || {
+        let text = std::str::from_utf8(sql).unwrap_or_default();
+        let first = planner::leading_words(text, 1).first().copied();
+        first.is_some_and(|word| word.eq_ignore_ascii_case("merge"))
+    };
+    let one_answer = match plan.statement {
+        Statement::Ddl { .. } | Statement::LockTable => true,
+        Statement::Other => !counts(),
+        Statement::Query => !has_from(sql),
+        _ => false,
+    };
+    let leaves_nothing = matches!(
+        plan.effect,
+        SessionEffect::None | SessionEffect::Releases | SessionEffect::Taint(_)
+    );
+    match one_answer && leaves_nothing && plan.access == Access::Write {
+        true => Ok(()),
+        false => Err(planner::Refusal::unsupported(
+            "this statement with hint shards=all is not supported",
+            "The hint is for what writes and returns no rows of tables: DO, CALL, DDL, SELECT of a function.",
+            "Leave the hint out, or send the statement to each shard by shard=NAME.",
+        )
+        .into()),
+    }
 }
 
 fn not_settings_alone() -> Error {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use planner::plan::{Access, Plan, Savepoint, SessionEffect, Statement, Target, TransactionMode};
+use planner::route::Execution;
 use planner::shape::Shape;
 use planner::{ShardId, Values};
 
@@ -228,6 +229,9 @@ impl Session {
             params: &[],
         };
         let (access, route) = self.decide(&plan, values, sql)?;
+        if route.execution != Execution::Direct {
+            return Ok(Query::Planned(plan));
+        }
         self.note_keys(&plan, values);
         self.resend = resend_of(&plan, access);
         self.note_route(RouteKind::Direct);
@@ -501,6 +505,7 @@ impl Session {
             | Statement::Listen(_)
             | Statement::Unlisten(_)
             | Statement::Notify
+            | Statement::LockTable
             | Statement::Other
             | Statement::Multiple(_) => self.routed_simple(frame, &plan, &shape.pieces).await,
         }
@@ -875,6 +880,7 @@ pub(super) fn is_its_rows_alone(statement: &Statement) -> bool {
         | Statement::Listen(_)
         | Statement::Unlisten(_)
         | Statement::Notify
+        | Statement::LockTable
         | Statement::Other
         | Statement::Multiple(_) => false,
     }

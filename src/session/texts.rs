@@ -159,6 +159,7 @@ impl Session {
                 | Statement::CopyOut
                 | Statement::Show(_)
                 | Statement::Notify
+                | Statement::LockTable
                 | Statement::Other => within.or_implicit(),
                 Statement::Ddl {
                     transactional: false,

@@ -12,7 +12,7 @@ use super::Session;
 use super::routed::pick;
 use super::scattered::rest_with_formats;
 use crate::backend::server::Server;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::executor::broadcast::{self, Answer, Combine, Job, Requests, combine};
 use crate::executor::copy::{self, CopyingIn};
 use crate::executor::moves::Moves;
@@ -64,6 +64,9 @@ impl Session {
         if job.moves.is_some() && self.batch.changed_schema {
             return Err(moves_after_ddl());
         }
+        if plan.statement == Statement::LockTable && self.block.is_none() {
+            return Err(lock_outside());
+        }
         let indexes = self.enlist_for_write(plan, shards).await?;
         let names: Vec<String> = shards
             .as_slice()
@@ -100,7 +103,7 @@ impl Session {
                 }
             }
         };
-        if matches!(plan.statement, Statement::Ddl { .. }) {
+        if matches!(plan.statement, Statement::Ddl { .. } | Statement::Other) {
             Box::pin(self.after_ddl()).await;
         }
         let answers = result?;
@@ -294,6 +297,12 @@ pub(super) fn job_of_parts(
         moves: None,
         insertion: None,
     }
+}
+
+/// In PostgreSQL's words.
+fn lock_outside() -> Error {
+    let message = "LOCK TABLE can only be used in transaction blocks";
+    Error::new(Fault::Client, "25P01", message)
 }
 
 /// Whether rows of a table may move is known of the tables that others see.

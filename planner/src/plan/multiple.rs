@@ -70,6 +70,7 @@ fn is_session_s(statement: &Statement) -> bool {
         | Statement::CopyIn
         | Statement::CopyOut
         | Statement::ExplainRoute { .. }
+        | Statement::LockTable
         | Statement::Other
         | Statement::Multiple(_) => false,
     }
@@ -126,6 +127,7 @@ fn effect(part: &Plan, controls: bool) -> SessionEffect {
         | Statement::CopyIn
         | Statement::CopyOut
         | Statement::ExplainRoute { .. }
+        | Statement::LockTable
         | Statement::Other
         | Statement::Multiple(_) => part.effect.clone(),
     }

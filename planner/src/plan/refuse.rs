@@ -330,7 +330,7 @@ pub(super) fn unknown_code() -> Refusal {
     Refusal::unsupported(
         "DO and CALL are not supported on a sharded database",
         "Their code may concern rows of any shard.",
-        "Send the statements of the code one by one.",
+        "Send its statements one by one; what is right on each shard, with /* ringway: shards=all */ before it.",
     )
 }
 
@@ -450,15 +450,16 @@ pub(super) fn create_table_as() -> Refusal {
     Refusal::unsupported(
         "CREATE TABLE AS is not supported on a sharded database",
         "Each shard would fill the table from its own rows.",
-        "Send CREATE TABLE, declare the table's class, and INSERT its rows.",
+        "Send CREATE TABLE, declare the table's class, and INSERT its rows; where each shard's own rows are right, \
+         write /* ringway: shards=all */ before it.",
     )
 }
 
-pub(super) fn lock() -> Refusal {
+pub(super) fn lock_apart() -> Refusal {
     Refusal::unsupported(
-        "LOCK of tables on several shards is not supported",
-        "The lock would have to be taken on all of them or on none.",
-        "Lock the rows with SELECT … FOR UPDATE and the sharding key.",
+        "LOCK of tables that are not on the same shards is not supported",
+        "Each shard is sent the whole statement, and one of the tables is on one shard only.",
+        "Lock them one by one.",
     )
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::parse::Source;
 use super::{copying, cursors, functions, keys, prepared, refuse, unread};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Table, TableClass};
 use crate::explained::Explain;
 use crate::ids;
 use crate::lexer::Kind;
@@ -362,16 +362,18 @@ pub(super) fn in_place_of(
 }
 
 fn lock(source: &Source<'_>, catalog: &Catalog) -> Plan {
-    let plan = writes("LOCK takes table locks");
-    match unread::single_shard(source, catalog) {
-        Some(shard) => Plan {
-            target: Target::OneShard(shard),
-            ..plan
-        },
-        None => Plan {
-            target: Target::Refused(refuse::lock()),
-            ..plan
-        },
+    let on_one = |table: &&Table| matches!(table.class, TableClass::Single(_));
+    let target = match unread::single_shard(source, catalog) {
+        Some(shard) => Target::OneShard(shard),
+        None if unread::tables(source, catalog).iter().any(on_one) => {
+            Target::Refused(refuse::lock_apart())
+        }
+        None => Target::AllShards(Many::SameAnswer),
+    };
+    Plan {
+        statement: Statement::LockTable,
+        target,
+        ..writes("LOCK takes table locks")
     }
 }
 

@@ -442,6 +442,7 @@ impl Session {
             }
             Statement::Other => self.cursor_locally(sql),
             Statement::Execute(_)
+            | Statement::LockTable
             | Statement::Notify
             | Statement::Savepoint(_)
             | Statement::Set(_)
@@ -500,6 +501,7 @@ impl Session {
             | Statement::Listen(_)
             | Statement::Unlisten(_)
             | Statement::Notify
+            | Statement::LockTable
             | Statement::Other
             | Statement::Multiple(_) => return Ok(None),
         }

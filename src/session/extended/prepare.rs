@@ -392,7 +392,7 @@ impl Session {
             .of_statement(&text.sql)?
             .and_then(|hints| hints.place.clone());
         if let Some(place) = place {
-            let shard = self.shard_of_place(&place)?;
+            let shard = self.pick_shard(&self.placed(plan, &text.sql, &place)?.shards);
             return self.enlist(shard, self.describe_access(plan.access)).await;
         }
         let shard = match &plan.target {

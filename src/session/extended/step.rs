@@ -317,6 +317,7 @@ pub(in crate::session) fn is_plain(statement: &Statement) -> bool {
         | Statement::CopyIn
         | Statement::CopyOut
         | Statement::ExplainRoute { .. }
+        | Statement::LockTable
         | Statement::Other
         | Statement::Prepare(_)
         | Statement::Execute(_)
