@@ -420,6 +420,60 @@ SELECT sum(extra) FROM mid;
 SELECT * FROM mid;
 DROP TABLE nicks_nosuch;
 
+[MERGE of constants, by key]
+MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1;
+MERGE INTO people p USING (SELECT 5 AS id, 'five' AS name) v ON v.id = p.id WHEN MATCHED THEN UPDATE SET name = v.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, v.name);
+MERGE INTO people p USING (SELECT 771 AS id, 'new' AS name) v ON v.id = p.id WHEN MATCHED THEN UPDATE SET name = v.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, v.name);
+MERGE INTO people p USING (SELECT 771 AS id, 'again' AS name) v ON v.id = p.id WHEN MATCHED THEN UPDATE SET name = v.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (id, name);
+MERGE INTO people p USING (VALUES (771, 1), (771, 2)) v (id, n) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = v.n;
+MERGE INTO people USING (VALUES (771, 1), (771, 2)) v (key, n) ON id = key AND age = n WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND n = 7 THEN INSERT (id) VALUES (key);
+MERGE INTO people p USING (VALUES (1), (2), (3), (4), (5), (771)) v (id) ON p.id = v.id WHEN MATCHED AND p.id < 4 THEN UPDATE SET age = p.age + 1 WHEN MATCHED AND p.id = 771 THEN DELETE WHEN MATCHED THEN DO NOTHING;
+MERGE INTO people p USING (VALUES (1), (1 + 1)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET score = score + 1;
+MERGE INTO people p USING (VALUES ('1')) v (id) ON p.id = v.id WHEN MATCHED THEN DELETE;
+MERGE INTO orders o USING (VALUES (4, 9400, 2.5)) v (person, id, total) ON o.person_id = v.person AND o.id = v.id WHEN MATCHED THEN UPDATE SET total = v.total WHEN NOT MATCHED THEN INSERT (id, person_id, total) VALUES (v.id, v.person, v.total);
+MERGE INTO orders o USING (VALUES (4, 9400, 2.5)) v (person, id, total) ON o.person_id = v.person AND o.id = v.id WHEN MATCHED AND o.total = v.total THEN DELETE;
+MERGE INTO words w USING (SELECT 'ny' AS word) v ON w.word = v.word WHEN NOT MATCHED THEN INSERT (word, n) VALUES (v.word, 3);
+MERGE INTO words w USING (SELECT 'ny' AS word) v ON w.word = v.word WHEN MATCHED THEN DELETE;
+MERGE INTO tokens t USING (SELECT 'a0eebc99-9c0b-4ef8-bb6d-000000000003'::uuid AS id) v ON t.id = v.id WHEN MATCHED THEN UPDATE SET label = 'found';
+MERGE INTO nosuch n USING (VALUES (1)) v (id) ON n.id = v.id WHEN MATCHED THEN DELETE;
+MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET nosuch = 1;
+
+[MERGE of constants of several shards] maybe
+MERGE INTO people p USING (VALUES (781), (782), (783), (784), (785)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (NULL::bigint), (781)) v (id) ON p.id = v.id WHEN MATCHED THEN DELETE;
+
+[MERGE of rows that live together]
+MERGE INTO orders o USING people p ON o.person_id = p.id WHEN MATCHED AND p.age IS NULL THEN UPDATE SET note = p.name;
+MERGE INTO orders o USING people p ON o.person_id = p.id AND o.id = 9500 WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND p.id > 0 THEN INSERT (id, person_id, note) VALUES (9500, p.id, p.name);
+MERGE INTO orders o USING people p ON o.person_id = p.id AND o.id = 9500 WHEN MATCHED AND p.id < 9 THEN DELETE WHEN MATCHED THEN UPDATE SET qty = p.age WHEN NOT MATCHED THEN DO NOTHING;
+MERGE INTO orders o USING (SELECT id, age FROM people WHERE age > 0) p ON o.person_id = p.id AND o.id = 9501 WHEN NOT MATCHED THEN INSERT (id, person_id, qty) VALUES (9501, p.id, p.age);
+MERGE INTO orders o USING (SELECT id, age FROM people WHERE id = 7) p ON o.person_id = p.id AND o.id = 9501 WHEN NOT MATCHED THEN INSERT (id, person_id, qty) VALUES (9501, p.id, p.age) WHEN MATCHED THEN DELETE;
+MERGE INTO orders o USING people p ON o.person_id = p.id AND p.id = 7 WHEN MATCHED THEN UPDATE SET qty = 70;
+MERGE INTO orders o USING (SELECT count(*) AS n FROM people WHERE id = 7) p ON o.person_id = 7 AND o.qty = 70 WHEN MATCHED THEN UPDATE SET qty = p.n WHEN NOT MATCHED THEN INSERT (id, person_id, qty) VALUES (9600, 7, p.n);
+MERGE INTO orders o USING countries c ON o.person_id = c.person_id WHEN MATCHED THEN UPDATE SET note = c.name;
+MERGE INTO orders o USING countries c ON o.person_id = c.person_id AND o.id % 2 = 0 WHEN MATCHED THEN DELETE;
+MERGE INTO people p USING orders o ON p.id = o.person_id WHEN MATCHED THEN UPDATE SET age = o.qty;
+DELETE FROM orders WHERE id >= 9400;
+
+[MERGE into a reference table]
+MERGE INTO countries c USING (VALUES ('no'), ('fi')) v (code) ON c.code = v.code WHEN MATCHED THEN UPDATE SET area = 1 WHEN NOT MATCHED THEN INSERT (code, made) VALUES (v.code, '2020-01-01');
+MERGE INTO countries c USING (VALUES ('fi')) v (code) ON c.code = v.code WHEN MATCHED THEN DELETE;
+
+[MERGE, refused] refused
+MERGE INTO notes n USING people p ON n.id = p.id WHEN MATCHED THEN DELETE;
+MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET id = 1;
+MERGE INTO people p USING (VALUES (3)) v (id) ON p.age = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id + 1);
+MERGE INTO people p USING (VALUES (2.5)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO orders o USING people p ON o.person_id = p.id WHEN NOT MATCHED THEN INSERT (id, person_id) VALUES (9700, p.id + 1);
+MERGE INTO orders o USING people p ON o.person_id = p.age WHEN MATCHED THEN DELETE;
+MERGE INTO orders o USING (SELECT age AS id FROM people) p ON o.person_id = p.id WHEN MATCHED THEN DELETE;
+MERGE INTO orders o USING (SELECT id FROM people ORDER BY name LIMIT 3) p ON o.person_id = p.id WHEN MATCHED THEN DELETE;
+MERGE INTO orders o USING countries c ON o.person_id = c.person_id WHEN NOT MATCHED THEN INSERT (id, person_id) VALUES (9700, c.person_id);
+MERGE INTO orders o USING countries c ON o.person_id = c.person_id WHEN MATCHED AND EXISTS (SELECT FROM people WHERE age = 3) THEN DELETE;
+MERGE INTO countries c USING people p ON c.person_id = p.id WHEN MATCHED THEN DELETE;
+MERGE INTO countries c USING (VALUES ('se')) v (code) ON c.code = v.code WHEN NOT MATCHED THEN INSERT (code) VALUES (v.code);
+
 [writes inside WITH, MERGE and others, refused] refused
 WITH gone AS (DELETE FROM orders WHERE person_id = 7 RETURNING id) SELECT count(*) FROM gone;
 WITH gone AS (DELETE FROM orders RETURNING id) SELECT count(*) FROM gone;
@@ -434,8 +488,7 @@ WITH orders AS (SELECT 6 AS person_id) DELETE FROM people USING orders WHERE peo
 WITH u AS (UPDATE countries SET area = 1 RETURNING code) SELECT count(*) FROM u;
 WITH u AS (UPDATE people SET age = 9 WHERE id = 8 RETURNING id) UPDATE orders SET qty = 9 WHERE person_id = 8;
 WITH u AS (UPDATE people SET age = 9 WHERE id = 8 RETURNING id) UPDATE orders SET qty = 9 WHERE person_id = 9;
-MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1;
-MERGE INTO countries c USING (VALUES ('no')) v (code) ON c.code = v.code WHEN MATCHED THEN DELETE;
+WITH v AS (SELECT 3 AS id) MERGE INTO people p USING v ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1;
 SELECT * INTO copied FROM people;
 CREATE TABLE copied AS SELECT * FROM people;
 CREATE TABLE copied AS TABLE countries;

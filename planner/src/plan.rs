@@ -16,6 +16,7 @@ mod insert_query;
 mod insertion;
 mod keys;
 mod layout;
+mod merge_into;
 mod moves;
 mod multiple;
 mod parse;
@@ -77,6 +78,7 @@ pub enum Statement {
     Insert,
     Update,
     Delete,
+    Merge,
     /// CREATE, ALTER, DROP, GRANT, COMMENT, TRUNCATE … : runs on all shards of a sharded database.
     Ddl {
         /// False for what PostgreSQL refuses inside a transaction block (CREATE INDEX CONCURRENTLY, VACUUM …).
@@ -138,6 +140,7 @@ impl Statement {
             | Self::Insert
             | Self::Update
             | Self::Delete
+            | Self::Merge
             | Self::Ddl { .. }
             | Self::LockTable
             | Self::Set(_)
@@ -469,6 +472,7 @@ fn guarded(plan: Plan, source: &Source<'_>, catalog: &Catalog, options: PlanOpti
         | Statement::Insert
         | Statement::Update
         | Statement::Delete
+        | Statement::Merge
         | Statement::Ddl { .. }
         | Statement::LockTable
         | Statement::Begin { .. }
@@ -510,6 +514,7 @@ fn seen_whole(plan: Plan, source: &Source<'_>, catalog: &Catalog) -> Plan {
             | Statement::Insert
             | Statement::Update
             | Statement::Delete
+            | Statement::Merge
             | Statement::CopyIn
             | Statement::CopyOut
             | Statement::Other
@@ -535,6 +540,7 @@ fn cleaned_up_after(plan: Plan, catalog: &Catalog) -> Plan {
         | Statement::Insert
         | Statement::Update
         | Statement::Delete
+        | Statement::Merge
         | Statement::Ddl { .. }
         | Statement::CopyIn
         | Statement::Other
@@ -591,14 +597,10 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         ast::Statement::Insert(insert) => (Statement::Insert, dml::insert(insert, &facts, input)),
         ast::Statement::Update(update) => (Statement::Update, dml::update(update, &facts, input)),
         ast::Statement::Delete(delete) => (Statement::Delete, dml::delete(delete, &facts, input)),
-        // MERGE
-        _ => {
-            let target = unread::target(source, catalog, facts.conduct.access, refuse::merge);
-            (
-                Statement::Other,
-                (target, "it names tables that are in one place".into()),
-            )
+        ast::Statement::Merge(merge) => {
+            (Statement::Merge, merge_into::target(merge, &facts, input))
         }
+        _ => return unread::plan(source, catalog),
     };
     let (target, reason) = match only_here(&target, &facts) {
         Some(refusal) => query::refused(refusal),

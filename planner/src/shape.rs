@@ -65,7 +65,7 @@ pub struct Shape {
 impl Shape {
     /// Scans `sql`, which need not be valid SQL nor valid UTF-8. Numbers in ORDER BY and GROUP BY
     /// lists are not lifted (they are ordinals). A text that does not begin with SELECT, INSERT,
-    /// UPDATE, DELETE, WITH, VALUES or TABLE stays whole, as does one that holds control bytes
+    /// UPDATE, DELETE, MERGE, WITH, VALUES or TABLE stays whole, as does one that holds control bytes
     /// below 0x08 outside literals; a later statement of another kind keeps its literals.
     pub fn scan(&mut self, sql: &[u8]) {
         self.key.clear();
@@ -212,8 +212,8 @@ impl Lifting {
     }
 }
 
-const LIFTABLE: [&[u8]; 7] = [
-    b"select", b"insert", b"update", b"delete", b"with", b"values", b"table",
+const LIFTABLE: [&[u8]; 8] = [
+    b"select", b"insert", b"update", b"delete", b"with", b"values", b"table", b"merge",
 ];
 
 /// Knows whether a token stands in an ORDER BY or GROUP BY list.

@@ -301,6 +301,7 @@ fn of_session(statement: &Statement) -> Option<Class> {
         | Statement::Insert
         | Statement::Update
         | Statement::Delete
+        | Statement::Merge
         | Statement::Ddl { .. }
         | Statement::TwoPhase
         | Statement::Notify

@@ -58,7 +58,11 @@ pub(super) fn resend_of(plan: &Plan, access: Access) -> Resend {
         (Access::Read, _) => Resend::Read,
         (
             Access::Write | Access::Primary,
-            Statement::Query | Statement::Insert | Statement::Update | Statement::Delete,
+            Statement::Query
+            | Statement::Insert
+            | Statement::Update
+            | Statement::Delete
+            | Statement::Merge,
         ) => Resend::Undone,
         (Access::Write | Access::Primary, _) => Resend::Never,
     }

@@ -382,6 +382,7 @@ impl Session {
             | Statement::Insert
             | Statement::Update
             | Statement::Delete
+            | Statement::Merge
             | Statement::Ddl { .. }
             | Statement::LockTable
             | Statement::Begin { .. }
@@ -555,14 +556,8 @@ fn has_from(sql: &[u8]) -> bool {
 /// # Errors
 /// 0A000 when it may not.
 fn check_repeats(plan: &Plan, sql: &[u8]) -> Result<(), Error> {
-    let counts = || {
-        let text = std::str::from_utf8(sql).unwrap_or_default();
-        let first = planner::leading_words(text, 1).first().copied();
-        first.is_some_and(|word| word.eq_ignore_ascii_case("merge"))
-    };
     let one_answer = match plan.statement {
-        Statement::Ddl { .. } | Statement::LockTable => true,
-        Statement::Other => !counts(),
+        Statement::Ddl { .. } | Statement::LockTable | Statement::Other => true,
         Statement::Query => !has_from(sql),
         _ => false,
     };

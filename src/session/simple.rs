@@ -494,6 +494,7 @@ impl Session {
             | Statement::Insert
             | Statement::Update
             | Statement::Delete
+            | Statement::Merge
             | Statement::Ddl { .. }
             | Statement::TwoPhase
             | Statement::Chain { .. }
@@ -861,6 +862,7 @@ pub(super) fn is_its_rows_alone(statement: &Statement) -> bool {
         | Statement::Insert
         | Statement::Update
         | Statement::Delete
+        | Statement::Merge
         | Statement::Ddl { .. }
         | Statement::CopyIn
         | Statement::CopyOut => true,

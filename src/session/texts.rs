@@ -152,6 +152,7 @@ impl Session {
                 | Statement::Insert
                 | Statement::Update
                 | Statement::Delete
+                | Statement::Merge
                 | Statement::Ddl {
                     transactional: true,
                 }

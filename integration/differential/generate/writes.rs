@@ -1,4 +1,4 @@
-//! INSERT, UPDATE and DELETE. A row is written once at most, no column of a unique index is updated,
+//! INSERT, UPDATE, DELETE and MERGE. A row is written once at most, no column of a unique index is updated,
 //! and nothing depends on the order in which rows are found.
 
 use super::tables::{Table, Ty};
@@ -22,13 +22,35 @@ const FROM_QUERIES: [&str; 14] = [
     "INSERT INTO notes SELECT id + 100, id, v FROM mid WHERE {mid}",
 ];
 
+/// What MERGE is tried with; every row of the target meets one row of the source at most.
+const MERGES: [&str; 10] = [
+    "MERGE INTO orders o USING people p ON o.person_id = p.id WHEN MATCHED AND {orders} THEN UPDATE SET note = p.name",
+    "MERGE INTO orders o USING people p ON o.person_id = p.id AND o.id = 7000 WHEN MATCHED AND {people} THEN DELETE \
+     WHEN NOT MATCHED AND {people} THEN INSERT (id, person_id, qty) VALUES (7000, p.id, p.age)",
+    "MERGE INTO items o USING (SELECT id, age FROM people WHERE age > 0) p ON o.person_id = p.id WHEN MATCHED AND {items} \
+     THEN UPDATE SET n = p.age WHEN NOT MATCHED THEN INSERT (person_id, n) VALUES (p.id, p.age)",
+    "MERGE INTO orders o USING (SELECT id FROM people WHERE id IN (5, 6)) p ON o.person_id = p.id WHEN MATCHED AND {orders} \
+     THEN DELETE WHEN NOT MATCHED THEN INSERT (id, person_id) VALUES (7001, p.id)",
+    "MERGE INTO people p USING (SELECT {n} AS id, 'm' AS name) v ON p.id = v.id WHEN MATCHED AND {people} THEN UPDATE \
+     SET name = v.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, v.name)",
+    "MERGE INTO people p USING (VALUES ({n}), (4), (9)) v (id) ON p.id = v.id WHEN MATCHED AND {people} THEN UPDATE SET age = 7",
+    "MERGE INTO mid o USING (VALUES ({n}, 'x'), ({n} + 1, 'y')) v (id, v) ON o.id = v.id WHEN MATCHED THEN DELETE \
+     WHEN NOT MATCHED THEN INSERT (id, v) VALUES (v.id, v.v)",
+    "MERGE INTO orders o USING countries c ON o.person_id = c.person_id WHEN MATCHED AND {orders} THEN UPDATE SET qty = c.area",
+    "MERGE INTO countries c USING (SELECT 'm' || {n} AS code) v ON c.code = v.code WHEN MATCHED THEN DELETE \
+     WHEN NOT MATCHED THEN INSERT (code, made) VALUES (v.code, '2020-01-01')",
+    "MERGE INTO orders o USING (SELECT max(age) AS age FROM people WHERE id = {n}) p ON o.person_id = {n} AND o.qty = p.age \
+     WHEN MATCHED AND {orders} THEN DELETE WHEN NOT MATCHED THEN INSERT (id, person_id) VALUES (7002, {n})",
+];
+
 impl Generator {
     pub(super) fn write(&mut self) -> (String, Check, Option<&'static str>) {
         let table = self.table();
-        let (sql, check, writes) = match self.below(10) {
-            0..=3 => self.insert(&table),
-            4 => self.insert_from_query(),
-            5..=7 => self.update(&table),
+        let (sql, check, writes) = match self.below(21) {
+            0..=7 => self.insert(&table),
+            8..=9 => self.insert_from_query(),
+            10..=15 => self.update(&table),
+            16 => self.merge(),
             _ => self.delete(&table),
         };
         if sql.contains(" RETURNING ") && self.chance(8) {
@@ -162,6 +184,23 @@ impl Generator {
         let target = sql.split([' ', '(']).nth(2).unwrap_or_default().to_owned();
         let table = self.named(&target);
         self.returning(sql, &table, "")
+    }
+
+    fn merge(&mut self) -> (String, Check, Option<&'static str>) {
+        let mut sql = (*self.pick(&MERGES)).to_owned();
+        let key = self.below(30).to_string();
+        sql = sql.replace("{n}", &key);
+        for (name, alias) in [("orders", "o"), ("items", "o"), ("people", "p")] {
+            let place = format!("{{{name}}}");
+            if sql.contains(&place) {
+                // Of what is not matched there is no target, so the condition is the source's.
+                let source = self.named(name).as_source(alias);
+                let condition = self.condition(&[source], 1);
+                sql = sql.replace(&place, &condition);
+            }
+        }
+        let target = sql.split(' ').nth(2).unwrap_or_default().to_owned();
+        (sql, Check::default(), Some(self.named(&target).name))
     }
 
     fn named(&self, name: &str) -> Table {

@@ -100,7 +100,7 @@ fn has_bounds(query: &Query) -> bool {
 }
 
 /// Is each row of its result made of one row of FROM?
-fn makes_rows_of_rows(select: &Select, input: Input<'_>) -> bool {
+pub(super) fn makes_rows_of_rows(select: &Select, input: Input<'_>) -> bool {
     let grouped = match &select.group_by {
         GroupByExpr::Expressions(exprs, modifiers) => !exprs.is_empty() || !modifiers.is_empty(),
         GroupByExpr::All(_) => true,
@@ -265,7 +265,7 @@ fn mentions(query: &Query, input: Input<'_>) -> usize {
     count
 }
 
-fn conjuncts_of<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
+pub(super) fn conjuncts_of<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
     match expr {
         Expr::Nested(inner) => conjuncts_of(inner, found),
         Expr::BinaryOp {

@@ -25,7 +25,7 @@ use crate::limit::{KeyPart, KeySet, Limit, Part, TableLimit};
 use crate::plan::{Many, Target};
 
 /// What holds for all three: `Some` when the decision is made.
-fn before_keys(
+pub(super) fn before_keys(
     statement: &impl Visit,
     table: Option<&Table>,
     facts: &Facts<'_>,
@@ -128,7 +128,9 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
         TableObject::TableName(name) => resolve(name, input),
         TableObject::TableFunction(_) | TableObject::TableQuery(_) => None,
     };
-    if let Some(refusal) = table.and_then(|table| unequal_default(insert, table)) {
+    if let Some(refusal) =
+        table.and_then(|table| unequal_default(table, |column| is_given(insert, table, column)))
+    {
         return refused(refusal);
     }
     let placed = before_keys(insert, table, facts, input);
@@ -218,8 +220,12 @@ fn conflicts_elsewhere(insert: &Insert, table: &Table, key: &ShardKey, input: In
     }
 }
 
-/// Would a column get a default that one PostgreSQL would not give?
-fn unequal_default(insert: &Insert, table: &Table) -> Option<crate::Refusal> {
+/// Would a column of a new row, for those that are not given a value, get a default that one PostgreSQL
+/// would not give?
+pub(super) fn unequal_default(
+    table: &Table,
+    is_given: impl Fn(&TableColumn) -> bool,
+) -> Option<crate::Refusal> {
     let is_unequal = |column: &&TableColumn| match &table.class {
         // The key's own absence is told apart.
         TableClass::Sharded(key) => {
@@ -232,7 +238,7 @@ fn unequal_default(insert: &Insert, table: &Table) -> Option<crate::Refusal> {
         .columns
         .iter()
         .filter(is_unequal)
-        .find(|column| !is_given(insert, table, column))?;
+        .find(|column| !is_given(column))?;
     Some(match table.class {
         TableClass::Sharded(_) => refuse::sequence_default(&table.name, &column.name),
         TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => {
@@ -516,7 +522,11 @@ fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
 }
 
 /// The column of the key that one of the assignments sets, perhaps by setting what it is computed from.
-fn set_of<'k>(assignments: &[Assignment], table: &Table, key: &'k ShardKey) -> Option<&'k str> {
+pub(super) fn set_of<'k>(
+    assignments: &[Assignment],
+    table: &Table,
+    key: &'k ShardKey,
+) -> Option<&'k str> {
     let computed = |name: &str| {
         let column = table.columns.iter().find(|column| column.name == name);
         let from = column.and_then(|column| column.generated_from.as_ref());

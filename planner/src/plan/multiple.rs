@@ -56,6 +56,7 @@ fn is_session_s(statement: &Statement) -> bool {
         | Statement::Insert
         | Statement::Update
         | Statement::Delete
+        | Statement::Merge
         | Statement::Ddl { .. }
         | Statement::Begin { .. }
         | Statement::Commit
@@ -122,6 +123,7 @@ fn effect(part: &Plan, controls: bool) -> SessionEffect {
         | Statement::Insert
         | Statement::Update
         | Statement::Delete
+        | Statement::Merge
         | Statement::Ddl { .. }
         | Statement::Show(_)
         | Statement::CopyIn

@@ -67,9 +67,9 @@ pub(super) fn write_target() -> Refusal {
 
 pub(super) fn merge() -> Refusal {
     Refusal::unsupported(
-        "MERGE of tables that are not on one shard is not supported",
-        "Its rows may belong to several shards.",
-        "Send INSERT … ON CONFLICT, UPDATE or DELETE with the sharding key.",
+        "this MERGE of rows of several shards is not supported",
+        "It is not proven that the rows that it joins, and those that it inserts, are on the same shard.",
+        "Join the source by the sharding key, and insert the source's key; or give one key, in ON and in INSERT.",
     )
 }
 

@@ -71,6 +71,7 @@ fn kind(source: &Source<'_>) -> Statement {
         "insert" => Statement::Insert,
         "update" => Statement::Update,
         "delete" => Statement::Delete,
+        "merge" => Statement::Merge,
         _ => Statement::Other,
     }
 }

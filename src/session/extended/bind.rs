@@ -450,6 +450,7 @@ impl Session {
             | Statement::Insert
             | Statement::Update
             | Statement::Delete
+            | Statement::Merge
             | Statement::Ddl { .. }
             | Statement::TwoPhase
             | Statement::Show(_)
@@ -488,6 +489,7 @@ impl Session {
             | Statement::Insert
             | Statement::Update
             | Statement::Delete
+            | Statement::Merge
             | Statement::Ddl { .. }
             | Statement::TwoPhase
             | Statement::Chain { .. }

@@ -303,7 +303,11 @@ pub(in crate::session) fn asks_first(effect: &SessionEffect) -> bool {
 /// Statements that are nothing but their rows: no other part of the session has to know of them.
 pub(in crate::session) fn is_plain(statement: &Statement) -> bool {
     match statement {
-        Statement::Query | Statement::Insert | Statement::Update | Statement::Delete => true,
+        Statement::Query
+        | Statement::Insert
+        | Statement::Update
+        | Statement::Delete
+        | Statement::Merge => true,
         Statement::Empty
         | Statement::Ddl { .. }
         | Statement::Begin { .. }
