@@ -420,6 +420,30 @@ SELECT sum(extra) FROM mid;
 SELECT * FROM mid;
 DROP TABLE nicks_nosuch;
 
+[writes inside WITH, of one shard]
+WITH gone AS (DELETE FROM orders WHERE person_id = 7 RETURNING id) SELECT count(*) FROM gone;
+WITH gone AS (DELETE FROM orders WHERE person_id = 7 RETURNING id) SELECT count(*) FROM gone;
+WITH made AS (INSERT INTO people (id) VALUES (401) RETURNING id) SELECT id FROM made;
+WITH made AS (INSERT INTO people (id) VALUES (401) RETURNING id) SELECT id FROM made;
+WITH made AS (INSERT INTO people (id) VALUES (402) RETURNING id) INSERT INTO orders (id, person_id) VALUES (9100, 402);
+WITH made AS (INSERT INTO people (id) VALUES (405) RETURNING id) INSERT INTO orders (id, person_id) SELECT 9101, id FROM made RETURNING *;
+WITH x AS (SELECT 1) INSERT INTO people (id) VALUES (404);
+WITH x AS (SELECT 5 AS n) UPDATE people SET age = x.n FROM x WHERE people.id = 6;
+WITH u AS (UPDATE people SET age = 9 WHERE id = 8 RETURNING id) UPDATE orders SET qty = 9 WHERE person_id = 8;
+WITH moved AS (DELETE FROM orders WHERE person_id = 11 RETURNING *) INSERT INTO items (order_id, person_id, sku, n) SELECT id, person_id, 'moved', qty FROM moved;
+WITH moved AS (DELETE FROM items WHERE person_id = 11 RETURNING person_id AS who, order_id), kept AS (SELECT * FROM moved WHERE order_id > 0) INSERT INTO orders (person_id, id) SELECT DISTINCT who, order_id FROM kept;
+WITH moved AS (DELETE FROM orders WHERE person_id = 12 RETURNING *) INSERT INTO orders SELECT * FROM moved;
+WITH moved AS (UPDATE people SET age = 3 WHERE id = 14 RETURNING *) INSERT INTO orders (id, person_id, qty) SELECT 9102, m.id, m.age FROM moved m RETURNING qty;
+WITH picked AS (SELECT id FROM orders WHERE person_id = 13 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) UPDATE orders o SET note = 'picked' FROM picked WHERE o.id = picked.id AND o.person_id = 13 RETURNING o.id;
+WITH gone AS (DELETE FROM orders WHERE person_id = 13 AND note = 'picked' RETURNING person_id) SELECT c.name FROM gone LEFT JOIN countries c ON c.person_id = gone.person_id;
+WITH v AS (SELECT 3 AS age) MERGE INTO people p USING v ON p.id = 16 WHEN MATCHED THEN UPDATE SET age = v.age WHEN NOT MATCHED THEN INSERT (id) VALUES (16);
+WITH RECURSIVE up AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM up WHERE n < 200), gone AS (DELETE FROM orders WHERE person_id = 17 AND id IN (SELECT n FROM up) RETURNING id) SELECT count(*) FROM gone;
+
+[writes inside WITH, of one shard or several] maybe
+WITH u AS (UPDATE people SET age = 9 WHERE id = 8 RETURNING id) UPDATE orders SET qty = 9 WHERE person_id = 9;
+WITH moved AS (DELETE FROM orders WHERE person_id IN (18, 19) RETURNING *) INSERT INTO items (order_id, person_id) SELECT id, person_id FROM moved;
+WITH v AS (SELECT 3 AS id) MERGE INTO people p USING v ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1;
+
 [MERGE of constants, by key]
 MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1;
 MERGE INTO people p USING (SELECT 5 AS id, 'five' AS name) v ON v.id = p.id WHEN MATCHED THEN UPDATE SET name = v.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, v.name);
@@ -475,20 +499,18 @@ MERGE INTO countries c USING people p ON c.person_id = p.id WHEN MATCHED THEN DE
 MERGE INTO countries c USING (VALUES ('se')) v (code) ON c.code = v.code WHEN NOT MATCHED THEN INSERT (code) VALUES (v.code);
 
 [writes inside WITH, MERGE and others, refused] refused
-WITH gone AS (DELETE FROM orders WHERE person_id = 7 RETURNING id) SELECT count(*) FROM gone;
 WITH gone AS (DELETE FROM orders RETURNING id) SELECT count(*) FROM gone;
-WITH made AS (INSERT INTO people (id) VALUES (401) RETURNING id) SELECT id FROM made;
-WITH made AS (INSERT INTO people (id) VALUES (402) RETURNING id) INSERT INTO orders (id, person_id) VALUES (9100, 402);
 WITH x AS (SELECT 403 AS id) INSERT INTO people (id) SELECT id FROM x;
-WITH x AS (SELECT 1) INSERT INTO people (id) VALUES (404);
-WITH x AS (SELECT 5 AS n) UPDATE people SET age = x.n FROM x WHERE people.id = 6;
+WITH gone AS (DELETE FROM orders WHERE person_id = 13 RETURNING *) INSERT INTO people (id) SELECT id FROM gone;
+WITH gone AS (DELETE FROM orders WHERE person_id = 13 RETURNING person_id + 1000 AS person_id) INSERT INTO people (id) SELECT person_id FROM gone;
+WITH gone AS (DELETE FROM orders WHERE person_id = 13 RETURNING id) SELECT count(*) FROM gone, people;
+WITH gone AS (DELETE FROM orders WHERE person_id = 13 RETURNING id) SELECT count(*) FROM gone, notes;
+WITH u AS (UPDATE people SET id = 991 WHERE id = 8 RETURNING id) SELECT * FROM u;
+WITH picked AS (SELECT id FROM orders ORDER BY id LIMIT 1 FOR UPDATE) UPDATE orders o SET note = 'p' FROM picked WHERE o.id = picked.id AND o.person_id = 13;
 WITH x AS (SELECT 5 AS n) UPDATE people SET age = x.n FROM x WHERE people.age = 2;
 WITH people AS (SELECT 5 AS n) UPDATE people SET age = 3 WHERE id = 6;
 WITH orders AS (SELECT 6 AS person_id) DELETE FROM people USING orders WHERE people.id = orders.person_id;
 WITH u AS (UPDATE countries SET area = 1 RETURNING code) SELECT count(*) FROM u;
-WITH u AS (UPDATE people SET age = 9 WHERE id = 8 RETURNING id) UPDATE orders SET qty = 9 WHERE person_id = 8;
-WITH u AS (UPDATE people SET age = 9 WHERE id = 8 RETURNING id) UPDATE orders SET qty = 9 WHERE person_id = 9;
-WITH v AS (SELECT 3 AS id) MERGE INTO people p USING v ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1;
 SELECT * INTO copied FROM people;
 CREATE TABLE copied AS SELECT * FROM people;
 CREATE TABLE copied AS TABLE countries;

@@ -32,6 +32,7 @@ pub mod settings;
 mod unread;
 mod utility;
 mod values;
+mod with_writes;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -587,8 +588,9 @@ fn optimizable(source: &Source<'_>, catalog: &Catalog, options: PlanOptions<'_>)
         parsed: &parsed,
         catalog,
         options,
+        ctes: &[],
     };
-    let facts = facts::of_statement(statement, input);
+    let facts = facts::of_part(statement, input);
     if facts.opaque {
         return unread::plan(source, catalog);
     }

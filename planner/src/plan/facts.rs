@@ -12,6 +12,7 @@ use super::keys::{self, Pin};
 use super::parse::{Parsed, Source};
 use super::scope::{folded, is_system, object_name};
 use super::unread;
+use super::with_writes::Cte;
 use crate::catalog::{Catalog, Table, TableClass};
 use crate::plan::{self, Access, PlanOptions, SessionEffect};
 use crate::topology::ShardId;
@@ -23,6 +24,8 @@ pub(super) struct Input<'a> {
     pub(super) parsed: &'a Parsed,
     pub(super) catalog: &'a Catalog,
     pub(super) options: PlanOptions<'a>,
+    /// The queries of a WITH around the part at hand.
+    pub(super) ctes: &'a [Cte],
 }
 
 /// What one walk found.
@@ -77,7 +80,7 @@ struct Walk<'a> {
     fields: Vec<String>,
 }
 
-pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts<'a> {
+pub(super) fn of_part<'a>(part: &impl Visit, input: Input<'a>) -> Facts<'a> {
     let mut walk = Walk {
         input,
         facts: Facts {
@@ -100,11 +103,11 @@ pub(super) fn of_statement<'a>(statement: &Statement, input: Input<'a>) -> Facts
             opaque: false,
         },
         names: Vec::new(),
-        ctes: Vec::new(),
+        ctes: input.ctes.iter().map(|cte| cte.name.clone()).collect(),
         function_next: false,
         fields: Vec::new(),
     };
-    let _: ControlFlow<()> = statement.visit(&mut walk);
+    let _: ControlFlow<()> = part.visit(&mut walk);
     walk.resolve_names();
     if walk.facts.locks > 0 {
         walk.facts.only_locks = walk.facts.conduct.access == Access::Read;

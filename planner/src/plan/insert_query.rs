@@ -19,6 +19,7 @@ use super::picks;
 use super::query::{Decision, by_keys};
 use super::scope::object_name;
 use super::values::{self, TypedParams};
+use super::with_writes;
 use crate::catalog::{Keeps, ShardKey, Table};
 use crate::limit::{KeySet, KeyValue, Part};
 use crate::plan::{Many, Target};
@@ -44,6 +45,15 @@ pub(super) fn target(
         return unproven();
     };
     let unseen = query.with.is_some() || facts.writes > 1 || select.into.is_some();
+    if !unseen
+        && keeps_keys(into)
+        && let Some(keys) = with_writes::keys_of_rows(query, into.key, &into.positions, input)
+    {
+        return match with_pins(Some(keys), facts) {
+            Some(keys) => by_keys(keys, gathered()),
+            None => unproven(),
+        };
+    }
     let items = into.positions.iter().map(|at| item_at(select, *at));
     let items: Option<Vec<&Expr>> = items.collect();
     let Some(items) = items.filter(|_| !unseen) else {

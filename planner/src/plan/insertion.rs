@@ -172,7 +172,7 @@ fn check_rest(
         source: None,
         ..insert.clone()
     };
-    let facts = facts::of_statement(&Statement::Insert(rest), input);
+    let facts = facts::of_part(&Statement::Insert(rest), input);
     let others = facts.tables.len() != 1;
     let may_read = !matches!(destination, Destination::Everywhere);
     let spread = facts

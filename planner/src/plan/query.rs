@@ -6,7 +6,7 @@ use sqlparser::ast::{Query, Select, SetExpr};
 
 use super::facts::{Facts, Input};
 use super::keys::{Clauses, Pin};
-use super::{colocated, gather, physical, picks, refuse, scatter};
+use super::{colocated, gather, physical, picks, refuse, scatter, with_writes};
 use crate::limit::KeySet;
 use crate::merge::MergePlan;
 use crate::plan::{Access, Many, Scatter, Target};
@@ -18,6 +18,11 @@ pub(super) type Decision = (Target, Cow<'static, str>);
 pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     if let Some(table) = facts.undeclared() {
         return refused(refuse::undeclared(table));
+    }
+    if facts.writes > 0
+        && let Some(decision) = with_writes::target(query, facts, input)
+    {
+        return decision;
     }
     if facts.writes > 0 && facts.has_reference() {
         return refused(refuse::write_inside());
