@@ -5,8 +5,8 @@
 //! inserted has the keys of the rows that were deleted.
 
 use sqlparser::ast::{
-    Delete, Expr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableFactor,
-    Update,
+    Delete, Expr, FromTable, ObjectName, Query, Select, SelectItem, SetExpr, Statement,
+    TableFactor, TableObject, Update, WildcardAdditionalOptions,
 };
 
 use super::colocated::is_body_alone;
@@ -48,13 +48,18 @@ struct Origin {
 /// `None` where it is not proven that one shard has all that the parts concern.
 pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision> {
     // What a sequence of one shard gives may not be written.
-    let with = query.with.as_ref().filter(|_| !facts.sequences)?;
-    let mut ctes: Vec<Cte> = with.cte_tables.iter().map(named).collect();
+    if facts.sequences || !facts.unknown.is_empty() {
+        return None;
+    }
+    let with = query.with.as_ref()?;
+    let named = with.cte_tables.iter().map(|cte| Cte {
+        name: folded(&cte.alias.name),
+        columns: None,
+    });
+    let mut ctes: Vec<Cte> = named.collect();
     // A name that is a table's too may mean the one or the other.
-    if ctes
-        .iter()
-        .any(|cte| input.catalog.table(None, &cte.name).is_some())
-    {
+    let is_table = |cte: &Cte| input.catalog.table(None, &cte.name).is_some();
+    if ctes.iter().any(is_table) {
         return None;
     }
     let mut joint: Option<KeySet> = None;
@@ -91,13 +96,6 @@ pub(super) fn target(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Opti
     let whole = mentions == facts.sharded().count() && facts.singles().next().is_none();
     let keys = joint.filter(|_| whole)?;
     Some(by_keys(keys, Many::Refused(refuse::writes_in_query())))
-}
-
-fn named(cte: &sqlparser::ast::Cte) -> Cte {
-    Cte {
-        name: folded(&cte.alias.name),
-        columns: None,
-    }
 }
 
 /// A part whose sharded tables are all limited.
@@ -143,9 +141,7 @@ fn part_of(query: &Query, is_cte: bool, input: Input<'_>) -> Option<Part> {
     let (decision, returned) = match statement {
         Statement::Insert(insert) => {
             let returned = match &insert.table {
-                sqlparser::ast::TableObject::TableName(name) => {
-                    Some((name, insert.returning.as_ref()))
-                }
+                TableObject::TableName(name) => Some((name, insert.returning.as_ref())),
                 _ => None,
             };
             (dml::insert(insert, &facts, input), returned)
@@ -186,8 +182,7 @@ fn of_update(update: &Update) -> Returned<'_> {
 }
 
 fn of_delete(delete: &Delete) -> Returned<'_> {
-    let (sqlparser::ast::FromTable::WithFromKeyword(from)
-    | sqlparser::ast::FromTable::WithoutKeyword(from)) = &delete.from;
+    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
     let [from] = from.as_slice() else {
         return None;
     };
@@ -272,7 +267,8 @@ fn selected(items: &[SelectItem], columns: &[Column]) -> Option<Vec<Column>> {
         let name = folded(name);
         columns.iter().find(|column| column.name == name).cloned()
     };
-    let is_bare = |options| options == &sqlparser::ast::WildcardAdditionalOptions::default();
+    let is_bare =
+        |options: &WildcardAdditionalOptions| *options == WildcardAdditionalOptions::default();
     for item in items {
         match item {
             SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options) => {
@@ -282,13 +278,10 @@ fn selected(items: &[SelectItem], columns: &[Column]) -> Option<Vec<Column>> {
                 found.push(plain(expr).unwrap_or_else(|| computed(String::new())));
             }
             SelectItem::ExprWithAlias { expr, alias } => {
-                let name = |alias: &Ident| folded(alias);
-                found.push(match plain(expr) {
-                    Some(column) => Column {
-                        name: name(alias),
-                        ..column
-                    },
-                    None => computed(name(alias)),
+                let column = plain(expr).unwrap_or_else(|| computed(String::new()));
+                found.push(Column {
+                    name: folded(alias),
+                    ..column
                 });
             }
             SelectItem::ExprWithAliases { .. } => return None,
