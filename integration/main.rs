@@ -38,6 +38,7 @@ mod login;
 mod memory;
 mod moving;
 mod overload;
+mod own_schema;
 mod placements;
 mod policies;
 mod pooling;

@@ -54,7 +54,7 @@ impl World {
     }
 
     /// Connections to the plain server and to Ringway.
-    fn both(&self) -> [Wire; 2] {
+    pub fn both(&self) -> [Wire; 2] {
         let plain = self.plain.shards[0].primary.port;
         [plain, self.ringway.port()].map(|port| Wire::login(port, "ringway", "shop").0)
     }

@@ -84,6 +84,8 @@ pub enum Statement {
     Ddl {
         /// False for what PostgreSQL refuses inside a transaction block (CREATE INDEX CONCURRENTLY, VACUUM …).
         transactional: bool,
+        /// May it change what the catalog tells? TRUNCATE and ANALYZE do not.
+        alters: bool,
     },
     Begin {
         mode: TransactionMode,

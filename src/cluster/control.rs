@@ -16,6 +16,7 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Socket};
 
 use crate::config::{Database, Endpoint, ServerUser};
+use crate::error::Error;
 use crate::net::{TlsConnector, timeout};
 
 /// Control connections of one server.
@@ -132,6 +133,8 @@ pub enum Failure {
     /// What took longer than its limit.
     Slow(&'static str, Duration),
     Postgres(tokio_postgres::Error),
+    /// What a client's own connection was asked.
+    Session(Error),
     Unreachable(io::Error),
     /// The server answered something that PostgreSQL does not answer.
     Odd(&'static str),
@@ -157,7 +160,7 @@ impl Failure {
     pub fn is_denied(&self) -> bool {
         match self {
             Self::Postgres(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
-            Self::Slow(..) | Self::Unreachable(_) | Self::Odd(_) => false,
+            Self::Slow(..) | Self::Session(_) | Self::Unreachable(_) | Self::Odd(_) => false,
         }
     }
 }
@@ -167,6 +170,7 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Slow(what, limit) => write!(f, "{what} took longer than {limit:?}"),
             Self::Postgres(error) => write_causes(f, error),
+            Self::Session(error) => error.fmt(f),
             Self::Unreachable(error) => write!(f, "connecting: {error}"),
             Self::Odd(what) => f.write_str(what),
         }

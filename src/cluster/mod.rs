@@ -36,7 +36,7 @@ use planner::{Catalog, ShardId};
 use tokio::sync::{Notify, watch};
 
 pub use balancer::{Load, Pick, ReadReason, Role, Tiebreak};
-pub use catalog::{Finding, FindingKind};
+pub use catalog::{Finding, FindingKind, OF_TRANSACTION};
 pub use lsn::Lsn;
 pub use mark::{Home, Mark};
 pub use monitor::MonitorGuard;
@@ -45,6 +45,7 @@ pub use reading::{ReadGuard, SETTLE, Witness};
 pub use shard::{EndpointId, ShardSnapshot, Standing};
 pub use token::Token;
 
+use crate::backend::server::Server;
 use crate::config::{Database, Endpoint, Freshness, ReadSettings, ServerSecret, ServerUser, Shard};
 use crate::error::{Error, Fault};
 use crate::metrics::{CommitKind, DatabaseMetrics};
@@ -278,6 +279,18 @@ impl Cluster {
     /// The version of [`Cluster::catalog`], without taking hold of it.
     pub fn catalog_version(&self) -> u64 {
         self.catalog.version()
+    }
+
+    /// The catalog as a transaction block sees it that has changed the schema, on the shards of `servers`.
+    /// Its version is at least [`OF_TRANSACTION`], and no other's.
+    ///
+    /// # Errors
+    /// A server's, or its loss.
+    pub async fn catalog_within(
+        &self,
+        servers: &mut [(ShardId, &mut Server)],
+    ) -> Result<Catalog, Failure> {
+        self.catalog.within(self, servers).await
     }
 
     /// What is wrong between the configured tables and those found, as of the last load.

@@ -90,7 +90,7 @@ fn broke_off(failure: &Failure) -> bool {
 fn presence_of(failure: &Failure) -> Presence {
     match failure {
         Failure::Slow(..) | Failure::Unreachable(_) => Presence::Gone,
-        Failure::Odd(_) => Presence::Up,
+        Failure::Odd(_) | Failure::Session(_) => Presence::Up,
         Failure::Postgres(error) => match error.code() {
             Some(code) if *code == SqlState::CANNOT_CONNECT_NOW => Presence::Busy,
             Some(code) if *code == SqlState::ADMIN_SHUTDOWN => Presence::Busy,

@@ -9,6 +9,7 @@ use planner::Catalog;
 use planner::plan::{Plan, PlanOptions, plan};
 use planner::shape::Shape;
 
+use crate::cluster::OF_TRANSACTION;
 use crate::metrics::Total;
 use crate::metrics::digest::{Digest, Digests};
 
@@ -77,7 +78,9 @@ impl PlanCache {
             .concat();
             &typed
         };
-        if let Some(found) = self.lookup(key, catalog.version) {
+        // One session's, and for a while.
+        let is_kept = catalog.version < OF_TRANSACTION;
+        if is_kept && let Some(found) = self.lookup(key, catalog.version) {
             self.hits.add(1);
             return found;
         }
@@ -93,7 +96,9 @@ impl PlanCache {
             )),
             digest: self.digests.of(sql),
         };
-        self.insert(key, catalog.version, &made);
+        if is_kept {
+            self.insert(key, catalog.version, &made);
+        }
         made
     }
 

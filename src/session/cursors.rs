@@ -336,11 +336,7 @@ impl Session {
                     param_types: types,
                     gathers: true,
                 };
-                Arc::new(planner::plan::plan(
-                    text,
-                    &self.db.cluster.catalog(),
-                    options,
-                ))
+                Arc::new(planner::plan::plan(text, &self.catalog(), options))
             }
         };
         let values = Values {

@@ -20,8 +20,8 @@ mod step;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use planner::ShardId;
 use planner::plan::{Access, Savepoint, SetStatement, Statement};
+use planner::{Catalog, ShardId};
 
 use crate::backend::server::kept::Resend;
 use crate::backend::server::{Expect, StatementId};
@@ -73,6 +73,8 @@ pub(super) struct Batch {
     discarded: bool,
     /// By a statement since the last Sync, or in the open block.
     pub(super) changed_schema: bool,
+    /// As the open block sees it that has changed the schema, once that was read.
+    pub(super) own_catalog: Option<Arc<Catalog>>,
     /// ReadyForQuery is owed to the client until the schema has been read anew.
     pub(super) holds_ready: bool,
     /// The CommandComplete that waits for COMMIT.

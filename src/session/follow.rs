@@ -114,6 +114,9 @@ impl Session {
     /// A statement about a savepoint has succeeded.
     pub(super) fn note_savepoint(&mut self, savepoint: &Savepoint) {
         self.follow_context(savepoint);
+        if let Savepoint::RollbackTo(_) = savepoint {
+            self.batch.own_catalog = None;
+        }
         let undone = self.changes.follow(savepoint);
         self.forget_listens(&undone);
     }

@@ -59,7 +59,7 @@ impl Session {
         let sql = std::str::from_utf8(&text).map_err(|_| super::encoding::not_utf8())?;
         let mut shape = Shape::default();
         shape.scan(&text);
-        let catalog = self.db.cluster.catalog();
+        let catalog = self.catalog();
         let plan = self.db.plans.plan(sql, &shape, &[], &catalog).plan;
         let mut frame = BytesMut::new();
         write::query(&mut frame, &text);

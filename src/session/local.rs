@@ -162,7 +162,7 @@ impl Session {
         let sql = text.get(inner).unwrap_or_default();
         let mut shape = Shape::default();
         shape.scan(sql.as_bytes());
-        let catalog = self.db.cluster.catalog();
+        let catalog = self.catalog();
         let mut plan = self.db.plans.plan(sql, &shape, &[], &catalog).plan;
         let hinted = before
             .rfind("/*")

@@ -26,6 +26,7 @@ mod listening;
 mod local;
 pub mod login;
 mod moving;
+mod own_schema;
 mod peers;
 mod policy;
 mod prepared;
@@ -339,6 +340,9 @@ impl Session {
                 Box::pin(self.pass_large(header)).await?;
                 self.check_block_closed()?;
                 continue;
+            }
+            if self.batch.changed_schema {
+                Box::pin(self.learn_own_schema(header)).await?;
             }
             if frontend::is_extended(header.tag) {
                 self.extended().await?;

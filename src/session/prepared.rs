@@ -210,7 +210,7 @@ impl Session {
             let select = format!("SELECT {}", arguments.join(", "));
             let mut shape = Shape::default();
             shape.scan(select.as_bytes());
-            let catalog = self.db.cluster.catalog();
+            let catalog = self.catalog();
             let called = self.db.plans.plan(&select, &shape, &[], &catalog).plan;
             access = planner::worse_access(access, called.access);
             effect = planner::worse_effect(effect, called.effect.clone());
@@ -318,7 +318,9 @@ impl Session {
         self.admit(index, &executed.effect).await?;
         let mut frame = BytesMut::new();
         write::query(&mut frame, &executed.sql);
-        self.batch.changed_schema |= matches!(execute.within, Within::Create { .. });
+        if let Within::Create { .. } = execute.within {
+            self.note_ddl();
+        }
         self.run_on(index, frame).await
     }
 }

@@ -85,9 +85,11 @@ impl Session {
                     self.note_notify();
                 }
                 self.resend = resend_of(plan, access);
-                let is_ddl = matches!(plan.statement, Statement::Ddl { .. });
+                let is_ddl = matches!(plan.statement, Statement::Ddl { alters: true, .. });
                 let alters = is_ddl && may_alter(sql);
-                self.batch.changed_schema |= is_ddl;
+                if is_ddl {
+                    self.note_ddl();
+                }
                 let result = self.run_whole(frame, shard, access, &plan.effect).await;
                 if alters {
                     self.db.note_altered();
@@ -178,16 +180,6 @@ impl Session {
                 let job = writes::job_of_parts(split, &parts, sql, &[], None);
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
-        }
-    }
-
-    /// The schema has changed, or will when the transaction commits: plans are made anew.
-    pub(super) async fn after_ddl(&mut self) {
-        if self.block.is_none() {
-            self.batch.changed_schema = false;
-            Box::pin(self.db.cluster.schema_changed()).await;
-        } else {
-            self.batch.changed_schema = true;
         }
     }
 
@@ -290,7 +282,7 @@ impl Session {
                 found.ok_or_else(|| hints::unknown_shard(name, topology))?
             }
             Place::Key(key) => {
-                let catalog = self.db.cluster.catalog();
+                let catalog = self.catalog();
                 planner::shard_of_key(key, &catalog, topology)?
             }
             Place::All => {
@@ -330,7 +322,7 @@ impl Session {
 
     pub(super) fn plan_anew(&mut self, text: &str, shape: &mut Shape, types: &[u32]) -> Arc<Plan> {
         shape.scan(text.as_bytes());
-        let catalog = self.db.cluster.catalog();
+        let catalog = self.catalog();
         self.db.plans.plan(text, shape, types, &catalog).plan
     }
 

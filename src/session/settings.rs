@@ -295,7 +295,7 @@ impl super::Session {
             )
             .into());
         }
-        let catalog = self.db.cluster.catalog();
+        let catalog = self.catalog();
         match (&set.name, &set.value) {
             (Some(name), Some(value)) => check(name, value, Assumptions::of(&self.db, &catalog)),
             (Some(_) | None, _) => Ok(()),

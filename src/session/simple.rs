@@ -210,7 +210,7 @@ impl Session {
             None => return Ok(Query::Undecodable),
         };
         shape.scan(text.as_bytes());
-        let catalog = self.db.cluster.catalog();
+        let catalog = self.catalog();
         let Planned { plan, digest } = self.db.plans.plan(&text, shape, &[], &catalog);
         let kept = self.kept_text(sql, None);
         self.account.statement(digest, kept);

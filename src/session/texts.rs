@@ -124,6 +124,7 @@ impl Session {
             false => Within::Block,
         };
         let mut writes = false;
+        let mut altered = false;
         for part in parts {
             let part = &text[part.clone()];
             let (shape, plan) = self.plan_of_part(part);
@@ -155,6 +156,7 @@ impl Session {
                 | Statement::Merge
                 | Statement::Ddl {
                     transactional: true,
+                    ..
                 }
                 | Statement::CopyIn
                 | Statement::CopyOut
@@ -164,6 +166,7 @@ impl Session {
                 | Statement::Other => within.or_implicit(),
                 Statement::Ddl {
                     transactional: false,
+                    ..
                 }
                 | Statement::Empty
                 | Statement::TwoPhase
@@ -184,8 +187,13 @@ impl Session {
                 pieces: &shape.pieces,
                 params: &[],
             };
-            let routed = route(&plan, values, &self.db.config.topology)?;
-            self.check_policy(&plan, &routed)?;
+            match route(&plan, values, &self.db.config.topology) {
+                Ok(routed) => self.check_policy(&plan, &routed)?,
+                // It is looked at again when its turn has come.
+                Err(refusal) if altered && refusal.message == planner::refusal::UNKNOWN_TABLE => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+            altered |= matches!(plan.statement, Statement::Ddl { alters: true, .. });
         }
         Ok(())
     }
@@ -193,7 +201,7 @@ impl Session {
     fn plan_of_part(&self, part: &str) -> (Shape, std::sync::Arc<Plan>) {
         let mut shape = Shape::default();
         shape.scan(part.as_bytes());
-        let catalog = self.db.cluster.catalog();
+        let catalog = self.catalog();
         let planned = self.db.plans.plan(part, &shape, &[], &catalog);
         (shape, planned.plan)
     }
@@ -238,6 +246,7 @@ impl Session {
         within: &mut Within,
         is_last: bool,
     ) -> Result<(), Error> {
+        self.learn_own_schema_for(part).await?;
         let (shape, plan) = self.plan_of_part(part);
         match &plan.statement {
             Statement::Begin { .. } if *within == Within::Implicit => {

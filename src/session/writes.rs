@@ -80,6 +80,7 @@ impl Session {
         let result = match plan.statement {
             Statement::Ddl {
                 transactional: false,
+                ..
             } if !within => shard_by_shard(&mut participants, job, &names, &mut self.client).await,
             _ => {
                 let work = async {
@@ -103,7 +104,8 @@ impl Session {
                 }
             }
         };
-        if matches!(plan.statement, Statement::Ddl { .. } | Statement::Other) {
+        if let Statement::Ddl { alters: true, .. } | Statement::Other = plan.statement {
+            self.note_ddl();
             Box::pin(self.after_ddl()).await;
         }
         let answers = result?;

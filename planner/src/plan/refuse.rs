@@ -37,7 +37,7 @@ pub(super) fn unknown_table(table: &str) -> Refusal {
     Refusal::unsupported(
         UNKNOWN_TABLE,
         format!("Where rows of \"{table}\" belong is not known before its schema has been read."),
-        "Check the name; if it is right, try again: what this transaction has created can be used after COMMIT. A hint names a shard to ask.",
+        "Check the name; if it is right, try again: what another process has made is known within seconds. A hint names a shard to ask.",
     )
 }
 

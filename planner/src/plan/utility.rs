@@ -577,8 +577,22 @@ fn is_transactional(source: &Source<'_>) -> bool {
 }
 
 fn ddl(source: &Source<'_>, catalog: &Catalog, transactional: bool) -> Plan {
+    const KEEPING: [&str; 8] = [
+        "vacuum",
+        "analyze",
+        "analyse",
+        "truncate",
+        "refresh",
+        "checkpoint",
+        "reindex",
+        "cluster",
+    ];
+    let statement = Statement::Ddl {
+        transactional,
+        alters: !KEEPING.contains(&source.word(0).as_str()),
+    };
     let plan = Plan {
-        statement: Statement::Ddl { transactional },
+        statement,
         ..writes(EVERYWHERE)
     };
     match unread::single_shard(source, catalog) {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use planner::Catalog;
 use planner::catalog::TableClass;
-use tokio_postgres::Transaction;
 
 use super::classify::TableName;
+use super::source::Source;
 use crate::cluster::control::Failure;
 
 /// What is so with a table or its partitions. A trigger may fire for each row before its UPDATE if all it
@@ -68,7 +68,7 @@ SELECT parts.root, min(why) FROM parts JOIN hindrances ON hindrances.oid = parts
 
 const FOREIGN_KEYS: &str = "
 SELECT k.conrelid, k.conname::text,
-       (SELECT array_agg(a.attname::text) FROM pg_attribute a
+       (SELECT json_agg(a.attname::text) FROM pg_attribute a
          WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)),
        n.nspname::text, c.relname::text
   FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
@@ -93,20 +93,18 @@ struct ForeignKey {
 }
 
 /// By the table's OID.
-pub(super) async fn load(
-    transaction: &Transaction<'_>,
-) -> Result<HashMap<u32, Immovable>, Failure> {
+pub(super) async fn load(source: &mut Source<'_>) -> Result<HashMap<u32, Immovable>, Failure> {
     let mut found: HashMap<u32, Immovable> = HashMap::new();
-    for row in transaction.query(HINDRANCES, &[]).await? {
-        found.entry(row.try_get(0)?).or_default().why = row.try_get(1)?;
+    for row in source.rows(HINDRANCES).await? {
+        found.entry(row.number(0)?).or_default().why = row.maybe(1).map(str::to_owned);
     }
-    for row in transaction.query(FOREIGN_KEYS, &[]).await? {
+    for row in source.rows(FOREIGN_KEYS).await? {
         let key = ForeignKey {
-            name: row.try_get(1)?,
-            columns: row.try_get(2)?,
-            to: (row.try_get(3)?, row.try_get(4)?),
+            name: row.name(1)?,
+            columns: row.list(2)?.unwrap_or_default(),
+            to: (row.name(3)?, row.name(4)?),
         };
-        found.entry(row.try_get(0)?).or_default().keys.push(key);
+        found.entry(row.number(0)?).or_default().keys.push(key);
     }
     Ok(found)
 }

@@ -1,17 +1,20 @@
 //! Reads one shard's schema from one server.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use planner::Catalog;
 use planner::catalog::{ColumnDefault, Function, RelationKind, Volatility};
 use planner::merge::Collation;
 use regex::Regex;
-use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+use tokio_postgres::{Client, IsolationLevel};
 
 use super::classify::{Column, Relation, ShardSchema, TableName, Unique};
 use super::hidden::{Callee, Definitions, Text, settle};
 use super::setters::{Body, may_set_unseen};
+use super::source::{Cells, Source};
 use super::{Loaded, immovable};
+use crate::backend::server::Server;
 use crate::cluster::control::{ControlPool, Failure};
 use crate::config::{FunctionName, FunctionRule};
 
@@ -78,13 +81,13 @@ SELECT DISTINCT r.ev_class, n.nspname::text, c.relname::text
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod),
        a.attcollation, a.attnotnull, a.attnum, a.attidentity <> '',
-       CASE WHEN a.attgenerated <> '' THEN ARRAY(
+       CASE WHEN a.attgenerated <> '' THEN to_json(ARRAY(
          SELECT DISTINCT s.attname::text
            FROM pg_depend p JOIN pg_attribute s ON s.attrelid = p.refobjid AND s.attnum = p.refobjsubid
           WHERE p.refclassid = 'pg_class'::regclass AND s.attrelid = a.attrelid AND s.attnum <> a.attnum
             AND (p.classid = 'pg_attrdef'::regclass AND p.objid = written.id
               OR p.classid = 'pg_class'::regclass AND p.objid = a.attrelid AND p.objsubid = a.attnum)
-          ORDER BY 1) END,
+          ORDER BY 1)) END,
        written.text
   FROM pg_attribute a
   LEFT JOIN (SELECT oid AS id, adrelid, adnum, pg_get_expr(adbin, adrelid) AS text
@@ -103,7 +106,7 @@ const CONSTANT: &str =
 
 /// Unique indexes with the numbers of the columns that they are over, in order; an expression is 0.
 const UNIQUE: &str = "
-SELECT i.indrelid, x.relname::text, i.indisprimary, (i.indkey::int2[])[0:i.indnkeyatts - 1]
+SELECT i.indrelid, x.relname::text, i.indisprimary, to_json((i.indkey::int2[])[0:i.indnkeyatts - 1])
   FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
  WHERE i.indisunique AND c.oid >= 16384 AND c.relpersistence <> 't'
    AND c.relkind IN ('r', 'p', 'm') ORDER BY x.relname";
@@ -242,11 +245,10 @@ pub async fn load(
         transaction.commit().await?;
         return Ok(None);
     }
-    let schema = schema(&transaction, rules).await?;
-    transaction.commit().await?;
+    let schema = schema(Source::Control(transaction), rules).await?;
     Ok(Some(Loaded {
         fingerprint,
-        schema,
+        schema: Arc::new(schema),
     }))
 }
 
@@ -264,102 +266,113 @@ pub(super) async fn read(
         .read_only(true)
         .start()
         .await?;
-    let schema = schema(&transaction, rules).await?;
-    transaction.commit().await?;
-    Ok(schema)
+    schema(Source::Control(transaction), rules).await
+}
+
+/// Reads the schema as a client's transaction block sees it, which it leaves as it was.
+///
+/// # Errors
+/// As [`load`].
+pub(super) async fn read_within(
+    server: &mut Server,
+    rules: &BTreeMap<FunctionName, FunctionRule>,
+) -> Result<ShardSchema, Failure> {
+    // Views of others may be locked.
+    let begin = "SAVEPOINT ringway_schema; SET LOCAL statement_timeout = '10s'; \
+                 SET LOCAL lock_timeout = '5s'; SET LOCAL standard_conforming_strings = on";
+    let end = "ROLLBACK TO ringway_schema; RELEASE ringway_schema";
+    server.ask_hidden(begin).await.map_err(Failure::Session)?;
+    let schema = schema(Source::Block(server), rules).await;
+    server.ask_hidden(end).await.map_err(Failure::Session)?;
+    schema
 }
 
 async fn schema(
-    transaction: &Transaction<'_>,
+    mut source: Source<'_>,
     rules: &BTreeMap<FunctionName, FunctionRule>,
 ) -> Result<ShardSchema, Failure> {
+    let source = &mut source;
     // The queries are large by the planner's count, and over sooner than they are compiled.
-    transaction.batch_execute("SET LOCAL jit = off").await?;
-    let path = transaction.query_one("SELECT current_schemas(false)::text[]", &[]);
+    source.rows("SET LOCAL jit = off").await?;
+    let path = source.row("SELECT to_json(current_schemas(false)::text[])");
     let mut schema = ShardSchema {
-        search_path: path.await?.try_get(0)?,
-        relations: relations(transaction).await?,
-        has_epoch: transaction.query_one(HAS_EPOCH, &[]).await?.try_get(0)?,
+        search_path: path.await?.list(0)?.unwrap_or_default(),
+        relations: relations(source).await?,
+        has_epoch: source.row(HAS_EPOCH).await?.flag(0)?,
         ..ShardSchema::default()
     };
-    functions(transaction, rules, &mut schema).await?;
-    let told = definitions(transaction, rules).await?;
+    functions(source, rules, &mut schema).await?;
+    let told = definitions(source, rules).await?;
     schema.suspects = settle(&mut schema, &told);
-    for row in transaction.query(POLICIES, &[]).await? {
-        let table = (row.try_get(0)?, row.try_get(1)?);
-        schema.policies.push((table, row.try_get(2)?));
+    for row in source.rows(POLICIES).await? {
+        let table = (row.name(0)?, row.name(1)?);
+        schema.policies.push((table, row.name(2)?));
     }
-    schema.suspects.equates_texts = transaction
-        .query_one(EQUATES_TEXTS, &[])
-        .await?
-        .try_get(0)?;
-    schema.suspects.writes_set = may_set_unseen(&bodies(transaction).await?);
+    schema.suspects.equates_texts = source.row(EQUATES_TEXTS).await?.flag(0)?;
+    schema.suspects.writes_set = may_set_unseen(&bodies(source).await?);
     Ok(schema)
 }
 
-async fn bodies(transaction: &Transaction<'_>) -> Result<Vec<Body>, Failure> {
-    let body = |row: &Row| -> Result<Body, Failure> {
+async fn bodies(source: &mut Source<'_>) -> Result<Vec<Body>, Failure> {
+    let body = |row: &Cells| -> Result<Body, Failure> {
         Ok(Body {
-            name: row.try_get(0)?,
-            text: row.try_get(1)?,
-            is_hook: row.try_get(2)?,
+            name: row.name(0)?,
+            text: row.name(1)?,
+            is_hook: row.flag(2)?,
         })
     };
-    let rows = transaction.query(BODIES, &[]).await?;
+    let rows = source.rows(BODIES).await?;
     rows.iter().map(body).collect()
 }
 
 async fn definitions(
-    transaction: &Transaction<'_>,
+    source: &mut Source<'_>,
     rules: &BTreeMap<FunctionName, FunctionRule>,
 ) -> Result<Definitions, Failure> {
     let mut told = Definitions {
-        functions: texts(transaction, FUNCTION_TEXTS).await?,
-        relations: texts(transaction, VIEW_TEXTS).await?,
-        domains: texts(transaction, DOMAIN_TEXTS).await?,
-        rows: texts(transaction, ROW_TEXTS).await?,
+        functions: texts(source, FUNCTION_TEXTS).await?,
+        relations: texts(source, VIEW_TEXTS).await?,
+        domains: texts(source, DOMAIN_TEXTS).await?,
+        rows: texts(source, ROW_TEXTS).await?,
         ..Definitions::default()
     };
     // What a listed function calls is the operator's to know.
     told.functions
         .retain(|function| !rules.keys().any(|rule| rule.name == function.name));
-    told.relations
-        .extend(texts(transaction, POLICY_TEXTS).await?);
-    for row in transaction.query(OPERATORS, &[]).await? {
-        told.operators.push((row.try_get(2)?, callee(&row)?));
+    told.relations.extend(texts(source, POLICY_TEXTS).await?);
+    for row in source.rows(OPERATORS).await? {
+        told.operators.push((row.name(2)?, callee(&row)?));
     }
-    for row in transaction.query(CASTS, &[]).await? {
+    for row in source.rows(CASTS).await? {
         told.casts.push(callee(&row)?);
     }
-    for row in transaction.query(FOREIGN, &[]).await? {
-        told.foreign.push(row.try_get(0)?);
+    for row in source.rows(FOREIGN).await? {
+        told.foreign.push(row.name(0)?);
     }
     Ok(told)
 }
 
-fn callee(row: &Row) -> Result<Callee, Failure> {
-    let (name, volatile) = (row.try_get(0)?, row.try_get(1)?);
+fn callee(row: &Cells) -> Result<Callee, Failure> {
+    let (name, volatile) = (row.name(0)?, row.flag(1)?);
     Ok(Callee { name, volatile })
 }
 
 /// Rows of name and text, some of which PostgreSQL may leave out.
-async fn texts(transaction: &Transaction<'_>, sql: &str) -> Result<Vec<Text>, Failure> {
+async fn texts(source: &mut Source<'_>, sql: &str) -> Result<Vec<Text>, Failure> {
     let mut texts = Vec::new();
-    for row in transaction.query(sql, &[]).await? {
-        let (name, text): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
-        let text = text.unwrap_or_default();
+    for row in source.rows(sql).await? {
+        let (name, text) = (row.name(0)?, row.maybe(1).unwrap_or_default());
+        let text = text.to_owned();
         texts.push(Text { name, text });
     }
     Ok(texts)
 }
 
-async fn relations(
-    transaction: &Transaction<'_>,
-) -> Result<BTreeMap<TableName, Relation>, Failure> {
-    let mut columns = columns(transaction).await?;
+async fn relations(source: &mut Source<'_>) -> Result<BTreeMap<TableName, Relation>, Failure> {
+    let mut columns = columns(source).await?;
     let mut unique: HashMap<u32, Vec<Unique>> = HashMap::new();
-    for row in transaction.query(UNIQUE, &[]).await? {
-        let (relation, numbers): (u32, Vec<i16>) = (row.try_get(0)?, row.try_get(3)?);
+    for row in source.rows(UNIQUE).await? {
+        let (relation, numbers): (u32, Option<Vec<i16>>) = (row.number(0)?, row.list(3)?);
         let columns = columns.get(&relation).map_or(&[][..], Vec::as_slice);
         let name = |number: &i16| {
             let column = columns.iter().find(|(at, _)| at == number);
@@ -368,33 +381,33 @@ async fn relations(
                 .to_owned()
         };
         let index = Unique {
-            name: row.try_get(1)?,
-            primary: row.try_get(2)?,
-            columns: numbers.iter().map(name).collect(),
+            name: row.name(1)?,
+            primary: row.flag(2)?,
+            columns: numbers.iter().flatten().map(name).collect(),
         };
         unique.entry(relation).or_default().push(index);
     }
     let mut reads: HashMap<u32, Vec<TableName>> = HashMap::new();
-    for row in transaction.query(VIEW_READS, &[]).await? {
-        let read = (row.try_get(1)?, row.try_get(2)?);
-        reads.entry(row.try_get(0)?).or_default().push(read);
+    for row in source.rows(VIEW_READS).await? {
+        let read = (row.name(1)?, row.name(2)?);
+        reads.entry(row.number(0)?).or_default().push(read);
     }
-    let mut immovable = immovable::load(transaction).await?;
+    let mut immovable = immovable::load(source).await?;
     let mut relations = BTreeMap::new();
-    for row in transaction.query(RELATIONS, &[]).await? {
-        let oid: u32 = row.try_get(0)?;
-        let parent: (Option<String>, Option<String>) = (row.try_get(4)?, row.try_get(5)?);
+    for row in source.rows(RELATIONS).await? {
+        let oid: u32 = row.number(0)?;
+        let owned = |at| row.maybe(at).map(str::to_owned);
         let columns = columns.remove(&oid).unwrap_or_default();
         let relation = Relation {
-            kind: relation_kind(row.try_get(3)?)?,
-            partition_of: parent.0.zip(parent.1),
+            kind: relation_kind(row.text(3)?)?,
+            partition_of: owned(4).zip(owned(5)),
             columns: columns.into_iter().map(|(_, column)| column).collect(),
             unique: unique.remove(&oid).unwrap_or_default(),
-            comment: row.try_get(6)?,
+            comment: owned(6),
             reads: reads.remove(&oid).unwrap_or_default(),
             immovable: immovable.remove(&oid).unwrap_or_default(),
         };
-        relations.insert((row.try_get(1)?, row.try_get(2)?), relation);
+        relations.insert((row.name(1)?, row.name(2)?), relation);
     }
     Ok(relations)
 }
@@ -411,36 +424,35 @@ fn relation_kind(letter: &str) -> Result<RelationKind, Failure> {
 }
 
 /// By the relation's OID, with their numbers, which ascend.
-async fn columns(
-    transaction: &Transaction<'_>,
-) -> Result<HashMap<u32, Vec<(i16, Column)>>, Failure> {
+async fn columns(source: &mut Source<'_>) -> Result<HashMap<u32, Vec<(i16, Column)>>, Failure> {
     let constant = Regex::new(CONSTANT).map_err(|_| Failure::Odd("a regular expression"))?;
-    let domains = domains(transaction).await?;
-    let collations = collations(transaction).await?;
+    let domains = domains(source).await?;
+    let collations = collations(source).await?;
     let mut columns: HashMap<u32, Vec<(i16, Column)>> = HashMap::new();
-    for row in transaction.query(COLUMNS, &[]).await? {
-        let collation: u32 = row.try_get(4)?;
+    for row in source.rows(COLUMNS).await? {
+        let (oid, collation): (u32, u32) = (row.number(2)?, row.number(4)?);
+        let generated_from = row.list(8)?;
         let column = Column {
-            name: row.try_get(1)?,
-            type_oid: base_type(&domains, row.try_get(2)?),
-            is_domain: domains.contains_key(&row.try_get(2)?),
-            type_name: row.try_get(3)?,
+            name: row.name(1)?,
+            type_oid: base_type(&domains, oid),
+            is_domain: domains.contains_key(&oid),
+            type_name: row.name(3)?,
             collation: if collation == 0 {
                 Collation::Bytewise
             } else {
                 *collations.get(&collation).unwrap_or(&Collation::Unknown)
             },
-            not_null: row.try_get(5)?,
+            not_null: row.flag(5)?,
             default: default(
-                row.try_get(7)?,
-                row.try_get::<_, Option<Vec<String>>>(8)?.is_some(),
-                row.try_get(9)?,
+                row.flag(7)?,
+                generated_from.is_some(),
+                row.maybe(9),
                 &constant,
             ),
-            generated_from: row.try_get(8)?,
+            generated_from,
         };
-        let of = columns.entry(row.try_get(0)?).or_default();
-        of.push((row.try_get(6)?, column));
+        let of = columns.entry(row.number(0)?).or_default();
+        of.push((row.number(6)?, column));
     }
     Ok(columns)
 }
@@ -462,9 +474,9 @@ fn default(
 }
 
 /// Domain to the type it is over, which may be a domain again.
-async fn domains(transaction: &Transaction<'_>) -> Result<HashMap<u32, u32>, Failure> {
-    let rows = transaction.query(DOMAINS, &[]).await?;
-    let pair = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+async fn domains(source: &mut Source<'_>) -> Result<HashMap<u32, u32>, Failure> {
+    let rows = source.rows(DOMAINS).await?;
+    let pair = |row: &Cells| Ok((row.number(0)?, row.number(1)?));
     rows.iter().map(pair).collect()
 }
 
@@ -480,39 +492,32 @@ fn base_type(domains: &HashMap<u32, u32>, mut oid: u32) -> u32 {
 }
 
 /// What each collation of the database means for merging.
-async fn collations(transaction: &Transaction<'_>) -> Result<HashMap<u32, Collation>, Failure> {
-    let row = transaction.query_one(DEFAULT_COLLATION, &[]).await?;
-    let (provider, locale): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
-    let encoding: String = row.try_get(2)?;
-    let measured = match (
-        encoding.as_str(),
-        is_libc_c_utf8(&provider, locale.as_deref()),
-    ) {
-        ("UTF8", true) => transaction
-            .query_one(SORTS_BY_BYTES, &[])
-            .await?
-            .try_get(0)?,
+async fn collations(source: &mut Source<'_>) -> Result<HashMap<u32, Collation>, Failure> {
+    let row = source.row(DEFAULT_COLLATION).await?;
+    let (provider, locale, encoding) = (row.text(0)?, row.maybe(1), row.text(2)?);
+    let measured = match (encoding, is_libc_c_utf8(provider, locale)) {
+        ("UTF8", true) => source.row(SORTS_BY_BYTES).await?.flag(0)?,
         _ => false,
     };
     let judge = |provider: &str, locale: Option<&str>| {
-        if !is_ascii_superset_in_code_point_order(&encoding) {
+        if !is_ascii_superset_in_code_point_order(encoding) {
             Collation::Other
         } else {
             order(provider, locale, measured)
         }
     };
-    let default = judge(&provider, locale.as_deref());
+    let default = judge(provider, locale);
     let mut collations = HashMap::new();
-    for row in transaction.query(COLLATIONS, &[]).await? {
-        let (provider, deterministic): (&str, bool) = (row.try_get(1)?, row.try_get(2)?);
+    for row in source.rows(COLLATIONS).await? {
+        let (provider, deterministic) = (row.text(1)?, row.flag(2)?);
         let collation = if !deterministic {
             Collation::Unknown
         } else if provider == "d" {
             default
         } else {
-            judge(provider, row.try_get(3)?)
+            judge(provider, row.maybe(3))
         };
-        collations.insert(row.try_get(0)?, collation);
+        collations.insert(row.number(0)?, collation);
     }
     Ok(collations)
 }
@@ -542,16 +547,16 @@ fn order(provider: &str, locale: Option<&str>, measured: bool) -> Collation {
 
 /// Reads the functions, as far as the configuration does not say otherwise.
 async fn functions(
-    transaction: &Transaction<'_>,
+    source: &mut Source<'_>,
     rules: &BTreeMap<FunctionName, FunctionRule>,
     schema: &mut ShardSchema,
 ) -> Result<(), Failure> {
     let mut catalog = Catalog::new(0, 1);
     let mut names = BTreeSet::new();
     let mut unknown: BTreeSet<_> = rules.keys().collect();
-    for row in transaction.query(FUNCTIONS, &[]).await? {
-        let (home, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        let volatility = match row.try_get(2)? {
+    for row in source.rows(FUNCTIONS).await? {
+        let (home, name) = (row.name(0)?, row.name(1)?);
+        let volatility = match row.text(2)? {
             "i" => Volatility::Immutable,
             "s" => Volatility::Stable,
             // What is not known to be harmless is not.
@@ -560,9 +565,9 @@ async fn functions(
         let mut function = Function {
             volatility,
             may_write: volatility == Volatility::Volatile,
-            user_defined: row.try_get(3)?,
-            is_aggregate: row.try_get(4)?,
-            may_read_tables: row.try_get(5)?,
+            user_defined: row.flag(3)?,
+            is_aggregate: row.flag(4)?,
+            may_read_tables: row.flag(5)?,
         };
         for (rule_name, rule) in rules.iter().filter(|(rule, _)| rule.names(&home, &name)) {
             unknown.remove(rule_name);

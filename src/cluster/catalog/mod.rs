@@ -7,9 +7,11 @@ mod hidden;
 mod immovable;
 mod load;
 mod setters;
+mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,13 +20,14 @@ use planner::{Catalog, ShardId};
 use tokio::sync::{Mutex, watch};
 use tokio_postgres::Client;
 
+use crate::backend::server::Server;
 use crate::cluster::Cluster;
 use crate::cluster::control::Failure;
 use crate::cluster::own;
 use crate::cluster::shard::{EndpointId, Standing};
 use crate::config::{FunctionName, FunctionRule};
 use crate::net::timeout;
-use classify::{Declared, ShardSchema, classify};
+use classify::{Classified, Declared, ShardSchema, classify};
 
 /// Something that is not as the configuration has it, for people to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,9 @@ pub enum FindingKind {
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
 /// The time that reading or counting an epoch may take.
 const EPOCH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Versions of catalogs from here on are each of one transaction.
+pub const OF_TRANSACTION: u64 = 1 << 63;
 
 /// How many shards' schemas are read at once: some memory is needed for each.
 const AT_ONCE: usize = 8;
@@ -74,6 +80,10 @@ pub struct CatalogRoom {
     first: watch::Sender<bool>,
     /// Shards with a table `ringway.epoch`.
     with_epoch: ArcSwap<Vec<ShardId>>,
+    /// Of what shards the published catalog was made.
+    published: ArcSwap<Vec<Option<Arc<ShardSchema>>>>,
+    /// Catalogs of transactions that were made.
+    within: AtomicU64,
 }
 
 /// What was read from the shards.
@@ -88,7 +98,7 @@ struct Schemas {
 /// One shard's schema with the fingerprint that was taken before it was read.
 struct Loaded {
     fingerprint: String,
-    schema: ShardSchema,
+    schema: Arc<ShardSchema>,
 }
 
 impl CatalogRoom {
@@ -102,6 +112,8 @@ impl CatalogRoom {
             }),
             first: watch::Sender::new(false),
             with_epoch: ArcSwap::default(),
+            published: ArcSwap::default(),
+            within: AtomicU64::new(0),
         }
     }
 
@@ -169,6 +181,28 @@ impl CatalogRoom {
         self.first.send_replace(true);
     }
 
+    /// See [`Cluster::catalog_within`]. It waits for no other load, which may wait for what the block has locked.
+    pub async fn within(
+        &self,
+        cluster: &Cluster,
+        servers: &mut [(ShardId, &mut Server)],
+    ) -> Result<Catalog, Failure> {
+        let mut shards = self.published.load().as_ref().clone();
+        shards.resize(cluster.database.shards.len(), None);
+        for (shard, server) in servers {
+            let mut schema = load::read_within(server, &cluster.database.functions).await?;
+            let known = &mut shards[usize::from(shard.0)];
+            if let Some(known) = known {
+                // Statements are planned for one path.
+                schema.search_path.clone_from(&known.search_path);
+            }
+            *known = Some(Arc::new(schema));
+        }
+        let shards: Vec<_> = shards.iter().map(Option::as_deref).collect();
+        let version = OF_TRANSACTION + self.within.fetch_add(1, Ordering::Relaxed);
+        Ok(classified(cluster, &shards, version).catalog)
+    }
+
     /// The epochs of the shards that have one; `None` where it cannot be read now.
     pub async fn epochs(&self, cluster: &Cluster) -> Vec<(ShardId, Option<i64>)> {
         let mut epochs = Vec::new();
@@ -198,21 +232,12 @@ impl CatalogRoom {
     fn publish(&self, cluster: &Cluster, schemas: &mut Schemas, unread: Vec<Finding>) {
         let mut findings = unread;
         if schemas.unpublished {
-            let config = &cluster.database;
-            let names: Vec<_> = config.shards.iter().map(|s| &*s.name).collect();
-            let shards: Vec<_> = schemas
-                .shards
-                .iter()
-                .map(|slot| slot.as_ref().map(|loaded| &loaded.schema))
-                .collect();
+            let known = |slot: &Option<Loaded>| Some(Arc::clone(&slot.as_ref()?.schema));
+            let published: Vec<_> = schemas.shards.iter().map(known).collect();
+            let shards: Vec<_> = published.iter().map(Option::as_deref).collect();
             let version = self.catalog.load().version + 1;
-            let declared = Declared {
-                tables: &config.tables,
-                default_ids: &config.default_ids,
-                schemas: &config.schemas,
-                placements: config.topology.rules(),
-            };
-            let classified = classify(declared, &names, &shards, version);
+            let classified = classified(cluster, &shards, version);
+            self.published.store(Arc::new(published));
             findings.extend(classified.findings);
             self.catalog.store(Arc::new(classified.catalog));
             schemas.unpublished = false;
@@ -236,6 +261,19 @@ impl CatalogRoom {
             }
         }
     }
+}
+
+/// By the configuration; of a shard that was never read there is `None`.
+fn classified(cluster: &Cluster, shards: &[Option<&ShardSchema>], version: u64) -> Classified {
+    let config = &cluster.database;
+    let names: Vec<_> = config.shards.iter().map(|s| &*s.name).collect();
+    let declared = Declared {
+        tables: &config.tables,
+        default_ids: &config.default_ids,
+        schemas: &config.schemas,
+        placements: config.topology.rules(),
+    };
+    classify(declared, &names, shards, version)
 }
 
 /// Something small on a shard's primary.

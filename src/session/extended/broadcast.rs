@@ -68,6 +68,7 @@ impl Session {
         }
         if let Statement::Ddl {
             transactional: false,
+            ..
         } = portal.plan.statement
         {
             return self.check_sync_follows(name).await.map(|()| false);

@@ -157,11 +157,11 @@ impl Session {
                         self.follow_context(&savepoint);
                         self.batch.done.push(Done::Savepoint(savepoint));
                     }
-                    Statement::Ddl { .. } => {
+                    Statement::Ddl { alters: true, .. } => {
                         if may_alter(&prepared.statement.sql) {
                             self.db.note_altered();
                         }
-                        self.batch.changed_schema = true;
+                        self.note_ddl();
                     }
                     _ => {}
                 }

@@ -62,7 +62,7 @@ impl Session {
     pub(super) fn is_repeated(&self, parse: &Parse<'_>) -> bool {
         self.batch.statements.get(parse.name).is_some_and(|known| {
             !known.is_unread()
-                && known.version == self.db.cluster.catalog_version()
+                && known.version == self.catalog_version()
                 && *known.statement.sql == *parse.sql
                 && *known.statement.types == *parse.types
                 && self.is_in_context(&known.statement)
@@ -82,7 +82,7 @@ impl Session {
         sql: &[u8],
         types: &[u32],
     ) -> Result<Prepared, Error> {
-        let catalog = self.db.cluster.catalog();
+        let catalog = self.catalog();
         let mut shape = std::mem::take(&mut self.shape);
         let text = self.readable(sql);
         let planned = text.as_deref().map(|text| {
@@ -183,8 +183,8 @@ impl Session {
                 )),
             };
         }
-        let renew = found.version != self.db.cluster.catalog_version()
-            || !self.is_in_context(&found.statement);
+        let renew =
+            found.version != self.catalog_version() || !self.is_in_context(&found.statement);
         if !renew {
             return Ok(Arc::clone(found));
         }

@@ -1,0 +1,132 @@
+//! Transactions that change the schema and go on with what they have made, beside one plain PostgreSQL.
+
+use crate::sharded_copy::World;
+use crate::support::wire::{Wire, bind, execute, frame, parse};
+
+/// One after the other on both, until they differ; answers what Ringway said.
+fn alike(both: &mut [Wire; 2], statements: &[&str], extended: bool) -> Vec<String> {
+    let mut said = Vec::new();
+    for sql in statements {
+        let [plain, through] = both.each_mut().map(|wire| match extended {
+            true => wire.ask_extended(&[sql]),
+            false => wire.ask(sql),
+        });
+        assert_eq!(through, plain, "{sql}");
+        said.push(through);
+    }
+    said
+}
+
+/// What the shards hold together, and that a statement by key finds each row.
+fn assert_found(world: &World, table: &str, ids: std::ops::RangeInclusive<u32>) {
+    let count: u32 = world
+        .each(&format!("SELECT count(*) FROM {table}"))
+        .iter()
+        .map(|count| count.parse::<u32>().unwrap())
+        .sum();
+    assert_eq!(count as usize, ids.clone().count());
+    let mut wire = world.through();
+    for id in ids {
+        let found = wire.ask(&format!("SELECT id FROM {table} WHERE id = {id}"));
+        assert_eq!(found, format!("{id} SELECT 1 I"));
+    }
+}
+
+#[test]
+fn a_migration_fills_the_tables_that_it_makes() {
+    let world = World::start_with("");
+    world.each("DROP TABLE g, r");
+    for extended in [false, true] {
+        let mut both = world.both();
+        let said = alike(
+            &mut both,
+            &[
+                "DROP TABLE IF EXISTS g, r",
+                "BEGIN",
+                "CREATE TABLE g (id bigint PRIMARY KEY, name text)",
+                "CREATE TABLE r (id bigint PRIMARY KEY, w text)",
+                "INSERT INTO g VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e'), (6, 'f')",
+                "INSERT INTO r VALUES (1, 'x')",
+                "ALTER TABLE g ADD COLUMN n integer DEFAULT 7",
+                "UPDATE g SET n = id WHERE id > 3",
+                "SELECT id, name, n FROM g ORDER BY id",
+                "SELECT sum(n) FROM g JOIN r ON r.id = g.id",
+                "SAVEPOINT s",
+                "ALTER TABLE g RENAME COLUMN n TO m",
+                "SELECT sum(m) FROM g",
+                "ROLLBACK TO s",
+                "SELECT sum(n) FROM g",
+                "COMMIT",
+                "SELECT count(*) FROM g",
+            ],
+            extended,
+        );
+        assert_eq!(said.last().unwrap(), "6 SELECT 1 I");
+        assert_found(&world, "g", 1..=6);
+        assert_eq!(world.each("SELECT w FROM r"), ["x", "x"]);
+    }
+}
+
+#[test]
+fn rows_go_by_the_columns_that_the_transaction_has_made() {
+    let world = World::start_with("");
+    let values: Vec<String> = (1..=20).map(|id| format!("(500, {id}, 'w')")).collect();
+    let insert = format!("INSERT INTO t VALUES {}", values.join(", "));
+    let [mut plain, mut through] = world.both();
+    let prepared = [
+        parse("before", "INSERT INTO t VALUES ($1, $2, $3)"),
+        frame(b'S', b""),
+    ];
+    for wire in [&mut plain, &mut through] {
+        wire.send_bytes(&prepared.concat());
+        wire.read_to_ready();
+    }
+    let mut both = [plain, through];
+    alike(
+        &mut both,
+        &[
+            "BEGIN",
+            "DROP TABLE t",
+            "CREATE TABLE t (n bigint, id bigint PRIMARY KEY, w text)",
+            &insert,
+        ],
+        false,
+    );
+    let before = [bind("", "before", &["600", "21", "w"]), execute("", 0)];
+    let [plain, through] = both.each_mut().map(|wire| wire.ask_pipeline(&before));
+    assert_eq!(through, plain);
+    assert_eq!(through, "INSERT 0 1 T");
+    alike(&mut both, &["COMMIT"], false);
+    assert_found(&world, "t", 1..=21);
+
+    // In one text, and undone.
+    let text = format!("DROP TABLE t; CREATE TABLE t (id bigint, n bigint, w text); {insert}");
+    alike(&mut both, &["BEGIN", &text], false);
+    let count = "SELECT count(*) FROM t WHERE id = 500";
+    let said = alike(&mut both, &[count, "ROLLBACK", count], false);
+    assert_eq!(said, ["20 SELECT 1 T", "ROLLBACK I", "0 SELECT 1 I"]);
+    alike(&mut both, &[&text], false);
+    let said = alike(&mut both, &[count], false);
+    assert_eq!(said, ["20 SELECT 1 I"]);
+}
+
+#[test]
+fn what_a_table_is_may_be_said_in_its_transaction() {
+    let world = World::start_with("");
+    let [_, mut wire] = world.both();
+    for sql in ["BEGIN", "CREATE TABLE made (id bigint PRIMARY KEY)"] {
+        wire.ask(sql);
+    }
+    assert_eq!(wire.ask("SAVEPOINT s"), "SAVEPOINT T");
+    assert_eq!(wire.ask("INSERT INTO made VALUES (1)"), "0A000 E");
+    assert_eq!(wire.ask("ROLLBACK TO s"), "ROLLBACK T");
+    let comment = "COMMENT ON TABLE made IS 'ringway: key=id'";
+    assert_eq!(wire.ask(comment), "COMMENT T");
+    let insert = "INSERT INTO made VALUES (1), (2), (3), (4), (5)";
+    assert_eq!(wire.ask(insert), "INSERT 0 5 T");
+    // What nobody else sees is known to nobody else.
+    let mut other = world.through();
+    assert_eq!(other.ask("SELECT * FROM made"), "42P01 I");
+    assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+    assert_found(&world, "made", 1..=5);
+}

@@ -1,0 +1,126 @@
+//! The schema as a transaction block sees it that has changed it: what comes next in the block is planned by
+//! that, and by the published one again when it has ended.
+
+use std::sync::Arc;
+
+use planner::{Catalog, ShardId};
+
+use super::Session;
+use super::routed::pick;
+use crate::error::Error;
+use crate::wire::frame::{HEADER, Header};
+use crate::wire::frontend::{self, Parse};
+
+/// What begins like this needs no schema, or changes it again.
+const WITHOUT: &str = "abort alter analyze begin checkpoint cluster comment commit create discard drop end grant \
+    release reset revoke rollback savepoint set show start vacuum";
+
+impl Session {
+    /// What statements are planned by.
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        match &self.batch.own_catalog {
+            Some(own) => Arc::clone(own),
+            None => self.db.cluster.catalog(),
+        }
+    }
+
+    /// The version of [`Session::catalog`].
+    pub(super) fn catalog_version(&self) -> u64 {
+        match &self.batch.own_catalog {
+            Some(own) => own.version,
+            None => self.db.cluster.catalog_version(),
+        }
+    }
+
+    /// A statement has changed the schema, or will have when its transaction commits.
+    pub(super) fn note_ddl(&mut self) {
+        self.batch.changed_schema = true;
+        self.batch.own_catalog = None;
+    }
+
+    /// After statements of which one has changed the schema: once that is committed, plans are made anew.
+    pub(super) async fn after_ddl(&mut self) {
+        if self.block.is_none() {
+            self.batch.changed_schema = false;
+            self.batch.own_catalog = None;
+            Box::pin(self.db.cluster.schema_changed()).await;
+        }
+    }
+
+    /// Before the message in front of the inbox, in a block that has changed the schema: reads it, if that has
+    /// not been done and the message may need it. Where it cannot be read, no table counts as known.
+    ///
+    /// # Errors
+    /// The loss of a server.
+    pub(super) async fn learn_own_schema(&mut self, header: Header) -> Result<(), Error> {
+        let known = self.batch.own_catalog.is_some() || self.block.is_none();
+        if known || self.block.is_failed() || !self.db.config.is_sharded() {
+            return Ok(());
+        }
+        let body = self.client.inbox.get(HEADER..header.len);
+        let body = body.unwrap_or_default();
+        let text = match header.tag {
+            b'Q' => frontend::query(body).unwrap_or_default(),
+            b'P' => Parse::read(body).map_or(&b""[..], |parse| parse.sql),
+            b'B' => b"select",
+            _ => return Ok(()),
+        };
+        if needs_schema(text) {
+            self.read_own_schema().await?;
+        }
+        Ok(())
+    }
+
+    /// As [`Session::learn_own_schema`], before one statement of a text.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn learn_own_schema_for(&mut self, sql: &str) -> Result<(), Error> {
+        let unknown = self.batch.changed_schema && self.batch.own_catalog.is_none();
+        let in_block = !self.block.is_none() && !self.block.is_failed();
+        if unknown && in_block && self.db.config.is_sharded() && needs_schema(sql.as_bytes()) {
+            self.read_own_schema().await?;
+        }
+        Ok(())
+    }
+
+    async fn read_own_schema(&mut self) -> Result<(), Error> {
+        let held = self.leases.iter().enumerate();
+        let held = held.filter(|(_, held)| held.in_block && held.home.is_none());
+        let held: Vec<(usize, ShardId)> = held.map(|(at, held)| (at, held.shard)).collect();
+        let (indexes, shards): (Vec<usize>, Vec<ShardId>) = held.into_iter().unzip();
+        for index in &indexes {
+            self.end_extended(*index).await?;
+        }
+        let servers = pick(&mut self.leases, &indexes);
+        let mut servers: Vec<_> = shards.into_iter().zip(servers).collect();
+        let read = self.db.cluster.catalog_within(&mut servers).await;
+        let lost = indexes
+            .iter()
+            .any(|index| self.leases[*index].lease.doubt.is_some());
+        let own = match read {
+            Ok(catalog) => catalog,
+            Err(failure) if lost => {
+                let message = format!("a server was lost that was asked for its schema: {failure}");
+                return Err(Error::new(crate::error::Fault::Server, "08006", message).fatal());
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    database = self.info.database,
+                    "the schema that a transaction has changed could not be read: {failure}"
+                );
+                let shards = self.db.config.shards.len();
+                Catalog::new(crate::cluster::OF_TRANSACTION, shards)
+            }
+        };
+        self.batch.own_catalog = Some(Arc::new(own));
+        Ok(())
+    }
+}
+
+fn needs_schema(sql: &[u8]) -> bool {
+    let text = std::str::from_utf8(sql).unwrap_or_default();
+    let first = planner::leading_words(text, 1).first().copied();
+    let first = first.unwrap_or_default().to_ascii_lowercase();
+    !WITHOUT.split_ascii_whitespace().any(|word| word == first)
+}
