@@ -236,6 +236,8 @@ impl Session {
         let planned = match plan.statement {
             Statement::Show(_) if self.block.reads() == Reads::ReadOnly => Access::Read,
             Statement::Show(_) => Access::Primary,
+            // Where the block goes on to read; one that may leave its replica would lose the lock.
+            Statement::LockTable if self.block.reads() == Reads::UntilWrite => Access::Primary,
             // Its cursors are where it reads, and its end.
             Statement::Other | Statement::Chain { .. }
                 if self.block.reads() == Reads::ReadOnly
@@ -318,7 +320,8 @@ impl Session {
     /// Was a statement refused for a table that is known now? What this session has open may hold locks that
     /// reading the schema would wait for.
     pub(super) async fn learns_of_table(&mut self, refusal: &Error) -> bool {
-        let is_unknown = refusal.message == planner::refusal::UNKNOWN_TABLE;
+        let is_unknown =
+            refusal.message == planner::refusal::UNKNOWN_TABLE || refusal.code == "42P01";
         let holds = !self.block.is_none() || self.leases.iter().any(|held| held.needs_sync);
         if !is_unknown || holds {
             return false;
@@ -345,6 +348,9 @@ impl Session {
     ) -> Error {
         let is_unread = refusal.message == planner::refusal::UNREADABLE;
         let is_unknown = refusal.message == planner::refusal::UNKNOWN_TABLE;
+        if refusal.code == "42P01" && self.batch.changed_schema && !self.block.is_none() {
+            return made_here();
+        }
         if !is_unread && !is_unknown {
             return refusal;
         }
@@ -579,6 +585,16 @@ fn check_repeats(plan: &Plan, sql: &[u8]) -> Result<(), Error> {
         )
         .into()),
     }
+}
+
+/// PostgreSQL would find a table that the catalog does not have yet.
+fn made_here() -> Error {
+    planner::Refusal::unsupported(
+        planner::refusal::UNKNOWN_TABLE,
+        "The transaction has changed the schema, which is read anew when it ends.",
+        "COMMIT before its tables are used: psql and pg_restore without --single-transaction.",
+    )
+    .into()
 }
 
 fn not_settings_alone() -> Error {
