@@ -16,6 +16,7 @@ mod demo;
 mod differential;
 mod digests;
 mod doubt;
+mod dumps;
 mod encodings;
 mod exporters;
 mod failover;

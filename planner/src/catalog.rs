@@ -20,6 +20,8 @@ pub struct Catalog {
     default_ids: HashMap<(String, String), String>,
     /// Why rows of a table cannot go to another shard, by schema and table.
     immovable: HashMap<(String, String), String>,
+    /// Tables of one shard that exist on all of them, by schema and table.
+    on_all: HashSet<(String, String)>,
     /// Unique indexes of sharded tables without the key, by schema and table.
     keyless_unique: HashMap<(String, String), Vec<String>>,
     /// By unqualified name: the least safe volatility and kind of all overloads in all schemas.
@@ -245,6 +247,16 @@ impl Catalog {
     pub fn set_immovable(&mut self, schema: &str, table: &str, why: &str) {
         let name = (schema.to_owned(), table.to_owned());
         self.immovable.insert(name, why.to_owned());
+    }
+
+    /// The table, whose rows are on one shard, exists on all of them.
+    pub fn set_on_all(&mut self, schema: &str, table: &str) {
+        self.on_all.insert((schema.to_owned(), table.to_owned()));
+    }
+
+    pub fn is_on_all(&self, table: &Table) -> bool {
+        let name = (table.schema.clone(), table.name.clone());
+        self.on_all.contains(&name)
     }
 
     pub fn immovable(&self, table: &Table) -> Option<&str> {

@@ -35,7 +35,7 @@ pub use key::{shard_of_key, slot_of_row};
 pub use lexer::{leading_words, tells_transaction_time};
 pub use named::{NamedKey, named_keys};
 pub use plan::prepared::{Constant, constant};
-pub use plan::settings::{SettingName, settings_named};
+pub use plan::settings::{Argument, SettingCall, settings_named};
 pub use plan::{Plan, may_read_tables, may_write, statements, worse_access, worse_effect};
 pub use refusal::Refusal;
 pub use route::{Route, Values, route};

@@ -28,6 +28,7 @@ mod refuse;
 mod rows;
 mod scatter;
 mod scope;
+mod sequences;
 pub mod settings;
 mod unread;
 mod utility;
@@ -455,6 +456,7 @@ pub fn plan(sql: &str, catalog: &Catalog, options: PlanOptions<'_>) -> Plan {
         multiple::plan(&source, catalog, options)
     } else {
         utility::plan(&source, catalog, options)
+            .or_else(|| sequences::plan(&source, catalog))
             .unwrap_or_else(|| optimizable(&source, catalog, options))
     };
     let planned = guarded(planned, &source, catalog, options);
@@ -627,6 +629,15 @@ fn only_here(target: &Target, facts: &Facts<'_>) -> Option<Refusal> {
     }
     if facts.session_sequences {
         return Some(refuse::session_sequence());
+    }
+    if facts.sets_sequence {
+        return Some(refuse::setval());
+    }
+    if facts.exports {
+        return Some(refuse::snapshot());
+    }
+    if facts.all_sequences {
+        return Some(refuse::sequences_of_one_shard());
     }
     if facts.notifies && *target != Target::OneShard(ShardId(0)) {
         return Some(refuse::notifies_elsewhere());

@@ -64,14 +64,15 @@ pub struct Shape {
 
 impl Shape {
     /// Scans `sql`, which need not be valid SQL nor valid UTF-8. Numbers in ORDER BY and GROUP BY
-    /// lists are not lifted (they are ordinals). A text that does not begin with SELECT, INSERT,
+    /// lists are not lifted (they are ordinals). A text that selects nextval or setval of a sequence stays
+    /// whole, as the sequence's name tells the shard. A text that does not begin with SELECT, INSERT,
     /// UPDATE, DELETE, MERGE, WITH, VALUES or TABLE stays whole, as does one that holds control bytes
     /// below 0x08 outside literals; a later statement of another kind keeps its literals.
     pub fn scan(&mut self, sql: &[u8]) {
         self.key.clear();
         self.pieces.clear();
         self.multiple = false;
-        let liftable = self.lift(sql);
+        let liftable = !calls_sequence(sql) && self.lift(sql);
         if !liftable {
             self.key.clear();
             self.pieces.clear();
@@ -158,6 +159,44 @@ impl Shape {
         !text
             .iter()
             .fold(false, |found, byte| found | (*byte < MARKERS_END))
+    }
+}
+
+/// `SELECT nextval(…` or `SELECT setval(…`, with pg_catalog or without.
+fn calls_sequence(sql: &[u8]) -> bool {
+    const WORDS: [&[u8]; 3] = [b"nextval", b"setval", b"pg_catalog"];
+    let mut at = 0;
+    let mut word = || {
+        loop {
+            if at == sql.len() {
+                return None;
+            }
+            let (kind, end) = lexer::next(sql, at);
+            let text = &sql[at..end];
+            at = end;
+            if !matches!(kind, Kind::Space | Kind::Comment) {
+                return Some(text);
+            }
+        }
+    };
+    let is = |found: Option<&[u8]>, wanted: &[u8]| {
+        found.is_some_and(|text| text.eq_ignore_ascii_case(wanted))
+    };
+    if !is(word(), b"select") {
+        return false;
+    }
+    let called = word();
+    if !WORDS.iter().any(|wanted| is(called, wanted)) {
+        return false;
+    }
+    match is(called, b"pg_catalog") {
+        true => {
+            is(word(), b".") && {
+                let called = word();
+                is(called, WORDS[0]) || is(called, WORDS[1])
+            }
+        }
+        false => true,
     }
 }
 

@@ -6,7 +6,7 @@ use planner::ShardId;
 use planner::plan::Access;
 
 use super::Session;
-use super::block::Block;
+use super::block::{Block, Reads};
 use super::routed::pick;
 use crate::backend::server::Status;
 use crate::error::Error;
@@ -146,6 +146,29 @@ impl Session {
     pub(super) fn shards_of(&self, indexes: &[usize]) -> Vec<ShardId> {
         let shards = indexes.iter().map(|index| self.leases[*index].shard);
         shards.collect()
+    }
+
+    /// Connections of the open block to all `shards`, in their order, for a table lock: in a READ ONLY block,
+    /// if a standby grants it, where the block reads.
+    ///
+    /// # Errors
+    /// As [`Session::enlist`].
+    pub(super) async fn enlist_for_lock(
+        &mut self,
+        plan: &planner::Plan,
+        shards: &planner::ShardSet,
+    ) -> Result<Vec<usize>, Error> {
+        let access = match self.block.reads() {
+            Reads::ReadOnly => plan.access,
+            Reads::Primary | Reads::UntilWrite => Access::Primary,
+        };
+        let mut indexes = Vec::with_capacity(shards.len());
+        for shard in shards.as_slice() {
+            let index = self.enlist(*shard, access).await?;
+            self.leases[index].lease.settle().await?;
+            indexes.push(index);
+        }
+        Ok(indexes)
     }
 
     /// Connections to all `shards`, in their order, for a statement that writes on each: within the open

@@ -228,6 +228,8 @@ impl Session {
         let planned = match plan.statement {
             Statement::Show(_) if self.block.reads() == Reads::ReadOnly => Access::Read,
             Statement::Show(_) => Access::Primary,
+            // Where the block goes on to read; one that may leave its replica would lose the lock.
+            Statement::LockTable if self.block.reads() == Reads::UntilWrite => Access::Primary,
             // Its cursors are where it reads, and its end.
             Statement::Other | Statement::Chain { .. }
                 if self.block.reads() == Reads::ReadOnly
@@ -310,7 +312,8 @@ impl Session {
     /// Was a statement refused for a table that is known now? What this session has open may hold locks that
     /// reading the schema would wait for.
     pub(super) async fn learns_of_table(&mut self, refusal: &Error) -> bool {
-        let is_unknown = refusal.message == planner::refusal::UNKNOWN_TABLE;
+        let is_unknown =
+            refusal.message == planner::refusal::UNKNOWN_TABLE || refusal.code == "42P01";
         let holds = !self.block.is_none() || self.leases.iter().any(|held| held.needs_sync);
         if !is_unknown || holds {
             return false;

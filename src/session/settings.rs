@@ -81,17 +81,34 @@ pub(super) fn check(name: &str, value: &str, assumed: Assumptions<'_>) -> Result
                 "Set client_encoding to UTF8.",
             )
         }
+        "transaction" if assumed.sharded => {
+            let mut words = text.split_ascii_whitespace();
+            if !words.any(|word| word.eq_ignore_ascii_case("snapshot")) {
+                return Ok(());
+            }
+            refuse(
+                "A snapshot is one server's, and each shard of the transaction has its own.",
+                "Leave it out; pg_dump needs it with --jobs only.",
+            )
+        }
         "search_path" if assumed.sharded => {
-            if same_path(value, assumed.search_path) {
+            if same_path(value, assumed.search_path) || is_catalog_alone(text) {
                 return Ok(());
             }
             refuse(
                 "Which tables an unqualified name means would differ from what Ringway routes by.",
-                "Write schema-qualified names, or set search_path for the role on the servers.",
+                "Write schema-qualified names (search_path may be empty), or set it for the role on the servers.",
             )
         }
         _ => Ok(()),
     }
+}
+
+/// Does it leave only `pg_catalog` to be searched, as pg_dump does? What is planned of a bare name that the
+/// catalog finds along its own path is then told by the servers, which find none: texts keep their names as
+/// they are written.
+fn is_catalog_alone(value: &str) -> bool {
+    matches!(value, "" | "pg_catalog" | "\"pg_catalog\"")
 }
 
 /// True when the list names the same schemas in the same order, `"$user"` aside, and `pg_catalog`
@@ -359,6 +376,17 @@ mod tests {
             ("search_path", "\"$user\", public", true),
             ("search_path", "pg_catalog, public", true),
             ("search_path", "public, pg_catalog", false),
+            ("search_path", "''", true),
+            ("search_path", "", true),
+            ("search_path", "pg_catalog", true),
+            (
+                "transaction",
+                "TRANSACTION SNAPSHOT '00000003-00000002-1'",
+                false,
+            ),
+            ("transaction", "TRANSACTION READ ONLY", true),
+            ("search_path", "'', public", false),
+            ("search_path", "\"$user\"", false),
             ("search_path", "tenant, public", false),
             ("standard_conforming_strings", "off", false),
             ("standard_conforming_strings", "on", true),

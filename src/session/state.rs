@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use planner::plan::{Pin, SessionEffect, Statement};
-use planner::{SettingName, ShardId, settings_named};
+use planner::{Argument, ShardId, settings_named};
 
 use super::changes::Change;
 use super::local::is_ours;
-use super::settings::{MAX_SETTINGS, OF_TRANSACTION, TIMEOUTS, setting_bytes};
+use super::settings::{Assumptions, MAX_SETTINGS, OF_TRANSACTION, TIMEOUTS, check, setting_bytes};
 use super::{Enlisted, Pinned, Session};
 use crate::backend::server::{Server, Settings};
 use crate::error::{Error, Fault};
@@ -275,16 +275,10 @@ impl Session {
             | SessionEffect::DiscardAll => return Ok(()),
         };
         self.check_not_ours(texts)?;
-        const RELIED_ON: [&str; 5] = [
-            "extra_float_digits",
-            "search_path",
-            "standard_conforming_strings",
-            "client_encoding",
-            "names",
-        ];
-        let mut known = true;
+        let (mut known, mut misleads) = (true, false);
         for (sql, params) in texts {
             known &= self.note_custom_settings(sql, params);
+            misleads |= self.sets_what_misleads(sql, params);
         }
         if !known
             || self
@@ -296,13 +290,11 @@ impl Session {
         } else if self.custom_settings.contains(ENCODING) {
             self.leave_encoded_context();
         }
-        let relied_on = |name: &String| RELIED_ON.contains(&name.as_str());
-        let relied_on = self.custom_settings.iter().any(relied_on);
-        if self.db.config.is_sharded() && (!known || relied_on) {
+        if self.db.config.is_sharded() && (!known || misleads) {
             return Err(planner::Refusal::unsupported(
                 "this call of set_config on a sharded database",
                 "It may change how Ringway has to read what follows.",
-                "Use SET, or write the name of another setting as a plain string.",
+                "Use SET, or write the name and a value that SET takes as plain strings.",
             )
             .into());
         }
@@ -315,19 +307,12 @@ impl Session {
     /// 0A000 for set_config of a setting of Ringway's own, which PostgreSQL would keep for itself.
     pub(super) fn check_not_ours(&self, texts: &[Text<'_>]) -> Result<(), Error> {
         for (sql, params) in texts {
-            let names = self.readable(sql).and_then(|text| settings_named(&text));
-            let ours = names
-                .unwrap_or_default()
-                .into_iter()
-                .any(|name| match name {
-                    SettingName::Written(name) => is_ours(Some(&name)),
-                    SettingName::Param(at) => params
-                        .get(at)
-                        .copied()
-                        .flatten()
-                        .and_then(|name| std::str::from_utf8(name).ok())
-                        .is_some_and(|name| is_ours(Some(&name.to_lowercase()))),
-                });
+            let calls = self.readable(sql).and_then(|text| settings_named(&text));
+            let mut calls = calls.unwrap_or_default().into_iter();
+            let ours = calls.any(|call| {
+                let name = told(call.name, params).map(|name| name.to_lowercase());
+                is_ours(name.as_deref())
+            });
             if ours {
                 return Err(planner::Refusal::unsupported(
                     "set_config of a ringway setting",
@@ -345,19 +330,14 @@ impl Session {
         let Some(text) = self.readable(sql) else {
             return false;
         };
-        let Some(names) = settings_named(&text) else {
+        let Some(calls) = settings_named(&text) else {
             return false;
         };
         let exact = matches!(text, Cow::Borrowed(_));
-        for name in names {
-            let name = match name {
-                SettingName::Written(name) => Some(name).filter(|name| exact || name.is_ascii()),
-                SettingName::Param(at) => params
-                    .get(at)
-                    .copied()
-                    .flatten()
-                    .and_then(|name| String::from_utf8(name.to_vec()).ok())
-                    .map(|name| name.to_lowercase()),
+        for call in calls {
+            let name = match call.name {
+                Argument::Written(name) => Some(name).filter(|name| exact || name.is_ascii()),
+                param @ Argument::Param(_) => told(param, params).map(|name| name.to_lowercase()),
             };
             match name {
                 Some(name) => {
@@ -367,6 +347,30 @@ impl Session {
             }
         }
         true
+    }
+
+    /// Does a text set what Ringway relies on to a value that [`check`] refuses, or that is not known?
+    fn sets_what_misleads(&self, sql: &[u8], params: &[Option<&[u8]>]) -> bool {
+        const RELIED_ON: [&str; 4] = [
+            "extra_float_digits",
+            "search_path",
+            "standard_conforming_strings",
+            "client_encoding",
+        ];
+        let catalog = self.db.cluster.catalog();
+        let assumed = Assumptions::of(&self.db, &catalog);
+        let calls = self.readable(sql).and_then(|text| settings_named(&text));
+        calls.unwrap_or_default().into_iter().any(|call| {
+            let Some(name) = told(call.name, params).map(|name| name.to_lowercase()) else {
+                return false;
+            };
+            if !RELIED_ON.contains(&name.as_str()) {
+                return false;
+            }
+            // A quote is one here, and no part of a name as SET writes it.
+            let value = call.value.and_then(|value| told(value, params));
+            value.is_none_or(|value| value.contains('\'') || check(&name, &value, assumed).is_err())
+        })
     }
 
     /// Before a text of several statements: may the settings among them be set, and which will the
@@ -579,6 +583,17 @@ pub(super) fn set_config(name: &str, value: &str) -> String {
         quoted(name),
         quoted(value)
     )
+}
+
+/// What an argument is, its parameters being `params`.
+fn told(argument: Argument, params: &[Option<&[u8]>]) -> Option<String> {
+    match argument {
+        Argument::Written(text) => Some(text),
+        Argument::Param(at) => {
+            let bytes = params.get(at).copied().flatten()?;
+            String::from_utf8(bytes.to_vec()).ok()
+        }
+    }
 }
 
 /// Means the same in a string constant whatever is set.

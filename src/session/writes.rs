@@ -67,7 +67,10 @@ impl Session {
         if plan.statement == Statement::LockTable && self.block.is_none() {
             return Err(lock_outside());
         }
-        let indexes = self.enlist_for_write(plan, shards).await?;
+        let indexes = match plan.statement {
+            Statement::LockTable => self.enlist_for_lock(plan, shards).await?,
+            _ => self.enlist_for_write(plan, shards).await?,
+        };
         let names: Vec<String> = shards
             .as_slice()
             .iter()

@@ -44,6 +44,12 @@ pub(super) struct Facts<'a> {
     pub(super) reads_unseen: Option<String>,
     /// currval or lastval.
     pub(super) session_sequences: bool,
+    /// setval.
+    pub(super) sets_sequence: bool,
+    /// pg_get_sequence_data, by which pg_dump asks for the state of all sequences at once.
+    pub(super) all_sequences: bool,
+    /// pg_export_snapshot.
+    pub(super) exports: bool,
     /// pg_notify.
     pub(super) notifies: bool,
     /// SELECT INTO.
@@ -93,6 +99,9 @@ pub(super) fn of_part<'a>(part: &impl Visit, input: Input<'a>) -> Facts<'a> {
             differs_by_server: false,
             reads_unseen: None,
             session_sequences: false,
+            sets_sequence: false,
+            all_sequences: false,
+            exports: false,
             notifies: false,
             creates: None,
             table_functions: false,
@@ -140,6 +149,9 @@ impl<'a> Walk<'a> {
                 .get_or_insert_with(|| name.to_owned());
         }
         self.facts.notifies |= name == "pg_notify";
+        self.facts.sets_sequence |= name == "setval";
+        self.facts.all_sequences |= name == "pg_get_sequence_data";
+        self.facts.exports |= name == "pg_export_snapshot";
         self.facts.session_sequences |= matches!(name, "currval" | "lastval");
     }
 

@@ -262,6 +262,11 @@ impl<'a> Walk<'a> {
             self.unclear = true;
             return;
         };
+        let before = tokens.start.checked_sub(1);
+        if gathered && before.is_some_and(|at| self.input.source.is(at, "only")) {
+            self.unclear = true;
+            return;
+        }
         if gathered {
             self.references.push(Reference {
                 table,
@@ -438,7 +443,15 @@ impl<'a> Walk<'a> {
             "ROW({})::{row_type}",
             columns.collect::<Vec<_>>().join(", ")
         );
-        let mut from = vec![TextPiece::Added(format!(" FROM {row_type} AS {alias}"))];
+        // As the client writes it: under a search_path of its session's own it may be unknown.
+        let tokens = &self.input.source.tokens[reference.tokens.clone()];
+        let written = tokens.first().zip(tokens.last());
+        let written = written.and_then(|(first, last)| {
+            let range = first.range.start..last.range.end;
+            self.input.source.sql.get(range)
+        });
+        let written = written.unwrap_or(&row_type);
+        let mut from = vec![TextPiece::Added(format!(" FROM {written} AS {alias}"))];
         let filters = self.filters.iter();
         let own = filters.filter(|(token, _)| *token == reference.tokens.start);
         for (at, range) in own.flat_map(|(_, ranges)| ranges).enumerate() {

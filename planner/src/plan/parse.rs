@@ -236,8 +236,12 @@ impl<'a> Source<'a> {
         if !self.agrees(&tokens, &places) {
             return None;
         }
+        let mut tokens = with_known_locks(with_plain_equals(tokens));
+        if self.is(0, "select") {
+            leave_out_only(&mut tokens);
+        }
         let statements = Parser::new(&dialect)
-            .with_tokens_with_locations(with_known_locks(tokens))
+            .with_tokens_with_locations(tokens)
             .parse_statements()
             .ok()?;
         Some(Parsed { statements, places })
@@ -316,6 +320,55 @@ impl<'a> Source<'a> {
         ours.map(|token| token.range.start)
             .eq(theirs.map(|(_, (_, offset))| *offset))
     }
+}
+
+/// `OPERATOR(pg_catalog.=) ANY`, which pg_dump writes and sqlparser does not know, as `= ANY`.
+fn with_plain_equals(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is = |at: &TokenWithSpan, word: &str| {
+        matches!(&at.token, ParserToken::Word(found) if found.quote_style.is_none()
+            && found.value.eq_ignore_ascii_case(word))
+    };
+    if !tokens.iter().any(|token| is(token, "operator")) {
+        return tokens;
+    }
+    let words: Vec<usize> = (0..tokens.len())
+        .filter(|at| !matches!(tokens[*at].token, ParserToken::Whitespace(_)))
+        .collect();
+    let mut left_out = Vec::new();
+    for found in words.windows(7) {
+        let [operator, open, schema, dot, equals, close, any] = found else {
+            continue;
+        };
+        let fits = is(&tokens[*operator], "operator")
+            && tokens[*open].token == ParserToken::LParen
+            && is(&tokens[*schema], "pg_catalog")
+            && tokens[*dot].token == ParserToken::Period
+            && tokens[*equals].token == ParserToken::Eq
+            && tokens[*close].token == ParserToken::RParen
+            && is(&tokens[*any], "any");
+        if fits {
+            left_out.extend([*operator, *open, *schema, *dot, *close]);
+        }
+    }
+    for at in left_out.into_iter().rev() {
+        tokens.remove(at);
+    }
+    tokens
+}
+
+/// FROM ONLY of a SELECT, which sqlparser does not know: the servers get the client's text, and it names
+/// the same table. What would build another text of it (`gather`) looks for the word.
+fn leave_out_only(tokens: &mut Vec<TokenWithSpan>) {
+    let is = |at: &TokenWithSpan, word: Keyword| matches!(&at.token, ParserToken::Word(found) if found.keyword == word);
+    let mut after_from = false;
+    tokens.retain(|token| {
+        if matches!(token.token, ParserToken::Whitespace(_)) {
+            return true;
+        }
+        let left_out = after_from && is(token, Keyword::ONLY);
+        after_from = is(token, Keyword::FROM);
+        !left_out
+    });
 }
 
 /// FOR NO KEY UPDATE and FOR KEY SHARE, which sqlparser does not know, as the stronger locks that

@@ -414,6 +414,38 @@ pub(super) fn session_sequence() -> Refusal {
     )
 }
 
+pub(super) fn setval() -> Refusal {
+    Refusal::unsupported(
+        "setval of a sequence that is not told, on a sharded database",
+        "A sequence is on one shard or on all of them, by its name.",
+        "Write its name and the value as constants: SELECT setval('s', 17). A hint names a shard to set it on.",
+    )
+}
+
+pub(super) fn sequences_of_one_shard() -> Refusal {
+    Refusal::unsupported(
+        "pg_get_sequence_data is not supported on a sharded database",
+        "Each shard has its own sequences, and would tell their state alone.",
+        "Ask for one sequence: SELECT last_value, is_called FROM s.",
+    )
+}
+
+pub(super) fn snapshot() -> Refusal {
+    Refusal::unsupported(
+        "pg_export_snapshot is not supported on a sharded database",
+        "A snapshot is one server's, and each shard of the transaction has its own.",
+        "pg_dump needs it with --jobs only: leave that out, or dump each shard by itself.",
+    )
+}
+
+pub(super) fn own_schema() -> Refusal {
+    Refusal::unsupported(
+        "LOCK of tables in schema ringway is not supported",
+        "They are Ringway's own, and other ones on each shard.",
+        "pg_dump leaves them out with --exclude-schema=ringway.",
+    )
+}
+
 pub(super) fn notifies_elsewhere() -> Refusal {
     Refusal::unsupported(
         "pg_notify in a statement over tables of a sharded database",

@@ -363,15 +363,27 @@ pub(super) fn in_place_of(
 
 fn lock(source: &Source<'_>, catalog: &Catalog) -> Plan {
     let on_one = |table: &&Table| matches!(table.class, TableClass::Single(_));
+    let names_own = (0..source.tokens.len()).any(|at| {
+        source.name(at).as_deref() == Some("ringway") && token_text(source, at + 1) == "."
+    });
     let target = match unread::single_shard(source, catalog) {
+        _ if names_own => Target::Refused(refuse::own_schema()),
         Some(shard) => Target::OneShard(shard),
         None if unread::tables(source, catalog).iter().any(on_one) => {
             Target::Refused(refuse::lock_apart())
         }
         None => Target::AllShards(Many::SameAnswer),
     };
+    // A standby grants this mode; where the lock has to be, the transaction decides.
+    let mode = ["in", "access", "share", "mode"];
+    let only_reads = (0..source.tokens.len()).any(|at| source.are(at, &mode));
     Plan {
         statement: Statement::LockTable,
+        access: if only_reads {
+            Access::Read
+        } else {
+            Access::Write
+        },
         target,
         ..writes("LOCK takes table locks")
     }
@@ -573,7 +585,11 @@ fn is_transactional(source: &Source<'_>) -> bool {
             .iter()
             .any(|word| source.is(at, word))
     });
-    !database_wide && !source.has("concurrently")
+    let of_schema = source.is(0, "reindex") && (1..5).any(|at| source.is(at, "schema"));
+    // Of all tables; VERBOSE may stand in parentheses.
+    let is_named = |at: usize| source.name(at).is_some() && !source.is(at, "verbose");
+    let of_all = source.is(0, "cluster") && !(1..source.tokens.len()).any(is_named);
+    !database_wide && !of_schema && !of_all && !source.has("concurrently")
 }
 
 fn ddl(source: &Source<'_>, catalog: &Catalog, transactional: bool) -> Plan {
@@ -595,13 +611,16 @@ fn ddl(source: &Source<'_>, catalog: &Catalog, transactional: bool) -> Plan {
         statement,
         ..writes(EVERYWHERE)
     };
+    // Where all shards have a table of one, they keep it alike: what asks a shard for the schema may ask any.
+    let mut tables = unread::tables(source, catalog).into_iter();
+    let everywhere = tables.all(|table| catalog.is_on_all(table));
     match unread::single_shard(source, catalog) {
-        Some(shard) => Plan {
+        Some(shard) if !everywhere => Plan {
             target: Target::OneShard(shard),
             reason: "it concerns tables of one shard only".into(),
             ..plan
         },
-        None => Plan {
+        _ => Plan {
             target: Target::AllShards(Many::SameAnswer),
             ..plan
         },

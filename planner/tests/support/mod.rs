@@ -275,6 +275,15 @@ pub fn catalog(shards: usize) -> Catalog {
         "id int8, note text",
     );
     add("stray", TableClass::Undeclared, plain, "id int8");
+    let sequence = RelationKind::Sequence;
+    let state = "last_value int8, log_cnt int8, is_called int8";
+    add("numbers", TableClass::Undeclared, sequence, state);
+    add(
+        "settings_seq",
+        TableClass::Single(ShardId(1)),
+        sequence,
+        state,
+    );
     add(
         "order_view",
         TableClass::Single(ShardId(1)),

@@ -52,7 +52,8 @@ pub struct Relation {
     /// By name.
     pub unique: Vec<Unique>,
     pub comment: Option<String>,
-    /// Of a view: the relations that it mentions itself, PostgreSQL's own left out.
+    /// Of a view: the relations that it mentions itself, PostgreSQL's own left out. Of a sequence: the
+    /// table whose column owns it.
     pub reads: Vec<TableName>,
     pub immovable: Immovable,
 }
@@ -128,12 +129,17 @@ pub fn classify(
             catalog.add_table(table);
         }
     }
+    let mut spread = Vec::new();
     for name in classifier.names() {
         let copies = classifier.copies(name);
         let said = copies.iter().map(|(_, copy)| &copy.immovable);
         let class = catalog
             .table(Some(&name.0), &name.1)
             .map(|table| &table.class);
+        let on_all = copies.len() == schemas.len() && schemas.len() > 1;
+        if on_all && matches!(class, Some(TableClass::Single(_))) {
+            spread.push(name);
+        }
         let relations = copies.iter().map(|(_, copy)| *copy);
         let keyless = class.map(|class| checks::keyless_unique(class, relations));
         if let Some(keyless) = keyless.filter(|keyless| !keyless.is_empty()) {
@@ -142,6 +148,9 @@ pub fn classify(
         if let Some(why) = immovable::why(name, said, &catalog) {
             catalog.set_immovable(&name.0, &name.1, &why);
         }
+    }
+    for (schema, table) in spread {
+        catalog.set_on_all(schema, table);
     }
     let policies = schemas.iter().flatten().flat_map(|schema| &schema.policies);
     let mut known = None;
@@ -297,6 +306,10 @@ impl<'a> Classifier<'a> {
             }
             other => other,
         };
+        let is_table = first.kind == RelationKind::Table && first.partition_of.is_none();
+        if self.schemas.len() > 1 && is_table && !self.missing_on(name).is_empty() {
+            found.extend(self.unseen(name, &class));
+        }
         if self.schemas.len() > 1 {
             let default_id = self.declared.default_ids.get(name);
             found.extend(checks::of_table(name, first, &class, default_id));
@@ -307,6 +320,21 @@ impl<'a> Classifier<'a> {
             _ => class,
         };
         (Some(planner_table(name, first, class)), found)
+    }
+
+    /// A table of one shard that the first one does not have.
+    fn unseen(&self, name: &TableName, class: &TableClass) -> Option<Finding> {
+        let first = ShardId(0);
+        let missing = self.missing_on(name).contains(&first);
+        match class {
+            TableClass::Single(shard) if missing && *shard != first => Some(notice(format!(
+                "Table {} does not exist on shard \"{}\", which is asked for the schema: pg_dump and \\d \
+                 do not find it.",
+                dotted(name),
+                self.shard_name(first)
+            ))),
+            _ => None,
+        }
     }
 
     /// What a view reads, itself or through other views, whose rows are not all on `shard`; `None`
@@ -480,6 +508,15 @@ impl<'a> Classifier<'a> {
                     }
                 );
                 (TableClass::Undeclared, vec![notice(text)])
+            }
+            // Of a column of a table on one shard: the others' are not used.
+            [(_, relation), ..] if relation.kind == RelationKind::Sequence => {
+                let owner = relation.reads.first().filter(|owner| *owner != name);
+                let class = owner.map(|owner| self.table(owner).0.map(|table| table.class));
+                match class.flatten() {
+                    Some(TableClass::Single(shard)) => (TableClass::Single(shard), Vec::new()),
+                    _ => (TableClass::Undeclared, Vec::new()),
+                }
             }
             // Sequences and views come with the tables; a statement that names one is told.
             _ => (TableClass::Undeclared, Vec::new()),

@@ -46,6 +46,9 @@ SELECT concat_ws(' ', current_schemas(false)::text,
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_cast WHERE oid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_depend
     WHERE refclassid = 'pg_proc'::regclass AND refobjid >= 16384),
+  (SELECT concat(count(*), ':', sum(d.xmin::text::bigint))
+     FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.objid >= 16384),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_constraint
     WHERE contypid >= 16384 OR contype = 'f'),
   (SELECT concat(count(*), ':', sum(xmin::text::bigint)) FROM pg_trigger
@@ -66,7 +69,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
  WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
    AND n.nspname NOT IN ('information_schema', 'ringway') AND n.nspname !~ '^pg_'";
 
-/// What views mention, but for PostgreSQL's own relations.
+/// What views mention, but for PostgreSQL's own relations; and the tables that own sequences.
 const VIEW_READS: &str = "
 SELECT DISTINCT r.ev_class, n.nspname::text, c.relname::text
   FROM pg_rewrite r
@@ -75,7 +78,15 @@ SELECT DISTINCT r.ev_class, n.nspname::text, c.relname::text
   JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
   JOIN pg_class c ON c.oid = d.refobjid AND c.relkind <> 'S'
   JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE r.oid >= 16384 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
+ WHERE r.oid >= 16384 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+UNION
+SELECT s.oid, n.nspname::text, c.relname::text
+  FROM pg_class s
+  JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid
+   AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+  JOIN pg_class c ON c.oid = d.refobjid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE s.relkind = 'S' AND s.oid >= 16384 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
 /// With the text of each default, deparsed once.
 const COLUMNS: &str = "
