@@ -123,7 +123,8 @@ impl Session {
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
             Execution::Lock(merge) => {
-                let job = Job::same(sql, Combine::Merged(merge.clone()));
+                let merger = self.merger(merge, self.shard_set(&route.shards).len(), values)?;
+                let job = Job::same(sql, Combine::Merged(Box::new(merger)));
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
             Execution::SameAnswer => {
