@@ -1,9 +1,77 @@
-//! What LIMIT and OFFSET take, over shards as on one server.
+//! Parameters where there are none, and what LIMIT and OFFSET take, over shards as on one server.
 
 use crate::support::wire::{Frame, Wire, execute, frame};
 
 use super::world::World;
 use ringway::demo::answer::Protocol;
+
+/// Each with a parameter that a simple query has no value for.
+const WITHOUT_VALUES: &[&str] = &[
+    "SELECT $1",
+    "SELECT $2",
+    "SELECT code FROM countries WHERE name = $1",
+    "SELECT id FROM mid WHERE id = $1",
+    "SELECT id FROM mid WHERE id = 3 AND v = $1",
+    "SELECT id FROM mid WHERE id IN (1, $1)",
+    "SELECT id FROM mid WHERE id IN ($2, $1)",
+    "SELECT id FROM mid WHERE id = ANY ($1)",
+    "SELECT id FROM mid WHERE id BETWEEN $1 AND 3",
+    "SELECT id FROM mid WHERE id = $1 OR v = 'x'",
+    "SELECT id FROM mid WHERE v = $1",
+    "SELECT $1, count(*) FROM mid",
+    "SELECT count(*) FROM mid WHERE v = $3",
+    "SELECT id FROM mid ORDER BY id LIMIT $1",
+    "SELECT id FROM mid ORDER BY id OFFSET $1",
+    "SELECT id FROM mid ORDER BY id LIMIT $1 OFFSET $2",
+    "SELECT id FROM mid WHERE id = 3 LIMIT $1",
+    "SELECT v FROM mid GROUP BY v HAVING count(*) > $1",
+    "SELECT id FROM mid WHERE v = $1 ORDER BY id FOR UPDATE",
+    "SELECT id FROM mid WHERE id = $1 FOR UPDATE",
+    "SELECT count(*) FROM mid a JOIN people b ON a.v = b.name WHERE a.id > $1",
+    "SELECT count(*) FROM mid a JOIN people b ON a.v = b.name AND b.id = $1",
+    "SELECT a.id FROM mid a JOIN people b ON a.v = b.name ORDER BY 1 LIMIT $1",
+    "SELECT id FROM mid UNION SELECT id FROM people WHERE id = $1",
+    "SELECT id FROM branches, mid WHERE country = $1 AND id = $2",
+    "SELECT * FROM parcels WHERE tenant = $1 AND code = $2",
+    "SELECT * FROM readings WHERE sensor = $1",
+    "INSERT INTO mid (id) VALUES ($1)",
+    "INSERT INTO mid (id, v) VALUES (901, $1)",
+    "INSERT INTO mid (id, v) VALUES (901, 'a'), ($1, 'b')",
+    "INSERT INTO mid (id, v) VALUES (901, 'a'), (902, $1)",
+    "INSERT INTO mid (id, v) VALUES ($1, 'a'), ($2, 'b')",
+    "INSERT INTO mid (id, v) VALUES ($2, $1)",
+    "INSERT INTO mid (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET v = $2",
+    "INSERT INTO mid (id) VALUES ($1) RETURNING id",
+    "INSERT INTO parcels (tenant, code) VALUES ($1, $2)",
+    "INSERT INTO branches (country) VALUES ($1)",
+    "INSERT INTO readings (sensor) VALUES ($1)",
+    "INSERT INTO mid (id, v) SELECT id + 1000, $1 FROM people",
+    "INSERT INTO mid (id, v) SELECT $1, name FROM people",
+    "INSERT INTO mid (id, v) SELECT id, v FROM mid WHERE id = $1",
+    "UPDATE mid SET v = 'x' WHERE id = $1",
+    "UPDATE mid SET v = $1 WHERE id = 3",
+    "UPDATE mid SET v = $1",
+    "UPDATE mid SET v = 'x' WHERE id IN (1, $1)",
+    "UPDATE mid SET id = $1 WHERE id = 3",
+    "UPDATE mid SET id = id + $1",
+    "UPDATE countries SET name = $1",
+    "DELETE FROM mid WHERE id = $1",
+    "DELETE FROM mid WHERE v = $1",
+    "DELETE FROM countries WHERE code = $1",
+    "COPY (SELECT id FROM mid WHERE v = $1 ORDER BY id) TO STDOUT",
+    "COPY (SELECT id FROM mid ORDER BY id LIMIT $1) TO STDOUT",
+    "COPY (SELECT a.id FROM mid a JOIN people b ON a.v = b.name LIMIT $1) TO STDOUT",
+    "EXPLAIN (COSTS OFF) SELECT id FROM mid WHERE id = $1",
+    "DECLARE c CURSOR FOR SELECT id FROM mid ORDER BY id LIMIT $1",
+    "DECLARE c CURSOR FOR SELECT a.id FROM mid a JOIN people b ON a.v = b.name LIMIT $1",
+    "DECLARE c CURSOR FOR SELECT id FROM mid WHERE v = $1",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT id FROM mid WHERE id = $1",
+    "SELECT id FROM mid WHERE id = 3; SELECT id FROM mid WHERE id = $1",
+    "SELECT nosuch FROM mid WHERE id = $1",
+    "SELECT id FROM mid WHERE id = $1 AND nosuch = 3",
+    "SELECT id FROM mid WHERE id = $0",
+    "VALUES ($1)",
+];
 
 /// Written after LIMIT or OFFSET.
 const COUNTS: &[&str] = &[
@@ -262,6 +330,16 @@ fn bound(values: &[Value]) -> Vec<u8> {
     }
     body.extend_from_slice(&[0, 0]);
     frame(b'B', &body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_without_a_value_is_told_as_by_one_server() {
+    let world = World::start("parameters", 2).await;
+    let mut pair = Pair::of(&world, Protocol::Simple);
+    for sql in WITHOUT_VALUES {
+        pair.simple(sql);
+    }
+    pair.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
