@@ -5,6 +5,7 @@ use ringway::demo::shop;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use crate::admin::{free_port, get};
 use crate::support::{self, Ringway};
 
 /// Not on the key, so no shard can answer it from its own rows.
@@ -122,9 +123,12 @@ async fn a_portal_gives_its_rows_in_parts() {
 #[tokio::test]
 async fn more_rows_than_may_be_held_are_refused() {
     let cluster = support::shop().await;
+    let http = free_port();
     let ringway = Ringway::start(|port| {
         let toml = shop::ringway_toml(cluster, port);
-        toml.replacen("[general]\n", "[general]\nmerge_memory_mib = 1\n", 1)
+        let general =
+            format!("[general]\nmerge_memory_mib = 1\nhttp_listen = \"127.0.0.1:{http}\"\n");
+        toml.replacen("[general]\n", &general, 1)
     });
     let client = ringway.client().await;
     let mentions: Vec<String> = (0..40).map(|n| format!("order_items t{n}")).collect();
@@ -139,4 +143,33 @@ async fn more_rows_than_may_be_held_are_refused() {
             .await;
         assert!(row.unwrap().get::<_, i64>(0) > 0);
     }
+    // Rows that are locked are held until all shards have given theirs.
+    let held = |length: u32| {
+        format!("SELECT id, repeat('x', {length}) FROM customers WHERE id <= 100 FOR UPDATE")
+    };
+    let locked = client.query(&held(100), &[]).await.unwrap().len();
+    assert!(locked > 10, "{locked}");
+    let long = held((1 << 20) / locked as u32);
+    for begin in ["", "BEGIN"] {
+        client.batch_execute(begin).await.unwrap();
+        let simple = client.simple_query(&long).await.unwrap_err();
+        client.batch_execute("ROLLBACK").await.unwrap();
+        client.batch_execute(begin).await.unwrap();
+        let extended = client.query(&long, &[]).await.unwrap_err();
+        client.batch_execute("ROLLBACK").await.unwrap();
+        for error in [simple, extended] {
+            let error = error.as_db_error().unwrap();
+            assert_eq!(error.code(), &SqlState::OUT_OF_MEMORY, "{error:?}");
+            assert!(error.hint().unwrap().contains("merge_memory_mib"));
+        }
+    }
+    let rows = client.query(&held(100), &[]).await.unwrap();
+    assert_eq!(rows.len(), locked);
+    let (_, text) = get(http, "/metrics");
+    let sample = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!(sample("ringway_merge_memory_peak_bytes{") > f64::from(1 << 20));
+    assert_eq!(sample("ringway_merge_memory_bytes{"), 0.0);
 }

@@ -318,8 +318,9 @@ fn serve_http(
         ready: move || scrape::readiness(&ready.shared),
         status: move || status::status(&status),
     };
+    let closed = live.shared.metrics.http_closed.clone();
     tokio::spawn(async move {
-        if let Err(error) = crate::http::serve(listener, answers, end).await {
+        if let Err(error) = crate::http::serve(listener, answers, closed, end).await {
             tracing::error!(%error, "the HTTP port is not served any more");
         }
     });

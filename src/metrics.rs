@@ -66,6 +66,7 @@ table! {
     BUILD = Gauge "ringway_build_info" &["version"], "Always 1; the version is the label.";
     RELOADS = Counter "ringway_config_reloads_total" &["result"], "Configuration files read again, by whether they were applied or refused.";
     LOGIN_FAILURES = Counter "ringway_login_failures_total" &[], "Clients refused before they were logged in.";
+    HTTP_CLOSED = Counter "ringway_http_closed_total" &[], "HTTP connections closed to make room for others.";
     CLIENTS = Gauge "ringway_clients" DATABASE, "Clients connected now.";
     CLIENT_CONNECTIONS = Counter "ringway_client_connections_total" DATABASE, "Clients that logged in.";
     WAITING = Gauge "ringway_pool_waiting_clients" DATABASE, "Clients that wait for a server connection now.";
@@ -193,6 +194,8 @@ pub struct Metrics {
     pub reloads_applied: Counter,
     pub reloads_refused: Counter,
     pub login_failures: Counter,
+    /// HTTP connections closed to make room for others.
+    pub http_closed: Counter,
 }
 
 /// One database's metrics: a field per row of the table, and the totals of SHOW STATS.
@@ -339,6 +342,7 @@ impl Metrics {
             reloads_applied: recorder.counter(&RELOADS, &["applied"]),
             reloads_refused: recorder.counter(&RELOADS, &["refused"]),
             login_failures: recorder.counter(&LOGIN_FAILURES, &[]),
+            http_closed: recorder.counter(&HTTP_CLOSED, &[]),
             client_limit: recorder.gauge(&CLIENT_LIMIT, &[]),
             merge_limit: recorder.gauge(&MERGE_LIMIT, &[]),
             databases: Mutex::default(),

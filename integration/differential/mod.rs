@@ -14,6 +14,7 @@ mod catalog;
 mod clients;
 mod generate;
 mod generated;
+mod parameters;
 mod world;
 
 use ringway::demo::answer::{Answer, Protocol, ask};

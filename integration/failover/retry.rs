@@ -149,6 +149,28 @@ async fn what_recovery_cancels_the_primary_answers() {
     assert_eq!(retries(&ringway, "recovery_conflict"), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_processes_crash_ends_is_read_elsewhere() {
+    let (cluster, ringway) = start(1, &[], SPLIT);
+    let shard = &cluster.shards[0];
+    wait_for(&ringway, &shard.replicas[0]).await;
+    let client = connect(&ringway).await;
+    let slow =
+        "SELECT inet_server_port() FROM (SELECT count(*) FROM generate_series(1, 5000000)) n";
+    let reading = tokio::spawn(async move { client.query_one(slow, &[]).await });
+    let running = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE query = '{slow}' AND state = 'active'"
+    );
+    shard.replicas[0].wait_for(&running, "1", LIMIT).unwrap();
+    let other = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'";
+    let other = shard.replicas[0].exec(other).unwrap();
+    let status = Command::new("kill").args(["-9", &other]).status();
+    assert!(status.unwrap().success());
+    let row = reading.await.unwrap().unwrap();
+    assert_eq!(row.get::<_, i32>(0), i32::from(shard.primary.port));
+    assert_eq!(retries(&ringway, "shut_down"), 1);
+}
+
 /// Reads of sessions that are new.
 async fn ports(ringway: &Ringway, count: usize) -> Vec<u16> {
     let mut found = Vec::new();

@@ -1,5 +1,6 @@
 //! Reads over several shards whose replica dies before the client has seen any of the answer.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringway::demo::captive::{CaptiveCluster, Server, Spec};
@@ -146,4 +147,44 @@ async fn a_query_on_several_shards_outlives_a_replica() {
     let shown = support::psql(&url(&with, "ringway"), "SHOW ROUTING");
     assert!(shown.contains("|retry|lost|6|"), "{shown}");
     assert!(killed.elapsed() < super::limit(Duration::from_secs(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_on_several_shards_outlives_the_crash_of_another_process() {
+    let cluster = support::cluster(&Spec {
+        shards: 2,
+        replicas: 1,
+        ..Spec::default()
+    });
+    for shard in &cluster.shards {
+        let sql = "CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL)";
+        shard.primary.exec(sql).unwrap();
+    }
+    let ringway = ringway(&cluster, "");
+    cluster.wait_caught_up().unwrap();
+    let shard = &cluster.shards[1];
+    let replica = &shard.replicas[0];
+    let standing = format!("|127.0.0.1|{}|replica|fresh|", replica.port);
+    support::wait_until(LIMIT, "a fresh replica", || {
+        support::psql(&url(&ringway, "ringway"), "SHOW REPLICAS").contains(&standing)
+    });
+    let locked = lock(&shard.primary, replica).await;
+    let asked = [MERGED, GATHERED].map(|sql| {
+        let url = url(&ringway, "shop");
+        tokio::spawn(async move { ask(&support::client(&url).await, sql, false).await })
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass::oid AND NOT granted";
+    replica.wait_for(waiting, "2", LIMIT).unwrap();
+    let other = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'";
+    let other = replica.exec(other).unwrap();
+    let status = Command::new("kill").args(["-9", &other]).status();
+    assert!(status.unwrap().success());
+    drop(locked);
+    for asked in asked {
+        let answer = tokio::time::timeout(LIMIT, asked).await.unwrap().unwrap();
+        assert_eq!(answer, Ok(vec!["0".to_owned()]));
+    }
+    let shown = support::psql(&url(&ringway, "ringway"), "SHOW ROUTING");
+    assert!(shown.contains("|retry|shut_down|2|"), "{shown}");
 }

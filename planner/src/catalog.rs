@@ -174,7 +174,7 @@ pub struct TableColumn {
 }
 
 /// How a column keeps a value that was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Keeps {
     Same,
     /// varchar(n), which cuts spaces beyond n off without a word.

@@ -19,7 +19,7 @@ pub struct Gather {
 }
 
 /// The rows of a table reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     /// The row type, quoted and with its schema.
     pub row_type: String,

@@ -98,6 +98,24 @@ pub fn tells_transaction_time(sql: &str) -> bool {
     })
 }
 
+/// Does `$n` stand in the text?
+pub fn names_parameter(sql: &[u8]) -> bool {
+    // Most texts have no dollar at all.
+    let end_of_last = sql
+        .iter()
+        .rposition(|byte| *byte == b'$')
+        .map_or(0, |at| at + 1);
+    let mut at = 0;
+    while at < end_of_last {
+        let (kind, end) = next(sql, at);
+        if kind == Kind::Param {
+            return true;
+        }
+        at = end;
+    }
+    false
+}
+
 /// The first `count` tokens of `sql` as they are written, spaces and comments left out.
 pub fn leading_words(sql: &str, count: usize) -> Vec<&str> {
     let bytes = sql.as_bytes();

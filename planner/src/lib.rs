@@ -32,7 +32,7 @@ pub mod topology;
 pub use catalog::Catalog;
 pub use digest::digest;
 pub use key::{shard_of_key, slot_of_row};
-pub use lexer::{leading_words, tells_transaction_time};
+pub use lexer::{leading_words, names_parameter, tells_transaction_time};
 pub use named::{NamedKey, named_keys};
 pub use plan::prepared::{Constant, constant};
 pub use plan::settings::{Argument, SettingCall, settings_named};

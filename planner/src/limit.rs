@@ -20,7 +20,7 @@ pub struct TableLimit {
 }
 
 /// Which keys rows can have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// By column of the key, its values; any with any.
     Each(Vec<Part>),
@@ -34,14 +34,14 @@ pub enum Limit {
 }
 
 /// Values of one column of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Part {
     pub column: KeyPart,
     pub values: Vec<KeyValue>,
 }
 
 /// How values of one column of a key are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyPart {
     /// The type that PostgreSQL compares them in.
     pub key_type: KeyType,
@@ -52,7 +52,7 @@ pub struct KeyPart {
     pub insert: Option<Keeps>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum KeyValue {
     One(ValueRef),
     /// IS NOT DISTINCT FROM: NULL is like NULL.
@@ -64,7 +64,7 @@ pub enum KeyValue {
 }
 
 /// Arithmetic on integer literals, in the types that PostgreSQL computes it in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Computed {
     Literal(ValueRef),
     Negated(Box<Computed>),
@@ -74,14 +74,14 @@ pub enum Computed {
 }
 
 /// A bound that is missing is open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Interval {
     pub column: KeyPart,
     pub low: Option<Bound>,
     pub high: Option<Bound>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bound {
     pub value: ValueRef,
     pub inclusive: bool,

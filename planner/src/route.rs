@@ -19,7 +19,7 @@ use crate::split::{self, Part, Split};
 use crate::topology::{ShardSet, Topology};
 
 /// Where a value is found when the statement runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ValueRef {
     /// The n-th lifted piece of the text, from 0; negated when a minus stood before it.
     Literal {
@@ -34,7 +34,7 @@ pub enum ValueRef {
 }
 
 /// A piece of a rewritten text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TextPiece {
     /// A byte range of the text that was planned, where every lifted piece counts as one byte
     /// (as in a key of [`crate::shape::Shape`]); so it holds for every text of the shape.

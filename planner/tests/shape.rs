@@ -146,3 +146,20 @@ fn statements_are_counted_as_postgresql_counts_them() {
         assert!(multiple(sql), "{sql}");
     }
 }
+
+#[test]
+fn a_parameter_is_told_from_other_dollars() {
+    for (sql, named) in [
+        ("SELECT 1", false),
+        ("SELECT $1", true),
+        (
+            "SELECT a$1, '$1', \"$1\", $$ $1 $$, $t$ $1 $t$ -- $1",
+            false,
+        ),
+        ("SELECT /* $1 */ 1, a + $12", true),
+        ("SELECT '$", false),
+        ("", false),
+    ] {
+        assert_eq!(planner::names_parameter(sql.as_bytes()), named, "{sql}");
+    }
+}

@@ -33,7 +33,7 @@ impl Requests {
 }
 
 /// How the shards' answers become one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Combine {
     /// All are alike.
     First,
@@ -42,8 +42,8 @@ pub enum Combine {
     /// As [`Combine::Sum`]; by participant, which rows of the whole each was given. Where every shard
     /// returned as many, they come in that order.
     Rows(Vec<Vec<usize>>),
-    /// As [`Combine::Sum`], in the order that it tells.
-    Merged(MergePlan),
+    /// As [`Combine::Sum`], as one that has taken nothing yet merges them.
+    Merged(Box<Merger>),
 }
 
 impl Combine {
@@ -93,15 +93,34 @@ impl Job {
         }
     }
 
-    /// Runs its request on the next server; `answers` are those of the ones before.
+    /// Takes the rows of all, where they are merged.
+    pub fn merger(&self) -> Option<Merger> {
+        match &self.combine {
+            Combine::Merged(merger) => Some(merger.fresh()),
+            Combine::First | Combine::Sum | Combine::Rows(_) => None,
+        }
+    }
+
+    /// Runs its request on the next server; `answers` are those of the ones before, and `merger` is
+    /// [`Job::merger`], which has taken their rows.
     ///
     /// # Errors
-    /// As [`ask_within`].
-    pub async fn ask(&self, server: &mut Server, answers: &[Answer]) -> Result<Answer, Error> {
+    /// As [`ask_within`]; as [`Merger::push`].
+    pub async fn ask(
+        &self,
+        server: &mut Server,
+        answers: &[Answer],
+        merger: Option<&mut Merger>,
+    ) -> Result<Answer, Error> {
         let request = self.requests.of(answers.len());
-        match &self.moves {
-            None => ask(server, request).await,
-            Some(moves) => moves.update(server, request, answers).await,
+        match (&self.moves, merger) {
+            (Some(moves), _) => moves.update(server, request, answers).await,
+            (None, None) => ask(server, request).await,
+            (None, Some(merger)) => {
+                begin(server, request);
+                let at = answers.len();
+                answer_to(server, Rows::Merged { at, merger }).await
+            }
         }
     }
 
@@ -109,12 +128,13 @@ impl Job {
     /// answered from.
     ///
     /// # Errors
-    /// As [`Combine::check`], [`Moves::carry_out`] and [`Insertion::carry_out`].
+    /// As [`Combine::check`], [`Moves::carry_out`], [`Insertion::carry_out`] and [`Merger::step`].
     pub async fn finish(
         &self,
         servers: &mut [&mut Server],
         shards: &[ShardId],
         answers: Vec<Answer>,
+        merger: Option<Merger>,
     ) -> Result<Vec<Answer>, Error> {
         if let Some(insertion) = &self.insertion {
             return Ok(vec![insertion.carry_out(servers, shards).await?]);
@@ -123,10 +143,12 @@ impl Job {
             None => answers,
             Some(moves) => moves.carry_out(servers, shards, answers).await?,
         };
-        self.combine.check(&answers)?;
-        match &self.combine {
-            Combine::Merged(merge) => Ok(vec![merged(merge, answers)?]),
-            Combine::First | Combine::Sum | Combine::Rows(_) => Ok(answers),
+        match merger {
+            Some(merger) => Ok(vec![merged(merger, answers)?]),
+            None => {
+                self.combine.check(&answers)?;
+                Ok(answers)
+            }
         }
     }
 
@@ -237,11 +259,15 @@ pub async fn ask_within(
     if request.is_empty() {
         return Ok(Answer::default());
     }
+    begin(server, request);
+    answer_to(server, Rows::Kept { room, full }).await
+}
+
+fn begin(server: &mut Server, request: &[u8]) {
     server.begin_exchange();
     server.unnamed = None;
     server.conn.outbox.extend_from_slice(request);
     server.expect.push_back(Expect::Ready { show: false });
-    answer_within(server, room, full).await
 }
 
 /// Collects the answer to what was sent.
@@ -249,23 +275,62 @@ pub async fn ask_within(
 /// # Errors
 /// The server's error, or its loss.
 pub(super) async fn answer(server: &mut Server) -> Result<Answer, Error> {
-    answer_within(server, MAX_ANSWER, too_large).await
+    let (room, full) = (MAX_ANSWER, too_large);
+    answer_to(server, Rows::Kept { room, full }).await
 }
 
-async fn answer_within(
-    server: &mut Server,
-    room: usize,
-    full: fn() -> Error,
-) -> Result<Answer, Error> {
+/// Where the rows of an answer go.
+enum Rows<'m> {
+    /// Into it, as long as they have no more bytes than `room`; else it fails with `full`.
+    Kept { room: usize, full: fn() -> Error },
+    /// Of the participant `at`; its columns are in the answer where they are those of all.
+    Merged { at: usize, merger: &'m mut Merger },
+}
+
+impl Rows<'_> {
+    fn describe(&mut self, answer: &mut Answer, body: &Bytes) -> Result<(), Error> {
+        match self {
+            Self::Kept { .. } => append(&mut answer.columns, b'T', body),
+            Self::Merged { at, merger } => {
+                if let Some(columns) = merger.row_description(*at, body)? {
+                    answer.columns = columns;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, answer: &mut Answer, body: Bytes) -> Result<(), Error> {
+        match self {
+            Self::Kept { room, full } if answer.rows.len() + body.len() > *room => Err(full()),
+            Self::Kept { .. } => {
+                write::frame(&mut answer.rows, b'D', |out| out.put_slice(&body));
+                Ok(())
+            }
+            Self::Merged { at, merger } => merger.push(*at, body),
+        }
+    }
+
+    fn end(&mut self) {
+        if let Self::Merged { at, merger } = self {
+            merger.end(*at);
+        }
+    }
+}
+
+async fn answer_to(server: &mut Server, mut rows: Rows<'_>) -> Result<Answer, Error> {
     let mut answer = Answer::default();
     loop {
         while let Some((tag, body)) = server.next_frame()? {
             match tag {
-                b'T' | b'n' => append(&mut answer.columns, tag, &body)?,
-                b'D' if answer.rows.len() + body.len() > room => return Err(full()),
-                b'D' => write::frame(&mut answer.rows, tag, |out| out.put_slice(&body)),
+                b'T' => rows.describe(&mut answer, &body)?,
+                b'n' => append(&mut answer.columns, tag, &body)?,
+                b'D' => rows.take(&mut answer, body)?,
                 b'N' => append(&mut answer.notices, tag, &body)?,
-                b'C' => answer.tag = text(&body),
+                b'C' => {
+                    rows.end();
+                    answer.tag = text(&body);
+                }
                 b'Z' => {
                     return match server.error.take() {
                         Some(error) => Err(*error),
@@ -331,32 +396,21 @@ pub fn combine(mut answers: Vec<Answer>, how: &Combine) -> Answer {
     whole
 }
 
-/// One answer with the rows of all in order.
+/// One answer with the rows of all, which `merger` has taken.
 ///
 /// # Errors
-/// 0A000 for rows that are not merged, 08P01 for malformed ones.
-fn merged(merge: &MergePlan, answers: Vec<Answer>) -> Result<Answer, Error> {
-    let mut merger = Merger::new(merge, answers.len(), None, 0, Memory::new(usize::MAX));
+/// As [`Merger::step`]; 53200 above the memory cap.
+fn merged(mut merger: Merger, mut answers: Vec<Answer>) -> Result<Answer, Error> {
     let mut whole = Answer {
         tag: sum_tags(answers.iter().map(|answer| answer.tag.as_str())),
         ..Answer::default()
     };
-    for (at, answer) in answers.iter().enumerate() {
-        let body = answer.columns.get(HEADER..).unwrap_or_default();
-        if let Some(columns) = merger.row_description(at, body)? {
-            whole.columns = columns;
-        }
-        whole.notices.extend_from_slice(&answer.notices);
-    }
-    for (at, answer) in answers.into_iter().enumerate() {
-        let mut rows = answer.rows.freeze();
-        while let Some(header) = frame::peek(&rows)? {
-            let mut row = rows.split_to(header.len.min(rows.len()));
-            merger.push(at, row.split_off(HEADER))?;
-        }
-        merger.end(at);
+    for answer in &mut answers {
+        whole.columns.unsplit(std::mem::take(&mut answer.columns));
+        whole.notices.unsplit(std::mem::take(&mut answer.notices));
     }
     while let Step::Row(row) = merger.step()? {
+        merger.hold(row.len())?;
         whole.rows.extend_from_slice(&row);
     }
     Ok(whole)

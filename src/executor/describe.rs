@@ -157,6 +157,7 @@ pub(super) async fn each(
                     columns: body,
                 }),
                 b'Z' => return server.error.take().map_or(Ok(()), |error| Err(*error)),
+                b'N' => server.heed(&body)?,
                 _ => {}
             }
         }

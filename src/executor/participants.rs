@@ -78,10 +78,11 @@ impl<'p, 's> Participants<'p, 's> {
     pub async fn run(&mut self, job: &Job) -> Result<Vec<Answer>, Error> {
         self.admit().await?;
         let mut answers = Vec::with_capacity(self.servers.len());
+        let mut merger = job.merger();
         for at in 0..self.servers.len() {
             let answer = async {
                 self.servers[at].run_hidden(job.begin()).await?;
-                job.ask(self.servers[at], &answers).await
+                job.ask(self.servers[at], &answers, merger.as_mut()).await
             };
             match answer.await {
                 Ok(answer) => answers.push(answer),
@@ -91,7 +92,7 @@ impl<'p, 's> Participants<'p, 's> {
                 }
             }
         }
-        match job.finish(self.servers, self.shards, answers).await {
+        match job.finish(self.servers, self.shards, answers, merger).await {
             Ok(answers) => Ok(answers),
             Err(error) => {
                 self.roll_back(0).await;
@@ -111,10 +112,11 @@ impl<'p, 's> Participants<'p, 's> {
                 .await;
         }
         let mut answers = Vec::with_capacity(self.servers.len());
+        let mut merger = job.merger();
         for server in self.servers.iter_mut() {
-            answers.push(job.ask(server, &answers).await?);
+            answers.push(job.ask(server, &answers, merger.as_mut()).await?);
         }
-        job.finish(self.servers, self.shards, answers).await
+        job.finish(self.servers, self.shards, answers, merger).await
     }
 
     /// Runs what cannot be in a transaction on the participant `at`, after it ran on those before.

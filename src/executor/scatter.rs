@@ -281,7 +281,8 @@ impl Run {
                     let error = server.error.as_deref().cloned();
                     return Err(error.unwrap_or_else(|| server.lost("it failed")));
                 }
-                b'1' | b'2' | b'N' | b'S' | b'A' => {}
+                b'N' => server.heed(&body)?,
+                b'1' | b'2' | b'S' | b'A' => {}
                 other => return Err(server.unexpected(other)),
             }
         }

@@ -2,6 +2,7 @@
 //! balances, `/` for people, fed by `/status.json`. It knows nothing of the process but the functions
 //! that it is given, and changes nothing.
 
+mod held;
 pub mod status;
 
 use std::future::Future;
@@ -13,9 +14,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use metrics::Counter;
 use ring::digest::{SHA256, digest};
 use tokio::net::TcpListener;
 
+use held::{LIMITS, Port};
 use status::Status;
 
 /// The format that [`crate::metrics::Metrics::render`] writes.
@@ -35,13 +38,15 @@ pub struct Answers<M, Y, S> {
     pub status: S,
 }
 
-/// Serves until `shutdown` resolves and the requests under way are answered.
+/// Serves until `shutdown` resolves and the requests under way are answered. `closed` counts connections
+/// that were closed because others came.
 ///
 /// # Errors
 /// Those of the listener.
 pub async fn serve<M, Y, S>(
     listener: TcpListener,
     answers: Answers<M, Y, S>,
+    closed: Counter,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()>
 where
@@ -64,7 +69,7 @@ where
         )
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || readiness(ready())));
-    axum::serve(listener, router)
+    axum::serve(Port::new(listener, LIMITS, closed), router)
         .with_graceful_shutdown(shutdown)
         .await
 }
@@ -181,7 +186,7 @@ mod tests {
             },
             status: empty,
         };
-        let served = tokio::spawn(serve(listener, answers, async move {
+        let served = tokio::spawn(serve(listener, answers, Counter::noop(), async move {
             stopped.await.unwrap_or_default()
         }));
         let metrics = get(address, "/metrics").await;

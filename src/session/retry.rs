@@ -213,13 +213,15 @@ impl Session {
         match &*error.code {
             "25006" if held.home.is_some() => Some(Retry::ReadOnly),
             "40001" | "40P01" if held.home.is_some() => Some(Retry::Conflict),
-            "57P02" | "57P03" if error.is_fatal() => Some(Retry::ShutDown),
-            // One session may have been ended by hand: that is not for us to undo.
-            "57P01" => match self.presence(held).await {
+            // One session may have been ended by hand: that is not for us to undo. A pooler before the server
+            // may say in its place that it starts or ends.
+            "57P01" | "57P03" => match self.presence(held).await {
                 Presence::Up => None,
                 Presence::Busy | Presence::Gone => Some(Retry::ShutDown),
             },
             _ if held.lease.doubt.is_none() => None,
+            // Another process of it crashed, not the one that ran this.
+            "57P02" => Some(Retry::ShutDown),
             // A server that restarts after a crash may have crashed over this very statement.
             _ => match self.presence(held).await {
                 Presence::Gone => Some(Retry::Lost),

@@ -76,6 +76,13 @@ impl Session {
             let notices = self.policy_notices(plan, &route);
             self.client.outbox.extend_from_slice(&notices);
         }
+        if needs_all_values(&route.execution) && planner::names_parameter(sql) {
+            // A Query has no values. Which it has to have is the server's to say.
+            let shard = self.pick_shard(&route.shards);
+            self.resend = resend_of(plan, access);
+            let result = self.run_whole(frame, shard, access, &plan.effect).await;
+            return result.map(drop);
+        }
         match route.execution {
             Execution::Direct => {
                 self.note_route(RouteKind::Direct);
@@ -125,7 +132,8 @@ impl Session {
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
             Execution::Lock(merge) => {
-                let job = Job::same(sql, Combine::Merged(merge.clone()));
+                let merger = self.merger(merge, self.shard_set(&route.shards).len(), values)?;
+                let job = Job::same(sql, Combine::Merged(Box::new(merger)));
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
             Execution::SameAnswer => {
@@ -611,4 +619,22 @@ pub(super) fn pick<'a>(
         }
     }
     slots.into_iter().flatten().collect()
+}
+
+/// Are its values read here, or sent in a Bind?
+fn needs_all_values(execution: &Execution<'_>) -> bool {
+    match execution {
+        Execution::Merge { .. } | Execution::Move { .. } | Execution::Split { .. } => true,
+        Execution::Direct
+        | Execution::Gather(_)
+        | Execution::SumTags
+        | Execution::Lock(_)
+        | Execution::Insert(_)
+        | Execution::CopyIn(_)
+        | Execution::CopyOut(_)
+        | Execution::CopyRows(_)
+        | Execution::Explain(_)
+        | Execution::Cursor(_)
+        | Execution::SameAnswer => false,
+    }
 }

@@ -160,8 +160,8 @@ impl<'a, 'c> Subqueries<'a, 'c> {
                     subquery,
                     negated: false,
                 } => {
-                    let known = by_key(expr, subquery, self.clauses, self.input);
-                    count += known.or_else(|| correlated(subquery, self.clauses, self.input))?;
+                    let key = Some(expr.as_ref());
+                    count += mentions_beside(subquery, key, self.clauses, self.input)?;
                 }
                 other => self.visit(other),
             }
@@ -179,7 +179,7 @@ impl Visitor for Subqueries<'_, '_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         if self.depth == 0 {
-            let inside = correlated(query, self.clauses, self.input);
+            let inside = mentions_beside(query, None, self.clauses, self.input);
             self.mentions = self.mentions.zip(inside).map(|(all, more)| all + more);
         }
         self.depth += 1;
@@ -192,41 +192,63 @@ impl Visitor for Subqueries<'_, '_> {
     }
 }
 
-/// The mentions of sharded tables in a subquery all whose rows have the key of an outer row.
-fn correlated(query: &Query, outer: &Clauses<'_>, input: Input<'_>) -> Option<usize> {
+/// The mentions of sharded tables in a subquery, if all its rows have the key of an outer row; or, of
+/// `key IN (query)`, if both are keys: a row with that key is on the shard of the outer row or nowhere.
+fn mentions_beside(
+    query: &Query,
+    key: Option<&Expr>,
+    outer: &Clauses<'_>,
+    input: Input<'_>,
+) -> Option<usize> {
     let all = mentions(query, input);
     if all == 0 {
         return Some(0);
     }
     let (select, inner) = plain(query, input)?;
+    let beside = key.is_some_and(|key| gives_keys(query, select, &inner, key, outer, input))
+        || is_tied(select, &inner, outer);
+    // Once: each level of subqueries is looked into for each time that the one around it is.
+    let has_all = || {
+        let inside = subqueries(Some(query), select, &inner, input);
+        inside.is_some_and(|inside| inner.pins().len() + inside == all)
+    };
+    (beside && has_all()).then_some(all)
+}
+
+/// Does a condition of the subquery's WHERE equate its key with that of the outer row?
+fn is_tied(select: &Select, inner: &Clauses<'_>, outer: &Clauses<'_>) -> bool {
     let mut conjuncts = Vec::new();
-    conjuncts_of(select.selection.as_ref()?, &mut conjuncts);
-    let tied = conjuncts.iter().any(|conjunct| match conjunct {
+    if let Some(selection) = &select.selection {
+        conjuncts_of(selection, &mut conjuncts);
+    }
+    conjuncts.iter().any(|conjunct| match conjunct {
         Expr::BinaryOp {
             left,
             op: BinaryOperator::Eq,
             right,
-        } => is_tie(left, right, &inner, outer) || is_tie(right, left, &inner, outer),
+        } => is_tie(left, right, inner, outer) || is_tie(right, left, inner, outer),
         _ => false,
-    });
-    let inside = subqueries(Some(query), select, &inner, input)?;
-    (tied && inner.pins().len() + inside == all).then_some(all)
+    })
 }
 
-/// The mentions of sharded tables in `expr IN (query)` where both are keys: a row with that key is
-/// on the shard of the outer row or nowhere.
-fn by_key(expr: &Expr, query: &Query, outer: &Clauses<'_>, input: Input<'_>) -> Option<usize> {
-    let (select, inner) = plain(query, input)?;
+/// Is the only column of the subquery a key that is like `key` of the outer row?
+fn gives_keys(
+    query: &Query,
+    select: &Select,
+    inner: &Clauses<'_>,
+    key: &Expr,
+    outer: &Clauses<'_>,
+    input: Input<'_>,
+) -> bool {
     let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
         select.projection.as_slice()
     else {
-        return None;
+        return false;
     };
-    let all = mentions(query, input);
-    let inside = subqueries(Some(query), select, &inner, input)?;
-    let whole = is_body_alone(query) && makes_rows_of_rows(select, input);
-    let keys = inner.is_key(item) && inner.has_key_like(item, outer, expr);
-    (whole && keys && inner.pins().len() + inside == all).then_some(all)
+    is_body_alone(query)
+        && makes_rows_of_rows(select, input)
+        && inner.is_key(item)
+        && inner.has_key_like(item, outer, key)
 }
 
 /// A SELECT over tables whose names are known, joined on their keys.

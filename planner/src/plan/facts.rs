@@ -1,5 +1,6 @@
 //! One walk over a whole statement: its tables, its functions, its SELECTs.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
@@ -79,7 +80,7 @@ struct Walk<'a> {
     input: Input<'a>,
     facts: Facts<'a>,
     names: Vec<(Option<String>, String)>,
-    ctes: Vec<String>,
+    ctes: HashSet<String>,
     /// The next relation is a function in FROM, not a table.
     function_next: bool,
     /// `row.name` where a function `name` may read tables.

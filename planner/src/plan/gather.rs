@@ -4,7 +4,7 @@
 //! What is gathered is only what can matter: the columns whose names the text mentions, and the
 //! rows that satisfy those conjuncts of the reference's own WHERE that speak of it alone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::{
@@ -50,7 +50,7 @@ pub(super) fn plan(
         at,
         unfiltered: false,
         references: Vec::new(),
-        filters: Vec::new(),
+        filters: HashMap::new(),
         ctes: HashSet::new(),
         whole_rows: false,
         unclear: false,
@@ -127,7 +127,7 @@ struct Walk<'a> {
     /// The conjuncts of some SELECT are not all among the filters.
     unfiltered: bool,
     /// By the first token of a reference: conjuncts that it must satisfy, as ranges of tokens.
-    filters: Vec<(usize, Vec<Range<usize>>)>,
+    filters: HashMap<usize, Vec<Range<usize>>>,
     ctes: HashSet<String>,
     /// A row is mentioned as a whole somewhere.
     whole_rows: bool,
@@ -321,6 +321,12 @@ impl<'a> Walk<'a> {
         for item in &select.from {
             in_order(item, &mut factors);
         }
+        let mut spoken_of: HashMap<usize, Vec<Range<usize>>> = HashMap::new();
+        for (range, expr) in &conjuncts {
+            if let Some(reference) = self.speaks_of(expr, &clauses) {
+                spoken_of.entry(reference).or_default().push(range.clone());
+            }
+        }
         for (reference, factor) in factors.into_iter().enumerate() {
             let TableFactor::Table { name, .. } = factor else {
                 continue;
@@ -332,33 +338,27 @@ impl<'a> Walk<'a> {
             if !clauses.is_kept(reference) {
                 continue;
             }
-            let own: Vec<_> = conjuncts
-                .iter()
-                .filter(|(_, expr)| self.speaks_of(expr, reference, &clauses))
-                .map(|(range, _)| range.clone())
-                .collect();
+            let own = spoken_of.remove(&reference).unwrap_or_default();
             self.unfiltered |= own.len() < conjuncts.len();
-            self.filters.push((tokens.start, own));
+            self.filters.entry(tokens.start).or_default().extend(own);
         }
     }
 
-    /// Does `expr` depend on one row of `reference` and on nothing else?
-    fn speaks_of(&self, expr: &Expr, reference: usize, clauses: &Clauses<'_>) -> bool {
-        let mut mentioned = false;
+    /// The reference on one row of which `expr` depends, if it depends on nothing else.
+    fn speaks_of(&self, expr: &Expr, clauses: &Clauses<'_>) -> Option<usize> {
+        let mut mentioned = None;
         let visited = visit_expressions(expr, |part| {
             let alone = match part {
                 Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => false,
                 Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
                     let column = clauses.scope.column(part);
-                    let here = column.is_some_and(|(of, name)| {
+                    column.is_some_and(|(of, name)| {
                         let table = clauses.scope.references[of].table;
                         let known = table.is_some_and(|table| {
                             table.columns.iter().any(|column| column.name == name)
                         });
-                        of == reference && known
-                    });
-                    mentioned |= here;
-                    here
+                        known && *mentioned.get_or_insert(of) == of
+                    })
                 }
                 Expr::Function(function) => {
                     let (_, name) = object_name(&function.name).unwrap_or_default();
@@ -374,7 +374,7 @@ impl<'a> Walk<'a> {
                 false => ControlFlow::Break(()),
             }
         });
-        visited.is_continue() && mentioned
+        mentioned.filter(|_| visited.is_continue())
     }
 
     /// The conjuncts of WHERE with their tokens; `None` when text and tree do not agree.
@@ -394,18 +394,16 @@ impl<'a> Walk<'a> {
         let mentioned: HashSet<String> = (0..self.input.source.tokens.len())
             .filter_map(|token| self.input.source.name(token))
             .collect();
-        let mut sources: Vec<Source> = Vec::new();
+        // With their places among them.
+        let mut sources: HashMap<Source, usize> = HashMap::new();
         let mut finish = Vec::new();
         let source_text = self.input.source;
         let mut from = 0;
         for reference in &self.references {
             let source = self.source(reference, &mentioned);
-            let known = sources.iter().position(|known| *known == source);
-            let index = known.unwrap_or(sources.len());
             let row_type = source.row_type.clone();
-            if known.is_none() {
-                sources.push(source);
-            }
+            let next = sources.len();
+            let index = *sources.entry(source).or_insert(next);
             let (start, end) = source_text.places(reference.tokens.clone());
             finish.push(TextPiece::Original(from..start));
             finish.push(TextPiece::Added("pg_catalog.unnest(".into()));
@@ -419,8 +417,10 @@ impl<'a> Walk<'a> {
         }
         let whole = source_text.shape_offset(source_text.sql.len());
         finish.push(TextPiece::Original(from..whole));
+        let mut sources: Vec<_> = sources.into_iter().collect();
+        sources.sort_unstable_by_key(|(_, index)| *index);
         Gather {
-            sources,
+            sources: sources.into_iter().map(|(source, _)| source).collect(),
             finish,
             at: self.at,
             params: source_text.params(),
@@ -452,9 +452,8 @@ impl<'a> Walk<'a> {
         });
         let written = written.unwrap_or(&row_type);
         let mut from = vec![TextPiece::Added(format!(" FROM {written} AS {alias}"))];
-        let filters = self.filters.iter();
-        let own = filters.filter(|(token, _)| *token == reference.tokens.start);
-        for (at, range) in own.flat_map(|(_, ranges)| ranges).enumerate() {
+        let own = self.filters.get(&reference.tokens.start);
+        for (at, range) in own.into_iter().flatten().enumerate() {
             let joint = if at == 0 { " WHERE (" } else { " AND (" };
             from.push(TextPiece::Added(joint.into()));
             let (start, end) = self.input.source.places(range.clone());
@@ -481,35 +480,43 @@ impl<'a> Walk<'a> {
                 .get(token)
                 .map_or("", |token| source.text(token))
         };
+        let mut by_name: HashMap<String, Vec<&Table>> = HashMap::new();
+        for reference in &self.references {
+            let named = by_name.entry(reference.name()).or_default();
+            // Of many mentions of a table one is enough.
+            if named
+                .last()
+                .is_none_or(|last| !std::ptr::eq(*last, reference.table))
+            {
+                named.push(reference.table);
+            }
+        }
+        let in_from = self.tokens_in_from();
         (0..source.tokens.len()).any(|token| {
-            let Some(name) = source.name(token) else {
+            let named = source.name(token).and_then(|name| by_name.get(&name));
+            let Some(named) = named.filter(|_| !in_from.contains(&token)) else {
                 return false;
             };
-            let mut named = self
-                .references
-                .iter()
-                .filter(|r| r.name() == name)
-                .peekable();
-            if named.peek().is_none() || self.stands_in_from(token) {
-                return false;
-            }
             let column = source.name(token + 2).filter(|_| text(token + 1) == ".");
             !column.is_some_and(|column| {
-                named.all(|r| r.table.columns.iter().any(|known| known.name == column))
+                named
+                    .iter()
+                    .all(|table| table.columns.iter().any(|known| known.name == column))
             })
         })
     }
 
-    /// Is token `token` a part of a reference, or the alias behind it?
-    fn stands_in_from(&self, token: usize) -> bool {
-        self.references.iter().any(|reference| {
+    /// The tokens of all references, and of the aliases behind them.
+    fn tokens_in_from(&self) -> HashSet<usize> {
+        let tokens = self.references.iter().flat_map(|reference| {
             let end = reference.tokens.end;
             let behind = match reference.alias {
                 Some(_) => end + usize::from(self.input.source.is(end, "as")) + 1,
                 None => end,
             };
-            (reference.tokens.start..behind).contains(&token)
-        })
+            reference.tokens.start..behind
+        });
+        tokens.collect()
     }
 }
 

@@ -179,7 +179,7 @@ impl<'c> Clauses<'c> {
                 if table.is_some_and(|name| input.source.may_define(name)) {
                     self.shadowed.push(self.scope.references.len());
                 }
-                self.scope.references.push(reference);
+                self.scope.add(reference);
             }
         }
     }
@@ -326,38 +326,26 @@ impl<'c> Clauses<'c> {
         }
     }
 
-    /// The columns whose limits hold for `column` too: equal ones, and the kept ones that an
+    /// From a column to those whose limits hold for it too: equal ones, and the kept ones that an
     /// optional one has to equal.
-    fn sources(&self, column: usize) -> Vec<usize> {
+    fn sources(&self) -> Neighbours {
         let one_way = self.optional.iter().chain(&self.to_shadowed);
-        self.follow(column, one_way.map(|(from, to)| (*to, *from)))
+        self.neighbours(one_way.map(|(from, to)| (*to, *from)))
     }
 
-    /// The columns that equal `column` in every row that has both. An outer join says so of its
+    /// From a column to those that equal it in every row that has both. An outer join says so of its
     /// optional side only: two kept columns that meet in an optional one may differ.
-    fn reached(&self, column: usize) -> Vec<usize> {
-        self.follow(column, self.optional.iter().copied())
+    fn reached(&self) -> Neighbours {
+        self.neighbours(self.optional.iter().copied())
     }
 
-    fn follow(&self, column: usize, one_way: impl Iterator<Item = (usize, usize)>) -> Vec<usize> {
+    fn neighbours(&self, one_way: impl Iterator<Item = (usize, usize)>) -> Neighbours {
         let mut neighbours = vec![Vec::new(); self.columns.len()];
         let both_ways = self.equal.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
         for (from, to) in both_ways.chain(one_way) {
             neighbours[from].push(to);
         }
-        let mut is_reached = vec![false; self.columns.len()];
-        is_reached[column] = true;
-        let mut reached = vec![column];
-        let mut next = 0;
-        while let Some(here) = reached.get(next).copied() {
-            for to in &neighbours[here] {
-                if !std::mem::replace(&mut is_reached[*to], true) {
-                    reached.push(*to);
-                }
-            }
-            next += 1;
-        }
-        reached
+        Neighbours(neighbours)
     }
 
     /// By column of a reference's key, its column here; `None` when it is compared with nothing.
@@ -383,17 +371,25 @@ impl<'c> Clauses<'c> {
                 format!("{table}.{}", column.name)
             })
             .collect();
+        let sources = self.sources();
         let sharded = (0..self.scope.references.len()).filter(|r| self.is_sharded(*r));
         sharded
             .map(|reference| Pin {
-                keys: self.keys(reference, &names),
+                keys: self.keys(reference, &names, &sources),
             })
             .collect()
     }
 
-    fn keys(&self, reference: usize, names: &[String]) -> Option<KeySet> {
+    fn keys(&self, reference: usize, names: &[String], sources: &Neighbours) -> Option<KeySet> {
+        if self.conditions.is_empty() {
+            return None;
+        }
         let columns = self.key_columns(reference).into_iter();
-        let sources = columns.map(|column| column.map_or_else(Vec::new, |c| self.sources(c)));
+        let sources = columns.map(|column| {
+            let mut sources = Vec::from_iter(column.into_iter().flat_map(|c| sources.from(c)));
+            sources.sort_unstable();
+            sources
+        });
         let reference = &self.scope.references[reference];
         let (table, key) = (reference.table?, reference.key()?);
         let known = Key {
@@ -487,9 +483,10 @@ impl<'c> Clauses<'c> {
         let sharded: Vec<_> = references
             .filter_map(|(at, reference)| Some((reference.key()?, self.key_columns(at))))
             .collect();
+        let neighbours = self.reached();
         let reaches_all = |(key, columns): &(&ShardKey, Vec<Option<usize>>)| {
             let reached = columns.iter().map(|column| match column {
-                Some(column) => self.reached(*column).into_iter().collect(),
+                Some(column) => neighbours.from(*column),
                 None => HashSet::new(),
             });
             let reached: Vec<HashSet<usize>> = reached.collect();
@@ -502,6 +499,21 @@ impl<'c> Clauses<'c> {
             })
         };
         self.splits && (sharded.len() == 1 || sharded.iter().any(reaches_all))
+    }
+}
+
+/// By column, those that it leads to.
+struct Neighbours(Vec<Vec<usize>>);
+
+impl Neighbours {
+    /// A column, and all that it leads to over others.
+    fn from(&self, column: usize) -> HashSet<usize> {
+        let mut found = HashSet::from([column]);
+        let mut open = vec![column];
+        while let Some(here) = open.pop() {
+            open.extend(self.0[here].iter().filter(|to| found.insert(**to)));
+        }
+        found
     }
 }
 

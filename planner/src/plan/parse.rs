@@ -1,6 +1,6 @@
 //! The text to plan: its pieces, its tokens, and sqlparser's tree of it with places in the text.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use sqlparser::ast;
@@ -21,12 +21,16 @@ const MAX_CHAIN: usize = 1000;
 pub(super) struct Source<'a> {
     pub(super) sql: &'a str,
     pub(super) pieces: Vec<Piece>,
+    /// By piece, how many bytes those before it are longer than the byte that each counts as; at the end, of all.
+    lifted: Vec<usize>,
     /// More than one statement, by PostgreSQL's lexical rules.
     pub(super) multiple: bool,
     /// PostgreSQL's tokens, without spaces and comments.
     pub(super) tokens: Vec<Token>,
     /// How often each `$n` stands in the text, by n from 0.
     param_uses: HashMap<usize, usize>,
+    /// Names that a WITH of the text may define.
+    defined: HashSet<String>,
 }
 
 /// sqlparser's reading of a text.
@@ -47,13 +51,22 @@ impl<'a> Source<'a> {
                 *param_uses.entry(index).or_default() += 1;
             }
         }
-        Self {
+        let mut lifted = vec![0];
+        for piece in &shape.pieces {
+            let before = lifted.last().copied().unwrap_or(0);
+            lifted.push(before + piece.range.len() - 1);
+        }
+        let mut source = Self {
             sql,
             pieces: shape.pieces,
+            lifted,
             multiple: shape.multiple,
             tokens,
             param_uses,
-        }
+            defined: HashSet::new(),
+        };
+        source.defined = source.definitions();
+        source
     }
 
     pub(super) fn text(&self, token: &Token) -> &'a str {
@@ -138,7 +151,13 @@ impl<'a> Source<'a> {
 
     /// Could a WITH of the text define `name`? Then it may mean that, and no table.
     pub(super) fn may_define(&self, name: &str) -> bool {
-        let is_name = |index: usize| self.name(index).as_deref() == Some(name);
+        self.defined.contains(name)
+    }
+
+    fn definitions(&self) -> HashSet<String> {
+        if !self.has("with") {
+            return HashSet::new();
+        }
         let opens = |index: usize| self.tokens.get(index).is_some_and(|t| t.kind == Kind::Open);
         let begins = |index: usize| {
             index.checked_sub(1).is_some_and(|before| {
@@ -152,9 +171,10 @@ impl<'a> Source<'a> {
             self.is(index, "as")
                 && (opens(after) || self.is(after, "materialized") || self.is(after, "not"))
         };
-        self.has("with")
-            && (0..self.tokens.len())
-                .any(|at| is_name(at) && begins(at) && (opens(at + 1) || body(at + 1)))
+        (0..self.tokens.len())
+            .filter(|at| begins(*at) && (opens(*at + 1) || body(*at + 1)))
+            .filter_map(|at| self.name(at))
+            .collect()
     }
 
     /// Where the single statements stand in the text, without empty ones.
@@ -186,9 +206,8 @@ impl<'a> Source<'a> {
     pub(super) fn shape_offset(&self, offset: usize) -> usize {
         let before = self
             .pieces
-            .iter()
-            .take_while(|piece| piece.range.start < offset);
-        offset - before.map(|piece| piece.range.len() - 1).sum::<usize>()
+            .partition_point(|piece| piece.range.start < offset);
+        offset - self.lifted[before]
     }
 
     /// As [`Source::shape_offset`], of many ascending offsets.

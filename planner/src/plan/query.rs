@@ -1,6 +1,7 @@
 //! Where a SELECT (or VALUES, or WITH) runs.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use sqlparser::ast::{Query, Select, SetExpr};
 
@@ -254,13 +255,15 @@ pub(super) fn joint_keys(pins: &[Pin], facts: &Facts<'_>) -> Option<KeySet> {
 
 /// The keys that all of `pins` are limited to.
 pub(super) fn union_of_keys(pins: &[Pin]) -> Option<KeySet> {
-    let mut joint: Option<KeySet> = None;
+    let mut known = HashSet::new();
+    let mut tables = Vec::new();
     for pin in pins {
-        let keys = pin.keys.clone()?;
-        joint = match joint {
-            None => Some(keys),
-            Some(joint) => Some(joint.union(keys)),
-        };
+        for table in &pin.keys.as_ref()?.tables {
+            // The usual case: a join carried the same values over.
+            if known.insert((table.placement, &table.limit)) {
+                tables.push(table.clone());
+            }
+        }
     }
-    joint
+    (!tables.is_empty()).then_some(KeySet { tables })
 }

@@ -1,5 +1,7 @@
 //! The tables of one FROM clause, and which of them a column name means.
 
+use std::collections::HashMap;
+
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor};
 
 use crate::catalog::{Catalog, ShardKey, Table, TableClass};
@@ -96,11 +98,19 @@ impl<'c> Reference<'c> {
 #[derive(Default)]
 pub(super) struct Scope<'c> {
     pub(super) references: Vec<Reference<'c>>,
+    /// The references of an alias.
+    by_alias: HashMap<String, Vec<usize>>,
     /// Columns joined by USING: their bare name means the first table that has them.
     pub(super) merged: Vec<String>,
 }
 
-impl Scope<'_> {
+impl<'c> Scope<'c> {
+    pub(super) fn add(&mut self, reference: Reference<'c>) {
+        let of_alias = self.by_alias.entry(reference.alias.clone()).or_default();
+        of_alias.push(self.references.len());
+        self.references.push(reference);
+    }
+
     /// The reference and the name of a column; `None` where PostgreSQL or we could be in doubt.
     pub(super) fn column(&self, expr: &Expr) -> Option<(usize, String)> {
         match expr {
@@ -129,16 +139,15 @@ impl Scope<'_> {
     fn qualified_column(&self, idents: &[Ident]) -> Option<(usize, String)> {
         let (column, qualifier) = idents.split_last()?;
         let alias = folded(qualifier.last()?);
-        let mut named = self.references.iter().enumerate().filter(|(_, reference)| {
-            reference.alias == alias
-                && (qualifier.len() == 1
-                    || reference.table.is_some_and(|table| {
-                        qualifier.len() == 2
-                            && table.name == alias
-                            && table.schema == folded(&qualifier[0])
-                    }))
+        let mut named = self.by_alias.get(&alias)?.iter().filter(|index| {
+            qualifier.len() == 1
+                || self.references[**index].table.is_some_and(|table| {
+                    qualifier.len() == 2
+                        && table.name == alias
+                        && table.schema == folded(&qualifier[0])
+                })
         });
-        let (index, _) = named.next()?;
+        let index = *named.next()?;
         named.next().is_none().then(|| (index, folded(column)))
     }
 

@@ -143,10 +143,14 @@ impl Server {
         self.conn.sent == kept.sent_before
     }
 
-    /// Whether after this error, the body of an ErrorResponse, another server may be asked.
-    pub(super) fn withholds(&self, body: &[u8]) -> bool {
-        if self.kept.resend == Resend::Never {
-            return false;
+    /// Whether after this error, the body of an ErrorResponse or of a notice that ends the connection, another
+    /// server may be asked.
+    pub(super) fn withholds(&self, tag: u8, body: &[u8]) -> bool {
+        match (tag, self.kept.resend) {
+            (b'E', Resend::Read | Resend::Undone) => {}
+            // It comes from a signal handler, also after a commit.
+            (b'N', Resend::Read) if is_last_notice(body) => {}
+            _ => return false,
         }
         let code = error_field(body, b'C').unwrap_or_default();
         let is_fatal = error_field(body, b'V').is_some_and(|severity| severity != b"ERROR");
@@ -166,6 +170,18 @@ impl Server {
         self.error = Some(Box::new(error.clone()));
         self.kept.withheld = true;
         error
+    }
+
+    /// Of a read: the body of a notice, which may be the server's last word.
+    ///
+    /// # Errors
+    /// It is, and the connection in doubt.
+    pub fn heed(&mut self, notice: &[u8]) -> Result<(), Error> {
+        if !is_last_notice(notice) {
+            return Ok(());
+        }
+        self.doubt.get_or_insert("the server ended it");
+        Err(read_error(notice))
     }
 
     /// Drops what of its replies has not left for the client.
@@ -300,6 +316,14 @@ fn next<'f>(frames: &mut &'f [u8]) -> Option<&'f [u8]> {
     }
 }
 
+/// A process that its server ends at once, as another has crashed or on an immediate shutdown, says so in a
+/// WARNING, and closes. It is told by the function that writes it: RAISE may give the same SQLSTATE.
+/// <https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/tcop/postgres.c> (`quickdie`)
+fn is_last_notice(body: &[u8]) -> bool {
+    let code = error_field(body, b'C').unwrap_or_default();
+    [&b"57P01"[..], b"57P02"].contains(&code) && error_field(body, b'R') == Some(b"quickdie")
+}
+
 /// Whether an error of a server speaks of the server, not of the statement.
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 fn withholds(kept: &Kept, code: &[u8], is_fatal: bool) -> bool {
@@ -380,6 +404,25 @@ mod tests {
             let kept = kept(Resend::Read, SentTo::Replica, within);
             let found = withholds(&kept, code.as_bytes(), is_fatal);
             assert_eq!(found, expected, "{within:?} {code} {is_fatal}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_notice_that_ends_a_read_is_told_by_who_wrote_it() {
+        let (mut server, _postgres) = crate::backend::server::tests::pair();
+        for (resend, tag, code, routine, expected) in [
+            (Resend::Read, b'N', "57P02", "quickdie", true),
+            (Resend::Read, b'N', "57P01", "quickdie", true),
+            (Resend::Read, b'N', "57P02", "exec_stmt_raise", false),
+            (Resend::Read, b'N', "01000", "quickdie", false),
+            (Resend::Undone, b'N', "57P01", "quickdie", false),
+            (Resend::Undone, b'N', "57P02", "quickdie", false),
+            (Resend::Never, b'N', "57P02", "quickdie", false),
+        ] {
+            server.kept.resend = resend;
+            let body = format!("SWARNING\0VWARNING\0C{code}\0Mx\0R{routine}\0\0");
+            let found = server.withholds(tag, body.as_bytes());
+            assert_eq!(found, expected, "{resend:?} {code} {routine}");
         }
     }
 

@@ -121,7 +121,7 @@ impl Server {
                     if pending.len() < header.len {
                         return Ok(Progress::Starved);
                     }
-                    if tag == b'E' && self.withholds(&pending[HEADER..header.len]) {
+                    if self.withholds(tag, &pending[HEADER..header.len]) {
                         return Ok(Progress::Withheld);
                     }
                     self.control(tag, header.len, out)?;

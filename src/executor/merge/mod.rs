@@ -444,6 +444,14 @@ impl Merger {
         self.memory.check(bytes)
     }
 
+    /// Who takes its rows keeps so many bytes of them.
+    ///
+    /// # Errors
+    /// 53200 when the memory cap is reached.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.memory.take(bytes)
+    }
+
     /// The shard has sent its last row.
     pub fn end(&mut self, shard: usize) {
         if let Some(source) = self.shards.get_mut(shard) {

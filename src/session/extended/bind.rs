@@ -170,10 +170,14 @@ impl Session {
                         (&statement.sql, &statement.types, rest),
                         Combine::Sum,
                     )),
-                    Execution::Lock(merge) => Kind::Broadcast(Job::bound(
-                        (&statement.sql, &statement.types, rest),
-                        Combine::Merged(merge.clone()),
-                    )),
+                    Execution::Lock(merge) => {
+                        let count = self.shard_set(&route.shards).len();
+                        let merger = self.merger(merge, count, values)?;
+                        Kind::Broadcast(Job::bound(
+                            (&statement.sql, &statement.types, rest),
+                            Combine::Merged(Box::new(merger)),
+                        ))
+                    }
                     Execution::Move { moving, from, sql } => Kind::Broadcast(job_of_moves(
                         self.moves(moving, from),
                         &route.shards,

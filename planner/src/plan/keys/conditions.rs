@@ -244,7 +244,7 @@ struct Known {
 /// The key of one reference, and what may be known of it.
 pub(super) struct Key<'a> {
     pub(super) key: &'a ShardKey,
-    /// By column of the key, the columns whose conditions hold for it.
+    /// By column of the key, the columns whose conditions hold for it, in order.
     pub(super) sources: Vec<Vec<usize>>,
     /// By column: `table.column`.
     pub(super) names: &'a [String],
@@ -258,7 +258,7 @@ impl Key<'_> {
 
     /// The positions in the key that a column's conditions hold for.
     fn positions(&self, column: usize) -> impl Iterator<Item = usize> + '_ {
-        let holds = move |position: &usize| self.sources[*position].contains(&column);
+        let holds = move |position: &usize| self.sources[*position].binary_search(&column).is_ok();
         (0..self.sources.len()).filter(holds)
     }
 
