@@ -142,8 +142,15 @@ impl Generator {
             items.push(format!("{by}{direction}"));
             check.order.push(at);
         }
+        // PostgreSQL up to 17 leaves out of ORDER BY what is equal to a constant, though a grouping set makes it NULL.
+        let in_sets =
+            ["ROLLUP (", "CUBE (", "GROUPING SETS ("].map(|set| format!("GROUP BY {set}"));
+        let in_sets = in_sets.iter().any(|set| sql.contains(set));
+        if in_sets {
+            check.order.clear();
+        }
         sql += &format!(" ORDER BY {}", items.join(", "));
-        if self.chance(45) {
+        if !in_sets && self.chance(45) {
             // Equal values may be written differently.
             check.limited = !all || !check.types.iter().all(|ty| ty.is_exact());
             let limit = self.below(14);
@@ -397,13 +404,10 @@ impl Generator {
         let parameters = by.iter().any(|item| item.contains('$'));
         let groups = items.len();
         let kind = self.below(10);
-        // PostgreSQL up to 17 leaves out of ORDER BY what comes to a constant, though a grouping set makes it NULL.
-        let folds = |item: &String| item.contains("coalesce(") || item.contains("CASE");
-        let in_sets = !by.iter().any(folds);
         let by = match kind {
-            0 if in_sets => format!("ROLLUP ({})", by.join(", ")),
-            1 if in_sets => format!("CUBE ({})", by.join(", ")),
-            2 if in_sets => format!("GROUPING SETS (({}), ())", by.join(", ")),
+            0 => format!("ROLLUP ({})", by.join(", ")),
+            1 => format!("CUBE ({})", by.join(", ")),
+            2 => format!("GROUPING SETS (({}), ())", by.join(", ")),
             // Two parameters are not known to be equal.
             3..=5 if !parameters => (1..=items.len())
                 .map(|n| n.to_string())
