@@ -402,7 +402,15 @@ fn an_undeclared_table_is_single_only_where_no_other_shard_can_have_it() {
     assert_eq!(classes["a_only"], TableClass::Single(ShardId(0)));
     assert_eq!(classes["b_only"], TableClass::Single(ShardId(1)));
     assert_eq!(classes["both"], TableClass::Undeclared);
-    assert_eq!(findings.len(), 1, "{findings:?}");
+    let [unseen, undeclared] = &findings[..] else {
+        panic!("{findings:?}");
+    };
+    // The first shard is asked for the schema.
+    assert!(
+        unseen.contains("public.b_only does not exist on shard \"a\""),
+        "{unseen}"
+    );
+    assert!(undeclared.contains("public.both"), "{undeclared}");
 
     let (classes, _) = check(&[], &[Some(&a), None]);
     assert_eq!(classes["a_only"], TableClass::Undeclared);
