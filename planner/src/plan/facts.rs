@@ -237,7 +237,10 @@ impl Visitor for Walk<'_> {
             TableFactor::Table { args: None, .. }
             | TableFactor::Derived { .. }
             | TableFactor::NestedJoin { .. } => {}
-            TableFactor::UNNEST { .. } => self.facts.table_functions = true,
+            // Their expressions are visited.
+            TableFactor::UNNEST { .. } | TableFactor::XmlTable { .. } => {
+                self.facts.table_functions = true;
+            }
             _ => self.facts.opaque = true,
         }
         ControlFlow::Continue(())
@@ -264,6 +267,8 @@ impl Visitor for Walk<'_> {
             let before = std::mem::replace(&mut self.facts.conduct, Conduct::HARMLESS);
             self.facts.conduct = before.and(Conduct::new(Access::Write, effect));
         }
+        // A function of users, taken for a clause of another system.
+        self.facts.opaque |= select.top.is_some();
         self.facts
             .pins
             .extend(keys::pins_of_select(select, self.input));

@@ -9,6 +9,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token as ParserToken, TokenWithSpan, Tokenizer, Whitespace};
 
+use super::adapted;
 use super::scope::truncated;
 use crate::lexer::{self, Boundary, Kind, Token, param_index};
 use crate::shape::{Piece, PieceKind, Shape};
@@ -34,6 +35,10 @@ pub(super) struct Parsed {
     pub(super) statements: Vec<ast::Statement>,
     /// Where sqlparser's tokens start: line and column, byte.
     places: Vec<(Location, usize)>,
+    /// May a merge go by the tree? Not where it has other words for an expression or a clause.
+    pub(super) merges: bool,
+    /// May rows be put in place of the names of tables?
+    pub(super) gathers: bool,
 }
 
 impl<'a> Source<'a> {
@@ -229,18 +234,39 @@ impl<'a> Source<'a> {
             return None;
         }
         let dialect = PostgreSqlDialect {};
-        let tokens = Tokenizer::new(&dialect, self.sql)
-            .tokenize_with_location()
-            .ok()?;
+        let split = || {
+            Tokenizer::new(&dialect, self.sql)
+                .tokenize_with_location()
+                .ok()
+        };
+        let read = |tokens| {
+            Parser::new(&dialect)
+                .with_tokens_with_locations(tokens)
+                .parse_statements()
+                .ok()
+        };
+        let tokens = split()?;
         let places = places(self.sql, &tokens);
         if !self.agrees(&tokens, &places) {
             return None;
         }
-        let statements = Parser::new(&dialect)
-            .with_tokens_with_locations(with_known_locks(tokens))
-            .parse_statements()
-            .ok()?;
-        Some(Parsed { statements, places })
+        if !tokens.iter().any(is_misread)
+            && let Some(statements) = read(with_known_locks(tokens))
+        {
+            return Some(Parsed {
+                statements,
+                places,
+                merges: true,
+                gathers: true,
+            });
+        }
+        let adapted = adapted::adapted(with_known_locks(split()?));
+        Some(Parsed {
+            statements: read(adapted.tokens)?,
+            places,
+            merges: adapted.merges,
+            gathers: adapted.gathers,
+        })
     }
 
     /// An upper bound of the operators that stand in one row, over all open parentheses.
@@ -315,6 +341,16 @@ impl<'a> Source<'a> {
             .filter(|(token, _)| !is_operator(&token.token));
         ours.map(|token| token.range.start)
             .eq(theirs.map(|(_, (_, offset))| *offset))
+    }
+}
+
+/// What sqlparser takes for something else: `==`, which is an operator of users, for `=`; and TABLE, which it
+/// shows no relation of.
+fn is_misread(token: &TokenWithSpan) -> bool {
+    match &token.token {
+        ParserToken::DoubleEq => true,
+        ParserToken::Word(word) => word.keyword == Keyword::TABLE,
+        _ => false,
     }
 }
 
