@@ -8,6 +8,9 @@
 
 mod clauses;
 mod expressions;
+mod json;
+
+pub(super) use self::expressions::is_type;
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -41,6 +44,7 @@ pub(super) fn adapted(tokens: Vec<TokenWithSpan>) -> Adapted {
     };
     for at in 0..text.tokens.len() {
         expressions::adapt(&mut text, at);
+        json::adapt(&mut text, at);
     }
     // These come last: what they take away stays away.
     for at in 0..text.tokens.len() {

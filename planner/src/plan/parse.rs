@@ -250,7 +250,7 @@ impl<'a> Source<'a> {
         if !self.agrees(&tokens, &places) {
             return None;
         }
-        if !tokens.iter().any(is_misread)
+        if !is_misread(&tokens)
             && let Some(statements) = read(with_known_locks(tokens))
         {
             return Some(Parsed {
@@ -344,14 +344,31 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What sqlparser takes for something else: `==`, which is an operator of users, for `=`; and TABLE, which it
-/// shows no relation of.
-fn is_misread(token: &TokenWithSpan) -> bool {
-    match &token.token {
-        ParserToken::DoubleEq => true,
-        ParserToken::Word(word) => word.keyword == Keyword::TABLE,
-        _ => false,
+/// Is there what sqlparser takes for something else: `==`, which is an operator of users, for `=`; TABLE, which
+/// it shows no relation of; ONLY for a table's name; the string of a constant with its type for an alias?
+fn is_misread(tokens: &[TokenWithSpan]) -> bool {
+    let tokens = tokens.iter().map(|token| &token.token);
+    let mut before = &ParserToken::EOF;
+    for token in tokens.filter(|token| !matches!(token, ParserToken::Whitespace(_))) {
+        let misread = match token {
+            ParserToken::DoubleEq => true,
+            ParserToken::Word(word) => match word.keyword {
+                Keyword::TABLE => true,
+                Keyword::ONLY => !matches!(before, ParserToken::Word(word)
+                    if matches!(word.keyword, Keyword::ROW | Keyword::ROWS)),
+                _ => false,
+            },
+            ParserToken::SingleQuotedString(_) => {
+                matches!(before, ParserToken::Word(word) if adapted::is_type(word))
+            }
+            _ => false,
+        };
+        if misread {
+            return true;
+        }
+        before = token;
     }
+    false
 }
 
 /// FOR NO KEY UPDATE and FOR KEY SHARE, which sqlparser does not know, as the stronger locks that

@@ -267,7 +267,10 @@ fn names(text: &Text, start: usize) -> Option<usize> {
 
 /// `ROWS FROM (f(…), g(…))` as one function of theirs.
 fn rows_from(text: &mut Text, at: usize) {
-    let begins = matches!(text.word_before(at).as_str(), "from" | "join" | "lateral");
+    // Behind a comma it may be a column before `FROM (f(…) JOIN …)`.
+    let joins = || text.level(at + 3).iter().any(|at| text.is(*at, "join"));
+    let begins = ["from", "join", "lateral"].contains(&text.word_before(at).as_str())
+        || (*text.before(at) == Token::Comma && !joins());
     let calls = text
         .behind_name(at + 3)
         .is_some_and(|open| text.opens(open));

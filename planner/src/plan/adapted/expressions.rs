@@ -1,5 +1,6 @@
 //! Operators, calls with words of their own, and window frames.
 
+use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, Word};
 
 use super::{Text, keyword};
@@ -20,6 +21,8 @@ pub(super) fn adapt(text: &mut Text, at: usize) {
         "preceding" | "following" => frame_bound(text, at),
         "substring" => substring(text, at),
         "trim" => trim(text, at),
+        "local" => at_local(text, at),
+        "fetch" => fetch(text, at),
         "xmlexists" => xml_exists(text, at),
         "xmlelement" | "xmlpi" => xml_name(text, at),
         "xmlroot" => xml_root(text, at),
@@ -46,7 +49,7 @@ fn collate(text: &mut Text, at: usize) {
     let quoted = Word {
         value: name.value,
         quote_style: Some('"'),
-        keyword: sqlparser::keywords::Keyword::NoKeyword,
+        keyword: Keyword::NoKeyword,
     };
     text.change(at, vec![Token::DoubleColon, Token::Word(quoted)]);
     text.blurs();
@@ -214,17 +217,24 @@ fn all_fields(text: &mut Text, at: usize) {
     }
 }
 
+/// Is a word before a string a type that sqlparser does not take a constant of?
+pub(in crate::plan) fn is_type(word: &Word) -> bool {
+    const KNOWN: &str = "cidr inet jsonpath macaddr macaddr8 money name oid regclass";
+    let name = word.value.as_str();
+    let mut known = KNOWN.split_ascii_whitespace();
+    match word.keyword {
+        Keyword::NoKeyword => word.quote_style.is_some() || !name.eq_ignore_ascii_case("uescape"),
+        _ => known.any(|known| name.eq_ignore_ascii_case(known)),
+    }
+}
+
 /// `inet '…'` and the like as a cast.
 fn typed(text: &mut Text, at: usize) {
-    const TYPES: &str = "cidr inet int4range int8range jsonpath macaddr macaddr8 money name numrange oid \
-        pg_lsn regclass regnamespace regproc regprocedure regrole regtype tid tsquery tsrange tstzrange \
-        tsvector xid";
-    let word = text.word_before(at);
-    let is_type = TYPES.split_ascii_whitespace().any(|known| known == word);
     let is_name = at < 2
         || matches!(text.token(at - 2), Token::Period | Token::DoubleColon)
         || text.is(at - 2, "as");
-    if is_type && !is_name {
+    let is_typed = matches!(text.before(at), Token::Word(word) if is_type(word));
+    if is_typed && text.is_name(at - 1) && !is_name {
         let string = text.token(at).clone();
         let name = text.token(at - 1).clone();
         text.drop(at - 1..at);
@@ -298,6 +308,32 @@ fn trim(text: &mut Text, at: usize) {
     let from = at + 2 + usize::from(sides);
     if text.opens(at + 1) && text.is(from, "from") {
         text.drop(from..from + 1);
+    }
+}
+
+/// `value AT LOCAL` as AT TIME ZONE of something.
+fn at_local(text: &mut Text, at: usize) {
+    if text.word_before(at) == "at" {
+        let zone = Token::NationalStringLiteral(String::new());
+        text.change(at, vec![keyword("TIME"), keyword("ZONE"), zone]);
+        text.blurs();
+    }
+}
+
+/// `FETCH FIRST (expression) ROWS`: how many is not told by the tree.
+fn fetch(text: &mut Text, at: usize) {
+    let open = at + 2;
+    let begins = text.is_one_of(at + 1, &["first", "next"]) && text.opens(open);
+    let Some(close) = text.closing(open).filter(|_| begins) else {
+        return;
+    };
+    // Without parentheses it neither calls nor asks.
+    let plain = (open + 1..close).all(|at| !text.opens(at));
+    if plain && text.is_one_of(close + 1, &["row", "rows"]) {
+        text.drop(open..close + 1);
+        text.change(open, vec![Token::Number("1".into(), false)]);
+        text.gathers = false;
+        text.blurs();
     }
 }
 
