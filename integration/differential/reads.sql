@@ -82,7 +82,6 @@ SELECT id FROM people WHERE (id = 17) IS NOT TRUE;
 SELECT id FROM people WHERE (id = 17) IS NOT FALSE;
 
 [one comparison of the key, refused] refused
-SELECT id FROM people WHERE id BETWEEN SYMMETRIC 19 AND 17;
 
 [combinations of comparisons]
 SELECT id FROM people WHERE id = 1 OR id = 2;
@@ -320,10 +319,8 @@ SELECT "select", max("Key") FROM "Mixed Case" GROUP BY "select";
 SELECT "Key" FROM "Mixed Case" WHERE U&"\004Bey" = 3;
 SELECT * FROM U&"p\0065ople" WHERE id = 3;
 SELECT * FROM stray;
-SELECT * FROM ONLY people WHERE id = 3;
 SELECT id FROM people * WHERE id = 3;
 TABLE countries;
-TABLE people;
 SELECT * FROM people_view WHERE id = 3;
 SELECT count(*) FROM people_view;
 SELECT * FROM country_view;
@@ -1574,7 +1571,7 @@ SELECT * FROM tiny WHERE id = -2147483648 - 1;
 SELECT o.id, i.sku FROM orders o JOIN items i ON (o.id, o.person_id) = (i.order_id, i.person_id);
 SELECT id FROM people WHERE id IN ('1.0', 99999999999999999999);
 
-[BETWEEN SYMMETRIC of keys in ranges, refused] refused
+[BETWEEN SYMMETRIC of keys in ranges]
 SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC 11 AND 8;
 SELECT * FROM readings WHERE sensor BETWEEN SYMMETRIC (11) AND 8;
 
@@ -1663,7 +1660,6 @@ SELECT o.id, x.person_id FROM orders o JOIN items i USING (person_id) AS x;
 SELECT DISTINCT name 'x' FROM people;
 SELECT name 'x', count(*) FROM people GROUP BY 1;
 SELECT id, a FROM people, jsonb_to_record(doc) AS (a int, k int);
-INSERT INTO nosuch TABLE people;
 
 [syntax by other words, over several shards, maybe] maybe ordered
 SELECT id FROM people ORDER BY name::text COLLATE "C", id;

@@ -247,7 +247,6 @@ UPDATE people SET nosuch = 1 WHERE id = 3;
 
 [UPDATE, refused] refused
 UPDATE people SET tags[1] = 'first' WHERE id = 7;
-UPDATE ONLY people SET age = 68 WHERE id = 9;
 UPDATE people SET U&"\0069d" = 300 WHERE id = 3;
 UPDATE people SET age = (SELECT max(age) FROM people) WHERE id = 3;
 UPDATE people SET name = 'w' FROM orders o WHERE o.id = people.id;
@@ -292,7 +291,6 @@ DELETE FROM notes WHERE id = 4;
 DELETE FROM people USING orders WHERE orders.id = people.id;
 DELETE FROM items WHERE order_id IN (SELECT id FROM orders WHERE person_id = 6);
 DELETE FROM items WHERE ctid IN (SELECT ctid FROM items LIMIT 1);
-DELETE FROM ONLY tiny WHERE id = 5;
 DELETE FROM countries WHERE code IN (SELECT name FROM people);
 DELETE FROM countries WHERE ctid = (SELECT min(ctid) FROM countries);
 DELETE FROM notes USING people WHERE people.id = notes.person_id;

@@ -345,7 +345,8 @@ impl<'a> Source<'a> {
 }
 
 /// Is there what sqlparser takes for something else: `==`, which is an operator of users, for `=`; TABLE, which
-/// it shows no relation of; ONLY for a table's name; the string of a constant with its type for an alias?
+/// it shows no relation of; ONLY for a table's name; SYMMETRIC for a
+/// function's; the string of a constant with its type for an alias?
 fn is_misread(tokens: &[TokenWithSpan]) -> bool {
     let tokens = tokens.iter().map(|token| &token.token);
     let mut before = &ParserToken::EOF;
@@ -356,7 +357,7 @@ fn is_misread(tokens: &[TokenWithSpan]) -> bool {
                 Keyword::TABLE => true,
                 Keyword::ONLY => !matches!(before, ParserToken::Word(word)
                     if matches!(word.keyword, Keyword::ROW | Keyword::ROWS)),
-                _ => false,
+                _ => word.quote_style.is_none() && word.value.eq_ignore_ascii_case("symmetric"),
             },
             ParserToken::SingleQuotedString(_) => {
                 matches!(before, ParserToken::Word(word) if adapted::is_type(word))
