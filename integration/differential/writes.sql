@@ -665,10 +665,8 @@ UPDATE people SET tags[1] = 'first', age = 3 WHERE id = 17 RETURNING tags;
 UPDATE people SET tags[2:3] = '{a,b}' WHERE age = 3;
 UPDATE people SET doc['n'] = '5' WHERE id IN (1, 17);
 UPDATE plots SET both_.a = 5, spots[1] = 2 WHERE id = 4;
-UPDATE people SET id[1] = 5 WHERE id = 17;
 INSERT INTO people (id, tags[1], tags[2]) VALUES (501, 'a', 'b'), (502, 'c', 'd'), (503, 'e', 'f') RETURNING id, tags;
 INSERT INTO numbered (id, v) OVERRIDING SYSTEM VALUE VALUES (601, 'a'), (602, 'b'), (603, 'c');
-INSERT INTO tiny VALUES (6, 1) ON CONFLICT (id int2_ops) DO NOTHING;
 INSERT INTO people (id, age) VALUES (17, 9), (18, 9), (19, 9) ON CONFLICT (id) WHERE age > 1 DO UPDATE SET age = excluded.age, tags[1] = 'up';
 INSERT INTO tiny (id, v) SELECT id, v FROM ONLY tiny WHERE id = 4 ON CONFLICT (id) DO NOTHING;
 
@@ -678,3 +676,5 @@ INSERT INTO people (id) VALUES (17) ON CONFLICT (lower(name)) DO NOTHING;
 INSERT INTO numbered (id, v) OVERRIDING USER VALUE VALUES (604, 'a');
 INSERT INTO countries (code) VALUES ('se') ON CONFLICT (lower(code)) DO NOTHING;
 INSERT INTO mid (id, v) SELECT (ROW(701, 'x')::pair).*;
+INSERT INTO tiny VALUES (6, 1) ON CONFLICT (id int2_ops) DO NOTHING;
+UPDATE people SET id[1] = 5 WHERE id = 17;
