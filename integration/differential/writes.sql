@@ -64,9 +64,7 @@ INSERT INTO numbered (id, v) OVERRIDING USER VALUE VALUES (6, 'x');
 INSERT INTO numbered (v) VALUES ('x');
 INSERT INTO people (id, age) VALUES (130, (SELECT max(age) FROM people));
 INSERT INTO people (id, age) VALUES (131, (SELECT age FROM people WHERE id = 131));
-INSERT INTO people (id, age) TABLE tiny;
 INSERT INTO people (id, age) VALUES (134, 1) ORDER BY 1 LIMIT 1;
-INSERT INTO people (id, tags[1]) VALUES (135, 'x');
 INSERT INTO people_view (id, name) VALUES (136, 'x');
 INSERT INTO words (word) VALUES (18);
 INSERT INTO words (word) VALUES (E'tab\there');
@@ -246,7 +244,6 @@ UPDATE nosuch SET age = 1 WHERE id = 3;
 UPDATE people SET nosuch = 1 WHERE id = 3;
 
 [UPDATE, refused] refused
-UPDATE people SET tags[1] = 'first' WHERE id = 7;
 UPDATE people SET U&"\0069d" = 300 WHERE id = 3;
 UPDATE people SET age = (SELECT max(age) FROM people) WHERE id = 3;
 UPDATE people SET name = 'w' FROM orders o WHERE o.id = people.id;
@@ -678,3 +675,6 @@ INSERT INTO countries (code) VALUES ('se') ON CONFLICT (lower(code)) DO NOTHING;
 INSERT INTO mid (id, v) SELECT (ROW(701, 'x')::pair).*;
 INSERT INTO tiny VALUES (6, 1) ON CONFLICT (id int2_ops) DO NOTHING;
 UPDATE people SET id[1] = 5 WHERE id = 17;
+INSERT INTO people (id, age) TABLE tiny;
+INSERT INTO people (id, tags[1]) VALUES (135, 'x');
+UPDATE people SET tags[1] = 'first' WHERE id = 7;
