@@ -64,9 +64,7 @@ INSERT INTO numbered (id, v) OVERRIDING USER VALUE VALUES (6, 'x');
 INSERT INTO numbered (v) VALUES ('x');
 INSERT INTO people (id, age) VALUES (130, (SELECT max(age) FROM people));
 INSERT INTO people (id, age) VALUES (131, (SELECT age FROM people WHERE id = 131));
-INSERT INTO people (id, age) TABLE tiny;
 INSERT INTO people (id, age) VALUES (134, 1) ORDER BY 1 LIMIT 1;
-INSERT INTO people (id, tags[1]) VALUES (135, 'x');
 INSERT INTO people_view (id, name) VALUES (136, 'x');
 INSERT INTO words (word) VALUES (18);
 INSERT INTO words (word) VALUES (E'tab\there');
@@ -246,8 +244,6 @@ UPDATE nosuch SET age = 1 WHERE id = 3;
 UPDATE people SET nosuch = 1 WHERE id = 3;
 
 [UPDATE, refused] refused
-UPDATE people SET tags[1] = 'first' WHERE id = 7;
-UPDATE ONLY people SET age = 68 WHERE id = 9;
 UPDATE people SET U&"\0069d" = 300 WHERE id = 3;
 UPDATE people SET age = (SELECT max(age) FROM people) WHERE id = 3;
 UPDATE people SET name = 'w' FROM orders o WHERE o.id = people.id;
@@ -292,7 +288,6 @@ DELETE FROM notes WHERE id = 4;
 DELETE FROM people USING orders WHERE orders.id = people.id;
 DELETE FROM items WHERE order_id IN (SELECT id FROM orders WHERE person_id = 6);
 DELETE FROM items WHERE ctid IN (SELECT ctid FROM items LIMIT 1);
-DELETE FROM ONLY tiny WHERE id = 5;
 DELETE FROM countries WHERE code IN (SELECT name FROM people);
 DELETE FROM countries WHERE ctid = (SELECT min(ctid) FROM countries);
 DELETE FROM notes USING people WHERE people.id = notes.person_id;
@@ -657,3 +652,29 @@ INSERT INTO people (id) VALUES (- -106);
 [keys that are computed from parameters, maybe] maybe
 INSERT INTO people (id) VALUES ($1 + 1);
 with: 126
+
+[syntax by other words]
+UPDATE ONLY people SET age = 7 WHERE id = 17 RETURNING id, age;
+UPDATE ONLY people SET age = 8 WHERE age = 2;
+DELETE FROM ONLY tiny WHERE id = 3;
+DELETE FROM ONLY (tiny) WHERE v = 1;
+UPDATE people SET tags[1] = 'first', age = 3 WHERE id = 17 RETURNING tags;
+UPDATE people SET tags[2:3] = '{a,b}' WHERE age = 3;
+UPDATE people SET doc['n'] = '5' WHERE id IN (1, 17);
+UPDATE plots SET both_.a = 5, spots[1] = 2 WHERE id = 4;
+INSERT INTO people (id, tags[1], tags[2]) VALUES (501, 'a', 'b'), (502, 'c', 'd'), (503, 'e', 'f') RETURNING id, tags;
+INSERT INTO numbered (id, v) OVERRIDING SYSTEM VALUE VALUES (601, 'a'), (602, 'b'), (603, 'c');
+INSERT INTO people (id, age) VALUES (17, 9), (18, 9), (19, 9) ON CONFLICT (id) WHERE age > 1 DO UPDATE SET age = excluded.age, tags[1] = 'up';
+INSERT INTO tiny (id, v) SELECT id, v FROM ONLY tiny WHERE id = 4 ON CONFLICT (id) DO NOTHING;
+
+[syntax by other words, maybe] maybe
+INSERT INTO orders (id, person_id) TABLE nosuch;
+INSERT INTO people (id) VALUES (17) ON CONFLICT (lower(name)) DO NOTHING;
+INSERT INTO numbered (id, v) OVERRIDING USER VALUE VALUES (604, 'a');
+INSERT INTO countries (code) VALUES ('se') ON CONFLICT (lower(code)) DO NOTHING;
+INSERT INTO mid (id, v) SELECT (ROW(701, 'x')::pair).*;
+INSERT INTO tiny VALUES (6, 1) ON CONFLICT (id int2_ops) DO NOTHING;
+UPDATE people SET id[1] = 5 WHERE id = 17;
+INSERT INTO people (id, age) TABLE tiny;
+INSERT INTO people (id, tags[1]) VALUES (135, 'x');
+UPDATE people SET tags[1] = 'first' WHERE id = 7;

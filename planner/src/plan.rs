@@ -3,6 +3,7 @@
 //! A plan is made once per shape and catalog version and cached; see [`crate::route`]
 //! for what is decided per execution.
 
+mod adapted;
 mod colocated;
 mod copying;
 mod cursors;

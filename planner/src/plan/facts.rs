@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     AccessExpr, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query,
-    Select, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+    Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
 };
 
 use super::functions::{self, Conduct};
@@ -250,7 +250,10 @@ impl Visitor for Walk<'_> {
             TableFactor::Table { args: None, .. }
             | TableFactor::Derived { .. }
             | TableFactor::NestedJoin { .. } => {}
-            TableFactor::UNNEST { .. } => self.facts.table_functions = true,
+            // Their expressions are visited.
+            TableFactor::UNNEST { .. } | TableFactor::XmlTable { .. } => {
+                self.facts.table_functions = true;
+            }
             _ => self.facts.opaque = true,
         }
         ControlFlow::Continue(())
@@ -277,6 +280,13 @@ impl Visitor for Walk<'_> {
             let before = std::mem::replace(&mut self.facts.conduct, Conduct::HARMLESS);
             self.facts.conduct = before.and(Conduct::new(Access::Write, effect));
         }
+        // A function of users, taken for a clause of another system; and what is in quotes that no alias of
+        // PostgreSQL's has belongs to a constant.
+        let is_constant = |item: &SelectItem| match item {
+            SelectItem::ExprWithAlias { alias, .. } => alias.quote_style == Some('\''),
+            _ => false,
+        };
+        self.facts.opaque |= select.top.is_some() || select.projection.iter().any(is_constant);
         self.facts
             .pins
             .extend(keys::pins_of_select(select, self.input));

@@ -38,7 +38,8 @@ pub(super) fn plan(
     if facts.conduct.access != Access::Read || facts.sequences {
         return Err(refuse::writes_in_query());
     }
-    if facts.system_tables || facts.opaque || facts.undeclared().is_some() {
+    if !input.parsed.gathers || facts.system_tables || facts.opaque || facts.undeclared().is_some()
+    {
         return Err(refusal);
     }
     if has_subquery_in_sets(query) {

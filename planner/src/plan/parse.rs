@@ -9,6 +9,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token as ParserToken, TokenWithSpan, Tokenizer, Whitespace};
 
+use super::adapted;
 use super::scope::truncated;
 use crate::lexer::{self, Boundary, Kind, Token, param_index};
 use crate::shape::{Piece, PieceKind, Shape};
@@ -38,6 +39,10 @@ pub(super) struct Parsed {
     pub(super) statements: Vec<ast::Statement>,
     /// Where sqlparser's tokens start: line and column, byte.
     places: Vec<(Location, usize)>,
+    /// May a merge go by the tree? Not where it has other words for an expression or a clause.
+    pub(super) merges: bool,
+    /// May rows be put in place of the names of tables?
+    pub(super) gathers: bool,
 }
 
 impl<'a> Source<'a> {
@@ -248,22 +253,39 @@ impl<'a> Source<'a> {
             return None;
         }
         let dialect = PostgreSqlDialect {};
-        let tokens = Tokenizer::new(&dialect, self.sql)
-            .tokenize_with_location()
-            .ok()?;
+        let split = || {
+            Tokenizer::new(&dialect, self.sql)
+                .tokenize_with_location()
+                .ok()
+        };
+        let read = |tokens| {
+            Parser::new(&dialect)
+                .with_tokens_with_locations(tokens)
+                .parse_statements()
+                .ok()
+        };
+        let tokens = split()?;
         let places = places(self.sql, &tokens);
         if !self.agrees(&tokens, &places) {
             return None;
         }
-        let mut tokens = with_known_locks(with_plain_equals(tokens));
-        if self.is(0, "select") {
-            leave_out_only(&mut tokens);
+        if !is_misread(&tokens)
+            && let Some(statements) = read(with_known_locks(with_plain_equals(tokens)))
+        {
+            return Some(Parsed {
+                statements,
+                places,
+                merges: true,
+                gathers: true,
+            });
         }
-        let statements = Parser::new(&dialect)
-            .with_tokens_with_locations(tokens)
-            .parse_statements()
-            .ok()?;
-        Some(Parsed { statements, places })
+        let adapted = adapted::adapted(with_known_locks(with_plain_equals(split()?)));
+        Some(Parsed {
+            statements: read(adapted.tokens)?,
+            places,
+            merges: adapted.merges,
+            gathers: adapted.gathers,
+        })
     }
 
     /// An upper bound of the operators that stand in one row, over all open parentheses.
@@ -375,19 +397,32 @@ fn with_plain_equals(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     tokens
 }
 
-/// FROM ONLY of a SELECT, which sqlparser does not know: the servers get the client's text, and it names
-/// the same table. What would build another text of it (`gather`) looks for the word.
-fn leave_out_only(tokens: &mut Vec<TokenWithSpan>) {
-    let is = |at: &TokenWithSpan, word: Keyword| matches!(&at.token, ParserToken::Word(found) if found.keyword == word);
-    let mut after_from = false;
-    tokens.retain(|token| {
-        if matches!(token.token, ParserToken::Whitespace(_)) {
+/// Is there what sqlparser takes for something else: `==`, which is an operator of users, for `=`; TABLE, which
+/// it shows no relation of; ONLY for a table's name; SYMMETRIC for a
+/// function's; the string of a constant with its type for an alias?
+fn is_misread(tokens: &[TokenWithSpan]) -> bool {
+    let tokens = tokens.iter().map(|token| &token.token);
+    let mut before = &ParserToken::EOF;
+    for token in tokens.filter(|token| !matches!(token, ParserToken::Whitespace(_))) {
+        let misread = match token {
+            ParserToken::DoubleEq => true,
+            ParserToken::Word(word) => match word.keyword {
+                Keyword::TABLE => true,
+                Keyword::ONLY => !matches!(before, ParserToken::Word(word)
+                    if matches!(word.keyword, Keyword::ROW | Keyword::ROWS)),
+                _ => word.quote_style.is_none() && word.value.eq_ignore_ascii_case("symmetric"),
+            },
+            ParserToken::SingleQuotedString(_) => {
+                matches!(before, ParserToken::Word(word) if adapted::is_type(word))
+            }
+            _ => false,
+        };
+        if misread {
             return true;
         }
-        let left_out = after_from && is(token, Keyword::ONLY);
-        after_from = is(token, Keyword::FROM);
-        !left_out
-    });
+        before = token;
+    }
+    false
 }
 
 /// FOR NO KEY UPDATE and FOR KEY SHARE, which sqlparser does not know, as the stronger locks that

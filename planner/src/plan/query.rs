@@ -147,7 +147,12 @@ fn simple(query: &Query, facts: &Facts<'_>, input: Input<'_>) -> Option<Decision
     };
     let mut scatter = match merged {
         Ok(scatter) => scatter,
-        Err(refusal) => return Some(gathered(query, keys, refusal, facts, input)),
+        Err(refusal) => {
+            // As it is it may still be what each shard runs.
+            let alone = !input.parsed.merges && keys.is_none();
+            let as_it_is = alone.then(|| union_all(query, facts, input)).flatten();
+            return as_it_is.or_else(|| Some(gathered(query, keys, refusal, facts, input)));
+        }
     };
     if scatter.doubtful {
         let refusal = refuse::not_one_shard("a query of this kind");

@@ -65,6 +65,9 @@ pub(super) fn plan(
     volatile: bool,
     input: Input<'_>,
 ) -> Result<Scatter, Refusal> {
+    if !input.parsed.merges {
+        return Err(refuse::not_rewritten());
+    }
     let (group, order) = lists(query, select)?;
     let layout = Layout::of(input.source).ok_or_else(refuse::not_rewritten)?;
     let agrees = !select.projection.is_empty()

@@ -19,6 +19,9 @@ pub(in crate::plan) fn first_rows(
     volatile: bool,
     input: Input<'_>,
 ) -> Option<Vec<TextPiece>> {
+    if !input.parsed.merges {
+        return None;
+    }
     let (group, order) = lists(query, select).ok()?;
     let layout = Layout::of(input.source)?;
     let agrees = layout.items.len() == select.projection.len()
