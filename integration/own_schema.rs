@@ -149,3 +149,24 @@ fn what_others_change_meanwhile_is_read_as_well() {
     assert_eq!(wire.ask("COMMIT"), "COMMIT I");
     assert_found(&world, "t", 1..=20);
 }
+
+#[test]
+fn a_transaction_of_several_shards_is_not_prepared_on_one() {
+    let world = World::start_with("");
+    let prepare = "PREPARE TRANSACTION 'mine'";
+    for change in ["ALTER TABLE t ADD COLUMN z int", "UPDATE r SET w = 'x'"] {
+        let mut wire = world.through();
+        for extended in [false, true] {
+            wire.ask("BEGIN");
+            assert!(wire.ask(change).ends_with(" T"), "{change}");
+            let said = match extended {
+                true => wire.ask_extended(&[prepare]),
+                false => wire.ask(prepare),
+            };
+            assert_eq!(said, "0A000 E", "{change}");
+            assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+        }
+    }
+    let prepared = "SELECT count(*) FROM pg_prepared_xacts";
+    assert_eq!(world.each(prepared), ["0", "0"]);
+}

@@ -370,7 +370,7 @@ impl Session {
             Statement::Multiple(known) => {
                 sql.is_empty() || known.iter().any(Statement::controls_transaction)
             }
-            Statement::Chain { .. } => true,
+            Statement::Chain { .. } | Statement::TwoPhase => true,
             Statement::Other => {
                 let text = std::str::from_utf8(sql).unwrap_or_default();
                 let word = planner::leading_words(text, 1)
@@ -392,7 +392,6 @@ impl Session {
             | Statement::Commit
             | Statement::Rollback
             | Statement::Savepoint(_)
-            | Statement::TwoPhase
             | Statement::Set(_)
             | Statement::Show(_)
             | Statement::CopyIn
