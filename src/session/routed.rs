@@ -558,9 +558,15 @@ fn has_from(sql: &[u8]) -> bool {
 /// # Errors
 /// 0A000 when it may not.
 fn check_repeats(plan: &Plan, sql: &[u8]) -> Result<(), Error> {
+    let text = std::str::from_utf8(sql).unwrap_or_default();
+    let first = planner::leading_words(text, 1).first().copied();
+    let begins = |word: &str| first.is_some_and(|first| first.eq_ignore_ascii_case(word));
     let one_answer = match plan.statement {
-        Statement::Ddl { .. } | Statement::LockTable | Statement::Other => true,
-        Statement::Query => !has_from(sql),
+        Statement::Ddl { .. } | Statement::LockTable => true,
+        // EXPLAIN ANALYZE runs what it explains, and what could not be read may write rows.
+        Statement::Other => begins("do") || begins("call") || begins("create"),
+        // WITH may write rows.
+        Statement::Query => begins("select") && !has_from(sql),
         _ => false,
     };
     let leaves_nothing = matches!(
