@@ -130,3 +130,43 @@ fn what_a_table_is_may_be_said_in_its_transaction() {
     assert_eq!(wire.ask("COMMIT"), "COMMIT I");
     assert_found(&world, "made", 1..=5);
 }
+
+#[test]
+fn what_others_change_meanwhile_is_read_as_well() {
+    let world = World::start_with("");
+    let mut wire = world.through();
+    let mut other = world.through();
+    wire.ask("BEGIN");
+    assert_eq!(wire.ask("CREATE TABLE made (id bigint)"), "CREATE TABLE T");
+    // By what is read here.
+    assert_eq!(wire.ask("SELECT count(*) FROM g"), "0 SELECT 1 T");
+    other.ask("DROP TABLE t");
+    let changed = other.ask("CREATE TABLE t (n bigint, w text, id bigint)");
+    assert_eq!(changed, "CREATE TABLE I");
+    let rows: Vec<String> = (1..=20).map(|id| format!("(500, 'x', {id})")).collect();
+    let insert = format!("INSERT INTO t VALUES {}", rows.join(", "));
+    assert_eq!(wire.ask(&insert), "INSERT 0 20 T");
+    assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+    assert_found(&world, "t", 1..=20);
+}
+
+#[test]
+fn a_transaction_of_several_shards_is_not_prepared_on_one() {
+    let world = World::start_with("");
+    let prepare = "PREPARE TRANSACTION 'mine'";
+    for change in ["ALTER TABLE t ADD COLUMN z int", "UPDATE r SET w = 'x'"] {
+        let mut wire = world.through();
+        for extended in [false, true] {
+            wire.ask("BEGIN");
+            assert!(wire.ask(change).ends_with(" T"), "{change}");
+            let said = match extended {
+                true => wire.ask_extended(&[prepare]),
+                false => wire.ask(prepare),
+            };
+            assert_eq!(said, "0A000 E", "{change}");
+            assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+        }
+    }
+    let prepared = "SELECT count(*) FROM pg_prepared_xacts";
+    assert_eq!(world.each(prepared), ["0", "0"]);
+}

@@ -75,6 +75,8 @@ pub(super) struct Batch {
     pub(super) changed_schema: bool,
     /// As the open block sees it that has changed the schema, once that was read.
     pub(super) own_catalog: Option<Arc<Catalog>>,
+    /// The version of the published catalog when that was read.
+    pub(super) own_since: u64,
     /// ReadyForQuery is owed to the client until the schema has been read anew.
     pub(super) holds_ready: bool,
     /// The CommandComplete that waits for COMMIT.

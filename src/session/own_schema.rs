@@ -53,8 +53,11 @@ impl Session {
     /// # Errors
     /// The loss of a server.
     pub(super) async fn learn_own_schema(&mut self, header: Header) -> Result<(), Error> {
-        let known = self.batch.own_catalog.is_some() || self.block.is_none();
-        if known || self.block.is_failed() || !self.db.config.is_sharded() {
+        if self.knows_own_schema()
+            || self.block.is_none()
+            || self.block.is_failed()
+            || !self.db.config.is_sharded()
+        {
             return Ok(());
         }
         let body = self.client.inbox.get(HEADER..header.len);
@@ -76,12 +79,18 @@ impl Session {
     /// # Errors
     /// As there.
     pub(super) async fn learn_own_schema_for(&mut self, sql: &str) -> Result<(), Error> {
-        let unknown = self.batch.changed_schema && self.batch.own_catalog.is_none();
+        let unknown = self.batch.changed_schema && !self.knows_own_schema();
         let in_block = !self.block.is_none() && !self.block.is_failed();
         if unknown && in_block && self.db.config.is_sharded() && needs_schema(sql.as_bytes()) {
             self.read_own_schema().await?;
         }
         Ok(())
+    }
+
+    /// Not once others have changed theirs.
+    fn knows_own_schema(&self) -> bool {
+        let since = self.db.cluster.catalog_version();
+        self.batch.own_catalog.is_some() && self.batch.own_since == since
     }
 
     async fn read_own_schema(&mut self) -> Result<(), Error> {
@@ -94,6 +103,7 @@ impl Session {
         }
         let servers = pick(&mut self.leases, &indexes);
         let mut servers: Vec<_> = shards.into_iter().zip(servers).collect();
+        self.batch.own_since = self.db.cluster.catalog_version();
         let read = self.db.cluster.catalog_within(&mut servers).await;
         let lost = indexes
             .iter()

@@ -370,7 +370,7 @@ impl Session {
             Statement::Multiple(known) => {
                 sql.is_empty() || known.iter().any(Statement::controls_transaction)
             }
-            Statement::Chain { .. } => true,
+            Statement::Chain { .. } | Statement::TwoPhase => true,
             Statement::Other => {
                 let text = std::str::from_utf8(sql).unwrap_or_default();
                 let word = planner::leading_words(text, 1)
@@ -392,7 +392,6 @@ impl Session {
             | Statement::Commit
             | Statement::Rollback
             | Statement::Savepoint(_)
-            | Statement::TwoPhase
             | Statement::Set(_)
             | Statement::Show(_)
             | Statement::CopyIn
@@ -559,9 +558,15 @@ fn has_from(sql: &[u8]) -> bool {
 /// # Errors
 /// 0A000 when it may not.
 fn check_repeats(plan: &Plan, sql: &[u8]) -> Result<(), Error> {
+    let text = std::str::from_utf8(sql).unwrap_or_default();
+    let first = planner::leading_words(text, 1).first().copied();
+    let begins = |word: &str| first.is_some_and(|first| first.eq_ignore_ascii_case(word));
     let one_answer = match plan.statement {
-        Statement::Ddl { .. } | Statement::LockTable | Statement::Other => true,
-        Statement::Query => !has_from(sql),
+        Statement::Ddl { .. } | Statement::LockTable => true,
+        // EXPLAIN ANALYZE runs what it explains, and what could not be read may write rows.
+        Statement::Other => begins("do") || begins("call") || begins("create"),
+        // WITH may write rows.
+        Statement::Query => begins("select") && !has_from(sql),
         _ => false,
     };
     let leaves_nothing = matches!(

@@ -164,6 +164,14 @@ pub(super) fn update_of_key(column: &str, why: &str) -> Refusal {
     )
 }
 
+pub(super) fn type_of_key(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("the type of sharding key {table}.{column} cannot be changed like this"),
+        "Its values would belong to other shards by the new type, and the rows would stay where they are.",
+        "CREATE another TABLE with a key of that type, and INSERT INTO it the rows of this one.",
+    )
+}
+
 pub(super) fn write_joins(table: &str) -> Refusal {
     Refusal::unsupported(
         format!("a write to \"{table}\" that reads other tables may concern several shards"),

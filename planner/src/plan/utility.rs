@@ -6,9 +6,10 @@ use std::borrow::Cow;
 
 use super::parse::Source;
 use super::{copying, cursors, functions, keys, prepared, refuse, unread};
-use crate::catalog::{Catalog, Table, TableClass};
+use crate::catalog::{Catalog, KeyType, Table, TableClass};
 use crate::explained::Explain;
 use crate::ids;
+use crate::key::oid;
 use crate::lexer::Kind;
 use crate::plan::{
     Access, Many, Pin, Plan, PlanOptions, Savepoint, SessionEffect, SetStatement, Statement,
@@ -592,6 +593,65 @@ fn is_transactional(source: &Source<'_>) -> bool {
     !database_wide && !of_schema && !of_all && !source.has("concurrently")
 }
 
+/// Table and column of a sharding key that ALTER TABLE gives a type in which its values may belong to other
+/// shards: the rows would stay where they are.
+fn retyped_key<'c>(source: &Source<'_>, catalog: &'c Catalog) -> Option<(&'c str, &'c str)> {
+    if !source.are(0, &["alter", "table"]) {
+        return None;
+    }
+    let tables = unread::tables(source, catalog);
+    (2..source.tokens.len()).find_map(|at| {
+        if !source.is(at, "alter") {
+            return None;
+        }
+        let named = at + 1 + usize::from(source.is(at + 1, "column"));
+        let name = source.name(named)?;
+        let sets = source.are(named + 1, &["set", "data", "type"]);
+        let new = named + if sets { 4 } else { 2 };
+        if !sets && !source.is(named + 1, "type") {
+            return None;
+        }
+        tables.iter().find_map(|table| {
+            let TableClass::Sharded(key) = &table.class else {
+                return None;
+            };
+            let mut columns = key.columns.iter();
+            let column = columns.find(|column| column.name == name)?;
+            let mut types = table.columns.iter();
+            let is_text = types.any(|known| known.name == name && known.type_oid == oid::TEXT);
+            let kept = keeps_hash(source, new, column.key_type, is_text);
+            (!kept).then_some((table.name.as_str(), column.name.as_str()))
+        })
+    })
+}
+
+/// Are values of a key of type `old` the same in the type at token `at`, with the same hash?
+fn keeps_hash(source: &Source<'_>, at: usize, old: KeyType, is_text: bool) -> bool {
+    const INTEGERS: [&str; 7] = [
+        "smallint", "int2", "integer", "int", "int4", "bigint", "int8",
+    ];
+    let word = source.word(at);
+    let end = at + 1 + usize::from(word == "character");
+    let bounded = token_text(source, end) == "(";
+    let same = match old {
+        KeyType::Int2 | KeyType::Int4 | KeyType::Int8 => INTEGERS.contains(&&*word),
+        // A bound cuts off spaces, which keys have whose type is text.
+        KeyType::Text if is_text && bounded => false,
+        KeyType::Text => match &*word {
+            "character" => source.is(at + 1, "varying"),
+            word => ["text", "varchar"].contains(&word),
+        },
+        KeyType::Numeric => !bounded && ["numeric", "decimal"].contains(&&*word),
+        KeyType::Bpchar
+        | KeyType::Uuid
+        | KeyType::Date
+        | KeyType::Timestamp
+        | KeyType::Timestamptz
+        | KeyType::Bytea => false,
+    };
+    same && token_text(source, end) != "[" && !source.has("using")
+}
+
 fn ddl(source: &Source<'_>, catalog: &Catalog, transactional: bool) -> Plan {
     const KEEPING: [&str; 8] = [
         "vacuum",
@@ -611,6 +671,12 @@ fn ddl(source: &Source<'_>, catalog: &Catalog, transactional: bool) -> Plan {
         statement,
         ..writes(EVERYWHERE)
     };
+    if let Some((table, column)) = retyped_key(source, catalog) {
+        return Plan {
+            target: Target::Refused(refuse::type_of_key(table, column)),
+            ..plan
+        };
+    }
     // Where all shards have a table of one, they keep it alike: what asks a shard for the schema may ask any.
     let mut tables = unread::tables(source, catalog).into_iter();
     let everywhere = tables.all(|table| catalog.is_on_all(table));

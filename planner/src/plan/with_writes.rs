@@ -5,8 +5,8 @@
 //! inserted has the keys of the rows that were deleted.
 
 use sqlparser::ast::{
-    Delete, Expr, FromTable, ObjectName, Query, Select, SelectItem, SetExpr, Statement,
-    TableFactor, TableObject, Update, WildcardAdditionalOptions,
+    Delete, Expr, FromTable, GroupByExpr, ObjectName, Query, Select, SelectItem, SetExpr,
+    Statement, TableFactor, TableObject, Update, WildcardAdditionalOptions,
 };
 
 use super::colocated::is_body_alone;
@@ -238,7 +238,18 @@ fn of_select(select: &Select, input: Input<'_>) -> Option<Vec<Column>> {
     let renamed = alias
         .as_ref()
         .is_some_and(|alias| !alias.columns.is_empty());
-    if renamed || !from.joins.is_empty() {
+    let GroupByExpr::Expressions(group, modifiers) = &select.group_by else {
+        return None;
+    };
+    // They make rows whose key is NULL.
+    let sets = |expr: &Expr| {
+        matches!(
+            expr,
+            Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_)
+        )
+    };
+    let with_sets = !modifiers.is_empty() || group.iter().any(sets);
+    if renamed || with_sets || !from.joins.is_empty() {
         return None;
     }
     let (schema, plain) = object_name(name)?;
