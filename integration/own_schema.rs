@@ -170,3 +170,27 @@ fn a_transaction_of_several_shards_is_not_prepared_on_one() {
     let prepared = "SELECT count(*) FROM pg_prepared_xacts";
     assert_eq!(world.each(prepared), ["0", "0"]);
 }
+
+#[test]
+fn a_snapshot_that_is_older_than_others_changes_tells_no_columns() {
+    let world = World::start_with("");
+    let mut wire = world.through();
+    let mut other = world.through();
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+    assert_eq!(wire.ask(begin), "BEGIN T");
+    assert_eq!(wire.ask("SELECT count(*) FROM t"), "0 SELECT 1 T");
+    assert_eq!(wire.ask("CREATE TABLE made (id bigint)"), "CREATE TABLE T");
+    assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+
+    assert_eq!(wire.ask(begin), "BEGIN T");
+    assert_eq!(wire.ask("SELECT count(*) FROM g"), "0 SELECT 1 T");
+    other.ask("DROP TABLE t");
+    let changed = other.ask("CREATE TABLE t (n bigint, w text, id bigint)");
+    assert_eq!(changed, "CREATE TABLE I");
+    assert_eq!(wire.ask("CREATE TABLE made (id bigint)"), "CREATE TABLE T");
+    let insert = "INSERT INTO t VALUES (500, 'x', 1), (500, 'x', 2)";
+    assert_eq!(wire.ask(insert), "0A000 E");
+    assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+    assert_eq!(wire.ask(insert), "INSERT 0 2 I");
+    assert_found(&world, "t", 1..=2);
+}

@@ -282,15 +282,17 @@ impl Cluster {
     }
 
     /// The catalog as a transaction block sees it that has changed the schema, on the shards of `servers`.
-    /// Its version is at least [`OF_TRANSACTION`], and no other's.
+    /// Its version is at least [`OF_TRANSACTION`], and no other's. `moved` tells that others may have changed
+    /// the schema since the block began.
     ///
     /// # Errors
-    /// A server's, or its loss.
+    /// A server's, or its loss; a snapshot that may be older than what others have changed.
     pub async fn catalog_within(
         &self,
         servers: &mut [(ShardId, &mut Server)],
+        moved: bool,
     ) -> Result<Catalog, Failure> {
-        self.catalog.within(self, servers).await
+        self.catalog.within(self, servers, moved).await
     }
 
     /// What is wrong between the configured tables and those found, as of the last load.

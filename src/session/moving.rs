@@ -134,6 +134,7 @@ impl Session {
     /// A block that reads there begins, with this text.
     pub(super) fn begin_block(&mut self, sql: &[u8], reads: Reads) {
         self.block = Block::begin(sql, reads);
+        self.batch.own_since = self.db.cluster.catalog_version();
         self.db.metrics.blocks.increment(match reads {
             Reads::Primary => BlockKind::Primary,
             Reads::ReadOnly => BlockKind::ReadOnly,

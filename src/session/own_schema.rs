@@ -103,13 +103,17 @@ impl Session {
         }
         let servers = pick(&mut self.leases, &indexes);
         let mut servers: Vec<_> = shards.into_iter().zip(servers).collect();
-        self.batch.own_since = self.db.cluster.catalog_version();
-        let read = self.db.cluster.catalog_within(&mut servers).await;
+        let published = self.db.cluster.catalog_version();
+        let moved = published != self.batch.own_since;
+        let read = self.db.cluster.catalog_within(&mut servers, moved).await;
         let lost = indexes
             .iter()
             .any(|index| self.leases[*index].lease.doubt.is_some());
         let own = match read {
-            Ok(catalog) => catalog,
+            Ok(catalog) => {
+                self.batch.own_since = published;
+                catalog
+            }
             Err(failure) if lost => {
                 let message = format!("a server was lost that was asked for its schema: {failure}");
                 return Err(Error::new(crate::error::Fault::Server, "08006", message).fatal());

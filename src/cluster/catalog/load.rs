@@ -287,7 +287,14 @@ pub(super) async fn read(
 pub(super) async fn read_within(
     server: &mut Server,
     rules: &BTreeMap<FunctionName, FunctionRule>,
+    moved: bool,
 ) -> Result<ShardSchema, Failure> {
+    // Servers resolve names by what is committed now, and queries read by the transaction's snapshot.
+    if moved && !reads_what_is_committed(server).await? {
+        return Err(Failure::Odd(
+            "others have changed it since this transaction's snapshot",
+        ));
+    }
     // Views of others may be locked.
     let begin = "SAVEPOINT ringway_schema; SET LOCAL statement_timeout = '10s'; \
                  SET LOCAL lock_timeout = '5s'; SET LOCAL standard_conforming_strings = on";
@@ -296,6 +303,15 @@ pub(super) async fn read_within(
     let schema = schema(Source::Block(server), rules).await;
     server.ask_hidden(end).await.map_err(Failure::Session)?;
     schema
+}
+
+async fn reads_what_is_committed(server: &mut Server) -> Result<bool, Failure> {
+    let mut source = Source::Block(server);
+    let isolation = source.row("SELECT current_setting('transaction_isolation')");
+    Ok(matches!(
+        isolation.await?.text(0)?,
+        "read committed" | "read uncommitted"
+    ))
 }
 
 async fn schema(

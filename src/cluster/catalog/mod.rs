@@ -186,11 +186,12 @@ impl CatalogRoom {
         &self,
         cluster: &Cluster,
         servers: &mut [(ShardId, &mut Server)],
+        moved: bool,
     ) -> Result<Catalog, Failure> {
         let mut shards = self.published.load().as_ref().clone();
         shards.resize(cluster.database.shards.len(), None);
         for (shard, server) in servers {
-            let mut schema = load::read_within(server, &cluster.database.functions).await?;
+            let mut schema = load::read_within(server, &cluster.database.functions, moved).await?;
             let known = &mut shards[usize::from(shard.0)];
             if let Some(known) = known {
                 // Statements are planned for one path.
