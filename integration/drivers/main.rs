@@ -16,15 +16,36 @@ use report::{Report, Result as Entry};
 use targets::{Servers, Target};
 
 /// In the order of the report's columns.
-const CAPABILITIES: [&str; 20] = [
-    "tls", "scram", "numbers", "text", "bytea", "nulls", "arrays", "json", "times", "large",
-    "prepared", "clients", "pipeline", "cursor", "copy", "cancel", "errors", "settings", "listen",
+const CAPABILITIES: [&str; 21] = [
+    "tls",
+    "scram",
+    "numbers",
+    "text",
+    "bytea",
+    "nulls",
+    "arrays",
+    "json",
+    "times",
+    "large",
+    "prepared",
+    "clients",
+    "pipeline",
+    "cursor",
+    "copy",
+    "cancel",
+    "errors",
+    "settings",
+    "listen",
     "keyed",
+    "migrations",
 ];
 
-/// On shards: what concerns the connection, and statements about one key. Other statements there
-/// have tests of their own.
-const ON_SHARDS: [&str; 4] = ["tls", "scram", "prepared", "keyed"];
+/// Of tools that migrate, and of nobody else.
+const MIGRATIONS: &str = "migrations";
+
+/// On shards: what concerns the connection, and statements about one key, and migrations. Other
+/// statements there have tests of their own.
+const ON_SHARDS: [&str; 5] = ["tls", "scram", "prepared", "keyed", "migrations"];
 
 /// Runs real drivers against PostgreSQL and Ringway.
 #[derive(Debug, Parser)]
@@ -87,12 +108,16 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
             continue;
         }
         let mut proxy = servers.proxy(target, &options.ringway)?;
-        let capabilities: Vec<&str> = CAPABILITIES
-            .into_iter()
-            .filter(|name| chosen(&options.only, name))
-            .filter(|name| target != Target::Sharded || ON_SHARDS.contains(name))
-            .collect();
         for program in &installed {
+            let capabilities: Vec<&str> = CAPABILITIES
+                .into_iter()
+                .filter(|name| chosen(&options.only, name))
+                .filter(|name| target != Target::Sharded || ON_SHARDS.contains(name))
+                .filter(|name| program.migrates == (*name == MIGRATIONS))
+                .collect();
+            if capabilities.is_empty() {
+                continue;
+            }
             servers.empty(program.name)?;
             let mut environment = servers.environment(proxy.as_ref());
             environment.push(("DRIVER_TARGET", target.name().to_owned()));

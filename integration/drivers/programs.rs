@@ -17,6 +17,8 @@ pub struct Program {
     pub group: &'static str,
     /// `{tools}` is the directory of installed tools, `{here}` is `integration/drivers`.
     command: &'static str,
+    /// It runs migrations, and is asked for nothing else.
+    pub migrates: bool,
 }
 
 const fn program(name: &'static str, group: &'static str, command: &'static str) -> Program {
@@ -24,11 +26,19 @@ const fn program(name: &'static str, group: &'static str, command: &'static str)
         name,
         group,
         command,
+        migrates: false,
+    }
+}
+
+const fn migrations(name: &'static str, group: &'static str, command: &'static str) -> Program {
+    Program {
+        migrates: true,
+        ..program(name, group, command)
     }
 }
 
 #[rustfmt::skip]
-pub const PROGRAMS: [Program; 19] = [
+pub const PROGRAMS: [Program; 23] = [
     program("psql", "libpq", "bash {here}/libpq/psql.sh"),
     program("pgbench", "libpq", "bash {here}/libpq/pgbench.sh"),
     program("psycopg3", "python", "{tools}/venv/bin/python {here}/python/psycopg3.py"),
@@ -48,6 +58,10 @@ pub const PROGRAMS: [Program; 19] = [
     program("sqlx", "rust", "{tools}/rust/debug/with_sqlx"),
     program("perl_dbd_pg", "perl", "perl {here}/perl/dbd_pg.pl"),
     program("php_pdo", "php", "php {here}/php/pdo.php"),
+    migrations("django_migrate", "python", "{tools}/venv/bin/python {here}/python/django_migrate.py"),
+    migrations("alembic", "python", "{tools}/venv/bin/python {here}/python/alembic_.py"),
+    migrations("knex", "node", "node {here}/node/knex.js"),
+    migrations("active_record", "ruby", "ruby {here}/ruby/active_record.rb"),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::process::Command;
 
 use ringway::demo::captive::{Auth, CaptiveCluster, ShardServers, Spec};
 use ringway::demo::proxy::Proxy;
@@ -12,6 +13,7 @@ use crate::programs::PROGRAMS;
 
 pub const DATABASE: &str = "matrix";
 pub const USER: &str = "app";
+const SUPERUSER_PASSWORD: &str = "captive";
 /// Holds what has to be escaped somewhere.
 pub const PASSWORD: &str = "p@ss w/rd:1%";
 
@@ -28,6 +30,25 @@ const TABLE: &str = "(
     tags text[],
     doc jsonb
 )";
+
+/// What migrations make, unless they tell the class in a comment.
+const MIGRATED: &str = r#"
+shop_customer = { key = "id", default_id = "id" }
+shop_order = { key = "customer_id", default_id = "id" }
+auth_group = { shard = "s0" }
+auth_group_permissions = { shard = "s0" }
+auth_permission = { shard = "s0" }
+auth_user = { shard = "s0" }
+auth_user_groups = { shard = "s0" }
+auth_user_user_permissions = { shard = "s0" }
+django_content_type = { shard = "s0" }
+django_migrations = { shard = "s0" }
+alembic_version = { shard = "s0" }
+knex_migrations = { shard = "s0" }
+knex_migrations_lock = { shard = "s0" }
+ar_internal_metadata = { shard = "s0" }
+schema_migrations = { shard = "s0" }
+"#;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
@@ -107,8 +128,26 @@ impl Servers {
         }
         let directory = self.directory.path().join(target.name());
         std::fs::create_dir(&directory)?;
+        if target == Target::Sharded {
+            self.init(&directory, executable)?;
+        }
         let proxy = Proxy::start(executable, &directory, 0, |port| self.toml(target, port))?;
         Ok(Some(proxy))
+    }
+
+    /// `ringway init`, for ids and commits on both shards.
+    fn init(&self, directory: &Path, executable: &Path) -> Result<()> {
+        let file = directory.join("init.toml");
+        std::fs::write(&file, self.toml(Target::Sharded, 1))?;
+        let output = Command::new(executable)
+            .args(["init", "--user", &Spec::default().superuser, "-c"])
+            .arg(&file)
+            .env("PGPASSWORD", SUPERUSER_PASSWORD)
+            .output()?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into()),
+        }
     }
 
     /// How a program reaches a port of 127.0.0.1: libpq's variables, and some of our own.
@@ -171,6 +210,7 @@ server_ca = "{}"
                 for program in &PROGRAMS {
                     let _ = writeln!(toml, "{} = {{ key = \"id\" }}", program.name);
                 }
+                toml.push_str(MIGRATED);
                 self.shards
                     .shards
                     .iter()
@@ -201,7 +241,7 @@ fn cluster(certificates: &Certificates, shards: usize, replicas: usize) -> Resul
         shards,
         replicas,
         database: DATABASE.to_owned(),
-        auth: Auth::Scram("captive".to_owned()),
+        auth: Auth::Scram(SUPERUSER_PASSWORD.to_owned()),
         hba: vec!["hostnossl all all all reject".to_owned()],
         tls: Some(ringway::demo::captive::Tls {
             certificate: certificates.certificate.clone(),

@@ -160,7 +160,7 @@ pub(super) fn update_of_key(column: &str, why: &str) -> Refusal {
     Refusal::unsupported(
         format!("sharding key {column} cannot be updated"),
         format!("The row may have to move to another shard: {why}."),
-        "DELETE the row and INSERT it with the new key, in one transaction.",
+        "Leave the column out of SET where it stays; else DELETE the row and INSERT it with the new key, in one transaction.",
     )
 }
 
@@ -229,7 +229,7 @@ pub(super) fn default_id_unclear(table: &str, column: &str) -> Refusal {
     Refusal::unsupported(
         format!("which rows of \"{table}\" need an id for \"{column}\" is not clear"),
         "They come from a query, or their columns are not named, and the column may be left out.",
-        format!("Name the columns of the INSERT, with {column} among them where it is a query."),
+        format!("Name the columns of the INSERT, with {column} among them where it is a query: SELECT ringway.next_id() gives ids."),
     )
     .everywhere()
 }
