@@ -199,7 +199,7 @@ server_ca = "{}"
         let _ = match target {
             Target::Postgres | Target::Pooled => {
                 let port = plain.primary.port;
-                write!(toml, "servers = [\"127.0.0.1:{port}\"]\n")
+                writeln!(toml, "servers = [\"127.0.0.1:{port}\"]")
             }
             Target::Split => {
                 let servers = servers(plain);
