@@ -420,12 +420,12 @@ async fn an_unsharded_database_has_ids_by_default_too() {
     simple(&client, "INSERT INTO customers (name) VALUES ('a'), ('b')").await;
     simple(
         &client,
-        "INSERT INTO customers (id, name) VALUES (7, 'c') ON CONFLICT ((id + 0)) DO NOTHING",
+        "INSERT INTO customers (id, name) OVERRIDING USER VALUE VALUES (7, 'c')",
     )
     .await;
     for refused in [
         "INSERT INTO customers (name) SELECT 'x'",
-        "INSERT INTO customers (name) VALUES ('x') ON CONFLICT ((id + 0)) DO NOTHING",
+        "INSERT INTO customers (name) OVERRIDING USER VALUE VALUES ('x')",
         "INSERT INTO customers (name) VALUES ('x'); SELECT 1",
         "WITH a AS (INSERT INTO customers (name) VALUES ('x') RETURNING 1) SELECT * FROM a",
         "COPY customers (name) FROM STDIN",

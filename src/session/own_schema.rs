@@ -7,7 +7,8 @@ use planner::{Catalog, ShardId};
 
 use super::Session;
 use super::routed::pick;
-use crate::error::Error;
+use crate::cluster::OF_TRANSACTION;
+use crate::error::{Error, Fault};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Parse};
 
@@ -116,7 +117,7 @@ impl Session {
             }
             Err(failure) if lost => {
                 let message = format!("a server was lost that was asked for its schema: {failure}");
-                return Err(Error::new(crate::error::Fault::Server, "08006", message).fatal());
+                return Err(Error::new(Fault::Server, "08006", message).fatal());
             }
             Err(failure) => {
                 tracing::warn!(
@@ -124,7 +125,7 @@ impl Session {
                     "the schema that a transaction has changed could not be read: {failure}"
                 );
                 let shards = self.db.config.shards.len();
-                Catalog::new(crate::cluster::OF_TRANSACTION, shards)
+                Catalog::new(OF_TRANSACTION, shards)
             }
         };
         self.batch.own_catalog = Some(Arc::new(own));

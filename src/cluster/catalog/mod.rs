@@ -82,7 +82,7 @@ pub struct CatalogRoom {
     with_epoch: ArcSwap<Vec<ShardId>>,
     /// Of what shards the published catalog was made.
     published: ArcSwap<Vec<Option<Arc<ShardSchema>>>>,
-    /// Catalogs of transactions that were made.
+    /// Catalogs of transactions that were made; the one without tables is the first.
     within: AtomicU64,
 }
 
@@ -113,7 +113,7 @@ impl CatalogRoom {
             first: watch::Sender::new(false),
             with_epoch: ArcSwap::default(),
             published: ArcSwap::default(),
-            within: AtomicU64::new(0),
+            within: AtomicU64::new(1),
         }
     }
 
