@@ -194,3 +194,20 @@ fn a_snapshot_that_is_older_than_others_changes_tells_no_columns() {
     assert_eq!(wire.ask(insert), "INSERT 0 2 I");
     assert_found(&world, "t", 1..=2);
 }
+
+#[test]
+fn the_key_of_a_table_that_was_filled_here_keeps_its_type() {
+    let world = World::start_with("");
+    let mut wire = world.through();
+    for (sql, told) in [
+        ("BEGIN", "BEGIN T"),
+        ("CREATE TABLE made (id bigint, w text)", "CREATE TABLE T"),
+        ("COMMENT ON TABLE made IS 'ringway: key=id'", "COMMENT T"),
+        ("INSERT INTO made VALUES (1), (2), (3)", "INSERT 0 3 T"),
+        ("CREATE INDEX ON made (w)", "CREATE INDEX T"),
+        ("ALTER TABLE made ALTER COLUMN id TYPE text", "0A000 E"),
+        ("ROLLBACK", "ROLLBACK I"),
+    ] {
+        assert_eq!(wire.ask(sql), told, "{sql}");
+    }
+}

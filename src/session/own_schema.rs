@@ -135,7 +135,14 @@ impl Session {
 
 fn needs_schema(sql: &[u8]) -> bool {
     let text = std::str::from_utf8(sql).unwrap_or_default();
-    let first = planner::leading_words(text, 1).first().copied();
-    let first = first.unwrap_or_default().to_ascii_lowercase();
-    !WITHOUT.split_ascii_whitespace().any(|word| word == first)
+    let words = planner::leading_words(text, 2);
+    let is = |at: usize, word: &str| {
+        let found = words.get(at);
+        found.is_some_and(|found| found.eq_ignore_ascii_case(word))
+    };
+    // Of a table that the block has filled the type of the key may not change.
+    let mut rest = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let retypes =
+        is(0, "alter") && is(1, "table") && rest.any(|word| word.eq_ignore_ascii_case("type"));
+    retypes || !WITHOUT.split_ascii_whitespace().any(|word| is(0, word))
 }

@@ -299,8 +299,10 @@ pub(super) async fn read_within(
     let begin = "SAVEPOINT ringway_schema; SET LOCAL statement_timeout = '10s'; \
                  SET LOCAL lock_timeout = '5s'; SET LOCAL standard_conforming_strings = on";
     let end = "ROLLBACK TO ringway_schema; RELEASE ringway_schema";
-    server.ask_hidden(begin).await.map_err(Failure::Session)?;
-    let schema = schema(Source::Block(server), rules).await;
+    let schema = match server.ask_hidden(begin).await {
+        Ok(_) => schema(Source::Block(server), rules).await,
+        Err(error) => Err(Failure::Session(error)),
+    };
     server.ask_hidden(end).await.map_err(Failure::Session)?;
     schema
 }
