@@ -104,6 +104,35 @@ fn a_cancel_amid_a_commit_keeps_all_or_nothing_and_the_answer_says_which() {
 }
 
 #[test]
+fn a_cancel_of_the_decision_is_told_as_one() {
+    let world = World::start(2, "");
+    let proxy = world.ringway("proxy", "", "", "");
+    world.fill(&proxy, "t");
+    let mut eyes = Eyes::of(&world);
+    let (mut wire, login) = Wire::login(proxy.port, "ringway", "shop");
+    assert_eq!(wire.ask("BEGIN"), "BEGIN T");
+    assert_eq!(wire.ask("UPDATE t SET v = v + 1"), "UPDATE 64 T");
+    let held = eyes.each("BEGIN; LOCK TABLE ringway.decision IN SHARE MODE");
+    assert_eq!(held, ["BEGIN LOCK TABLE T", "BEGIN LOCK TABLE T"]);
+    wire.query("COMMIT");
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    wait_until(Duration::from_secs(5), "the decision to wait", || {
+        eyes.each(waiting)
+            .iter()
+            .any(|found| found == "1 SELECT 1 T")
+    });
+    Wire::connect(proxy.port).send_untagged(&cancel_request(&login));
+    let answer = digest(&wire.read_to_ready());
+    assert!(
+        answer.contains("57014") && answer.ends_with('I'),
+        "{answer}"
+    );
+    eyes.each("ROLLBACK");
+    eyes.assert_all_are(0, &answer);
+    assert_eq!(wire.ask("UPDATE t SET v = v + 1"), "UPDATE 64 I");
+}
+
+#[test]
 fn a_server_that_ends_a_connection_amid_a_commit_keeps_all_or_nothing() {
     const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'shop' \
                        AND application_name NOT LIKE 'ringway %' AND state <> 'idle' \

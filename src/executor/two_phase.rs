@@ -274,11 +274,11 @@ fn undecided(error: Error) -> Error {
 }
 
 /// The decision failed: whatever the server's words, its meaning is that nothing was kept. Those of a
-/// serialization failure say so.
+/// serialization failure and of a cancel say so.
 fn not_committed(error: Error) -> Error {
     let message = "transaction was rolled back on all shards";
-    if error.code == "40001" {
-        // As on one server; drivers repeat it by this code.
+    if matches!(&*error.code, "40001" | "57014") {
+        // As on one server: drivers repeat the one by its code, and who cancelled waits for the other.
         return error;
     }
     let detail = match &*error.code {
