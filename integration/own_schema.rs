@@ -211,3 +211,47 @@ fn the_key_of_a_table_that_was_filled_here_keeps_its_type() {
         assert_eq!(wire.ask(sql), told, "{sql}");
     }
 }
+
+#[test]
+fn what_an_undone_schema_was_prepared_by_is_forgotten() {
+    let world = World::start_with("");
+    let text = "SELECT * FROM t WHERE id = $1";
+    for sql in ["PREPARE q AS SELECT * FROM t WHERE id = $1", ""] {
+        let mut wire = world.through();
+        let mut other = world.through();
+        wire.ask("TRUNCATE t");
+        let rows: Vec<String> = (1..=8).map(|id| format!("({id}, 7, 'w')")).collect();
+        let filled = wire.ask(&format!("INSERT INTO t VALUES {}", rows.join(", ")));
+        assert_eq!(filled, "INSERT 0 8 I");
+        // Each says what it thinks of the text on some shard, and no more.
+        for wire in [&mut wire, &mut other] {
+            match sql {
+                "" => wire.ask_pipeline(&[parse("q", text)]),
+                sql => wire.ask(sql),
+            };
+        }
+        let run = |wire: &mut Wire, id: u32| match sql {
+            "" => wire.ask_pipeline(&[bind("", "q", &[&id.to_string()]), execute("", 0)]),
+            _ => wire.ask(&format!("EXECUTE q({id})")),
+        };
+        wire.ask("BEGIN");
+        for sql in [
+            "DROP TABLE t",
+            "CREATE TABLE t (n bigint, id bigint PRIMARY KEY)",
+        ] {
+            assert!(wire.ask(sql).ends_with(" T"), "{sql}");
+        }
+        for id in 1..=8 {
+            // On some shard it was prepared by the columns of before.
+            wire.ask("SAVEPOINT s");
+            run(&mut wire, id);
+            wire.ask("ROLLBACK TO s");
+        }
+        assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+        for id in 1..=8 {
+            let row = format!("{id}\u{1}7\u{1}w SELECT 1 I");
+            assert_eq!(run(&mut wire, id), row);
+            assert_eq!(run(&mut other, id), row);
+        }
+    }
+}

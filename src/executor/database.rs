@@ -402,6 +402,11 @@ impl Statement {
         }
     }
 
+    /// Other clients may have it too, and others still get it.
+    pub fn is_shared(&self) -> bool {
+        self.sharing != Sharing::Nobody
+    }
+
     pub fn is_outdated(&self) -> bool {
         self.outdated.load(Relaxed)
     }

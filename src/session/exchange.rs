@@ -261,6 +261,7 @@ impl Session {
             begins: false,
             ask_settings: false,
             ask_prepared: false,
+            made_within: Vec::new(),
             needs_sync: false,
             ran_set: false,
         };
@@ -692,6 +693,9 @@ impl Session {
         }
         if !self.unread.is_empty() {
             Box::pin(self.drop_unread()).await;
+        }
+        if self.batch.changed_schema {
+            Box::pin(self.drop_made_within()).await;
         }
         if self.leases.iter().any(|held| held.may_release) {
             Box::pin(self.look_for_state()).await;

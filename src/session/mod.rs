@@ -63,7 +63,7 @@ use planner::shape::Shape;
 use login::ClientUser;
 
 use crate::backend::server::kept::Resend;
-use crate::backend::server::{ServerName, Settings, Status};
+use crate::backend::server::{ServerName, Settings, StatementId, Status};
 use crate::cluster::{EndpointId, Home, Mark, ReadGuard};
 use crate::config::PoolMode;
 use crate::error::{Error, Fault};
@@ -197,6 +197,8 @@ struct Enlisted {
     begins: bool,
     /// Only the server can tell what it has prepared after this transaction.
     ask_prepared: bool,
+    /// Statements of others too that were prepared here by a schema which this transaction has changed.
+    made_within: Vec<StatementId>,
     /// Extended-protocol messages were sent since the last Sync.
     needs_sync: bool,
     /// A SET or RESET of this transaction ran here.
@@ -220,6 +222,16 @@ impl Enlisted {
             Some(Pinned::ModeWithState | Pinned::By(_)) => true,
             Some(Pinned::Mode) | None => false,
         }
+    }
+
+    /// True when the server has it, or will by the time it is needed. If not it is prepared next, within a
+    /// transaction that has `changed_schema` or another.
+    fn knows(&mut self, statement: &Text, changed_schema: bool) -> bool {
+        let known = self.lease.has_prepared(statement.id);
+        if !known && changed_schema && statement.is_shared() {
+            self.made_within.push(statement.id);
+        }
+        known
     }
 }
 

@@ -48,6 +48,22 @@ impl Session {
         }
     }
 
+    /// Once the transaction has ended: what was prepared by a schema that nobody else saw, and that may be undone,
+    /// is prepared anew by whoever needs it next. PostgreSQL would tell them all that its columns have changed.
+    pub(super) async fn drop_made_within(&mut self) {
+        for held in &mut self.leases {
+            let made = std::mem::take(&mut held.made_within);
+            if made.is_empty() || held.lease.doubt.is_some() {
+                continue;
+            }
+            made.into_iter().for_each(|id| held.lease.send_close(id));
+            held.lease.send_sync(false);
+            if let Err(error) = held.lease.settle().await {
+                tracing::warn!(%error, "a server was lost while it closed statements");
+            }
+        }
+    }
+
     /// Before the message in front of the inbox, in a block that has changed the schema: reads it, if that has
     /// not been done and the message may need it. Where it cannot be read, no table counts as known.
     ///

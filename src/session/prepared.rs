@@ -62,15 +62,25 @@ impl Session {
         let (plan, statement) = (Arc::clone(&prepared.plan), Arc::clone(&prepared.statement));
         let index = self.any_server(&plan, &statement).await?;
         self.end_extended(index).await?;
-        let lease = &mut self.leases[index].lease;
-        lease
-            .prepare_hidden(statement.id, &statement.sql, &statement.types)
-            .await?;
+        self.prepare_on(index, &statement).await?;
         // What is wrong with its text is told first.
         self.check_new_name(name)?;
         self.batch.add_statement(name, prepared);
         self.show_prepared();
         Ok(())
+    }
+
+    /// Nothing is owed by the server.
+    async fn prepare_on(&mut self, index: usize, text: &Text) -> Result<(), Error> {
+        let held = &mut self.leases[index];
+        match held.knows(text, self.batch.changed_schema) {
+            true => Ok(()),
+            false => {
+                held.lease
+                    .prepare_hidden(text.id, &text.sql, &text.types)
+                    .await
+            }
+        }
     }
 
     /// For SHOW CLIENTS.
@@ -310,10 +320,8 @@ impl Session {
         let index = self.enlist(executed.shard, executed.access).await?;
         self.end_extended(index).await?;
         let statement = &executed.statement;
+        self.prepare_on(index, statement).await?;
         let lease = &mut self.leases[index].lease;
-        lease
-            .prepare_hidden(statement.id, &statement.sql, &statement.types)
-            .await?;
         lease.executes = Some((statement.id, Arc::clone(&executed.name)));
         self.admit(index, &executed.effect).await?;
         let mut frame = BytesMut::new();

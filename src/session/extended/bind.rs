@@ -368,8 +368,10 @@ impl Session {
         id: StatementId,
     ) -> &mut Server {
         let Text { sql, types, .. } = &*executed.statement;
-        let server = &mut self.leases[index].lease;
-        if !server.has_prepared(executed.statement.id) {
+        let held = &mut self.leases[index];
+        let known = held.knows(&executed.statement, self.batch.changed_schema);
+        let server = &mut held.lease;
+        if !known {
             server.send_prepare(executed.statement.id, sql, types, false);
         }
         server.executes = Some((executed.statement.id, Arc::clone(&executed.name)));

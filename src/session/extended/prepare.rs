@@ -143,6 +143,11 @@ impl Session {
                 self.db
                     .unnamed_statement(sql, types, self.context_of(sql), version)
             }
+            // Others do not see the schema that it is parsed by.
+            _ if self.batch.changed_schema => {
+                self.db
+                    .unnamed_statement(sql, types, self.context_of(sql), None)
+            }
             _ => self
                 .db
                 .statement(sql, types, self.context_of(sql), catalog.version),
@@ -227,19 +232,22 @@ impl Session {
             return;
         };
         let statement = &prepared.statement;
-        let lease = &mut self.leases[index].lease;
+        let changed_schema = self.batch.changed_schema;
+        let held = &mut self.leases[index];
         if prepared.is_unread() {
             // It is nowhere else, and stays there.
         } else if name.is_empty() {
-            if show || lease.unnamed != Some(statement.id) {
+            if show || held.lease.unnamed != Some(statement.id) {
                 self.db.metrics.server_parses.add(1);
-                lease.send_parse_unnamed(statement.id, &statement.sql, &statement.types, show);
+                held.lease
+                    .send_parse_unnamed(statement.id, &statement.sql, &statement.types, show);
             }
-        } else if !lease.has_prepared(statement.id) {
+        } else if !held.knows(statement, changed_schema) {
             self.db.metrics.server_parses.add(1);
-            lease.send_prepare(statement.id, &statement.sql, &statement.types, show);
+            held.lease
+                .send_prepare(statement.id, &statement.sql, &statement.types, show);
         } else if show {
-            lease.expect.push_back(Expect::Known(statement.id));
+            held.lease.expect.push_back(Expect::Known(statement.id));
         }
     }
 
