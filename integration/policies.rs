@@ -81,6 +81,51 @@ fn what_runs_shard_by_shard_tells_how_far_it_got() {
         "{detail}"
     );
     assert!(detail.contains(" It failed on 127.0.0.1:"), "{detail}");
+    assert!(hint_of(&frames).starts_with("If it is left from an earlier try"));
+}
+
+fn hint_of(frames: &[Frame]) -> String {
+    let error = frames.iter().find(|frame| frame.tag == b'E');
+    error
+        .and_then(|error| error.fields().remove(&'H'))
+        .unwrap_or_default()
+}
+
+#[test]
+fn what_failed_on_one_shard_is_cleared_up_by_what_its_hint_says() {
+    let world = World::start_with("");
+    world.on_shard(1, "INSERT INTO t VALUES (1, 5, 'a'), (2, 5, 'b')");
+    let valid = "SELECT coalesce(string_agg(indisvalid::text, ' '), 'none') FROM pg_index \
+                 WHERE indexrelid = to_regclass('once')";
+    let create = "CREATE UNIQUE INDEX CONCURRENTLY once ON public.t (n)";
+    for extended in [false, true] {
+        let mut wire = world.through();
+        match extended {
+            true => wire.send_bytes(&[unnamed(create), b"S\0\0\0\x04".to_vec()].concat()),
+            false => wire.query(create),
+        }
+        let frames = wire.read_to_ready();
+        assert!(
+            outcome(&frames).ends_with("; 23505"),
+            "{}",
+            outcome(&frames)
+        );
+        assert_eq!(world.each(valid), ["true", "false"]);
+        let hint = hint_of(&frames);
+        let (told, drop) = hint.split_once(": ").unwrap();
+        assert!(told.contains("on all shards"), "{told}");
+        wire.query(drop);
+        assert!(
+            outcome(&wire.read_to_ready()).ends_with("; DROP INDEX"),
+            "{drop}"
+        );
+        assert_eq!(world.each(valid), ["none", "none"]);
+    }
+    world.on_shard(1, "DELETE FROM t WHERE id = 2");
+    let mut wire = world.through();
+    wire.query(create);
+    assert!(outcome(&wire.read_to_ready()).ends_with("; CREATE INDEX"));
+    assert_eq!(world.each(valid), ["true", "true"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! any time.
 
 mod account;
+mod apart;
 pub mod auth;
 mod block;
 mod chain;

@@ -9,6 +9,7 @@ use planner::split::{Part, Split};
 use planner::{ShardId, ShardSet};
 
 use super::Session;
+use super::apart::shard_by_shard;
 use super::routed::pick;
 use super::scattered::rest_with_formats;
 use crate::backend::server::Server;
@@ -20,7 +21,6 @@ use crate::executor::participants::Participants;
 use crate::executor::relay::Broken;
 use crate::executor::scatter::unless_gone;
 use crate::metrics::RouteKind;
-use crate::wire::conn::Conn;
 use crate::wire::frontend::Bind;
 use crate::wire::write;
 
@@ -238,30 +238,6 @@ impl Session {
         self.complete(&tag);
         Ok(())
     }
-}
-
-/// What cannot be in a transaction and may take long: the client hears of each shard that is done.
-async fn shard_by_shard(
-    participants: &mut Participants<'_, '_>,
-    job: &Job,
-    names: &[String],
-    client: &mut Conn,
-) -> Result<Vec<Answer>, Error> {
-    let mut answers = Vec::with_capacity(names.len());
-    for (at, name) in names.iter().enumerate() {
-        let answer = participants.run_apart(at, &job.requests).await?;
-        let message = format!(
-            "{} is done on shard \"{name}\", {} of {}",
-            answer.tag,
-            at + 1,
-            names.len()
-        );
-        write::notice(&mut client.outbox, "NOTICE", "00000", &message, "");
-        // A client that is gone does not keep the rest from being done.
-        let _ = client.drain().await;
-        answers.push(answer);
-    }
-    Ok(answers)
 }
 
 /// Which way the data of a COPY go.
