@@ -1,7 +1,10 @@
 //! Transactions that change the schema and go on with what they have made, beside one plain PostgreSQL.
 
+use std::time::Duration;
+
 use crate::sharded_copy::World;
-use crate::support::wire::{Wire, bind, execute, frame, parse};
+use crate::support;
+use crate::support::wire::{Wire, bind, cancel_request, digest, execute, frame, parse};
 
 /// One after the other on both, until they differ; answers what Ringway said.
 fn alike(both: &mut [Wire; 2], statements: &[&str], extended: bool) -> Vec<String> {
@@ -254,4 +257,42 @@ fn what_an_undone_schema_was_prepared_by_is_forgotten() {
             assert_eq!(run(&mut other, id), row);
         }
     }
+}
+
+#[test]
+fn what_could_not_be_read_is_read_for_the_next_statement() {
+    let world = World::start_with("");
+    let (mut wire, greeting) = Wire::login(world.ringway.port(), "ringway", "shop");
+    assert_eq!(
+        wire.ask("CREATE VIEW v AS SELECT 1 AS one"),
+        "CREATE VIEW I"
+    );
+    let mut locker = Wire::login(world.shards.shards[0].primary.port, "ringway", "shop").0;
+    for (sql, told) in [
+        ("BEGIN", "BEGIN T"),
+        (
+            "CREATE TABLE made (id bigint PRIMARY KEY)",
+            "CREATE TABLE T",
+        ),
+        ("COMMENT ON TABLE made IS 'ringway: key=id'", "COMMENT T"),
+    ] {
+        assert_eq!(wire.ask(sql), told, "{sql}");
+    }
+    locker.ask("BEGIN");
+    let locked = locker.ask("ALTER VIEW v RENAME TO w");
+    assert_eq!(locked, "ALTER VIEW T");
+    wire.query("SELECT 1");
+    support::wait_until(Duration::from_secs(20), "a wait for the view", || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        world.each(waits)[0] == "1"
+    });
+    let cancel = cancel_request(&greeting);
+    Wire::connect(world.ringway.port()).send_untagged(&cancel);
+    // It needs no table.
+    assert_eq!(digest(&wire.read_to_ready()), "1 SELECT 1 T");
+    assert_eq!(locker.ask("ROLLBACK"), "ROLLBACK I");
+    let insert = "INSERT INTO made VALUES (1), (2), (3), (4), (5)";
+    assert_eq!(wire.ask(insert), "INSERT 0 5 T");
+    assert_eq!(wire.ask("COMMIT"), "COMMIT I");
+    assert_found(&world, "made", 1..=5);
 }

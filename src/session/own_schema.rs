@@ -104,10 +104,11 @@ impl Session {
         Ok(())
     }
 
-    /// Not once others have changed theirs.
+    /// Not once others have changed theirs. One that could not be read is tried again.
     fn knows_own_schema(&self) -> bool {
         let since = self.db.cluster.catalog_version();
-        self.batch.own_catalog.is_some() && self.batch.own_since == since
+        let own = self.batch.own_catalog.as_ref();
+        own.is_some_and(|own| own.version != OF_TRANSACTION) && self.batch.own_since == since
     }
 
     async fn read_own_schema(&mut self) -> Result<(), Error> {

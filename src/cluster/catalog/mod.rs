@@ -52,7 +52,7 @@ const LOAD_LIMIT: Duration = Duration::from_secs(10);
 /// The time that reading or counting an epoch may take.
 const EPOCH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Versions of catalogs from here on are each of one transaction.
+/// Versions of catalogs from here on are each of one transaction; this one is of all whose own could not be read.
 pub const OF_TRANSACTION: u64 = 1 << 63;
 
 /// How many shards' schemas are read at once: some memory is needed for each.
