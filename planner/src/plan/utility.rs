@@ -363,7 +363,8 @@ pub(super) fn in_place_of(
 }
 
 fn lock(source: &Source<'_>, catalog: &Catalog) -> Plan {
-    let on_one = |table: &&Table| matches!(table.class, TableClass::Single(_));
+    let on_one =
+        |table: &&Table| matches!(table.class, TableClass::Single(_)) && !catalog.is_on_all(table);
     let names_own = (0..source.tokens.len()).any(|at| {
         source.name(at).as_deref() == Some("ringway") && token_text(source, at + 1) == "."
     });
