@@ -27,6 +27,10 @@ const SEQUENCES: [&str; 5] = [
     "settings_id_seq",
     "sales.orders_id_seq",
 ];
+/// What pg_dump asks from version 18 on.
+const ALL_SEQUENCES: &str = "SELECT seqrelid, format_type(seqtypid, NULL), seqstart, seqincrement, seqmax, \
+    seqmin, seqcache, seqcycle, last_value, is_called FROM pg_catalog.pg_sequence, \
+    pg_get_sequence_data(seqrelid) ORDER BY seqrelid;";
 /// The databases on the shards; the first is what is dumped.
 const SHARDED: [&str; 7] = [
     "shop", "copy_a", "copy_b", "copy_c", "copy_d", "copy_e", "bench",
@@ -493,6 +497,25 @@ fn an_empty_search_path_means_on_shards_what_it_means_on_one_server() {
     );
 }
 
+/// Told at once, under the OIDs of the first shard.
+fn all_sequences_are_as_each(stage: &Stage, database: &str) {
+    let ask = |sql: &str| stage.through(&["psql", "-X", "-A", "-t", "-d", database, "-c", sql]);
+    let told = ask(ALL_SEQUENCES);
+    let told: Vec<&str> = told.lines().collect();
+    assert!(told.is_sorted_by_key(|row| row.split('|').next().unwrap().parse::<u32>().unwrap()));
+    for name in SEQUENCES {
+        let definition = format!(
+            "SELECT seqrelid, format_type(seqtypid, NULL), seqstart, seqincrement, seqmax, seqmin, seqcache, \
+             seqcycle FROM pg_sequence WHERE seqrelid = '{name}'::regclass"
+        );
+        let primary = &stage.shards.shards[0].primary;
+        let definition = primary.exec_in(database, &definition).unwrap();
+        let state = ask(&format!("SELECT last_value, is_called FROM {name}"));
+        let whole = format!("{definition}|{}", state.trim_end());
+        assert!(told.contains(&whole.as_str()), "{name}: {whole}; {told:?}");
+    }
+}
+
 #[test]
 fn a_sequence_is_one_shards_or_goes_on_everywhere() {
     let stage = Stage::shared();
@@ -502,6 +525,8 @@ fn a_sequence_is_one_shards_or_goes_on_everywhere() {
         let primary = &stage.shards.shards[shard].primary;
         primary.exec_in("copy_c", sql).unwrap()
     };
+    // OIDs differ between shards.
+    on(1, "DROP SEQUENCE loose; CREATE SEQUENCE loose START 17");
     for ask in [
         (|wire, sql| Wire::ask(wire, sql)) as fn(&mut Wire, &str) -> String,
         |wire, sql| wire.ask_extended(&[sql]),
@@ -540,6 +565,12 @@ fn a_sequence_is_one_shards_or_goes_on_everywhere() {
             "-9"
         );
         assert_eq!(answer(ask(&mut wire, "SELECT setval('falling', -2)")), "-2");
+        let version: u32 = on(0, "SHOW server_version_num").parse().unwrap();
+        if version >= 180_000 {
+            on(1, "SELECT setval('falling', -20)");
+            all_sequences_are_as_each(stage, "copy_c");
+            assert_eq!(ask(&mut wire, ALL_SEQUENCES), wire.ask(ALL_SEQUENCES));
+        }
         for (refused, code) in [
             (
                 "SELECT setval(pg_get_serial_sequence('settings', 'id'), 5)",

@@ -4,21 +4,35 @@
 //! pg_dump asks for their state and writes calls of setval, psql and pg_restore send these: the texts that
 //! are known here. [`crate::shape::Shape`] lifts no literals out of calls, as the name decides.
 
+use std::collections::BTreeMap;
+
 use super::parse::Source;
 use super::refuse;
 use crate::catalog::{Catalog, RelationKind, Table, TableClass};
+use crate::gather::{self, Gather};
 use crate::lexer::Kind;
 use crate::merge::{Collation, Column, MergePlan, SortKey};
 use crate::plan::{Access, Many, Plan, Scatter, SessionEffect, Statement, Target};
 use crate::route::{TextPiece, ValueRef};
 use crate::topology::ShardId;
 
-/// The plan of `SELECT setval('s', …)`, `SELECT nextval('s')`, or of a sequence that is read as a table.
+/// What pg_dump asks of all sequences at once, from version 18 on, token by token.
+/// <https://github.com/postgres/postgres/blob/REL_18_STABLE/src/bin/pg_dump/pg_dump.c>, `collectSequences`
+const OF_ALL: &str = "select seqrelid , format_type ( seqtypid , null ) , seqstart , seqincrement , seqmax , \
+    seqmin , seqcache , seqcycle , last_value , is_called from pg_catalog . pg_sequence , \
+    pg_get_sequence_data ( seqrelid ) order by seqrelid";
+/// A row of `pg_sequences` has room for names and state. It has no `is_called`: `cycle` takes that.
+const STATE: &str = "pg_catalog.pg_sequences";
+
+/// The plan of `SELECT setval('s', …)`, `SELECT nextval('s')`, of a sequence that is read as a table, or of
+/// what pg_dump asks of all.
 pub(super) fn plan(source: &Source<'_>, catalog: &Catalog) -> Option<Plan> {
     if !catalog.is_sharded() || !source.is(0, "select") {
         return None;
     }
-    call(source, catalog).or_else(|| state(source, catalog))
+    call(source, catalog)
+        .or_else(|| state(source, catalog))
+        .or_else(|| states(source, catalog))
 }
 
 fn call(source: &Source<'_>, catalog: &Catalog) -> Option<Plan> {
@@ -171,6 +185,94 @@ fn state(source: &Source<'_>, catalog: &Catalog) -> Option<Plan> {
         target: Target::AllShards(Many::Merge(Box::new(scatter))),
         reason: "each shard has the sequence, and one has come furthest".into(),
     })
+}
+
+/// [`OF_ALL`], each as [`state`] tells it. Names say which sequences are one, as their OIDs differ between
+/// shards: the text runs on the first, like all of pg_dump's questions about the schema.
+fn states(source: &Source<'_>, catalog: &Catalog) -> Option<Plan> {
+    let known: Vec<&str> = OF_ALL.split_ascii_whitespace().collect();
+    let is_it = |(at, word): (usize, &&str)| text(source, at).eq_ignore_ascii_case(word);
+    let last = known.len() - 1;
+    if !known.iter().enumerate().all(is_it) || !source.is_last(last) {
+        return None;
+    }
+    let from = known.iter().position(|word| *word == "from")?;
+    let order = known.iter().position(|word| *word == "order")?;
+
+    let mut on_one: BTreeMap<ShardId, Vec<String>> = BTreeMap::new();
+    for table in catalog.tables() {
+        if let (RelationKind::Sequence, TableClass::Single(shard)) = (table.kind, &table.class) {
+            let name = format!("({}, {})", string(&table.schema), string(&table.name));
+            on_one.entry(*shard).or_default().push(name);
+        }
+    }
+    on_one.values_mut().for_each(|names| names.sort_unstable());
+    let all: Vec<&str> = on_one.values().flatten().map(String::as_str).collect();
+    let others = match all[..] {
+        [] => String::new(),
+        _ => format!(" WHERE (n.nspname, c.relname) NOT IN ({})", all.join(", ")),
+    };
+    let of_one = |(shard, names): (&ShardId, &Vec<String>)| {
+        let names = names.join(", ");
+        let filter = format!(" WHERE (n.nspname, c.relname) IN ({names})");
+        (Some(*shard), filter)
+    };
+    let sources = std::iter::once((None, others)).chain(on_one.iter().map(of_one));
+    let sources: Vec<_> = sources
+        .map(|(on, filter)| gather::Source {
+            row_type: STATE.to_owned(),
+            row: format!(
+                "ROW(n.nspname, c.relname, NULL, NULL, NULL, NULL, NULL, s.seqincrement, d.is_called, \
+                 NULL, d.last_value)::{STATE}"
+            ),
+            from: vec![TextPiece::Added(format!(
+                " FROM pg_catalog.pg_sequence AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid \
+                 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace, \
+                 pg_catalog.pg_get_sequence_data(s.seqrelid) AS d{filter}"
+            ))],
+            on,
+        })
+        .collect();
+
+    let added = |sql: &str| TextPiece::Added(sql.to_owned());
+    let (start, end) = source.places(from + 1..order);
+    let whole = source.shape_offset(source.sql.len());
+    let mut finish = vec![
+        TextPiece::Original(0..start),
+        added(
+            "pg_catalog.pg_sequence LEFT JOIN (SELECT DISTINCT ON (c.oid) c.oid AS sequence, s.last_value, \
+             s.cycle AS is_called FROM pg_catalog.unnest(",
+        ),
+    ];
+    for at in 0..sources.len() {
+        finish.push(added(if at == 0 { "" } else { " || " }));
+        finish.push(TextPiece::Rows(at));
+        finish.push(TextPiece::Added(format!("::{STATE}[]")));
+    }
+    finish.push(added(
+        ") AS s JOIN pg_catalog.pg_class AS c ON c.relname = s.sequencename JOIN pg_catalog.pg_namespace AS n \
+         ON n.oid = c.relnamespace AND n.nspname = s.schemaname ORDER BY c.oid, s.last_value::numeric * \
+         sign(s.increment_by::numeric) DESC NULLS LAST, s.cycle DESC) AS state ON state.sequence = seqrelid",
+    ));
+    finish.push(TextPiece::Original(end..whole));
+    Some(Plan {
+        statement: Statement::Query,
+        access: Access::Primary,
+        effect: SessionEffect::None,
+        target: Target::AllShards(Many::Gather(Box::new(Gather {
+            sources,
+            finish,
+            at: Some(ShardId(0)),
+            params: 0,
+        }))),
+        reason: "each shard has sequences, and one has come furthest".into(),
+    })
+}
+
+/// As a literal.
+fn string(name: &str) -> String {
+    let name = name.replace('\\', "\\\\").replace('\'', "''");
+    format!("E'{name}'")
 }
 
 /// The table named at token `at`, and the token behind its name.
