@@ -34,6 +34,7 @@ mod prepared;
 pub mod replication;
 mod retry;
 mod routed;
+mod row_count;
 mod scattered;
 mod settings;
 mod shared;

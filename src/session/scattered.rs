@@ -1,29 +1,30 @@
 //! A query on several shards, from its route to the first row, in both protocols: merged, or over
 //! gathered rows.
 
-use std::num::IntErrorKind;
+mod open;
 
 use bytes::{Bytes, BytesMut};
 use planner::copy::{CopyRows, Format, Written};
 use planner::gather::{Ask, Gathering};
 use planner::merge::MergePlan;
 use planner::plan::Access;
-use planner::route::{Execution, ValueRef};
+use planner::route::Execution;
 use planner::{ShardId, ShardSet, Values};
 
 use super::Session;
 use super::retry::{Failed, MOST};
 use super::routed::pick;
+use super::row_count::row_count;
 use crate::error::{Error, Fault};
 use crate::executor::copy::written::{self, Writer};
-use crate::executor::cursor;
 use crate::executor::describe::{Described, describe};
-use crate::executor::gather::{self, Returns};
+use crate::executor::gather;
 use crate::executor::merge::{Memory, Merger, columns_frame, shard_formats};
 use crate::executor::relay::Broken;
 use crate::executor::scatter::{Request, Run, unless_gone};
 use crate::metrics::RouteKind;
 use crate::wire::frontend::Bind;
+pub(super) use open::{Head, Opened};
 
 /// What the client sent.
 pub(super) struct Query<'a> {
@@ -94,29 +95,6 @@ struct Arrived {
     /// What the client's text returns.
     described: Described,
     rows: gather::Gathered,
-}
-
-/// A cursor that has been declared.
-pub(super) enum Opened {
-    /// It is one of the server of this lease, by the client's name.
-    OnOne(usize),
-    OnEach {
-        merger: Box<Merger>,
-        /// The body of a shard's RowDescription.
-        columns: Bytes,
-        /// The leases.
-        indexes: Vec<usize>,
-    },
-}
-
-/// The text of a DECLARE up to its query.
-pub(super) struct Head<'a> {
-    pub(super) before: &'a [u8],
-    /// As it is written.
-    pub(super) name: &'a [u8],
-    pub(super) after: &'a [u8],
-    /// The name of the cursors that stand for it on each shard.
-    pub(super) on_each: &'a str,
 }
 
 impl Scattered {
@@ -441,134 +419,6 @@ impl Session {
         }
     }
 
-    /// Declares a cursor: on each shard for a merge, else on the server that the rows are gathered on.
-    ///
-    /// # Errors
-    /// As [`Session::start_scattered`].
-    pub(super) async fn open_cursor(
-        &mut self,
-        scattered: &Scattered,
-        shards: &ShardSet,
-        mut access: Access,
-        head: &Head<'_>,
-    ) -> Result<Opened, Error> {
-        for _ in 0..MOST {
-            match self.try_open(scattered, shards, access, head).await {
-                Ok(opened) => return Ok(opened),
-                Err(Failed::Again(next)) => access = next,
-                Err(Failed::Tell(error)) => return Err(error),
-            }
-        }
-        Err(lost_again())
-    }
-
-    async fn try_open(
-        &mut self,
-        scattered: &Scattered,
-        shards: &ShardSet,
-        access: Access,
-        head: &Head<'_>,
-    ) -> Result<Opened, Failed> {
-        let indexes = self.enlist_for_read(shards, access).await?;
-        self.sync_quietly(&indexes).await?;
-        let Scattered {
-            way,
-            types,
-            copy: _,
-        } = scattered;
-        let (merger, sql, bind_rest, otherwise) = match way {
-            Way::Merge {
-                merger,
-                sql,
-                bind_rest,
-                otherwise,
-            } => (merger, sql, bind_rest, otherwise),
-            Way::Gather(gather) => {
-                let opened = self.open_gathered(gather, types, shards, indexes, access, head);
-                return Box::pin(opened).await;
-            }
-        };
-        let first = indexes[0];
-        let described = describe(&mut self.leases[first].lease, sql, types).await;
-        let described = self.or_lost(first, described, access).await?;
-        let described = described.ok_or_else(returns_nothing)?;
-        if bind_rest.is_none() && !described.types.is_empty() {
-            return Err(no_parameter().into());
-        }
-        // FETCH will say which of the formats it wants.
-        let checked = [0, 1].map(|format| merger.check(&described.columns, &[format]));
-        let [as_text, _] = &checked;
-        let fails =
-            |checked: &Result<(), Error>| matches!(checked, Err(error) if error.code == "0A000");
-        match otherwise {
-            Some(gather) if checked.iter().any(fails) => {
-                let opened = self.open_gathered(gather, types, shards, indexes, access, head);
-                return Box::pin(opened).await;
-            }
-            Some(_) | None => as_text.clone()?,
-        }
-        let sql = [head.before, head.on_each.as_bytes(), head.after, sql].concat();
-        let request = cursor::Request {
-            sql: &sql,
-            types,
-            bind_rest: bind_rest.as_deref().unwrap_or(cursor::NO_VALUES),
-        };
-        let mut servers = pick(&mut self.leases, &indexes);
-        let declared = cursor::run_on_each(&mut servers, &request);
-        match unless_gone(&mut self.client, declared).await {
-            Ok(Ok(())) => Ok(Opened::OnEach {
-                merger: Box::new(merger.fresh()),
-                columns: described.columns,
-                indexes,
-            }),
-            Ok(Err((at, error))) => {
-                let close = format!("CLOSE {}", head.on_each);
-                for index in indexes.iter().filter(|index| **index != indexes[at]) {
-                    let held = &mut self.leases[*index];
-                    if !held.in_block && held.lease.error.is_none() {
-                        let closed = held.lease.run_hidden(&close).await;
-                        closed.unwrap_or_else(|_| {
-                            held.lease.doubt.get_or_insert("a cursor was left on it");
-                        });
-                    }
-                }
-                let broken = Broken::Server(error);
-                Err(self.fail_scattered(&[indexes[at]], broken, access).await)
-            }
-            Err(broken) => Err(self.fail_scattered(&indexes, broken, access).await),
-        }
-    }
-
-    async fn open_gathered(
-        &mut self,
-        given: &Gather,
-        types: &[u32],
-        shards: &ShardSet,
-        indexes: Vec<usize>,
-        access: Access,
-        head: &Head<'_>,
-    ) -> Result<Opened, Failed> {
-        let gathered = self.gather_rows(given, types, shards, indexes, access);
-        let Arrived {
-            finishing,
-            described,
-            rows,
-        } = gathered.await?;
-        let finish = given.gathering.finish.as_slice();
-        let sql = [head.before, head.name, head.after, finish].concat();
-        let server = &mut self.leases[finishing].lease;
-        let (types, values) = (&described.types, &given.values);
-        gather::send(server, &sql, types, values, rows, Returns::Nothing)?;
-        match unless_gone(&mut self.client, cursor::finished(server)).await {
-            Ok(Ok(())) => Ok(Opened::OnOne(finishing)),
-            Ok(Err(error)) => {
-                let broken = Broken::Server(error);
-                Err(self.fail_scattered(&[finishing], broken, access).await)
-            }
-            Err(broken) => Err(self.fail_scattered(&[finishing], broken, access).await),
-        }
-    }
-
     /// Gives up a server that was lost while it was asked something.
     async fn or_lost<T>(
         &mut self,
@@ -653,15 +503,6 @@ pub(super) fn values_of(bind: &Bind<'_>) -> gather::Values {
     }
 }
 
-fn returns_nothing() -> Error {
-    Error::new(Fault::Server, "08P01", "a server did not describe a query")
-}
-
-/// In PostgreSQL's words.
-fn no_parameter() -> Error {
-    Error::new(Fault::Client, "42P02", "there is no parameter $1")
-}
-
 /// Server after server is lost.
 pub(super) fn lost_again() -> Error {
     let message = "connections to servers were lost again and again";
@@ -681,114 +522,4 @@ pub(super) fn rest_with_formats(bind: &Bind<'_>, hidden: usize) -> Vec<u8> {
         .iter()
         .for_each(|format| out.extend_from_slice(&format.to_be_bytes()));
     out
-}
-
-/// The value of LIMIT or OFFSET; `None` is NULL: no limit, no offset.
-///
-/// # Errors
-/// In PostgreSQL's words.
-fn row_count(value: &ValueRef, values: Values<'_>, clause: &str) -> Result<Option<u64>, Error> {
-    let unread = || {
-        Error::new(
-            Fault::Ringway,
-            "XX000",
-            format!("{clause} is not in the text"),
-        )
-    };
-    let number = match value {
-        ValueRef::Null => return Ok(None),
-        ValueRef::Text(text) => integer(text.as_bytes(), "bigint")?,
-        ValueRef::Literal { piece, negative } => {
-            let range = values.pieces.get(*piece).ok_or_else(unread)?.range.clone();
-            let text = values.sql.get(range).ok_or_else(unread)?;
-            let string = text
-                .strip_prefix(b"'")
-                .and_then(|text| text.strip_suffix(b"'"));
-            let number = match string {
-                Some(inner) => {
-                    let inner = String::from_utf8_lossy(inner).replace("''", "'");
-                    i128::from(integer(inner.as_bytes(), "bigint")?)
-                }
-                // What is too large for a bigint is a numeric, which is made one only with its sign.
-                None => {
-                    let digits = std::str::from_utf8(text).unwrap_or_default();
-                    digits.parse().map_err(|_| out_of_range())?
-                }
-            };
-            let number = if *negative { -number } else { number };
-            i64::try_from(number).map_err(|_| out_of_range())?
-        }
-        ValueRef::Param(n) => {
-            let param = values.params.get(*n).ok_or_else(no_parameter)?;
-            match param.value {
-                None => return Ok(None),
-                Some(bytes) if param.binary => binary_integer(bytes, *n)?,
-                Some(bytes) => integer(
-                    bytes,
-                    match param.type_oid {
-                        INT2 => "smallint",
-                        INT4 => "integer",
-                        _ => "bigint",
-                    },
-                )?,
-            }
-        }
-    };
-    match u64::try_from(number) {
-        Ok(count) => Ok(Some(count)),
-        Err(_) => {
-            let code = if clause == "LIMIT" { "2201W" } else { "2201X" };
-            Err(Error::new(
-                Fault::Client,
-                code,
-                format!("{clause} must not be negative"),
-            ))
-        }
-    }
-}
-
-const INT2: u32 = 21;
-const INT4: u32 = 23;
-
-/// As `int8in` reads a text; messages name the type that PostgreSQL reads it as.
-/// <https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/utils/adt/numutils.c>
-fn integer(text: &[u8], type_name: &str) -> Result<i64, Error> {
-    let text = String::from_utf8_lossy(text);
-    let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r');
-    text.trim_matches(is_space)
-        .parse()
-        .map_err(|error: std::num::ParseIntError| match error.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
-                let message = format!("value \"{text}\" is out of range for type {type_name}");
-                Error::new(Fault::Client, "22003", message)
-            }
-            _ => {
-                let message = format!("invalid input syntax for type {type_name}: \"{text}\"");
-                Error::new(Fault::Client, "22P02", message)
-            }
-        })
-}
-
-/// Of the types whose values a merge counts with: the server holds each to its own length.
-fn binary_integer(bytes: &[u8], param: usize) -> Result<i64, Error> {
-    match *bytes {
-        [a, b] => Ok(i16::from_be_bytes([a, b]).into()),
-        [a, b, c, d] => Ok(i32::from_be_bytes([a, b, c, d]).into()),
-        [a, b, c, d, e, f, g, h] => Ok(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
-        _ if bytes.len() < 8 => {
-            let message = "insufficient data left in message";
-            Err(Error::new(Fault::Client, "08P01", message))
-        }
-        _ => {
-            let message = format!(
-                "incorrect binary data format in bind parameter {}",
-                param + 1
-            );
-            Err(Error::new(Fault::Client, "22P03", message))
-        }
-    }
-}
-
-fn out_of_range() -> Error {
-    Error::new(Fault::Client, "22003", "bigint out of range")
 }
