@@ -27,6 +27,7 @@ mod listening;
 mod local;
 pub mod login;
 mod moving;
+mod on_all;
 mod own_schema;
 mod peers;
 mod policy;
