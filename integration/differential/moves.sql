@@ -23,6 +23,7 @@ UPDATE people SET id = 1015.4 WHERE id = 15 RETURNING id;
 UPDATE people SET id = 5 + 5 * 100 + 11 WHERE id = 16;
 UPDATE people SET id = CASE WHEN age > 0 THEN 1017 ELSE 1117 END WHERE id = 17 RETURNING id;
 UPDATE people SET name = name || '!', city = DEFAULT, id = 1018 WHERE id = 18 RETURNING id, name, city;
+UPDATE mid SET id = 31017::bigint WHERE id = 1::bigint RETURNING id, v;
 
 [one row by parameters]
 UPDATE people SET id = $1 WHERE id = $2 RETURNING id, age;

@@ -1666,3 +1666,26 @@ SELECT id, id::text FROM people ORDER BY id::text COLLATE "C";
 SELECT id, inet '10.0.0.1' + id FROM people ORDER BY 2;
 TABLE countries UNION TABLE countries ORDER BY code;
 SELECT id FROM people * WHERE id = 3;
+
+[integer keys cast to wider ones]
+SELECT id, v FROM mid WHERE id = 5::bigint;
+SELECT id, v FROM mid WHERE id = '99999999999'::bigint;
+SELECT id, v FROM mid WHERE -CAST(5 AS int8) = id OR id = (-'3'::bigint);
+SELECT id, v FROM mid WHERE id IN ('8', $1, bigint '9');
+with: 7
+SELECT id, v FROM mid WHERE id = $1::bigint;
+with: 99999999999
+SELECT id, v FROM mid WHERE id = ANY ($1::bigint[]);
+with: {5,99999999999,-3}
+SELECT id, v FROM mid WHERE id = ANY ('{5,99999999999,-3}'::bigint[]);
+SELECT id, v FROM mid WHERE id = ANY (ARRAY['5', '99999999999', NULL]::int8[]);
+SELECT id, v FROM mid WHERE id = ANY (ARRAY[5, $1]::int8[]);
+with: 99999999999
+SELECT id, v FROM mid WHERE id = '99999999999' OR id = 5::bigint;
+SELECT sensor, value FROM readings WHERE sensor BETWEEN 5::bigint AND '99999999999'::bigint;
+SELECT sensor, value FROM readings WHERE sensor > '-99999999999'::bigint AND sensor < $1::bigint;
+with: 99999999999
+SELECT id FROM people WHERE id = ANY (ARRAY[5, 6]::smallint[]);
+SELECT word FROM words WHERE word = ANY (ARRAY['a', 'b']::text[]);
+SELECT age, count(*) FROM people WHERE id < 9 GROUP BY CUBE ((age)::text, (age) + 1), (age);
+SELECT age, count(*) FROM people WHERE id = 9 GROUP BY GROUPING SETS (ROLLUP ((age)::text), (age), ());

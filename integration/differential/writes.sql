@@ -678,3 +678,15 @@ UPDATE people SET id[1] = 5 WHERE id = 17;
 INSERT INTO people (id, age) TABLE tiny;
 INSERT INTO people (id, tags[1]) VALUES (135, 'x');
 UPDATE people SET tags[1] = 'first' WHERE id = 7;
+
+[integer keys cast to wider ones]
+INSERT INTO mid (id, v) VALUES ('31001'::bigint, 'a'), ($1, 'b'), (-CAST(31002 AS int8), 'c') RETURNING id, v;
+with: 31003
+INSERT INTO mid (id, v) VALUES (31004, 'a'), (99999999999::bigint, 'b');
+INSERT INTO mid (id, v) VALUES ('99999999999', 'a'), (31005::bigint, 'b');
+INSERT INTO mid (id, v) VALUES ($1::bigint, 'd');
+with: 31006
+INSERT INTO mid (id, v) SELECT 31007::bigint, 'e';
+UPDATE mid SET v = 'f' WHERE id IN (31001::bigint, '31003');
+DELETE FROM mid WHERE id = ANY ($1::bigint[]);
+with: {31006,99999999999}

@@ -200,6 +200,20 @@ impl Text {
         }
     }
 
+    /// Puts tokens `first` to `last` in parentheses.
+    fn enclose(&mut self, first: usize, last: usize) {
+        let now = |text: &Self, at: usize| match &text.changes[at] {
+            Some(others) => others.clone(),
+            None => vec![text.token(at).clone()],
+        };
+        let mut opened = now(self, first);
+        opened.insert(0, Token::LParen);
+        self.change(first, opened);
+        let mut closed = now(self, last);
+        closed.push(Token::RParen);
+        self.change(last, closed);
+    }
+
     /// An expression means something else in the tree, though it is about the same columns.
     fn blurs(&mut self) {
         self.merges = false;

@@ -361,18 +361,19 @@ fn inserted_keys(
     }
     let mut parts = Vec::with_capacity(positions.len());
     for (column, position) in key.columns.iter().zip(positions) {
-        let column = inserted_part(table, column);
-        let mut values = Vec::with_capacity(rows.rows.len());
-        for row in &rows.rows {
-            let expr = row
-                .content
-                .get(position)
-                .ok_or_else(|| needs_key("A row has fewer values than there are columns"))?;
+        let mut column = inserted_part(table, column);
+        let name = column.key_type.sql_name();
+        let given = rows.rows.iter().map(|row| row.content.get(position));
+        let given: Option<Vec<&Expr>> = given.collect();
+        let given =
+            given.ok_or_else(|| needs_key("A row has fewer values than there are columns"))?;
+        column.key_type = values::widest(given.iter().copied(), column.key_type);
+        let mut values = Vec::with_capacity(given.len());
+        for expr in given {
             let value = values::key_value(expr, column.key_type, &TypedParams::default(), input)
                 .ok_or_else(|| {
                     needs_key(&format!(
-                        "It is neither a constant nor a parameter of type {}",
-                        column.key_type.sql_name()
+                        "It is neither a constant nor a parameter of type {name}"
                     ))
                 })?;
             values.push(value);

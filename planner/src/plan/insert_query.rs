@@ -99,7 +99,8 @@ fn constant_keys(
 ) -> Option<KeySet> {
     let mut parts = Vec::with_capacity(items.len());
     for (column, expr) in into.key.columns.iter().zip(items) {
-        let column = dml::inserted_part(into.table, column);
+        let mut column = dml::inserted_part(into.table, column);
+        column.key_type = values::widest([*expr], column.key_type);
         let value = values::value(expr, column.key_type, &TypedParams::default(), input)?;
         // NULL is an error only if there is a row.
         if select.distinct.is_some() || value == ValueRef::Null {

@@ -96,10 +96,12 @@ fn new_keys(update: &Update, table: &Table, key: &ShardKey, input: Input<'_>) ->
             }
             AssignmentTarget::Tuple(_) => false,
         })?;
+        let mut column = inserted_part(table, column);
+        column.key_type = values::widest([&set.value], column.key_type);
         let typed = TypedParams::default();
         let value = values::key_value(&set.value, column.key_type, &typed, input)?;
         Some(Part {
-            column: inserted_part(table, column),
+            column,
             values: vec![value],
         })
     };

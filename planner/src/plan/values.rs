@@ -106,15 +106,70 @@ pub(super) fn widens(from: KeyType, data_type: &DataType) -> Option<KeyType> {
     widens.then_some(to)
 }
 
+/// The type that `values` have where a column of type `key_type` meets or takes them: the widest integer
+/// that they are cast to, if that is wider.
+pub(super) fn widest<'e>(values: impl IntoIterator<Item = &'e Expr>, key_type: KeyType) -> KeyType {
+    let types = values.into_iter().filter_map(cast_to);
+    let integers = types.filter(|to| to.is_integer() && key_type.is_integer());
+    integers
+        .chain([key_type])
+        .max_by_key(|to| width(*to))
+        .unwrap_or(key_type)
+}
+
+fn cast_to(value: &Expr) -> Option<KeyType> {
+    match value {
+        Expr::Nested(inner) => cast_to(inner),
+        Expr::UnaryOp {
+            op: UnaryOperator::Plus | UnaryOperator::Minus,
+            expr,
+        } => cast_to(expr),
+        Expr::TypedString(literal) => cast_type(&literal.data_type),
+        _ => cast_type(cast(value)?.1),
+    }
+}
+
+/// [`widest`] of the elements of an array.
+pub(super) fn widest_element(array: &Expr, key_type: KeyType) -> KeyType {
+    match array {
+        Expr::Nested(inner) => widest_element(inner, key_type),
+        Expr::Array(list) => widest(&list.elem, key_type),
+        _ => {
+            let element = cast_array(array).and_then(|(_, element)| cast_type(element));
+            let wider = element.filter(|to| to.is_integer() && width(*to) > width(key_type));
+            wider.filter(|_| key_type.is_integer()).unwrap_or(key_type)
+        }
+    }
+}
+
+/// An array that is cast, and the type that its elements get.
+fn cast_array(expr: &Expr) -> Option<(&Expr, &DataType)> {
+    match cast(expr)? {
+        (inner, DataType::Array(ArrayElemTypeDef::SquareBracket(element, _))) => {
+            Some((inner, element.as_ref()))
+        }
+        _ => None,
+    }
+}
+
+/// The elements of an array, cast or not, that are written one by one.
+pub(super) fn listed(array: &Expr, key_type: KeyType) -> Option<&[Expr]> {
+    match array {
+        Expr::Nested(inner) => listed(inner, key_type),
+        Expr::Array(list) => Some(&list.elem),
+        _ => {
+            let (inner, element) = cast_array(array)?;
+            holds(key_type, element).then(|| listed(inner, key_type))?
+        }
+    }
+}
+
 /// `expr` as an array whose elements are values of a key of `key_type`.
 pub(super) fn array(expr: &Expr, key_type: KeyType, input: Input<'_>) -> Option<ValueRef> {
     match expr {
         Expr::Nested(inner) => array(inner, key_type, input),
         Expr::Cast { .. } => {
-            let (inner, data_type) = cast(expr)?;
-            let DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) = data_type else {
-                return None;
-            };
+            let (inner, element) = cast_array(expr)?;
             holds(key_type, element).then(|| array(inner, key_type, input))?
         }
         Expr::Value(constant) => match &constant.value {
@@ -152,7 +207,7 @@ fn number(
 ) -> Option<ValueRef> {
     let constant = match expr {
         Expr::Cast {
-            kind: CastKind::DoubleColon,
+            kind: CastKind::Cast | CastKind::DoubleColon,
             expr,
             data_type,
             format: None,
@@ -246,8 +301,8 @@ impl TypedParams {
         }
     }
 
-    /// The type that `value` may have where it meets a column of type `key_type`: a parameter that meets a
-    /// wider integer too may be as wide.
+    /// The type that `value` may have where it meets a column of type `key_type`: [`widest`], and a parameter
+    /// that meets a wider integer too may be as wide.
     pub(super) fn read_as(&self, value: &Expr, key_type: KeyType) -> KeyType {
         let index = match value {
             Expr::Value(constant) => match &constant.value {
@@ -259,7 +314,7 @@ impl TypedParams {
         let met = self.0.iter().filter(|(param, _)| Some(*param) == index);
         let met = met.filter_map(|(_, type_oid)| KeyType::of_oid(*type_oid));
         met.filter(|met| met.hashes_like(key_type))
-            .chain([key_type])
+            .chain([widest([value], key_type)])
             .max_by_key(|met| width(*met))
             .unwrap_or(key_type)
     }

@@ -19,6 +19,8 @@ pub(super) fn adapt(text: &mut Text, at: usize) {
         "lateral" => lateral(text, at),
         "as" => definitions(text, at),
         "group" => distinct_sets(text, at),
+        "cube" | "rollup" => grouping(text, at),
+        "sets" if text.word_before(at) == "grouping" => grouping(text, at),
         _ => {}
     }
     if text.is(at, "using") {
@@ -306,6 +308,27 @@ fn distinct_sets(text: &mut Text, at: usize) {
     if text.is(at + 1, "by") && text.is(at + 2, "distinct") {
         text.drop(at + 2..at + 3);
         text.blurs();
+    }
+}
+
+/// `ROLLUP ((a)::text, b)`: to sqlparser what begins with a parenthesis is a list of expressions.
+fn grouping(text: &mut Text, at: usize) {
+    let Some(close) = text.closing(at + 1).filter(|_| text.opens(at + 1)) else {
+        return;
+    };
+    let level = text.level(at + 2);
+    let commas = level
+        .iter()
+        .copied()
+        .filter(|at| *text.token(*at) == Token::Comma);
+    let ends: Vec<usize> = commas.chain([close]).collect();
+    let mut start = at + 2;
+    for end in ends {
+        let goes_on = text.opens(start) && text.closing(start).is_some_and(|inner| inner + 1 < end);
+        if goes_on {
+            text.enclose(start, end - 1);
+        }
+        start = end + 1;
     }
 }
 

@@ -7,7 +7,7 @@ use crate::catalog::{KeyType, ShardKey};
 use crate::limit::{Bound, Interval, KeyPart, KeyValue, Limit, Part};
 use crate::placement::Placement;
 use crate::plan::facts::Input;
-use crate::plan::values::{array, key_value, value};
+use crate::plan::values::{array, key_value, listed, value, widest, widest_element};
 
 /// Something that is true of every row that matters.
 #[derive(Debug, Clone)]
@@ -99,11 +99,8 @@ impl<'c> Clauses<'c> {
                 ..
             } => {
                 let (column, key_type) = self.limited_column(left, sides)?;
-                let list = match without_parentheses(right) {
-                    Expr::Array(array) => Some(&array.elem),
-                    _ => None,
-                };
-                match list {
+                let key_type = widest_element(right, key_type);
+                match listed(right, key_type) {
                     Some(list) => self.one_of(column, key_type, list, input),
                     None => {
                         let array = array(right, key_type, input)?;
@@ -179,6 +176,7 @@ impl<'c> Clauses<'c> {
         list: &[Expr],
         input: Input<'c>,
     ) -> Option<Condition> {
+        let key_type = widest(list, key_type);
         let one = |item| key_value(item, key_type, &self.typed, input);
         let values: Option<Vec<_>> = list.iter().map(one).collect();
         Some(Condition::Equal(column, key_type, values?))
