@@ -335,3 +335,34 @@ fn a_new_parse_after_a_table_has_changed_is_a_new_statement() {
     let last = |answers: &[String]| answers[answers.len() - 5..].to_vec();
     assert_eq!(last(&answers), last(&expected), "{answers:?}");
 }
+
+/// What a transaction has prepared by tables that it takes back is nobody else's.
+#[test]
+fn what_an_undone_table_was_prepared_by_meets_no_other_client() {
+    let cluster = support::cluster(&Spec::default());
+    const SQL: &str = "SELECT * FROM changed";
+    let talk = |own: &mut Wire, next: &mut Wire| {
+        own.ask("CREATE TABLE changed AS SELECT 1 AS a");
+        own.ask("BEGIN");
+        own.ask("DROP TABLE changed");
+        own.ask("CREATE TABLE changed AS SELECT 2 AS b, 3 AS a");
+        let mut answers = vec![own.ask_pipeline(&prepare("within", SQL))];
+        answers.push(own.ask(&format!("PREPARE sql AS {SQL}")));
+        answers.push(own.ask("EXECUTE sql"));
+        own.ask("ROLLBACK");
+        answers.push(next.ask_pipeline(&prepare("new", SQL)));
+        answers.push(next.ask(&format!("PREPARE sql AS {SQL}")));
+        answers.push(next.ask("EXECUTE sql"));
+        answers.push(own.ask_pipeline(&run("within")));
+        answers.push(own.ask("EXECUTE sql"));
+        own.ask("DROP TABLE changed");
+        answers
+    };
+    let direct = || Wire::login(cluster.shards[0].primary.port, "ringway", "shop").0;
+    let expected = talk(&mut direct(), &mut direct());
+    let refused = expected.iter().filter(|answer| *answer == "0A000 I");
+    assert_eq!(refused.count(), 2, "{expected:?}");
+    let ringway = start(&cluster, 1, "");
+    let answers = talk(&mut login(&ringway), &mut login(&ringway));
+    assert_eq!(answers, expected);
+}
