@@ -187,6 +187,12 @@ async fn arrays_of_the_extended_protocol_become_rows_with_ids() {
         let one = format!("SELECT body FROM letters WHERE id = {id}");
         assert_eq!(simple(&client, &one).await, [body]);
     }
+    // More than a process gives in a millisecond.
+    let many =
+        "INSERT INTO posts (n) SELECT g % 100 FROM generate_series(1, 5000) AS g RETURNING id";
+    let ids = simple(&client, many).await;
+    let ids: Vec<i64> = ids.iter().map(|id| id.parse().unwrap()).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b) && ids.len() == 5000);
     // No server is asked to number a row by its own sequence.
     let prepare = "PREPARE p AS INSERT INTO posts (body) SELECT 'x'";
     client.batch_execute(prepare).await.unwrap();
