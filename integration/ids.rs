@@ -23,6 +23,7 @@ const TABLES: &str = "SET ROLE app;
     CREATE TABLE parts (customer_id bigint, number bigserial, sku text, n int DEFAULT 7,
                         PRIMARY KEY (customer_id, number), UNIQUE (customer_id, sku));
     CREATE TABLE cells (tenant int, id bigserial, note text, PRIMARY KEY (tenant, id));
+    CREATE TABLE few (id bigserial PRIMARY KEY, body text);
     CREATE TABLE letters (id numeric(20) PRIMARY KEY DEFAULT 5, body text);";
 
 /// What is behind the processes of a test.
@@ -100,7 +101,9 @@ fn config(shards: &CaptiveCluster, port: u16) -> String {
          posts = {{ key = \"id\", default_id = \"id\" }}\n\
          parts = {{ key = \"customer_id\", default_id = \"number\" }}\n\
          cells = {{ key = [\"tenant\", \"id\"], default_id = \"id\" }}\n\
-         letters = {{ key = \"id\", default_id = \"id\" }}\n"
+         letters = {{ key = \"id\", default_id = \"id\" }}\n\
+         few = {{ key = \"id\", by = \"listed\", default_id = \"id\" }}\n\
+         [databases.shop.placements.listed]\nlist = {{ s0 = [1], s1 = [2] }}\n"
     );
     for (at, shard) in shards.shards.iter().enumerate() {
         let port = shard.primary.port;

@@ -187,6 +187,17 @@ async fn arrays_of_the_extended_protocol_become_rows_with_ids() {
         let one = format!("SELECT body FROM letters WHERE id = {id}");
         assert_eq!(simple(&client, &one).await, [body]);
     }
+    // Ids that no shard takes leave nothing, nor do other tables' rows of the same block.
+    let few = "INSERT INTO few (body) SELECT 'x' FROM generate_series(1, 3)";
+    assert!(failure(&client, few).await.starts_with("23514"));
+    client.batch_execute("BEGIN").await.unwrap();
+    simple(&client, "INSERT INTO posts (body) SELECT 'lost'").await;
+    assert!(failure(&client, few).await.starts_with("23514"));
+    assert!(failure(&client, few).await.starts_with("25P02"));
+    client.batch_execute("COMMIT").await.unwrap();
+    let lost = "SELECT count(*) FROM posts WHERE body = 'lost'";
+    assert_eq!(simple(&client, lost).await, ["0"]);
+    assert_eq!(world.each("SELECT count(*) FROM few"), ["0", "0"]);
     // More than a process gives in a millisecond.
     let many =
         "INSERT INTO posts (n) SELECT g % 100 FROM generate_series(1, 5000) AS g RETURNING id";
