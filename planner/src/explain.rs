@@ -202,6 +202,9 @@ fn insertion(inserting: &Inserting<'_>, topology: &Topology, lines: &mut Vec<Str
     let query = &inserting.query;
     lines.push(format!("query: on {}", shards(&query.shards, topology)));
     execution(&query.execution, topology, lines);
+    if let Some(drawing) = &inserting.drawing {
+        lines.push(format!("ids: one for each row, as {}", drawing.column()));
+    }
     lines.push(match &inserting.insertion.destination {
         Destination::Owners(_) => {
             "insert: gathered rows, each on the shard of its key, row counts are added".into()

@@ -25,6 +25,25 @@ pub struct Insertion {
     pub(crate) query: Range<usize>,
     pub(crate) items: Vec<Item>,
     pub destination: Destination,
+    pub(crate) drawn: Option<Drawn>,
+}
+
+/// A column with an id for default: it gets one for each row of a query that leaves it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Drawn {
+    /// In quotes, as all names here.
+    pub(crate) column: String,
+    /// Its place among the columns that are inserted: a query of more columns gives it a value.
+    pub(crate) position: usize,
+    pub(crate) list: ColumnList,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ColumnList {
+    /// The INSERT has one, which closes here.
+    Written(usize),
+    /// It has none: the columns of the table before the one with an id.
+    Lacking(Vec<String>),
 }
 
 /// What the query returns: a column of it, or several.
@@ -61,7 +80,7 @@ pub struct Owners {
 pub struct OwnerColumn {
     /// `table.column`, for messages.
     pub name: String,
-    /// Its place among what the query returns, from 0.
+    /// Its place among what the query returns, from 0; that of a [`Drawing`] where an id is its value.
     pub position: usize,
     pub key_type: KeyType,
 }
@@ -79,6 +98,19 @@ pub struct Inserting<'p> {
     pub head: Vec<u8>,
     pub tail: Vec<u8>,
     pub items: Vec<Written>,
+    pub drawing: Option<Drawing>,
+}
+
+/// A [`Drawn`] of one execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawing {
+    column: String,
+    pub position: usize,
+    /// The client's text up to the end of its column list, and from there to the query.
+    before: Vec<u8>,
+    behind: Vec<u8>,
+    /// For a text without a list.
+    names: Option<Vec<String>>,
 }
 
 /// An [`Item`] of one execution.
@@ -115,6 +147,31 @@ impl Owners {
         };
         let owners = place::shards_of_rows(&self.key, values, topology)?;
         owners.first().copied().ok_or_else(split::no_keys)
+    }
+}
+
+impl Drawing {
+    /// In quotes.
+    pub fn column(&self) -> &str {
+        &self.column
+    }
+
+    /// The text before a query of `count` columns that are followed by an id; `None` when the query has a
+    /// value for its column.
+    pub fn head(&self, count: usize) -> Option<Vec<u8>> {
+        if count > self.position {
+            return None;
+        }
+        let column = &self.column;
+        let added = match &self.names {
+            None => format!(", {column}"),
+            Some(names) => {
+                let names = names.iter().take(count).chain([column]);
+                let names: Vec<&str> = names.map(String::as_str).collect();
+                format!(" ({})", names.join(", "))
+            }
+        };
+        Some([&self.before, added.as_bytes(), &self.behind].concat())
     }
 }
 
@@ -169,7 +226,7 @@ impl Insertion {
         if let Shards::Exactly(read) = &query.shards {
             shards.extend(read);
         }
-        if shards.len() == 1 {
+        if shards.len() == 1 && self.drawn.is_none() {
             return Ok(Route::direct(Shards::Exactly(shards)));
         }
         let items = self.items.iter().map(|item| match item {
@@ -178,6 +235,19 @@ impl Insertion {
             Item::Given(range) => Written::Given(text(at(range))),
         });
         let items = items.collect();
+        let drawing = self.drawn.as_ref().map(|drawn| {
+            let (end, names) = match &drawn.list {
+                ColumnList::Written(end) => (route::at_hand(*end, values), None),
+                ColumnList::Lacking(names) => (place.start, Some(names.clone())),
+            };
+            Drawing {
+                column: drawn.column.clone(),
+                position: drawn.position,
+                before: text(0..end),
+                behind: text(end..place.start),
+                names,
+            }
+        });
         Ok(Route {
             shards: Shards::Exactly(shards),
             execution: Execution::Insert(Box::new(Inserting {
@@ -188,6 +258,7 @@ impl Insertion {
                 sql,
                 pieces,
                 items,
+                drawing,
             })),
         })
     }

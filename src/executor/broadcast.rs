@@ -8,6 +8,7 @@ use super::insertion::Insertion;
 use super::merge::{Memory, Merger, Step};
 use super::moves::{self, Moves};
 use crate::backend::server::{Expect, Server};
+use crate::cluster::ids::IdSource;
 use crate::error::{Error, Fault};
 use crate::wire::frame::{self, HEADER};
 use crate::wire::write;
@@ -133,11 +134,12 @@ impl Job {
         &self,
         servers: &mut [&mut Server],
         shards: &[ShardId],
+        ids: &IdSource,
         answers: Vec<Answer>,
         merger: Option<Merger>,
     ) -> Result<Vec<Answer>, Error> {
         if let Some(insertion) = &self.insertion {
-            return Ok(vec![insertion.carry_out(servers, shards).await?]);
+            return Ok(vec![insertion.carry_out(servers, shards, ids).await?]);
         }
         let answers = match &self.moves {
             None => answers,

@@ -2,15 +2,16 @@
 //!
 //! The transaction is the caller's, on all shards concerned. One server says first what the client's
 //! text and its query mean, so that what is wrong with them is told in its words. The query runs as any
-//! read does; each row is put with those of its shard, by its key. Then each shard runs the client's
-//! text over arrays of its rows, with the types that the query gave them, so that PostgreSQL itself
-//! assigns them to the columns, computes defaults and checks. Nothing is written before all is read.
+//! read does; each row gets an id, where the table has such a default, and is put with those of its shard,
+//! by its key. Then each shard runs the client's text over arrays of its rows, with the types that the query
+//! gave them, so that PostgreSQL itself assigns them to the columns, computes defaults and checks. Nothing
+//! is written before all is read.
 
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use planner::gather::{Ask, Gathering};
-use planner::insertion::{Destination, OwnerColumn, Written};
+use planner::insertion::{Destination, Drawing, OwnerColumn, Written};
 use planner::merge::MergePlan;
 use planner::route::Param;
 use planner::{Refusal, ShardId, ShardSet, Topology};
@@ -22,12 +23,15 @@ use super::merge::{Memory, Merger, shard_formats};
 use super::moves::fields;
 use super::scatter::{Request, Run, drain};
 use crate::backend::server::{Expect, Server};
+use crate::cluster::ids::IdSource;
 use crate::error::{Error, Fault};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::LARGEST;
 use crate::wire::write;
 
-/// OIDs of text and its array.
+/// OIDs of int8 and its array, of text and its.
+const INT8: u32 = 20;
+const INT8_ARRAY: u32 = 1016;
 const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
 const UNDEFINED_TABLE: &str = "42P01";
@@ -41,6 +45,8 @@ pub struct Insertion {
     pub tail: Vec<u8>,
     /// What the query returns.
     pub items: Vec<Written>,
+    /// The column that an id is drawn for, where the query has no value for it.
+    pub drawing: Option<Drawing>,
     pub query: Query,
     pub destination: Destination,
     /// The client's parameters: types as declared.
@@ -79,10 +85,12 @@ pub enum Way {
     Gather(Gathering),
 }
 
-/// A column of the query.
+/// A column of the query, or one behind them that is drawn.
 #[derive(Debug)]
 struct Column {
     type_oid: u32,
+    /// Ids, for a column that the query has no value for.
+    drawn: bool,
     /// What the text has in its place, where its type is that of the column it is inserted into.
     given: Option<Vec<u8>>,
     /// How its values travel: the types of their array and of its elements.
@@ -106,13 +114,14 @@ impl Insertion {
     ///
     /// # Errors
     /// What a server says of it; 0A000 where rows cannot travel or do not tell their shard, 53200 and
-    /// 54000 where they are too many.
+    /// 54000 where they are too many, 55000 where no ids can be had.
     pub async fn carry_out(
         &self,
         servers: &mut [&mut Server],
         shards: &[ShardId],
+        ids: &IdSource,
     ) -> Result<Answer, Error> {
-        let done = self.run(servers, shards).await;
+        let done = self.run(servers, shards, ids).await;
         if done.is_err() {
             // A transaction block goes on at these until it is rolled back.
             for server in servers {
@@ -122,7 +131,12 @@ impl Insertion {
         done
     }
 
-    async fn run(&self, servers: &mut [&mut Server], shards: &[ShardId]) -> Result<Answer, Error> {
+    async fn run(
+        &self,
+        servers: &mut [&mut Server],
+        shards: &[ShardId],
+        ids: &IdSource,
+    ) -> Result<Answer, Error> {
         let index_of = |shard: ShardId| shards.iter().position(|known| *known == shard);
         let place = index_of(self.describing).ok_or_else(lacking)?;
         let server = &mut *servers[place];
@@ -133,12 +147,17 @@ impl Insertion {
         })?;
         self.check_count(types.len())?;
         let described = self.describe(server, &types).await?;
-        let columns = self.columns(server, &described.columns).await?;
+        let mut columns = self.columns(server, &described.columns).await?;
         let formats: Vec<i16> = columns.iter().map(Column::format).collect();
+        let drawing = self.drawing.as_ref();
+        let drawn_head = drawing.and_then(|drawing| drawing.head(columns.len()));
+        let draws = drawn_head.is_some();
+        columns.extend(draws.then(Column::of_ids));
         let gathering = self.gathering(server, &types, &formats).await?;
-        self.check_key(&columns)?;
+        let key = self.key(&columns)?;
         let carried = carried(&columns);
-        let sql = self.insertion(&columns, &carried, types.len());
+        let head = drawn_head.as_deref().unwrap_or(&self.head);
+        let sql = self.insertion(head, &columns, &carried, types.len());
         let all = gather::declared(&types, &sql);
         let arrays = carried.iter().map(|at| columns[*at].array);
         let all: Vec<u32> = all.into_iter().chain(arrays).collect();
@@ -149,6 +168,7 @@ impl Insertion {
         let mut sorting = Sorting {
             insertion: self,
             columns: &columns,
+            key,
             carried: &carried,
             shards,
             batches: Vec::new(),
@@ -169,7 +189,13 @@ impl Insertion {
         };
         let (mut run, asked) = select.start(servers, shards).await?;
         let mut asked = among(servers, &asked);
-        run.take_all(&mut asked, |row| sorting.take(&row)).await?;
+        while let Some(row) = run.next(&mut asked).await? {
+            let id = match draws {
+                true => ids.draw(1).await?.first().copied(),
+                false => None,
+            };
+            sorting.take(&row, id)?;
+        }
         run.finish(&mut asked).await?;
 
         let batches = std::mem::take(&mut sorting.batches);
@@ -284,6 +310,7 @@ impl Insertion {
             }
             Ok(Column {
                 type_oid,
+                drawn: false,
                 given,
                 array: match as_text {
                     true => TEXT_ARRAY,
@@ -296,25 +323,41 @@ impl Insertion {
         oids.into_iter().zip(given).map(column).collect()
     }
 
+    /// Which columns have the values of the key.
+    ///
     /// # Errors
-    /// 0A000 where values of the key may be changed as they are inserted.
-    fn check_key(&self, columns: &[Column]) -> Result<(), Error> {
+    /// 0A000 where they may be changed as they are inserted, or are not there.
+    fn key(&self, columns: &[Column]) -> Result<Vec<usize>, Error> {
         let Destination::Owners(owners) = &self.destination else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        for key in &owners.columns {
-            let column = columns.get(key.position).ok_or_else(|| no_key(key))?;
-            if !column.is_literal() && !key.takes(column.type_oid) {
-                return Err(key_of_type(key));
+        let of_query = columns.iter().filter(|column| !column.drawn).count();
+        let drawn = self.drawing.as_ref().map(|drawing| drawing.position);
+        let place = |key: &OwnerColumn| {
+            if of_query < columns.len() && drawn == Some(key.position) {
+                return Ok(of_query);
             }
-        }
-        Ok(())
+            let queried = Some(key.position).filter(|at| *at < of_query);
+            let place = queried.ok_or_else(|| no_key(key))?;
+            let column = &columns[place];
+            match column.is_literal() || key.takes(column.type_oid) {
+                true => Ok(place),
+                false => Err(key_of_type(key)),
+            }
+        };
+        owners.columns.iter().map(place).collect()
     }
 
     /// The client's text over arrays of rows: parameters behind its own, which are `given`.
-    fn insertion(&self, columns: &[Column], carried: &[usize], given: usize) -> Vec<u8> {
+    fn insertion(
+        &self,
+        head: &[u8],
+        columns: &[Column],
+        carried: &[usize],
+        given: usize,
+    ) -> Vec<u8> {
         let name = |at: usize| format!("r.c{}", at + 1);
-        let mut sql = self.head.clone();
+        let mut sql = head.to_vec();
         sql.extend_from_slice(b" SELECT ");
         for (at, column) in columns.iter().enumerate() {
             sql.extend_from_slice(if at > 0 { b", " } else { b"" });
@@ -432,6 +475,17 @@ struct Insert<'a> {
 }
 
 impl Column {
+    fn of_ids() -> Self {
+        Self {
+            type_oid: INT8,
+            drawn: true,
+            given: None,
+            array: INT8_ARRAY,
+            element: INT8,
+            read_as: None,
+        }
+    }
+
     /// The format that its values come in.
     fn format(&self) -> i16 {
         i16::from(self.read_as.is_none())
@@ -571,6 +625,8 @@ impl Select<'_> {
 struct Sorting<'a> {
     insertion: &'a Insertion,
     columns: &'a [Column],
+    /// Which of them are the key, in its order.
+    key: Vec<usize>,
     carried: &'a [usize],
     shards: &'a [ShardId],
     /// By participant; all in the first where every shard gets all rows.
@@ -580,10 +636,13 @@ struct Sorting<'a> {
 }
 
 impl Sorting<'_> {
-    /// Takes a DataRow frame.
-    fn take(&mut self, row: &[u8]) -> Result<(), Error> {
+    /// Takes a DataRow frame, and the id of its row.
+    fn take(&mut self, row: &[u8], id: Option<i64>) -> Result<(), Error> {
         let malformed = || Error::new(Fault::Server, "08P01", "a shard sent a malformed row");
-        let fields = fields(row.get(HEADER..).unwrap_or_default())?;
+        let mut fields = fields(row.get(HEADER..).unwrap_or_default())?;
+        let bytes = id.map(i64::to_be_bytes);
+        let digits = id.map(|id| id.to_string());
+        fields.extend(bytes.as_ref().map(|bytes| Some(&bytes[..])));
         if fields.len() != self.columns.len() {
             return Err(malformed());
         }
@@ -591,16 +650,19 @@ impl Sorting<'_> {
             Destination::Everywhere => 0,
             Destination::One(shard) => self.index_of(*shard)?,
             Destination::Owners(owners) => {
-                let param = |key: &OwnerColumn| {
-                    let column = &self.columns[key.position];
-                    let literal = column.is_literal();
+                let param = |place: &usize| {
+                    let column = &self.columns[*place];
+                    let literal = column.is_literal() || column.drawn;
                     Param {
-                        value: fields[key.position],
+                        value: match &digits {
+                            Some(digits) if column.drawn => Some(digits.as_bytes()),
+                            Some(_) | None => fields[*place],
+                        },
                         binary: !literal && column.format() == 1,
                         type_oid: if literal { 0 } else { column.type_oid },
                     }
                 };
-                let key: Vec<Param<'_>> = owners.columns.iter().map(param).collect();
+                let key: Vec<Param<'_>> = self.key.iter().map(param).collect();
                 match owners.owner(&key, &self.insertion.topology)? {
                     Some(shard) => self.index_of(shard)?,
                     // It says why.

@@ -92,7 +92,11 @@ impl<'p, 's> Participants<'p, 's> {
                 }
             }
         }
-        match job.finish(self.servers, self.shards, answers, merger).await {
+        let ids = &self.cluster.ids;
+        match job
+            .finish(self.servers, self.shards, ids, answers, merger)
+            .await
+        {
             Ok(answers) => Ok(answers),
             Err(error) => {
                 self.roll_back(0).await;
@@ -116,7 +120,9 @@ impl<'p, 's> Participants<'p, 's> {
         for server in self.servers.iter_mut() {
             answers.push(job.ask(server, &answers, merger.as_mut()).await?);
         }
-        job.finish(self.servers, self.shards, answers, merger).await
+        let ids = &self.cluster.ids;
+        job.finish(self.servers, self.shards, ids, answers, merger)
+            .await
     }
 
     /// Runs what cannot be in a transaction on the participant `at`, after it ran on those before.

@@ -175,22 +175,21 @@ impl Run {
         .await
     }
 
-    /// Gives all rows to `take`, as DataRow frames.
+    /// The next row, as a DataRow frame.
     ///
     /// # Errors
-    /// A shard's error or loss, or what `take` has against a row.
-    pub(super) async fn take_all(
+    /// A shard's error or loss.
+    pub(super) async fn next(
         &mut self,
         servers: &mut [&mut Server],
-        mut take: impl FnMut(Bytes) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Bytes>, Error> {
         poll_fn(|cx| {
             loop {
-                while !self.shards.contains(&Shard::Starting) {
+                if !self.shards.contains(&Shard::Starting) {
                     match self.merger.step()? {
-                        Step::Row(row) => take(row)?,
-                        Step::Need(_) => break,
-                        Step::Done => return Poll::Ready(Ok(())),
+                        Step::Row(row) => return Poll::Ready(Ok(Some(row))),
+                        Step::Need(_) => {}
+                        Step::Done => return Poll::Ready(Ok(None)),
                     }
                 }
                 match self.poll_servers(cx, servers) {

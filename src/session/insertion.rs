@@ -74,6 +74,7 @@ impl Session {
             head: inserting.head.clone(),
             tail: inserting.tail.clone(),
             items: inserting.items.clone(),
+            drawing: inserting.drawing.clone(),
             query: insertion::Query {
                 sql: inserting.sql.clone(),
                 way,

@@ -8,6 +8,7 @@ use sqlparser::ast::{
 
 use super::colocated;
 use super::facts::{Facts, Input};
+use super::ids::{self, LeftOut};
 use super::insert_query::{self, Into};
 use super::insertion;
 use super::keys::Clauses;
@@ -128,9 +129,14 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
         TableObject::TableName(name) => resolve(name, input),
         TableObject::TableFunction(_) | TableObject::TableQuery(_) => None,
     };
-    if let Some(refusal) =
-        table.and_then(|table| unequal_default(table, |column| is_given(insert, table, column)))
-    {
+    let left_out = table.and_then(|table| ids::left_out(insert, table, input.catalog));
+    let is_drawn = |column: &str| left_out.is_some_and(|left| left.column == column);
+    let unequal = table.and_then(|table| {
+        unequal_default(table, |column| {
+            is_drawn(&column.name) || is_given(insert, table, column)
+        })
+    });
+    if let Some(refusal) = unequal {
         return refused(refusal);
     }
     let placed = before_keys(insert, table, facts, input);
@@ -168,7 +174,7 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
     if let Some(query) = &insert.source
         && !matches!(query.body.as_ref(), SetExpr::Values(_))
     {
-        let positions = match key_positions(insert, table, key) {
+        let positions = match key_positions(insert, table, key, left_out) {
             Ok(positions) => positions,
             Err(refusal) => return refused(refusal),
         };
@@ -181,7 +187,8 @@ pub(super) fn insert(insert: &Insert, facts: &Facts<'_>, input: Input<'_>) -> De
             let owners = insertion::owners(table, key, &into.positions);
             insertion::many(insert, table, owners, facts, input)
         };
-        return match elsewhere {
+        // Rows pass through Ringway to get their ids.
+        return match elsewhere || left_out.is_some() {
             true => insertion::on_all(gathered()),
             false => insert_query::target(&into, query, facts, &gathered, input),
         };
@@ -264,8 +271,11 @@ fn is_given(insert: &Insert, table: &Table, column: &TableColumn) -> bool {
             let value = row.content.get(position);
             value.is_some_and(|value| !is_default(value))
         }),
-        // How many columns a query has is not known.
-        _ => !insert.columns.is_empty(),
+        // The columns that it names are as many as the query's.
+        body if insert.columns.is_empty() => {
+            ids::columns_of(body).is_some_and(|count| position < count)
+        }
+        _ => true,
     }
 }
 
@@ -282,6 +292,7 @@ fn key_positions(
     insert: &Insert,
     table: &Table,
     key: &ShardKey,
+    left_out: Option<LeftOut<'_>>,
 ) -> Result<Vec<usize>, crate::Refusal> {
     let needs_key = |why: &str| refuse::insert_needs_key(&key.name(), why);
     let plain = |column: &ObjectName| {
@@ -300,7 +311,11 @@ fn key_positions(
     };
     let names = names.ok_or_else(|| needs_key("Its column list holds more than plain names"))?;
     let position = |column: &KeyColumn| {
-        let at = names.iter().position(|name| *name == column.name);
+        let drawn = left_out.filter(|left| left.column == column.name);
+        let at = match drawn {
+            Some(left) => Some(left.position),
+            None => names.iter().position(|name| *name == column.name),
+        };
         at.ok_or_else(|| match default_of(table, &column.name) {
             Some(ColumnDefault::Sequence) => refuse::sequence_default(&table.name, &column.name),
             Some(ColumnDefault::Constant | ColumnDefault::Computed) | None => {
@@ -349,7 +364,7 @@ fn inserted_keys(
     input: Input<'_>,
 ) -> Result<KeySet, crate::Refusal> {
     let needs_key = |why: &str| refuse::insert_needs_key(&key.name(), why);
-    let positions = key_positions(insert, table, key)?;
+    let positions = key_positions(insert, table, key, None)?;
     let Some(source) = &insert.source else {
         return Err(needs_key("DEFAULT VALUES are computed on the shard"));
     };

@@ -558,6 +558,6 @@ fn conjuncts_of<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
     }
 }
 
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

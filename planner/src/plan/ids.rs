@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 
-use sqlparser::ast::{Insert, ObjectName, ObjectNamePart, SetExpr, Statement as Ast, TableObject};
-use sqlparser::ast::{Visit, Visitor};
+use sqlparser::ast::{Insert, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, TableObject};
+use sqlparser::ast::{Statement as Ast, Visit, Visitor};
 
 use super::dml::is_default;
 use super::parse::{Parsed, Source};
@@ -263,6 +263,57 @@ fn position(insert: &Insert, table: &Table, column: &str) -> Option<usize> {
     insert.columns.iter().position(is_it)
 }
 
+/// A column with an id for default that an INSERT from a query leaves out, or may leave out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeftOut<'a> {
+    pub(super) column: &'a str,
+    /// Its place among the columns that are inserted: the query may have so many.
+    pub(super) position: usize,
+}
+
+pub(super) fn left_out<'a>(
+    insert: &Insert,
+    table: &Table,
+    catalog: &'a Catalog,
+) -> Option<LeftOut<'a>> {
+    let query = insert.source.as_deref().filter(|query| is_query(query))?;
+    let column = catalog.default_id(table)?;
+    let place = position(insert, table, column);
+    let position = match (place, insert.columns.len()) {
+        (Some(place), 0) => {
+            // The first is surely there.
+            let given = columns_of(&query.body).map_or(place == 0, |count| place < count);
+            (!given).then_some(place)?
+        }
+        (None, listed @ 1..) => listed,
+        (Some(_), _) | (None, 0) => return None,
+    };
+    Some(LeftOut { column, position })
+}
+
+fn is_query(query: &Query) -> bool {
+    !matches!(query.body.as_ref(), SetExpr::Values(_))
+}
+
+/// How many columns it returns, where its text tells.
+pub(super) fn columns_of(body: &SetExpr) -> Option<usize> {
+    match body {
+        SetExpr::Select(select) => {
+            let is_one = |item: &SelectItem| {
+                matches!(
+                    item,
+                    SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+                )
+            };
+            let all = &select.projection;
+            all.iter().all(is_one).then_some(all.len())
+        }
+        SetExpr::Query(inner) => columns_of(&inner.body),
+        SetExpr::SetOperation { left, .. } => columns_of(left),
+        _ => None,
+    }
+}
+
 fn inserted(
     insert: &Insert,
     source: &Source<'_>,
@@ -284,6 +335,15 @@ fn inserted(
         edits.push(replaced(source, *call, ""));
     }
     if let Some((table, column)) = with_default(insert, catalog) {
+        if insert.source.as_deref().is_some_and(is_query) {
+            return match left_out(insert, table, catalog) {
+                Some(_) if !catalog.is_sharded() => {
+                    Err(refuse::default_id_unclear(&table.name, column))
+                }
+                // Each row gets one as it comes.
+                Some(_) | None => Ok(edits),
+            };
+        }
         let by_default = defaults(insert, source, parsed, (table, column), &rows)?;
         if !by_default.is_empty() {
             with_ids.extend(0..rows.len());
@@ -379,11 +439,7 @@ fn defaults(
     };
     let place = position(insert, table, column);
     let SetExpr::Values(values) = query.body.as_ref() else {
-        // How many columns a query has is not known; the first is surely there.
-        return match place {
-            Some(place) if place == 0 || !insert.columns.is_empty() => Ok(Vec::new()),
-            Some(_) | None => Err(unclear()),
-        };
+        return Err(unclear());
     };
     if rows.len() != values.rows.len() {
         return Err(unclear());

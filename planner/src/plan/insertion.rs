@@ -9,13 +9,15 @@ use sqlparser::ast::{
 
 use super::dml::{inserted_part, keys_of_rows};
 use super::facts::{self, Facts, Input};
+use super::gather::quoted;
 use super::guarded;
+use super::ids;
 use super::optimizable;
 use super::parse::{Parsed, Source};
 use super::query::{Decision, refused};
 use super::refuse;
 use crate::catalog::{ColumnDefault, ShardKey, Table, TableClass};
-use crate::insertion::{Destination, Insertion, Item, OwnerColumn, Owners};
+use crate::insertion::{ColumnList, Destination, Drawn, Insertion, Item, OwnerColumn, Owners};
 use crate::lexer::Kind;
 use crate::limit::{KeyValue, Part};
 use crate::plan::{self, Access, Many, SessionEffect, Target};
@@ -109,7 +111,7 @@ fn gathered(
         ));
     }
     let query = insert.source.as_deref().ok_or_else(unclear)?;
-    let tokens = query_tokens(insert, input.source).ok_or_else(unclear)?;
+    let (list, tokens) = query_tokens(insert, input.source).ok_or_else(unclear)?;
     check_rest(insert, table, &destination, tokens.end, input)?;
 
     let first = input.source.tokens[tokens.start].range.start;
@@ -149,6 +151,21 @@ fn gathered(
             "Its query may do more than read: it locks rows, or calls what may write.",
         ));
     }
+    let left_out = ids::left_out(insert, table, input.catalog);
+    let drawn = left_out.map(|left| Drawn {
+        column: quoted(left.column),
+        position: left.position,
+        list: match list {
+            Some(close) => {
+                let close = input.source.tokens[close].range.start;
+                ColumnList::Written(input.source.shape_offset(close))
+            }
+            None => {
+                let before = table.columns.iter().take(left.position);
+                ColumnList::Lacking(before.map(|known| quoted(&known.name)).collect())
+            }
+        },
+    });
     let (start, end) = input.source.places(tokens);
     Ok(Insertion {
         plan,
@@ -157,6 +174,7 @@ fn gathered(
             input.source.shape_offset(first + offset)
         }),
         destination,
+        drawn,
     })
 }
 
@@ -206,9 +224,9 @@ fn check_rest(
     }
 }
 
-/// The tokens of the query: `INSERT INTO table [AS alias] [(columns)] query [ON CONFLICT …]
-/// [RETURNING …]`.
-fn query_tokens(insert: &Insert, source: &Source<'_>) -> Option<Range<usize>> {
+/// The token that closes the list of columns, and those of the query: `INSERT INTO table [AS alias]
+/// [(columns)] query [ON CONFLICT …] [RETURNING …]`.
+fn query_tokens(insert: &Insert, source: &Source<'_>) -> Option<(Option<usize>, Range<usize>)> {
     let text = |at: usize| source.tokens.get(at).map_or("", |token| source.text(token));
     if !source.are(0, &["insert", "into"]) {
         return None;
@@ -226,8 +244,11 @@ fn query_tokens(insert: &Insert, source: &Source<'_>) -> Option<Range<usize>> {
             .any(|word| source.is(at, word))
             || text(at) == "("
     };
+    let mut list = None;
     if text(at) == "(" && !begins(at + 1) {
-        at = closing(source, at)? + 1;
+        let close = closing(source, at)?;
+        list = Some(close);
+        at = close + 1;
     }
     if !begins(at) {
         return None;
@@ -267,7 +288,7 @@ fn query_tokens(insert: &Insert, source: &Source<'_>) -> Option<Range<usize>> {
         Some(_) => return None,
         None => {}
     }
-    (start < end).then_some(start..end)
+    (start < end).then_some((list, start..end))
 }
 
 /// The token that closes the parenthesis at `open`.

@@ -228,8 +228,9 @@ pub(super) fn next_id_beside() -> Refusal {
 pub(super) fn default_id_unclear(table: &str, column: &str) -> Refusal {
     Refusal::unsupported(
         format!("which rows of \"{table}\" need an id for \"{column}\" is not clear"),
-        "They come from a query, or their columns are not named, and the column may be left out.",
-        format!("Name the columns of the INSERT, with {column} among them where it is a query: SELECT ringway.next_id() gives ids."),
+        "It is not read in full, or its rows come from a query on a database without shards, and the column may \
+         be left out.",
+        format!("Name the columns of the INSERT, with {column} among them: SELECT ringway.next_id() gives ids."),
     )
     .everywhere()
 }
