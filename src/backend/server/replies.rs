@@ -451,7 +451,6 @@ impl Server {
             self.doubt = Some("the server ended it");
             return Err(error);
         }
-        let error = Box::new(error);
         self.error = Some(error.clone());
         self.copy_in = false;
         self.unnamed = None;
