@@ -210,8 +210,7 @@ impl Session {
             None => return Ok(Query::Undecodable),
         };
         shape.scan(text.as_bytes());
-        let catalog = self.catalog();
-        let Planned { plan, digest } = self.db.plans.plan(&text, shape, &[], &catalog);
+        let Planned { plan, digest } = self.plan_of(&text, shape, &[]);
         let kept = self.kept_text(sql, None);
         self.account.statement(digest, kept);
         if self.shared.tracer.is_some() {
