@@ -380,7 +380,7 @@ pub struct Server {
     /// The last error the server reported since the last [`Server::begin_exchange`].
     pub error: Option<Error>,
     /// Command tag of the last CommandComplete.
-    pub tag: String,
+    pub tag: Vec<u8>,
     /// Rows that the statements of the exchange at hand have returned or changed.
     pub rows: u64,
     /// The same by Execute that was answered, or [`SUSPENDED`], until somebody takes them.
@@ -431,7 +431,7 @@ impl Server {
             in_hot_standby,
             outdated: Vec::new(),
             error: None,
-            tag: String::new(),
+            tag: Vec::new(),
             rows: 0,
             answered: VecDeque::new(),
             has_written: false,

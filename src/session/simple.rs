@@ -652,7 +652,7 @@ impl Session {
         } else {
             self.run_on(decisive, frame).await?;
         }
-        let committed = self.leases[decisive].lease.tag == "COMMIT"
+        let committed = self.leases[decisive].lease.tag == b"COMMIT"
             && self.leases[decisive].lease.error.is_none();
         for index in enlisted.into_iter().filter(|i| *i != decisive) {
             let lease = &mut self.leases[index].lease;
@@ -821,7 +821,7 @@ impl Session {
         let lease = &mut self.leases[index].lease;
         self.batch.holds_ready |= std::mem::take(&mut lease.ready) == Ready::Held;
         if self.rest == Rest::Commit {
-            self.batch.held_tag = Some(lease.tag.clone());
+            self.batch.held_tag = Some(String::from_utf8_lossy(&lease.tag).into_owned());
         }
     }
 

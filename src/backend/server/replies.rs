@@ -384,10 +384,7 @@ impl Server {
             return 0;
         };
         self.has_written = has_written(tag, self.has_written);
-        match std::str::from_utf8(tag) {
-            Ok(tag) => self.tag.push_str(tag),
-            Err(_) => self.tag.push_str(&String::from_utf8_lossy(tag)),
-        }
+        self.tag.extend_from_slice(tag);
         rows(tag)
     }
 
