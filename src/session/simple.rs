@@ -131,7 +131,9 @@ impl Session {
         let now = Instant::now();
         self.note_answer();
         self.settle(now).await?;
-        self.restore_settings().await;
+        if !self.leases.is_empty() {
+            self.restore_settings().await;
+        }
         if self.batch.changed_schema {
             self.after_ddl().await;
         }
@@ -228,7 +230,7 @@ impl Session {
             params: &[],
         };
         let (access, route) = self.decide(&plan, values, sql)?;
-        if route.execution != Execution::Direct {
+        if !matches!(route.execution, Execution::Direct) {
             return Ok(Query::Planned(plan));
         }
         self.note_keys(&plan, values);
@@ -249,7 +251,7 @@ impl Session {
         };
         one_shard
             && is_plain(&plan.statement)
-            && plan.effect == SessionEffect::None
+            && matches!(plan.effect, SessionEffect::None)
             && !self.block.is_failed()
             && self.amid_transaction().is_none()
     }

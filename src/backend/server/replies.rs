@@ -277,13 +277,6 @@ impl Server {
         Ok(())
     }
 
-    fn finish(&mut self, tag: u8, owed: &Expect) -> Result<bool, Error> {
-        if self.expect.front() != Some(owed) {
-            return Err(unexpected(tag));
-        }
-        Ok(self.is_answered())
-    }
-
     /// The reply that is owed first is here. True, for those who show it.
     fn is_answered(&mut self) -> bool {
         if let Some(owed) = self.expect.pop_front() {
@@ -305,10 +298,12 @@ impl Server {
     /// CommandComplete and its kin end an Execute; within a simple query there may be many.
     fn finish_execute(&mut self, tag: u8, rows: u64) -> Result<bool, Error> {
         self.copy_in = false;
-        if let Some(Expect::Ready { show }) = self.expect.front() {
-            return Ok(*show);
+        match self.expect.front() {
+            Some(Expect::Ready { show }) => return Ok(*show),
+            Some(Expect::Execute) => {}
+            Some(_) | None => return Err(unexpected(tag)),
         }
-        let shown = self.finish(tag, &Expect::Execute)?;
+        let shown = self.is_answered();
         if self.answered.len() < MOST_ANSWERED {
             self.answered.push_back(rows);
         }
