@@ -76,7 +76,7 @@ async fn servers_are_logged_in_to_as_they_ask() {
                 .any(|(n, _)| n == "server_version")
         );
         let code =
-            |result: Result<_, ringway::error::Error>| result.err().map(|e| e.code.into_owned());
+            |result: Result<_, ringway::error::Error>| result.err().map(|e| e.code.to_string());
         let wrong = connect(&target(&cluster, Some("wrong"))).await.map(|_| ());
         let expected = without.map(|_| "28P01".to_owned());
         assert_eq!(code(wrong), expected, "{name}, wrong password");

@@ -468,7 +468,7 @@ fn fallback_user(config: &Config) -> Option<ServerUser> {
 
 /// Why a reload changed nothing.
 struct Refused {
-    error: Box<Error>,
+    error: Error,
     /// For the status page, which whoever reaches the port may read.
     for_all: String,
 }
@@ -477,7 +477,7 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self {
             for_all: error.message.to_string(),
-            error: Box::new(error),
+            error,
         }
     }
 }
@@ -497,11 +497,9 @@ impl From<config::ConfigErrors> for Refused {
                 true => message.to_owned(),
                 false => format!("{message}: {}", places.join(", ")),
             },
-            error: Box::new(
-                Error::new(Fault::Operator, "F0000", message)
-                    .detail(mistakes.to_string())
-                    .hint("Nothing has changed; correct the file and reload again."),
-            ),
+            error: Error::new(Fault::Operator, "F0000", message)
+                .detail(mistakes.to_string())
+                .hint("Nothing has changed; correct the file and reload again."),
         }
     }
 }
@@ -523,7 +521,7 @@ fn reload(path: &Path, live: &Live) -> Result<(), Error> {
             live.reloaded(Some(for_all));
             shared.metrics.reloads_refused.increment(1);
             tracing::error!(%error, "configuration not reloaded, the old one stays in force");
-            Err(*error)
+            Err(error)
         }
     }
 }

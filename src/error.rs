@@ -3,22 +3,27 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use bytes::{BufMut, BytesMut};
 
-/// An error on its way to a client, in PostgreSQL's fields.
+/// An error on its way to a client. Boxed, as nearly everything returns one that nearly never comes: what
+/// is right fits into registers.
 #[derive(Debug, Clone)]
-pub struct Error {
+pub struct Error(Box<Fields>);
+
+/// An error in PostgreSQL's fields.
+#[derive(Debug, Clone)]
+pub struct Fields {
     pub severity: Severity,
     pub code: Cow<'static, str>,
     pub message: Cow<'static, str>,
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
     /// Where in PostgreSQL's work it happened: the line of a COPY, say.
-    /// Boxed, as few errors have one and all are returned by value.
-    pub context: Option<Box<Cow<'static, str>>>,
+    pub context: Option<Cow<'static, str>>,
     /// What in the database a server's error is about.
-    pub object: Option<Box<Object>>,
+    pub object: Option<Object>,
     pub fault: Fault,
 }
 
@@ -66,7 +71,7 @@ impl Error {
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Fields {
             severity: Severity::Error,
             code: code.into(),
             message: message.into(),
@@ -75,7 +80,7 @@ impl Error {
             context: None,
             object: None,
             fault,
-        }
+        }))
     }
 
     /// 08P01 protocol_violation: the client's frames make no sense, so its connection ends.
@@ -114,7 +119,7 @@ impl Error {
     }
 
     pub fn context(mut self, context: impl Into<Cow<'static, str>>) -> Self {
-        self.context = Some(Box::new(context.into()));
+        self.context = Some(context.into());
         self
     }
 
@@ -239,3 +244,17 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
 }
 
 impl std::error::Error for Error {}
+
+impl Deref for Error {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.0
+    }
+}
+
+impl DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Fields {
+        &mut self.0
+    }
+}

@@ -144,7 +144,7 @@ impl Total {
 
 /// Whole microseconds: without the 128 bits of [`Duration::as_micros`], as each statement needs them
 /// several times.
-fn micros(time: Duration) -> u64 {
+pub fn micros(time: Duration) -> u64 {
     let micros = time.as_secs().saturating_mul(1_000_000);
     micros.saturating_add(u64::from(time.subsec_micros()))
 }

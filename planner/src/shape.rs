@@ -72,8 +72,7 @@ impl Shape {
         self.key.clear();
         self.pieces.clear();
         self.multiple = false;
-        let liftable = !calls_sequence(sql) && self.lift(sql);
-        if !liftable {
+        if !self.lift(sql) {
             self.key.clear();
             self.pieces.clear();
             self.key.push(RAW);
@@ -99,6 +98,7 @@ impl Shape {
         let mut ordinals = Ordinals::default();
         let mut statement = Lifting::Undecided;
         let mut statements = 0;
+        let mut is_first = true;
         let mut at = 0;
         // What is neither lifted nor copied yet begins here.
         let mut rest = 0;
@@ -113,6 +113,16 @@ impl Shape {
             }
             let (kind, end) = lexer::next(sql, at);
             let text = &sql[at..end];
+            if is_first && !matches!(kind, Kind::Space | Kind::Comment) {
+                is_first = false;
+                // What costs least is asked first.
+                if text[0] | 0x20 == b's'
+                    && begins_with_sequence(&sql[end..])
+                    && text.eq_ignore_ascii_case(b"select")
+                {
+                    return false;
+                }
+            }
             if boundary.ends(kind, text) {
                 statement = Lifting::Undecided;
                 ordinals = Ordinals::default();
@@ -162,9 +172,14 @@ impl Shape {
     }
 }
 
-/// `SELECT nextval(…` or `SELECT setval(…`, with pg_catalog or without.
-fn calls_sequence(sql: &[u8]) -> bool {
+/// What follows SELECT: `nextval(…` or `setval(…`, with pg_catalog or without.
+fn begins_with_sequence(sql: &[u8]) -> bool {
     const WORDS: [&[u8]; 3] = [b"nextval", b"setval", b"pg_catalog"];
+    // Of most words the first letter tells.
+    match sql.iter().find(|byte| !lexer::is_space(**byte)) {
+        Some(b'n' | b'N' | b's' | b'S' | b'p' | b'P' | b'/' | b'-') => {}
+        Some(_) | None => return false,
+    }
     let mut at = 0;
     let mut word = || {
         loop {
@@ -182,9 +197,6 @@ fn calls_sequence(sql: &[u8]) -> bool {
     let is = |found: Option<&[u8]>, wanted: &[u8]| {
         found.is_some_and(|text| text.eq_ignore_ascii_case(wanted))
     };
-    if !is(word(), b"select") {
-        return false;
-    }
     let called = word();
     if !WORDS.iter().any(|wanted| is(called, wanted)) {
         return false;

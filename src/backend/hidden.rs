@@ -34,7 +34,7 @@ impl Server {
         }
         match self.error.take() {
             None => Ok(rows),
-            Some(error) => Err(*error),
+            Some(error) => Err(error),
         }
     }
 
@@ -77,7 +77,7 @@ impl Server {
         self.settle().await?;
         match self.error.take() {
             None => Ok(()),
-            Some(error) => Err(*error),
+            Some(error) => Err(error),
         }
     }
 }

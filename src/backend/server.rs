@@ -378,9 +378,9 @@ pub struct Server {
     /// Named statements that the server refuses to run or describe as they are: tables have changed.
     pub outdated: Vec<StatementId>,
     /// The last error the server reported since the last [`Server::begin_exchange`].
-    pub error: Option<Box<Error>>,
+    pub error: Option<Error>,
     /// Command tag of the last CommandComplete.
-    pub tag: String,
+    pub tag: Vec<u8>,
     /// Rows that the statements of the exchange at hand have returned or changed.
     pub rows: u64,
     /// The same by Execute that was answered, or [`SUSPENDED`], until somebody takes them.
@@ -431,7 +431,7 @@ impl Server {
             in_hot_standby,
             outdated: Vec::new(),
             error: None,
-            tag: String::new(),
+            tag: Vec::new(),
             rows: 0,
             answered: VecDeque::new(),
             has_written: false,
@@ -732,7 +732,7 @@ impl Server {
         match self.error.take() {
             None => settled,
             // Where it is lost too, this is why.
-            Some(error) => Err(*error),
+            Some(error) => Err(error),
         }
     }
 
@@ -778,7 +778,7 @@ impl Server {
             b'E' => {
                 let mut error = read_error(&self.conn.inbox[HEADER..header.len]);
                 self.identity.reword(&mut error);
-                self.error = Some(Box::new(error));
+                self.error = Some(error);
             }
             _ => {}
         }
@@ -855,7 +855,7 @@ pub fn read_error(body: &[u8]) -> Error {
     let mut error = Error::new(Fault::Server, code, text(b'M').unwrap_or_default());
     error.detail = text(b'D').map(Into::into);
     error.hint = text(b'H').map(Into::into);
-    error.context = text(b'W').map(|context| Box::new(context.into()));
+    error.context = text(b'W').map(Into::into);
     let object = Object {
         schema: text(b's'),
         table: text(b't'),
@@ -865,6 +865,6 @@ pub fn read_error(body: &[u8]) -> Error {
         position: text(b'P'),
         is_of_clients_text: false,
     };
-    error.object = (object != Object::default()).then(|| Box::new(object));
+    error.object = (object != Object::default()).then_some(object);
     error
 }

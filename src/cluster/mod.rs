@@ -27,7 +27,7 @@ mod tests;
 pub mod token;
 pub mod two_phase;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ type Epochs = Vec<(ShardId, Option<i64>)>;
 struct ShardState {
     record: Mutex<ShardRecord>,
     snapshot: ArcSwap<ShardSnapshot>,
+    /// That of the snapshot: who needs no more of it, as each statement does, takes hold of nothing.
+    primary: Primary,
     /// Sent on every publication, for those who wait.
     published: watch::Sender<()>,
     /// By endpoint id.
@@ -91,6 +93,30 @@ struct ShardState {
     turn: AtomicUsize,
     writes: ArcSwap<LastWrite>,
     hold: Hold,
+}
+
+/// The endpoint id of a primary.
+struct Primary(AtomicU32);
+
+impl Primary {
+    const NONE: u32 = u32::MAX;
+
+    fn new(primary: Option<EndpointId>) -> Self {
+        Self(AtomicU32::new(Self::number(primary)))
+    }
+
+    fn number(primary: Option<EndpointId>) -> u32 {
+        primary.map_or(Self::NONE, |primary| u32::from(primary.0))
+    }
+
+    fn set(&self, primary: Option<EndpointId>) {
+        self.0.store(Self::number(primary), Ordering::Release);
+    }
+
+    fn get(&self) -> Option<EndpointId> {
+        let number = self.0.load(Ordering::Acquire);
+        u16::try_from(number).ok().map(EndpointId)
+    }
 }
 
 /// When the last write of any session ended. A database that a reload makes anew goes on with that
@@ -366,7 +392,7 @@ impl Cluster {
 
     /// The shard's primary, if one is known and up.
     pub fn primary(&self, shard: ShardId) -> Option<EndpointId> {
-        self.shard(shard).snapshot.load().primary
+        self.shard(shard).primary.get()
     }
 
     /// The address of a server; `endpoint` must be of that shard.
@@ -459,6 +485,7 @@ impl Cluster {
         change(&mut record, now);
         let snapshot = Arc::new(record.snapshot(now));
         let before = state.snapshot.swap(Arc::clone(&snapshot));
+        state.primary.set(snapshot.primary);
         drop(record);
         state.published.send_replace(());
         if snapshot.primary.is_some() && snapshot.primary != before.primary {
@@ -533,8 +560,10 @@ impl ShardState {
             hasten: Notify::new(),
             probe: Probe::default(),
         };
+        let snapshot = record.snapshot(Instant::now());
         Self {
-            snapshot: ArcSwap::from_pointee(record.snapshot(Instant::now())),
+            primary: Primary::new(snapshot.primary),
+            snapshot: ArcSwap::from_pointee(snapshot),
             loads: shard.endpoints.iter().map(|_| Load::default()).collect(),
             turn: AtomicUsize::new(0),
             writes: ArcSwap::new(LastWrite::now()),

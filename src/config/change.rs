@@ -239,7 +239,11 @@ mod tests {
             let error = changed(&config(), key, value).err();
             let error = error.unwrap_or_else(|| panic!("{key} = {value} is accepted"));
             assert_eq!(error.code, code, "{key}: {error}");
-            let text = format!("{} {}", error.message, error.detail.unwrap_or_default());
+            let text = format!(
+                "{} {}",
+                error.message,
+                error.detail.as_deref().unwrap_or_default()
+            );
             assert!(text.contains(told), "{key} = {value}: {text}");
             assert!(!text.contains("line "), "{text}");
         }

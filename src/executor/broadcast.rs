@@ -335,7 +335,7 @@ async fn answer_to(server: &mut Server, mut rows: Rows<'_>) -> Result<Answer, Er
                 }
                 b'Z' => {
                     return match server.error.take() {
-                        Some(error) => Err(*error),
+                        Some(error) => Err(error),
                         None => Ok(answer),
                     };
                 }

@@ -430,7 +430,7 @@ impl Cursor {
                 }
                 b'Z' => return Ok(Poll::Ready(true)),
                 b'E' => {
-                    let error = server.error.as_deref().cloned();
+                    let error = server.error.clone();
                     return Err(error.unwrap_or_else(|| server.lost("it failed")));
                 }
                 b'1' | b'2' | b'N' | b'S' | b'A' => {}
@@ -486,7 +486,7 @@ pub async fn finished(server: &mut Server) -> Result<(), Error> {
         while let Some((tag, _)) = server.next_frame()? {
             match tag {
                 b'Z' => {
-                    let error = server.error.as_deref().cloned();
+                    let error = server.error.clone();
                     return error.map_or(Ok(()), Err);
                 }
                 b'1' | b'2' | b'n' | b'C' | b'E' | b'N' | b'S' | b'A' => {}
@@ -550,7 +550,7 @@ mod tests {
         ] {
             let found = place.wanted(direction, false);
             let found = found.map(|wanted| (wanted.skip, wanted.take));
-            let found = found.map_err(|error| error.code.into_owned());
+            let found = found.map_err(|error| error.code.to_string());
             assert_eq!(
                 found,
                 wanted.map_err(str::to_owned),

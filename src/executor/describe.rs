@@ -112,7 +112,7 @@ pub async fn check_syntax(server: &mut Server, sql: &str) -> Result<(), Error> {
                 b'Z' => {
                     return match server.error.take() {
                         Some(_) if is_read => Ok(()),
-                        Some(error) => Err(*error),
+                        Some(error) => Err(error),
                         None => Err(planner::Refusal::unsupported(
                             "statements of this text cannot be told apart",
                             "PostgreSQL reads it as one statement.",
@@ -156,7 +156,7 @@ pub(super) async fn each(
                     types: std::mem::take(&mut parameters),
                     columns: body,
                 }),
-                b'Z' => return server.error.take().map_or(Ok(()), |error| Err(*error)),
+                b'Z' => return server.error.take().map_or(Ok(()), Err),
                 b'N' => server.heed(&body)?,
                 _ => {}
             }

@@ -252,7 +252,7 @@ impl Gathering {
                 b'D' => self.take_row(&body, ask)?,
                 b'Z' => self.ready[index] = true,
                 b'E' => {
-                    let error = server.error.as_deref().cloned();
+                    let error = server.error.clone();
                     return Err(error.unwrap_or_else(|| server.lost("it failed")));
                 }
                 b'N' => server.heed(&body)?,
@@ -454,7 +454,7 @@ mod tests {
         let row = [0, 1, 0, 0, 0, 4, 1, 2, 3, 4];
         let code = |body: &[u8], columns: &[usize], cap| {
             let taken = gathering(1, cap).take_row(body, &ask(columns));
-            taken.map_err(|error| error.code.into_owned())
+            taken.map_err(|error| error.code.to_string())
         };
         assert_eq!(code(&row, &[0], 8), Ok(()));
         assert_eq!(code(&row, &[0], 7), Err("53200".to_owned()));

@@ -1,6 +1,7 @@
 //! The plan cache: by shape, bounded in bytes, emptied when the catalog changes. With each plan it keeps
 //! where statements of that shape are counted.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -62,26 +63,7 @@ impl PlanCache {
 
     /// The plan of `sql`, whose shape is `shape`; `types` are the parameter types Parse declared.
     pub fn plan(&self, sql: &str, shape: &Shape, types: &[u32], catalog: &Catalog) -> Planned {
-        // Declared types change what a parameter can be a key for, so they are part of the key.
-        let typed: Vec<u8>;
-        let key: &[u8] = if types.iter().all(|t| *t == 0) {
-            &shape.key
-        } else {
-            typed = [
-                &shape.key[..],
-                &[0],
-                &types
-                    .iter()
-                    .flat_map(|t| t.to_be_bytes())
-                    .collect::<Vec<_>>(),
-            ]
-            .concat();
-            &typed
-        };
-        // One session's, and for a while.
-        let is_kept = catalog.version < OF_TRANSACTION;
-        if is_kept && let Some(found) = self.lookup(key, catalog.version) {
-            self.hits.add(1);
+        if let Some(found) = self.known(shape, types, catalog.version) {
             return found;
         }
         self.misses.add(1);
@@ -96,10 +78,20 @@ impl PlanCache {
             )),
             digest: self.digests.of(sql),
         };
-        if is_kept {
-            self.insert(key, catalog.version, &made);
+        if is_kept(catalog.version) {
+            self.insert(&key(shape, types), catalog.version, &made);
         }
         made
+    }
+
+    /// As [`PlanCache::plan`] has made it under this version of the catalog, if it is here.
+    pub fn known(&self, shape: &Shape, types: &[u32], version: u64) -> Option<Planned> {
+        if !is_kept(version) {
+            return None;
+        }
+        let found = self.lookup(&key(shape, types), version)?;
+        self.hits.add(1);
+        Some(found)
     }
 
     fn lookup(&self, key: &[u8], version: u64) -> Option<Planned> {
@@ -157,6 +149,20 @@ impl PlanCache {
             .map(|g| (g.young.len() + g.old.len(), g.young_bytes + g.old_bytes))
             .unwrap_or_default()
     }
+}
+
+/// Others are one session's, and for a while.
+fn is_kept(version: u64) -> bool {
+    version < OF_TRANSACTION
+}
+
+/// Declared types change what a parameter can be a key for, so they are part of the key.
+fn key<'a>(shape: &'a Shape, types: &[u32]) -> Cow<'a, [u8]> {
+    if types.iter().all(|t| *t == 0) {
+        return Cow::Borrowed(&shape.key);
+    }
+    let types = types.iter().flat_map(|t| t.to_be_bytes());
+    Cow::Owned(shape.key.iter().copied().chain([0]).chain(types).collect())
 }
 
 fn entry_size(key: &[u8]) -> usize {

@@ -63,6 +63,7 @@ pub async fn relay(
         rest_of_frame: rest,
         ended: false,
         until,
+        scanned: None,
     };
     let told = Told::before(client);
     let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy, told, before_reply)).await;
@@ -119,6 +120,8 @@ struct CopyIn {
     rest_of_frame: usize,
     ended: bool,
     until: Until,
+    /// What the last look at the server's replies found, while nothing has come since.
+    scanned: Option<Progress>,
 }
 
 fn poll_relay(
@@ -130,10 +133,15 @@ fn poll_relay(
     before_reply: &(dyn Fn() + Sync),
 ) -> Poll<Result<End, Broken>> {
     loop {
-        if !server.conn.inbox.is_empty() {
-            before_reply();
-        }
-        let progress = server.scan(&mut client.outbox).map_err(Broken::Server)?;
+        let progress = match copy.scanned.take() {
+            Some(progress) => progress,
+            None => {
+                if !server.conn.inbox.is_empty() {
+                    before_reply();
+                }
+                server.scan(&mut client.outbox).map_err(Broken::Server)?
+            }
+        };
         if progress == Progress::Withheld {
             if told.nothing_since(client) {
                 return Poll::Ready(Err(Broken::Server(server.withheld())));
@@ -188,7 +196,10 @@ fn poll_relay(
         match moved {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error))),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                copy.scanned = Some(progress);
+                return Poll::Pending;
+            }
         }
     }
 }

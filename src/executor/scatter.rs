@@ -277,7 +277,7 @@ impl Run {
                 }
                 b'Z' => self.shards[index] = Shard::Ready,
                 b'E' => {
-                    let error = server.error.as_deref().cloned();
+                    let error = server.error.clone();
                     return Err(error.unwrap_or_else(|| server.lost("it failed")));
                 }
                 b'N' => server.heed(&body)?,

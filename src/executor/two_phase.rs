@@ -172,7 +172,7 @@ async fn decide(server: &mut Server, commit: &Commit<'_>) -> Result<(), Error> {
     let settled = server.settle().await;
     match server.error.take() {
         None => settled,
-        Some(error) => Err(*error),
+        Some(error) => Err(error),
     }
 }
 

@@ -253,22 +253,8 @@ impl<'p> Seat<'p> {
         })
     }
 
-    /// It is to be called then, if it still waits.
-    pub(super) fn look_at(&self, at: Option<Instant>) {
-        let mut queue = self.pool.line.queue();
-        let Some(waiter) = self.ticket.and_then(|ticket| queue.waiter(ticket)) else {
-            return;
-        };
-        waiter.look_at = at;
-        if let Some(at) = at
-            && queue.alarm.as_ref().is_none_or(|alarm| at < alarm.at)
-        {
-            let task = tokio::spawn(ring_at(at, Arc::downgrade(self.pool))).abort_handle();
-            queue.alarm = Some(Alarm { at, task });
-        }
-    }
-
-    pub(super) fn poll_call(&mut self, cx: &Context<'_>) -> Poll<Call> {
+    /// Ready when it is served, or to look. It is to look at `look_at`, too, if it still waits.
+    pub(super) fn poll_call(&mut self, cx: &Context<'_>, look_at: Option<Instant>) -> Poll<Call> {
         let Some(ticket) = self.ticket else {
             return Poll::Pending;
         };
@@ -286,6 +272,13 @@ impl<'p> Seat<'p> {
         match &mut waiter.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
+        }
+        waiter.look_at = look_at;
+        if let Some(at) = look_at
+            && queue.alarm.as_ref().is_none_or(|alarm| at < alarm.at)
+        {
+            let task = tokio::spawn(ring_at(at, Arc::downgrade(self.pool))).abort_handle();
+            queue.alarm = Some(Alarm { at, task });
         }
         Poll::Pending
     }

@@ -306,6 +306,9 @@ impl Pool {
 
     /// A connection, if one is free: then nobody waits.
     pub fn try_checkout(self: &Arc<Self>) -> Option<Lease> {
+        if self.waiting() > 0 {
+            return None;
+        }
         while let Some(place) = self.line.take(Amid::Nothing) {
             let lease = self.lend(place).ok()?;
             if lease.is_some() {
@@ -366,20 +369,15 @@ impl Pool {
         let asked = Instant::now();
         let (mut start, mut now) = (asked, asked);
         self.used.store(true, Relaxed);
-        let departures = self.state().departures;
-        let mut overdue = None;
+        let (mut departures, mut overdue) = (None, None);
         loop {
-            if self.state().departures != departures {
-                return Err(Denied::Moved);
-            }
-            let until = match self.wait_until(start, now, amid, &mut overdue) {
+            let until = match self.wait_until(start, now, amid, &mut departures, &mut overdue) {
                 Wait::Over(denied) => return Err(denied),
                 Wait::Until(until) => Some(until),
                 // Time stands still in a pause.
                 Wait::Paused => None,
             };
-            seat.look_at(until);
-            let call = poll_fn(|cx| seat.poll_call(cx)).await;
+            let call = poll_fn(|cx| seat.poll_call(cx, until)).await;
             now = Instant::now();
             match call {
                 Call::Served(place) => {
@@ -399,15 +397,19 @@ impl Pool {
     }
 
     /// Has connections opened for one who has waited from `start` to `now`, and tells until when to
-    /// wait.
+    /// wait. `departures`: those that there were when it came.
     fn wait_until<'p>(
         &'p self,
         start: Instant,
         now: Instant,
         amid: Amid,
+        departures: &mut Option<u64>,
         overdue: &mut Option<Waiting<'p>>,
     ) -> Wait {
         let state = self.state();
+        if *departures.get_or_insert(state.departures) != state.departures {
+            return Wait::Over(Denied::Moved);
+        }
         match (state.phase, amid) {
             (Phase::Open, _) | (Phase::Paused | Phase::Retired, Amid::Transaction) => {}
             (Phase::Paused, Amid::Nothing) => return Wait::Paused,

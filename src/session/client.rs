@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use crate::backend::cancel;
 use crate::backend::server::Identity;
 use crate::error::{Error, Fault};
+use crate::metrics::micros;
 use crate::net::{self, Instant};
 
 use Ordering::{Acquire, Relaxed, Release};
@@ -280,8 +281,7 @@ impl ClientInfo {
     /// statement before would be held against it otherwise.
     pub fn requested(&self, now: Instant) {
         let since = now.duration_since(self.connected_at);
-        self.last_request_us
-            .store(since.as_micros() as u64, Relaxed);
+        self.last_request_us.store(micros(since), Relaxed);
     }
 
     /// How long after it connected its last statement came.

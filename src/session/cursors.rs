@@ -211,7 +211,7 @@ impl Session {
         sql: &[u8],
         route: Route<'p>,
     ) -> Result<Route<'p>, Error> {
-        if plan.statement != Statement::Other || !self.db.config.is_sharded() {
+        if !matches!(plan.statement, Statement::Other) || !self.db.config.is_sharded() {
             return Ok(route);
         }
         let Some(statement) = read(sql) else {

@@ -20,7 +20,7 @@ use crate::config::PrimaryReads;
 use crate::error::{Error, Fault};
 use crate::executor::primary::is_outage;
 use crate::executor::relay::{Broken, End, Until, relay};
-use crate::metrics::ReadBy;
+use crate::metrics::{ReadBy, micros};
 use crate::net::{self, Instant};
 use crate::pool::{Amid, Denied, Lease, Pool};
 
@@ -360,9 +360,7 @@ impl Session {
         let came = self.info.connected_at + self.info.last_request();
         let since = came.duration_since(lease.identity.connected_at);
         let activity = &lease.identity.activity;
-        activity
-            .last_used_us
-            .store(since.as_micros() as u64, Relaxed);
+        activity.last_used_us.store(micros(since), Relaxed);
         // A cancel that came too late was another's.
         activity.take_blame();
     }
@@ -684,21 +682,14 @@ impl Session {
             Box::pin(self.end_cursors()).await;
         }
         self.batch.forget_portals();
-        if self.leases.iter().any(|held| held.ask_settings) {
-            Box::pin(self.ask_settings()).await;
+        let asks = |held: &Enlisted| held.ask_settings || held.ask_prepared || held.may_release;
+        let some = !self.unread.is_empty() || self.batch.changed_schema;
+        if some || self.leases.iter().any(asks) {
+            Box::pin(self.ask_servers()).await;
         }
-        self.custom_settings.clear();
-        if self.leases.iter().any(|held| held.ask_prepared) {
-            Box::pin(self.ask_prepared()).await;
-        }
-        if !self.unread.is_empty() {
-            Box::pin(self.drop_unread()).await;
-        }
-        if self.batch.changed_schema {
-            Box::pin(self.drop_made_within()).await;
-        }
-        if self.leases.iter().any(|held| held.may_release) {
-            Box::pin(self.look_for_state()).await;
+        // To clear a map that is empty costs more than to look.
+        if !self.custom_settings.is_empty() {
+            self.custom_settings.clear();
         }
         for held in &mut self.leases {
             held.wrote = false;
@@ -709,6 +700,25 @@ impl Session {
         }
         self.deliver_notified();
         self.release()
+    }
+
+    /// At the end of a transaction: what only its servers can tell.
+    async fn ask_servers(&mut self) {
+        if self.leases.iter().any(|held| held.ask_settings) {
+            self.ask_settings().await;
+        }
+        if self.leases.iter().any(|held| held.ask_prepared) {
+            self.ask_prepared().await;
+        }
+        if !self.unread.is_empty() {
+            self.drop_unread().await;
+        }
+        if self.batch.changed_schema {
+            self.drop_made_within().await;
+        }
+        if self.leases.iter().any(|held| held.may_release) {
+            self.look_for_state().await;
+        }
     }
 
     /// What this session did on a server until now, later reads must not fall behind.

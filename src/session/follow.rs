@@ -144,7 +144,7 @@ impl Session {
             .leases
             .iter()
             .filter(|held| held.ran_set || held.in_block);
-        if ran.any(|held| held.lease.tag == "ROLLBACK" || held.lease.error.is_some()) {
+        if ran.any(|held| held.lease.tag == b"ROLLBACK" || held.lease.error.is_some()) {
             self.drop_changes();
             return;
         }

@@ -585,8 +585,7 @@ impl Session {
     }
 
     /// Returns one server connection, cleaning it first when something may have been left on it.
-    fn give_back(&self, held: Enlisted) {
-        let mut held = held;
+    fn give_back(&self, mut held: Enlisted) {
         held.close_if_loaded();
         let mut lease = held.lease;
         // Its session ended before it knew what is set and prepared there.

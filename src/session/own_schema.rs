@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use planner::shape::Shape;
 use planner::{Catalog, ShardId};
 
 use super::Session;
 use super::routed::pick;
 use crate::cluster::OF_TRANSACTION;
 use crate::error::{Error, Fault};
+use crate::executor::plans::Planned;
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Parse};
 
@@ -31,6 +33,13 @@ impl Session {
             Some(own) => own.version,
             None => self.db.cluster.catalog_version(),
         }
+    }
+
+    /// The plan of a text. The catalog is taken hold of only where it has to be made.
+    pub(super) fn plan_of(&self, sql: &str, shape: &Shape, types: &[u32]) -> Planned {
+        let plans = &self.db.plans;
+        let known = plans.known(shape, types, self.catalog_version());
+        known.unwrap_or_else(|| plans.plan(sql, shape, types, &self.catalog()))
     }
 
     /// A statement has changed the schema, or will have when its transaction commits.

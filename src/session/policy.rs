@@ -68,7 +68,7 @@ impl Session {
     /// # Errors
     /// 0A000 for a statement that a policy denies.
     pub(super) fn check_policy(&self, plan: &Plan, route: &Route<'_>) -> Result<(), Error> {
-        if route.execution == Execution::Direct {
+        if let Execution::Direct = route.execution {
             return Ok(());
         }
         let policies = &self.db.config.policies;

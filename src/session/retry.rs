@@ -51,7 +51,7 @@ impl From<Error> for Failed {
 
 /// Whether a statement that runs by itself may be sent again.
 pub(super) fn resend_of(plan: &Plan, access: Access) -> Resend {
-    if plan.effect != SessionEffect::None {
+    if !matches!(plan.effect, SessionEffect::None) {
         return Resend::Never;
     }
     match (access, &plan.statement) {

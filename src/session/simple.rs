@@ -131,7 +131,9 @@ impl Session {
         let now = Instant::now();
         self.note_answer();
         self.settle(now).await?;
-        self.restore_settings().await;
+        if !self.leases.is_empty() {
+            self.restore_settings().await;
+        }
         if self.batch.changed_schema {
             self.after_ddl().await;
         }
@@ -210,8 +212,7 @@ impl Session {
             None => return Ok(Query::Undecodable),
         };
         shape.scan(text.as_bytes());
-        let catalog = self.catalog();
-        let Planned { plan, digest } = self.db.plans.plan(&text, shape, &[], &catalog);
+        let Planned { plan, digest } = self.plan_of(&text, shape, &[]);
         let kept = self.kept_text(sql, None);
         self.account.statement(digest, kept);
         if self.shared.tracer.is_some() {
@@ -229,7 +230,7 @@ impl Session {
             params: &[],
         };
         let (access, route) = self.decide(&plan, values, sql)?;
-        if route.execution != Execution::Direct {
+        if !matches!(route.execution, Execution::Direct) {
             return Ok(Query::Planned(plan));
         }
         self.note_keys(&plan, values);
@@ -250,7 +251,7 @@ impl Session {
         };
         one_shard
             && is_plain(&plan.statement)
-            && plan.effect == SessionEffect::None
+            && matches!(plan.effect, SessionEffect::None)
             && !self.block.is_failed()
             && self.amid_transaction().is_none()
     }
@@ -653,7 +654,7 @@ impl Session {
         } else {
             self.run_on(decisive, frame).await?;
         }
-        let committed = self.leases[decisive].lease.tag == "COMMIT"
+        let committed = self.leases[decisive].lease.tag == b"COMMIT"
             && self.leases[decisive].lease.error.is_none();
         for index in enlisted.into_iter().filter(|i| *i != decisive) {
             let lease = &mut self.leases[index].lease;
@@ -727,7 +728,7 @@ impl Session {
         let lease = &mut self.leases[index].lease;
         self.batch.holds_ready |= std::mem::take(&mut lease.ready) == Ready::Held;
         if self.rest == Rest::Commit {
-            self.batch.held_tag = Some(lease.tag.clone());
+            self.batch.held_tag = Some(String::from_utf8_lossy(&lease.tag).into_owned());
         }
     }
 

@@ -99,7 +99,15 @@ impl Conn {
     }
 
     /// Writes the outbox until it is empty.
+    #[inline]
     pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.outbox.is_empty() {
+            true => self.poll_flush(cx),
+            false => self.poll_write_outbox(cx),
+        }
+    }
+
+    fn poll_write_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.peak = self.peak.max(self.outbox.len());
         while !self.outbox.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox))?;
@@ -130,6 +138,7 @@ impl Conn {
     }
 
     /// Only TLS keeps written bytes back.
+    #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.stream.is_tls() {
             return Pin::new(&mut self.stream).poll_flush(cx);

@@ -15,9 +15,8 @@ pub const NO_PARAMETERS: &[u8] = b"t\0\0\0\x06\0\0";
 
 /// Appends one frame whose body `fill` writes.
 pub fn frame(out: &mut BytesMut, tag: u8, fill: impl FnOnce(&mut BytesMut)) {
-    out.put_u8(tag);
-    let at = out.len();
-    out.put_u32(0);
+    let at = out.len() + 1;
+    out.put_slice(&[tag, 0, 0, 0, 0]);
     fill(out);
     let length = (out.len() - at) as u32;
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());

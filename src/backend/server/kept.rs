@@ -167,7 +167,7 @@ impl Server {
             Ok(Some((_, body))) => read_error(body),
             Ok(None) | Err(_) => self.lost("its error cannot be read"),
         };
-        self.error = Some(Box::new(error.clone()));
+        self.error = Some(error.clone());
         self.kept.withheld = true;
         error
     }

@@ -277,13 +277,6 @@ impl Server {
         Ok(())
     }
 
-    fn finish(&mut self, tag: u8, owed: &Expect) -> Result<bool, Error> {
-        if self.expect.front() != Some(owed) {
-            return Err(unexpected(tag));
-        }
-        Ok(self.is_answered())
-    }
-
     /// The reply that is owed first is here. True, for those who show it.
     fn is_answered(&mut self) -> bool {
         if let Some(owed) = self.expect.pop_front() {
@@ -305,10 +298,12 @@ impl Server {
     /// CommandComplete and its kin end an Execute; within a simple query there may be many.
     fn finish_execute(&mut self, tag: u8, rows: u64) -> Result<bool, Error> {
         self.copy_in = false;
-        if let Some(Expect::Ready { show }) = self.expect.front() {
-            return Ok(*show);
+        match self.expect.front() {
+            Some(Expect::Ready { show }) => return Ok(*show),
+            Some(Expect::Execute) => {}
+            Some(_) | None => return Err(unexpected(tag)),
         }
-        let shown = self.finish(tag, &Expect::Execute)?;
+        let shown = self.is_answered();
         if self.answered.len() < MOST_ANSWERED {
             self.answered.push_back(rows);
         }
@@ -384,10 +379,7 @@ impl Server {
             return 0;
         };
         self.has_written = has_written(tag, self.has_written);
-        match std::str::from_utf8(tag) {
-            Ok(tag) => self.tag.push_str(tag),
-            Err(_) => self.tag.push_str(&String::from_utf8_lossy(tag)),
-        }
+        self.tag.extend_from_slice(tag);
         rows(tag)
     }
 
@@ -451,7 +443,6 @@ impl Server {
             self.doubt = Some("the server ended it");
             return Err(error);
         }
-        let error = Box::new(error);
         self.error = Some(error.clone());
         self.copy_in = false;
         self.unnamed = None;

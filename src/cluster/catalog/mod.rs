@@ -74,6 +74,8 @@ pub async fn read_schema(
 /// The published catalog of one database.
 pub struct CatalogRoom {
     catalog: ArcSwap<Catalog>,
+    /// Of the published catalog, for a look that takes hold of nothing.
+    version: AtomicU64,
     findings: ArcSwap<Vec<Finding>>,
     /// Held while loading, so that loads follow each other.
     read: Mutex<Schemas>,
@@ -105,6 +107,7 @@ impl CatalogRoom {
     pub fn new(shards: usize) -> Self {
         Self {
             catalog: ArcSwap::from_pointee(Catalog::new(0, shards)),
+            version: AtomicU64::new(0),
             findings: ArcSwap::default(),
             read: Mutex::new(Schemas {
                 shards: (0..shards).map(|_| None).collect(),
@@ -122,7 +125,7 @@ impl CatalogRoom {
     }
 
     pub fn version(&self) -> u64 {
-        self.catalog.load().version
+        self.version.load(Ordering::Acquire)
     }
 
     pub fn findings(&self) -> Arc<Vec<Finding>> {
@@ -241,6 +244,7 @@ impl CatalogRoom {
             self.published.store(Arc::new(published));
             findings.extend(classified.findings);
             self.catalog.store(Arc::new(classified.catalog));
+            self.version.store(version, Ordering::Release);
             schemas.unpublished = false;
         } else {
             let before = self.findings.load();

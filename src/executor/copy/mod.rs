@@ -210,7 +210,7 @@ impl<'c> CopyingIn<'c> {
                         _ => {}
                     }
                 }
-                if let Some(error) = server.error.as_deref() {
+                if let Some(error) = &server.error {
                     return Err(self.in_lines_of_client(error.clone(), at));
                 }
             }
@@ -436,7 +436,7 @@ async fn start(
                     // What it said before, or that it takes no data.
                     b'Z' => {
                         return Err(match server.error.take() {
-                            Some(error) => *error,
+                            Some(error) => error,
                             None => server.lost("it took no data"),
                         });
                     }
@@ -559,7 +559,7 @@ async fn one_out(
                     }
                     b'Z' => {
                         return Poll::Ready(match server.error.take() {
-                            Some(error) => Err(Broken::Server(*error)),
+                            Some(error) => Err(Broken::Server(error)),
                             None => Ok(count),
                         });
                     }

@@ -51,7 +51,7 @@ pub async fn head(server: &mut Server, sql: &[u8]) -> Result<Head, Error> {
                 b'd' => data.push(body),
                 b'Z' => {
                     return match (server.error.take(), response) {
-                        (Some(error), _) => Err(*error),
+                        (Some(error), _) => Err(error),
                         (None, Some(response)) => Ok(Head { response, data }),
                         (None, None) => Err(server.lost("it sent no data")),
                     };

@@ -282,7 +282,7 @@ fn collects_and_sorts_what_the_shards_did_not_sort() {
     case.memory_cap = 100;
     let error = case.run(&shards).unwrap_err();
     assert_eq!(&*error.code, "53200");
-    assert!(error.hint.unwrap().contains("merge_memory_mib"));
+    assert!(error.hint.as_deref().unwrap().contains("merge_memory_mib"));
 }
 
 #[test]

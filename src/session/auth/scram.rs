@@ -268,7 +268,7 @@ mod tests {
     fn told(mechanism: &[u8], message: &str, end_point: Option<&[u8]>) -> String {
         match First::read(&initial(mechanism, message), end_point) {
             Ok(first) => String::from_utf8(first.expected_binding(end_point)).expect("text"),
-            Err(error) => error.code.into_owned(),
+            Err(error) => error.code.to_string(),
         }
     }
 

@@ -205,7 +205,7 @@ fn who_is_refused_hears_so_in_postgresqls_words() {
             .err()
             .expect("refused");
         assert_eq!(error.code, "28000");
-        error.message.into_owned()
+        error.message.to_string()
     };
     assert_eq!(
         told("", Some("10.0.0.1"), false, who),

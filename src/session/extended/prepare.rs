@@ -274,6 +274,10 @@ impl Session {
 
     /// Statements whose Parse failed, or came after what failed, were never made.
     pub(super) fn forget_rejected(&mut self) {
+        if (self.leases.iter()).all(|held| held.lease.rejected.is_empty()) {
+            self.batch.fresh.clear();
+            return;
+        }
         let rejected = self
             .leases
             .iter_mut()

@@ -98,7 +98,7 @@ fn target(host: &str, port: u16, user: &str, password: &str) -> ConnectTarget {
 }
 
 fn code(outcome: Result<Connected>) -> String {
-    outcome.map_or_else(|error| error.code.into_owned(), |_| "00000".to_owned())
+    outcome.map_or_else(|error| error.code.to_string(), |_| "00000".to_owned())
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn refusal(bytes: &[u8], tls: Option<TlsOffer<'_>>) -> String {
         "client got {:?}",
         String::from_utf8_lossy(&reply)
     );
-    error.code.into_owned()
+    error.code.to_string()
 }
 
 /// An acceptor that no handshake reaches in the tests that use it.
