@@ -203,6 +203,9 @@ fn insertion(inserting: &Inserting<'_>, topology: &Topology, lines: &mut Vec<Str
     lines.push(format!("query: on {}", shards(&query.shards, topology)));
     execution(&query.execution, topology, lines);
     lines.push(match &inserting.insertion.destination {
+        Destination::Owners(_) if inserting.insertion.merging.is_some() => {
+            "merge into: gathered rows, each on the shard of its key, row counts are added".into()
+        }
         Destination::Owners(_) => {
             "insert: gathered rows, each on the shard of its key, row counts are added".into()
         }
