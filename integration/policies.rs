@@ -28,6 +28,16 @@ fn statements_on_several_shards_are_warned_of_or_denied() {
             "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
             "INSERT 0 4".to_owned(),
         ),
+        (
+            "MERGE INTO t USING (VALUES (1, 1), (2, 2), (3, 3), (4, 4)) v (id, n) ON t.id = v.id WHEN MATCHED THEN UPDATE SET n = v.n \
+             WHEN NOT MATCHED THEN INSERT (id, n) VALUES (v.id, v.n)",
+            "MERGE 4".to_owned(),
+        ),
+        (
+            "MERGE INTO t USING unnest(ARRAY[1, 2, 3, 4], ARRAY[1, 2, 3, 4]) v (id, n) ON t.id = v.id WHEN MATCHED THEN UPDATE SET n = v.n \
+             WHEN NOT MATCHED THEN INSERT (id, n) VALUES (v.id, v.n)",
+            "0A000".to_owned(),
+        ),
         ("SELECT * FROM t WHERE id = 1", "SELECT 1".to_owned()),
         ("SELECT * FROM t", format!("{warned}; SELECT 4")),
         ("SELECT count(*) FROM t", format!("{warned}; SELECT 1")),
@@ -144,6 +154,11 @@ fn a_missing_key_is_a_policy_of_its_own() {
         (
             "INSERT INTO t SELECT id + 10, n FROM t WHERE id IN (1, 2, 3, 4)",
             "INSERT 0 4",
+        ),
+        (
+            "MERGE INTO t USING unnest(ARRAY[1, 2, 3, 4], ARRAY[1, 2, 3, 4]) v (id, n) ON t.id = v.id WHEN MATCHED THEN UPDATE SET n = v.n \
+             WHEN NOT MATCHED THEN INSERT (id, n) VALUES (v.id, v.n)",
+            "MERGE 4",
         ),
         ("DELETE FROM t WHERE id IN (11, 12, 13, 14)", "DELETE 4"),
         ("UPDATE t SET n = 5 WHERE id IN (1, 2, 3, 4)", "UPDATE 4"),

@@ -457,9 +457,102 @@ MERGE INTO tokens t USING (SELECT 'a0eebc99-9c0b-4ef8-bb6d-000000000003'::uuid A
 MERGE INTO nosuch n USING (VALUES (1)) v (id) ON n.id = v.id WHEN MATCHED THEN DELETE;
 MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET nosuch = 1;
 
-[MERGE of constants of several shards] maybe
+[MERGE of constants of several shards]
 MERGE INTO people p USING (VALUES (781), (782), (783), (784), (785)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (781, 'a'), (782, NULL), (3, 'c'), (4, 'd'), (786, 'e')) v (id, name) ON p.id = v.id WHEN MATCHED THEN UPDATE SET name = v.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, v.name);
+MERGE INTO people p USING (VALUES (781, 1), (782, 2.5), (783, NULL), (787, 7)) v (id, n) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = v.n / 2, score = v.n / 2 WHEN NOT MATCHED AND v.n > 6 THEN INSERT (id, score) VALUES (v.id, v.n / 2);
+MERGE INTO people AS p USING (VALUES (781, 1), (3000000000, 2)) v (id, n) ON v.id = p.id AND p.age > v.n WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND v.id > 800 THEN INSERT VALUES (v.id, pg_typeof(v.id)::text) WHEN NOT MATCHED THEN DO NOTHING;
+MERGE INTO people p USING (VALUES ($1::bigint, $2), ($3, $4), ($5, $6)) v (id, name) ON p.id = v.id WHEN MATCHED THEN UPDATE SET name = v.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, v.name);
+with: 783, x, 784, y, 788, NULL
+MERGE INTO people p USING (VALUES ($1::bigint, $2::int), ($3, $4)) v (id, n) ON p.id = v.id WHEN MATCHED AND p.id < $5 THEN DELETE WHEN MATCHED THEN UPDATE SET age = v.n + $6 WHEN NOT MATCHED THEN INSERT (id, age) VALUES (v.id, v.n * $6);
+with: 784, 1, 789, 2, 785, 3
+MERGE INTO people p USING (VALUES (781), (782), (783)) v (id) ON p.id = v.id WHEN MATCHED AND p.id = 782 THEN DO NOTHING WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (SELECT v.id::bigint AS id, upper(n) AS name FROM (VALUES ('790', 'a'), ('791', 'b'), ('792', 'c')) v (id, n) WHERE n <> 'b') s ON p.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, s.name);
+MERGE INTO people p USING (SELECT id, count(*) AS n FROM (VALUES (793), (794), (793)) v (id) GROUP BY id) s ON p.id = s.id WHEN MATCHED THEN UPDATE SET age = s.n WHEN NOT MATCHED THEN INSERT (id, age) VALUES (s.id, s.n);
+MERGE INTO people p USING (VALUES (793), (794), (795)) v ON p.id = v.column1 WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.column1);
+MERGE INTO people p USING (VALUES (793, 1), (794, 2), (793, 3)) v (id, n) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id, age) VALUES (v.id, v.n);
+MERGE INTO people p USING (VALUES (3, 1), (4, 2), (3, 3)) v (id, n) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = v.n WHEN NOT MATCHED THEN INSERT (id, age) VALUES (v.id, v.n);
+MERGE INTO people USING (VALUES (5, 1), (6, 2), (796, 3)) v ("Key", n) ON id = "Key" WHEN MATCHED THEN UPDATE SET age = n WHEN NOT MATCHED THEN INSERT (id, age) VALUES ("Key", n);
+MERGE INTO people p USING (VALUES (5, 1), (6, 2), (797, 3)) "V 1" (id, n) ON p.id = "V 1".id WHEN MATCHED THEN UPDATE SET age = (SELECT count(*) FROM countries) + n, city = (SELECT name FROM countries c WHERE c.person_id = "V 1".n) WHEN NOT MATCHED THEN INSERT (id, age) VALUES ("V 1".id, n);
+MERGE INTO people p USING (VALUES (5, 1), (6)) v (id, n) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (5, 1), (6, 2)) v (id, n) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id, age) VALUES (v.id, v.nosuch);
+MERGE INTO people p USING (VALUES (5, 1), (6, 0), (7, 2)) v (id, n) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1 / v.n WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES ('5'), ('6')) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (5, 'x'), (6, 1)) v (id, n) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id, age) VALUES (v.id, v.n);
+MERGE INTO tiny t USING (VALUES (99999, 1), (3, 2), (4, 3)) v (id, v) ON t.id = v.id WHEN MATCHED THEN UPDATE SET v = v.v WHEN NOT MATCHED AND v.v > 1 THEN INSERT (id, v) VALUES (v.id, v.v);
+MERGE INTO tiny t USING (VALUES (99999, 1), (3, 2), (4, 3)) v (id, v) ON t.id = v.id WHEN MATCHED THEN UPDATE SET v = v.v WHEN NOT MATCHED THEN INSERT (id, v) VALUES (v.id, v.v);
+MERGE INTO words w USING (VALUES ('a', 1), ('n1 ', 2), ('n2', 3), ('n3', 4)) v (word, n) ON w.word = v.word WHEN MATCHED THEN UPDATE SET n = v.n WHEN NOT MATCHED THEN INSERT (word, n) VALUES (v.word, v.n);
+MERGE INTO words w USING (VALUES ('n1 '), ('n1'), ('n2'), ('n3')) v (word) ON w.word = v.word WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (word, alt) VALUES (v.word, pg_typeof(v.word)::text);
+MERGE INTO words w USING (VALUES ('n1'::varchar), ('n5'), ('n6')) v (word) ON w.word = v.word WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (word, alt) VALUES (v.word, pg_typeof(v.word)::text);
+MERGE INTO nicks t USING (VALUES ('n1', 1), ('m1', 2), ('m2', 3), ('n2', 4)) v (nick, n) ON t.nick = v.nick WHEN MATCHED THEN UPDATE SET n = v.n + 100 WHEN NOT MATCHED THEN INSERT (nick, n) VALUES (v.nick, v.n);
+MERGE INTO nicks t USING (VALUES ('n1', 1), ('toolong', 2), ('n2', 4)) v (nick, n) ON t.nick = v.nick WHEN MATCHED THEN UPDATE SET n = v.n + 100 WHEN NOT MATCHED THEN INSERT (nick, n) VALUES (v.nick, v.n);
+MERGE INTO tokens t USING (VALUES ('a0eebc99-9c0b-4ef8-bb6d-000000000003'::uuid, 1), ('b0eebc99-9c0b-4ef8-bb6d-000000000013', 2), ('B0EEBC99-9C0B-4EF8-BB6D-000000000014', 3)) v (id, owner) ON t.id = v.id WHEN MATCHED THEN UPDATE SET owner = v.owner WHEN NOT MATCHED THEN INSERT (id, owner) VALUES (v.id, v.owner);
+MERGE INTO prices t USING (VALUES (1.25, 'a'), (1.250, 'b'), (77.123, 'c'), (78, 'd')) v (price, name) ON t.price = v.price WHEN MATCHED AND v.name <> 'b' THEN UPDATE SET name = v.name WHEN NOT MATCHED AND v.price > 2 THEN INSERT (price, name) VALUES (v.price, v.name);
+MERGE INTO visits t USING (VALUES (date '2023-12-21', 'page1', 1), ('2024-12-21', 'page1', 2), ('2024-12-22', 'page2', 3), ('2024-12-23', 'page2', 4)) v (day, page, n) ON t.day = v.day AND t.page = v.page WHEN MATCHED THEN UPDATE SET n = v.n WHEN NOT MATCHED THEN INSERT (day, page, n) VALUES (v.day, v.page, v.n);
+MERGE INTO parcels t USING (VALUES (1, 'c1', 1), (2, 'c2', 2), (90, 'x', 3), (91, 'y', 4), (92, 'z', 5)) v (tenant, code, w) ON t.tenant = v.tenant AND t.code = v.code WHEN MATCHED THEN UPDATE SET weight = v.w WHEN NOT MATCHED THEN INSERT (code, tenant, weight) VALUES (v.code, v.tenant, v.w);
+MERGE INTO branches t USING (VALUES ('NO', 'b0', 1), ('DK', 'b2', 2), ('SE', 'bx', 3), ('FI', 'by', 4), ('US', 'bz', 5)) v (country, name, n) ON t.country = v.country AND t.name = v.name WHEN MATCHED THEN UPDATE SET staff = v.n WHEN NOT MATCHED THEN INSERT (country, name, staff) VALUES (v.country, v.name, v.n);
+MERGE INTO readings t USING (VALUES (1, timestamp '2024-01-01', 1), (15, '2024-01-01', 2), (22, '2024-01-01', 3), (28, '2024-01-01', 4)) v (sensor, at, n) ON t.sensor = v.sensor AND t.at = v.at WHEN MATCHED THEN UPDATE SET value = v.n WHEN NOT MATCHED THEN INSERT (sensor, at, value) VALUES (v.sensor, v.at, v.n);
+MERGE INTO plots t USING (VALUES (1, ARRAY[1, 2], ROW(1, 'a')::pair, 5::few), (2, '[4:5]={6,NULL}', NULL, 6), (97, NULL, ROW(NULL, 'x"')::pair, 7)) v (id, spots, pair, f) ON t.id = v.id WHEN MATCHED THEN UPDATE SET spots = v.spots, both_ = v.pair WHEN NOT MATCHED THEN INSERT (id, spots, both_, f) VALUES (v.id, v.spots, v.pair, v.f);
+MERGE INTO orders o USING (VALUES (4, 9400, 2.5), (5, 9400, 3.5), (6, 9401, 4.555)) v (person, id, total) ON o.person_id = v.person AND o.id = v.id WHEN MATCHED THEN UPDATE SET total = v.total WHEN NOT MATCHED THEN INSERT (id, person_id, total) VALUES (v.id, v.person, v.total);
+MERGE INTO orders o USING (VALUES (4), (5), (6), (NULL)) v (person) ON o.person_id = v.person AND o.id >= 9400 WHEN MATCHED THEN DELETE;
+BEGIN;
+MERGE INTO people p USING (VALUES (801), (802), (803), (804)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+SAVEPOINT s;
+MERGE INTO people p USING (VALUES (801), (802), (803), (805)) v (id) ON p.id = v.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+SELECT id FROM people WHERE id BETWEEN 800 AND 810;
+ROLLBACK TO s;
+SELECT id FROM people WHERE id BETWEEN 800 AND 810;
+COMMIT;
+
+[MERGE of constants whose key is NULL]
 MERGE INTO people p USING (VALUES (NULL::bigint), (781)) v (id) ON p.id = v.id WHEN MATCHED THEN DELETE;
+MERGE INTO people p USING (VALUES (NULL::bigint), (811), (812)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (NULL::bigint), (811), (812)) v (id) ON p.id = v.id WHEN NOT MATCHED AND v.id IS NULL THEN DO NOTHING WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (NULL::bigint), (811), (812)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1 WHEN NOT MATCHED AND v.id > 0 THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES ($1::bigint), ($2), ($3)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+with: 813, NULL, 814
+MERGE INTO people p USING (SELECT NULL::bigint AS id WHERE false) v ON p.id = v.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+
+[MERGE of arrays]
+MERGE INTO people p USING unnest(ARRAY[821, 822, 823, 824]::bigint[], ARRAY['a', 'b', NULL, 'd']) AS s (id, name) ON p.id = s.id WHEN MATCHED THEN UPDATE SET name = s.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, s.name);
+MERGE INTO people p USING unnest($1::bigint[], $2::text[]) AS s (id, name) ON p.id = s.id WHEN MATCHED THEN UPDATE SET name = s.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, s.name);
+with: {821,822,825,826}, {x,NULL,"y z",w}
+MERGE INTO people p USING unnest($1::bigint[], $2::text[]) AS s (id, name) ON p.id = s.id WHEN MATCHED AND p.id > $3 THEN UPDATE SET name = s.name || $4 WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, s.name || $4);
+with: {821,822,827,828}, {x,NULL,"y z",w}, 821, !
+MERGE INTO people p USING (SELECT * FROM unnest($1::bigint[], $2::int[]) AS u (id, n) WHERE n > $3) s ON p.id = s.id WHEN MATCHED THEN UPDATE SET age = s.n WHEN NOT MATCHED THEN INSERT (id, age) VALUES (s.id, s.n);
+with: {821,822,829,830}, {1,2,3,4}, 1
+MERGE INTO people p USING unnest($1::bigint[]) WITH ORDINALITY AS s (id, n) ON p.id = s.id WHEN MATCHED THEN UPDATE SET age = s.n WHEN NOT MATCHED THEN INSERT (id, age) VALUES (s.id, s.n);
+with: {821,822,831,832}
+MERGE INTO people p USING unnest($1::bigint[]) AS s ON p.id = s WHEN MATCHED THEN UPDATE SET age = 8 WHEN NOT MATCHED THEN INSERT (id, age) VALUES (s, 9);
+with: {821,822,833,834}
+MERGE INTO people p USING unnest($1::bigint[]) AS s (id) ON p.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
+with: {}
+MERGE INTO people p USING unnest($1::bigint[]) AS s (id) ON p.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
+with: NULL
+MERGE INTO people p USING unnest($1::bigint[]) AS s (id) ON p.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
+with: {835,836,NULL}
+MERGE INTO people p USING unnest($1::bigint[]) AS s (id) ON p.id = s.id WHEN MATCHED THEN DELETE;
+with: {821,822,NULL}
+MERGE INTO people p USING generate_series(823, 828) s ON p.id = s WHEN MATCHED THEN DELETE;
+MERGE INTO people p USING generate_series(841, 846) AS s (id) ON p.id = s.id WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, pg_typeof(s.id)::text);
+MERGE INTO people p USING (SELECT (e ->> 'id')::bigint AS id, e ->> 'name' AS name FROM jsonb_array_elements($1::jsonb) e) s ON p.id = s.id WHEN MATCHED THEN UPDATE SET name = s.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, s.name);
+with: [{"id": 841, "name": "x"}, {"id": 847}, {"id": 848, "name": "z"}]
+DELETE FROM people WHERE id > 770;
+
+[MERGE of rows of other shards]
+MERGE INTO people p USING (SELECT v::bigint AS id, count(*) AS n FROM tiny WHERE v IS NOT NULL GROUP BY v) s ON p.id = s.id WHEN MATCHED THEN UPDATE SET age = s.n WHEN NOT MATCHED THEN INSERT (id, age) VALUES (s.id, s.n);
+MERGE INTO people p USING (SELECT id + 850 AS id, v FROM tiny ORDER BY id LIMIT 5) s ON p.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, age) VALUES (s.id, s.v);
+MERGE INTO people p USING (SELECT id + 850 AS id, v FROM tiny ORDER BY id LIMIT 7) s ON p.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, age) VALUES (s.id, s.v);
+MERGE INTO tiny t USING tiny s ON t.id = s.v WHEN MATCHED AND s.id = 4 THEN UPDATE SET v = s.id;
+DELETE FROM people WHERE id > 770;
+
+[MERGE of rows that no source has, and RETURNING: since PostgreSQL 17]
+MERGE INTO tiny t USING (VALUES (1, 10), (2, 20), (77, 30), (78, 40)) v (id, v) ON t.id = v.id WHEN MATCHED THEN UPDATE SET v = v.v WHEN NOT MATCHED THEN INSERT (id, v) VALUES (v.id, v.v) WHEN NOT MATCHED BY SOURCE AND t.id > 5 THEN DELETE;
+MERGE INTO tiny t USING (SELECT 1::smallint AS id WHERE false) v ON t.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id) WHEN NOT MATCHED BY SOURCE AND t.id < 0 THEN UPDATE SET v = 99;
+MERGE INTO tiny t USING (VALUES (2), (79)) v (id) ON t.id = v.id AND t.v > 0 WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id) WHEN NOT MATCHED BY SOURCE AND t.id IN (1, 2, 77) THEN DELETE RETURNING merge_action(), t.*, v.id;
+MERGE INTO tiny t USING unnest($1::smallint[], $2::int[]) AS s (id, n) ON t.id = s.id WHEN MATCHED THEN UPDATE SET v = s.n WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, s.n) RETURNING merge_action(), s.n + 1 AS next, t.id;
+with: {2,3,80,81}, {1,2,3,4}
+MERGE INTO tiny t USING (VALUES (80, 1), (81, 2)) v (id, v) ON t.id = v.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, v) VALUES (v.id, v.v) RETURNING *;
 
 [MERGE of rows that live together]
 MERGE INTO orders o USING people p ON o.person_id = p.id WHEN MATCHED AND p.age IS NULL THEN UPDATE SET note = p.name;
@@ -491,6 +584,18 @@ MERGE INTO orders o USING (SELECT id FROM people ORDER BY name LIMIT 3) p ON o.p
 MERGE INTO orders o USING countries c ON o.person_id = c.person_id WHEN NOT MATCHED THEN INSERT (id, person_id) VALUES (9700, c.person_id);
 MERGE INTO orders o USING countries c ON o.person_id = c.person_id WHEN MATCHED AND EXISTS (SELECT FROM people WHERE age = 3) THEN DELETE;
 MERGE INTO countries c USING people p ON c.person_id = p.id WHEN MATCHED THEN DELETE;
+MERGE INTO people p USING (VALUES (5, 1), (6, 2)) v (id, n) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.n);
+MERGE INTO nicks t USING (VALUES ('n1', 1), ('m1', 2), ('m2    ', 3)) v (nick, n) ON t.nick = v.nick WHEN NOT MATCHED THEN INSERT (nick, n) VALUES (v.nick, v.n);
+MERGE INTO prices t USING (VALUES (1.25), (1.2504), (77.1234), (78)) v (price) ON t.price = v.price WHEN NOT MATCHED THEN INSERT (price) VALUES (v.price);
+MERGE INTO people p USING (VALUES (5, 1), (6, 2)) v (id, n) ON p.id = v.id OR p.age = v.n WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (5, 1), (6, 2)) v (id, n) ON p.id = v.id WHEN MATCHED THEN UPDATE SET id = v.n WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (5, 1), (6, 2)) v (id, n) ON p.id = v.id WHEN MATCHED AND EXISTS (SELECT FROM orders) THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (5, 1), (6, 2), (7, 3), (8, 4), (9, 5)) v (id, n) ON p.id = v.id AND p.ctid <> '(0,1)' WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (5, 1), (6, 2), (7, 3), (8, 4), (9, 5)) v (id, n) ON p.id = v.id WHEN MATCHED THEN UPDATE SET city = (SELECT code FROM countries LIMIT 1) WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (5, 'a'), (6, 'b')) v (id, n) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (name) VALUES (v.n);
+MERGE INTO people p USING (SELECT 2.0 * n AS id FROM generate_series(1, 4) n) v ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (VALUES (5, 'a' COLLATE "C"), (6, 'b'), (7, 'c'), (8, 'd'), (9, 'e')) v (id, n) ON p.id = v.id WHEN MATCHED AND v.n < 'B' THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+MERGE INTO people p USING (SELECT v AS id, max(name) AS name FROM terms, owners, tiny GROUP BY v) s ON p.id = s.id WHEN MATCHED AND s.name < 'B' THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
 MERGE INTO countries c USING (VALUES ('se')) v (code) ON c.code = v.code WHEN NOT MATCHED THEN INSERT (code) VALUES (v.code);
 
 [writes inside WITH, MERGE and others, refused] refused

@@ -206,6 +206,9 @@ fn insertion(inserting: &Inserting<'_>, topology: &Topology, lines: &mut Vec<Str
         lines.push(format!("ids: one for each row, as {}", drawing.column()));
     }
     lines.push(match &inserting.insertion.destination {
+        Destination::Owners(_) if inserting.insertion.merging.is_some() => {
+            "merge into: gathered rows, each on the shard of its key, row counts are added".into()
+        }
         Destination::Owners(_) => {
             "insert: gathered rows, each on the shard of its key, row counts are added".into()
         }

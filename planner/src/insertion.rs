@@ -1,7 +1,8 @@
-//! An INSERT from a query whose rows may belong to other shards than those that make them.
+//! An INSERT from a query, or a MERGE of a source, whose rows may belong to other shards than those that
+//! make them.
 //!
-//! The query runs as any read does. Its rows are gathered, and each is inserted where it belongs, in one
-//! statement for each shard: the client's own, over the gathered rows in place of the query.
+//! The query runs as any read does. Its rows are gathered, and each is inserted or merged where it belongs, in
+//! one statement for each shard: the client's own, over the gathered rows in place of the query.
 
 use std::ops::Range;
 
@@ -21,11 +22,13 @@ use crate::topology::{ShardId, ShardSet, Topology};
 pub struct Insertion {
     /// The query, planned by itself.
     pub(crate) plan: Plan,
-    /// Where it stands.
+    /// Where it stands; of a MERGE, its source, of which `SELECT * FROM` reads all.
     pub(crate) query: Range<usize>,
     pub(crate) items: Vec<Item>,
     pub destination: Destination,
     pub(crate) drawn: Option<Drawn>,
+    /// `None` of an INSERT.
+    pub merging: Option<Merging>,
 }
 
 /// A column with an id for default: it gets one for each row of a query that leaves it out.
@@ -45,6 +48,26 @@ pub(crate) enum ColumnList {
     /// It has none: the columns of the table before the one with an id.
     Lacking(Vec<String>),
 }
+
+/// What is told of a MERGE besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merging {
+    /// The name of its source.
+    pub alias: String,
+    /// The tables that may be read for it, each as a name with its schema.
+    pub reads: Vec<String>,
+    /// Rows of the target that no row of the source matches count too: every shard runs it, if of no rows.
+    pub everywhere: bool,
+    /// The plan's keys are those of the rows of its source.
+    pub(crate) has_keys: bool,
+}
+
+/// Why texts of a source cannot be compared elsewhere.
+pub const COLLATED: &str =
+    "Its texts have collations of their own, which they would lose on their way.";
+
+/// What reads all rows of a source that stands behind it.
+pub(crate) const READ_SOURCE: &str = "SELECT * FROM ";
 
 /// What the query returns: a column of it, or several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,15 +97,25 @@ pub struct Owners {
     pub(crate) key: KeySet,
     /// The columns of the key, in its order.
     pub columns: Vec<OwnerColumn>,
+    /// PostgreSQL itself rejects a row whose key is NULL, if it is inserted at all.
+    pub(crate) rejects_null: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerColumn {
     /// `table.column`, for messages.
     pub name: String,
-    /// Its place among what the query returns, from 0; that of a [`Drawing`] where an id is its value.
-    pub position: usize,
+    /// That of a [`Drawing`] where an id is its value.
+    pub place: Place,
     pub key_type: KeyType,
+}
+
+/// Which column of what the query returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// From 0.
+    At(usize),
+    Named(String),
 }
 
 /// One execution of an [`Insertion`].
@@ -141,6 +174,9 @@ impl Owners {
         key: &[Param<'_>],
         topology: &Topology,
     ) -> Result<Option<ShardId>, Refusal> {
+        if self.rejects_null && key.iter().any(|part| part.value.is_none()) {
+            return Ok(None);
+        }
         let values = Values {
             params: key,
             ..Values::default()
@@ -181,6 +217,12 @@ impl Insertion {
         matches!(self.plan.target, Target::AllShards(_))
     }
 
+    /// Is it a MERGE whose source is written out, so that each of its rows has a key?
+    pub fn has_keys_by_row(&self) -> bool {
+        let merging = self.merging.as_ref();
+        merging.is_some_and(|merging| merging.has_keys)
+    }
+
     /// The shard that has the table, where it is one alone.
     pub fn only_shard(&self) -> Option<ShardId> {
         match self.destination {
@@ -189,8 +231,10 @@ impl Insertion {
         }
     }
 
+    /// `shards` are those of the plan's keys.
     pub(crate) fn route<'p>(
         &'p self,
+        shards: ShardSet,
         values: Values<'_>,
         topology: &Topology,
     ) -> Result<Route<'p>, Refusal> {
@@ -199,7 +243,13 @@ impl Insertion {
         };
         let text = |range: Range<usize>| values.sql.get(range).unwrap_or_default().to_vec();
         let place = at(&self.query);
-        let sql = text(place.clone());
+        let before = match self.merging {
+            Some(_) => READ_SOURCE,
+            None => "",
+        };
+        let mut sql = before.as_bytes().to_vec();
+        sql.extend(text(place.clone()));
+        let moved = |at: usize| at - place.start + before.len();
         let inside =
             |piece: &&Piece| place.start <= piece.range.start && piece.range.end <= place.end;
         let pieces: Vec<Piece> = values
@@ -207,7 +257,7 @@ impl Insertion {
             .iter()
             .filter(inside)
             .map(|piece| Piece {
-                range: piece.range.start - place.start..piece.range.end - place.start,
+                range: moved(piece.range.start)..moved(piece.range.end),
                 ..piece.clone()
             })
             .collect();
@@ -219,6 +269,7 @@ impl Insertion {
         let query = route::route(&self.plan, own, topology)?;
         let mut shards = match &self.destination {
             Destination::One(shard) => ShardSet::one(*shard),
+            Destination::Owners(_) if self.has_keys_by_row() => shards,
             Destination::Owners(_) | Destination::Everywhere => {
                 ShardSet::all(topology.shard_count())
             }

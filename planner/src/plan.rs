@@ -18,6 +18,7 @@ mod insertion;
 mod keys;
 mod layout;
 mod merge_into;
+mod merge_source;
 mod moves;
 mod multiple;
 mod parse;

@@ -222,7 +222,7 @@ pub(crate) fn several<'p>(
             (shards, Execution::Gather(Box::new(gathering)))
         }
         // It concerns others than those that it reads.
-        Many::Insert(insertion) => return insertion.route(values, topology),
+        Many::Insert(insertion) => return insertion.route(shards, values, topology),
         Many::SumTags => (shards, Execution::SumTags),
         Many::Lock(merge) => (shards, Execution::Lock(merge)),
         Many::SameAnswer => (shards, Execution::SameAnswer),

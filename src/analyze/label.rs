@@ -324,6 +324,7 @@ fn of_route(route: &Route<'_>) -> Class {
 fn of_execution(execution: &Execution<'_>, one: bool) -> Class {
     match execution {
         Execution::Direct => Class::Direct,
+        Execution::Insert(inserting) if inserting.insertion.has_keys_by_row() => Class::Split,
         Execution::Move { .. } | Execution::Insert(_) => Class::Several,
         Execution::CopyIn(_) | Execution::Split { .. } => Class::Split,
         Execution::Merge { .. }

@@ -1,4 +1,4 @@
-//! An INSERT from a query whose rows may belong to other shards; see [`planner::insertion`].
+//! An INSERT from a query, or a MERGE of a source, whose rows may belong to other shards; see [`planner::insertion`].
 //!
 //! The transaction is the caller's, on all shards concerned. One server says first what the client's
 //! text and its query mean, so that what is wrong with them is told in its words. The query runs as any
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use planner::gather::{Ask, Gathering};
-use planner::insertion::{Destination, Drawing, OwnerColumn, Written};
+use planner::insertion::{COLLATED, Destination, Drawing, Merging, OwnerColumn, Place, Written};
 use planner::merge::MergePlan;
 use planner::route::Param;
 use planner::{Refusal, ShardId, ShardSet, Topology};
@@ -53,8 +53,10 @@ pub struct Insertion {
     pub types: Vec<u32>,
     pub values: Values,
     pub is_simple: bool,
-    /// Knows the table, and all that the query reads.
-    pub describing: ShardId,
+    /// `None` of an INSERT.
+    pub merging: Option<Merging>,
+    /// Knows the table, and all that the query reads; `None`: any does.
+    pub describing: Option<ShardId>,
     pub topology: Topology,
     /// For rows: half of what they may take, as they are there once as they come and once in the message
     /// that takes them on.
@@ -88,6 +90,7 @@ pub enum Way {
 /// A column of the query, or one behind them that is drawn.
 #[derive(Debug)]
 struct Column {
+    name: Vec<u8>,
     type_oid: u32,
     /// Ids, for a column that the query has no value for.
     drawn: bool,
@@ -138,11 +141,12 @@ impl Insertion {
         ids: &IdSource,
     ) -> Result<Answer, Error> {
         let index_of = |shard: ShardId| shards.iter().position(|known| *known == shard);
-        let place = index_of(self.describing).ok_or_else(lacking)?;
+        let place = self.describing.map_or(Some(0), index_of);
+        let place = place.ok_or_else(lacking)?;
         let server = &mut *servers[place];
         let types = describe::parameters(server, &self.whole, &self.types).await;
         let types = types.map_err(|error| match error.code == UNDEFINED_TABLE {
-            true => elsewhere(&error),
+            true => self.elsewhere(&error),
             false => error,
         })?;
         self.check_count(types.len())?;
@@ -154,7 +158,8 @@ impl Insertion {
         let draws = drawn_head.is_some();
         columns.extend(draws.then(Column::of_ids));
         let gathering = self.gathering(server, &types, &formats).await?;
-        let key = self.key(&columns)?;
+        let key = self.places_of_key(&columns)?;
+        self.check_collations(server).await?;
         let carried = carried(&columns);
         let head = drawn_head.as_deref().unwrap_or(&self.head);
         let sql = self.insertion(head, &columns, &carried, types.len());
@@ -162,7 +167,7 @@ impl Insertion {
         let arrays = carried.iter().map(|at| columns[*at].array);
         let all: Vec<u32> = all.into_iter().chain(arrays).collect();
         if let Err(error) = describe::parameters(server, &sql, &all).await {
-            return Err(cannot_insert(&error));
+            return Err(self.cannot_insert(&error));
         }
 
         let mut sorting = Sorting {
@@ -274,9 +279,10 @@ impl Insertion {
     /// How values of each column travel.
     async fn columns(&self, server: &mut Server, described: &[u8]) -> Result<Vec<Column>, Error> {
         let oids = describe::column_types(described)?;
+        let names = describe::column_names(described)?;
         let given = written(&self.items, oids.len());
         if oids.is_empty() {
-            return Err(cannot_travel("It returns no columns."));
+            return Err(self.refusal("It returns no columns."));
         }
         let listed: Vec<String> = oids.iter().map(u32::to_string).collect();
         // Values of types that users make, and arrays, travel as text: their types have other OIDs on
@@ -298,17 +304,18 @@ impl Insertion {
             let value = row.get(at).cloned().flatten().unwrap_or_default();
             String::from_utf8_lossy(&value).into_owned()
         };
-        let column = |(type_oid, given): (u32, Option<Vec<u8>>)| {
+        let column = |((type_oid, name), given): ((u32, &[u8]), Option<Vec<u8>>)| {
             let is_it = |row: &&Vec<Option<Bytes>>| text(row, 0) == type_oid.to_string();
             let row = rows.iter().find(is_it).ok_or_else(lacking)?;
             let as_text = text(row, 2) == "t";
             if as_text && given.is_none() && text(row, 4) != "t" {
-                return Err(cannot_travel(
+                return Err(self.refusal(
                     "Arrays and values of types made by users pass as text, and the settings DateStyle, \
                      IntervalStyle or extra_float_digits write them so that it cannot be read again.",
                 ));
             }
             Ok(Column {
+                name: name.to_vec(),
                 type_oid,
                 drawn: false,
                 given,
@@ -320,32 +327,62 @@ impl Insertion {
                 read_as: as_text.then(|| text(row, 3)),
             })
         };
-        oids.into_iter().zip(given).map(column).collect()
+        oids.into_iter().zip(names).zip(given).map(column).collect()
     }
 
     /// Which columns have the values of the key.
     ///
     /// # Errors
-    /// 0A000 where they may be changed as they are inserted, or are not there.
-    fn key(&self, columns: &[Column]) -> Result<Vec<usize>, Error> {
+    /// 0A000 where they may be changed as they are inserted or compared, or are not there.
+    fn places_of_key(&self, columns: &[Column]) -> Result<Vec<usize>, Error> {
         let Destination::Owners(owners) = &self.destination else {
             return Ok(Vec::new());
         };
         let of_query = columns.iter().filter(|column| !column.drawn).count();
-        let drawn = self.drawing.as_ref().map(|drawing| drawing.position);
+        let drawing = self.drawing.as_ref().filter(|_| of_query < columns.len());
+        let drawn = drawing.map(|drawing| drawing.position);
         let place = |key: &OwnerColumn| {
-            if of_query < columns.len() && drawn == Some(key.position) {
-                return Ok(of_query);
-            }
-            let queried = Some(key.position).filter(|at| *at < of_query);
-            let place = queried.ok_or_else(|| no_key(key))?;
-            let column = &columns[place];
-            match column.is_literal() || key.takes(column.type_oid) {
-                true => Ok(place),
-                false => Err(key_of_type(key)),
+            let at = match &key.place {
+                Place::At(at) if drawn == Some(*at) => return Ok(of_query),
+                Place::At(at) => Some(*at).filter(|at| *at < of_query),
+                Place::Named(name) => {
+                    let mut all = columns.iter();
+                    all.position(|column| column.name == name.as_bytes())
+                }
+            };
+            let at = at.ok_or_else(|| self.no_key(key))?;
+            match columns[at].is_literal() || key.takes(columns[at].type_oid) {
+                true => Ok(at),
+                false => Err(self.key_of_type(key)),
             }
         };
         owners.columns.iter().map(place).collect()
+    }
+
+    /// # Errors
+    /// 0A000 where a MERGE might compare texts otherwise elsewhere: how a column is collated does not travel.
+    async fn check_collations(&self, server: &mut Server) -> Result<(), Error> {
+        let reads = self.merging.as_ref().map_or(&[][..], |m| &m.reads);
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let table = |name: &String| {
+            let name = name.replace('\\', r"\\").replace('\'', "''");
+            format!("E'{name}'::pg_catalog.regclass")
+        };
+        let tables: Vec<String> = reads.iter().map(table).collect();
+        let found = server
+            .ask_hidden(&format!(
+                "SELECT 1 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+                 WHERE a.attrelid IN ({}) AND a.attnum > 0 AND a.attcollation <> 0 \
+                 AND a.attcollation <> CASE WHEN t.typtype = 'd' THEN 100 ELSE t.typcollation END LIMIT 1",
+                tables.join(", ")
+            ))
+            .await?;
+        match found.is_empty() {
+            true => Ok(()),
+            false => Err(self.refusal(COLLATED)),
+        }
     }
 
     /// The client's text over arrays of rows: parameters behind its own, which are `given`.
@@ -358,7 +395,10 @@ impl Insertion {
     ) -> Vec<u8> {
         let name = |at: usize| format!("r.c{}", at + 1);
         let mut sql = head.to_vec();
-        sql.extend_from_slice(b" SELECT ");
+        sql.extend_from_slice(match self.merging {
+            Some(_) => b" (SELECT ",
+            None => b" SELECT ",
+        });
         for (at, column) in columns.iter().enumerate() {
             sql.extend_from_slice(if at > 0 { b", " } else { b"" });
             match (&column.given, &column.read_as) {
@@ -367,6 +407,10 @@ impl Insertion {
                     sql.extend_from_slice(format!("CAST({} AS {of})", name(at)).as_bytes());
                 }
                 (None, None) => sql.extend_from_slice(name(at).as_bytes()),
+            }
+            if self.merging.is_some() {
+                sql.extend_from_slice(b" AS ");
+                sql.extend(quoted(&column.name));
             }
         }
         let arrays = (given + 1..).take(carried.len());
@@ -380,6 +424,11 @@ impl Insertion {
             names.join(", ")
         );
         sql.extend_from_slice(from.as_bytes());
+        if let Some(merging) = &self.merging {
+            sql.extend_from_slice(b") AS ");
+            sql.extend(quoted(merging.alias.as_bytes()));
+            sql.push(b' ');
+        }
         sql.extend_from_slice(&self.tail);
         sql
     }
@@ -409,9 +458,11 @@ impl Insertion {
                     Destination::One(shard) => shard,
                     Destination::Owners(_) | Destination::Everywhere => shards[0],
                 };
+                let merging = self.merging.as_ref();
+                let everywhere = merging.is_some_and(|merging| merging.everywhere);
                 let all = servers.iter_mut().zip(shards).zip(batches);
                 for ((server, shard), batch) in all {
-                    if batch.numbers.is_empty() && !(none && *shard == first) {
+                    if batch.numbers.is_empty() && !everywhere && !(none && *shard == first) {
                         continue;
                     }
                     answers.push(self.write_batch(server, &batch, insert).await?);
@@ -419,7 +470,11 @@ impl Insertion {
                 }
             }
         }
-        let how = Combine::Rows(given);
+        let how = match self.merging {
+            // Nothing is said of the order of what it returns.
+            Some(_) => Combine::Sum,
+            None => Combine::Rows(given),
+        };
         how.check(&answers)?;
         Ok(combine(answers, &how))
     }
@@ -436,7 +491,7 @@ impl Insertion {
         const REST: usize = 1 << 20;
         let count = values.len() + insert.carried.len();
         if size > LARGEST - REST || count > usize::from(u16::MAX) {
-            return Err(too_many());
+            return Err(self.too_many());
         }
         server.begin_exchange();
         server.unnamed = None;
@@ -477,6 +532,7 @@ struct Insert<'a> {
 impl Column {
     fn of_ids() -> Self {
         Self {
+            name: Vec::new(),
             type_oid: INT8,
             drawn: true,
             given: None,
@@ -702,53 +758,71 @@ fn lacking() -> Error {
     Error::new(
         Fault::Ringway,
         "XX000",
-        "an INSERT from a query lacks what it was planned with",
+        "a write of gathered rows lacks what it was planned with",
     )
 }
 
-fn refusal(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    let message = "INSERT from this query is not supported over several shards";
-    Refusal::unsupported(
-        message,
-        detail,
-        "Run the query, then send INSERT with VALUES.",
-    )
-    .into()
+fn quoted(name: &[u8]) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    for byte in name {
+        out.push(*byte);
+        if *byte == b'"' {
+            out.push(b'"');
+        }
+    }
+    out.push(b'"');
+    out
 }
 
-fn cannot_travel(why: &'static str) -> Error {
-    refusal(why)
-}
+impl Insertion {
+    fn refusal(&self, detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+        let (message, hint) = match self.merging {
+            None => (
+                "INSERT from this query is not supported over several shards",
+                "Run the query, then send INSERT with VALUES.",
+            ),
+            Some(_) => (
+                "MERGE from this source is not supported over several shards",
+                "Run the query of the source, then send MERGE with its rows in VALUES.",
+            ),
+        };
+        Refusal::unsupported(message, detail, hint).into()
+    }
 
-fn cannot_insert(error: &Error) -> Error {
-    refusal(format!(
-        "Its rows cannot be inserted as they were gathered. PostgreSQL says: {}.",
-        error.message
-    ))
-}
+    fn cannot_insert(&self, error: &Error) -> Error {
+        self.refusal(format!(
+            "Its rows cannot be written as they were gathered. PostgreSQL says: {}.",
+            error.message
+        ))
+    }
 
-fn elsewhere(error: &Error) -> Error {
-    refusal(format!(
-        "No shard has all of its tables. PostgreSQL says: {}.",
-        error.message
-    ))
-}
+    fn elsewhere(&self, error: &Error) -> Error {
+        self.refusal(format!(
+            "No shard has all of its tables. PostgreSQL says: {}.",
+            error.message
+        ))
+    }
 
-fn no_key(key: &OwnerColumn) -> Error {
-    refusal(format!("It has no value for sharding key {}.", key.name))
-}
+    fn no_key(&self, key: &OwnerColumn) -> Error {
+        self.refusal(format!("It has no value for sharding key {}.", key.name))
+    }
 
-fn key_of_type(key: &OwnerColumn) -> Error {
-    let name = &key.name;
-    refusal(format!(
-        "Its values for sharding key {name} are of another type, and which shard they belong to is \
-         known after they are converted."
-    ))
-    .hint(format!("Cast them to the type of {name} in the query."))
-}
+    fn key_of_type(&self, key: &OwnerColumn) -> Error {
+        let name = &key.name;
+        self.refusal(format!(
+            "Its values for sharding key {name} are of another type, and which shard they belong to is \
+             known after they are converted."
+        ))
+        .hint(format!("Cast them to the type of {name} in the query."))
+    }
 
-fn too_many() -> Error {
-    let message =
-        "an INSERT from a query has more rows for a shard than a server takes in one message";
-    Error::new(Fault::Client, "54000", message).hint("Insert fewer rows at once.")
+    fn too_many(&self) -> Error {
+        let message = match self.merging {
+            None => {
+                "an INSERT from a query has more rows for a shard than a server takes in one message"
+            }
+            Some(_) => "a MERGE has more rows for a shard than a server takes in one message",
+        };
+        Error::new(Fault::Client, "54000", message).hint("Write fewer rows at once.")
+    }
 }

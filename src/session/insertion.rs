@@ -1,11 +1,11 @@
-//! INSERT from a query whose rows are gathered: what the executor needs, made of a route.
+//! INSERT from a query, or MERGE of a source, whose rows are gathered: what the executor needs, made of a route.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use planner::insertion::Inserting;
 use planner::route::{Execution, Shards};
-use planner::{ShardId, ShardSet, Values};
+use planner::{ShardSet, Values};
 
 use super::Session;
 use super::scattered::{Query, values_of};
@@ -83,7 +83,8 @@ impl Session {
             types: query.types.to_vec(),
             values: query.bind.map(values_of).unwrap_or_default(),
             is_simple: query.bind.is_none(),
-            describing: only.or(has_all).or(first).unwrap_or(ShardId(0)),
+            merging: inserting.insertion.merging.clone(),
+            describing: only.or(has_all).or(first),
             topology: self.db.config.topology.clone(),
             memory: Memory::new(self.limits.merge_memory_bytes / 2)
                 .told(&self.db.metrics.merge_memory),

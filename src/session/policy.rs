@@ -32,6 +32,9 @@ fn policies_on(
         | Execution::Gather(_)
         | Execution::CopyOut(_)
         | Execution::CopyRows(_) => reads,
+        Execution::Insert(ref inserting) if inserting.insertion.has_keys_by_row() => {
+            return [none; 2];
+        }
         Execution::SumTags | Execution::Lock(_) | Execution::Insert(_) => writes,
         Execution::Move { ref from, .. } if from.len() > 1 => writes,
         // On one shard; each row on its own; or on all for good reason.

@@ -23,7 +23,7 @@ const FROM_QUERIES: [&str; 14] = [
 ];
 
 /// What MERGE is tried with; every row of the target meets one row of the source at most.
-const MERGES: [&str; 10] = [
+const MERGES: [&str; 14] = [
     "MERGE INTO orders o USING people p ON o.person_id = p.id WHEN MATCHED AND {orders} THEN UPDATE SET note = p.name",
     "MERGE INTO orders o USING people p ON o.person_id = p.id AND o.id = 7000 WHEN MATCHED AND {people} THEN DELETE \
      WHEN NOT MATCHED AND {people} THEN INSERT (id, person_id, qty) VALUES (7000, p.id, p.age)",
@@ -41,6 +41,17 @@ const MERGES: [&str; 10] = [
      WHEN NOT MATCHED THEN INSERT (code, made) VALUES (v.code, '2020-01-01')",
     "MERGE INTO orders o USING (SELECT max(age) AS age FROM people WHERE id = {n}) p ON o.person_id = {n} AND o.qty = p.age \
      WHEN MATCHED AND {orders} THEN DELETE WHEN NOT MATCHED THEN INSERT (id, person_id) VALUES (7002, {n})",
+    "MERGE INTO people p USING (VALUES ({n}, 'm', 1), ({n} + 1, NULL, 2.5), ({n} + 40, 'x', 3)) v (id, name, n) ON p.id = v.id \
+     WHEN MATCHED AND {people} THEN UPDATE SET name = v.name, score = v.n / 2 WHEN NOT MATCHED AND v.n > 1 \
+     THEN INSERT (id, name, score) VALUES (v.id, v.name, v.n / 2)",
+    "MERGE INTO items o USING (SELECT n + {n} AS id, 'n' || n AS sku FROM (VALUES (1), (2), (3), (NULL)) s (n)) s \
+     ON o.person_id = s.id WHEN MATCHED AND {items} THEN UPDATE SET sku = s.sku WHEN NOT MATCHED AND s.id > 0 \
+     THEN INSERT (person_id, sku) VALUES (s.id, s.sku)",
+    "MERGE INTO orders o USING unnest(ARRAY[{n}, {n} + 1, {n} + 2]::bigint[], ARRAY[1, NULL, 3]) AS s (id, n) \
+     ON o.person_id = s.id AND o.id = 7003 WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, person_id, qty) \
+     VALUES (7003, s.id, s.n)",
+    "MERGE INTO mid o USING (SELECT v + {n} AS id, count(*) AS n FROM tiny WHERE v IS NOT NULL GROUP BY v) s ON o.id = s.id \
+     WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, 'n' || s.n)",
 ];
 
 impl Generator {

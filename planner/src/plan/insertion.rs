@@ -17,10 +17,12 @@ use super::parse::{Parsed, Source};
 use super::query::{Decision, refused};
 use super::refuse;
 use crate::catalog::{ColumnDefault, ShardKey, Table, TableClass};
-use crate::insertion::{ColumnList, Destination, Drawn, Insertion, Item, OwnerColumn, Owners};
+use crate::insertion::{
+    ColumnList, Destination, Drawn, Insertion, Item, OwnerColumn, Owners, Place,
+};
 use crate::lexer::Kind;
 use crate::limit::{KeyValue, Part};
-use crate::plan::{self, Access, Many, SessionEffect, Target};
+use crate::plan::{self, Access, Many, Plan, SessionEffect, Target};
 use crate::refusal::Refusal;
 use crate::route::ValueRef;
 
@@ -58,7 +60,7 @@ pub(super) fn owners(table: &Table, key: &ShardKey, positions: &[usize]) -> Dest
     let columns = key.columns.iter().zip(positions);
     let columns = columns.map(|(column, position)| OwnerColumn {
         name: format!("{}.{}", table.name, column.name),
-        position: *position,
+        place: Place::At(*position),
         key_type: column.key_type,
     });
     let part = |(index, column)| Part {
@@ -69,6 +71,7 @@ pub(super) fn owners(table: &Table, key: &ShardKey, positions: &[usize]) -> Dest
     Destination::Owners(Owners {
         key: keys_of_rows(table, key, parts.collect()),
         columns: columns.collect(),
+        rejects_null: false,
     })
 }
 
@@ -114,45 +117,17 @@ fn gathered(
     let (list, tokens) = query_tokens(insert, input.source).ok_or_else(unclear)?;
     check_rest(insert, table, &destination, tokens.end, input)?;
 
-    let first = input.source.tokens[tokens.start].range.start;
-    let last = input.source.tokens[tokens.end - 1].range.end;
-    let text = input.source.sql.get(first..last).ok_or_else(unclear)?;
-    let source = Source::new(text);
-    let parsed = source.parse().ok_or_else(unclear)?;
-    let [Statement::Query(read)] = parsed.statements.as_slice() else {
-        return Err(unclear());
-    };
-    let pieces = input.source.pieces.iter();
-    let pieces = pieces.filter(|piece| first <= piece.range.start && piece.range.end <= last);
-    let lifted = pieces.map(|piece| piece.range.start - first..piece.range.end - first);
-    let alike = source
-        .pieces
-        .iter()
-        .map(|piece| piece.range.clone())
-        .eq(lifted);
-    if **read != *query || !alike {
-        return Err(unclear());
-    }
-    let plan = guarded(
-        optimizable(&source, input.catalog, input.options),
-        &source,
-        input.catalog,
-        input.options,
-    );
-    if let Target::Refused(refusal) = plan.target {
-        return Err(refusal);
-    }
-    let reads = plan.statement == plan::Statement::Query
-        && plan.access == Access::Read
-        && plan.effect == SessionEffect::None;
-    if !reads {
-        return Err(refuse::insert_gathered(
-            &table.name,
-            "Its query may do more than read: it locks rows, or calls what may write.",
-        ));
-    }
-    let left_out = ids::left_out(insert, table, input.catalog);
-    let drawn = left_out.map(|left| Drawn {
+    let is_it = |read: &Query| *read == *query;
+    let Read { plan, place, items } =
+        read(tokens, "", is_it, input).map_err(|unread| match unread {
+            Unread::Unclear => unclear(),
+            Unread::Refused(refusal) => refusal,
+            Unread::Writes => refuse::insert_gathered(
+                &table.name,
+                "Its query may do more than read: it locks rows, or calls what may write.",
+            ),
+        })?;
+    let drawn = ids::left_out(insert, table, input.catalog).map(|left| Drawn {
         column: quoted(left.column),
         position: left.position,
         list: match list {
@@ -166,15 +141,81 @@ fn gathered(
             }
         },
     });
-    let (start, end) = input.source.places(tokens);
     Ok(Insertion {
         plan,
-        query: start..end,
-        items: items(read, &source, &parsed, &|offset| {
-            input.source.shape_offset(first + offset)
-        }),
+        query: place,
+        items,
         destination,
         drawn,
+        merging: None,
+    })
+}
+
+/// A query that is a part of the text, planned by itself.
+pub(super) struct Read {
+    pub(super) plan: Plan,
+    pub(super) place: Range<usize>,
+    pub(super) items: Vec<Item>,
+}
+
+/// Why a part of the text cannot be read.
+pub(super) enum Unread {
+    Unclear,
+    Refused(Refusal),
+    /// It may do more than read.
+    Writes,
+}
+
+/// The query that `before` and some tokens of the text are, if it is what the tree has there.
+pub(super) fn read(
+    tokens: Range<usize>,
+    before: &str,
+    is_it: impl Fn(&Query) -> bool,
+    input: Input<'_>,
+) -> Result<Read, Unread> {
+    let first = input.source.tokens[tokens.start].range.start;
+    let last = input.source.tokens[tokens.end - 1].range.end;
+    let text = input.source.sql.get(first..last).ok_or(Unread::Unclear)?;
+    let text = format!("{before}{text}");
+    let source = Source::new(&text);
+    let parsed = source.parse().ok_or(Unread::Unclear)?;
+    let [Statement::Query(read)] = parsed.statements.as_slice() else {
+        return Err(Unread::Unclear);
+    };
+    let moved = |at: usize| at - first + before.len();
+    let pieces = input.source.pieces.iter();
+    let pieces = pieces.filter(|piece| first <= piece.range.start && piece.range.end <= last);
+    let lifted = pieces.map(|piece| moved(piece.range.start)..moved(piece.range.end));
+    let alike = source
+        .pieces
+        .iter()
+        .map(|piece| piece.range.clone())
+        .eq(lifted);
+    if !is_it(read) || !alike {
+        return Err(Unread::Unclear);
+    }
+    let plan = guarded(
+        optimizable(&source, input.catalog, input.options),
+        &source,
+        input.catalog,
+        input.options,
+    );
+    if let Target::Refused(refusal) = plan.target {
+        return Err(Unread::Refused(refusal));
+    }
+    let reads = plan.statement == plan::Statement::Query
+        && plan.access == Access::Read
+        && plan.effect == SessionEffect::None;
+    if !reads {
+        return Err(Unread::Writes);
+    }
+    let (start, end) = input.source.places(tokens);
+    Ok(Read {
+        plan,
+        place: start..end,
+        items: items(read, &source, &parsed, &|offset| {
+            input.source.shape_offset(first + offset - before.len())
+        }),
     })
 }
 

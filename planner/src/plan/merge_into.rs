@@ -1,10 +1,11 @@
 //! Where MERGE runs.
 //!
-//! Of a sharded table, three kinds are proven. The source has the key of each row as a constant, the
+//! Of a sharded table, four kinds are proven. The source has the key of each row as a constant, the
 //! target is joined by it, and it is what is inserted: then the rows of one shard meet on that shard. Or
 //! the source is a table whose rows live beside those of the target that they are joined with, and whose
 //! key is inserted: then each shard merges its own. Or nothing is inserted, and the source is the same
-//! on every shard.
+//! on every shard. Or the target is joined by a column of the source, and that is inserted: then the source
+//! is gathered first, if need be ([`super::merge_source`]).
 
 use sqlparser::ast::{
     BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Merge, MergeAction,
@@ -44,7 +45,12 @@ pub(super) fn target(merge: &Merge, facts: &Facts<'_>, input: Input<'_>) -> Deci
     {
         return refused(refusal);
     }
-    if let Some(decision) = before_keys(merge, table, facts, input) {
+    let placed = before_keys(merge, table, facts, input);
+    // What is not where its rows belong may be brought there.
+    let elsewhere = matches!(&placed, Some((Target::Refused(_), _)))
+        && table.and_then(key_of).is_some()
+        && may_gather(facts);
+    if let Some(decision) = placed.filter(|_| !elsewhere) {
         return decision;
     }
     let (Some(table), Some(key)) = (table, table.and_then(key_of)) else {
@@ -78,11 +84,32 @@ pub(super) fn target(merge: &Merge, facts: &Facts<'_>, input: Input<'_>) -> Deci
         inserts,
         input,
     };
-    let decision = merged
-        .by_constants(facts)
-        .or_else(|| merged.by_tables(facts))
-        .or_else(|| merged.by_limits(facts));
-    decision.unwrap_or_else(|| refused(refuse::merge()))
+    let here = || {
+        merged
+            .by_constants(facts)
+            .or_else(|| merged.by_tables(facts))
+            .or_else(|| merged.by_limits(facts))
+    };
+    let decision = match elsewhere {
+        true => None,
+        false => here(),
+    };
+    decision.unwrap_or_else(|| match merged.many(false, facts) {
+        Many::Refused(refusal) => refused(refusal),
+        many => (
+            Target::AllShards(many),
+            "rows of the source may belong to other shards, so they are gathered first".into(),
+        ),
+    })
+}
+
+/// Does nothing but tables of one shard keep the source from being read?
+fn may_gather(facts: &Facts<'_>) -> bool {
+    !facts.sequences
+        && facts.undeclared().is_none()
+        && facts.unknown.is_empty()
+        && facts.writes == 1
+        && facts.singles().next().is_some()
 }
 
 fn key_of(table: &Table) -> Option<&ShardKey> {
@@ -108,7 +135,11 @@ fn lacking(insert: &MergeInsertExpr, table: &Table, input: Input<'_>) -> Option<
 }
 
 /// The value of `column` in a new row.
-fn inserted<'m>(insert: &'m MergeInsertExpr, table: &Table, column: &str) -> Option<&'m Expr> {
+pub(super) fn inserted<'m>(
+    insert: &'m MergeInsertExpr,
+    table: &Table,
+    column: &str,
+) -> Option<&'m Expr> {
     let MergeInsertKind::Values(values) = &insert.kind else {
         return None;
     };
@@ -124,12 +155,12 @@ fn inserted<'m>(insert: &'m MergeInsertExpr, table: &Table, column: &str) -> Opt
 }
 
 /// A MERGE into a sharded table.
-struct Merged<'a> {
-    merge: &'a Merge,
-    table: &'a Table,
-    key: &'a ShardKey,
-    inserts: Vec<&'a MergeInsertExpr>,
-    input: Input<'a>,
+pub(super) struct Merged<'a> {
+    pub(super) merge: &'a Merge,
+    pub(super) table: &'a Table,
+    pub(super) key: &'a ShardKey,
+    pub(super) inserts: Vec<&'a MergeInsertExpr>,
+    pub(super) input: Input<'a>,
 }
 
 impl Merged<'_> {
@@ -183,9 +214,18 @@ impl Merged<'_> {
         let keys = keys_of_rows(self.table, self.key, parts);
         let many = match self.inserts.is_empty() {
             true => self.on_each(facts),
-            false => Many::Refused(refuse::merge()),
+            false => self.many(true, facts),
         };
         Some(by_keys(keys, many))
+    }
+
+    /// What to do with rows of several shards that have to be brought there.
+    fn many(&self, has_keys: bool, facts: &Facts<'_>) -> Many {
+        match self.gathered(has_keys, facts) {
+            Some(Ok(insertion)) => Many::Insert(Box::new(insertion)),
+            Some(Err(refusal)) => Many::Refused(refusal),
+            None => Many::Refused(refuse::merge()),
+        }
     }
 
     fn part<'e>(
@@ -255,7 +295,7 @@ impl Merged<'_> {
             let parts = self.key.columns.iter().map(part).collect::<Option<_>>()?;
             keys = keys.union(keys_of_rows(self.table, self.key, parts));
         }
-        Some(by_keys(keys, Many::Refused(refuse::merge())))
+        Some(by_keys(keys, self.many(false, facts)))
     }
 
     fn joined_with(&self, source: &TableFactor) -> Clauses<'_> {
@@ -319,29 +359,33 @@ impl Merged<'_> {
         })
     }
 
-    fn keeps_unmatched_target(&self) -> bool {
+    pub(super) fn keeps_unmatched_target(&self) -> bool {
         let mut clauses = self.merge.clauses.iter();
         clauses.any(|clause| clause.clause_kind == MergeClauseKind::NotMatchedBySource)
     }
 
     /// Each shard of several merges for itself.
     fn on_each(&self, facts: &Facts<'_>) -> Many {
-        let output = match &self.merge.output {
-            Some(OutputClause::Returning { select_items, .. }) => select_items.as_slice(),
-            Some(OutputClause::Output { .. }) | None => &[],
-        };
-        let compares = physical::compares(&self.merge.on)
-            || physical::compares(&self.merge.clauses)
-            || physical::compares(&output.to_vec());
         if facts.table_functions || facts.system_tables {
             Many::Refused(refuse::merge())
         } else if picks::picks_anywhere(self.merge, self.input) {
             Many::Refused(refuse::write_picks(&self.table.name))
-        } else if compares {
+        } else if self.compares_physical() {
             Many::Refused(refuse::physical_column())
         } else {
             Many::SumTags
         }
+    }
+
+    /// Does anything but the source compare where a row lies?
+    pub(super) fn compares_physical(&self) -> bool {
+        let output = match &self.merge.output {
+            Some(OutputClause::Returning { select_items, .. }) => select_items.as_slice(),
+            Some(OutputClause::Output { .. }) | None => &[],
+        };
+        physical::compares(&self.merge.on)
+            || physical::compares(&self.merge.clauses)
+            || physical::compares(&output.to_vec())
     }
 }
 

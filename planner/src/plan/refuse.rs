@@ -156,6 +156,17 @@ pub(super) fn insert_gathered(table: &str, why: &'static str) -> Refusal {
     )
 }
 
+/// A MERGE whose source would have to be gathered; `why` is a sentence.
+pub(super) fn merge_gathered(table: &str, why: &'static str) -> Refusal {
+    Refusal::unsupported(
+        format!(
+            "MERGE of rows of several shards into \"{table}\" from this source is not supported"
+        ),
+        why,
+        "Run the query of the source, then send MERGE with its rows in VALUES.",
+    )
+}
+
 pub(super) fn update_of_key(column: &str, why: &str) -> Refusal {
     Refusal::unsupported(
         format!("sharding key {column} cannot be updated"),

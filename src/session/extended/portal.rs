@@ -56,10 +56,9 @@ impl Session {
                 let (sql, types) = (portal.sql.clone(), portal.types.clone());
                 let formats = portal.result_formats.clone();
                 let first = portal.shards.as_slice().first().copied();
-                let shard = match &portal.job.insertion {
-                    Some(insertion) => insertion.describing,
-                    None => first.unwrap_or(ShardId(0)),
-                };
+                let insertion = portal.job.insertion.as_ref();
+                let told = insertion.and_then(|insertion| insertion.describing);
+                let shard = told.or(first).unwrap_or(ShardId(0));
                 let columns = self.describe_hidden(shard, &sql, &types, &formats).await?;
                 self.emit(&columns);
                 Ok(())
