@@ -511,6 +511,10 @@ MERGE INTO people p USING (VALUES (NULL::bigint), (811), (812)) v (id) ON p.id =
 MERGE INTO people p USING (VALUES (NULL::bigint), (811), (812)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET age = 1 WHEN NOT MATCHED AND v.id > 0 THEN INSERT (id) VALUES (v.id);
 MERGE INTO people p USING (VALUES ($1::bigint), ($2), ($3)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
 with: 813, NULL, 814
+MERGE INTO people p USING (VALUES ($1::bigint), ($2), ($3)) v (id) ON p.id = v.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND v.id IS NULL THEN DO NOTHING WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+with: 813, NULL, 814
+MERGE INTO people p USING (VALUES ($1::bigint), ($2)) v (id) ON p.id = v.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND v.id > 0 THEN INSERT (id) VALUES (v.id);
+with: NULL, NULL
 MERGE INTO people p USING (SELECT NULL::bigint AS id WHERE false) v ON p.id = v.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
 
 [MERGE of arrays]

@@ -121,6 +121,8 @@ pub enum Execution<'p> {
     SameAnswer,
 }
 
+const NOT_NULL_VIOLATION: &str = "23502";
+
 /// Routes one execution, or refuses it before anything runs: a key of the wrong type (22P02 and
 /// kin, as PostgreSQL would), a NULL key in INSERT (23502), or what the plan refuses.
 pub fn route<'p>(
@@ -132,7 +134,16 @@ pub fn route<'p>(
         Target::AnyShard => Ok(Route::direct(Shards::Any)),
         Target::OneShard(shard) => Ok(Route::direct(Shards::Exactly(ShardSet::one(*shard)))),
         Target::Keys { keys, many } => {
-            let Some(shards) = place::shards_of(keys, values, topology)? else {
+            let shards = match (place::shards_of(keys, values, topology), many) {
+                // Whether a row of a MERGE is inserted depends on its conditions.
+                (Err(refusal), Many::Insert(insertion))
+                    if refusal.code == NOT_NULL_VIOLATION && insertion.has_keys_by_row() =>
+                {
+                    None
+                }
+                (shards, _) => shards?,
+            };
+            let Some(shards) = shards else {
                 let all = ShardSet::all(topology.shard_count());
                 return several(all, many, values, topology);
             };

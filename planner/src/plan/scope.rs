@@ -30,6 +30,8 @@ pub(super) fn object_name(name: &ObjectName) -> Option<(Option<String>, String)>
     let mut parts = Vec::with_capacity(name.0.len());
     for part in &name.0 {
         match part {
+            // To sqlparser a constant may be a name.
+            ObjectNamePart::Identifier(ident) if ident.quote_style == Some('\'') => return None,
             ObjectNamePart::Identifier(ident) => parts.push(folded(ident)),
             ObjectNamePart::Function(_) => return None,
         }
