@@ -115,7 +115,7 @@ impl Told {
     }
 }
 
-/// Where in the client's COPY stream, or in its long message, we are.
+/// How far a relay has come: in the client's COPY stream, or in its long message, and in the server's replies.
 struct CopyIn {
     rest_of_frame: usize,
     ended: bool,
