@@ -296,3 +296,45 @@ fn what_could_not_be_read_is_read_for_the_next_statement() {
     assert_eq!(wire.ask("COMMIT"), "COMMIT I");
     assert_found(&world, "made", 1..=5);
 }
+
+#[test]
+fn what_was_undone_is_known_no_more_when_a_transaction_follows_at_once() {
+    const REST: [&str; 4] = [
+        "DROP TABLE t",
+        "CREATE TABLE t (n bigint, id bigint PRIMARY KEY)",
+        "INSERT INTO t VALUES (7, 1), (7, 2), (7, 3)",
+        "ROLLBACK",
+    ];
+    const ROWS: &str = "INSERT INTO t VALUES (1, 7, 'w'), (2, 7, 'w'), (3, 7, 'w'), (4, 7, 'w')";
+    let world = World::start_with("");
+    for extended in [false, true] {
+        let mut both = world.both();
+        let chain: Vec<&str> = ["TRUNCATE t", "BEGIN"]
+            .into_iter()
+            .chain(REST[..3].iter().copied())
+            .chain(["ROLLBACK AND CHAIN", ROWS, "COMMIT"])
+            .collect();
+        alike(&mut both, &chain, extended);
+        assert_found(&world, "t", 1..=4);
+        let made = [
+            "TRUNCATE t",
+            "BEGIN",
+            "CREATE TABLE IF NOT EXISTS made (n bigint, id bigint PRIMARY KEY)",
+            "COMMENT ON TABLE made IS 'ringway: key=id'",
+            "COMMIT AND CHAIN",
+            "INSERT INTO made VALUES (7, 1), (7, 2), (7, 3), (7, 4)",
+            "COMMIT",
+        ];
+        alike(&mut both, &made, extended);
+        assert_found(&world, "made", 1..=4);
+        alike(&mut both, &["TRUNCATE made"], extended);
+    }
+    let mut both = world.both();
+    let [plain, through] = both.each_mut().map(|wire| {
+        let texts = ["BEGIN"].into_iter().chain(REST).chain([ROWS]);
+        let texts: Vec<&str> = texts.collect();
+        wire.ask_extended(&texts)
+    });
+    assert_eq!(through, plain);
+    assert_found(&world, "t", 1..=4);
+}

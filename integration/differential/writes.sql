@@ -576,6 +576,7 @@ MERGE INTO countries c USING (VALUES ('no'), ('fi')) v (code) ON c.code = v.code
 MERGE INTO countries c USING (VALUES ('fi')) v (code) ON c.code = v.code WHEN MATCHED THEN DELETE;
 
 [MERGE, refused] refused
+MERGE INTO people p USING (SELECT age AS id, max(name) AS name FROM people WHERE age IS NOT NULL GROUP BY age) s ON p.id = s.id WHEN MATCHED AND s.name < 'a' THEN DELETE;
 MERGE INTO notes n USING people p ON n.id = p.id WHEN MATCHED THEN DELETE;
 MERGE INTO people p USING (VALUES (3)) v (id) ON p.id = v.id WHEN MATCHED THEN UPDATE SET id = 1;
 MERGE INTO people p USING (VALUES (3)) v (id) ON p.age = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);

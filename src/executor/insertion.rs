@@ -34,6 +34,8 @@ const INT8: u32 = 20;
 const INT8_ARRAY: u32 = 1016;
 const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
+/// The OID of the database's own collation.
+const DEFAULT_COLLATION: u32 = 100;
 const UNDEFINED_TABLE: &str = "42P01";
 
 /// Without the rest of its transaction.
@@ -373,9 +375,8 @@ impl Insertion {
         let tables: Vec<String> = reads.iter().map(table).collect();
         let found = server
             .ask_hidden(&format!(
-                "SELECT 1 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-                 WHERE a.attrelid IN ({}) AND a.attnum > 0 AND a.attcollation <> 0 \
-                 AND a.attcollation <> CASE WHEN t.typtype = 'd' THEN 100 ELSE t.typcollation END LIMIT 1",
+                "SELECT 1 FROM pg_catalog.pg_attribute WHERE attrelid IN ({}) AND attnum > 0 \
+                 AND attcollation NOT IN (0, {DEFAULT_COLLATION}) LIMIT 1",
                 tables.join(", ")
             ))
             .await?;

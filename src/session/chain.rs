@@ -40,6 +40,7 @@ impl Session {
             return Ok(());
         }
         self.settle(Instant::now()).await?;
+        self.publish_schema().await;
         self.begin_block(next.sql.as_bytes(), next.reads);
         Ok(())
     }
@@ -57,6 +58,7 @@ impl Session {
         if !self.leases.iter().any(|held| held.needs_sync) {
             self.settle(Instant::now()).await?;
         }
+        self.publish_schema().await;
         self.begin_block(next.sql.as_bytes(), next.reads);
         Ok(tag)
     }

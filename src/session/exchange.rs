@@ -682,9 +682,14 @@ impl Session {
             Box::pin(self.end_cursors()).await;
         }
         self.batch.forget_portals();
-        let asks = |held: &Enlisted| held.ask_settings || held.ask_prepared || held.may_release;
-        let some = !self.unread.is_empty() || self.batch.changed_schema;
-        if some || self.leases.iter().any(asks) {
+        let asks = |held: &Enlisted| {
+            held.ask_settings
+                || held.ask_prepared
+                || held.may_release
+                || !held.made_within.is_empty()
+        };
+        let owes = !self.unread.is_empty() || self.batch.changed_schema;
+        if owes || self.leases.iter().any(asks) {
             Box::pin(self.ask_servers()).await;
         }
         // To clear a map that is empty costs more than to look.
@@ -713,9 +718,7 @@ impl Session {
         if !self.unread.is_empty() {
             self.drop_unread().await;
         }
-        if self.batch.changed_schema {
-            self.drop_made_within().await;
-        }
+        self.drop_made_within().await;
         if self.leases.iter().any(|held| held.may_release) {
             self.look_for_state().await;
         }

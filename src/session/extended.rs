@@ -797,9 +797,7 @@ impl Session {
         self.count_batch(start, elapsed);
         self.count_statements(executed, elapsed);
         self.show_prepared();
-        if self.batch.changed_schema {
-            self.after_ddl().await;
-        }
+        self.publish_schema().await;
         if std::mem::take(&mut self.batch.holds_ready) {
             self.ready();
         }

@@ -48,18 +48,30 @@ impl Session {
         self.batch.own_catalog = None;
     }
 
-    /// After statements of which one has changed the schema: once that is committed, plans are made anew.
-    pub(super) async fn after_ddl(&mut self) {
-        if self.block.is_none() {
+    /// Where a statement has changed the schema and its transaction has ended: plans are made anew, and not by
+    /// what only that saw.
+    pub(super) async fn publish_schema(&mut self) {
+        if self.batch.changed_schema && self.block.is_none() {
+            self.forget_unnamed();
             self.batch.changed_schema = false;
             self.batch.own_catalog = None;
             Box::pin(self.db.cluster.schema_changed()).await;
         }
     }
 
+    /// Unnamed statements that servers have by a schema that may be undone.
+    fn forget_unnamed(&mut self) {
+        for held in &mut self.leases {
+            held.lease.unnamed = None;
+        }
+    }
+
     /// Once the transaction has ended: what was prepared by a schema that nobody else saw, and that may be undone,
     /// is prepared anew by whoever needs it next. PostgreSQL would tell them all that its columns have changed.
     pub(super) async fn drop_made_within(&mut self) {
+        if self.batch.changed_schema {
+            self.forget_unnamed();
+        }
         for held in &mut self.leases {
             let made = std::mem::take(&mut held.made_within);
             if made.is_empty() || held.lease.doubt.is_some() {

@@ -134,9 +134,7 @@ impl Session {
         if !self.leases.is_empty() {
             self.restore_settings().await;
         }
-        if self.batch.changed_schema {
-            self.after_ddl().await;
-        }
+        self.publish_schema().await;
         if std::mem::take(&mut self.batch.holds_ready) {
             self.ready();
         }

@@ -227,9 +227,7 @@ impl Session {
                 return Ok(());
             }
             self.settle(Instant::now()).await?;
-            if self.batch.changed_schema && self.block.is_none() {
-                self.after_ddl().await;
-            }
+            self.publish_schema().await;
         }
         if within == Within::Implicit {
             self.end_everywhere(true).await?;

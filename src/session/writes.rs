@@ -109,7 +109,7 @@ impl Session {
         };
         if let Statement::Ddl { alters: true, .. } | Statement::Other = plan.statement {
             self.note_ddl();
-            Box::pin(self.after_ddl()).await;
+            Box::pin(self.publish_schema()).await;
         }
         let answers = result?;
         if let SessionEffect::DiscardAll = plan.effect {

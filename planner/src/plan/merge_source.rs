@@ -159,10 +159,13 @@ impl Merged<'_> {
     /// The names of what the source may read.
     fn read_tables(&self, facts: &Facts<'_>) -> Vec<String> {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        let tables = facts.tables.iter();
-        let others = tables.filter(|table| !std::ptr::eq(**table, self.table));
+        let mut tables = facts.tables.iter();
+        // Named once it is the target, and twice its source reads it too.
+        let target = tables.position(|table| std::ptr::eq(*table, self.table));
+        let others = facts.tables.iter().enumerate();
+        let others = others.filter(|(at, _)| Some(*at) != target);
         let names =
-            others.map(|table| format!("{}.{}", quoted(&table.schema), quoted(&table.name)));
+            others.map(|(_, table)| format!("{}.{}", quoted(&table.schema), quoted(&table.name)));
         names.collect()
     }
 

@@ -344,6 +344,7 @@ impl Session {
                     self.warn("25P01", "there is no transaction in progress");
                 }
                 let tag = Box::pin(self.end_everywhere(commit)).await?;
+                self.publish_schema().await;
                 // It ends with the transaction.
                 self.batch.portals.remove(name);
                 write::command_complete(&mut out, tag);
