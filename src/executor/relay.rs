@@ -59,14 +59,14 @@ pub async fn relay(
     until: Until,
     before_reply: &(dyn Fn() + Sync),
 ) -> Result<End, Broken> {
-    let mut copy = CopyIn {
+    let mut course = Course {
         rest_of_frame: rest,
         ended: false,
         until,
         scanned: None,
     };
     let told = Told::before(client);
-    let end = poll_fn(|cx| poll_relay(cx, client, server, &mut copy, told, before_reply)).await;
+    let end = poll_fn(|cx| poll_relay(cx, client, server, &mut course, told, before_reply)).await;
     let kept = server.kept.resend();
     server.forget_kept();
     match end {
@@ -76,7 +76,9 @@ pub async fn relay(
             Err(Broken::Unanswered(error))
         }
         // The rest of that frame would be read as messages.
-        Err(Broken::Server(error)) if copy.rest_of_frame > 0 => Err(Broken::Server(error.fatal())),
+        Err(Broken::Server(error)) if course.rest_of_frame > 0 => {
+            Err(Broken::Server(error.fatal()))
+        }
         end => end,
     }
 }
@@ -116,7 +118,7 @@ impl Told {
 }
 
 /// How far a relay has come: in the client's COPY stream, or in its long message, and in the server's replies.
-struct CopyIn {
+struct Course {
     rest_of_frame: usize,
     ended: bool,
     until: Until,
@@ -128,12 +130,12 @@ fn poll_relay(
     cx: &mut Context<'_>,
     client: &mut Conn,
     server: &mut Server,
-    copy: &mut CopyIn,
+    course: &mut Course,
     told: Told,
     before_reply: &(dyn Fn() + Sync),
 ) -> Poll<Result<End, Broken>> {
     loop {
-        let progress = match copy.scanned.take() {
+        let progress = match course.scanned.take() {
             Some(progress) => progress,
             None => {
                 if !server.conn.inbox.is_empty() {
@@ -159,8 +161,8 @@ fn poll_relay(
         }
         let written = poll_to_client(cx, client, server).map_err(gone)?;
         // A server that gave up COPY still reads the frame it was in the middle of.
-        let whole = copy.rest_of_frame == 0;
-        if whole && copy.until == Until::Passed {
+        let whole = course.rest_of_frame == 0;
+        if whole && course.until == Until::Passed {
             server.flush_approved(&mut client.outbox);
             return Poll::Ready(Ok(End::Done));
         }
@@ -168,7 +170,7 @@ fn poll_relay(
             server.flush_approved(&mut client.outbox);
             return sent.map(|_| Ok(End::Done));
         }
-        if copy.ended
+        if course.ended
             && !server
                 .expect
                 .iter()
@@ -189,7 +191,7 @@ fn poll_relay(
             }
         }
         let moved = if server.copy_in || !whole {
-            poll_copy(cx, client, server, copy)
+            poll_copy(cx, client, server, course)
         } else {
             poll_read_ahead(cx, client)
         };
@@ -197,7 +199,7 @@ fn poll_relay(
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error))),
             Poll::Pending => {
-                copy.scanned = Some(progress);
+                course.scanned = Some(progress);
                 return Poll::Pending;
             }
         }
@@ -238,9 +240,9 @@ fn poll_copy(
     cx: &mut Context<'_>,
     client: &mut Conn,
     server: &mut Server,
-    copy: &mut CopyIn,
+    course: &mut Course,
 ) -> Poll<Result<(), Error>> {
-    if move_copy(client, server, copy)? {
+    if move_copy(client, server, course)? {
         return Poll::Ready(Ok(()));
     }
     if server.conn.outbox.len() >= OUTBOX_HIGH {
@@ -254,10 +256,10 @@ fn poll_copy(
 }
 
 /// True when anything moved.
-fn move_copy(client: &mut Conn, server: &mut Server, copy: &mut CopyIn) -> Result<bool, Error> {
+fn move_copy(client: &mut Conn, server: &mut Server, course: &mut Course) -> Result<bool, Error> {
     let before = client.inbox.len();
-    while (server.copy_in || copy.rest_of_frame > 0) && server.conn.outbox.len() < OUTBOX_HIGH {
-        if copy.rest_of_frame == 0 {
+    while (server.copy_in || course.rest_of_frame > 0) && server.conn.outbox.len() < OUTBOX_HIGH {
+        if course.rest_of_frame == 0 {
             let Some(header) = frame::peek(&client.inbox)? else {
                 break;
             };
@@ -276,19 +278,19 @@ fn move_copy(client: &mut Conn, server: &mut Server, copy: &mut CopyIn) -> Resul
                 }
                 // CopyDone, CopyFail, or something the server will complain about.
                 _ => {
-                    copy.ended = true;
+                    course.ended = true;
                     server.copy_in = false;
                 }
             }
-            copy.rest_of_frame = header.len;
+            course.rest_of_frame = header.len;
         }
-        let here = copy.rest_of_frame.min(client.inbox.len());
+        let here = course.rest_of_frame.min(client.inbox.len());
         if here == 0 {
             break;
         }
         server.conn.outbox.extend_from_slice(&client.inbox[..here]);
         client.inbox.advance(here);
-        copy.rest_of_frame -= here;
+        course.rest_of_frame -= here;
     }
     Ok(client.inbox.len() != before)
 }
