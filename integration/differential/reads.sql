@@ -1525,6 +1525,18 @@ SELECT * FROM people WHERE '{7}' = id;
 SELECT * FROM words WHERE word = ANY('{a,"b c",NULL,"NULL"}');
 SELECT * FROM people WHERE id = ANY('{1,2}') AND id = ANY('{2,3}');
 
+[strings beside numbers are as wide as these]
+SELECT id, v FROM tiny WHERE id IN ('70000', 1);
+SELECT id, v FROM tiny WHERE id IN ('70000', -1, NULL);
+SELECT id, v FROM tiny WHERE id IN ('70000', 1 + 1);
+SELECT id, v FROM tiny WHERE id IN ('3000000000', 1);
+SELECT id, v FROM tiny WHERE id IN ('70000', NULL);
+SELECT id, v FROM tiny WHERE id = ANY (ARRAY['70000', (1)]);
+SELECT id, v FROM tiny WHERE id = ANY (ARRAY['70000', 1]::smallint[]);
+SELECT id, v FROM mid WHERE id IN ('3000000000', 5000000000, 2);
+SELECT id, v FROM tiny WHERE id IN ($1, 7);
+with: 70000
+
 [keys that contradict each other]
 SELECT * FROM people WHERE id = 1 AND id = 2;
 SELECT count(*), sum(age) FROM people WHERE id = 1 AND id = 2;

@@ -529,6 +529,7 @@ MERGE INTO people p USING unnest($1::bigint[]) WITH ORDINALITY AS s (id, n) ON p
 with: {821,822,831,832}
 MERGE INTO people p USING unnest($1::bigint[]) AS s ON p.id = s WHEN MATCHED THEN UPDATE SET age = 8 WHEN NOT MATCHED THEN INSERT (id, age) VALUES (s, 9);
 with: {821,822,833,834}
+MERGE INTO people p USING unnest(ARRAY[821, 822, 823, 824]::bigint[]) AS s (s) ON p.id = s.s WHEN MATCHED THEN UPDATE SET name = s::text WHEN NOT MATCHED THEN INSERT (id) VALUES (s);
 MERGE INTO people p USING unnest($1::bigint[]) AS s (id) ON p.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
 with: {}
 MERGE INTO people p USING unnest($1::bigint[]) AS s (id) ON p.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
@@ -602,6 +603,10 @@ MERGE INTO people p USING (SELECT 2.0 * n AS id FROM generate_series(1, 4) n) v 
 MERGE INTO people p USING (VALUES (5, 'a' COLLATE "C"), (6, 'b'), (7, 'c'), (8, 'd'), (9, 'e')) v (id, n) ON p.id = v.id WHEN MATCHED AND v.n < 'B' THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
 MERGE INTO people p USING (SELECT v AS id, max(name) AS name FROM terms, owners, tiny GROUP BY v) s ON p.id = s.id WHEN MATCHED AND s.name < 'B' THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
 MERGE INTO countries c USING (VALUES ('se')) v (code) ON c.code = v.code WHEN NOT MATCHED THEN INSERT (code) VALUES (v.code);
+MERGE INTO terms t USING (SELECT id + 900 AS id, term FROM terms) s ON t.id = s.id WHEN NOT MATCHED AND s.term < 'a' THEN INSERT (id, term) VALUES (s.id, s.term);
+MERGE INTO people p USING unnest(ARRAY[5, 6, 7, 8, 9]::bigint[]) AS s (id) ON p.id = s.id WHEN MATCHED THEN UPDATE SET name = s::text WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
+MERGE INTO people p USING generate_series(5, 9) AS s (id) ON p.id = s.id WHEN MATCHED THEN UPDATE SET name = to_jsonb(s.*)::text WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id);
+MERGE INTO people p USING tiny s ON p.id = s.v WHEN MATCHED AND s.id = 4 THEN UPDATE SET name = pg_typeof(s);
 
 [writes inside WITH, MERGE and others, refused] refused
 WITH gone AS (DELETE FROM orders RETURNING id) SELECT count(*) FROM gone;

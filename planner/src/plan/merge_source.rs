@@ -5,10 +5,11 @@
 //! row of the source then meets rows of its own shard only, and a new row belongs there. The rest of the
 //! statement has to mean the same on each shard.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Merge, MergeInsertExpr, Query, SetExpr, Statement, TableFactor,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Merge, MergeInsertExpr,
+    ObjectName, Query, SetExpr, Statement, TableFactor, visit_expressions,
 };
 
 use super::colocated::{conjuncts_of, is_body_alone};
@@ -159,9 +160,11 @@ impl Merged<'_> {
     /// The names of what the source may read.
     fn read_tables(&self, facts: &Facts<'_>) -> Vec<String> {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        let mut tables = facts.tables.iter();
-        // Named once it is the target, and twice its source reads it too.
-        let target = tables.position(|table| std::ptr::eq(*table, self.table));
+        // Named once it is the target; where it is named again its source reads it.
+        let target = facts.tables.iter();
+        let target = target
+            .copied()
+            .position(|table| std::ptr::eq(table, self.table));
         let others = facts.tables.iter().enumerate();
         let others = others.filter(|(at, _)| Some(*at) != target);
         let names =
@@ -190,10 +193,68 @@ impl Merged<'_> {
         if picks::picks_anywhere(&rest, self.input) {
             return Err(refuse::write_picks(&self.table.name));
         }
+        if self.has_rows_of_own_type() && self.mentions_row(&rest) {
+            return Err(refuse::merge_gathered(
+                &self.table.name,
+                "It mentions rows of its source as a whole, which would be of another type elsewhere.",
+            ));
+        }
         match self.compares_physical() {
             true => Err(refuse::physical_column()),
             false => Ok(()),
         }
+    }
+
+    /// Is a row of the source as a whole something else than columns in brackets? That of a table has the table's
+    /// type; that of a function is its value, whatever the column is called.
+    fn has_rows_of_own_type(&self) -> bool {
+        match &self.merge.source {
+            TableFactor::Table { args: None, .. } => true,
+            TableFactor::Table { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::UNNEST { alias, .. } => {
+                let alias = alias.as_ref();
+                alias.is_some_and(|alias| !alias.columns.is_empty())
+            }
+            _ => false,
+        }
+    }
+
+    fn mentions_row(&self, rest: &Statement) -> bool {
+        let Some(name) = alias_of(&self.merge.source) else {
+            return true;
+        };
+        let columns = match &self.merge.source {
+            TableFactor::Table { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::UNNEST { alias, .. } => alias.as_ref().map(|alias| &alias.columns),
+            _ => None,
+        };
+        let mut columns = columns.into_iter().flatten();
+        let table = Reference::of_factor(&self.merge.source, self.input.catalog).table;
+        let mut known = table.into_iter().flat_map(|table| &table.columns);
+        let is_column = columns.any(|column| folded(&column.name) == name)
+            || known.any(|column| column.name == name);
+        let is_row = |of: &ObjectName| object_name(of).is_some_and(|(_, of)| of == name);
+        let visited = visit_expressions(rest, |expr| {
+            let whole = match expr {
+                Expr::Identifier(bare) => !is_column && folded(bare) == name,
+                Expr::QualifiedWildcard(of, _) => is_row(of),
+                Expr::Function(function) => match &function.args {
+                    FunctionArguments::List(list) => list.args.iter().any(|arg| match arg {
+                        FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(of)) => is_row(of),
+                        _ => false,
+                    }),
+                    _ => false,
+                },
+                _ => false,
+            };
+            match whole {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        visited.is_break()
     }
 
     /// The tokens of the source: `MERGE INTO target [AS alias] USING source ON …`.

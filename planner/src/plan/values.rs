@@ -117,6 +117,21 @@ pub(super) fn widest<'e>(values: impl IntoIterator<Item = &'e Expr>, key_type: K
         .unwrap_or(key_type)
 }
 
+/// [`widest`] of values that all get one type: a string or parameter gets that of a number beside it, which is
+/// known with its value only.
+pub(super) fn widest_together(values: &[Expr], key_type: KeyType) -> KeyType {
+    let has_type = |value: &Expr| match super::keys::without_parentheses(value) {
+        Expr::Value(constant) => matches!(constant.value, Value::Number(..)),
+        _ => true,
+    };
+    let is_number = |value: &Expr| has_type(value) && cast_to(value).is_none();
+    let mixed = values.iter().any(is_number) && !values.iter().all(has_type);
+    match mixed && key_type.is_integer() {
+        true => KeyType::Int8,
+        false => widest(values, key_type),
+    }
+}
+
 fn cast_to(value: &Expr) -> Option<KeyType> {
     match value {
         Expr::Nested(inner) => cast_to(inner),
@@ -129,11 +144,11 @@ fn cast_to(value: &Expr) -> Option<KeyType> {
     }
 }
 
-/// [`widest`] of the elements of an array.
+/// [`widest_together`] of the elements of an array.
 pub(super) fn widest_element(array: &Expr, key_type: KeyType) -> KeyType {
     match array {
         Expr::Nested(inner) => widest_element(inner, key_type),
-        Expr::Array(list) => widest(&list.elem, key_type),
+        Expr::Array(list) => widest_together(&list.elem, key_type),
         _ => {
             let element = cast_array(array).and_then(|(_, element)| cast_type(element));
             let wider = element.filter(|to| to.is_integer() && width(*to) > width(key_type));

@@ -7,7 +7,7 @@ use crate::catalog::{KeyType, ShardKey};
 use crate::limit::{Bound, Interval, KeyPart, KeyValue, Limit, Part};
 use crate::placement::Placement;
 use crate::plan::facts::Input;
-use crate::plan::values::{array, key_value, listed, value, widest, widest_element};
+use crate::plan::values::{array, key_value, listed, value, widest_element, widest_together};
 
 /// Something that is true of every row that matters.
 #[derive(Debug, Clone)]
@@ -176,7 +176,7 @@ impl<'c> Clauses<'c> {
         list: &[Expr],
         input: Input<'c>,
     ) -> Option<Condition> {
-        let key_type = widest(list, key_type);
+        let key_type = widest_together(list, key_type);
         let one = |item| key_value(item, key_type, &self.typed, input);
         let values: Option<Vec<_>> = list.iter().map(one).collect();
         Some(Condition::Equal(column, key_type, values?))
