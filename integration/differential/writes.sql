@@ -504,6 +504,13 @@ ROLLBACK TO s;
 SELECT id FROM people WHERE id BETWEEN 800 AND 810;
 COMMIT;
 
+[MERGE of constants that are wider than the key]
+MERGE INTO tiny t USING (VALUES ('70000'), (1)) v (id) ON t.id = v.id WHEN MATCHED THEN UPDATE SET v = 5;
+MERGE INTO tiny t USING (VALUES ($1), (1)) v (id) ON t.id = v.id WHEN MATCHED THEN UPDATE SET v = 6;
+with: 70000
+MERGE INTO tiny t USING (VALUES (70000::bigint), (1), (2), (3)) v (id) ON t.id = v.id WHEN MATCHED THEN UPDATE SET v = 7;
+MERGE INTO tiny t USING (VALUES ('70000'), (1)) v (id) ON t.id = v.id WHEN MATCHED THEN UPDATE SET v = 8 WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
+
 [MERGE of constants whose key is NULL]
 MERGE INTO people p USING (VALUES (NULL::bigint), (781)) v (id) ON p.id = v.id WHEN MATCHED THEN DELETE;
 MERGE INTO people p USING (VALUES (NULL::bigint), (811), (812)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);

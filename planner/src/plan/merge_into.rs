@@ -237,13 +237,15 @@ impl Merged<'_> {
         if self.inserts.is_empty() {
             column.insert = None;
         }
-        let value = |expr: Option<&Expr>| {
+        let values = values.collect::<Option<Vec<&Expr>>>()?;
+        column.key_type = values::widest_together(values.iter().copied(), column.key_type);
+        let value = |expr: &&Expr| {
             let typed = TypedParams::default();
-            let value = values::key_value(expr?, column.key_type, &typed, self.input)?;
+            let value = values::key_value(expr, column.key_type, &typed, self.input)?;
             // It matches nothing, and is an error where it is inserted, which depends on other conditions.
             (value != KeyValue::One(ValueRef::Null)).then_some(value)
         };
-        let values = values.map(value).collect::<Option<Vec<_>>>()?;
+        let values = values.iter().map(value).collect::<Option<Vec<_>>>()?;
         (!values.is_empty()).then_some(Part { column, values })
     }
 

@@ -119,13 +119,17 @@ pub(super) fn widest<'e>(values: impl IntoIterator<Item = &'e Expr>, key_type: K
 
 /// [`widest`] of values that all get one type: a string or parameter gets that of a number beside it, which is
 /// known with its value only.
-pub(super) fn widest_together(values: &[Expr], key_type: KeyType) -> KeyType {
+pub(super) fn widest_together<'e>(
+    values: impl IntoIterator<Item = &'e Expr, IntoIter: Clone>,
+    key_type: KeyType,
+) -> KeyType {
+    let values = values.into_iter();
     let has_type = |value: &Expr| match super::keys::without_parentheses(value) {
         Expr::Value(constant) => matches!(constant.value, Value::Number(..)),
         _ => true,
     };
     let is_number = |value: &Expr| has_type(value) && cast_to(value).is_none();
-    let mixed = values.iter().any(is_number) && !values.iter().all(has_type);
+    let mixed = values.clone().any(is_number) && !values.clone().all(has_type);
     match mixed && key_type.is_integer() {
         true => KeyType::Int8,
         false => widest(values, key_type),
