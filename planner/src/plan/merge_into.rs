@@ -184,22 +184,12 @@ impl Merged<'_> {
             }
             _ => None,
         };
-        let mut conjuncts = Vec::new();
-        conjuncts_of(&self.merge.on, &mut conjuncts);
+        let equalities = self.equalities();
         let mut parts = Vec::with_capacity(self.key.columns.len());
         for column in &self.key.columns {
-            let tied = conjuncts.iter().find_map(|conjunct| match conjunct {
-                Expr::BinaryOp {
-                    left,
-                    op: BinaryOperator::Eq,
-                    right,
-                } => [(left, right), (right, left)]
-                    .into_iter()
-                    .find_map(|(own, other)| {
-                        let is_key = target_column(own).is_some_and(|name| name == column.name);
-                        is_key.then(|| constants.column(other, is_bare))?
-                    }),
-                _ => None,
+            let tied = equalities.iter().find_map(|(own, other)| {
+                let is_key = target_column(own).is_some_and(|name| name == column.name);
+                is_key.then(|| constants.column(other, is_bare))?
             })?;
             // What is inserted belongs to the shard where it was looked for. There names are the source's.
             let same = |insert: &&MergeInsertExpr| {
@@ -217,6 +207,21 @@ impl Merged<'_> {
             false => self.many(true, facts),
         };
         Some(by_keys(keys, many))
+    }
+
+    /// Both sides of what ON demands to be equal, in either order.
+    pub(super) fn equalities(&self) -> Vec<(&Expr, &Expr)> {
+        let mut conjuncts = Vec::new();
+        conjuncts_of(&self.merge.on, &mut conjuncts);
+        let sides = conjuncts.into_iter().filter_map(|conjunct| match conjunct {
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Eq,
+                right,
+            } => Some([(&**left, &**right), (&**right, &**left)]),
+            _ => None,
+        });
+        sides.flatten().collect()
     }
 
     /// What to do with rows of several shards that have to be brought there.

@@ -8,11 +8,11 @@
 use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Merge, MergeInsertExpr,
-    ObjectName, Query, SetExpr, Statement, TableFactor, visit_expressions,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Merge, MergeInsertExpr, ObjectName,
+    Query, SetExpr, Statement, TableFactor, visit_expressions,
 };
 
-use super::colocated::{conjuncts_of, is_body_alone};
+use super::colocated::is_body_alone;
 use super::dml::{inserted_part, is_default, keys_of_rows};
 use super::facts::{self, Facts};
 use super::insertion::{self, Read, Unread};
@@ -66,22 +66,11 @@ impl Merged<'_> {
             };
             self.inserts.iter().all(same)
         };
-        let mut conjuncts = Vec::new();
-        conjuncts_of(&self.merge.on, &mut conjuncts);
-        let tied = conjuncts.iter().filter_map(|conjunct| match conjunct {
-            Expr::BinaryOp {
-                left,
-                op: BinaryOperator::Eq,
-                right,
-            } => [(left, right), (right, left)]
-                .into_iter()
-                .find_map(|(one, other)| {
-                    let is_key = own(one).is_some_and(|name| name == key.name);
-                    is_key.then(|| given(other))?
-                }),
-            _ => None,
+        let mut tied = self.equalities().into_iter().filter_map(|(one, other)| {
+            let is_key = own(one).is_some_and(|name| name == key.name);
+            is_key.then(|| given(other))?
         });
-        tied.into_iter().find(is_inserted)
+        tied.find(is_inserted)
     }
 
     fn insertion(
