@@ -194,17 +194,7 @@ impl Stage {
     fn restore_text(&self, database: &str, dump: &str) {
         let file = self.file(&format!("{database}.sql"));
         std::fs::write(&file, dump).unwrap();
-        self.through(&[
-            "psql",
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            database,
-            "-f",
-            &file,
-        ]);
+        self.through(&psql(database, &file));
     }
 
     /// The rows of each table and what each sequence has given.

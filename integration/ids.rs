@@ -122,7 +122,10 @@ async fn connect(ringway: &Ringway) -> Client {
 /// The rows of a simple query, columns parted by `|`.
 async fn simple(client: &Client, sql: &str) -> Vec<String> {
     let messages = client.simple_query(sql).await;
-    let messages = messages.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    joined(&messages.unwrap_or_else(|error| panic!("{sql}: {error:?}")))
+}
+
+fn joined(messages: &[SimpleQueryMessage]) -> Vec<String> {
     let row = |message: &SimpleQueryMessage| match message {
         SimpleQueryMessage::Row(row) => {
             let values: Vec<_> = (0..row.len())

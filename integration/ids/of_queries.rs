@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{TABLES, World, connect, failure, simple};
+use super::{TABLES, World, connect, failure, joined, simple};
 use crate::support;
 use crate::support::wire::{Wire, bind, execute, parse};
 
@@ -111,18 +111,7 @@ async fn rows_of_a_query_get_ids_as_one_server_would_give_them() {
 async fn told(client: &Client, sql: &str) -> Result<Vec<String>, String> {
     match client.simple_query(sql).await {
         Ok(_) if !sql.contains("RETURNING") => Ok(Vec::new()),
-        Ok(messages) => {
-            let row = |message: &SimpleQueryMessage| match message {
-                SimpleQueryMessage::Row(row) => {
-                    let values: Vec<_> = (0..row.len())
-                        .map(|at| row.get(at).unwrap_or("NULL"))
-                        .collect();
-                    Some(values.join("|"))
-                }
-                _ => None,
-            };
-            Ok(messages.iter().filter_map(row).collect())
-        }
+        Ok(messages) => Ok(joined(&messages)),
         Err(error) => {
             let error = error.as_db_error().expect("an answer");
             Err(format!("{}: {}", error.code().code(), error.message()))
