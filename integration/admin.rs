@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringway::admin::Show;
-use ringway::demo::captive::Signal;
+use ringway::demo::captive::{self, Signal};
 use ringway::demo::shop;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -406,8 +406,7 @@ pub(crate) fn get(port: u16, path: &str) -> (String, String) {
 }
 
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    captive::free_port().unwrap()
 }
 
 #[tokio::test]

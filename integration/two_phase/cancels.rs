@@ -40,7 +40,7 @@ impl Eyes {
 
     /// All rows of all shards have this value, once nothing is prepared.
     fn assert_all_are(&mut self, value: u32, what: &str) {
-        wait_until(Duration::from_secs(5), "nothing to be prepared", || {
+        wait_until(Duration::from_secs(20), "nothing to be prepared", || {
             let each = self.each(PREPARED);
             each.iter().all(|answer| answer == "0 SELECT 1 I")
         });
@@ -116,7 +116,7 @@ fn a_cancel_of_the_decision_is_told_as_one() {
     assert_eq!(held, ["BEGIN LOCK TABLE T", "BEGIN LOCK TABLE T"]);
     wire.query("COMMIT");
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-    wait_until(Duration::from_secs(5), "the decision to wait", || {
+    wait_until(Duration::from_secs(20), "the decision to wait", || {
         eyes.each(waiting)
             .iter()
             .any(|found| found == "1 SELECT 1 T")

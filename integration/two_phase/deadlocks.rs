@@ -54,7 +54,10 @@ impl Scene {
         let start = Instant::now();
         let said = wires.map(|wire| error(&wire.read_to_ready()));
         // Looked for each tenth of it, at least every 50 ms; and the machine may be slow.
-        assert!(start.elapsed() < LIMIT + Duration::from_secs(3), "{said:?}");
+        assert!(
+            start.elapsed() < LIMIT + Duration::from_secs(15),
+            "{said:?}"
+        );
         let failed: Vec<_> = (0..2).filter(|at| said[*at].starts_with("40P01")).collect();
         assert_eq!(failed.len(), 1, "{said:?}");
         assert!(

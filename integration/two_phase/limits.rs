@@ -181,7 +181,7 @@ fn a_shutdown_lets_blocks_end_and_rolls_back_what_does_not() {
     proxy.process.signal(Signal::Term);
     assert!(proxy.process.wait_for_end().success());
     while idle.read().is_some() {}
-    wait_until(Duration::from_secs(3), "no open transaction", || {
+    wait_until(Duration::from_secs(20), "no open transaction", || {
         let open = "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass";
         world.each(open) == ["0", "0"]
     });

@@ -347,15 +347,16 @@ impl Cluster {
         Some(asked.await)
     }
 
-    /// Waits until a shard's epoch is another than in `known`, at most for `limit`.
-    async fn until_epoch_differs(&self, known: &Epochs, pause: Duration, limit: Duration) {
+    /// Waits until a shard's epoch is another than in `known`, at most for `limit`; false if it never was.
+    async fn epoch_differs(&self, known: &Epochs, pause: Duration, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             sleep(pause).await;
             if self.epochs().await != *known {
-                return;
+                return true;
             }
         }
+        false
     }
 
     async fn epochs(&self) -> Epochs {

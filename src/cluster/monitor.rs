@@ -154,8 +154,10 @@ async fn watch_catalog(cluster: Arc<Cluster>) {
         // Read before the schema is, so that no change between is missed.
         let known = cluster.epochs().await;
         cluster.reload_catalog().await;
-        cluster
-            .until_epoch_differs(&known, EPOCH_INTERVAL, CATALOG_INTERVAL)
-            .await;
+        let told = cluster.epoch_differs(&known, EPOCH_INTERVAL, CATALOG_INTERVAL);
+        if told.await {
+            let database = &cluster.database.name;
+            tracing::debug!(database, "told that the schema has changed");
+        }
     }
 }

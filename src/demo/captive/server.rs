@@ -2,9 +2,11 @@
 
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::guarded::{Guarded, POLL, Signal};
 use super::programs::Programs;
@@ -284,7 +286,18 @@ impl Drop for Server {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> Result<u16, Error> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    let address = free_address()?.local_addr()?;
+    let port = address.as_socket().map(|address| address.port());
+    port.ok_or_else(|| std::io::Error::other("a socket without a port").into())
+}
+
+/// Nobody can connect to it, and others may listen there: a process that is being started holds a copy until
+/// it runs its own program.
+fn free_address() -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    Ok(socket)
 }
 
 fn tail(path: &Path, from: u64) -> Result<String, Error> {
@@ -293,4 +306,21 @@ fn tail(path: &Path, from: u64) -> Result<String, Error> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::net::listener::bind_tcp;
+
+    #[test]
+    fn a_free_port_takes_no_connections_before_somebody_listens() {
+        let held = free_address().unwrap();
+        let address = held.local_addr().unwrap().as_socket().unwrap();
+        assert!(TcpStream::connect(address).is_err());
+        let _listening = bind_tcp(address, false).unwrap();
+        assert!(TcpStream::connect(address).is_ok());
+    }
 }
