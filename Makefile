@@ -32,7 +32,8 @@ test:
 	else \
 		echo "skipped: cargo deny check (cargo install cargo-deny)"; \
 	fi
-	PATH="$$PATH:$(TEST_TOOLS)/bin" cargo test --workspace
+	@# What a failed test says is not to be buried.
+	PATH="$$PATH:$(TEST_TOOLS)/bin" RUST_BACKTRACE=0 cargo test --workspace
 
 # Real drivers of eight languages; ARGS="--drivers psql,pgx --targets pooled" for some of it.
 test-drivers: deps
