@@ -245,8 +245,6 @@ UPDATE people SET nosuch = 1 WHERE id = 3;
 
 [UPDATE, refused] refused
 UPDATE people SET U&"\0069d" = 300 WHERE id = 3;
-UPDATE people SET age = (SELECT max(age) FROM people) WHERE id = 3;
-UPDATE people SET name = 'w' FROM orders o WHERE o.id = people.id;
 UPDATE people SET name = n.what FROM notes n WHERE n.person_id = people.id;
 UPDATE countries SET area = random();
 UPDATE countries SET made = now();
@@ -258,7 +256,6 @@ UPDATE countries SET area = 7 FROM people WHERE people.id = countries.person_id;
 UPDATE countries SET area = pg_backend_pid() WHERE code = 'no';
 UPDATE countries SET name = inet_server_port()::text WHERE code = 'no';
 UPDATE countries SET name = ctid::text WHERE code = 'no';
-UPDATE notes SET what = p.name FROM people p WHERE p.id = notes.person_id;
 UPDATE people SET age = 1 WHERE CURRENT OF c;
 
 [UPDATE, where keys may be on one shard] maybe
@@ -285,12 +282,9 @@ DELETE FROM countries WHERE code = 'xx' RETURNING name;
 DELETE FROM notes WHERE id = 4;
 
 [DELETE, refused] refused
-DELETE FROM people USING orders WHERE orders.id = people.id;
-DELETE FROM items WHERE order_id IN (SELECT id FROM orders WHERE person_id = 6);
 DELETE FROM items WHERE ctid IN (SELECT ctid FROM items LIMIT 1);
 DELETE FROM countries WHERE code IN (SELECT name FROM people);
 DELETE FROM countries WHERE ctid = (SELECT min(ctid) FROM countries);
-DELETE FROM notes USING people WHERE people.id = notes.person_id;
 
 [INSERT into tables that every shard has]
 INSERT INTO countries VALUES ('se', 'Sweden', 450, 3, '2020-01-01');
@@ -724,7 +718,7 @@ UPDATE people SET nick = 'n8' WHERE id = 4 AND EXISTS (SELECT 1 FROM orders o WH
 DELETE FROM items WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.person_id = items.person_id AND o.id = items.order_id AND o.qty > 1);
 DELETE FROM orders o WHERE o.qty = 0 AND o.person_id IN (SELECT p.id FROM people p WHERE p.ok) RETURNING o.id, (SELECT name FROM people p WHERE p.id = o.person_id);
 
-[subqueries that are not tied to the key of the row that is written, refused] refused
+[subqueries that are not tied to the key of the row that is written]
 UPDATE people SET rank2 = 7 WHERE EXISTS (SELECT 1 FROM orders o WHERE o.qty = people.age);
 UPDATE people SET rank2 = 7 WHERE id NOT IN (SELECT person_id FROM orders);
 UPDATE people SET rank2 = 7 WHERE age IN (SELECT person_id FROM orders);
@@ -733,6 +727,59 @@ UPDATE people SET rank2 = 7 WHERE EXISTS (SELECT 1 FROM orders o WHERE o.person_
 DELETE FROM orders WHERE EXISTS (SELECT 1 FROM people p WHERE p.id = orders.person_id) RETURNING (SELECT count(*) FROM orders);
 DELETE FROM parcels p WHERE EXISTS (SELECT 1 FROM parcels q WHERE q.tenant = p.tenant AND q.code = p.code AND q.weight = 40);
 DELETE FROM parcels p WHERE EXISTS (SELECT 1 FROM parcels q WHERE q.tenant = p.tenant AND q.weight > p.weight);
+
+[writes of rows of one shard or several that read rows of others]
+UPDATE people SET age = (SELECT max(age) FROM people) WHERE id = 3;
+UPDATE people SET name = 'w' FROM orders o WHERE o.id = people.id;
+UPDATE people SET name = o.note, age = o.qty FROM orders o WHERE o.id = people.id AND o.qty = 1 AND o.id < 20 RETURNING people.id, o.id, o.note;
+UPDATE people p SET nick = 'twin' FROM people q WHERE q.city = p.city AND q.id < p.id RETURNING p.id;
+UPDATE people SET nick = q.nick FROM (SELECT city, min(nick) AS nick FROM people GROUP BY city) AS q WHERE q.city = people.city RETURNING *;
+UPDATE people SET (age, rank2) = (SELECT count(*), max(qty) FROM orders WHERE orders.qty = people.rank2) WHERE id BETWEEN 3 AND 9;
+UPDATE people SET feel = (SELECT max(feel) FROM people), born = (SELECT min(born) FROM people WHERE id > 10);
+UPDATE people SET age = $1::int + (SELECT count(*) FROM orders WHERE qty = $2::int) WHERE id > $1::int RETURNING id, age;
+with: 5, 2
+UPDATE "Mixed Case" m SET "order" = (SELECT count(*) FROM "Mixed Case" n WHERE n."order" >= m."order") RETURNING m.*;
+UPDATE parcels SET weight = p.age FROM people AS p WHERE p.id = parcels.weight RETURNING parcels.tenant, parcels.code, p.name;
+UPDATE branches SET staff = (SELECT sum(staff) FROM branches b WHERE b.country > branches.country);
+DELETE FROM people USING orders WHERE orders.id = people.id;
+DELETE FROM items WHERE order_id IN (SELECT id FROM orders WHERE person_id = 6);
+DELETE FROM items a USING items b WHERE a.n = b.n AND a.person_id > b.person_id RETURNING a.person_id, a.n;
+DELETE FROM people p WHERE (SELECT count(*) FROM people q WHERE q.city = p.city) > 6 RETURNING p.id, (SELECT count(*) FROM people);
+DELETE FROM tiny USING mid, people WHERE mid.people_id = people.id AND tiny.v = people.age;
+UPDATE parcels SET weight = 0 FROM people AS p WHERE p.id = parcels.weight AND p.age = 1 RETURNING p.*;
+DELETE FROM people WHERE id = 3 AND 1 / (SELECT count(*) - count(*) FROM orders) = 1;
+DELETE FROM people WHERE (SELECT max(nosuch) FROM orders) = 3;
+SELECT id, name, age, nick, rank2, feel, born FROM people;
+
+[writes of a table on one shard that read rows of others]
+UPDATE notes SET what = p.name FROM people p WHERE p.id = notes.person_id;
+UPDATE notes SET what = (SELECT name FROM people ORDER BY id LIMIT 1) WHERE id = 2 RETURNING *;
+UPDATE notes AS n SET what = (SELECT string_agg(o.note, ',' ORDER BY o.id, o.note) FROM orders o WHERE o.qty = n.id) WHERE n.id < 5 RETURNING n.id, n.what;
+UPDATE notes SET person_id = (SELECT count(*) FROM people) + person_id FROM countries c WHERE c.person_id = notes.person_id;
+UPDATE notes SET what = $1 FROM people p WHERE p.id = notes.person_id AND p.id = $2::bigint RETURNING p.name, notes.*;
+with: sent, 5
+DELETE FROM notes WHERE id = 7 AND EXISTS (SELECT 1 FROM people a, orders b WHERE a.age = b.qty);
+DELETE FROM notes n USING people p, orders o WHERE p.id = n.person_id AND o.qty = p.age RETURNING n.id, p.id;
+DELETE FROM notes USING people WHERE people.id = notes.person_id;
+SELECT * FROM notes;
+
+[writes that read rows of others in a transaction] maybe
+BEGIN;
+INSERT INTO people (id, age) VALUES (4001, 77);
+UPDATE notes SET what = 'seen' WHERE (SELECT max(age) FROM people) = 77;
+UPDATE people SET age = 78 WHERE age = (SELECT max(age) FROM people);
+SELECT count(*) FROM people WHERE age = 78;
+ROLLBACK;
+
+[writes that read rows of others, refused] refused
+UPDATE people SET age = n.id FROM notes n WHERE n.person_id = people.id;
+UPDATE people SET age = (SELECT age FROM people ORDER BY id LIMIT 1) WHERE id > 3;
+UPDATE ONLY notes SET what = 'only' WHERE person_id IN (SELECT id FROM people WHERE age > 0) RETURNING id;
+UPDATE notes SET what = 'locked' WHERE id IN (SELECT id FROM people FOR UPDATE);
+UPDATE notes SET what = 'where' FROM ONLY people WHERE people.id = notes.id;
+DELETE FROM notes USING people p WHERE p.id = notes.id AND p.ctid = '(0,1)';
+WITH x AS (SELECT 1) UPDATE notes SET what = 'with' FROM people WHERE people.id = notes.id;
+EXPLAIN UPDATE notes SET what = p.name FROM people p WHERE p.id = notes.person_id;
 
 [values that may not be kept as they are, refused] refused
 INSERT INTO prices (price, name) VALUES (1.00005, 'rounded');

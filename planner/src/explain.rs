@@ -131,9 +131,22 @@ fn execution(way: &Execution<'_>, topology: &Topology, lines: &mut Vec<String>) 
                 lines.push(format!("otherwise: {what}"));
             }
         }
-        Execution::Gather(gathering) => gather(gathering, topology, lines),
+        Execution::Gather(gathering) => {
+            let place = gathering.at.map(|at| shard(at, topology));
+            gather(
+                gathering,
+                topology,
+                place.as_deref().unwrap_or("one of them"),
+                lines,
+            );
+        }
         Execution::SumTags => {
             lines.push("execution: as it is on each, row counts are added".into())
+        }
+        Execution::Write { gathering, on } => {
+            let on = shards(&Shards::Exactly(on.clone()), topology);
+            gather(gathering, topology, &on, lines);
+            lines.push("execution: row counts are added".into());
         }
         Execution::Lock(merge) => {
             lines.push("execution: as it is on each, as a write, so that locks are held".into());
@@ -218,7 +231,7 @@ fn insertion(inserting: &Inserting<'_>, topology: &Topology, lines: &mut Vec<Str
 }
 
 /// Each text that shards are asked, with the shards, and the one that runs over their rows.
-fn gather(gathering: &Gathering, topology: &Topology, lines: &mut Vec<String>) {
+fn gather(gathering: &Gathering, topology: &Topology, place: &str, lines: &mut Vec<String>) {
     let mut rest: Vec<_> = gathering.asks.iter().collect();
     while let Some(first) = rest.first().copied() {
         let (same, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|a| a.sql == first.sql);
@@ -227,10 +240,6 @@ fn gather(gathering: &Gathering, topology: &Topology, lines: &mut Vec<String>) {
         lines.push(format!("gather: from {}: {sql}", names.join(", ")));
         rest = others;
     }
-    let place = match gathering.at {
-        Some(at) => shard(at, topology),
-        None => "one of them".to_owned(),
-    };
     let sql = String::from_utf8_lossy(&gathering.finish);
     lines.push(format!("finish: on {place}: {sql}"));
 }
@@ -244,6 +253,7 @@ pub(crate) fn steps(way: &Execution<'_>, values: Values<'_>) -> Vec<String> {
         Execution::SameAnswer => vec!["take the first answer, all are alike".into()],
         Execution::Direct
         | Execution::Gather(_)
+        | Execution::Write { .. }
         | Execution::Split { .. }
         | Execution::Insert(_)
         | Execution::Move { .. }

@@ -395,6 +395,8 @@ pub enum Many {
     Gather(Box<Gather>),
     /// Run the same text on each, add up the command tags, return all rows (UPDATE, DELETE).
     SumTags,
+    /// As [`Many::SumTags`], over rows that are gathered first.
+    Write(Box<Gather>),
     /// Run the same text on each as a write; their rows are put in order (FOR UPDATE).
     Lock(Box<MergePlan>),
     /// Each shard runs the INSERT with its own rows.

@@ -93,6 +93,11 @@ pub enum Execution<'p> {
     /// Rows of several shards are gathered, and one server runs the client's text over them.
     Gather(Box<Gathering>),
     SumTags,
+    /// Rows are gathered, and those of the shards in question run the client's text over them.
+    Write {
+        gathering: Box<Gathering>,
+        on: ShardSet,
+    },
     /// Each shard runs the text as a write does; then their rows are put in order.
     Lock(&'p MergePlan),
     /// Each shard runs its part.
@@ -163,6 +168,7 @@ pub fn route<'p>(
                     | Many::Gather(_)
                     | Many::Insert(_)
                     | Many::SumTags
+                    | Many::Write(_)
                     | Many::Lock(_)
                     | Many::SameAnswer
                     | Many::CopyIn(_)
@@ -235,6 +241,13 @@ pub(crate) fn several<'p>(
         // It concerns others than those that it reads.
         Many::Insert(insertion) => return insertion.route(shards, values, topology),
         Many::SumTags => (shards, Execution::SumTags),
+        Many::Write(gather) => {
+            let on = gather.at.map_or_else(|| shards.clone(), ShardSet::one);
+            let (mut shards, gathering) = gather.execution(shards, values);
+            shards.extend(&on);
+            let gathering = Box::new(gathering);
+            (shards, Execution::Write { gathering, on })
+        }
         Many::Lock(merge) => (shards, Execution::Lock(merge)),
         Many::SameAnswer => (shards, Execution::SameAnswer),
         Many::CopyIn(copy) => (shards, Execution::CopyIn(copy)),

@@ -325,7 +325,7 @@ fn of_execution(execution: &Execution<'_>, one: bool) -> Class {
     match execution {
         Execution::Direct => Class::Direct,
         Execution::Insert(inserting) if inserting.insertion.has_keys_by_row() => Class::Split,
-        Execution::Move { .. } | Execution::Insert(_) => Class::Several,
+        Execution::Move { .. } | Execution::Insert(_) | Execution::Write { .. } => Class::Several,
         Execution::CopyIn(_) | Execution::Split { .. } => Class::Split,
         Execution::Merge { .. }
         | Execution::Gather(_)

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use planner::ShardId;
 use planner::merge::MergePlan;
 
+use super::gathered_write::GatheredWrite;
 use super::insertion::Insertion;
 use super::merge::{Memory, Merger, Step};
 use super::moves::{self, Moves};
@@ -82,7 +83,14 @@ pub struct Job {
     /// What is to be done with the answers before they are combined.
     pub moves: Option<Box<Moves>>,
     /// What is to be done in place of requests.
-    pub insertion: Option<Box<Insertion>>,
+    pub gathered: Option<Gathered>,
+}
+
+/// A write of gathered rows, or by them.
+#[derive(Debug)]
+pub enum Gathered {
+    Insertion(Box<Insertion>),
+    Write(Box<GatheredWrite>),
 }
 
 impl Job {
@@ -129,7 +137,8 @@ impl Job {
     /// answered from.
     ///
     /// # Errors
-    /// As [`Combine::check`], [`Moves::carry_out`], [`Insertion::carry_out`] and [`Merger::step`].
+    /// As [`Combine::check`], [`Moves::carry_out`], [`Insertion::carry_out`], [`GatheredWrite::carry_out`] and
+    /// [`Merger::step`].
     pub async fn finish(
         &self,
         servers: &mut [&mut Server],
@@ -138,8 +147,12 @@ impl Job {
         answers: Vec<Answer>,
         merger: Option<Merger>,
     ) -> Result<Vec<Answer>, Error> {
-        if let Some(insertion) = &self.insertion {
-            return Ok(vec![insertion.carry_out(servers, shards, ids).await?]);
+        if let Some(gathered) = &self.gathered {
+            let answer = match gathered {
+                Gathered::Insertion(insertion) => insertion.carry_out(servers, shards, ids).await,
+                Gathered::Write(write) => write.carry_out(servers, shards).await,
+            };
+            return Ok(vec![answer?]);
         }
         let answers = match &self.moves {
             None => answers,
@@ -154,6 +167,24 @@ impl Job {
         }
     }
 
+    /// In place of requests.
+    pub fn gathered(gathered: Gathered) -> Self {
+        Self {
+            requests: Requests::Same(Bytes::new()),
+            combine: Combine::First,
+            moves: None,
+            gathered: Some(gathered),
+        }
+    }
+
+    /// The shard that knows all that the text reads, where one has to be asked for it.
+    pub fn describing(&self) -> Option<ShardId> {
+        match self.gathered.as_ref()? {
+            Gathered::Insertion(insertion) => insertion.describing,
+            Gathered::Write(write) => write.gathering.at,
+        }
+    }
+
     /// The same Query on each.
     pub fn same(sql: &[u8], combine: Combine) -> Self {
         let mut request = BytesMut::new();
@@ -162,7 +193,7 @@ impl Job {
             requests: Requests::Same(request.freeze()),
             combine,
             moves: None,
-            insertion: None,
+            gathered: None,
         }
     }
 
@@ -175,7 +206,7 @@ impl Job {
             requests: Requests::Same(request.freeze()),
             combine,
             moves: None,
-            insertion: None,
+            gathered: None,
         }
     }
 }

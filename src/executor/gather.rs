@@ -31,6 +31,26 @@ pub struct Values {
     pub result_formats: Vec<i16>,
 }
 
+impl Values {
+    /// # Errors
+    /// There are not as many as the text wants, in PostgreSQL's words.
+    pub(super) fn check_count(&self, wanted: usize, is_simple: bool) -> Result<(), Error> {
+        let supplied = self.values.len();
+        if supplied == wanted {
+            return Ok(());
+        }
+        Err(match is_simple {
+            true => Error::new(Fault::Client, "42P02", "there is no parameter $1"),
+            false => {
+                let message = format!(
+                    "bind message supplies {supplied} parameters, but prepared statement \"\" requires {wanted}"
+                );
+                Error::new(Fault::Client, "08P01", message)
+            }
+        })
+    }
+}
+
 /// The rows of one source: the elements of an array in binary format.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
@@ -70,10 +90,13 @@ pub async fn describe_both(
     let outcome = describe::each(server, &[sql, finish], types, &mut found).await;
     let mut found = found.into_iter();
     match (outcome, found.next(), found.next()) {
-        (Ok(()), Some(whole), Some(finish)) => match are_alike(&whole.columns, &finish.columns)? {
-            true => Ok(whole),
-            false => Err(cannot_finish().detail("It would return other columns.")),
-        },
+        (Ok(()), Some(whole), Some(finish)) => {
+            let return_nothing = whole.columns.is_empty() && finish.columns.is_empty();
+            match return_nothing || are_alike(&whole.columns, &finish.columns)? {
+                true => Ok(whole),
+                false => Err(cannot_finish().detail("It would return other columns.")),
+            }
+        }
         (Err(error), Some(_), None) if !error.is_fatal() && error.fault == Fault::Server => {
             Err(cannot_finish().detail(format!("PostgreSQL says: {}.", error.message)))
         }
@@ -303,7 +326,7 @@ pub fn finish(
     values: &Values,
     gathered: Gathered,
 ) -> Result<Run, Error> {
-    send(server, sql, types, values, gathered, Returns::Rows)?;
+    send(server, sql, types, values, &gathered, Returns::Rows)?;
     Ok(Run::started(
         Merger::new(&MergePlan::default(), 1, None, 0, Memory::new(usize::MAX)),
         1,
@@ -327,7 +350,7 @@ pub fn send(
     sql: &[u8],
     types: &[u32],
     values: &Values,
-    gathered: Gathered,
+    gathered: &Gathered,
     returns: Returns,
 ) -> Result<(), Error> {
     let mut size = values

@@ -151,7 +151,7 @@ impl Insertion {
             true => self.elsewhere(&error),
             false => error,
         })?;
-        self.check_count(types.len())?;
+        self.values.check_count(types.len(), self.is_simple)?;
         let described = self.describe(server, &types).await?;
         let mut columns = self.columns(server, &described.columns).await?;
         let formats: Vec<i16> = columns.iter().map(Column::format).collect();
@@ -218,22 +218,6 @@ impl Insertion {
             },
         )
         .await
-    }
-
-    fn check_count(&self, wanted: usize) -> Result<(), Error> {
-        let supplied = self.values.values.len();
-        if supplied == wanted {
-            return Ok(());
-        }
-        Err(match self.is_simple {
-            true => Error::new(Fault::Client, "42P02", "there is no parameter $1"),
-            false => {
-                let message = format!(
-                    "bind message supplies {supplied} parameters, but prepared statement \"\" requires {wanted}"
-                );
-                Error::new(Fault::Client, "08P01", message)
-            }
-        })
     }
 
     /// What the query returns.
@@ -749,13 +733,13 @@ impl Sorting<'_> {
 }
 
 /// Some of the servers, in their order.
-fn among<'a>(servers: &'a mut [&mut Server], wanted: &[usize]) -> Vec<&'a mut Server> {
+pub(super) fn among<'a>(servers: &'a mut [&mut Server], wanted: &[usize]) -> Vec<&'a mut Server> {
     let all = servers.iter_mut().enumerate();
     let some = all.filter(|(at, _)| wanted.contains(at));
     some.map(|(_, server)| &mut **server).collect()
 }
 
-fn lacking() -> Error {
+pub(super) fn lacking() -> Error {
     Error::new(
         Fault::Ringway,
         "XX000",

@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod database;
 pub mod describe;
 pub mod gather;
+pub mod gathered_write;
 pub mod insertion;
 pub mod listen;
 pub mod merge;

@@ -1,8 +1,9 @@
-//! INSERT from a query, or MERGE of a source, whose rows are gathered: what the executor needs, made of a route.
+//! INSERT from a query, MERGE of a source, or another write, for which rows are gathered: what the executor
+//! needs, made of a route.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use planner::gather::Gathering;
 use planner::insertion::Inserting;
 use planner::route::{Execution, Shards};
 use planner::{ShardSet, Values};
@@ -10,7 +11,8 @@ use planner::{ShardSet, Values};
 use super::Session;
 use super::scattered::{Query, values_of};
 use crate::error::{Error, Fault};
-use crate::executor::broadcast::{Combine, Job, Requests};
+use crate::executor::broadcast::{Gathered, Job};
+use crate::executor::gathered_write::GatheredWrite;
 use crate::executor::insertion::{self, Insertion, Way};
 use crate::executor::merge::Memory;
 
@@ -54,6 +56,7 @@ impl Session {
             | Execution::Lock(_)
             | Execution::Split { .. }
             | Execution::Insert(_)
+            | Execution::Write { .. }
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)
@@ -86,14 +89,30 @@ impl Session {
             merging: inserting.insertion.merging.clone(),
             describing: only.or(has_all).or(first),
             topology: self.db.config.topology.clone(),
-            memory: Memory::new(self.limits.merge_memory_bytes / 2)
-                .told(&self.db.metrics.merge_memory),
+            memory: self.memory_of_gathered(),
         };
-        Ok(Job {
-            requests: Requests::Same(Bytes::new()),
-            combine: Combine::First,
-            moves: None,
-            insertion: Some(Box::new(insertion)),
-        })
+        Ok(Job::gathered(Gathered::Insertion(Box::new(insertion))))
+    }
+
+    /// An UPDATE or DELETE over gathered rows, which writes on some shards.
+    pub(super) fn gathered_write(
+        &self,
+        gathering: Box<Gathering>,
+        on: ShardSet,
+        query: &Query<'_>,
+    ) -> Job {
+        Job::gathered(Gathered::Write(Box::new(GatheredWrite {
+            sql: query.sql.to_vec(),
+            gathering: *gathering,
+            on,
+            types: query.types.to_vec(),
+            values: query.bind.map(values_of).unwrap_or_default(),
+            is_simple: query.bind.is_none(),
+            memory: self.memory_of_gathered(),
+        })))
+    }
+
+    fn memory_of_gathered(&self) -> Memory {
+        Memory::new(self.limits.merge_memory_bytes / 2).told(&self.db.metrics.merge_memory)
     }
 }

@@ -32,10 +32,15 @@ fn policies_on(
         | Execution::Gather(_)
         | Execution::CopyOut(_)
         | Execution::CopyRows(_) => reads,
+        // Of a table on one shard.
+        Execution::Write { ref on, .. } if on.len() == 1 => reads,
         Execution::Insert(ref inserting) if inserting.insertion.has_keys_by_row() => {
             return [none; 2];
         }
-        Execution::SumTags | Execution::Lock(_) | Execution::Insert(_) => writes,
+        Execution::SumTags
+        | Execution::Write { .. }
+        | Execution::Lock(_)
+        | Execution::Insert(_) => writes,
         Execution::Move { ref from, .. } if from.len() > 1 => writes,
         // On one shard; each row on its own; or on all for good reason.
         Execution::Direct

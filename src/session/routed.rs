@@ -184,6 +184,16 @@ impl Session {
                 let job = self.insertion(&inserting, &query)?;
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
+            Execution::Write { gathering, on } => {
+                let query = Query {
+                    sql,
+                    types: &[],
+                    bind: None,
+                    values,
+                };
+                let job = self.gathered_write(gathering, on, &query);
+                Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
+            }
             Execution::Split { split, parts } => {
                 let job = writes::job_of_parts(split, &parts, sql, &[], None);
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
@@ -635,6 +645,7 @@ fn needs_all_values(execution: &Execution<'_>) -> bool {
         | Execution::SumTags
         | Execution::Lock(_)
         | Execution::Insert(_)
+        | Execution::Write { .. }
         | Execution::CopyIn(_)
         | Execution::CopyOut(_)
         | Execution::CopyRows(_)

@@ -148,6 +148,7 @@ impl Session {
             | Execution::Lock(_)
             | Execution::Split { .. }
             | Execution::Insert(_)
+            | Execution::Write { .. }
             | Execution::Move { .. }
             | Execution::CopyIn(_)
             | Execution::CopyOut(_)

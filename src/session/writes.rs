@@ -276,7 +276,7 @@ pub(super) fn job_of_parts(
         requests: Requests::Each(parts.iter().enumerate().map(request).collect()),
         combine: Combine::Rows(parts.iter().map(|part| part.rows.clone()).collect()),
         moves: None,
-        insertion: None,
+        gathered: None,
     }
 }
 
@@ -326,7 +326,7 @@ pub(super) fn job_of_moves(
         requests: Requests::Each(takes_part.iter().map(of).collect()),
         combine: Combine::Sum,
         moves: Some(Box::new(moves)),
-        insertion: None,
+        gathered: None,
     }
 }
 

@@ -92,6 +92,7 @@ fn of_query(
             }
             Many::Refused(refusal) => Err(refusal),
             Many::SumTags
+            | Many::Write(_)
             | Many::Lock(_)
             | Many::Split(_)
             | Many::Insert(_)

@@ -177,6 +177,7 @@ pub(super) fn declare(source: &Source<'_>, catalog: &Catalog, options: PlanOptio
         Many::Refused(refusal) => Many::Refused(refusal),
         Many::Lock(_) => Many::Refused(refuse::writes_in_query()),
         Many::SumTags
+        | Many::Write(_)
         | Many::Split(_)
         | Many::Insert(_)
         | Many::CopyIn(_)

@@ -8,6 +8,7 @@ use sqlparser::ast::{
 
 use super::colocated;
 use super::facts::{Facts, Input};
+use super::gather;
 use super::ids::{self, LeftOut};
 use super::insert_query::{self, Into};
 use super::insertion;
@@ -24,6 +25,8 @@ use crate::catalog::{ColumnDefault, Keeps, KeyColumn, ShardKey, Table, TableClas
 use crate::insertion::Destination;
 use crate::limit::{KeyPart, KeySet, Limit, Part, TableLimit};
 use crate::plan::{Many, Target};
+use crate::refusal::Refusal;
+use crate::topology::ShardId;
 
 /// What holds for all three: `Some` when the decision is made.
 pub(super) fn before_keys(
@@ -410,11 +413,9 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
     {
         return refused(refuse::update_from_on_reference(&table.name));
     }
-    if let Some(decision) = before_keys(update, table, facts, input) {
-        return decision;
-    }
+    let placed = before_keys(update, table, facts, input);
     let Some(table) = table else {
-        return refused(refuse::write_target());
+        return placed.unwrap_or_else(|| refused(refuse::write_target()));
     };
     let mut from = vec![update.table.clone()];
     match &update.from {
@@ -427,7 +428,14 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
         .assignments
         .iter()
         .map(|assignment| &assignment.value);
-    let writes = Write {
+    let moved = match &table.class {
+        TableClass::Sharded(key) => {
+            set_of(&update.assignments, table, key).map(|column| (table, key, column))
+        }
+        TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => None,
+    };
+    let write = Write {
+        statement: update,
         table,
         from,
         selection: update.selection.as_ref(),
@@ -435,14 +443,16 @@ pub(super) fn update(update: &Update, facts: &Facts<'_>, input: Input<'_>) -> De
         values: assigned
             .chain(returned(update.returning.as_ref()))
             .collect(),
+        returns_all: has_star(update.returning.as_ref()),
+        moves: moved.is_some(),
     };
-    let decision = by_rows(&writes, facts, input);
-    match &table.class {
-        TableClass::Sharded(key) => match set_of(&update.assignments, table, key) {
-            Some(column) => moves::target(update, (table, key, column), decision, facts, input),
-            None => decision,
-        },
-        TableClass::Reference | TableClass::Single(_) | TableClass::Undeclared => decision,
+    if let Some(decision) = placed {
+        return write.on_one_shard(decision, facts, input);
+    }
+    let decision = by_rows(&write, facts, input);
+    match moved {
+        Some(key) => moves::target(update, key, decision, facts, input),
+        None => decision,
     }
 }
 
@@ -452,26 +462,31 @@ pub(super) fn delete(delete: &Delete, facts: &Facts<'_>, input: Input<'_>) -> De
         [only] => written(only, input),
         _ => None,
     };
-    if let Some(decision) = before_keys(delete, table, facts, input) {
-        return decision;
-    }
+    let placed = before_keys(delete, table, facts, input);
     let Some(table) = table else {
-        return refused(refuse::write_target());
+        return placed.unwrap_or_else(|| refused(refuse::write_target()));
     };
     let mut from = from.clone();
     from.extend(delete.using.iter().flatten().cloned());
-    let writes = Write {
+    let write = Write {
+        statement: delete,
         table,
         from,
         selection: delete.selection.as_ref(),
         picks: picks::picks_anywhere(delete, input),
         values: returned(delete.returning.as_ref()).collect(),
+        returns_all: has_star(delete.returning.as_ref()),
+        moves: false,
     };
-    by_rows(&writes, facts, input)
+    match placed {
+        Some(decision) => write.on_one_shard(decision, facts, input),
+        None => by_rows(&write, facts, input),
+    }
 }
 
-/// The rows that an UPDATE or DELETE of a sharded table touches.
-struct Write<'a> {
+/// The rows that an UPDATE or DELETE touches.
+struct Write<'a, S> {
+    statement: &'a S,
     table: &'a Table,
     from: Vec<TableWithJoins>,
     selection: Option<&'a Expr>,
@@ -479,6 +494,72 @@ struct Write<'a> {
     picks: bool,
     /// What is assigned and what is returned.
     values: Vec<&'a Expr>,
+    /// RETURNING has a star.
+    returns_all: bool,
+    /// It sets the key.
+    moves: bool,
+}
+
+const GATHERED: &str = "rows that it reads may be on other shards, so they are gathered first";
+
+impl<S: Visit> Write<'_, S> {
+    /// Of a table on one shard, which may read what is elsewhere.
+    fn on_one_shard(&self, decision: Decision, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+        match (decision, &self.table.class) {
+            ((Target::Refused(refusal), reason), TableClass::Single(shard)) => {
+                match self.gathered(Some(*shard), facts, refusal, input) {
+                    Many::Refused(refusal) => (Target::Refused(refusal), reason),
+                    many => (Target::AllShards(many), GATHERED.into()),
+                }
+            }
+            (decision, _) => decision,
+        }
+    }
+
+    /// `at` is the shard of the table, where it is on one; `refusal` is for what cannot be gathered.
+    fn gathered(
+        &self,
+        at: Option<ShardId>,
+        facts: &Facts<'_>,
+        refusal: Refusal,
+        input: Input<'_>,
+    ) -> Many {
+        let written = gather::Written {
+            statement: self.statement,
+            from: &self.from,
+            selection: self.selection,
+            returns_all: self.returns_all,
+            at,
+        };
+        let gather = gather::of_write(&written, facts, refusal, input);
+        gather.map_or_else(Many::Refused, |gather| Many::Write(Box::new(gather)))
+    }
+
+    /// What several shards do, each with its rows of the table: what `apart` says is that they read no others.
+    fn on_several(&self, apart: bool, facts: &Facts<'_>, input: Input<'_>) -> Many {
+        let joins = || refuse::write_joins(&self.table.name);
+        if !apart && self.moves {
+            Many::Refused(joins())
+        } else if self.picks {
+            Many::Refused(refuse::write_picks(&self.table.name))
+        } else if self.selection.is_some_and(physical::compares) {
+            Many::Refused(refuse::physical_column())
+        } else if apart {
+            Many::SumTags
+        } else {
+            self.gathered(None, facts, joins(), input)
+        }
+    }
+}
+
+fn has_star(items: Option<&Vec<SelectItem>>) -> bool {
+    let is_star = |item: &SelectItem| match item {
+        SelectItem::QualifiedWildcard(..) | SelectItem::Wildcard(_) => true,
+        SelectItem::UnnamedExpr(_)
+        | SelectItem::ExprWithAlias { .. }
+        | SelectItem::ExprWithAliases { .. } => false,
+    };
+    items.into_iter().flatten().any(is_star)
 }
 
 /// The expressions of RETURNING; names of columns hold no subqueries.
@@ -500,7 +581,8 @@ fn written<'a>(item: &TableWithJoins, input: Input<'a>) -> Option<&'a Table> {
     }
 }
 
-fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
+/// Of a sharded table.
+fn by_rows<S: Visit>(write: &Write<'_, S>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     let clauses = Clauses::new(&write.from, write.selection, input);
     let mut pins = clauses.pins();
     // Rows of one shard must meet rows of that shard only: all sharded tables joined by key, those
@@ -512,15 +594,7 @@ fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
             == Some(elsewhere);
     let apart =
         (alone || tied) && clauses.is_colocated() && !facts.table_functions && !facts.system_tables;
-    let many = if !apart {
-        Many::Refused(refuse::write_joins(&write.table.name))
-    } else if write.picks {
-        Many::Refused(refuse::write_picks(&write.table.name))
-    } else if write.selection.is_some_and(physical::compares) {
-        Many::Refused(refuse::physical_column())
-    } else {
-        Many::SumTags
-    };
+    let many = write.on_several(apart, facts, input);
     let own = union_of_keys(&pins);
     pins.extend(facts.pins.iter().cloned());
     let keys = match apart && tied {
@@ -530,6 +604,7 @@ fn by_rows(write: &Write<'_>, facts: &Facts<'_>, input: Input<'_>) -> Decision {
     match (keys, many) {
         (Some(keys), many) => by_keys(keys, many),
         (None, Many::Refused(refusal)) => refused(refusal),
+        (None, many @ Many::Write(_)) => (Target::AllShards(many), GATHERED.into()),
         (None, many) => (
             Target::AllShards(many),
             "no value of the sharding key is given".into(),

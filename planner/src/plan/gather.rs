@@ -1,5 +1,6 @@
 //! A query that no merge answers: the rows of its tables are gathered, and one server runs the
-//! client's own text over them, with each table reference replaced by its rows.
+//! client's own text over them, with each table reference replaced by its rows. So does each server
+//! that has rows which a write may concern, but for the table that is written.
 //!
 //! What is gathered is only what can matter: the columns whose names the text mentions, and the
 //! rows that satisfy those conjuncts of the reference's own WHERE that speak of it alone.
@@ -46,30 +47,9 @@ pub(super) fn plan(
         return Err(refusal);
     }
     let at = facts.singles().next().map(|(_, shard)| shard);
-    let mut walk = Walk {
-        input,
-        at,
-        unfiltered: false,
-        references: Vec::new(),
-        filters: HashMap::new(),
-        ctes: HashSet::new(),
-        whole_rows: false,
-        unclear: false,
-        tells_storage: false,
-        mentions: 0,
-    };
+    let mut walk = Walk::new(at, input);
     let _: ControlFlow<()> = query.visit(&mut walk);
-    if walk.tells_storage {
-        return Err(refuse::tells_storage());
-    }
-    let hidden = walk
-        .references
-        .iter()
-        .any(|reference| reference.dotted.is_none() && walk.ctes.contains(&reference.table.name));
-    let all = facts.sharded().count() + facts.singles().count();
-    if walk.unclear || hidden || walk.mentions != all || walk.references.is_empty() {
-        return Err(refusal);
-    }
+    walk.check(facts, refusal)?;
     let one = walk.references.len() == 1 && !walk.unfiltered;
     let mut gather = walk.gather();
     if let ([source], SetExpr::Select(select), true) =
@@ -84,9 +64,58 @@ pub(super) fn plan(
     Ok(gather)
 }
 
+/// What an UPDATE or DELETE writes and reads.
+pub(super) struct Written<'w, S> {
+    pub(super) statement: &'w S,
+    /// The table that is written comes first.
+    pub(super) from: &'w [TableWithJoins],
+    pub(super) selection: Option<&'w Expr>,
+    /// RETURNING has a star.
+    pub(super) returns_all: bool,
+    /// The shard of the table, where it is on one.
+    pub(super) at: Option<ShardId>,
+}
+
+/// What a write reads on other shards than where it writes.
+///
+/// # Errors
+/// `refusal` when that cannot be gathered.
+pub(super) fn of_write<S: Visit>(
+    write: &Written<'_, S>,
+    facts: &Facts<'_>,
+    refusal: Refusal,
+    input: Input<'_>,
+) -> Result<Gather, Refusal> {
+    let is_alone = facts.writes == 1
+        && facts.locks == 0
+        && facts.unknown.is_empty()
+        && facts.undeclared().is_none();
+    let is_plain = input.source.is(0, "update") || input.source.is(0, "delete");
+    if !(is_alone && is_plain && input.parsed.gathers) || facts.system_tables || facts.opaque {
+        return Err(refusal);
+    }
+    let target = match write.from.first().map(|item| &item.relation) {
+        Some(TableFactor::Table { name, .. }) => name,
+        _ => return Err(refusal),
+    };
+    if has_subquery_in_sets(write.statement) {
+        return Err(refusal);
+    }
+    let mut walk = Walk::new(write.at, input);
+    walk.target = walk.tokens_of(target).map(|tokens| tokens.start);
+    if walk.target.is_none() {
+        return Err(refusal);
+    }
+    walk.whole_rows = write.returns_all || write.from.iter().any(is_natural);
+    walk.take_filters(write.from, write.selection, Some(0));
+    let _: ControlFlow<()> = write.statement.visit(&mut walk);
+    walk.check(facts, refusal)?;
+    Ok(walk.gather())
+}
+
 /// Does a grouping set group by a subquery? Where the select list repeats it, each is over gathered rows of its
 /// own, and PostgreSQL no longer sees that they are the same: what a set leaves out is not NULL then.
-fn has_subquery_in_sets(query: &Query) -> bool {
+fn has_subquery_in_sets(part: &impl Visit) -> bool {
     let is_subquery = |expr: &Expr| match expr {
         Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -97,7 +126,7 @@ fn has_subquery_in_sets(query: &Query) -> bool {
         }
         _ => ControlFlow::Continue(()),
     };
-    visit_expressions(query, set).is_break()
+    visit_expressions(part, set).is_break()
 }
 
 /// One table, as it is.
@@ -124,6 +153,8 @@ struct Walk<'a> {
     input: Input<'a>,
     /// Single tables are read where they are on this shard.
     at: Option<ShardId>,
+    /// The first token of the name of the table that is written.
+    target: Option<usize>,
     references: Vec<Reference<'a>>,
     /// The conjuncts of some SELECT are not all among the filters.
     unfiltered: bool,
@@ -159,7 +190,9 @@ impl Visitor for Walk<'_> {
             | SelectItem::ExprWithAliases { .. } => false,
         });
         self.whole_rows |= select.from.iter().any(is_natural);
-        self.take_filters(select);
+        let start = self.input.parsed.offset(select.select_token.0.span.start);
+        let start = start.and_then(|start| self.token_from(start));
+        self.take_filters(&select.from, select.selection.as_ref(), start);
         ControlFlow::Continue(())
     }
 
@@ -241,6 +274,38 @@ fn is_natural(item: &TableWithJoins) -> bool {
 }
 
 impl<'a> Walk<'a> {
+    fn new(at: Option<ShardId>, input: Input<'a>) -> Self {
+        Self {
+            input,
+            at,
+            target: None,
+            unfiltered: false,
+            references: Vec::new(),
+            filters: HashMap::new(),
+            ctes: HashSet::new(),
+            whole_rows: false,
+            unclear: false,
+            tells_storage: false,
+            mentions: 0,
+        }
+    }
+
+    /// # Errors
+    /// Not all tables were found where their rows can replace them; `refusal` where no more is known.
+    fn check(&self, facts: &Facts<'_>, refusal: Refusal) -> Result<(), Refusal> {
+        if self.tells_storage {
+            return Err(refuse::tells_storage());
+        }
+        let hidden = self.references.iter().any(|reference| {
+            reference.dotted.is_none() && self.ctes.contains(&reference.table.name)
+        });
+        let all = facts.sharded().count() + facts.singles().count();
+        if self.unclear || hidden || self.mentions != all || self.references.is_empty() {
+            return Err(refusal);
+        }
+        Ok(())
+    }
+
     fn take_table(&mut self, name: &ObjectName, alias: Option<&TableAlias>) {
         let Some((schema, base)) = object_name(name) else {
             self.unclear = true;
@@ -263,6 +328,9 @@ impl<'a> Walk<'a> {
             self.unclear = true;
             return;
         };
+        if self.target == Some(tokens.start) {
+            return;
+        }
         let before = tokens.start.checked_sub(1);
         if gathered && before.is_some_and(|at| self.input.source.is(at, "only")) {
             self.unclear = true;
@@ -310,16 +378,23 @@ impl<'a> Walk<'a> {
             .ok()
     }
 
-    /// Keeps, for each table in this SELECT's own FROM, the conjuncts of its WHERE that speak of
-    /// nothing else.
-    fn take_filters(&mut self, select: &Select) {
-        let Some(conjuncts) = self.conjuncts(select) else {
-            self.unfiltered |= select.selection.is_some();
+    /// Keeps, for each table in this FROM, the conjuncts of its WHERE that speak of nothing else. `start` is
+    /// the first token of what they are of.
+    fn take_filters(
+        &mut self,
+        from: &[TableWithJoins],
+        selection: Option<&Expr>,
+        start: Option<usize>,
+    ) {
+        let conjuncts = start.zip(selection);
+        let conjuncts = conjuncts.and_then(|(start, selection)| self.conjuncts(selection, start));
+        let Some(conjuncts) = conjuncts else {
+            self.unfiltered |= selection.is_some();
             return;
         };
-        let clauses = Clauses::new(&select.from, select.selection.as_ref(), self.input);
+        let clauses = Clauses::new(from, selection, self.input);
         let mut factors = Vec::new();
-        for item in &select.from {
+        for item in from {
             in_order(item, &mut factors);
         }
         let mut spoken_of: HashMap<usize, Vec<Range<usize>>> = HashMap::new();
@@ -379,11 +454,13 @@ impl<'a> Walk<'a> {
     }
 
     /// The conjuncts of WHERE with their tokens; `None` when text and tree do not agree.
-    fn conjuncts<'e>(&self, select: &'e Select) -> Option<Vec<(Range<usize>, &'e Expr)>> {
+    fn conjuncts<'e>(
+        &self,
+        selection: &'e Expr,
+        start: usize,
+    ) -> Option<Vec<(Range<usize>, &'e Expr)>> {
         let mut exprs = Vec::new();
-        conjuncts_of(select.selection.as_ref()?, &mut exprs);
-        let word = &select.select_token.0;
-        let start = self.token_from(self.input.parsed.offset(word.span.start)?)?;
+        conjuncts_of(selection, &mut exprs);
         let ranges = layout::conjuncts(self.input.source, start)?;
         (ranges.len() == exprs.len()).then(|| ranges.into_iter().zip(exprs).collect())
     }

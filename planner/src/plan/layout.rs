@@ -147,11 +147,12 @@ fn split(source: &Source<'_>, depths: &[usize], range: Range<usize>) -> Vec<Rang
     items
 }
 
-/// The conjuncts of WHERE of the SELECT that begins at token `select`, as ranges of tokens: what
+/// The conjuncts of WHERE of the SELECT, UPDATE or DELETE that begins at token `begin`, as ranges of tokens: what
 /// stands between AND, where nothing outside parentheses binds less tightly than that. `None` when
 /// there is no WHERE or an OR stands in it.
-pub(super) fn conjuncts(source: &Source<'_>, select: usize) -> Option<Vec<Range<usize>>> {
-    const ENDS: [&str; 11] = [
+pub(super) fn conjuncts(source: &Source<'_>, begin: usize) -> Option<Vec<Range<usize>>> {
+    const ENDS: [&str; 12] = [
+        "returning",
         "group",
         "having",
         "window",
@@ -170,7 +171,7 @@ pub(super) fn conjuncts(source: &Source<'_>, select: usize) -> Option<Vec<Range<
     let mut start = None;
     let mut found = Vec::new();
     let mut end = source.tokens.len();
-    for (index, token) in source.tokens.iter().enumerate().skip(select) {
+    for (index, token) in source.tokens.iter().enumerate().skip(begin) {
         let text = source.text(token);
         if token.kind == Kind::Open || text == "[" {
             depth += 1;

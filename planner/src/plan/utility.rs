@@ -488,6 +488,7 @@ fn explainable(source: &Source<'_>, inner: usize, runs: bool, many: Many) -> Res
         }
         Many::Split(_)
         | Many::Insert(_)
+        | Many::Write(_)
         | Many::CopyIn(_)
         | Many::CopyOut(_)
         | Many::CopyQuery(_)

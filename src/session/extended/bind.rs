@@ -188,6 +188,9 @@ impl Session {
                     Execution::Insert(inserting) => {
                         Kind::Broadcast(self.insertion(&inserting, &query)?)
                     }
+                    Execution::Write { gathering, on } => {
+                        Kind::Broadcast(self.gathered_write(gathering, on, &query))
+                    }
                     Execution::Split { split, parts } => Kind::Broadcast(job_of_parts(
                         split,
                         &parts,

@@ -56,9 +56,7 @@ impl Session {
                 let (sql, types) = (portal.sql.clone(), portal.types.clone());
                 let formats = portal.result_formats.clone();
                 let first = portal.shards.as_slice().first().copied();
-                let insertion = portal.job.insertion.as_ref();
-                let told = insertion.and_then(|insertion| insertion.describing);
-                let shard = told.or(first).unwrap_or(ShardId(0));
+                let shard = portal.job.describing().or(first).unwrap_or(ShardId(0));
                 let columns = self.describe_hidden(shard, &sql, &types, &formats).await?;
                 self.emit(&columns);
                 Ok(())

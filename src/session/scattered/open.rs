@@ -159,7 +159,7 @@ impl Session {
         let sql = [head.before, head.name, head.after, finish].concat();
         let server = &mut self.leases[finishing].lease;
         let (types, values) = (&described.types, &given.values);
-        gather::send(server, &sql, types, values, rows, Returns::Nothing)?;
+        gather::send(server, &sql, types, values, &rows, Returns::Nothing)?;
         match unless_gone(&mut self.client, cursor::finished(server)).await {
             Ok(Ok(())) => Ok(Opened::OnOne(finishing)),
             Ok(Err(error)) => {
