@@ -1,5 +1,5 @@
-//! INSERT from a query whose rows belong to other shards: what the same SQL on one server does not
-//! show. That is in `differential/inserts.sql`.
+//! INSERT from a query whose rows belong to other shards, and other writes that read rows of others: what the
+//! same SQL on one server does not show. That is in `differential/inserts.sql` and `differential/writes.sql`.
 
 use ringway::demo::captive::{CaptiveCluster, Spec};
 
@@ -27,11 +27,14 @@ impl World {
             let sql = format!("{before} CREATE TYPE mood AS ENUM ('sad', 'happy'); {TABLES}");
             shard.primary.exec(&sql).unwrap();
         }
+        let lone = "CREATE TABLE lone (id bigint PRIMARY KEY, n integer, w text)";
+        shards.shards[1].primary.exec(lone).unwrap();
         let ringway = Ringway::start(|port| {
             let mut toml = format!(
                 "[general]\nlisten = \"127.0.0.1:{port}\"\nmerge_memory_mib = 1\n[users.ringway]\nauth = \"trust\"\n\
                  [databases.shop]\nserver_user = \"ringway\"\n[databases.shop.tables]\n\
-                 t = {{ key = \"id\" }}\nmade = {{ key = \"id\" }}\nr = \"reference\"\n"
+                 t = {{ key = \"id\" }}\nmade = {{ key = \"id\" }}\nr = \"reference\"\n\
+                 lone = {{ shard = \"s1\" }}\n"
             );
             for (at, shard) in shards.shards.iter().enumerate() {
                 let port = shard.primary.port;
@@ -88,6 +91,71 @@ fn more_rows_than_may_be_held_are_not_inserted() {
     let counts: Vec<u32> = counts.iter().map(|count| count.parse().unwrap()).collect();
     assert_eq!(counts.iter().sum::<u32>(), 23);
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
+
+/// Only its shard knows the table.
+#[tokio::test]
+async fn a_table_of_one_shard_is_written_by_rows_of_all() {
+    let world = World::start();
+    let url = format!(
+        "postgresql://ringway@127.0.0.1:{}/shop",
+        world.ringway.port()
+    );
+    let client = support::client(&url).await;
+    let fill = "INSERT INTO t SELECT g, g, 'w' || g FROM generate_series(1, 40) AS g;
+                INSERT INTO lone SELECT g, g FROM generate_series(1, 5) AS g";
+    client.batch_execute(fill).await.unwrap();
+    let update =
+        "UPDATE lone SET n = $1 + (SELECT count(*) FROM t WHERE n > $2)::int, w = t.w FROM t
+                  WHERE t.id = lone.id * 8 AND t.n < 40 RETURNING lone.id, lone.n, t.w";
+    let update = client.prepare(update).await.unwrap();
+    for added in [1, 2] {
+        let mut rows = client.query(&update, &[&added, &10]).await.unwrap();
+        rows.sort_by_key(|row| row.get::<_, i64>(0));
+        let rows = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2)));
+        let rows: Vec<(i64, i32, &str)> = rows.collect();
+        let n = added + 30;
+        assert_eq!(
+            rows,
+            [(1, n, "w8"), (2, n, "w16"), (3, n, "w24"), (4, n, "w32")]
+        );
+    }
+    let deleted = client
+        .execute("DELETE FROM lone USING t WHERE lone.w = t.w", &[])
+        .await;
+    assert_eq!(deleted.unwrap(), 4);
+    let left = world.shards.shards[1].primary.exec("SELECT id FROM lone");
+    assert_eq!(left.unwrap(), "5");
+}
+
+#[test]
+fn rows_that_are_too_many_to_be_read_are_not_written_by() {
+    let world = World::start();
+    let mut wire = world.client();
+    for first in [1, 41, 81, 121, 161] {
+        let rows = format!("generate_series({first}, {first} + 39)");
+        let insert = format!("INSERT INTO t SELECT g, g, repeat('x', 10000) FROM {rows} AS g");
+        assert_eq!(wire.ask(&insert), "INSERT 0 40 I");
+    }
+    let update = "UPDATE t SET n = -1 FROM t AS other WHERE other.w = t.w AND other.n > t.n";
+    for block in [false, true] {
+        if block {
+            wire.ask("BEGIN");
+        }
+        let told = wire.ask(update);
+        assert!(told.contains("53200"), "{told}");
+    }
+    assert!(wire.ask("SELECT 1").contains("25P02"));
+    assert_eq!(wire.ask("ROLLBACK"), "ROLLBACK I");
+    assert_eq!(
+        wire.ask("SELECT count(*) FROM t WHERE n < 0"),
+        "0 SELECT 1 I"
+    );
+    // What it does not read does not travel.
+    let few = "UPDATE t SET n = -1 FROM t AS other WHERE other.id = t.n + 1 AND other.n < 100";
+    assert_eq!(wire.ask(few), "UPDATE 98 I");
+    let counts = world.each("SELECT count(*) > 0 FROM t WHERE n < 0");
+    assert_eq!(counts, ["t", "t"]);
 }
 
 /// As many parameters as such a number says would take more memory than there is.

@@ -416,6 +416,27 @@ pub enum Many {
     Refused(Refusal),
 }
 
+impl Many {
+    /// The one shard that has a table of the text, where it may have it alone.
+    pub fn only_shard(&self) -> Option<ShardId> {
+        match self {
+            Self::Insert(insertion) => insertion.only_shard(),
+            Self::Gather(gather) | Self::Write(gather) => gather.at,
+            Self::Merge(_)
+            | Self::SumTags
+            | Self::Lock(_)
+            | Self::Split(_)
+            | Self::CopyIn(_)
+            | Self::CopyOut(_)
+            | Self::CopyQuery(_)
+            | Self::Explain(_)
+            | Self::Cursor(_)
+            | Self::SameAnswer
+            | Self::Refused(_) => None,
+        }
+    }
+}
+
 /// A SELECT that runs on several shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scatter {

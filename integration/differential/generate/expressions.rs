@@ -286,7 +286,8 @@ impl Generator {
             call = format!("{call} FILTER (WHERE {filter})");
         }
         if call.starts_with("array_agg") {
-            call += "::text";
+            // Elements of two collations have none to compare by, which is told if it comes to that.
+            call += "::text COLLATE \"C\"";
         }
         (call, ty)
     }

@@ -187,7 +187,7 @@ pub(super) fn write_joins(table: &str) -> Refusal {
     Refusal::unsupported(
         format!("a write to \"{table}\" that reads other tables may concern several shards"),
         "It is not proven that the rows it reads are on the shard that it writes.",
-        "Compare the sharding key of every sharded table with a constant.",
+        "Read those rows first, then send what was found as constants or parameters.",
     )
 }
 

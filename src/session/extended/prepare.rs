@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use planner::plan::{Access, ExecuteStatement, Many, Statement, Target};
+use planner::plan::{Access, ExecuteStatement, Statement, Target};
 use planner::route::Shards;
 use planner::shape::Shape;
-use planner::{ShardId, Values};
+use planner::Values;
 
 use super::portal::local_columns;
 use super::reuse::may_reuse;
@@ -418,19 +418,22 @@ impl Session {
                 return Err(Box::pin(self.syntax_error_or(refusal, &text.sql, &text.types)).await);
             }
             Target::OneShard(shard) => *shard,
-            // Only that one may have the table.
-            Target::AllShards(Many::Insert(insertion)) if insertion.only_shard().is_some() => {
-                insertion.only_shard().unwrap_or(ShardId(0))
-            }
             Target::AnyShard
             | Target::Keys { .. }
             | Target::AllShards(_)
             | Target::Moves(_)
-            | Target::Ids(_) => match (self.shard_of_cursor(&text.sql), self.batch.active) {
-                (Some(shard), _) => shard,
-                (None, Some(index)) => return Ok(index),
-                (None, None) => self.pick_shard(&Shards::Any),
-            },
+            | Target::Ids(_) => {
+                let only = match &plan.target {
+                    Target::AllShards(many) => many.only_shard(),
+                    _ => None,
+                };
+                let known = only.or_else(|| self.shard_of_cursor(&text.sql));
+                match (known, self.batch.active) {
+                    (Some(shard), _) => shard,
+                    (None, Some(index)) => return Ok(index),
+                    (None, None) => self.pick_shard(&Shards::Any),
+                }
+            }
         };
         self.enlist(shard, self.describe_access(plan.access)).await
     }
