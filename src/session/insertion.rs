@@ -97,13 +97,13 @@ impl Session {
     /// An UPDATE or DELETE over gathered rows, which writes on some shards.
     pub(super) fn gathered_write(
         &self,
-        gathering: Box<Gathering>,
+        gathering: Gathering,
         on: ShardSet,
         query: &Query<'_>,
     ) -> Job {
         Job::gathered(Gathered::Write(Box::new(GatheredWrite {
             sql: query.sql.to_vec(),
-            gathering: *gathering,
+            gathering,
             on,
             types: query.types.to_vec(),
             values: query.bind.map(values_of).unwrap_or_default(),

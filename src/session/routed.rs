@@ -191,7 +191,7 @@ impl Session {
                     bind: None,
                     values,
                 };
-                let job = self.gathered_write(gathering, on, &query);
+                let job = self.gathered_write(*gathering, on, &query);
                 Box::pin(self.broadcast_simple(plan, job, &route.shards)).await
             }
             Execution::Split { split, parts } => {

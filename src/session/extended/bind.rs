@@ -189,7 +189,7 @@ impl Session {
                         Kind::Broadcast(self.insertion(&inserting, &query)?)
                     }
                     Execution::Write { gathering, on } => {
-                        Kind::Broadcast(self.gathered_write(gathering, on, &query))
+                        Kind::Broadcast(self.gathered_write(*gathering, on, &query))
                     }
                     Execution::Split { split, parts } => Kind::Broadcast(job_of_parts(
                         split,
