@@ -109,6 +109,12 @@ pub(super) fn of_write<S: Visit>(
     walk.whole_rows = write.returns_all || write.from.iter().any(is_natural);
     walk.take_filters(write.from, write.selection, Some(0));
     let _: ControlFlow<()> = write.statement.visit(&mut walk);
+    // Elsewhere a table of one shard has no row type.
+    let is_single =
+        |reference: &Reference<'_>| matches!(reference.table.class, TableClass::Single(_));
+    if walk.references.iter().any(is_single) {
+        return Err(refusal);
+    }
     walk.check(facts, refusal)?;
     Ok(walk.gather())
 }

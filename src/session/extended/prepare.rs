@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use planner::Values;
 use planner::plan::{Access, ExecuteStatement, Statement, Target};
 use planner::route::Shards;
 use planner::shape::Shape;
-use planner::Values;
 
 use super::portal::local_columns;
 use super::reuse::may_reuse;
