@@ -27,14 +27,16 @@ impl World {
             let sql = format!("{before} CREATE TYPE mood AS ENUM ('sad', 'happy'); {TABLES}");
             shard.primary.exec(&sql).unwrap();
         }
-        let lone = "CREATE TABLE lone (id bigint PRIMARY KEY, n integer, w text)";
-        shards.shards[1].primary.exec(lone).unwrap();
+        for (shard, name) in [(0, "solo"), (1, "lone")] {
+            let sql = format!("CREATE TABLE {name} (id bigint PRIMARY KEY, n integer, w text)");
+            shards.shards[shard].primary.exec(&sql).unwrap();
+        }
         let ringway = Ringway::start(|port| {
             let mut toml = format!(
                 "[general]\nlisten = \"127.0.0.1:{port}\"\nmerge_memory_mib = 1\n[users.ringway]\nauth = \"trust\"\n\
                  [databases.shop]\nserver_user = \"ringway\"\n[databases.shop.tables]\n\
                  t = {{ key = \"id\" }}\nmade = {{ key = \"id\" }}\nr = \"reference\"\n\
-                 lone = {{ shard = \"s1\" }}\n"
+                 solo = {{ shard = \"s0\" }}\nlone = {{ shard = \"s1\" }}\n"
             );
             for (at, shard) in shards.shards.iter().enumerate() {
                 let port = shard.primary.port;
@@ -124,6 +126,14 @@ async fn a_table_of_one_shard_is_written_by_rows_of_all() {
         .execute("DELETE FROM lone USING t WHERE lone.w = t.w", &[])
         .await;
     assert_eq!(deleted.unwrap(), 4);
+    // No shard has both of them.
+    for sql in [
+        "SELECT count(*) FROM lone, solo",
+        "UPDATE lone SET n = 1 FROM solo, t WHERE solo.id = t.id",
+    ] {
+        let error = client.simple_query(sql).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "0A000", "{error:?}");
+    }
     let left = world.shards.shards[1].primary.exec("SELECT id FROM lone");
     assert_eq!(left.unwrap(), "5");
 }

@@ -100,6 +100,15 @@ pub async fn describe_both(
         (Err(error), Some(_), None) if !error.is_fatal() && error.fault == Fault::Server => {
             Err(cannot_finish().detail(format!("PostgreSQL says: {}.", error.message)))
         }
+        // What nobody has is told before.
+        (Err(error), None, None) if error.code == UNDEFINED_TABLE => {
+            let message = &error.message;
+            Err(cannot_finish()
+                .detail(format!(
+                    "No shard has all of its tables. PostgreSQL says: {message}."
+                ))
+                .hint("Read the tables that are on one shard by themselves."))
+        }
         (Err(error), ..) => Err(error),
         (Ok(()), ..) => Err(Error::new(
             Fault::Server,
@@ -108,6 +117,8 @@ pub async fn describe_both(
         )),
     }
 }
+
+pub(super) const UNDEFINED_TABLE: &str = "42P01";
 
 fn cannot_finish() -> Error {
     Error::new(

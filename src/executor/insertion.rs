@@ -36,7 +36,6 @@ const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
 /// The OID of the database's own collation.
 const DEFAULT_COLLATION: u32 = 100;
-const UNDEFINED_TABLE: &str = "42P01";
 
 /// Without the rest of its transaction.
 #[derive(Debug)]
@@ -147,7 +146,7 @@ impl Insertion {
         let place = place.ok_or_else(lacking)?;
         let server = &mut *servers[place];
         let types = describe::parameters(server, &self.whole, &self.types).await;
-        let types = types.map_err(|error| match error.code == UNDEFINED_TABLE {
+        let types = types.map_err(|error| match error.code == gather::UNDEFINED_TABLE {
             true => self.elsewhere(&error),
             false => error,
         })?;
