@@ -183,9 +183,12 @@ fn what_a_reload_let_go_is_seen_until_it_is_closed() {
     assert_eq!(ask(&mut next, "SELECT current_setting('port')"), port(&new));
     for database in ["shop", "second"] {
         let key = ["S", "ringway", database, "none", "active"];
+        // The next one's is given back.
+        wait_until(LIMIT, "one active connection", || {
+            cell(&ringway, "POOLS", &[database], "sv_active") == "1"
+        });
         assert_eq!(cell(&ringway, "SERVERS", &key, "close_needed"), "1");
         assert_eq!(cell(&ringway, "SERVERS", &key, "port"), port(&old));
-        assert_eq!(cell(&ringway, "POOLS", &[database], "sv_active"), "1");
     }
     let order = |order: &'static str| {
         let url = admin_url(&ringway);
@@ -207,7 +210,9 @@ fn what_a_reload_let_go_is_seen_until_it_is_closed() {
     assert!(!of_all.is_finished());
     ask(&mut gone, "COMMIT");
     of_all.join().unwrap();
-    assert_eq!(admin(&ringway, "SHOW SERVERS"), "");
+    wait_until(LIMIT, "no connection to be open", || {
+        admin(&ringway, "SHOW SERVERS").is_empty()
+    });
     admin(&ringway, "RESUME shop");
     assert_eq!(ask(&mut amid, "SELECT current_setting('port')"), port(&new));
 }
