@@ -1,6 +1,6 @@
 //! Time limits and shutdown amid transactions that are on several shards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway::demo::captive::Signal;
 
@@ -11,6 +11,8 @@ use crate::support::wait_until;
 use crate::support::wire::{Wire, digest, frame, parse, unnamed};
 
 const OPEN: &str = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+/// The limit of statements in Ringway.
+const LIMITED: Duration = Duration::from_millis(500);
 const VALUES: &str = "SELECT min(v) || ' ' || max(v) FROM t";
 
 /// Updates of a row of each shard.
@@ -33,12 +35,21 @@ fn hold(world: &World, shard: usize, update: &str) -> Wire {
     holder
 }
 
-/// As [`script`], where other statements than `late` may be over their time too: then it begins anew.
-fn script_with(wire: &mut Wire, extended: bool, late: &str, steps: &[(&str, &str)]) {
+/// As [`script`], where each statement is cancelled after `limit`: where another than `late` took as long,
+/// it begins anew.
+fn script_within(
+    limit: Duration,
+    wire: &mut Wire,
+    extended: bool,
+    late: &str,
+    steps: &[(&str, &str)],
+) {
     for _ in 0..10 {
         let is_through = steps.iter().all(|(sql, answer)| {
+            let start = Instant::now();
             let found = ask(wire, extended, sql);
-            let is_slow = *sql != late && found.starts_with("57014 ");
+            let is_over = *sql != late && start.elapsed() >= limit;
+            let is_slow = is_over && found.starts_with("57014 ");
             assert!(
                 is_slow || found == *answer,
                 "{sql}, extended: {extended}: {found}"
@@ -58,7 +69,8 @@ fn script_with(wire: &mut Wire, extended: bool, late: &str, steps: &[(&str, &str
 fn a_statement_over_its_time_fails_the_block_on_every_shard() {
     let world = World::start(2, "");
     let plain = world.ringway("plain", "", "", "");
-    let limited = world.ringway("limited", "", "query_timeout_ms = 500", "");
+    let keys_of_limited = format!("query_timeout_ms = {}", LIMITED.as_millis());
+    let limited = world.ringway("limited", "", &keys_of_limited, "");
     world.fill(&plain, "t");
     let updates = updates(&world);
     let sleep = |key: &str| format!("SELECT pg_sleep(9) FROM t WHERE k = {key}");
@@ -68,9 +80,12 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
     for proxy in [&plain, &limited] {
         let mut wire = proxy.login();
         // Ringway's limit is of every statement, the servers' is set for the late one.
-        let set = match std::ptr::eq(proxy, &plain) {
-            true => ("SET LOCAL statement_timeout = 150", "SET T"),
-            false => ("SELECT 1", "1 SELECT 1 T"),
+        let (set, limit) = match std::ptr::eq(proxy, &plain) {
+            true => (
+                ("SET LOCAL statement_timeout = 150", "SET T"),
+                Duration::MAX,
+            ),
+            false => (("SELECT 1", "1 SELECT 1 T"), LIMITED),
         };
         for extended in [false, true] {
             // On one of its shards, on all, and where one is through and the other waits for a lock.
@@ -86,7 +101,8 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
                     let other = "UPDATE t SET v = 9 WHERE k = (SELECT max(k) FROM t)";
                     hold(&world, shard, other)
                 });
-                script_with(
+                script_within(
+                    limit,
                     &mut wire,
                     extended,
                     &late,
@@ -107,7 +123,8 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
             }
             // A savepoint before it brings all of them back.
             let late = sleep(b);
-            script_with(
+            script_within(
+                limit,
                 &mut wire,
                 extended,
                 &late,
@@ -128,7 +145,7 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
         wait_until(LIMIT, "no open transaction", || {
             world.each(OPEN) == ["0", "0"]
         });
-        script_with(&mut wire, false, "", &[(ALL, "UPDATE 64 I")]);
+        script_within(limit, &mut wire, false, "", &[(ALL, "UPDATE 64 I")]);
         world.on_all("UPDATE t SET v = 0");
     }
     assert_eq!(world.each(PREPARED), ["0", "0"]);
