@@ -461,7 +461,9 @@ fn users_are_asked_for() {
 #[test]
 fn who_logged_in_with_a_password_that_was_changed_leaves_the_new_pool_alone() {
     sql(cluster(), "CREATE ROLE turned LOGIN PASSWORD 'pencil'");
-    let ringway = Ringway::start(|port| asking(port, "auth_query_ttl_s = 3600\n"));
+    // Who comes next waits for the one connection.
+    let ringway =
+        Ringway::start(|port| asking(port, "auth_query_ttl_s = 3600\n") + "pool_size = 1\n");
     let port = ringway.port();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let by = |password: &str| format!("postgresql://turned:{password}@127.0.0.1:{port}/shop");

@@ -127,14 +127,22 @@ fn a_connection_that_refused_a_clients_settings_is_not_cancelled_for_it() {
     assert_eq!(next.ask("SELECT 1"), "1 SELECT 1 I");
     primary.exec("DROP ROLE doomed").unwrap();
     assert_eq!(own.ask("SELECT 1"), "22023 I");
-    next.query("SELECT 'n' FROM pg_sleep(0.5)");
+    primary
+        .exec("CREATE TABLE held AS SELECT 'n' AS name")
+        .unwrap();
+    let (mut holder, _) = Wire::login(primary.port, "ringway", &primary.database);
+    assert_eq!(holder.ask("BEGIN"), "BEGIN T");
+    assert_eq!(holder.ask("LOCK TABLE held"), "LOCK TABLE T");
+    next.query("SELECT 'n' FROM held");
     let running = "SELECT count(*) FROM pg_stat_activity \
         WHERE query LIKE 'SELECT ''n''%' AND state = 'active'";
     primary.wait_for(running, "1", LIMIT).unwrap();
     let mut canceller = Wire::connect(ringway.port());
     canceller.send_untagged(&cancel_request(&frames));
     assert_eq!(canceller.read(), None);
+    assert_eq!(holder.ask("ROLLBACK"), "ROLLBACK I");
     assert_eq!(digest(&next.read_to_ready()), "n SELECT 1 I");
+    primary.exec("DROP TABLE held").unwrap();
 }
 
 /// Whatever kept the connection with its client goes with it, also when the client is cut off.
@@ -189,7 +197,8 @@ fn what_kept_a_connection_leaves_with_a_client_that_vanishes() {
 #[test]
 fn clients_that_vanish_while_they_wait_take_no_place_with_them() {
     let cluster = shared();
-    let ringway = ringway(cluster, "", "pool_size = 2");
+    let settings = "pool_size = 2\ncheckout_timeout_ms = 60000";
+    let ringway = ringway(cluster, "", settings);
     let mut holders = [login(ringway.port()).0, login(ringway.port()).0];
     for holder in &mut holders {
         holder.ask("BEGIN");
@@ -326,6 +335,7 @@ fn nobody_starves_in_a_long_queue() {
     );
     let port = ringway.port();
     let done = AtomicBool::new(false);
+    let all_here = std::sync::Barrier::new(CLIENTS);
     let counts: Vec<AtomicUsize> = (0..CLIENTS).map(|_| AtomicUsize::new(0)).collect();
     let total = || {
         counts
@@ -335,9 +345,10 @@ fn nobody_starves_in_a_long_queue() {
     };
     std::thread::scope(|scope| {
         for (client, count) in counts.iter().enumerate() {
-            let done = &done;
+            let (done, all_here) = (&done, &all_here);
             scope.spawn(move || {
                 let mut wire = login(port).0;
+                all_here.wait();
                 while !done.load(Relaxed) {
                     let answer = wire.ask(&format!("SELECT {client}"));
                     assert_eq!(answer, format!("{client} SELECT 1 I"));

@@ -2,8 +2,9 @@
 //! between Bind and Execute; and that Ringway's own questions are not subject to it.
 
 use crate::isolation::{assert_same, narrow};
-use crate::support::Ringway;
+use crate::support::process::LIMIT;
 use crate::support::wire::{Wire, bind, execute, frame, parse, unnamed};
+use crate::support::{self, Ringway};
 use crate::transactions::{Two, cluster};
 
 const MEM_A: &str = "SELECT current_setting('work_mem') FROM $t WHERE k = $a";
@@ -227,10 +228,24 @@ fn login(ringway: &Ringway) -> Wire {
     crate::isolation::login(ringway.port())
 }
 
+/// The answer, once the connection that there is has come back.
+fn ask_when_free(wire: &mut Wire, extended: bool, sql: &str) -> String {
+    let mut answer = String::new();
+    support::wait_until(LIMIT, "the connection", || {
+        answer = match extended {
+            false => wire.ask(sql),
+            true => wire.ask_extended(&[sql]),
+        };
+        !answer.starts_with("53300 ")
+    });
+    answer
+}
+
 #[test]
 fn a_table_made_where_the_path_begins_with_pg_temp_pins() {
-    let ringway = narrow("checkout_timeout_ms = 200");
+    let ringway = narrow("checkout_timeout_ms = 1000");
     let (mut own, mut next) = (login(&ringway), login(&ringway));
+    ask_when_free(&mut own, false, "SELECT 1");
     let set = |how: &str, create: &str| (how.to_owned(), create.to_owned());
     for (how, create) in [
         set("SET search_path = pg_temp", "CREATE TABLE t (v int)"),
@@ -252,10 +267,7 @@ fn a_table_made_where_the_path_begins_with_pg_temp_pins() {
             if extended && create.contains(';') {
                 continue;
             }
-            let mut ask = |sql: &str| match extended {
-                false => own.ask(sql),
-                true => own.ask_extended(&[sql]),
-            };
+            let mut ask = |sql: &str| ask_when_free(&mut own, extended, sql);
             ask(&how);
             assert!(ask(&create).ends_with(" I"));
             assert_eq!(next.ask("SELECT 1"), "53300 I", "{how}, {create}");
@@ -264,17 +276,20 @@ fn a_table_made_where_the_path_begins_with_pg_temp_pins() {
                 "{create}"
             );
             assert_eq!(ask("DROP TABLE t"), "DROP TABLE I");
-            assert_eq!(next.ask("SELECT to_regclass('pg_temp.t')"), " SELECT 1 I");
+            let left = ask_when_free(&mut next, false, "SELECT to_regclass('pg_temp.t')");
+            assert_eq!(left, " SELECT 1 I");
             ask("RESET ALL");
         }
     }
+    ask_when_free(&mut own, false, "SELECT 1");
     own.ask("BEGIN");
     own.ask("SET LOCAL search_path = pg_temp");
     own.ask("CREATE TABLE t (v int)");
     own.ask("COMMIT");
     assert_eq!(next.ask("SELECT 1"), "53300 I");
     own.ask("DISCARD TEMP");
-    assert_eq!(next.ask("SELECT 1"), "1 SELECT 1 I");
+    let free = ask_when_free(&mut next, false, "SELECT 1");
+    assert_eq!(free, "1 SELECT 1 I");
 }
 
 #[test]

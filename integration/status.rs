@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ringway::demo::shop;
-use ringway::http::status::{DatabaseStatus, Status, Trouble};
+use ringway::http::status::{DatabaseStatus, Point, PoolStatus, ServerStatus, Status, Trouble};
+use tokio_postgres::SimpleQueryRow;
 
 use crate::admin::{cell, free_port, get, show, wait_for};
 use crate::support::{Ringway, client, shop};
@@ -31,9 +33,26 @@ async fn with_http() -> (Ringway, u16) {
     (ringway, http)
 }
 
+/// The server's row of SHOW REPLICAS.
+fn is(server: &ServerStatus) -> impl Fn(&SimpleQueryRow) -> bool {
+    |row| {
+        let address = format!("{}:{}", row.get("host").unwrap(), row.get("port").unwrap());
+        address == server.address
+    }
+}
+
+/// How many queries came between two points.
+fn queries(points: &[Point]) -> f64 {
+    (points[1].at_ms - points[0].at_ms) as f64 / 1000.0 * points[1].queries_per_s
+}
+
 #[tokio::test]
 async fn the_status_says_what_the_tables_say() {
     let (ringway, http) = with_http().await;
+    // The span of each point after the first is known.
+    wait_for("a first point of the history", || {
+        !shop_of(status(http)).history.is_empty()
+    });
     let app = ringway.client().await;
     for id in 1..=20 {
         app.query(
@@ -48,13 +67,43 @@ async fn the_status_says_what_the_tables_say() {
         .await
         .unwrap();
     let admin = client(&shop::url(ringway.port(), "ringway")).await;
-    wait_for("a point of the history", || {
-        shop_of(status(http))
-            .history
-            .iter()
-            .any(|point| point.queries_per_s > 0.0)
-    });
-    let whole = status(http);
+    let of_shop = |row: &SimpleQueryRow| row.get("database") == Some("shop");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let history = shop_of(status(http)).history;
+        let seen: f64 = history.windows(2).map(queries).sum();
+        let stats = show(&admin, "STATS").await;
+        let queries: f64 = cell(&stats, "total_query_count", of_shop).parse().unwrap();
+        if queries >= 20.0 && (seen - queries).abs() <= 1.0 {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{seen} of {queries}: {history:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // What changes by itself is told alike as soon as both are of the same moment.
+    let (whole, shards, replicas, pools) = loop {
+        let whole = status(http);
+        let shards = show(&admin, "SHARDS").await;
+        let replicas = show(&admin, "REPLICAS").await;
+        let pools = show(&admin, "POOLS").await;
+        let shop = shop_of(whole.clone());
+        let mut servers = shop.shards.iter().flat_map(|shard| &shard.servers);
+        let sum = |of: fn(&PoolStatus) -> u32| shop.pools.iter().map(of).sum::<u32>().to_string();
+        if servers.all(|server| server.standing == cell(&replicas, "standing", is(server)))
+            && sum(|pool| pool.used) == cell(&pools, "sv_active", of_shop)
+            && sum(|pool| pool.idle) == cell(&pools, "sv_idle", of_shop)
+        {
+            break (whole, shards, replicas, pools);
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{shop:?}, {replicas:?}, {pools:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     assert_eq!(whole.version, env!("CARGO_PKG_VERSION"));
     assert_eq!(whole.unready, None);
     assert_eq!(
@@ -69,8 +118,6 @@ async fn the_status_says_what_the_tables_say() {
         ("shop", 1, 0)
     );
 
-    let shards = show(&admin, "SHARDS").await;
-    let replicas = show(&admin, "REPLICAS").await;
     assert_eq!(shop.shards.len(), shards.len());
     for (shard, row) in shop.shards.iter().zip(&shards) {
         assert_eq!(Some(shard.name.as_str()), row.get("shard"));
@@ -79,30 +126,13 @@ async fn the_status_says_what_the_tables_say() {
         let used: u32 = shard.servers.iter().map(|server| server.used).sum();
         assert_eq!(Some(used.to_string().as_str()), row.get("sv_active"));
         for server in &shard.servers {
-            let same = |row: &tokio_postgres::SimpleQueryRow| {
-                let address = format!("{}:{}", row.get("host").unwrap(), row.get("port").unwrap());
-                address == server.address
-            };
-            assert_eq!(server.role, cell(&replicas, "role", same));
-            assert_eq!(server.standing, cell(&replicas, "standing", same));
-            assert_eq!(server.weight.to_string(), cell(&replicas, "weight", same));
+            assert_eq!(server.role, cell(&replicas, "role", is(server)));
+            let weight = cell(&replicas, "weight", is(server));
+            assert_eq!(server.weight.to_string(), weight);
             assert_eq!(server.lag_ms.is_some(), server.role == "replica");
         }
     }
-    let pools = show(&admin, "POOLS").await;
-    let of_shop = |row: &tokio_postgres::SimpleQueryRow| row.get("database") == Some("shop");
-    let sum = |of: fn(&ringway::http::status::PoolStatus) -> u32| -> u32 {
-        shop.pools.iter().map(of).sum()
-    };
-    assert_eq!(
-        sum(|pool| pool.used).to_string(),
-        cell(&pools, "sv_active", of_shop)
-    );
-    assert_eq!(
-        sum(|pool| pool.idle).to_string(),
-        cell(&pools, "sv_idle", of_shop)
-    );
-    assert_eq!(sum(|pool| pool.used), 1);
+    assert_eq!(cell(&pools, "sv_active", of_shop), "1");
     let databases = show(&admin, "DATABASES").await;
     let limit = cell(&databases, "pool_size", |row| {
         row.get("name") == Some("shop")
@@ -113,14 +143,6 @@ async fn the_status_says_what_the_tables_say() {
             .all(|pool| pool.limit.to_string() == limit)
     );
 
-    let stats = show(&admin, "STATS").await;
-    let queries: f64 = cell(&stats, "total_query_count", of_shop).parse().unwrap();
-    let seen: f64 = shop
-        .history
-        .iter()
-        .map(|point| 5.0 * point.queries_per_s)
-        .sum();
-    assert!((seen - queries).abs() <= 1.0, "{seen} of {queries}");
     let busy = shop
         .history
         .iter()
@@ -181,7 +203,7 @@ async fn the_page_follows_orders_and_reloads_and_tells_no_values() {
 /// Address and port of the shop's client.
 async fn app_address(admin: &tokio_postgres::Client) -> String {
     let clients = show(admin, "CLIENTS").await;
-    let of_shop = |row: &tokio_postgres::SimpleQueryRow| row.get("database") == Some("shop");
+    let of_shop = |row: &SimpleQueryRow| row.get("database") == Some("shop");
     cell(&clients, "port", of_shop)
 }
 

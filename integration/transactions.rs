@@ -180,7 +180,7 @@ fn a_transaction_begun_within_a_text_writes_to_a_second_shard() {
 
 #[test]
 fn a_shard_that_cannot_be_had_fails_the_transaction() {
-    let two = Two::start("unavailable", "pool_size = 1\ncheckout_timeout_ms = 200");
+    let two = Two::start("unavailable", "pool_size = 1\ncheckout_timeout_ms = 3000");
     let (mut holder, mut wire) = (two.login(), two.login());
     holder.ask("BEGIN");
     assert_eq!(two.ask(&mut holder, READ_B), "0 SELECT 1 T");

@@ -67,6 +67,16 @@ impl Process {
         });
     }
 
+    /// Waits until it has been stopped, as by SIGSTOP.
+    pub fn wait_for_stop(&self) {
+        wait_until(LIMIT, "the process to be stopped", || {
+            let stat = self.guarded.pid().map(|pid| format!("/proc/{pid}/stat"));
+            let stat = stat.and_then(|path| std::fs::read_to_string(path).ok());
+            // Pid, name in parentheses, state.
+            stat.is_some_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+        });
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.guarded.ended().unwrap().is_some()
     }

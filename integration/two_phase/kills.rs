@@ -79,9 +79,9 @@ fn run(wire: &mut Wire, statements: &[(String, &str)]) -> Result<(), String> {
         }
         if answer != *expected {
             // A block that has failed is still one, and nothing of it is kept.
-            if answer.ends_with(" F") {
-                let _ = run(wire, &[("ROLLBACK".to_owned(), "ROLLBACK I")]);
-                return Err("40000".to_owned());
+            if answer.ends_with(" E") {
+                let ended = run(wire, &[("ROLLBACK".to_owned(), "ROLLBACK I")]);
+                return Err(format!("40000 {}", ended.err().unwrap_or_default()));
             }
             return Err(answer);
         }

@@ -1,16 +1,18 @@
 //! Time limits and shutdown amid transactions that are on several shards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway::demo::captive::Signal;
 
-use super::blocks::{keys, script};
+use super::blocks::{ask, keys, script};
 use super::{ALL, PREPARED, World, error};
 use crate::support::process::LIMIT;
 use crate::support::wait_until;
-use crate::support::wire::{Wire, digest, parse};
+use crate::support::wire::{Wire, digest, frame, parse, unnamed};
 
 const OPEN: &str = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+/// The limit of statements in Ringway.
+const LIMITED: Duration = Duration::from_millis(500);
 const VALUES: &str = "SELECT min(v) || ' ' || max(v) FROM t";
 
 /// Updates of a row of each shard.
@@ -33,11 +35,42 @@ fn hold(world: &World, shard: usize, update: &str) -> Wire {
     holder
 }
 
+/// As [`script`], where each statement is cancelled after `limit`: where another than `late` took as long,
+/// it begins anew.
+fn script_within(
+    limit: Duration,
+    wire: &mut Wire,
+    extended: bool,
+    late: &str,
+    steps: &[(&str, &str)],
+) {
+    for _ in 0..10 {
+        let is_through = steps.iter().all(|(sql, answer)| {
+            let start = Instant::now();
+            let found = ask(wire, extended, sql);
+            let is_over = *sql != late && start.elapsed() >= limit;
+            let is_slow = is_over && found.starts_with("57014 ");
+            assert!(
+                is_slow || found == *answer,
+                "{sql}, extended: {extended}: {found}"
+            );
+            !is_slow
+        });
+        if is_through {
+            return;
+        }
+        let ended = ask(wire, extended, "ROLLBACK");
+        assert!(["ROLLBACK I", "57014 I"].contains(&&*ended), "{ended}");
+    }
+    panic!("other statements than {late} take too long");
+}
+
 #[test]
 fn a_statement_over_its_time_fails_the_block_on_every_shard() {
     let world = World::start(2, "");
     let plain = world.ringway("plain", "", "", "");
-    let limited = world.ringway("limited", "", "query_timeout_ms = 150", "");
+    let keys_of_limited = format!("query_timeout_ms = {}", LIMITED.as_millis());
+    let limited = world.ringway("limited", "", &keys_of_limited, "");
     world.fill(&plain, "t");
     let updates = updates(&world);
     let sleep = |key: &str| format!("SELECT pg_sleep(9) FROM t WHERE k = {key}");
@@ -46,9 +79,14 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
     };
     for proxy in [&plain, &limited] {
         let mut wire = proxy.login();
-        if std::ptr::eq(proxy, &plain) {
-            assert_eq!(wire.ask("SET statement_timeout = 150"), "SET I");
-        }
+        // Ringway's limit is of every statement, the servers' is set for the late one.
+        let (set, limit) = match std::ptr::eq(proxy, &plain) {
+            true => (
+                ("SET LOCAL statement_timeout = 150", "SET T"),
+                Duration::MAX,
+            ),
+            false => (("SELECT 1", "1 SELECT 1 T"), LIMITED),
+        };
         for extended in [false, true] {
             // On one of its shards, on all, and where one is through and the other waits for a lock.
             let both = "SELECT pg_sleep(9) FROM t".to_owned();
@@ -63,13 +101,16 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
                     let other = "UPDATE t SET v = 9 WHERE k = (SELECT max(k) FROM t)";
                     hold(&world, shard, other)
                 });
-                script(
+                script_within(
+                    limit,
                     &mut wire,
                     extended,
+                    &late,
                     &[
                         ("BEGIN", "BEGIN T"),
                         (&updates[0], "UPDATE 1 T"),
                         (&updates[1], "UPDATE 1 T"),
+                        set,
                         (&late, "57014 E"),
                         (&updates[0], "25P02 E"),
                         (&updates[1], "25P02 E"),
@@ -81,15 +122,19 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
                 drop(holder);
             }
             // A savepoint before it brings all of them back.
-            script(
+            let late = sleep(b);
+            script_within(
+                limit,
                 &mut wire,
                 extended,
+                &late,
                 &[
                     ("BEGIN", "BEGIN T"),
                     (&updates[0], "UPDATE 1 T"),
                     ("SAVEPOINT s", "SAVEPOINT T"),
                     (&updates[1], "UPDATE 1 T"),
-                    (&sleep(b), "57014 E"),
+                    set,
+                    (&late, "57014 E"),
                     ("ROLLBACK TO s", "ROLLBACK T"),
                     (&updates[1], "UPDATE 1 T"),
                     ("ROLLBACK", "ROLLBACK I"),
@@ -97,8 +142,10 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
             );
         }
         assert_eq!(world.each(VALUES), ["0 0", "0 0"]);
-        assert_eq!(world.each(OPEN), ["0", "0"]);
-        assert_eq!(wire.ask(ALL), "UPDATE 64 I");
+        wait_until(LIMIT, "no open transaction", || {
+            world.each(OPEN) == ["0", "0"]
+        });
+        script_within(limit, &mut wire, false, "", &[(ALL, "UPDATE 64 I")]);
         world.on_all("UPDATE t SET v = 0");
     }
     assert_eq!(world.each(PREPARED), ["0", "0"]);
@@ -107,24 +154,31 @@ fn a_statement_over_its_time_fails_the_block_on_every_shard() {
 #[test]
 fn who_idles_in_a_transaction_leaves_nothing_on_its_shards() {
     let world = World::start(3, "");
-    let proxy = world.ringway("proxy", "", "idle_transaction_timeout_ms = 200", "");
+    let proxy = world.ringway("proxy", "", "idle_transaction_timeout_ms = 2000", "");
     world.fill(&proxy, "t");
     let updates = updates(&world);
     for extended in [false, true] {
         let mut wire = proxy.login();
-        script(
-            &mut wire,
-            extended,
-            &[
-                ("BEGIN", "BEGIN T"),
-                (&updates[0], "UPDATE 1 T"),
-                (&updates[1], "UPDATE 1 T"),
-                ("SELECT min(v) FROM t", "0 SELECT 1 T"),
-            ],
-        );
+        let steps = [
+            ("BEGIN", "BEGIN T"),
+            (&updates[0], "UPDATE 1 T"),
+            (&updates[1], "UPDATE 1 T"),
+            ("SELECT min(v) FROM t", "0 SELECT 1 T"),
+        ];
+        // In one write: what idles is not this client before it is done.
+        let message = |(sql, _): &(&str, &str)| match extended {
+            false => frame(b'Q', format!("{sql}\0").as_bytes()),
+            true => [unnamed(sql), frame(b'S', b"")].concat(),
+        };
+        let mut messages: Vec<_> = steps.iter().map(message).collect();
         if extended {
             // Half of a pipeline.
-            wire.send_bytes(&parse("", &updates[2]));
+            messages.push(parse("", &updates[2]));
+        }
+        wire.send_bytes(&messages.concat());
+        for (sql, answer) in steps {
+            let found = digest(&wire.read_to_ready());
+            assert_eq!(found, answer, "{sql}, extended: {extended}");
         }
         let said = wire.read().map(|frame| frame.code());
         assert_eq!(said.as_deref(), Some("25P03"), "extended: {extended}");
@@ -144,7 +198,10 @@ fn who_idles_in_a_transaction_leaves_nothing_on_its_shards() {
 #[test]
 fn a_shutdown_lets_blocks_end_and_rolls_back_what_does_not() {
     let world = World::start(2, "");
-    let mut proxy = world.ringway("proxy", "", "", "");
+    let mut proxy = world.ringway_of("proxy", "", |port| {
+        let config = world.config(port, "", "");
+        config.replace("shutdown_timeout_s = 1", "shutdown_timeout_s = 20")
+    });
     world.fill(&proxy, "t");
     let updates = updates(&world);
     let begin = |wire: &mut Wire| {
