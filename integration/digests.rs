@@ -1,6 +1,7 @@
 //! What Ringway tells of the statements that it has seen: digests, hot keys and slots, in both protocols.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use ringway::demo::shop;
 use tokio_postgres::SimpleQueryMessage;
@@ -294,7 +295,16 @@ async fn latencies_slots_and_memory_are_told_by_metrics() {
     // It waits for the only connection.
     let write = other.simple_query("UPDATE customers SET name = name WHERE id = 7");
     let waits = async {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while show(&ringway, "SHOW POOLS")
+            .await
+            .iter()
+            .all(|pool| pool["cl_waiting"] != "1")
+        {
+            assert!(Instant::now() < deadline, "nobody waits");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
         one.simple_query("COMMIT").await.unwrap();
     };
     let (write, ()) = tokio::join!(write, waits);

@@ -131,7 +131,7 @@ fn what_a_text_of_several_statements_commits_is_its_clients_alone() {
 
 #[test]
 fn what_names_a_setting_in_no_usual_way_keeps_its_connection() {
-    let ringway = narrow("checkout_timeout_ms = 200");
+    let ringway = narrow("");
     let clean = value(&mut login(server().shards[0].primary.port), SET);
     for set in [
         "UPDATE pg_settings SET setting = '7168' WHERE name = 'work_mem'",
@@ -141,7 +141,8 @@ fn what_names_a_setting_in_no_usual_way_keeps_its_connection() {
     ] {
         let (mut own, mut next) = (login(ringway.port()), login(ringway.port()));
         assert!(own.ask(set).ends_with(" I"), "{set}");
-        assert_eq!(next.ask("SELECT 1"), "53300 I", "{set}");
+        let told = ringway.impatiently(|| next.ask("SELECT 1"));
+        assert_eq!(told, "53300 I", "{set}");
         assert!(
             ["ringway|4MB|7", "ringway|7MB"].contains(&&*value(&mut own, SET)),
             "{set}"
@@ -287,7 +288,7 @@ fn a_query_that_ends_a_pipeline_settles_its_settings() {
 
 #[test]
 fn a_table_made_under_a_local_search_path_is_nobody_elses() {
-    let ringway = narrow("checkout_timeout_ms = 200");
+    let ringway = narrow("");
     let mut setup = login(ringway.port());
     setup.ask("CREATE TABLE IF NOT EXISTS doubted (v text)");
     for set in [
@@ -307,7 +308,8 @@ fn a_table_made_under_a_local_search_path_is_nobody_elses() {
             );
             assert_eq!(own.ask("COMMIT"), "COMMIT I");
             // It is kept for its client.
-            assert_eq!(next.ask("SELECT 1"), "53300 I", "{set}");
+            let told = ringway.impatiently(|| next.ask("SELECT 1"));
+            assert_eq!(told, "53300 I", "{set}");
             assert_eq!(own.ask("SELECT v FROM doubted"), "mine SELECT 1 I", "{set}");
             assert_eq!(own.ask("DROP TABLE pg_temp.doubted"), "DROP TABLE I");
             assert_eq!(next.ask("SELECT v FROM doubted"), "SELECT 0 I", "{set}");
@@ -324,7 +326,8 @@ fn a_table_made_under_a_local_search_path_is_nobody_elses() {
     own.ask_pipeline(&set);
     own.ask("CREATE TABLE doubted (v text)");
     own.ask("COMMIT");
-    assert_eq!(next.ask("SELECT 1"), "53300 I");
+    let told = ringway.impatiently(|| next.ask("SELECT 1"));
+    assert_eq!(told, "53300 I");
     own.ask("DISCARD ALL");
     own.ask("BEGIN");
     own.ask("SELECT set_config('doubt.a', '7', true)");

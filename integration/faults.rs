@@ -36,7 +36,7 @@ fn ask(wire: &mut Wire, sql: &str) -> String {
 #[test]
 fn a_stopped_server_is_told_and_found_again() {
     let mut cluster = support::cluster(&Spec::default());
-    let ringway = pooler(&cluster, "checkout_timeout_ms = 300\n");
+    let ringway = pooler(&cluster, "");
     let mut wire = login(ringway.port());
     assert_eq!(ask(&mut wire, "SELECT 1"), "1");
     cluster.shards[0].primary.stop(StopMode::Fast).unwrap();
@@ -54,14 +54,15 @@ fn a_stopped_server_is_told_and_found_again() {
 #[test]
 fn a_full_pool_says_so() {
     let cluster = support::cluster(&Spec::default());
-    let ringway = pooler(&cluster, "checkout_timeout_ms = 300\n");
+    let ringway = pooler(&cluster, "");
     let mut holders = [login(ringway.port()), login(ringway.port())];
     for holder in &mut holders {
         ask(holder, "BEGIN");
         assert_eq!(ask(holder, "SELECT 1"), "1");
     }
     let mut late = login(ringway.port());
-    assert_eq!(ask(&mut late, "SELECT 1"), "53300");
+    let told = ringway.impatiently(|| ask(&mut late, "SELECT 1"));
+    assert_eq!(told, "53300");
     ask(&mut holders[0], "COMMIT");
     assert_eq!(ask(&mut late, "SELECT 1"), "1");
 }
@@ -252,4 +253,40 @@ fn five_mistakes_are_told_at_once_and_nothing_starts() {
             );
         }
     }
+}
+
+/// Longer than a connection may take to be made.
+#[test]
+fn a_login_waits_while_the_schema_is_read() {
+    let cluster = support::cluster(&Spec {
+        shards: 2,
+        ..Spec::default()
+    });
+    for shard in &cluster.shards {
+        shard.primary.exec("CREATE TABLE t (id int)").unwrap();
+    }
+    let [one, two] = [0, 1].map(|at: usize| cluster.shards[at].primary.port);
+    let mut holder = login(two);
+    holder.ask("BEGIN");
+    let locked = holder.ask("LOCK TABLE pg_catalog.pg_attrdef IN ACCESS EXCLUSIVE MODE");
+    assert_eq!(locked, "LOCK TABLE T");
+    let ringway = Ringway::start(|port| {
+        format!(
+            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+             [databases.shop]\nconnect_timeout_ms = 3000\n\
+             [databases.shop.tables]\nt = {{ key = \"id\" }}\n\
+             [[databases.shop.shards]]\nname = \"s0\"\nservers = [\"127.0.0.1:{one}\"]\n\
+             [[databases.shop.shards]]\nname = \"s1\"\nservers = [\"127.0.0.1:{two}\"]\n"
+        )
+    });
+    let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'pg_attrdef'::regclass \
+                   AND NOT granted";
+    let server = &cluster.shards[1].primary;
+    server.wait_for(waiting, "t", LIMIT).unwrap();
+    let port = ringway.port();
+    let asked = std::thread::spawn(move || login(port).ask("SELECT count(*) FROM t"));
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!asked.is_finished());
+    holder.ask("ROLLBACK");
+    assert_eq!(asked.join().unwrap(), "0 SELECT 1 I");
 }

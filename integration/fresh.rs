@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway::demo::captive::{CaptiveCluster, Spec};
 use tokio::task::JoinSet;
@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Row, Statement};
 use crate::support::{self, Ringway};
 
 const CLIENTS: usize = 32;
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Two replicas, of which one replays `delay_ms` late, and a row for each client.
 fn start(delay_ms: u32) -> CaptiveCluster {
@@ -98,7 +99,7 @@ struct Seen {
     /// others only after it has flushed it, and a replica may be faster (docs/fresh-reads.md).
     ahead_of_primary: AtomicUsize,
     on_replicas: AtomicUsize,
-    /// Reads after a pause in which a replica has caught up, and those of them on replicas.
+    /// First reads after a pause in which a replica has caught up, and those of them on replicas.
     rested: AtomicUsize,
     rested_on_replicas: AtomicUsize,
 }
@@ -215,10 +216,16 @@ async fn load(cluster: &CaptiveCluster, setup: Setup, pairs: i32) -> Seen {
                 if v % 8 == 0 {
                     // Long enough for a replica to be known to have caught up.
                     tokio::time::sleep(Duration::from_millis(60)).await;
-                    let on_replica = session.read(v, &seen).await;
+                    let mut on_replica = session.read(v, &seen).await;
                     seen.rested.fetch_add(1, Relaxed);
                     seen.rested_on_replicas
                         .fetch_add(usize::from(on_replica), Relaxed);
+                    let deadline = Instant::now() + LIMIT;
+                    while !on_replica {
+                        assert!(Instant::now() < deadline, "no replica answers {id} again");
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        on_replica = session.read(v, &seen).await;
+                    }
                 }
             }
             stop.fetch_sub(1, Relaxed);
@@ -285,12 +292,10 @@ fn check(seen: &Seen) {
         "{seen:?}"
     );
     let (rested, there) = (&seen.rested, &seen.rested_on_replicas);
-    // On a machine that has other things to do the pause may be too short for some; who asks for the
-    // long form has a quiet one.
-    let long = is_long();
-    let percent = if long { 90 } else { 50 };
+    // All get to a replica in the end. On a machine that has other things to do the pause may be too short
+    // for many; who asks for the long form has a quiet one.
     assert!(
-        there.load(Relaxed) * 100 >= rested.load(Relaxed) * percent,
+        !is_long() || there.load(Relaxed) * 100 >= rested.load(Relaxed) * 90,
         "{seen:?}"
     );
 }
@@ -368,20 +373,32 @@ async fn merged_load(cluster: &CaptiveCluster, freshness: &str, pairs: i32) -> S
                 if rested {
                     tokio::time::sleep(Duration::from_millis(120)).await;
                 }
-                let rows = client.query(sql, &[]).await.unwrap();
-                assert_eq!(rows.len(), CLIENTS);
-                seen.reads.fetch_add(1, Relaxed);
-                for row in rows {
-                    let [of, value, port] = [0, 1, 2].map(|at| row.get::<_, i32>(at));
-                    let on_replica = !primaries.contains(&port);
-                    seen.stale
-                        .fetch_add(usize::from(of == id && value != v), Relaxed);
-                    seen.judge(&mut newest[of as usize], value, on_replica);
-                    if rested && of == id {
+                let deadline = Instant::now() + LIMIT;
+                let mut is_first = true;
+                loop {
+                    let rows = client.query(sql, &[]).await.unwrap();
+                    assert_eq!(rows.len(), CLIENTS);
+                    seen.reads.fetch_add(1, Relaxed);
+                    let mut own_on_replica = false;
+                    for row in rows {
+                        let [of, value, port] = [0, 1, 2].map(|at| row.get::<_, i32>(at));
+                        let on_replica = !primaries.contains(&port);
+                        seen.stale
+                            .fetch_add(usize::from(of == id && value != v), Relaxed);
+                        seen.judge(&mut newest[of as usize], value, on_replica);
+                        own_on_replica |= of == id && on_replica;
+                    }
+                    if rested && is_first {
                         seen.rested.fetch_add(1, Relaxed);
                         seen.rested_on_replicas
-                            .fetch_add(usize::from(on_replica), Relaxed);
+                            .fetch_add(usize::from(own_on_replica), Relaxed);
                     }
+                    if !rested || own_on_replica {
+                        break;
+                    }
+                    assert!(Instant::now() < deadline, "no replica answers {id} again");
+                    is_first = false;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
         });

@@ -21,7 +21,8 @@ pub fn narrow(more: &str) -> Ringway {
     let server = server().shards[0].primary.port;
     Ringway::start(|port| {
         format!(
-            "[general]\nlisten = \"127.0.0.1:{port}\"\n[users.ringway]\nauth = \"trust\"\n\
+            "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
+             [users.ringway]\nauth = \"trust\"\n\
              [databases.shop]\nservers = [\"127.0.0.1:{server}\"]\npool_size = 1\n{more}"
         )
     })

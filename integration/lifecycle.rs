@@ -4,12 +4,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway::demo::captive::{CaptiveCluster, Signal, Spec, free_port};
 
 use crate::support::process::{LIMIT, Launch, Process};
-use crate::support::wire::Wire;
+use crate::support::wire::{Wire, frame};
 use crate::support::{self, psql, wait_until};
 
 /// One server for all tests here; none of them breaks it.
@@ -392,7 +392,7 @@ fn without_open_files_clients_are_refused() {
 fn who_says_nothing_is_disconnected() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port().unwrap();
-    let general = format!("listen = \"127.0.0.1:{port}\"\nlogin_timeout_s = 1");
+    let general = format!("listen = \"127.0.0.1:{port}\"\nlogin_timeout_s = 5");
     let _process = start(directory.path(), "ringway", config(&general, ""));
     let mut silent = Wire::connect(port);
     let mut slow = Wire::connect(port);
@@ -417,6 +417,11 @@ pub(crate) fn http_status(port: u16, path: &str) -> String {
 
 #[test]
 fn a_drain_sends_the_idle_away_and_waits_for_transactions() {
+    assert!((0..10).any(|_| drain()), "the machine is too slow");
+}
+
+/// Whether the newcomer could ask in time.
+fn drain() -> bool {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path();
     let (port, http) = (free_port().unwrap(), free_port().unwrap());
@@ -441,10 +446,11 @@ fn a_drain_sends_the_idle_away_and_waits_for_transactions() {
     for wire in &mut idle {
         assert_eq!(wire.ask("SELECT 1"), "1 SELECT 1 I");
     }
+    wait_until(LIMIT, "a primary", || http_status(http, "/readyz") == "200");
     // One that has only just come is served once, but not waited for for long.
+    let came = Instant::now();
     let (mut newcomer, _) = Wire::login(port, "ringway", "shop");
     let (mut silent, _) = Wire::login(port, "ringway", "shop");
-    wait_until(LIMIT, "a primary", || http_status(http, "/readyz") == "200");
     process.signal(Signal::Term);
     for wire in &mut idle {
         assert_eq!(
@@ -453,8 +459,11 @@ fn a_drain_sends_the_idle_away_and_waits_for_transactions() {
         );
         assert_eq!(wire.read(), None);
     }
-    newcomer.query("SELECT 'welcome'");
+    let _ = newcomer.try_send(&frame(b'Q', b"SELECT 'welcome'\0"));
     let answer = crate::support::wire::digest(&newcomer.read_to_ready());
+    if came.elapsed() > Duration::from_secs(2) {
+        return false;
+    }
     assert_eq!(answer, "welcome SELECT 1 I");
     assert_eq!(http_status(http, "/readyz"), "503");
     let farewell = silent.read().map(|frame| frame.code());
@@ -471,6 +480,7 @@ fn a_drain_sends_the_idle_away_and_waits_for_transactions() {
         );
     }
     assert!(process.wait_for_end().success());
+    true
 }
 
 #[test]

@@ -146,12 +146,22 @@ fn notifications_come_between_transactions() {
     }
     assert_eq!(notification(&frames[1]), "bell in block");
     // While a statement runs: before it is ready again.
-    own.query("SELECT pg_sleep(1)");
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1)' \
-                   AND state = 'active'";
     let primary = &cluster.shards[0].primary;
-    primary.wait_for(running, "1", LIMIT).unwrap();
+    primary.exec("CREATE TABLE held ()").unwrap();
+    let (mut holder, mut witness) = (
+        Wire::login(primary.port, "ringway", "shop").0,
+        login(&ringway),
+    );
+    holder.ask("BEGIN");
+    assert_eq!(holder.ask("LOCK TABLE held"), "LOCK TABLE T");
+    assert_eq!(witness.ask("LISTEN bell"), "LISTEN I");
+    own.query("SELECT count(*) FROM held");
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE query = 'SELECT count(*) FROM held' AND wait_event_type = 'Lock'";
+    primary.wait_for(waiting, "1", LIMIT).unwrap();
     sender.ask("NOTIFY bell, 'busy'");
+    assert_eq!(notification(&witness.read().unwrap()), "bell busy");
+    assert_eq!(holder.ask("COMMIT"), "COMMIT I");
     let frames = own.read_to_ready();
     assert_eq!(tags(&frames), "TDCAZ");
     assert_eq!(notification(&frames[3]), "bell busy");

@@ -17,7 +17,7 @@ pub(crate) fn pooler(cluster: &CaptiveCluster, more: &str) -> Ringway {
     let server = cluster.shards[0].primary.port;
     Ringway::start(|port| {
         format!(
-            "[general]\nlisten = \"127.0.0.1:{port}\"\n\
+            "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
              [users.ringway]\nauth = \"trust\"\n\
              [databases.shop]\nservers = [\"127.0.0.1:{server}\"]\npool_size = 2\n{more}"
         )

@@ -25,7 +25,7 @@ fn ringway(cluster: &CaptiveCluster, reads: &str) -> Ringway {
         format!(
             "[general]\nlisten = \"127.0.0.1:{port}\"\nadmin_users = [\"ringway\"]\n\
              [users.ringway]\nauth = \"trust\"\n[databases.shop]\n\
-             [databases.shop.reads]\nsplit = true\nmax_lag_ms = 60000\n{reads}\n\
+             [databases.shop.reads]\nsplit = true\nmax_lag_ms = 60000\npoll_interval_ms = 1000\n{reads}\n\
              [databases.shop.tables]\nt = {{ key = \"id\" }}\n{shards}"
         )
     })
@@ -57,6 +57,25 @@ async fn ask(client: &Client, sql: &str, extended: bool) -> Result<Vec<String>, 
         _ => None,
     };
     Ok(messages.iter().filter_map(row).collect())
+}
+
+/// Waits until the pool has so many connections to the replica that are believed to be to a replica.
+async fn warm(ringway: &Ringway, replica: &Server, count: usize) {
+    let deadline = Instant::now() + LIMIT;
+    let mut holders = Vec::new();
+    while holders.len() < count {
+        assert!(Instant::now() < deadline, "no reads go to the replica");
+        let client = support::client(&url(ringway, "shop")).await;
+        client.batch_execute("BEGIN READ ONLY").await.unwrap();
+        ask(&client, MERGED, false).await.unwrap();
+        let held = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        if replica.exec(held).unwrap() == (holders.len() + 1).to_string() {
+            holders.push(client);
+        }
+    }
+    for client in holders {
+        client.batch_execute("COMMIT").await.unwrap();
+    }
 }
 
 /// A lock on the table that reads on the replica have to wait for, until the client is dropped.
@@ -102,10 +121,11 @@ async fn a_query_on_several_shards_outlives_a_replica() {
     let shard = &cluster.shards[1];
     let replica = &shard.replicas[0];
     let standing = format!("|127.0.0.1|{}|replica|fresh|", replica.port);
-    for ringway in [&with, &without] {
+    for (ringway, count) in [(&with, 7), (&without, 1)] {
         support::wait_until(LIMIT, "a fresh replica", || {
             support::psql(&url(ringway, "ringway"), "SHOW REPLICAS").contains(&standing)
         });
+        warm(ringway, replica, count).await;
     }
     let mut asked: Vec<JoinHandle<_>> = Vec::new();
     let locked = lock(&shard.primary, replica).await;
@@ -168,6 +188,7 @@ async fn a_query_on_several_shards_outlives_the_crash_of_another_process() {
     support::wait_until(LIMIT, "a fresh replica", || {
         support::psql(&url(&ringway, "ringway"), "SHOW REPLICAS").contains(&standing)
     });
+    warm(&ringway, replica, 2).await;
     let locked = lock(&shard.primary, replica).await;
     let asked = [MERGED, GATHERED].map(|sql| {
         let url = url(&ringway, "shop");

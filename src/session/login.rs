@@ -288,7 +288,7 @@ async fn welcome(
     }
     let mut db = db;
     let (settings, parameters, told) = loop {
-        wait_for_catalog(&db).await?;
+        wait_for_catalog(&db, deadline).await?;
         let (settings, told) = startup_settings(&packet, &db)?;
         let application = &registration.info.application;
         let login = ClientUser::new(shared, &db, &packet.user);
@@ -447,12 +447,16 @@ async fn share_of(
     }
 }
 
-/// On a sharded database nothing can be routed before the tables are known.
-async fn wait_for_catalog(db: &Database) -> Result<(), Error> {
+/// On a sharded database nothing can be routed before the tables are known; `deadline` is of the login.
+async fn wait_for_catalog(db: &Database, deadline: Instant) -> Result<(), Error> {
     let known = || db.cluster.catalog().version > 0;
     if !known() {
-        // The servers are being connected to.
-        let _ = net::timeout(db.config.pool.connect_timeout, db.cluster.first_poll()).await;
+        // The servers are being connected to and read, which has limits of its own.
+        let patience = match db.config.is_sharded() {
+            true => deadline,
+            false => deadline.min(Instant::now() + db.config.pool.connect_timeout),
+        };
+        let _ = net::timeout_at(patience, db.cluster.first_poll()).await;
     }
     if db.config.is_sharded() && !known() {
         let error = Error::new(
