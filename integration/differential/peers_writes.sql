@@ -39,6 +39,6 @@ INSERT INTO mid (id, v) SELECT people_id + 100, v FROM mid;
 DELETE FROM items USING orders WHERE orders.person_id = items.person_id AND orders.id = items.order_id AND orders.qty = 1;
 UPDATE orders SET note = p.name FROM people p WHERE p.id = orders.person_id AND p.age = 1;
 
-[Citus, Vitess: rows of other shards are not seen by one, so it may not write by them] refused
+[Citus, Vitess: rows of other shards are not seen by one, so they are gathered]
 DELETE FROM orders WHERE qty > (SELECT avg(qty) FROM orders);
 UPDATE orders SET note = m.v FROM mid m WHERE m.people_id = orders.person_id;

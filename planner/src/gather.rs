@@ -40,6 +40,8 @@ pub struct Gathering {
     pub at: Option<ShardId>,
     /// How many arrays of rows `finish` takes, as the parameters behind the client's.
     pub sources: usize,
+    /// Some are of a table that is on one shard, of which no other need know.
+    pub has_single: bool,
 }
 
 /// What one shard is asked for: all its rows by one statement, so that they are of one snapshot.
@@ -68,6 +70,7 @@ impl Gather {
             finish: route::rewritten(&self.finish, given, values),
             at: self.at,
             sources: self.sources.len(),
+            has_single: self.sources.iter().any(|source| source.on.is_some()),
         };
         (concerned, gathering)
     }

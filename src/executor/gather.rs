@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use planner::gather::Ask;
+use planner::gather::{Ask, Gathering};
 use planner::merge::MergePlan;
 
 use super::describe::{self, Described};
@@ -83,11 +83,12 @@ pub struct Gathered(Vec<Rows>);
 pub async fn describe_both(
     server: &mut Server,
     sql: &[u8],
-    finish: &[u8],
+    gathering: &Gathering,
     types: &[u32],
 ) -> Result<Described, Error> {
     let mut found = Vec::new();
-    let outcome = describe::each(server, &[sql, finish], types, &mut found).await;
+    let texts = [sql, &gathering.finish];
+    let outcome = describe::each(server, &texts, types, &mut found).await;
     let mut found = found.into_iter();
     match (outcome, found.next(), found.next()) {
         (Ok(()), Some(whole), Some(finish)) => {
@@ -100,8 +101,7 @@ pub async fn describe_both(
         (Err(error), Some(_), None) if !error.is_fatal() && error.fault == Fault::Server => {
             Err(cannot_finish().detail(format!("PostgreSQL says: {}.", error.message)))
         }
-        // What nobody has is told before.
-        (Err(error), None, None) if error.code == UNDEFINED_TABLE => {
+        (Err(error), None, None) if error.code == UNDEFINED_TABLE && gathering.has_single => {
             let message = &error.message;
             Err(cannot_finish()
                 .detail(format!(
@@ -145,7 +145,7 @@ pub async fn gather(
     for (server, ask) in servers.iter_mut().zip(asks) {
         request(server, ask, types, values);
     }
-    let mut gathering = Gathering {
+    let mut arriving = Arriving {
         rows: std::iter::repeat_with(Rows::default)
             .take(sources)
             .collect(),
@@ -154,16 +154,16 @@ pub async fn gather(
     };
     poll_fn(|cx| {
         loop {
-            if gathering.ready.iter().all(|ready| *ready) {
+            if arriving.ready.iter().all(|ready| *ready) {
                 return Poll::Ready(Ok::<(), Error>(()));
             }
-            if gathering.poll(cx, servers, asks)?.is_pending() {
+            if arriving.poll(cx, servers, asks)?.is_pending() {
                 return Poll::Pending;
             }
         }
     })
     .await?;
-    Ok(Gathered(gathering.rows))
+    Ok(Gathered(arriving.rows))
 }
 
 fn request(server: &mut Server, ask: &Ask, types: &[u32], values: &Values) {
@@ -244,13 +244,13 @@ pub(super) fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
     }
 }
 
-struct Gathering {
+struct Arriving {
     rows: Vec<Rows>,
     ready: Vec<bool>,
     memory: Memory,
 }
 
-impl Gathering {
+impl Arriving {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -445,8 +445,8 @@ mod tests {
         }
     }
 
-    fn gathering(sources: usize, cap: usize) -> Gathering {
-        Gathering {
+    fn arriving(sources: usize, cap: usize) -> Arriving {
+        Arriving {
             rows: std::iter::repeat_with(Rows::default)
                 .take(sources)
                 .collect(),
@@ -464,11 +464,11 @@ mod tests {
 
     #[test]
     fn rows_become_the_elements_of_arrays() {
-        let mut gathering = gathering(3, 1000);
+        let mut arriving = arriving(3, 1000);
         let row = [0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 2, 7, 8];
-        gathering.take_row(&row, &ask(&[2, 1])).unwrap();
-        gathering.take_row(&row, &ask(&[2, 1])).unwrap();
-        let arrays = gathering.rows.into_iter().map(|rows| {
+        arriving.take_row(&row, &ask(&[2, 1])).unwrap();
+        arriving.take_row(&row, &ask(&[2, 1])).unwrap();
+        let arrays = arriving.rows.into_iter().map(|rows| {
             let mut out = BytesMut::new();
             put_array(&mut out, &rows, 0);
             out.to_vec()
@@ -487,7 +487,7 @@ mod tests {
     fn rows_that_lie_or_are_too_many_are_refused() {
         let row = [0, 1, 0, 0, 0, 4, 1, 2, 3, 4];
         let code = |body: &[u8], columns: &[usize], cap| {
-            let taken = gathering(1, cap).take_row(body, &ask(columns));
+            let taken = arriving(1, cap).take_row(body, &ask(columns));
             taken.map_err(|error| error.code.to_string())
         };
         assert_eq!(code(&row, &[0], 8), Ok(()));

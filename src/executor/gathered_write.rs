@@ -67,7 +67,7 @@ impl GatheredWrite {
         self.values.check_count(types.len(), self.is_simple)?;
         let finish = &self.gathering.finish;
         let declared = gather::declared(&types, finish);
-        gather::describe_both(servers[first], &self.sql, finish, &declared).await?;
+        gather::describe_both(servers[first], &self.sql, &self.gathering, &declared).await?;
 
         let asks: Vec<&Ask> = self.gathering.asks.iter().collect();
         let asked = asks.iter().map(|ask| index_of(&ask.shard));

@@ -224,7 +224,7 @@ impl Insertion {
         let sql = &self.query.sql;
         let types = &gather::declared(types, sql);
         if let Way::Gather(gathering) = &self.query.way {
-            return gather::describe_both(server, sql, &gathering.finish, types).await;
+            return gather::describe_both(server, sql, gathering, types).await;
         }
         let described = describe::describe(server, sql, types).await?;
         described.ok_or_else(lacking)
@@ -254,7 +254,7 @@ impl Insertion {
             Err(error) if error.code == "0A000" => {
                 let sql = &self.query.sql;
                 let types = gather::declared(types, sql);
-                gather::describe_both(server, sql, &otherwise.finish, &types).await?;
+                gather::describe_both(server, sql, otherwise, &types).await?;
                 Ok(Some(otherwise))
             }
             Err(error) => Err(error),

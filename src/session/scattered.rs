@@ -384,7 +384,7 @@ impl Session {
         let lacking = || Error::new(Fault::Ringway, "XX000", "a shard was not enlisted");
         let finishing = index_of(place).ok_or_else(lacking)?;
         let server = &mut self.leases[finishing].lease;
-        let described = gather::describe_both(server, &given.sql, &gathering.finish, types).await;
+        let described = gather::describe_both(server, &given.sql, gathering, types).await;
         let described = self.or_lost(finishing, described, access).await?;
         if described.types.len() != given.values.values.len() {
             let missing = self.values_missing(given, described.types.len(), finishing);
