@@ -243,7 +243,7 @@ impl Server {
             }
             b'C' => {
                 let rows = self.note_tag(body);
-                self.rows += rows;
+                self.rows = self.rows.saturating_add(rows);
                 self.finish_execute(tag, rows)? && self.ready != Ready::HoldTag
             }
             b'I' => self.finish_execute(tag, 0)?,
