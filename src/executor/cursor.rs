@@ -165,7 +165,7 @@ impl Place {
     }
 
     fn passed(&mut self, rows: u64, wanted: Option<u64>) {
-        self.rows += rows;
+        self.rows = self.rows.saturating_add(rows);
         self.at_start &= rows == 0;
         self.at_end |= wanted.is_none_or(|wanted| rows < wanted);
     }

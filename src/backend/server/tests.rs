@@ -125,3 +125,19 @@ fn a_servers_name_for_a_statement_tells_its_number() {
     }
     assert!(ServerName::default().is_empty());
 }
+
+#[tokio::test]
+async fn more_rows_than_can_be_counted_are_the_most_that_can_be() {
+    let (mut server, _theirs) = pair();
+    server.expect.push_back(Expect::Ready { show: true });
+    for _ in 0..2 {
+        write::frame(&mut server.conn.inbox, b'C', |out| {
+            out.extend_from_slice(b"SELECT 18446744073709551615\0");
+        });
+    }
+    assert!(matches!(
+        server.scan(&mut BytesMut::new()),
+        Ok(Progress::Starved)
+    ));
+    assert_eq!(server.rows, u64::MAX);
+}
