@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::client::{Client, Step};
+use super::client::{Client, Crowded, Step};
 use crate::support::wire::{Wire, bind, digest, execute, frame, parse, unnamed};
 
 type Scene = (fn(&mut Client) -> Step, On);
@@ -476,10 +476,9 @@ impl Client {
         self.send("COPY copied FROM STDIN", false);
         let frame = self.read().expect("CopyInResponse");
         if frame.tag == b'E' {
-            // There is more to come, which tells whether the pool was crowded.
             self.note(format!("    {:?}", frame.fields()));
-            self.answer()?;
-            panic!("COPY is refused: {:?}", frame.fields());
+            assert_eq!(frame.code(), "53300", "COPY is refused: {:?}", frame.fields());
+            return Err(Crowded);
         }
         assert_eq!(frame.tag, b'G');
         Ok(())

@@ -5,6 +5,7 @@ pub mod wire;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway::demo::captive::{CaptiveCluster, Spec, Tls};
@@ -42,7 +43,8 @@ pub async fn loaded(shards: usize, replicas: usize) -> CaptiveCluster {
     cluster
 }
 
-/// A Ringway process of the test's own; its log is printed when the test fails.
+/// A Ringway process of the test's own; its log is printed when the test fails, and what
+/// failed once more.
 pub struct Ringway {
     pub proxy: Proxy,
     directory: TempDir,
@@ -53,6 +55,7 @@ impl Ringway {
     pub fn start(config: impl FnOnce(u16) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let executable = Path::new(env!("CARGO_BIN_EXE_ringway"));
+        remember_failures();
         let proxy = Proxy::start(executable, directory.path(), 0, config)
             .unwrap_or_else(|error| panic!("{error}"));
         Self { proxy, directory }
@@ -103,8 +106,26 @@ impl Drop for Ringway {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- log of ringway\n{}---", self.proxy.log());
+            // Once more, where whoever sees only the end of an output finds it.
+            let failures = FAILURES.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("failures up to here:\n{}", failures.join("\n"));
         }
     }
+}
+
+/// What every thread that panicked has said, in their order.
+static FAILURES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn remember_failures() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            print(panic);
+            let mut failures = FAILURES.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.push(panic.to_string());
+        }));
+    });
 }
 
 /// A driver's connection.
