@@ -1,14 +1,18 @@
 //! INSERT from a query whose rows belong to other shards, and other writes that read rows of others: what the
 //! same SQL on one server does not show. That is in `differential/inserts.sql` and `differential/writes.sql`.
 
+use std::time::Duration;
+
 use ringway::demo::captive::{CaptiveCluster, Spec};
 
-use crate::support::wire::Wire;
+use crate::support::wire::{Wire, cancel_request};
 use crate::support::{self, Ringway};
 
 const TABLES: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n integer, w text);
     CREATE TABLE made (id bigint PRIMARY KEY, m mood, ms mood[], days date[], day date);
     CREATE TABLE r (id bigint PRIMARY KEY, w text);";
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 struct World {
     shards: CaptiveCluster,
@@ -166,6 +170,51 @@ fn rows_that_are_too_many_to_be_read_are_not_written_by() {
     assert_eq!(wire.ask(few), "UPDATE 98 I");
     let counts = world.each("SELECT count(*) > 0 FROM t WHERE n < 0");
     assert_eq!(counts, ["t", "t"]);
+}
+
+/// The rows are read and some are written when one of another shard turns out to be locked.
+#[test]
+fn a_write_by_rows_of_others_that_ends_amid_it_writes_nothing() {
+    let world = World::start();
+    let (mut wire, greeting) = Wire::login(world.ringway.port(), "ringway", "shop");
+    let insert = "INSERT INTO t SELECT g, g FROM generate_series(1, 20) AS g";
+    assert_eq!(wire.ask(insert), "INSERT 0 20 I");
+    let last = &world.shards.shards[1].primary;
+    let mut holder = Wire::login(last.port, "ringway", "shop").0;
+    let update = "UPDATE t SET n = -other.n FROM t AS other WHERE other.id = 21 - t.id";
+    let waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE t%' \
+                   AND pid <> pg_backend_pid()";
+    for ends_by_cancel in [true, false] {
+        assert_eq!(holder.ask("BEGIN"), "BEGIN T");
+        assert!(
+            holder
+                .ask("SELECT count(*) FROM (SELECT FROM t FOR UPDATE) AS locked")
+                .ends_with("SELECT 1 T")
+        );
+        wire.query(update);
+        last.wait_for(&format!("SELECT count(*) {waiting}"), "1", LIMIT)
+            .unwrap();
+        match ends_by_cancel {
+            true => Wire::connect(world.ringway.port()).send_untagged(&cancel_request(&greeting)),
+            false => {
+                let kill = format!("SELECT count(pg_terminate_backend(pid)) {waiting}");
+                assert_eq!(last.exec(&kill).unwrap(), "1");
+            }
+        }
+        let frames = wire.read_to_ready();
+        let wanted: &[_] = match ends_by_cancel {
+            true => &["57014"],
+            false => &["57P01", "08006"],
+        };
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        assert!(wanted.contains(&&*error.code()), "{:?}", error.fields());
+        assert_eq!(holder.ask("ROLLBACK"), "ROLLBACK I");
+        assert_eq!(
+            wire.ask("SELECT count(*) FROM t WHERE n < 0"),
+            "0 SELECT 1 I"
+        );
+    }
+    assert_eq!(wire.ask(update), "UPDATE 20 I");
 }
 
 /// As many parameters as such a number says would take more memory than there is.

@@ -44,6 +44,10 @@ fn statements_on_several_shards_are_warned_of_or_denied() {
         ("UPDATE t SET n = 5 WHERE id = 1", "UPDATE 1".to_owned()),
         ("UPDATE t SET n = 6", "0A000".to_owned()),
         ("DELETE FROM t WHERE n = 5", "0A000".to_owned()),
+        (
+            "UPDATE t SET n = 7 FROM t AS other WHERE other.n = t.n",
+            "0A000".to_owned(),
+        ),
         ("UPDATE t SET id = id + 100", "0A000".to_owned()),
         // From one shard, wherever it goes.
         (
@@ -176,11 +180,12 @@ fn a_missing_key_is_a_policy_of_its_own() {
 }
 
 #[test]
-fn rows_that_move_are_warned_of_as_other_writes_are() {
+fn rows_that_move_or_are_gathered_are_warned_of_as_other_writes_are() {
     let world = World::start_with("scatter_writes = \"warn\"\nmissing_key = \"warn\"");
     let (mut wire, _) = Wire::login(world.ringway.port(), "ringway", "shop");
     let warned = |key: &str| format!("statement runs on several shards, which {key} warns of; ");
     let (write, key) = (warned("scatter_writes"), warned("missing_key"));
+    let gathered = "UPDATE t SET n = other.n FROM t AS other WHERE other.id = t.n";
     for (sql, wanted) in [
         (
             "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
@@ -192,6 +197,7 @@ fn rows_that_move_are_warned_of_as_other_writes_are() {
             format!("{write}UPDATE 4"),
         ),
         ("UPDATE t SET id = id + 4", format!("{write}{key}UPDATE 4")),
+        (gathered, format!("{write}{key}UPDATE 0")),
         (
             "UPDATE t SET id = id - 8 WHERE id = 9",
             "UPDATE 1".to_owned(),
@@ -201,11 +207,16 @@ fn rows_that_move_are_warned_of_as_other_writes_are() {
         wire.query(sql);
         assert_eq!(outcome(&wire.read_to_ready()), wanted, "{sql}");
     }
-    let mut messages = unnamed("UPDATE t SET id = id + 4");
-    messages.extend(b"S\0\0\0\x04");
-    wire.send_bytes(&messages);
-    let wanted = format!("{write}{key}UPDATE 4");
-    assert_eq!(outcome(&wire.read_to_ready()), wanted, "extended");
+    for sql in ["UPDATE t SET id = id + 4", gathered] {
+        let mut messages = unnamed(sql);
+        messages.extend(b"S\0\0\0\x04");
+        wire.send_bytes(&messages);
+        let found = outcome(&wire.read_to_ready());
+        assert!(
+            found.starts_with(&format!("{write}{key}UPDATE ")),
+            "{sql}: {found}"
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! `RINGWAY_SCRIPTS` and `RINGWAY_SEED` say how many conversations, and from which seed on. One that differs is
 //! made as short as it can be before it is told.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
@@ -21,9 +22,9 @@ use crate::trace::{Message, describe};
 const CLIENTS: usize = 3;
 /// Messages, or pipelines, of one conversation, at most.
 const STEPS: usize = 26;
-/// A plain server that says nothing for so long waits for the client.
-const QUIET: Duration = Duration::from_millis(25);
-const LIMIT: Duration = Duration::from_secs(4);
+/// A plain server that says nothing for so long is asked whether it waits for the client.
+const QUIET: Duration = Duration::from_millis(5);
+const LIMIT: Duration = Duration::from_secs(10);
 /// For what goes before a script.
 const RESET_LIMIT: Duration = Duration::from_secs(20);
 const MOST_DIFFERENCES: usize = 12;
@@ -298,16 +299,20 @@ impl Side {
     }
 
     /// Frames until the server waits for more, or has closed; notifications apart.
-    fn read_all(&mut self, mut ready: usize, told: &mut Vec<Frame>) -> (Vec<Frame>, bool) {
+    fn read_all(
+        &mut self,
+        mut ready: usize,
+        told: &mut Vec<Frame>,
+        waits: impl Fn(&Wire) -> bool,
+    ) -> (Vec<Frame>, bool) {
         let mut frames = Vec::new();
+        self.wire.set_limit(QUIET);
+        let mut had_waited = false;
         loop {
-            // Who owes a ReadyForQuery may take longer, unless it copies.
-            let copies = frames.last().is_some_and(|frame: &Frame| frame.tag == b'G');
-            let patient = ready > 0 && !copies;
-            self.wire
-                .set_limit(if patient { LIMIT / 10 } else { QUIET });
             match self.wire.try_read_or_end() {
-                None => return (frames, true),
+                None if had_waited => return (frames, true),
+                // What it said before is here by then.
+                None => had_waited = waits(&self.wire),
                 Some(None) => return (frames, false),
                 Some(Some(frame)) => {
                     ready = ready.saturating_sub(usize::from(frame.tag == b'Z'));
@@ -352,6 +357,24 @@ impl Side {
     }
 }
 
+/// Of BackendKeyData.
+fn backend_pid(login: &[Frame]) -> i32 {
+    let key = login.iter().find(|frame| frame.tag == b'K').unwrap();
+    i32::from_be_bytes(key.body[..4].try_into().unwrap())
+}
+
+/// Bytes of a client on `client_port` that the process on `port` has not read yet (Linux: proc_net_tcp).
+fn unread_bytes(port: u16, client_port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let ends = format!("0100007F:{port:04X} 0100007F:{client_port:04X} ");
+    let Some(at) = table.find(&ends) else {
+        return 0;
+    };
+    // A state, then what is unsent and what is unread.
+    let queues = table[at + ends.len()..].split_whitespace().nth(1).unwrap();
+    usize::from_str_radix(queues.split_once(':').unwrap().1, 16).unwrap()
+}
+
 /// A client of both.
 struct Client {
     plain: Side,
@@ -372,6 +395,8 @@ enum Found {
 struct Stage {
     cluster: CaptiveCluster,
     ringway: Ringway,
+    /// A connection to the plain server that belongs to no client.
+    observer: RefCell<Wire>,
     documented: Vec<String>,
 }
 
@@ -389,7 +414,7 @@ impl Stage {
         for database in ["shop", "plain"] {
             exec(
                 database,
-                &format!("ALTER DATABASE {database} SET lock_timeout = 40"),
+                &format!("ALTER DATABASE {database} SET lock_timeout = 100"),
             );
             exec(database, SCHEMA);
         }
@@ -415,9 +440,11 @@ impl Stage {
             )
         });
         let lines = Lines::read();
+        let observer = Wire::login(ports[0], "ringway", "postgres").0;
         Self {
             cluster,
             ringway,
+            observer: RefCell::new(observer),
             documented: lines.of("documented").to_vec(),
         }
     }
@@ -524,7 +551,7 @@ impl Stage {
         for (who, client) in &mut clients {
             // They come when they come.
             let count = client.told[0].len();
-            client.ringway.wire.set_limit(LIMIT / 4);
+            client.ringway.wire.set_limit(LIMIT);
             while client.told[1].len() < count {
                 match client.ringway.wire.try_read_or_end() {
                     Some(Some(frame)) if frame.tag == b'A' => client.told[1].push(frame),
@@ -552,6 +579,18 @@ impl Stage {
         }
     }
 
+    /// Whether a plain server has read all that came over a connection, and is done with it.
+    fn waits_for_client(&self, wire: &Wire, pid: i32) -> bool {
+        let port = self.cluster.shards[0].primary.port;
+        if unread_bytes(port, wire.local_port()) != 0 {
+            return false;
+        }
+        // What was read ended a wait before.
+        let sql = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}");
+        let answer = self.observer.borrow_mut().ask(&sql);
+        answer == "ClientRead SELECT 1 I" || answer == "SELECT 0 I"
+    }
+
     /// Whether the session goes on.
     fn send(&self, client: &mut Client, lines: &[String]) -> Result<bool, Option<String>> {
         let messages: Vec<_> = lines.iter().map(|line| Message::parse(line)).collect();
@@ -565,7 +604,9 @@ impl Stage {
             .collect();
         let [told_plain, told_ringway] = &mut client.told;
         let _ = client.plain.wire.try_send(&bytes);
-        let (wanted, open) = client.plain.read_all(ready, told_plain);
+        let pid = backend_pid(&client.plain.login);
+        let waits = |wire: &Wire| self.waits_for_client(wire, pid);
+        let (wanted, open) = client.plain.read_all(ready, told_plain, waits);
         let _ = client.ringway.wire.try_send(&bytes);
         let (got, got_open) = client.ringway.read_like(&wanted, !open, told_ringway);
         let texts = [&got, &wanted].map(|frames| {

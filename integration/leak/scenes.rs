@@ -477,7 +477,12 @@ impl Client {
         let frame = self.read().expect("CopyInResponse");
         if frame.tag == b'E' {
             self.note(format!("    {:?}", frame.fields()));
-            assert_eq!(frame.code(), "53300", "COPY is refused: {:?}", frame.fields());
+            assert_eq!(
+                frame.code(),
+                "53300",
+                "COPY is refused: {:?}",
+                frame.fields()
+            );
             return Err(Crowded);
         }
         assert_eq!(frame.tag, b'G');

@@ -253,10 +253,10 @@ fn who_asks_for_a_database_keeps_to_caps_and_pauses() {
     let cluster = support::cluster(&Spec::default());
     let more = format!(
         "[databases.\"*\"]\nservers = [\"127.0.0.1:{}\"]\nmonitor_user = \"ringway\"\n\
-         checkout_timeout_ms = 100\n",
+         checkout_timeout_ms = 1000\n",
         cluster.shards[0].primary.port
     );
-    let general = "login_timeout_s = 2\nmax_user_connections = 1\n";
+    let general = "login_timeout_s = 5\nmax_user_connections = 1\n";
     let ringway = pooler(
         &cluster,
         general,

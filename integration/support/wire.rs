@@ -135,6 +135,11 @@ impl Wire {
         self.socket().set_read_timeout(Some(limit)).unwrap();
     }
 
+    pub fn local_port(&self) -> u16 {
+        let address = self.socket().local_addr().unwrap();
+        address.as_socket().unwrap().port()
+    }
+
     /// Has the connection end as in a crash: with RST, whatever is under way.
     pub fn reset_on_close(&self) {
         self.socket().set_linger(Some(Duration::ZERO)).unwrap();
