@@ -288,6 +288,8 @@ fn settings(spec: &Spec) -> String {
         ("full_page_writes", "off"),
         ("shared_buffers", "32MB"),
         ("max_connections", "200"),
+        // No query here is worth compiling; and a backend that is ended amid it may die without a word.
+        ("jit", "off"),
         // Logical decoding is for resharding, prepared transactions are for atomic commit.
         ("wal_level", "logical"),
         ("max_prepared_transactions", "50"),
