@@ -31,10 +31,10 @@ fn wait_for_backend(server: &Server, condition: &str) {
     server.wait_for(&count, "1", LIMIT).unwrap();
 }
 
+/// The one backend of which `condition` holds, once it does: it may hold for a moment only.
 fn terminate(server: &Server, condition: &str) {
-    wait_for_backend(server, condition);
     let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {condition}");
-    assert_eq!(server.exec(&end).unwrap(), "t");
+    server.wait_for(&end, "t", LIMIT).unwrap();
 }
 
 /// A name of its own that no statement can be prepared for while `holder` has its lock.
