@@ -180,7 +180,8 @@ impl Client {
                 break;
             }
         }
-        self.note(format!("    {}", digest(&frames)));
+        let tags: String = frames.iter().map(|frame| char::from(frame.tag)).collect();
+        self.note(format!("    {:.300} ({tags:.60})", digest(&frames)));
         let crowded = |frame: &Frame| frame.tag == b'E' && frame.code() == "53300";
         match frames.iter().any(crowded) {
             true => Err(Crowded),
